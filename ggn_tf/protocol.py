@@ -1,0 +1,200 @@
+"""Every number of Wang et al. 2021, once. What the paper leaves open says so."""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from ggn_tf.errors import ProtocolError
+
+
+class _Stored:
+    """Reading and writing as plain JSON types."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as JSON types; `from_dict` gives an equal object back."""
+        return typing.cast(dict[str, Any], _plain(self))
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ProtocolError: A field is missing, unknown, or not of its type.
+        """
+        return typing.cast(Self, _typed(cls, stored, cls.__name__))
+
+
+@dataclass(frozen=True)
+class PatchProtocol(_Stored):
+    """The patch that the networks see (section 3.1). Axis order z, y, x.
+
+    Attributes:
+        size: Voxels along each axis.
+        spacing_mm_zyx: Spacing of the resampled grid.
+        window_hu: Lower and upper end of the window that eq. 5 maps to [-1, 1].
+        outside_hu: Value where the CT does not reach (air).
+    """
+
+    size: int = 32
+    spacing_mm_zyx: tuple[float, float, float] = (1.0, 0.7, 0.7)
+    window_hu: tuple[float, float] = (-1024.0, 400.0)
+    outside_hu: float = -1024.0
+
+
+@dataclass(frozen=True)
+class CnnProtocol(_Stored):
+    """The classifier (section 2.1, Fig. 2a): convolution blocks, max-pooling after every second, then fc blocks."""
+
+    channels: tuple[int, ...] = (16, 16, 32, 32, 64, 64, 256, 256)
+    fc_units: tuple[int, ...] = (256, 256)
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class UnetProtocol(_Stored):
+    """The segmenter (section 2.2, Fig. 2b).
+
+    The figure that shows the channel numbers is not part of the paper's text: `channels_down` are the classifier's, and
+    `channels_up` mirror them; both are our assumption. `prior` is the nodule probability that the last bias starts
+    with (Lin et al. 2017, which section 3.2 follows without naming the value).
+    """
+
+    channels_down: tuple[int, ...] = (16, 16, 32, 32, 64, 64, 256, 256)
+    channels_up: tuple[int, ...] = (64, 64, 32, 32, 16, 16)
+    dilations_down: tuple[int, ...] = (1, 1, 2, 2, 2, 2, 4, 4)
+    dilations_up: tuple[int, ...] = (2, 2, 2, 2, 1, 1)
+    prior: float = 0.01
+
+
+@dataclass(frozen=True)
+class Plateau(_Stored):
+    """Multiply the learning rate when the monitored score has not risen for `patience` epochs (section 3.2)."""
+
+    factor: float = 0.8
+    patience: int = 10
+    kind: Literal["plateau"] = "plateau"
+
+
+@dataclass(frozen=True)
+class Steps(_Stored):
+    """Multiply the learning rate every `every` epochs (section 3.2)."""
+
+    factor: float = 0.5
+    every: int = 30
+    kind: Literal["steps"] = "steps"
+
+
+@dataclass(frozen=True)
+class StageProtocol(_Stored):
+    """How long and how fast one stage trains (section 3.2).
+
+    Attributes:
+        learning_rate: Adam's, at the first epoch.
+        max_epochs: Upper limit.
+        schedule: How the learning rate falls.
+        patience: The stage stops after so many epochs without a better score.
+    """
+
+    learning_rate: float
+    max_epochs: int
+    schedule: Plateau | Steps
+    patience: int = 50
+
+
+@dataclass(frozen=True)
+class AugmentationProtocol(_Stored):
+    """Augmentation on the fly (section 3.2). The paper does not name the noise: 0.02 of [-1, 1] is 14 HU."""
+
+    flip_probability: float = 0.5
+    noise_sigma: float = 0.02
+
+
+@dataclass(frozen=True)
+class SplitProtocol(_Stored):
+    """The parts of a split (section 3.2): test of the whole, validation of what is left."""
+
+    test_fraction: float = 0.3
+    validation_fraction: float = 0.2
+
+
+@dataclass(frozen=True)
+class TrainingProtocol(_Stored):
+    """Training of every model (section 3.2).
+
+    Attributes:
+        batch_size: Patches a step.
+        l2: Weight of the squared kernels in the loss.
+        joint_weight: Lambda of eq. 4.
+        batch_norm_momentum: Not named by the paper. With Keras's 0.99 and some 20 steps an epoch the moving statistics
+            lag by ten epochs.
+        segment, classify, joint: The three stages of the cascade.
+    """
+
+    batch_size: int = 24
+    l2: float = 1e-4
+    joint_weight: float = 1.0
+    batch_norm_momentum: float = 0.9
+    segment: StageProtocol = StageProtocol(1e-4, 150, Plateau())
+    classify: StageProtocol = StageProtocol(1e-4, 120, Plateau())
+    joint: StageProtocol = StageProtocol(1e-5, 120, Steps())
+
+
+@dataclass(frozen=True)
+class Protocol(_Stored):
+    """The whole method in numbers; `Protocol()` is the paper's."""
+
+    patch: PatchProtocol = field(default_factory=PatchProtocol)
+    cnn: CnnProtocol = field(default_factory=CnnProtocol)
+    unet: UnetProtocol = field(default_factory=UnetProtocol)
+    augmentation: AugmentationProtocol = field(default_factory=AugmentationProtocol)
+    split: SplitProtocol = field(default_factory=SplitProtocol)
+    training: TrainingProtocol = field(default_factory=TrainingProtocol)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {part.name: _plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(kind: Any, stored: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _typed_dataclass(typing.cast(type, kind), stored, where)
+    if origin is types.UnionType:
+        name = stored.get("kind") if isinstance(stored, dict) else None
+        member = next((option for option in arguments if option.kind == name), None)
+        return _typed(member, stored, where) if member else _refuse(where, stored, "plateau or steps")
+    if origin is tuple and isinstance(stored, list):
+        kinds = [arguments[0]] * len(stored) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) == len(stored):
+            return tuple(_typed(item_kind, item, where) for item_kind, item in zip(kinds, stored, strict=True))
+    elif origin is Literal and stored in arguments:
+        return stored
+    elif kind is float and isinstance(stored, (int, float)) and not isinstance(stored, bool):
+        return float(stored)
+    elif kind is int and isinstance(stored, int) and not isinstance(stored, bool):
+        return stored
+    return _refuse(where, stored, str(getattr(kind, "__name__", kind)))
+
+
+def _typed_dataclass(kind: type, stored: Any, where: str) -> Any:
+    names = {part.name for part in dataclasses.fields(kind)}
+    if not isinstance(stored, dict) or set(stored) != names:
+        return _refuse(where, sorted(stored) if isinstance(stored, dict) else stored, ", ".join(sorted(names)))
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _typed(hints[name], stored[name], f"{where}.{name}") for name in sorted(names)})
+
+
+def _refuse(where: str, found: object, expected: str) -> typing.NoReturn:
+    raise ProtocolError(
+        "A stored protocol cannot be read.",
+        case=where,
+        found=found,
+        expected=expected,
+        remedy="Use the version of ggn-tf that wrote it, or make the dataset or run anew.",
+    )
