@@ -1,0 +1,1 @@
+"""The networks: one readable builder each, made of exact fast layers."""

@@ -1,0 +1,141 @@
+"""The blocks that Fig. 2 of the paper draws, made of stock Keras layers."""
+
+import hashlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from ggn_tf.protocol import Protocol
+
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+class StockBlocks:
+    """Makes the blocks of one network, numbering them and drawing each layer's own seed.
+
+    A block is called on the map that it continues and returns the next map, so that a builder reads like the figure.
+
+    Args:
+        network: The network's name; it is part of every seed.
+        protocol: The paper's numbers.
+        precision: `float32`, or `bfloat16`: convolutions and maps in bfloat16; weights, batch-norm statistics, the last
+            layers and all outputs in float32.
+        seed: Draws the initial weights and the dropout.
+
+    Raises:
+        ValueError: The precision is neither.
+    """
+
+    def __init__(self, network: str, protocol: Protocol, *, precision: str = "float32", seed: int = 0) -> None:
+        """See the class."""
+        if precision not in PRECISIONS:
+            raise ValueError(f"Expected a precision among {', '.join(PRECISIONS)}. Received: {precision!r}.")
+        self.protocol = protocol
+        self.network = network
+        self.seed = seed
+        self.policy = keras.DTypePolicy(PRECISIONS[precision])
+        self._counts: dict[str, int] = {}
+
+    def convolution(self, x: keras.KerasTensor, channels: int, dilation: int = 1) -> keras.KerasTensor:
+        """A convolution block: Conv3D 3^3, batch normalisation, ReLU (section 2.1).
+
+        Args:
+            x: Map [N, D, H, W, C].
+            channels: Channels of the result.
+            dilation: Distance of neighbouring kernel taps, in voxels.
+        """
+        name = self._next("conv")
+        x = keras.layers.Conv3D(
+            channels, 3, padding="same", dilation_rate=dilation, dtype=self.policy, name=name, **self._weights(name)
+        )(x)
+        return self._normalise(x)
+
+    def pool(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Max-pooling of scale 2."""
+        return keras.layers.MaxPooling3D(2, dtype=self.policy, name=self._next("pool"))(x)
+
+    def up_convolution(
+        self, x: keras.KerasTensor, skip: keras.KerasTensor, channels: int, dilation: int = 1
+    ) -> keras.KerasTensor:
+        """Up-sampling of scale 2 (nearest), concatenation with the skipped map, and a convolution block.
+
+        Args:
+            x: Map [N, D/2, H/2, W/2, C].
+            skip: Map [N, D, H, W, S] from before the matching max-pooling.
+            channels: Channels of the result.
+            dilation: Distance of neighbouring kernel taps, in voxels.
+        """
+        name = self._next("up")
+        x = keras.layers.UpSampling3D(2, dtype=self.policy, name=name)(x)
+        x = keras.layers.Concatenate(dtype=self.policy, name=f"{name}_skip")([x, skip])
+        return self.convolution(x, channels, dilation)
+
+    def nodule_mask(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """The last block of the U-Net: 1^3 convolution to {background, nodule}, softmax; its nodule channel.
+
+        The bias starts where softmax gives the nodule `protocol.unet.prior` (Lin et al. 2017).
+
+        Returns:
+            float32 [N, D, H, W, 1].
+        """
+        prior = self.protocol.unet.prior
+        weights = self._weights("logits")
+        weights["bias_initializer"] = keras.initializers.Constant(np.log([1 - prior, prior]).tolist())
+        logits = keras.layers.Conv3D(2, 1, dtype=self.policy, name="logits", **weights)(x)
+        return keras.layers.Softmax(dtype="float32", name="softmax")(logits)[..., 1:]
+
+    def classifier(self, x: keras.KerasTensor, units: Sequence[int], classes: int) -> keras.KerasTensor:
+        """Fully connected blocks: ReLU and dropout each, the last one softmax (section 2.1).
+
+        Args:
+            x: Map [N, D, H, W, C].
+            units: Outputs of the blocks before the last.
+            classes: Outputs of the last.
+
+        Returns:
+            float32 [N, classes].
+        """
+        x = keras.layers.Flatten(dtype=self.policy, name="flatten")(x)
+        for size in units:
+            name = self._next("fc")
+            x = keras.layers.Dense(size, activation="relu", dtype=self.policy, name=name, **self._weights(name))(x)
+            x = keras.layers.Dropout(
+                self.protocol.cnn.dropout, seed=self._seed(f"{name}_dropout"), dtype=self.policy, name=f"{name}_dropout"
+            )(x)
+        weights = self._weights("probabilities")
+        return keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities", **weights)(x)
+
+    def _normalise(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        momentum = self.protocol.training.batch_norm_momentum
+        x = keras.layers.BatchNormalization(momentum=momentum, dtype=self.policy, name=self._next("norm"))(x)
+        return keras.layers.ReLU(dtype=self.policy, name=self._next("relu"))(x)
+
+    def _weights(self, layer: str) -> dict[str, object]:
+        return {
+            "kernel_initializer": keras.initializers.HeNormal(seed=self._seed(layer)),
+            "kernel_regularizer": keras.regularizers.L2(self.protocol.training.l2),
+        }
+
+    def _next(self, kind: str) -> str:
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        return f"{kind}_{self._counts[kind]}"
+
+    def _seed(self, layer: str) -> int:
+        # A hash instead of a counter: a layer keeps its initial weights when another one is added before it.
+        digest = hashlib.sha256(f"{self.seed}/{self.network}/{layer}".encode()).digest()
+        return int.from_bytes(digest[:4], "little") >> 1
+
+
+def pairs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Two consecutive blocks work at one scale.
+
+    >>> pairs((16, 16, 32, 32))
+    [(16, 16), (32, 32)]
+
+    Raises:
+        ValueError: The count is odd.
+    """
+    if len(numbers) % 2:
+        raise ValueError(f"Expected an even count of blocks, two a scale. Received: {tuple(numbers)}.")
+    return list(zip(numbers[::2], numbers[1::2], strict=True))

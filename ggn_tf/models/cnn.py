@@ -1,0 +1,30 @@
+"""The classifier (paper section 2.1, Fig. 2a)."""
+
+import keras
+
+from ggn_tf.models.blocks import StockBlocks, pairs
+from ggn_tf.protocol import Protocol
+
+
+def build_cnn(
+    classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, name: str = "classification"
+) -> keras.Model:
+    """Build the 3D CNN: pairs of convolution blocks with max-pooling between, then fully connected blocks.
+
+    Args:
+        classes: Classes of the task.
+        protocol: The paper's numbers.
+        precision: `float32` or `bfloat16`.
+        seed: Draws the initial weights and the dropout.
+        name: The model's name.
+
+    Returns:
+        Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> probabilities [N, classes] float32.
+    """
+    blocks = StockBlocks(name, protocol, precision=precision, seed=seed)
+    patch = x = keras.Input((protocol.patch.size,) * 3 + (1,), name="patch")
+    for level, (first, second) in enumerate(pairs(protocol.cnn.channels)):
+        x = blocks.pool(x) if level else x
+        x = blocks.convolution(x, first)
+        x = blocks.convolution(x, second)
+    return keras.Model(patch, blocks.classifier(x, protocol.cnn.fc_units, classes), name=name)

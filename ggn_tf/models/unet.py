@@ -1,0 +1,61 @@
+"""The segmenter (paper section 2.2, Fig. 2b)."""
+
+import keras
+
+from ggn_tf.models.blocks import StockBlocks, pairs
+from ggn_tf.protocol import Protocol, UnetProtocol
+
+
+def build_unet(
+    protocol: Protocol, *, precision: str = "float32", seed: int = 0, name: str = "segmentation"
+) -> keras.Model:
+    """Build the 3D U-Net with dilated convolutions.
+
+    Args:
+        protocol: The paper's numbers.
+        precision: `float32` or `bfloat16`.
+        seed: Draws the initial weights.
+        name: The model's name.
+
+    Returns:
+        Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> soft nodule mask [N, 32, 32, 32, 1] float32.
+    """
+    blocks = StockBlocks(name, protocol, precision=precision, seed=seed)
+    patch = keras.Input((protocol.patch.size,) * 3 + (1,), name="patch")
+    bottleneck, skips = contract(patch, protocol.unet, blocks)
+    return keras.Model(patch, expand(bottleneck, skips, protocol.unet, blocks), name=name)
+
+
+def contract(
+    patch: keras.KerasTensor, protocol: UnetProtocol, blocks: StockBlocks
+) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
+    """The encoder path.
+
+    Returns:
+        The bottleneck (the 8th block's map) and the maps before each max-pooling, the finest first.
+    """
+    x = patch
+    maps: list[keras.KerasTensor] = []
+    levels = zip(pairs(protocol.channels_down), pairs(protocol.dilations_down), strict=True)
+    for channels, dilations in levels:
+        x = blocks.pool(x) if maps else x
+        x = blocks.convolution(x, channels[0], dilations[0])
+        x = blocks.convolution(x, channels[1], dilations[1])
+        maps.append(x)
+    return x, maps[:-1]
+
+
+def expand(
+    bottleneck: keras.KerasTensor, skips: list[keras.KerasTensor], protocol: UnetProtocol, blocks: StockBlocks
+) -> keras.KerasTensor:
+    """The decoder path.
+
+    Returns:
+        The soft nodule mask.
+    """
+    x = bottleneck
+    levels = zip(skips[::-1], pairs(protocol.channels_up), pairs(protocol.dilations_up), strict=True)
+    for skip, channels, dilations in levels:
+        x = blocks.up_convolution(x, skip, channels[0], dilations[0])
+        x = blocks.convolution(x, channels[1], dilations[1])
+    return blocks.nodule_mask(x)
