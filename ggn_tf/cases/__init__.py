@@ -1,0 +1,1 @@
+"""Case tables, CT volumes, masks and patches: everything before TensorFlow."""

@@ -1,0 +1,1 @@
+"""Prepared datasets on disk, their splits, and the batches that training reads from them."""

@@ -1,0 +1,1 @@
+"""From a finished run to predictions, scores with intervals, figures and a report."""

@@ -1,1 +1,1 @@
-"""The networks: one readable builder each, made of exact fast layers."""
+"""The networks of the paper as Keras functional models."""

@@ -1,0 +1,1 @@
+"""Losses, stages, the loop, and the run folder that survives being killed."""

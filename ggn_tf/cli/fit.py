@@ -1,0 +1,178 @@
+"""`ggn-tf fit`: train every stage up to the named one, in a run folder that can be gone on with."""
+
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
+from ggn_tf.tasks import INDOLENT_INVASIVE, Task
+
+if TYPE_CHECKING:
+    from ggn_tf.dataset.records import Dataset
+    from ggn_tf.training.run_folder import RunDescription, RunFolder
+    from ggn_tf.training.stages import Stage
+    from ggn_tf.training.trainer import Plan
+
+STAGE_NAMES = ("segment", "classify", "joint")
+
+
+class _PerStage(click.ParamType):
+    """Up to three numbers, for segment, classify and joint."""
+
+    name = "a,b,c"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            numbers = tuple(self._kind(part) for part in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != len(STAGE_NAMES) or any(number <= 0 for number in numbers):
+            self.fail(f"{value!r} is not three positive numbers for {', '.join(STAGE_NAMES)}", param, ctx)
+        return numbers
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path), default=Path("dataset"))
+@click.option("--task", default=str(INDOLENT_INVASIVE), show_default=True, help="Classes; a plus merges labels.")
+@click.option("--model", type=click.Choice(["cascade"]), default="cascade", show_default=True)
+@click.option("--stage", type=click.Choice(STAGE_NAMES), default="joint", show_default=True, help="The last to train.")
+@click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="The dataset's split.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--epochs", type=_PerStage(int), help="Most epochs of each stage.  [default: 150,120,120, the paper's]")
+@click.option("--learning-rates", type=_PerStage(float), help="Of each stage.  [default: 1e-4,1e-4,1e-5, the paper's]")
+@click.option("--patience", type=_PerStage(int), help="Epochs without a better score that end a stage.  [default: 50]")
+@click.option("--batch-size", type=click.IntRange(min=1), default=24, show_default=True)
+@click.option("--joint-weight", type=float, default=1.0, show_default=True, help="Lambda of the paper's eq. 4.")
+@click.option(
+    "--select-on",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="The set that selects the weights; test is the paper's way, and optimistic.",
+)
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@click.option("--checkpoint-minutes", type=float, default=10.0, show_default=True, help="Within a long epoch.")
+@click.option("-o", "--run", "run_path", type=click.Path(path_type=Path), help="The run folder.  [default: runs/...]")
+def command(
+    dataset: Path, task: str, stage: str, checkpoint_minutes: float, run_path: Path | None, **asked: Any
+) -> None:
+    """Train every stage up to --stage on DATASET, going on where an earlier call stopped.
+
+    DATASET is what `ggn-tf prepare` wrote (default: dataset). Ctrl-C leaves a run that the same command continues.
+    """
+    parsed = Task.parse(task)
+    from ggn_tf.cli.progress import EpochBars
+    from ggn_tf.dataset.records import open_dataset
+    from ggn_tf.dataset.splits import read_split
+    from ggn_tf.training.loop import Observers
+    from ggn_tf.training.precision import resolve_precision
+    from ggn_tf.training.run_folder import RunDescription, RunFolder
+    from ggn_tf.training.tensorboard import EventWriter
+    from ggn_tf.training.trainer import plan_run, train
+
+    protocol = _protocol(asked)
+    opened = open_dataset(dataset, protocol.patch)
+    precision, reason = resolve_precision(asked["precision"])
+    description = RunDescription(
+        task=parsed,
+        model=asked["model"],
+        split=asked["split"],
+        seed=asked["seed"],
+        precision=precision,
+        select_on=asked["select_on"],
+        protocol=protocol,
+        dataset_fingerprint=opened.fingerprint,
+    )
+    split = read_split(opened, description.split)
+    plan = plan_run(description, opened, split, stage)
+    folder = run_path or Path("runs") / _run_name(description)
+    run = RunFolder.create(folder, description, opened.folder, _versions(), " ".join(sys.argv))
+    with run.locked():
+        click.echo(_banner(run, opened, plan, reason))
+        with EpochBars() as bars, _StopSignal() as stop:
+            observers = Observers([EventWriter(folder / "tensorboard"), bars])
+            train(run, opened, plan, observers, stop.requested, checkpoint_minutes)
+    click.echo(f"finished   {', '.join(run.finished_stages())}\nnext       ggn-tf evaluate {folder}")
+
+
+def _protocol(asked: dict[str, Any]) -> Protocol:
+    training = TrainingProtocol(batch_size=asked["batch_size"], joint_weight=asked["joint_weight"])
+    fields = {"epochs": "max_epochs", "learning_rates": "learning_rate", "patience": "patience"}
+    for index, name in enumerate(STAGE_NAMES):
+        numbers: StageProtocol = getattr(training, name)
+        changes = {field: asked[option][index] for option, field in fields.items() if asked[option] is not None}
+        training = dataclasses.replace(training, **{name: dataclasses.replace(numbers, **changes)})
+    return dataclasses.replace(Protocol(), training=training)
+
+
+def _run_name(description: "RunDescription") -> str:
+    task = str(description.task).replace(",", "_")
+    return f"{description.model}-{task}-split{description.split}-seed{description.seed}"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("ggn-tf", "tensorflow", "keras", "numpy", "scikit-learn", "SimpleITK")
+    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
+
+
+def _banner(run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason: str) -> str:
+    """The whole plan, for a person to read before the first step."""
+    asked = run.description
+    names = asked.task.class_names
+    optimistic = "" if asked.select_on == "validation" else ": the paper's way; scores on it are optimistic"
+    lines = [
+        ("dataset", f"{dataset.folder}, {len(dataset.cases)} nodules, fingerprint {dataset.fingerprint[:12]}"),
+        ("task", str(asked.task)),
+        ("model", f"{asked.model}, split {asked.split}, seed {asked.seed}"),
+        ("precision", f"{asked.precision}: {precision_reason}"),
+        ("select on", asked.select_on + optimistic),
+        ("run", str(run.folder)),
+    ]
+    for name, counts in plan.class_counts.items():
+        classes = ", ".join(f"{count} {label}" for count, label in zip(counts, names, strict=True))
+        lines.append((name, f"{sum(counts)} nodules: {classes}"))
+    finished = run.finished_stages()
+    lines += [
+        (stage.name, "finished" if stage.name in finished else _stage_plan(stage, asked)) for stage in plan.stages
+    ]
+    return "\n".join(f"{name:<11}{text}" for name, text in lines)
+
+
+def _stage_plan(stage: "Stage", asked: "RunDescription") -> str:
+    numbers = stage.numbers(asked.protocol.training)
+    return (
+        f"trains {' and '.join(stage.trains)}, at most {numbers.max_epochs} epochs, learning rate "
+        f"{numbers.learning_rate:g}, keeps the weights of the best {asked.select_on} {stage.monitored}"
+    )
+
+
+class _StopSignal:
+    """Turns the first SIGINT or SIGTERM into a request to stop after the step; the second ends at once."""
+
+    def __enter__(self) -> "_StopSignal":
+        self._asked = False
+        self._former = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def requested(self) -> bool:
+        return self._asked
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        click.echo("stopping after this step", err=True)

@@ -1,0 +1,94 @@
+"""Checkpoints: everything a stage needs to go on, in one file that is whole or absent."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggn_tf.errors import RunError
+from ggn_tf.files import whole_file
+
+_KEPT = 2
+_PROGRESS = "progress"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a stage between two steps.
+
+    Attributes:
+        progress: Counters and history, as JSON types.
+        arrays: Every variable, by a name of the caller's.
+    """
+
+    progress: dict[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+
+class CheckpointStore:
+    """The checkpoints of one stage: numbered files, the last two kept.
+
+    A file is an uncompressed NumPy archive; its members carry CRC-32 sums, which reading verifies. It is written under
+    a temporary name, brought to the disk, then renamed.
+
+    Args:
+        folder: Where they lie.
+        stage: Its checkpoints' prefix.
+    """
+
+    def __init__(self, folder: Path, stage: str) -> None:
+        """See the class."""
+        self._folder = folder
+        self._stage = stage
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Add a checkpoint, then delete all but the last two."""
+        files = self._files()
+        number = int(files[-1].stem.rsplit("-", 1)[1]) + 1 if files else 1
+        text = np.frombuffer(json.dumps(checkpoint.progress).encode(), np.uint8)
+        with whole_file(self._folder / f"{self._stage}-{number:06d}.npz") as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **{_PROGRESS: text}, **checkpoint.arrays)
+        for file in self._files()[:-_KEPT]:
+            file.unlink()
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that reads whole, or None where there is none at all.
+
+        Raises:
+            RunError: There are checkpoints, and every one is damaged.
+        """
+        files = self._files()
+        for file in reversed(files):
+            checkpoint = _read(file)
+            if checkpoint is not None:
+                return checkpoint
+        if files:
+            raise RunError(
+                "No checkpoint of the run can be read.",
+                case=files[-1],
+                found=f"{len(files)} damaged files",
+                expected="at least one whole checkpoint",
+                remedy=f"Delete {self._folder} to train the stage {self._stage} anew from the stage before it.",
+            )
+        return None
+
+    def clear(self) -> None:
+        """Delete this stage's checkpoints: the stage is finished and its model saved."""
+        for file in self._files():
+            file.unlink()
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{self._stage}-[0-9]*.npz"))
+
+
+def _read(file: Path) -> Checkpoint | None:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return Checkpoint(json.loads(arrays.pop(_PROGRESS).tobytes()), arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

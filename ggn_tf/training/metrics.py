@@ -1,0 +1,47 @@
+"""Scores of single cases and of a whole set, in NumPy: what a stage is selected by."""
+
+import numpy as np
+
+
+def dice_score(reference: np.ndarray, predicted: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Dice of the thresholded mask, a value a case.
+
+    Args:
+        reference: [N, ...], voxels of the nodule are positive.
+        predicted: [N, ...], soft mask in [0, 1].
+        threshold: A voxel belongs to the predicted nodule from this value on.
+
+    Returns:
+        float64 [N]: 2 |A and B| / (|A| + |B|); 1 where both are empty.
+    """
+    cases = len(reference)
+    truth = np.asarray(reference).reshape(cases, -1) > 0
+    found = np.asarray(predicted).reshape(cases, -1) >= threshold
+    size = truth.sum(axis=1) + found.sum(axis=1)
+    overlap = np.logical_and(truth, found).sum(axis=1)
+    return np.where(size == 0, 1.0, 2.0 * overlap / np.maximum(size, 1))
+
+
+def accuracy_score(label: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of cases whose most probable class is the true one.
+
+    Args:
+        label: Class index [N].
+        probabilities: [N, C].
+    """
+    return float(np.mean(np.argmax(probabilities, axis=1) == label))
+
+
+def cross_entropy(label: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean negative log-probability of the true class (eq. 1), with Keras's clipping at 1e-7."""
+    chosen = np.asarray(probabilities, np.float64)[np.arange(len(label)), label]
+    return float(np.mean(-np.log(np.clip(chosen, 1e-7, 1.0))))
+
+
+def dice_loss(reference: np.ndarray, predicted: np.ndarray, epsilon: float = 1e-6) -> float:
+    """Eq. 2 over a whole set: the mean of every case's negative soft Dice."""
+    cases = len(reference)
+    truth = np.asarray(reference, np.float64).reshape(cases, -1)
+    found = np.asarray(predicted, np.float64).reshape(cases, -1)
+    size = (truth**2).sum(axis=1) + (found**2).sum(axis=1)
+    return float(np.mean(-2.0 * (truth * found).sum(axis=1) / (size + epsilon)))

@@ -1,0 +1,48 @@
+"""Learning rate, best epoch and end of a stage, each a pure function of the scores so far (paper section 3.2).
+
+Nothing here remembers: a run that goes on after a kill recomputes the same decisions from its history.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ggn_tf.protocol import Plateau, StageProtocol
+
+
+class EpochScore(NamedTuple):
+    """What an epoch reached on the monitored set: a score that should rise, and a loss that breaks ties."""
+
+    score: float
+    loss: float
+
+
+def learning_rate(numbers: StageProtocol, past: Sequence[EpochScore]) -> float:
+    """The learning rate of the epoch that follows `past`.
+
+    `Plateau`: multiplied whenever the score has not risen above its best for `patience` epochs; the count then starts
+    anew. `Steps`: multiplied after every `every` epochs.
+    """
+    if not isinstance(numbers.schedule, Plateau):
+        return numbers.learning_rate * numbers.schedule.factor ** (len(past) // numbers.schedule.every)
+    rate, best, waited = numbers.learning_rate, float("-inf"), 0
+    for epoch in past:
+        waited = 0 if epoch.score > best else waited + 1
+        best = max(best, epoch.score)
+        if waited == numbers.schedule.patience:
+            rate, waited = rate * numbers.schedule.factor, 0
+    return rate
+
+
+def best_epoch(past: Sequence[EpochScore]) -> int:
+    """The index of the epoch whose weights are kept: the highest score, then the smallest loss, then the earliest."""
+    return max(range(len(past)), key=lambda index: (past[index].score, -past[index].loss, -index))
+
+
+def stop_reason(numbers: StageProtocol, past: Sequence[EpochScore]) -> str | None:
+    """Why the stage ends after the epochs in `past`, or None while it goes on."""
+    if len(past) >= numbers.max_epochs:
+        return f"all {numbers.max_epochs} epochs done"
+    scores = [epoch.score for epoch in past]
+    if scores and len(scores) - 1 - scores.index(max(scores)) >= numbers.patience:
+        return f"no better score for {numbers.patience} epochs"
+    return None

@@ -1,0 +1,143 @@
+"""A run from its first stage to its last: the plan, then stage after stage in one model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from ggn_tf.dataset.pipeline import CaseStream
+from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.dataset.splits import Split
+from ggn_tf.errors import SplitError
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.tasks import Task
+from ggn_tf.training.audit import audit_stage, snapshot
+from ggn_tf.training.loop import Observer, StageLoop
+from ggn_tf.training.run_folder import RunDescription, RunFolder
+from ggn_tf.training.schedule import best_epoch
+from ggn_tf.training.stages import STAGES, Stage, stages_up_to
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call of `train` will do, known before the first step.
+
+    Attributes:
+        stages: Every stage up to the asked one.
+        cases: Case ids of the task, by set.
+        class_counts: For each set, the number of nodules a class.
+    """
+
+    stages: tuple[Stage, ...]
+    cases: dict[str, tuple[str, ...]]
+    class_counts: dict[str, tuple[int, ...]]
+
+
+def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: str) -> Plan:
+    """Work out stages and cases; nothing is read but the dataset's list, nothing written.
+
+    Raises:
+        TaskError: The task names labels that the dataset does not hold.
+        SplitError: A set has no nodule of one of the task's classes.
+        RunError: The model has no such stage.
+    """
+    task = asked.task
+    task.check_labels(case.label for case in dataset.cases)
+    records = {case.case_id: case for case in dataset.cases}
+    sets = {"train": split.train, "validation": split.validation, "test": split.test}
+    cases = {
+        name: tuple(case for case in ids if task.class_of(records[case].label) is not None)
+        for name, ids in sets.items()
+    }
+    counts = {name: _class_counts(task, [records[case] for case in ids]) for name, ids in cases.items()}
+    for name in ("train", asked.select_on):
+        if 0 in counts[name]:
+            raise SplitError(
+                f"The {name} set has no nodule of a class.",
+                case=f"split {split.number}",
+                found=", ".join(f"{count} {c}" for count, c in zip(counts[name], task.class_names, strict=True)),
+                expected="at least one nodule of each class",
+                remedy="Take another split (--split), merge classes (--task), or prepare more cases.",
+            )
+    return Plan(stages_up_to(asked.model, last_stage), cases, counts)
+
+
+def train(
+    run: RunFolder,
+    dataset: Dataset,
+    plan: Plan,
+    observer: Observer,
+    stop_requested: Callable[[], bool] = lambda: False,
+    checkpoint_minutes: float = 10.0,
+) -> None:
+    """Train every stage of the plan that the run folder does not hold finished.
+
+    Args:
+        run: The run folder; the caller holds its lock.
+        dataset: The run's dataset.
+        plan: From `plan_run`.
+        observer: Told of every step.
+        stop_requested: Asked after every step.
+        checkpoint_minutes: Longest time between checkpoints within an epoch.
+
+    Raises:
+        KeyboardInterrupt: Asked to stop; the run goes on from here when called again.
+        RunError: A stage moved what it must not.
+    """
+    asked = run.description
+    finished = run.finished_stages()
+    todo = [stage for stage in plan.stages if stage.name not in finished]
+    if not todo:
+        return
+    model = run.load_model() if finished else _initial_model(asked)
+    streams = {name: CaseStream(dataset, plan.cases[name], asked.task) for name in ("train", asked.select_on)}
+    for stage in todo:
+        before = snapshot(model)
+        loop = StageLoop(
+            model,
+            stage,
+            asked.protocol.training,
+            asked.protocol.augmentation,
+            streams["train"],
+            streams[asked.select_on],
+            monitored_set=asked.select_on,
+            seed=_stage_seed(asked.seed, asked.model, stage),
+            store=run.checkpoints(stage.name),
+            observer=observer,
+            record=run.write_history,
+            stop_requested=stop_requested,
+            checkpoint_minutes=checkpoint_minutes,
+        )
+        reason = loop.run()
+        moved = audit_stage(model, stage, before)
+        run.write_history(loop.progress.rows)
+        run.finish_stage(model, _ledger_entry(stage, loop, reason, moved))
+
+
+def _initial_model(asked: RunDescription) -> keras.Model:
+    return build_cascade(len(asked.task.classes), asked.protocol, precision=asked.precision, seed=asked.seed)
+
+
+def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:
+    classes = [task.class_of(case.label) for case in cases]
+    return tuple(classes.count(index) for index in range(len(task.classes)))
+
+
+def _stage_seed(seed: int, model: str, stage: Stage) -> int:
+    """A seed of the stage's own, so that no two stages see one order and one augmentation."""
+    return int(np.random.SeedSequence([seed, STAGES[model].index(stage)]).generate_state(1)[0] >> 1)
+
+
+def _ledger_entry(stage: Stage, loop: StageLoop, reason: str, moved: dict[str, float]) -> dict[str, Any]:
+    progress = loop.progress
+    best = best_epoch(progress.scores)
+    return {
+        "stage": stage.name,
+        "epochs": len(progress.rows),
+        "ended": reason,
+        "best_epoch": best + 1,
+        "best": progress.rows[best],
+        "largest_change": moved,
+    }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Every check of the repository: format, lint, types, layers, tests. Makes its own environment.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+install "[test]"
+export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=2
+ruff format --check .
+ruff check .
+mypy
+lint-imports
+python -m pytest "$@"

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggn_tf.errors import RunError
+from ggn_tf.training.checkpoints import Checkpoint, CheckpointStore
+
+
+def checkpoint(number: int) -> Checkpoint:
+    return Checkpoint({"step": number, "loss": 0.1 + 0.2}, {"model/0": np.full((1000,), number, np.float32)})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    store = CheckpointStore(tmp_path, "segment")
+    for number in (1, 2, 3):
+        store.write(checkpoint(number))
+    return store
+
+
+def test_the_last_two_are_kept_and_the_newest_is_read_to_the_last_bit(store: CheckpointStore, tmp_path: Path):
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["segment-000002.npz", "segment-000003.npz"]
+    latest = store.latest()
+    assert latest.progress == {"step": 3, "loss": 0.1 + 0.2}
+    np.testing.assert_array_equal(latest.arrays["model/0"], np.full((1000,), 3, np.float32))
+
+
+@pytest.mark.parametrize("cut", ["truncated", "flipped", "empty"])
+def test_a_damaged_newest_gives_way_to_the_one_before(store: CheckpointStore, tmp_path: Path, cut: str):
+    file = tmp_path / "segment-000003.npz"
+    content = bytearray(file.read_bytes())
+    if cut == "flipped":
+        content[len(content) // 2] ^= 0xFF
+    file.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "flipped": content}[cut])
+    assert store.latest().progress["step"] == 2
+
+
+def test_all_damaged_is_an_error_with_a_remedy(store: CheckpointStore, tmp_path: Path):
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"x")
+    with pytest.raises(RunError, match="2 damaged files"):
+        store.latest()
+
+
+def test_stages_do_not_see_each_other(store: CheckpointStore, tmp_path: Path):
+    other = CheckpointStore(tmp_path, "classify")
+    assert other.latest() is None
+    store.clear()
+    assert store.latest() is None and list(tmp_path.iterdir()) == []
