@@ -11,16 +11,15 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from ggn_tf.dataset.pipeline import Batch, CaseStream
+from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.protocol import AugmentationProtocol, TrainingProtocol
 from ggn_tf.training import schedule
 from ggn_tf.training.checkpoints import Checkpoint, CheckpointStore
-from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
 from ggn_tf.training.monitor import Monitored, monitor_by
 from ggn_tf.training.schedule import EpochScore
-from ggn_tf.training.stages import Stage, set_trainable
+from ggn_tf.training.stages import Stage
+from ggn_tf.training.step import TrainStep
 
 SUMS = ("loss", "classification_loss", "dice_loss")
 
@@ -127,11 +126,8 @@ class StageLoop:
         self._training, self._seed, self._store, self._record = training, seed, store, record
         self._monitored_set, self._observer, self._stop_requested = monitored_set, observer, stop_requested
         self._checkpoint_seconds, self._clock = 60 * checkpoint_minutes, clock
-        set_trainable(model, stage)
-        self._network = stage.network(model)
-        self._optimizer = keras.optimizers.Adam(stage.numbers(protocol).learning_rate)
-        self._optimizer.build(self._network.trainable_variables)
-        self._train_step = tf.function(self._step, reduce_retracing=True)
+        self._train_step = TrainStep(model, stage, protocol)
+        self._optimizer = self._train_step.optimizer
         self._monitor = monitor_by(model, stage, monitored.in_order(protocol.batch_size), protocol.joint_weight)
         self._best: list[np.ndarray] = []
         self.progress = Progress()
@@ -154,23 +150,6 @@ class StageLoop:
         for variable, best in zip(self._model.variables, self._best, strict=True):
             variable.assign(best)
         return reason
-
-    def _step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            outputs = self._network(batch.patch, training=True)
-            mask = outputs["mask"] if isinstance(outputs, dict) else outputs
-            dice = DiceLoss()(batch.mask, mask) if "mask" in self._stage.losses else tf.constant(0.0)
-            entropy = (
-                classification_loss()(batch.label, outputs["probabilities"])
-                if "probabilities" in self._stage.losses
-                else tf.constant(0.0)
-            )
-            both = len(self._stage.losses) == 2
-            loss = joint_loss(entropy, dice, self._protocol.joint_weight if both else 1.0)
-            total = loss + tf.add_n(self._network.losses) if self._network.losses else loss
-        variables = self._network.trainable_variables
-        self._optimizer.apply(tape.gradient(total, variables), variables)
-        return loss, entropy, dice
 
     def _train_epoch(self) -> None:
         progress = self.progress

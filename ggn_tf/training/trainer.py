@@ -87,13 +87,13 @@ def train(
         RunError: A stage moved what it must not.
     """
     asked = run.description
-    finished = run.finished_stages()
-    todo = [stage for stage in plan.stages if stage.name not in finished]
-    if not todo:
-        return
-    model = run.load_model() if finished else _initial_model(asked)
     streams = {name: CaseStream(dataset, plan.cases[name], asked.task) for name in ("train", asked.select_on)}
-    for stage in todo:
+    for stage in plan.stages:
+        if stage.name in run.finished_stages():
+            continue
+        # Read back even what this process has just saved: a run that was stopped between two stages starts from the
+        # same bits.
+        model = run.load_model() if run.finished_stages() else _initial_model(asked)
         before = snapshot(model)
         loop = StageLoop(
             model,

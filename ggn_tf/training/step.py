@@ -1,0 +1,56 @@
+"""One training step of a stage: forward, loss, gradients, Adam (paper section 3.2)."""
+
+import keras
+import tensorflow as tf
+
+from ggn_tf.dataset.pipeline import Batch
+from ggn_tf.protocol import TrainingProtocol
+from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
+from ggn_tf.training.stages import Stage, set_trainable
+
+
+class TrainStep:
+    """A stage's step, traced once. Freezes in the model what the stage freezes.
+
+    Args:
+        model: The whole model.
+        stage: What moves, and by which losses.
+        protocol: Learning rate, lambda of eq. 4.
+
+    Attributes:
+        optimizer: Adam, with a slot for every variable that moves.
+    """
+
+    def __init__(self, model: keras.Model, stage: Stage, protocol: TrainingProtocol) -> None:
+        """See the class."""
+        set_trainable(model, stage)
+        self._network = stage.network(model)
+        self._losses = stage.losses
+        self._joint_weight = protocol.joint_weight if len(stage.losses) == 2 else 1.0
+        self._dice_loss, self._classification_loss = DiceLoss(), classification_loss()
+        self.optimizer = keras.optimizers.Adam(stage.numbers(protocol).learning_rate)
+        self.optimizer.build(self._network.trainable_variables)
+        self._traced = tf.function(self._step, reduce_retracing=True)
+
+    def __call__(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Take the step.
+
+        Returns:
+            Of the weights before it, averaged over the batch: the stage's loss without the L2 term, cross-entropy, Dice
+            loss (0 where the stage has no such loss).
+        """
+        return self._traced(batch)
+
+    def _step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        zero = tf.constant(0.0)
+        with tf.GradientTape() as tape:
+            outputs = self._network(batch.patch, training=True)
+            mask = outputs["mask"] if isinstance(outputs, dict) else outputs
+            dice = self._dice_loss(batch.mask, mask) if "mask" in self._losses else zero
+            classifies = "probabilities" in self._losses
+            entropy = self._classification_loss(batch.label, outputs["probabilities"]) if classifies else zero
+            loss = joint_loss(entropy, dice, self._joint_weight)
+            total = tf.add_n([loss, *self._network.losses])
+        variables = self._network.trainable_variables
+        self.optimizer.apply(tape.gradient(total, variables), variables)
+        return loss, entropy, dice

@@ -1,0 +1,104 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggn_tf.errors import RunError
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.training.run_folder import RunDescription, RunFolder
+
+
+@pytest.fixture
+def run(tmp_path: Path, description: RunDescription) -> RunFolder:
+    return RunFolder.create(tmp_path / "runs" / "a", description, tmp_path / "dataset", {"python": "3"}, "ggn-tf fit")
+
+
+def test_a_run_is_read_back_as_it_was_asked(run: RunFolder, description: RunDescription, tmp_path: Path):
+    again = RunFolder.open(run.folder)
+    assert again.description == description and again.versions == {"python": "3"}
+    assert again.dataset == (tmp_path / "dataset").resolve()
+
+
+def test_run_and_dataset_can_move_together(run: RunFolder, tmp_path: Path):
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    assert RunFolder.open(tmp_path / "elsewhere" / "a").dataset == (tmp_path / "dataset").resolve()
+
+
+def test_the_same_settings_come_back_to_the_run_and_others_are_refused_with_the_difference(
+    run: RunFolder, description: RunDescription
+):
+    RunFolder.create(run.folder, description, run.dataset, {}, "again")
+    assert json.loads((run.folder / "run.json").read_text())["command"] == "ggn-tf fit"
+    training = dataclasses.replace(description.protocol.training, joint_weight=0.5)
+    other = dataclasses.replace(
+        description, seed=8, protocol=dataclasses.replace(description.protocol, training=training)
+    )
+    with pytest.raises(RunError) as caught:
+        RunFolder.create(run.folder, other, run.dataset, {}, "other")
+    assert "found:    seed = 7; protocol.training.joint_weight = 1.0" in str(caught.value)
+    assert "expected: seed = 8; protocol.training.joint_weight = 0.5" in str(caught.value)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, description: RunDescription):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="no run.json"):
+        RunFolder.create(tmp_path, description, tmp_path, {}, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "FileNotFoundError"), ("{", "JSONDecodeError"), ("{}", "KeyError"), ('{"schema": 99}', "schema")],
+)
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, content: str | None, message: str):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunError, match=message):
+        RunFolder.open(tmp_path)
+
+
+def test_a_second_process_is_refused(run: RunFolder):
+    with run.locked(), pytest.raises(RunError, match="Another process"), RunFolder.open(run.folder).locked():
+        pass
+    with run.locked():
+        pass
+
+
+def test_a_finished_stage_gives_back_its_model(run: RunFolder, description: RunDescription):
+    model = build_cascade(2, description.protocol, seed=3)
+    run.finish_stage(model, {"stage": "segment", "epochs": 2})
+    assert RunFolder.open(run.folder).finished_stages() == ("segment",)
+    for ours, theirs in zip(model.get_weights(), run.load_model("segment").get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (run.folder / "model.keras").read_bytes() == (run.folder / "stages" / "segment.keras").read_bytes()
+
+
+def test_an_unfinished_stage_has_no_model(run: RunFolder):
+    with pytest.raises(RunError, match="finished: none"):
+        run.load_model()
+    with pytest.raises(RunError, match="expected: joint"):
+        run.load_model("joint")
+
+
+def test_a_damaged_model_is_named(run: RunFolder, description: RunDescription):
+    run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
+    file = run.folder / "stages" / "segment.keras"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"segment\.keras"):
+        run.load_model()
+
+
+def test_history_keeps_finished_stages_and_rewrites_the_one_under_way(run: RunFolder, description: RunDescription):
+    rows = [{"stage": "segment", "epoch": 1, "loss": 0.1 + 0.2, "validation_accuracy": None}]
+    run.write_history(rows)
+    run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
+    classify = {"stage": "classify", "epoch": 1, "loss": 1 / 3, "validation_accuracy": 0.5}
+    for _ in range(2):
+        run.write_history([classify])
+    assert (run.folder / "history.csv").read_text().splitlines() == [
+        "stage,epoch,loss,validation_accuracy",
+        "segment,1,0.30000000000000004,",
+        "classify,1,0.3333333333333333,0.5",
+    ]
