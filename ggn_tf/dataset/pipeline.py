@@ -1,0 +1,211 @@
+"""From a dataset to batches: read, keep, shuffle, batch, copy to the device, augment there, prefetch.
+
+The batches of an epoch are a pure function of (seed, epoch): the order is drawn outside tf.data and every batch carries
+its own draw of the augmentation, so no iterator has a state that a resumed run would have to restore. The cases are
+kept in memory, decoded, where they fit (740 cases: 120 MB); else every batch reads its records from the shards, in the
+same order. What the batches hold is the same either way.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ggn_tf.dataset.augmentation import Augmentation, apply_augmentation, draw_augmentation
+from ggn_tf.dataset.records import Dataset, read_compact
+from ggn_tf.dataset.shards import decode_cases, read_record
+from ggn_tf.errors import DatasetError
+from ggn_tf.protocol import AugmentationProtocol
+from ggn_tf.tasks import Task
+
+# Some 13,000 cases of 32^3, at five bytes a voxel.
+CACHE_BYTES = 2 * 1024**3
+
+_BYTES_A_VOXEL = 5
+_CHECKED_AT_ONCE = 256
+
+
+class Batch(NamedTuple):
+    """Cases of one step.
+
+    Attributes:
+        patch: float32 [N, S, S, S, 1], z, y, x, normalised to [-1, 1].
+        mask: float32 [N, S, S, S, 1], 0 or 1.
+        label: int32 [N], the index of the task's class.
+    """
+
+    patch: tf.Tensor
+    mask: tf.Tensor
+    label: tf.Tensor
+
+
+class Part(NamedTuple):
+    """A worker's share of every batch: number `worker` (from 0) of `workers` equal pieces."""
+
+    worker: int
+    workers: int
+
+
+WHOLE = Part(0, 1)
+
+
+def normalise_hu(hu: tf.Tensor, window_hu: tuple[float, float]) -> tf.Tensor:
+    """Clip Hounsfield units to the window and map it to [-1, 1] (eq. 5).
+
+    Args:
+        hu: float32, any shape.
+        window_hu: Lower and upper end.
+    """
+    low, high = window_hu
+    return (tf.clip_by_value(hu, low, high) - low) / (high - low) * 2 - 1
+
+
+class CaseStream:
+    """Some cases of a dataset as batches of a task; made once, asked for every epoch.
+
+    Attributes:
+        case_ids: The cases that it yields, in the order given; those whose label the task leaves out are gone.
+        labels: int32 [cases], their classes.
+    """
+
+    def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task, *, cache: bool | None = None) -> None:
+        """Read the cases, or check that they can be read.
+
+        Args:
+            dataset: An opened dataset.
+            case_ids: For example one set of a split.
+            task: Gives each label its class, or leaves it out.
+            cache: Whether to keep the cases in memory. None: if they take less than `CACHE_BYTES`.
+
+        Raises:
+            TaskError: The task names labels that the dataset does not hold.
+            DatasetError: A case is unknown, none is left, or a record cannot be read.
+        """
+        task.check_labels(dataset.labels)
+        classes = [(case, task.class_of(case.label)) for case in dataset.select(case_ids)]
+        kept = [(case, number) for case, number in classes if number is not None]
+        if not kept:
+            raise DatasetError(
+                "No case is left for the task.",
+                case=dataset.folder,
+                found=f"{len(classes)} cases, none with a label of the task {str(task)!r}",
+                expected="at least one",
+                remedy="Choose another task, or prepare more cases.",
+            )
+        self.case_ids = tuple(case.case_id for case, _ in kept)
+        self.labels = np.array([number for _, number in kept], np.int32)
+        self._protocol = dataset.protocol
+        if cache is None:
+            cache = len(kept) * dataset.protocol.size**3 * _BYTES_A_VOXEL <= CACHE_BYTES
+        self._read = self._keep(dataset) if cache else self._locate(dataset)
+
+    def __len__(self) -> int:
+        """The number of cases."""
+        return len(self.case_ids)
+
+    def batches(self, batch_size: int) -> int:
+        """The number of batches of an epoch; the last may be short."""
+        return -(-len(self) // batch_size)
+
+    def training_epoch(
+        self,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        augmentation: AugmentationProtocol,
+        *,
+        skip: int = 0,
+        device: str | None = None,
+        part: Part = WHOLE,
+    ) -> tf.data.Dataset:
+        """The batches of one epoch, shuffled and augmented; the same for the same seed and epoch, always.
+
+        Args:
+            batch_size: Cases in a batch, over all workers.
+            seed: Of the run.
+            epoch: From 0, over all stages or in each as the caller likes: it only has to differ.
+            augmentation: The numbers of the augmentation.
+            skip: Batches of this epoch that a run has already seen; it goes on after them.
+            device: Where batches are copied to and augmented. None: the first GPU if there is one, else the host.
+            part: The worker's share of every batch. Workers that take all parts see together what one would see.
+
+        Returns:
+            A dataset of `Batch`; the last one may be short.
+        """
+        draw = self._draw(batch_size, seed, epoch, augmentation, part)
+
+        def read(number: tf.Tensor) -> tuple[Batch, Augmentation]:
+            rows, drawn = draw(number)
+            return self._read(rows), drawn
+
+        device = device or _default_device()
+        with tf.device("/CPU:0"):
+            numbers = tf.data.Dataset.range(skip, self.batches(batch_size))
+            batches = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            if device is None:
+                return batches.map(_augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+            on_device = batches.prefetch(2).apply(tf.data.experimental.copy_to_device(device))
+        with tf.device(device):
+            return on_device.map(_augmented).prefetch(1)
+
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        """The cases in the order of `case_ids`, as they are: for evaluation.
+
+        Returns:
+            A dataset of `Batch`; the last one may be short.
+        """
+        rows = tf.data.Dataset.range(len(self)).batch(batch_size)
+        return rows.map(self._read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+    def _keep(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
+        hu, mask = read_compact(dataset, self.case_ids)
+        # On the host by name: TensorFlow would put a constant on the GPU, and the whole set with it.
+        with tf.device("/CPU:0"):
+            kept = tf.constant(hu), tf.constant(mask), tf.constant(self.labels)
+        return lambda rows: self._batch(*(tf.gather(whole, rows) for whole in kept))
+
+    def _locate(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
+        # Once through all records now: what is damaged is named here, instead of TensorFlow's error in some epoch.
+        for start in range(0, len(self), _CHECKED_AT_ONCE):
+            read_compact(dataset, self.case_ids[start : start + _CHECKED_AT_ONCE])
+        cases = dataset.select(self.case_ids)
+        with tf.device("/CPU:0"):
+            paths = tf.constant([str(dataset.folder / case.shard) for case in cases])
+            offsets = tf.constant([case.offset for case in cases], tf.int64)
+            labels = tf.constant(self.labels)
+
+        def read(rows: tf.Tensor) -> Batch:
+            text = tf.TensorSpec([], tf.string)
+            records = tf.map_fn(lambda row: read_record(paths[row], offsets[row]), rows, fn_output_signature=text)
+            return self._batch(*decode_cases(records, self._protocol.size), tf.gather(labels, rows))
+
+        return read
+
+    def _batch(self, hu: tf.Tensor, mask: tf.Tensor, label: tf.Tensor) -> Batch:
+        return Batch(normalise_hu(hu, self._protocol.window_hu), tf.cast(mask, tf.float32), label)
+
+    def _draw(
+        self, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, part: Part
+    ) -> Callable[[tf.Tensor], tuple[tf.Tensor, Augmentation]]:
+        """From a batch's number to a worker's cases in it and their draw."""
+        order = tf.constant(np.random.default_rng((seed, epoch)).permutation(len(self)))
+        epoch_seed = tf.constant(np.random.SeedSequence((seed, epoch)).generate_state(2).view(np.int32))
+
+        def draw(number: tf.Tensor) -> tuple[tf.Tensor, Augmentation]:
+            whole = order[number * batch_size : (number + 1) * batch_size]
+            size = tf.shape(whole)[0]
+            start, stop = size * part.worker // part.workers, size * (part.worker + 1) // part.workers
+            seed = tf.random.experimental.stateless_fold_in(epoch_seed, number)
+            return whole[start:stop], draw_augmentation(size, seed, augmentation).part(start, stop)
+
+        return draw
+
+
+@tf.function(reduce_retracing=True)
+def _augmented(batch: Batch, drawn: Augmentation) -> Batch:
+    return Batch(*apply_augmentation(batch.patch, batch.mask, drawn), batch.label)
+
+
+def _default_device() -> str | None:
+    return "/GPU:0" if tf.config.list_logical_devices("GPU") else None

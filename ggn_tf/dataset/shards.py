@@ -1,0 +1,164 @@
+"""TFRecord shards: patches and masks on disk, each record at a known offset.
+
+A record's length is checked by TFRecord's own checksums at every read; knowing its offset lets any order of cases be
+read without holding the set in memory.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import tensorflow as tf
+
+from ggn_tf.errors import DatasetError
+
+CASES_PER_SHARD = 256
+
+# Length (8 bytes) and its checksum (4) before the content, the content's checksum (4) after it.
+_RECORD_OVERHEAD = 16
+_READ_BUFFER = 256 * 1024
+
+
+def shard_name(number: int, count: int) -> str:
+    """The file name of shard `number` of `count`, counted from 0."""
+    return f"patches-{number:05d}-of-{count:05d}.tfrecord"
+
+
+class ShardWriter:
+    """Writes cases into shards of a folder that nobody reads yet; the names carry the count once it is known."""
+
+    def __init__(self, folder: Path, cases_per_shard: int = CASES_PER_SHARD) -> None:
+        """Start with no shard; the first case opens one."""
+        self._folder = folder
+        self._cases_per_shard = cases_per_shard
+        self._cases = 0
+        self._offset = 0
+        self._file: tf.io.TFRecordWriter | None = None
+
+    def __enter__(self) -> Self:
+        """Nothing to open yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the last shard, whatever happened."""
+        self._close()
+
+    def write(self, case_id: str, hu: np.ndarray, mask: np.ndarray) -> tuple[int, int]:
+        """Append a case.
+
+        Args:
+            case_id: Its id in the dataset.
+            hu: float32 [S, S, S], z, y, x, Hounsfield units.
+            mask: uint8 [S, S, S], 0 or 1.
+
+        Returns:
+            The number of the shard and the offset of the record in it, in bytes.
+        """
+        shard = self._cases // self._cases_per_shard
+        if self._file is None or self._cases % self._cases_per_shard == 0:
+            self._close()
+            self._file = tf.io.TFRecordWriter(str(self._folder / f"{shard}.tfrecord"))
+            self._offset = 0
+        offset, record = self._offset, _encode(case_id, hu, mask)
+        self._file.write(record)
+        self._cases += 1
+        self._offset += len(record) + _RECORD_OVERHEAD
+        return shard, offset
+
+    def finish(self) -> list[Path]:
+        """Close the last shard and give all of them their names.
+
+        Returns:
+            The shards in the order of their numbers.
+        """
+        self._close()
+        count = -(-self._cases // self._cases_per_shard)
+        temporary = [self._folder / f"{number}.tfrecord" for number in range(count)]
+        return [path.rename(self._folder / shard_name(number, count)) for number, path in enumerate(temporary)]
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """Read the one record at an offset; works inside a graph.
+
+    Args:
+        path: string, scalar.
+        offset: int64, scalar, bytes.
+
+    Returns:
+        The serialized case, string, scalar.
+    """
+    # The public class of TensorFlow 2.21 starts every file at its beginning; the operation behind it takes an offset.
+    records = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[path], compression_type="", buffer_size=_READ_BUFFER, byte_offsets=[offset]
+    )
+    return tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string)).take(1).get_single_element()
+
+
+def read_shard(path: Path, offsets: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read the cases at some offsets of one shard.
+
+    Args:
+        path: The shard.
+        offsets: Where the records start, in bytes.
+        size: Voxels along each axis.
+
+    Returns:
+        Hounsfield units, float32 [N, S, S, S, 1], and masks, uint8 [N, S, S, S, 1].
+
+    Raises:
+        DatasetError: A record is damaged, cut off or missing.
+    """
+    with shard_errors(path), tf.device("/CPU:0"):
+        places = tf.data.Dataset.from_tensor_slices(tf.constant(offsets, tf.int64))
+        records = places.map(lambda offset: read_record(tf.constant(str(path)), offset))
+        hu, mask = decode_cases(records.batch(len(offsets)).get_single_element(), size)
+    return hu.numpy(), mask.numpy()
+
+
+def decode_cases(records: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decode serialized cases.
+
+    Args:
+        records: string [N].
+        size: Voxels along each axis.
+
+    Returns:
+        Hounsfield units, float32 [N, S, S, S, 1]; masks, uint8 [N, S, S, S, 1].
+    """
+    content = tf.io.parse_example(records, {name: tf.io.FixedLenFeature([], tf.string) for name in ("hu", "mask")})
+    # The batch is named, because an empty one (a worker without a share of the last batch) leaves -1 undefined.
+    shape = [tf.shape(records)[0], size, size, size, 1]
+    hu, mask = tf.io.decode_raw(content["hu"], tf.float32), tf.io.decode_raw(content["mask"], tf.uint8)
+    return tf.reshape(hu, shape), tf.reshape(mask, shape)
+
+
+@contextmanager
+def shard_errors(shard: Path) -> Iterator[None]:
+    """Turn what TensorFlow raises while it reads a shard into an error that names it.
+
+    Raises:
+        DatasetError: A record is damaged, cut off or missing.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise DatasetError(
+            "A shard of the dataset cannot be read.",
+            case=shard,
+            found=error.message.split("\n")[0],
+            expected="the records that were written, with their checksums",
+            remedy="Copy the dataset again from where it is whole, or make it anew with ggn-tf prepare.",
+        ) from error
+
+
+def _encode(case_id: str, hu: np.ndarray, mask: np.ndarray) -> bytes:
+    content = {"id": case_id.encode(), "hu": hu.astype("<f4").tobytes(), "mask": mask.astype(np.uint8).tobytes()}
+    features = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[data])) for name, data in content.items()}
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()

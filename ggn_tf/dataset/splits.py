@@ -1,0 +1,197 @@
+"""Splits into training, validation and test set (paper section 3.2): 70/30 per category, no patient in two sets.
+
+They are saved beside the dataset as `splits.json`, bound to it, and verified at every read.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ggn_tf.dataset.folds import choose_set
+from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.errors import SplitError
+from ggn_tf.files import whole_file
+from ggn_tf.protocol import SplitProtocol
+
+SPLITS = "splits.json"
+SCHEMA = 1
+SETS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cases train, validate and test: sorted case ids.
+
+    Attributes:
+        number: From 1.
+        train: 56 % of the cases with the paper's fractions.
+        validation: 14 %.
+        test: 30 %.
+    """
+
+    number: int
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def make_splits(cases: Sequence[CaseRecord], protocol: SplitProtocol, count: int, seed: int) -> list[Split]:
+    """Draw splits: every label in every set in the protocol's fractions, as near as whole patients allow.
+
+    A label with fewer than three patients (`scarce_labels`) cannot be in every set; it goes where it fits.
+
+    Args:
+        cases: All cases of a dataset, in any order: the same cases and seed give the same splits.
+        protocol: Fractions of the test and the validation set.
+        count: How many splits, numbered from 1.
+        seed: Of all of them; split 2 of 2 equals split 2 of 5.
+
+    Raises:
+        SplitError: There are fewer than three patients, or no set of patients comes near the fractions.
+    """
+    cases = sorted(cases, key=lambda case: case.case_id)
+    patients = len({case.patient_id for case in cases})
+    if patients < len(SETS):
+        raise _too_few(patients)
+    return [_make_split(cases, protocol, number, seed) for number in range(1, count + 1)]
+
+
+def scarce_labels(cases: Sequence[CaseRecord]) -> dict[str, int]:
+    """The labels with too few patients to be in every set, with the number of patients."""
+    patients: dict[str, set[str]] = {}
+    for case in cases:
+        patients.setdefault(case.label, set()).add(case.patient_id)
+    return {label: len(some) for label, some in sorted(patients.items()) if len(some) < len(SETS)}
+
+
+def write_splits(dataset: Dataset, splits: Sequence[Split], protocol: SplitProtocol, seed: int) -> None:
+    """Save a dataset's splits beside it, with a checksum over them and the dataset's fingerprint."""
+    content = {
+        "schema": SCHEMA,
+        "fingerprint": dataset.fingerprint,
+        "protocol": protocol.to_dict(),
+        "seed": seed,
+        "splits": [asdict(split) for split in splits],
+    }
+    with whole_file(dataset.folder / SPLITS) as path:
+        path.write_text(json.dumps({**content, "checksum": _checksum(content)}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_split(dataset: Dataset, number: int) -> Split:
+    """Read a split and verify it.
+
+    Args:
+        dataset: An opened dataset.
+        number: From 1.
+
+    Raises:
+        SplitError: The file is missing or was changed, belongs to another dataset, has no split of that number, leaves
+            out or repeats a case, or puts a patient in two sets.
+    """
+    path = dataset.folder / SPLITS
+    content = _read_content(path)
+    if content.get("fingerprint") != dataset.fingerprint:
+        raise _refused(path, "The splits belong to another dataset.", content.get("fingerprint"), dataset.fingerprint)
+    try:
+        splits = {stored["number"]: stored for stored in content["splits"]}
+        if number not in splits:
+            known = ", ".join(str(known) for known in sorted(splits))
+            raise SplitError(
+                f"There is no split {number}.",
+                case=path,
+                found=f"splits {known}",
+                expected="one of them",
+                remedy="Name one of them with --split, or prepare the dataset with more --splits.",
+            )
+        split = Split(number, *(tuple(splits[number][name]) for name in SETS))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _refused(
+            path, "The splits cannot be read.", f"{type(error).__name__}: {error}", "a split file"
+        ) from error
+    problem = next(_problems(dataset, split), None)
+    if problem:
+        raise _refused(path, f"Split {number} is not a split of the dataset.", problem, "every case in one set")
+    return split
+
+
+def _make_split(cases: Sequence[CaseRecord], protocol: SplitProtocol, number: int, seed: int) -> Split:
+    test = _choose(cases, protocol.test_fraction, 3, (seed, number, 0))
+    rest = [case for case, chosen in zip(cases, test, strict=True) if not chosen]
+    validation = _choose(rest, protocol.validation_fraction, 2, (seed, number, 1))
+    return Split(
+        number,
+        train=tuple(case.case_id for case, chosen in zip(rest, validation, strict=True) if not chosen),
+        validation=tuple(case.case_id for case, chosen in zip(rest, validation, strict=True) if chosen),
+        test=tuple(case.case_id for case, chosen in zip(cases, test, strict=True) if chosen),
+    )
+
+
+def _choose(cases: Sequence[CaseRecord], fraction: float, sets: int, entropy: tuple[int, ...]) -> np.ndarray:
+    patients = [case.patient_id for case in cases]
+    chosen = choose_set([case.label for case in cases], patients, fraction, sets, entropy)
+    if chosen is None:
+        raise _too_few(len(set(patients)))
+    return chosen
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise _refused(path, "The dataset has no splits.", "no file", SPLITS)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        checksum = content.pop("checksum")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _refused(
+            path, "The splits cannot be read.", f"{type(error).__name__}: {error}", "a split file"
+        ) from error
+    if content.get("schema") != SCHEMA:
+        raise _refused(path, "The splits have another format.", f"schema {content.get('schema')}", f"schema {SCHEMA}")
+    if checksum != _checksum(content):
+        raise _refused(
+            path, "The splits were changed after they were made.", f"checksum {_checksum(content)}", checksum
+        )
+    return content
+
+
+def _problems(dataset: Dataset, split: Split) -> Iterator[str]:
+    """What is wrong with a split, the first fact first."""
+    sets = {name: getattr(split, name) for name in SETS}
+    places = Counter(case_id for case_ids in sets.values() for case_id in case_ids)
+    yield from (f"case {case_id} {count} times" for case_id, count in places.items() if count > 1)
+    yield from (f"case {case_id} is not in the dataset" for case_id in places if case_id not in dataset.case_by_id)
+    yield from (f"case {case_id} is in no set" for case_id in dataset.case_by_id if case_id not in places)
+    yield from (f"no case in set {name}" for name, case_ids in sets.items() if not case_ids)
+    seen: dict[str, str] = {}
+    for name, case_ids in sets.items():
+        for case in dataset.select(case_ids):
+            if seen.setdefault(case.patient_id, name) != name:
+                yield f"patient {case.patient_id} in {seen[case.patient_id]} and in {name}"
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _refused(path: Path, what: str, found: object, expected: object) -> SplitError:
+    return SplitError(
+        what,
+        case=path,
+        found=found,
+        expected=expected,
+        remedy="Restore the file from where the dataset is whole, or make the dataset anew with ggn-tf prepare.",
+    )
+
+
+def _too_few(patients: int) -> SplitError:
+    return SplitError(
+        "There are too few patients for a training, a validation and a test set.",
+        found=f"{patients} patients",
+        expected="at least three, none of whom has nearly all nodules",
+        remedy="Add cases of further patients.",
+    )

@@ -1,0 +1,170 @@
+"""Writing a dataset folder: it exists whole or not at all."""
+
+import csv
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ggn_tf import __version__
+from ggn_tf.dataset.description import DESCRIPTION, SCHEMA
+from ggn_tf.dataset.previews import PreviewWriter
+from ggn_tf.dataset.records import CaseRecord, Dataset, digest_patch, fingerprint_of, open_dataset
+from ggn_tf.dataset.shards import CASES_PER_SHARD, ShardWriter, shard_name
+from ggn_tf.dataset.splits import make_splits, write_splits
+from ggn_tf.errors import DatasetError
+from ggn_tf.files import whole_folder
+from ggn_tf.protocol import PatchProtocol, SplitProtocol
+
+REJECTED = "rejected.csv"
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """A case that goes into the dataset.
+
+    Attributes:
+        record: What is known about it; where it lies is filled in when it is written.
+        hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
+        mask: uint8 [S, S, S], 0 or 1.
+    """
+
+    record: CaseRecord
+    hu: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A case that does not: `reason` says what is wrong, what was found and what was expected."""
+
+    case_id: str
+    reason: str
+    remedy: str
+
+
+def write_dataset(
+    folder: Path,
+    protocol: PatchProtocol,
+    outcomes: Iterable[Nodule | Rejection],
+    *,
+    split_protocol: SplitProtocol,
+    splits: int = 5,
+    seed: int = 0,
+    previews: bool = True,
+    cases_per_shard: int = CASES_PER_SHARD,
+) -> Dataset:
+    """Write a dataset with its splits; an error from `outcomes` or on the way leaves nothing behind.
+
+    Memory holds one case's patch at a time.
+
+    Args:
+        folder: Must not exist, or be empty.
+        protocol: How the patches were cut.
+        outcomes: The cases in the order of the table.
+        split_protocol: The parts of a split.
+        splits: How many splits, numbered from 1.
+        seed: Of the splits.
+        previews: Whether to draw contact sheets.
+        cases_per_shard: Cases in a TFRecord file.
+
+    Raises:
+        DatasetError: The folder exists, no case is left, an id occurs twice, or a patch does not fit the protocol.
+        SplitError: There are too few patients for three sets.
+    """
+    folder = Path(folder)
+    refuse_existing(folder)
+    with whole_folder(folder) as temporary:
+        with ShardWriter(temporary, cases_per_shard) as shards, PreviewWriter(temporary, previews) as sheets:
+            records, rejections = _write_cases(protocol, outcomes, shards, sheets)
+            paths = shards.finish()
+        cases = [dataclasses.replace(case, shard=shard_name(int(case.shard), len(paths))) for case in records]
+        _write_rejections(temporary / REJECTED, rejections)
+        _write_description(temporary / DESCRIPTION, protocol, cases, {path.name: path.stat().st_size for path in paths})
+        written = open_dataset(temporary, protocol)
+        write_splits(written, make_splits(cases, split_protocol, splits, seed), split_protocol, seed)
+    return dataclasses.replace(written, folder=folder)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Refuse to write over anything.
+
+    Raises:
+        DatasetError: The folder exists and is not empty, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetError(
+            "The dataset would be written over something that exists.",
+            case=folder,
+            expected="a folder that does not exist, or an empty one",
+            remedy="Name another with -o, or move this one away.",
+        )
+
+
+def _write_cases(
+    protocol: PatchProtocol, outcomes: Iterable[Nodule | Rejection], shards: ShardWriter, sheets: PreviewWriter
+) -> tuple[list[CaseRecord], list[Rejection]]:
+    records: dict[str, CaseRecord] = {}
+    rejections = []
+    for outcome in outcomes:
+        if isinstance(outcome, Rejection):
+            rejections.append(outcome)
+            continue
+        record = outcome.record
+        _check_nodule(outcome, protocol, record.case_id in records)
+        shard, offset = shards.write(record.case_id, outcome.hu, outcome.mask)
+        digest = digest_patch(outcome.hu, outcome.mask)
+        records[record.case_id] = dataclasses.replace(record, shard=str(shard), offset=offset, digest=digest)
+        sheets.add(f"{record.case_id}  {record.label}", outcome.hu, outcome.mask)
+    if not records:
+        raise DatasetError(
+            "No case is left for the dataset.",
+            found=f"{len(rejections)} rejected",
+            expected="at least one case that can be used",
+            remedy="Mend the rejected cases.",
+        )
+    return list(records.values()), rejections
+
+
+def _check_nodule(nodule: Nodule, protocol: PatchProtocol, twice: bool) -> None:
+    shape = (protocol.size,) * 3
+    if twice:
+        raise DatasetError(
+            "Two cases have the same id.",
+            case=nodule.record.case_id,
+            expected="every id once",
+            remedy="Give every nodule a case_id of its own.",
+        )
+    if nodule.hu.shape != shape or nodule.mask.shape != shape or not np.isfinite(nodule.hu).all():
+        raise DatasetError(
+            "A patch does not fit the dataset's protocol.",
+            case=nodule.record.case_id,
+            found=f"patch {nodule.hu.shape}, mask {nodule.mask.shape}",
+            expected=f"finite values, both {shape}",
+            remedy="Cut the patches with the protocol that the dataset is written by.",
+        )
+
+
+def _write_rejections(path: Path, rejections: list[Rejection]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["case", "reason", "remedy"])
+        rows.writerows([rejection.case_id, rejection.reason, rejection.remedy] for rejection in rejections)
+
+
+def _write_description(path: Path, protocol: PatchProtocol, cases: list[CaseRecord], shards: dict[str, int]) -> None:
+    labels = Counter(case.label for case in cases)
+    description = {
+        "schema": SCHEMA,
+        "made_by": f"ggn-tf {__version__}",
+        "protocol": protocol.to_dict(),
+        "fingerprint": fingerprint_of(protocol, cases),
+        "labels": dict(sorted(labels.items())),
+        "shards": shards,
+        "cases": [dataclasses.asdict(case) for case in cases],
+    }
+    path.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

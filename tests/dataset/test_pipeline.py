@@ -1,0 +1,188 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ggn_tf.dataset.pipeline import Batch, CaseStream, Part, normalise_hu
+from ggn_tf.dataset.records import Dataset, read_patches
+from ggn_tf.errors import DatasetError, TaskError
+from ggn_tf.protocol import AugmentationProtocol
+from ggn_tf.tasks import INDOLENT_INVASIVE, Task
+from tests.synthetic import write_synthetic_dataset
+
+AUGMENTATION = AugmentationProtocol()
+NONE = AugmentationProtocol(flip_probability=0.0, noise_sigma=0.0)
+
+
+def ids(dataset: Dataset) -> list[str]:
+    return [case.case_id for case in dataset.cases]
+
+
+def arrays(batches: tf.data.Dataset) -> list[Batch]:
+    return [Batch(*(part.numpy() for part in batch)) for batch in batches]
+
+
+def assert_same(first: list[Batch], second: list[Batch]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        for name in Batch._fields:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["kept", "from-disk"])
+def stream(request: pytest.FixtureRequest, synthetic: Dataset) -> CaseStream:
+    return CaseStream(synthetic, ids(synthetic), INDOLENT_INVASIVE, cache=request.param)
+
+
+@pytest.mark.parametrize(("hu", "normalised"), [(-1024, -1), (400, 1), (-312, 0), (-3000, -1), (3000, 1), (44, 0.5)])
+def test_equation_5_with_clipping(hu: float, normalised: float) -> None:
+    assert normalise_hu(tf.constant([hu], tf.float32), (-1024.0, 400.0)).numpy() == pytest.approx([normalised])
+
+
+def test_in_order_yields_what_is_on_disk(stream: CaseStream, synthetic: Dataset) -> None:
+    batches = arrays(stream.in_order(10))
+    assert [len(batch.label) for batch in batches] == [10, 10, 4]
+    hu, mask = read_patches(synthetic, ids(synthetic))
+    expected = (np.clip(hu, -1024, 400) + 1024) / 1424 * 2 - 1
+    np.testing.assert_allclose(np.concatenate([batch.patch for batch in batches]), expected, atol=1e-6)
+    np.testing.assert_array_equal(np.concatenate([batch.mask for batch in batches]), mask)
+
+
+def test_labels_are_the_classes_of_the_task(stream: CaseStream, synthetic: Dataset) -> None:
+    expected = [{"AAH": 0, "AIS": 0, "MIA": 1, "IAC": 1}[case.label] for case in synthetic.cases]
+    assert np.concatenate([batch.label for batch in arrays(stream.in_order(7))]).tolist() == expected
+    assert stream.labels.tolist() == expected
+
+
+def test_shapes_and_types(stream: CaseStream) -> None:
+    patch, mask, label = stream.training_epoch(5, 0, 0, AUGMENTATION).element_spec
+    assert patch.shape.as_list() == mask.shape.as_list() == [None, 8, 8, 8, 1]
+    assert (patch.dtype, mask.dtype, label.dtype) == (tf.float32, tf.float32, tf.int32)
+
+
+def test_an_epoch_holds_every_case_once(stream: CaseStream, synthetic: Dataset) -> None:
+    batches = arrays(stream.training_epoch(5, 0, 0, AUGMENTATION))
+    assert [len(batch.label) for batch in batches] == [5, 5, 5, 5, 4]
+    assert len(batches) == stream.batches(5)
+    volumes = read_patches(synthetic, ids(synthetic))[1].sum(axis=(1, 2, 3, 4))
+    seen = np.concatenate([batch.mask for batch in batches]).sum(axis=(1, 2, 3, 4))
+    np.testing.assert_array_equal(np.sort(seen), np.sort(volumes))
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch(stream: CaseStream) -> None:
+    first = arrays(stream.training_epoch(5, 3, 7, AUGMENTATION))
+    arrays(stream.training_epoch(5, 3, 8, AUGMENTATION))
+    assert_same(arrays(stream.training_epoch(5, 3, 7, AUGMENTATION)), first)
+
+
+def test_iterating_an_epoch_twice_gives_the_same(stream: CaseStream) -> None:
+    epoch = stream.training_epoch(5, 3, 7, AUGMENTATION)
+    assert_same(arrays(epoch), arrays(epoch))
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(3, 8), (4, 7)])
+def test_another_seed_or_epoch_shuffles_and_augments_otherwise(stream: CaseStream, seed: int, epoch: int) -> None:
+    first, second = (arrays(stream.training_epoch(24, *key, AUGMENTATION))[0] for key in ((3, 7), (seed, epoch)))
+    assert first.label.tolist() != second.label.tolist()
+    assert not np.isclose(np.sort(first.patch, axis=None), np.sort(second.patch, axis=None), atol=1e-7).all()
+
+
+@pytest.mark.parametrize("skip", [1, 3, 5])
+def test_a_resumed_epoch_goes_on_with_the_same_batches(stream: CaseStream, skip: int) -> None:
+    whole = arrays(stream.training_epoch(5, 3, 7, AUGMENTATION))
+    assert_same(arrays(stream.training_epoch(5, 3, 7, AUGMENTATION, skip=skip)), whole[skip:])
+
+
+def test_kept_cases_and_cases_from_disk_give_the_same_batches(synthetic: Dataset) -> None:
+    kept, located = (CaseStream(synthetic, ids(synthetic), INDOLENT_INVASIVE, cache=cache) for cache in (True, False))
+    first, second = (arrays(stream.training_epoch(5, 3, 7, AUGMENTATION)) for stream in (kept, located))
+    assert_same(first, second)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_workers_see_together_what_one_sees(stream: CaseStream, workers: int) -> None:
+    whole = arrays(stream.training_epoch(5, 3, 7, AUGMENTATION))
+    parts = [arrays(stream.training_epoch(5, 3, 7, AUGMENTATION, part=Part(k, workers))) for k in range(workers)]
+    joined = [
+        Batch(*(np.concatenate(pieces) for pieces in zip(*some, strict=True))) for some in zip(*parts, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+def test_geometry_is_shared_by_patch_and_mask(synthetic: Dataset) -> None:
+    stream = CaseStream(synthetic, ids(synthetic), INDOLENT_INVASIVE)
+    batch = arrays(stream.training_epoch(24, 0, 0, AugmentationProtocol(flip_probability=1.0, noise_sigma=0.0)))[0]
+    inside = (batch.patch * batch.mask).sum(axis=(1, 2, 3, 4)) / batch.mask.sum(axis=(1, 2, 3, 4))
+    still = arrays(stream.in_order(24))[0]
+    expected = (still.patch * still.mask).sum(axis=(1, 2, 3, 4)) / still.mask.sum(axis=(1, 2, 3, 4))
+    np.testing.assert_allclose(np.sort(inside), np.sort(expected), atol=1e-5)
+
+
+def test_cases_that_the_task_leaves_out_are_gone(synthetic: Dataset) -> None:
+    stream = CaseStream(synthetic, ids(synthetic), Task.parse("AIS,MIA"))
+    assert stream.case_ids == tuple(case.case_id for case in synthetic.cases if case.label in ("AIS", "MIA"))
+    assert len(stream) == 12
+
+
+def test_a_task_with_unknown_labels_is_refused(synthetic: Dataset) -> None:
+    with pytest.raises(TaskError, match="labels that no nodule has"):
+        CaseStream(synthetic, ids(synthetic), Task.parse("AAH,benign"))
+
+
+def test_no_case_left_is_refused(synthetic: Dataset) -> None:
+    only = [case.case_id for case in synthetic.cases if case.label == "IAC"]
+    with pytest.raises(DatasetError, match=r"No case is left for the task\.(?s:.*)6 cases, none with a label of"):
+        CaseStream(synthetic, only, Task.parse("AIS,MIA"))
+
+
+def test_an_unknown_case_is_refused(synthetic: Dataset) -> None:
+    with pytest.raises(DatasetError, match=r"does not hold a case(?s:.*)case-9999"):
+        CaseStream(synthetic, ["case-9999"], INDOLENT_INVASIVE)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_corrupt_shard_is_named_before_training(tmp_path: Path, cache: bool) -> None:
+    dataset = write_synthetic_dataset(tmp_path / "dataset", size=8)
+    shard = sorted(dataset.folder.glob("*.tfrecord"))[1]
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"cannot be read(?s:.*)patches-00001-of-00002(?s:.*)ggn-tf prepare"):
+        CaseStream(dataset, ids(dataset), INDOLENT_INVASIVE, cache=cache)
+
+
+TWO_DEVICES = """
+import sys
+import tensorflow as tf
+sys.path.insert(0, sys.argv[2])
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+import numpy as np
+from ggn_tf.dataset.pipeline import CaseStream
+from ggn_tf.dataset.records import open_dataset
+from ggn_tf.protocol import AugmentationProtocol, PatchProtocol
+from ggn_tf.tasks import INDOLENT_INVASIVE
+
+dataset = open_dataset(sys.argv[1], PatchProtocol(size=8))
+stream = CaseStream(dataset, list(dataset.case_by_id), INDOLENT_INVASIVE)
+host = list(stream.training_epoch(5, 1, 2, AugmentationProtocol()))
+there = list(stream.training_epoch(5, 1, 2, AugmentationProtocol(), device="/CPU:1"))
+assert len(host) == len(there) == 5
+for first, second in zip(host, there):
+    assert all(part.device.endswith("CPU:0") for part in first), [part.device for part in first]
+    assert all(part.device.endswith("CPU:1") for part in second), [part.device for part in second]
+    assert all(np.array_equal(one, other) for one, other in zip(first, second))
+print("batches lie on the second device")
+"""
+
+
+def test_batches_are_augmented_on_the_device(synthetic: Dataset) -> None:
+    tests = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES, str(synthetic.folder), tests], capture_output=True, text=True, timeout=120
+    )
+    assert "batches lie on the second device" in done.stdout, done.stderr[-3000:]
