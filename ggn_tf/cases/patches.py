@@ -1,0 +1,215 @@
+"""The patch around a nodule that the networks see (paper section 3.1), and its mask back on the CT."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.grid import Box, Grid, Vector, point_text
+from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, read_mask
+from ggn_tf.cases.volumes import Volume, naming_case, open_volume
+from ggn_tf.errors import MaskError, VolumeError
+from ggn_tf.protocol import PatchProtocol
+
+# Scholten et al. 2015 (European Radiology 25:488): above it software and radiologists agree best on what is solid.
+SOLID_HU = -300.0
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A nodule's patch, and what its mask measures on the CT's own voxels.
+
+    Attributes:
+        hu: [z, y, x] float32, Hounsfield units, not windowed.
+        mask: [z, y, x] uint8, 0 or 1; None without a mask.
+        center_mm_lps: The point between the middle voxels.
+        grid: The patch's own grid.
+        ct_grid: The CT's.
+        volume_mm3: The nodule's volume. This and the following are None without a mask.
+        diameter_mm: Diameter of the ball of that volume.
+        longest_diameter_mm: Longest distance within one slice of the CT, from voxel edge to voxel edge.
+        mean_hu: Mean inside the mask.
+        solid_fraction: Share of the mask's voxels above -300 HU.
+    """
+
+    hu: npt.NDArray[np.float32]
+    mask: npt.NDArray[np.uint8] | None
+    center_mm_lps: Vector
+    grid: Grid
+    ct_grid: Grid
+    volume_mm3: float | None = None
+    diameter_mm: float | None = None
+    longest_diameter_mm: float | None = None
+    mean_hu: float | None = None
+    solid_fraction: float | None = None
+
+
+class Measures(NamedTuple):
+    """What a mask measures; named as in `Patch`."""
+
+    volume_mm3: float
+    diameter_mm: float
+    longest_diameter_mm: float
+    mean_hu: float
+    solid_fraction: float
+
+
+def cut_patch(
+    image_path: Path,
+    protocol: PatchProtocol,
+    *,
+    mask_path: Path | None = None,
+    segment: str | None = None,
+    center_mm_lps: Vector | None = None,
+    case: str | None = None,
+) -> Patch:
+    """Cut a nodule's patch out of its CT, reading and resampling nothing else.
+
+    Args:
+        image_path: A volume file or a DICOM folder.
+        protocol: The patch's size, spacing, and value outside the CT.
+        mask_path: The nodule's mask on the CT's grid.
+        segment: Which label of the mask is the nodule; see `read_mask`.
+        center_mm_lps: The patch's centre. None: the mask's centroid.
+        case: Named in errors.
+
+    Raises:
+        VolumeError: The CT cannot be read, or the centre lies outside it.
+        MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.
+    """
+    with naming_case(case):
+        volume = open_volume(image_path)
+        mask = None if mask_path is None else _read_trimmed(mask_path, volume.grid, segment)
+        center = _center(volume, mask, center_mm_lps)
+        grid = patch_grid(center, volume.grid, protocol)
+        image = volume.read(_needed(volume.grid, grid, mask))
+        hu = _resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
+        if mask is None:
+            return Patch(hu, None, center, grid, volume.grid)
+        patch_mask = _resampled(mask, grid, sitk.sitkNearestNeighbor, 0)
+        _check_reaches(mask, patch_mask, center)
+        return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask))
+
+
+def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) -> Grid:
+    """The patch's grid: centred on a point, along the CT's own axes."""
+    depth_mm, height_mm, width_mm = protocol.spacing_mm_zyx
+    return Grid.around(center_mm_lps, (protocol.size,) * 3, (width_mm, height_mm, depth_mm), ct_grid.direction)
+
+
+def paste_mask(
+    probability_zyx: npt.NDArray[np.floating], patch_grid: Grid, ct_grid: Grid, threshold: float = 0.5
+) -> sitk.Image:
+    """Put a patch's predicted mask on the CT's own grid.
+
+    The probability is interpolated linearly at the CT's voxels, then thresholded; only voxels in the patch are touched.
+
+    Args:
+        probability_zyx: [z, y, x], from 0 to 1, on the patch's grid.
+        patch_grid: `Patch.grid`.
+        ct_grid: `Patch.ct_grid`.
+        threshold: The nodule is where the probability is at least this.
+
+    Returns:
+        uint8, 0 or 1, of the CT's size.
+    """
+    mask = np.zeros(ct_grid.size_xyz[::-1], dtype=np.uint8)
+    box = ct_grid.box_around(patch_grid)
+    if box is not None:
+        probability = patch_grid.image_of(np.asarray(probability_zyx, dtype=np.float32))
+        mask[box.slices_zyx] = _resampled(probability, ct_grid.part(box), sitk.sitkLinear, 0) >= threshold
+    return ct_grid.image_of(mask)
+
+
+def measure(image: sitk.Image, mask: sitk.Image) -> Measures:
+    """Measure a nodule on the CT's own voxels.
+
+    Args:
+        image: Hounsfield units of a block that holds the nodule.
+        mask: The nodule, on a block of the same CT that may be smaller.
+    """
+    own = Grid.from_image(mask)
+    start = np.rint(Grid.from_image(image).index_of(own.origin_mm_lps)).astype(int)
+    box = Box.between(start.tolist(), (start + own.size_xyz - 1).tolist())
+    inside = sitk.GetArrayViewFromImage(mask) > 0
+    values = sitk.GetArrayViewFromImage(image)[box.slices_zyx][inside]
+    volume_mm3 = float(values.size * np.prod(own.spacing_mm_xyz))
+    return Measures(
+        volume_mm3=volume_mm3,
+        diameter_mm=(6 * volume_mm3 / np.pi) ** (1 / 3),
+        longest_diameter_mm=max(_longest_mm(layer, own) for layer in inside if layer.any()),
+        mean_hu=float(values.mean(dtype=np.float64)),
+        solid_fraction=float(np.mean(values > SOLID_HU)),
+    )
+
+
+def _longest_mm(layer_yx: npt.NDArray[np.bool_], grid: Grid) -> float:
+    """The longest distance in a slice; only the two ends of each row can be its ends."""
+    rows = np.flatnonzero(layer_yx.any(axis=1))
+    first = layer_yx[rows].argmax(axis=1)
+    last = layer_yx.shape[1] - 1 - layer_yx[rows, ::-1].argmax(axis=1)
+    width_mm, height_mm, _ = grid.spacing_mm_xyz
+    x, y = np.concatenate([first, last]) * width_mm, np.concatenate([rows, rows]) * height_mm
+    between_centers = np.hypot(x[:, None] - x, y[:, None] - y).max()
+    return float(between_centers + np.sqrt(width_mm * height_mm))
+
+
+def _read_trimmed(path: Path, grid: Grid, segment: str | None) -> sitk.Image:
+    mask = read_mask(path, grid, segment=segment)
+    box = nodule_box(mask)
+    return sitk.RegionOfInterest(mask, box.size_xyz, box.start_xyz)
+
+
+def _center(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector | None) -> Vector:
+    if center_mm_lps is None:
+        if mask is None:
+            raise MaskError(
+                "The nodule has neither a mask nor a centre.",
+                case=volume.path,
+                remedy="Give the mask, or the centre in LPS mm.",
+            )
+        return centroid_mm_lps(mask)
+    if not volume.grid.covers(center_mm_lps):
+        corners = volume.grid.corners_mm_lps()
+        raise VolumeError(
+            "The centre lies outside the CT.",
+            case=volume.path,
+            found=f"centre {point_text(center_mm_lps)} mm",
+            expected=f"LPS mm from {point_text(corners.min(axis=0))} to {point_text(corners.max(axis=0))}",
+            remedy="Give the centre in LPS: 3D Slicer shows RAS, where x and y have the other sign.",
+        )
+    return center_mm_lps
+
+
+def _needed(ct_grid: Grid, grid: Grid, mask: sitk.Image | None) -> Box | None:
+    box = ct_grid.box_around(grid)
+    own = None if mask is None else ct_grid.box_around(Grid.from_image(mask))
+    return box.joined(own) if box and own else box
+
+
+def _resampled(image: sitk.Image, grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:
+    resampled = sitk.Resample(
+        image,
+        grid.size_xyz,
+        sitk.Transform(),
+        interpolator,
+        grid.origin_mm_lps,
+        grid.spacing_mm_xyz,
+        grid.direction,
+        outside,
+    )
+    array: npt.NDArray[Any] = sitk.GetArrayFromImage(resampled)
+    return array
+
+
+def _check_reaches(mask: sitk.Image, patch_mask: npt.NDArray[np.uint8], center: Vector) -> None:
+    if not patch_mask.any():
+        raise MaskError(
+            "The mask has no voxel in the patch.",
+            found=f"patch centre {point_text(center)} mm, centroid of the mask {point_text(centroid_mm_lps(mask))} mm",
+            expected="a nodule at the patch's centre",
+            remedy="Check that the centre is given in LPS mm, and that mask and centre belong to one nodule.",
+        )

@@ -1,0 +1,189 @@
+"""The case table: a row a nodule, from CSV or Excel, every cell read as text."""
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ggn_tf.errors import TableError
+
+REQUIRED = ("case_id", "patient_id", "image")
+CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
+_EXCEL = (".xlsx", ".xlsm")
+_MOST_PROBLEMS = 10
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A nodule: where its CT and mask lie, and its label.
+
+    Attributes:
+        case_id: Its name, once in the table.
+        patient_id: Its patient; nodules of a patient never stand in two sets of a split.
+        image: The CT: a volume file or a DICOM folder.
+        mask: The label map, or None where only the centre is known.
+        label: As in the table, always text.
+        segment: Which label of the mask is the nodule: a value, or a name of a 3D Slicer segmentation.
+        center_mm_lps: The nodule's centre, LPS in mm; None to take the mask's centroid.
+        extra: Further columns, as text.
+    """
+
+    case_id: str
+    patient_id: str
+    image: Path
+    mask: Path | None
+    label: str
+    segment: str | None
+    center_mm_lps: tuple[float, float, float] | None
+    extra: dict[str, str]
+
+
+def read_table(path: Path, label_column: str = "label") -> list[Case]:
+    """Read a case table.
+
+    Columns: `case_id`, `patient_id`, `image`, `mask`, the label column; optional `segment`, `center_x_mm`,
+    `center_y_mm`, `center_z_mm` (LPS); further ones are carried along. Paths are relative to the table. Whether the
+    files exist is found when a case is read.
+
+    Args:
+        path: A .csv (comma, semicolon or tab; UTF-8) or .xlsx file; of a workbook the first sheet.
+        label_column: The column that holds the label.
+
+    Raises:
+        TableError: The file is missing or no table, a column is missing, there is no row, or rows are not usable; all
+            such rows are named, by their number in the spreadsheet.
+    """
+    path = Path(path)
+    rows = _read_rows(path)
+    columns = list(next(iter(rows.values()), {}))
+    _check_columns(path, columns, label_column)
+    problems = list(_problems(rows, label_column))
+    if problems:
+        more = len(problems) - _MOST_PROBLEMS
+        raise TableError(
+            f"The case table has {len(problems)} unusable {'row' if len(problems) == 1 else 'rows'}.",
+            case=path,
+            found="; ".join(problems[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""),
+            expected="for every nodule a case_id of its own, a patient_id, an image, a label without ',' and '+' "
+            "(they have a meaning in tasks), and a mask or a centre of three numbers",
+            remedy="Mend these rows (the header is row 1).",
+        )
+    return [_case(path.parent, row, label_column) for row in rows.values()]
+
+
+def _read_rows(path: Path) -> dict[int, Row]:
+    """Every row that is not blank, under its number in the spreadsheet."""
+    if not path.is_file():
+        raise TableError(
+            "The case table does not exist.", case=path, remedy="Name an existing .csv or .xlsx file, a row a nodule."
+        )
+    try:
+        frame = _read_frame(path)
+    except Exception as error:
+        # The readers raise a dozen unrelated types on a file that is no table: parser, zip, XML and codec errors.
+        raise TableError(
+            "The case table cannot be read as a table.",
+            case=path,
+            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+            expected="a .csv file (comma, semicolon or tab, UTF-8) or an .xlsx workbook",
+            remedy="Save it anew from the spreadsheet program as 'CSV UTF-8' or as .xlsx.",
+        ) from error
+    frame = frame.fillna("").map(str.strip)
+    frame.columns = [str(column).strip() for column in frame.columns]
+    rows = {number: dict(zip(frame.columns, cells, strict=True)) for number, *cells in frame.itertuples(name=None)}
+    filled = {int(number) + 2: row for number, row in rows.items() if any(row.values())}
+    if not filled:
+        raise TableError(
+            "The case table has no row.",
+            case=path,
+            found=f"columns {', '.join(frame.columns) or 'none'}, no nodule",
+            expected="a row a nodule",
+            remedy="Add the nodules, or name another file.",
+        )
+    return filled
+
+
+def _read_frame(path: Path) -> pd.DataFrame:
+    if path.suffix.lower() in _EXCEL:
+        return pd.read_excel(path, dtype=str, keep_default_na=False)
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    with warnings.catch_warnings():
+        # pandas only warns where every row has more cells than the header, and drops the last.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            path,
+            # Spreadsheet programs write the separator of the country: a semicolon where the comma is the decimal point.
+            sep=max(",;\t", key=header.count),
+            dtype=str,
+            keep_default_na=False,
+            index_col=False,
+            encoding="utf-8-sig",
+            skip_blank_lines=False,
+        )
+
+
+def _check_columns(path: Path, columns: list[str], label_column: str) -> None:
+    missing = [column for column in (*REQUIRED, label_column) if column not in columns]
+    if not missing and "mask" not in columns and not set(CENTER) <= set(columns):
+        missing = [f"mask (or {', '.join(CENTER)})"]
+    if missing:
+        remedy = "Rename or add the column." if missing != [label_column] else "Name the column with --label-column."
+        raise TableError(
+            f"The case table lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
+            case=path,
+            found=f"columns {', '.join(columns)}",
+            expected=f"case_id, patient_id, image, mask, {label_column}",
+            remedy=remedy,
+        )
+
+
+def _problems(rows: dict[int, Row], label_column: str) -> Iterator[str]:
+    numbers = defaultdict(list)
+    for number, row in rows.items():
+        yield from (f"row {number}: {problem}" for problem in _row_problems(row, label_column))
+        numbers[row["case_id"]].append(str(number))
+    for case_id, at in numbers.items():
+        if case_id and len(at) > 1:
+            yield f"rows {', '.join(at)}: the same case_id {case_id!r}"
+
+
+def _row_problems(row: Row, label_column: str) -> Iterator[str]:
+    yield from (f"no {column}" for column in (*REQUIRED, label_column) if not row[column])
+    if set(row[label_column]) & set(",+"):
+        yield f"label {row[label_column]!r}"
+    center = [row.get(column, "") for column in CENTER]
+    if any(center):
+        yield from (
+            f"{column} is {text!r}" for column, text in zip(CENTER, center, strict=True) if not _is_finite(text)
+        )
+    elif not row.get("mask"):
+        yield "neither a mask nor a centre"
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _case(folder: Path, row: Row, label_column: str) -> Case:
+    known = {*REQUIRED, *CENTER, "mask", "segment", label_column}
+    x, y, z = (row.get(column, "") for column in CENTER)
+    return Case(
+        case_id=row["case_id"],
+        patient_id=row["patient_id"],
+        image=folder / row["image"],
+        mask=folder / row["mask"] if row.get("mask") else None,
+        label=row[label_column],
+        segment=row.get("segment") or None,
+        center_mm_lps=(float(x), float(y), float(z)) if x else None,
+        extra={column: text for column, text in row.items() if column not in known},
+    )

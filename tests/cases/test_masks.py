@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from case_phantoms import CENTER, ball, rotation
+
+from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, read_mask
+from ggn_tf.errors import MaskError
+
+
+def refused(path, grid, match, **options):
+    with pytest.raises(MaskError, match=match) as caught:
+        read_mask(path, grid, **options)
+    return caught.value
+
+
+def labelled(grid, **boxes):
+    labels = np.zeros(grid.size_xyz[::-1], dtype=np.uint8)
+    for label, box in boxes.items():
+        labels[box.slices_zyx] = int(label.removeprefix("label"))
+    return grid.image_of(labels)
+
+
+ONE, TWO = Box((3, 4, 5), (2, 2, 2)), Box((20, 21, 12), (4, 4, 4))
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii", "mask.nrrd", "mask.mha"])
+def test_a_mask_is_zero_and_one_on_the_grid_of_the_ct(grid, save, name):
+    mask = read_mask(save(ball(grid), name), grid)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(ball(grid)))
+    assert mask.GetPixelID() == sitk.sitkUInt8
+    assert Grid.from_image(mask).same_as(grid, tolerance_mm=1e-9)
+
+
+def test_any_one_label_is_the_nodule(grid, save):
+    mask = read_mask(save(labelled(grid, label7=ONE), "mask.nii.gz"), grid)
+    assert sitk.GetArrayFromImage(mask).max() == 1
+    assert nodule_box(mask) == ONE
+
+
+def test_a_mask_of_floating_point_numbers(grid, save):
+    mask = read_mask(save(sitk.Cast(ball(grid), sitk.sitkFloat32), "mask.nii.gz"), grid)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(ball(grid)))
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (0, 0, 180), (20, -10, 45)])
+def test_the_centroid_of_a_ball_is_its_centre(angles):
+    grid = Grid.around((10.0, -30.0, 41.0), (60, 60, 40), (0.6, 0.6, 1.0), rotation(*angles))
+    assert centroid_mm_lps(ball(grid)) == pytest.approx(CENTER, abs=0.1)
+
+
+def test_the_centroid_takes_every_component(grid):
+    mask = labelled(grid, label1=ONE)
+    mask[20, 21, 12] = 1
+    expected = grid.point_of((8 * np.array([3.5, 4.5, 5.5]) + [20, 21, 12]) / 9)
+    assert centroid_mm_lps(mask) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"origin_mm_lps": (0.0, 0.0, 0.0)}, "mm away from the CT's voxels"),
+        ({"spacing_mm_xyz": (0.8, 0.83, 1.7)}, "up to 1.47 mm away"),
+        ({"direction": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)}, "direction (-1, 0, 0, 0, -1, 0, 0, 0, 1)"),
+        ({"size_xyz": (50, 46, 29)}, "50 x 46 x 29 voxels"),
+    ],
+    ids=["shifted", "other spacing", "turned", "other size"],
+)
+def test_a_mask_on_another_grid_is_refused_with_both_grids(grid, save, change, found):
+    other = Grid(**{**vars(grid), **change})
+    mask = other.image_of(np.ones(other.size_xyz[::-1], dtype=np.uint8))
+    error = refused(save(mask, "mask.nii.gz"), grid, "does not lie on its CT", case="nodule 3")
+    assert found in error.found
+    assert error.expected == f"the CT's grid: {grid}"
+    assert error.case.startswith("nodule 3 (")
+
+
+def test_a_missing_mask(grid, tmp_path):
+    error = refused(tmp_path / "mask.nii.gz", grid, "The mask does not exist", case="nodule 3")
+    assert error.case == f"nodule 3 ({tmp_path / 'mask.nii.gz'})"
+
+
+def test_an_empty_mask(grid, save):
+    refused(save(labelled(grid), "mask.nii.gz"), grid, "The mask is empty")
+
+
+@pytest.mark.parametrize("measure", [nodule_box, centroid_mm_lps])
+def test_an_empty_mask_has_no_place(grid, measure):
+    with pytest.raises(MaskError, match="The mask is empty"):
+        measure(labelled(grid))
+
+
+def test_several_labels_need_a_segment(grid, save):
+    path = save(labelled(grid, label1=ONE, label4=TWO), "mask.nii.gz")
+    assert refused(path, grid, "2 labels, and none is named").found == "labels 1, 4"
+    assert nodule_box(read_mask(path, grid, segment="4")) == TWO
+
+
+def test_a_segment_without_voxels(grid, save):
+    path = save(labelled(grid, label1=ONE, label4=TWO), "mask.nii.gz")
+    assert refused(path, grid, "no voxel of segment '3'", segment="3").found == "labels 1, 4"
+
+
+def test_a_name_in_a_label_map_without_names(grid, save):
+    path = save(labelled(grid, label1=ONE), "mask.nii.gz")
+    assert refused(path, grid, "no segment 'Nodule'", segment="Nodule").found == "a label map without names"
+
+
+def test_a_segment_of_3d_slicer_by_its_name(grid, save):
+    mask = labelled(grid, label1=ONE, label4=TWO)
+    for key, value in {"Segment0_Name": "Lung", "Segment0_LabelValue": "1"}.items():
+        mask.SetMetaData(key, value)
+    for key, value in {"Segment1_Name": "Nodule", "Segment1_LabelValue": "4"}.items():
+        mask.SetMetaData(key, value)
+    path = save(mask, "mask.seg.nrrd")
+    assert nodule_box(read_mask(path, grid, segment="Nodule")) == TWO
+    assert refused(path, grid, "no segment 'Node'", segment="Node").found == "segments Lung, Nodule"
+
+
+def test_a_truncated_mask(grid, tmp_path):
+    path = tmp_path / "mask.nii"
+    sitk.WriteImage(ball(grid), str(path))
+    path.write_bytes(path.read_bytes()[:9000])
+    assert refused(path, grid, "voxels cannot be read").found == "9000 bytes, where the header announces 69352"
+
+
+def test_a_mask_that_is_no_volume(grid, save):
+    error = refused(save(sitk.Image(20, 20, sitk.sitkUInt8), "mask.mha"), grid, "cannot be used: the file is not a 3D")
+    assert "Export to labelmap" in error.remedy

@@ -1,0 +1,101 @@
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.patches import cut_patch, paste_mask
+from ggn_tf.cases.table import read_table
+from ggn_tf.cases.volumes import open_volume
+from ggn_tf.errors import MaskError, VolumeError
+from ggn_tf.protocol import PatchProtocol
+
+pytestmark = pytest.mark.real
+
+PROTOCOL = PatchProtocol()
+NODULE = "LIDC-IDRI-0063_R_4"
+
+
+@pytest.fixture(scope="module")
+def from_dicom(real_data):
+    mask = real_data / "lidc_0063" / f"{NODULE}_mask.nii.gz"
+    return cut_patch(real_data / "lidc_0063" / "dicom", PROTOCOL, mask_path=mask)
+
+
+@pytest.fixture(scope="module")
+def from_crop(real_data):
+    voi = real_data / "lidc_voi"
+    name = f"{NODULE}.nii.gz"
+    return cut_patch(voi / "images" / name, PROTOCOL, mask_path=voi / "masks" / name)
+
+
+def test_a_patch_of_a_thorax_equals_that_of_the_nodules_crop(from_dicom, from_crop):
+    z, y, x = np.indices((32, 32, 32))
+    index = from_crop.ct_grid.index_of(from_crop.grid.point_of(np.stack([x, y, z], axis=-1)))
+    # Half a slice beyond the crop's last slice its values are repeated, where the thorax has the next slice.
+    known = np.all((index >= 0) & (index <= np.array(from_crop.ct_grid.size_xyz) - 1), axis=-1)
+    assert known.sum() > 5000
+    np.testing.assert_allclose(from_dicom.hu[known], from_crop.hu[known], atol=1.0, rtol=0)
+    np.testing.assert_array_equal(from_dicom.mask, from_crop.mask)
+
+
+def test_measures_of_a_thorax_equal_those_of_the_nodules_crop(from_dicom, from_crop):
+    for name in ("volume_mm3", "diameter_mm", "longest_diameter_mm", "mean_hu", "solid_fraction"):
+        assert getattr(from_dicom, name) == pytest.approx(getattr(from_crop, name), rel=1e-6)
+
+
+def test_the_patch_holds_lung_and_a_part_solid_nodule(from_dicom):
+    assert np.percentile(from_dicom.hu, 5) < -750
+    assert -500 < from_dicom.mean_hu < -300
+    assert 0.2 < from_dicom.solid_fraction < 0.6
+
+
+def test_the_mask_returns_to_the_thorax(from_dicom):
+    pasted = paste_mask(from_dicom.mask.astype(np.float32), from_dicom.grid, from_dicom.ct_grid)
+    assert pasted.GetSize() == (512, 512, 133)
+    spacing = np.prod(from_dicom.ct_grid.spacing_mm_xyz)
+    assert sitk.GetArrayViewFromImage(pasted).sum() * spacing == pytest.approx(from_dicom.volume_mm3, rel=0.2)
+
+
+def test_a_partial_upload_without_the_nodules_own_mask_grid_is_refused(real_data):
+    with pytest.raises(MaskError, match="does not lie on its CT") as caught:
+        cut_patch(
+            real_data / "lidc_0063" / "partial",
+            PROTOCOL,
+            mask_path=real_data / "lidc_0063" / f"{NODULE}_mask.nii.gz",
+        )
+    assert caught.value.found.startswith("512 x 512 x 133 voxels")
+    assert "512 x 512 x 34 voxels" in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [
+        ("gantry_tilt", "a gantry tilt of 14.0 degrees"),
+        ("missing_slice_5mm", "10.00 mm from IM-0001-0009-0001.dcm to IM-0001-0010-0001.dcm"),
+        ("missing_slice_0778um", "1.50 mm from IM-0001-0003.dcm to IM-0001-0005.dcm"),
+        ("mr_two_slices", "2 of modality MR"),
+    ],
+)
+def test_awkward_series_are_refused_with_what_is_wrong(real_data, folder, found):
+    with pytest.raises(VolumeError) as caught:
+        open_volume(real_data / "dicom_awkward" / folder)
+    assert found in caught.value.found
+    assert caught.value.remedy
+
+
+def test_every_nodule_gives_a_patch(real_data):
+    for case in read_table(real_data / "lidc_voi" / "cases.csv", label_column="malignancy"):
+        patch = cut_patch(case.image, PROTOCOL, mask_path=case.mask, case=case.case_id)
+        assert patch.mask.any(), case.case_id
+        middle = np.argwhere(patch.mask).mean(axis=0)
+        # Those larger than the patch are cut; the others lie in its middle.
+        if patch.longest_diameter_mm < 20:
+            assert middle == pytest.approx((15.5, 15.5, 15.5), abs=1.5), case.case_id
+
+
+def test_a_patch_is_cut_in_less_than_a_second(real_data):
+    folder = real_data / "lidc_0063"
+    start = time.perf_counter()
+    cut_patch(folder / "dicom", PROTOCOL, mask_path=folder / f"{NODULE}_mask.nii.gz")
+    assert time.perf_counter() - start < 1.0
