@@ -1,0 +1,153 @@
+"""Scores of a run (paper section 3.3), each with its patient-bootstrap interval, from the predictions table alone."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
+
+from ggn_tf.evaluation import bootstrap
+from ggn_tf.evaluation.table import RUN_KEY, PredictionsError, check_predictions, probabilities, table_classes
+
+SCORED_SETS = ("validation", "test")
+REPLICATES = 2000
+
+
+def confusion(frame: pd.DataFrame) -> np.ndarray:
+    """The confusion matrix of rows that have probabilities.
+
+    Args:
+        frame: Rows of one stage and set.
+
+    Returns:
+        int64 [C, C]; element (i, j) counts nodules of class i that were taken for class j, as in the paper's Fig. 4.
+    """
+    label, predicted = class_indices(frame)
+    matrix: np.ndarray = confusion_matrix(label, predicted, labels=np.arange(len(table_classes(frame))))
+    return matrix
+
+
+def class_indices(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The true and the most probable class of each row, int64 [N] both; of equal probabilities the first counts."""
+    classes = table_classes(frame)
+    label = frame["label"].map({name: index for index, name in enumerate(classes)}).to_numpy(dtype=np.int64)
+    return label, probabilities(frame).argmax(axis=1)
+
+
+def gives_probabilities(frame: pd.DataFrame) -> bool:
+    """Whether the rows of a stage have probabilities: the stage `segment` gives none."""
+    return not bool(np.isnan(probabilities(frame)).any())
+
+
+def gives_dice(frame: pd.DataFrame) -> bool:
+    """Whether the rows of a stage have a Dice: a model without a segmenter gives none."""
+    return not bool(frame["dice"].isna().any())
+
+
+def score_predictions(
+    frame: pd.DataFrame, class_names: tuple[str, ...], seed: int = 0, replicates: int = REPLICATES
+) -> dict[str, Any]:
+    """Score one run.
+
+    Accuracy; `average_f1`, weighted by each class's number of nodules; `mcc`, the multi-class R_K statistic; `auc` of
+    the second class against the first, where there are two; the mean `dice`. The interval holds 95 % of the bootstrap's
+    replicates.
+
+    Args:
+        frame: The predictions of one model, split and repeat.
+        class_names: The task's, in the order of the outputs.
+        seed: Of the bootstrap.
+        replicates: Of the bootstrap.
+
+    Returns:
+        JSON types: `{"validation": ..., "test": {"joint": {"accuracy": {"value", "low", "high"}, ...}}, "counts":
+        {"test": {"nodules", "patients", "classes"}}, "bootstrap": ...}`. The level of the stages is absent where there
+        is one. An undefined value is None beside a `reason`; `left_out` counts replicates without a value, if any.
+
+    Raises:
+        PredictionsError: The table is wrong, of other classes, or of several runs.
+    """
+    checked = check_predictions(frame)
+    _check_one_run(checked, class_names)
+    scored = {name: checked[checked["set"] == name] for name in SCORED_SETS if (checked["set"] == name).any()}
+    stages = list(dict.fromkeys(checked["stage"]))
+    scores: dict[str, Any] = {}
+    for set_name, part in scored.items():
+        levels = {stage: _score_stage(part[part["stage"] == stage], seed, replicates) for stage in stages}
+        scores[set_name] = levels if len(stages) > 1 else levels[stages[0]]
+    return {
+        **scores,
+        "counts": {set_name: _counts(part, class_names) for set_name, part in scored.items()},
+        "bootstrap": {"unit": "patient", "replicates": replicates, "seed": seed, "level": bootstrap.LEVEL},
+    }
+
+
+def stage_scores(scores: dict[str, Any], set_name: str, stages: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """The scores of a set a stage, whether or not `score_predictions` left the level out."""
+    part: dict[str, Any] = scores[set_name]
+    return part if len(stages) > 1 else {stages[0]: part}
+
+
+def _check_one_run(frame: pd.DataFrame, class_names: tuple[str, ...]) -> None:
+    if table_classes(frame) != class_names:
+        raise PredictionsError(
+            "The predictions are of another task.",
+            found="classes " + ", ".join(table_classes(frame)),
+            expected="classes " + ", ".join(class_names) + ", in this order",
+            remedy="Evaluate the predictions that belong to the run.",
+        )
+    runs = frame[RUN_KEY].drop_duplicates()
+    if len(runs) > 1:
+        raise PredictionsError(
+            "The predictions are of several runs.",
+            found=f"{len(runs)} combinations of model, split and repeat",
+            expected="one model, split and repeat",
+            remedy="Score each of them by itself.",
+        )
+
+
+def _counts(frame: pd.DataFrame, class_names: tuple[str, ...]) -> dict[str, Any]:
+    nodules = frame.drop_duplicates("case")
+    classes = {name: int((nodules["label"] == name).sum()) for name in class_names}
+    return {"nodules": len(nodules), "patients": int(nodules["patient"].nunique()), "classes": classes}
+
+
+def _score_stage(frame: pd.DataFrame, seed: int, replicates: int) -> dict[str, Any]:
+    weights = bootstrap.draw_weights(frame["patient"].to_numpy(dtype=str), replicates, seed)
+    scores = _classification_scores(frame, weights) if gives_probabilities(frame) else {}
+    dice = frame["dice"].to_numpy(dtype=np.float64)
+    value, reason = (float(dice.mean()), None) if gives_dice(frame) else (None, "the model gives no mask")
+    return {**scores, "dice": _entry(value, bootstrap.resampled_mean(dice, weights), reason)}
+
+
+def _classification_scores(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, Any]:
+    classes = len(table_classes(frame))
+    label, predicted = class_indices(frame)
+    matrices = bootstrap.resampled_confusion(label, predicted, classes, weights)
+    one_class = f"all nodules are {frame['label'].iloc[0]}" if len(np.unique(label)) == 1 else None
+    mcc = None if one_class else float(matthews_corrcoef(label, predicted))
+    scores = {
+        "accuracy": _entry(float(accuracy_score(label, predicted)), bootstrap.resampled_accuracy(matrices)),
+        "average_f1": _entry(
+            float(f1_score(label, predicted, average="weighted", zero_division=0.0)),
+            bootstrap.resampled_average_f1(matrices),
+        ),
+        "mcc": _entry(mcc, bootstrap.resampled_mcc(matrices), one_class),
+    }
+    if classes == 2:
+        positive, score = label == 1, probabilities(frame)[:, 1]
+        auc = None if one_class else float(roc_auc_score(positive, score))
+        scores["auc"] = _entry(auc, bootstrap.resampled_auc(positive, score, weights), one_class)
+    return scores
+
+
+def _entry(value: float | None, replicates: np.ndarray, reason: str | None = None) -> dict[str, Any]:
+    interval = None if value is None else bootstrap.percentile_interval(replicates)
+    low, high = interval or (None, None)
+    entry: dict[str, Any] = {"value": value, "low": low, "high": high}
+    left_out = int(np.isnan(replicates).sum())
+    if value is None:
+        return {**entry, "reason": reason}
+    if interval is None:
+        entry["reason"] = "no replicate has a value"
+    return {**entry, "left_out": left_out} if left_out else entry

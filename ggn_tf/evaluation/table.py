@@ -1,0 +1,225 @@
+"""The predictions table: what every score, figure and report is computed from."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ggn_tf.errors import GgnError
+from ggn_tf.files import whole_file
+
+TEXT_COLUMNS = ("case", "patient", "set", "model", "stage", "label")
+LEADING_COLUMNS = ("case", "patient", "split", "set", "model", "stage", "repeat", "label")
+PROBABILITY_PREFIX = "p_"
+SETS = ("train", "validation", "test")
+RUN_KEY = ["model", "split", "repeat"]
+
+# A softmax in float32 is exact to 1e-6; a table that another program wrote may be rounded to four digits.
+SUM_TOLERANCE = 1e-3
+
+
+class PredictionsError(GgnError):
+    """A predictions table cannot be read, or does not say what scores need."""
+
+
+def columns(class_names: tuple[str, ...]) -> list[str]:
+    """The table's columns, in order.
+
+    Args:
+        class_names: In the order of the classifier's outputs.
+    """
+    return [*LEADING_COLUMNS, *(PROBABILITY_PREFIX + name for name in class_names), "dice"]
+
+
+def table_classes(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The class names of a predictions table, in the order of its probability columns."""
+    return tuple(name.removeprefix(PROBABILITY_PREFIX) for name in frame.columns if name.startswith(PROBABILITY_PREFIX))
+
+
+def probabilities(frame: pd.DataFrame) -> np.ndarray:
+    """The probabilities of a predictions table, float64 [rows, classes]; NaN where a stage gives none."""
+    names = [PROBABILITY_PREFIX + name for name in table_classes(frame)]
+    return frame[names].to_numpy(dtype=np.float64)
+
+
+def write_predictions(frame: pd.DataFrame, path: Path) -> None:
+    """Write a predictions table as CSV, whole or not at all; every float reads back equal.
+
+    Args:
+        frame: Columns as `columns` names them; NaN becomes an empty field.
+        path: For example `evaluation/predictions.csv`.
+    """
+    with whole_file(path) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read and check a predictions table.
+
+    Args:
+        path: A CSV file that `write_predictions` or another program wrote.
+
+    Returns:
+        The table, its columns in order; `split` and `repeat` int64, probabilities and `dice` float64.
+
+    Raises:
+        PredictionsError: As `check_predictions`, or the file is no such table.
+    """
+    try:
+        text = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (OSError, ValueError) as error:
+        raise PredictionsError(
+            "The predictions table cannot be read.",
+            case=path,
+            found=f"{type(error).__name__}: {error}",
+            expected="a CSV file with a header",
+            remedy="Name the predictions.csv that ggn-tf evaluate wrote.",
+        ) from error
+    _check_columns(text, path)
+    ordered = text[columns(table_classes(text))]
+    numbers = {name: _numbers(ordered[name], path) for name in ordered.columns if name not in TEXT_COLUMNS}
+    return check_predictions(ordered.assign(**numbers), path)
+
+
+def check_predictions(frame: pd.DataFrame, source: object = None) -> pd.DataFrame:
+    """Refuse a table from which scores would be wrong.
+
+    Args:
+        frame: Columns as `columns` names them; NaN where a stage gives no probabilities or no mask.
+        source: What an error names: the file.
+
+    Returns:
+        The table, with `split` and `repeat` as integers.
+
+    Raises:
+        PredictionsError: A column is missing or unknown, the table is empty, a set or label is unknown, a probability
+            or Dice is not in [0, 1], probabilities don't sum to 1, a case occurs twice in a stage, a stage has values
+            for a part of its cases, or the stages of a run hold different cases.
+    """
+    _check_columns(frame, source)
+    _check_values(frame, source)
+    _check_stages(frame, source)
+    return frame.astype({"split": np.int64, "repeat": np.int64})
+
+
+def _check_columns(frame: pd.DataFrame, source: object) -> None:
+    classes = table_classes(frame)
+    expected = columns(classes)
+    missing = [name for name in expected if name not in frame.columns]
+    unknown = [name for name in frame.columns if name not in expected]
+    problem = None
+    if missing:
+        problem = f"no column {', '.join(missing)}"
+    elif unknown:
+        problem = f"unknown column {', '.join(map(str, unknown))}"
+    elif len(classes) < 2:
+        problem = f"{len(classes)} probability columns"
+    elif frame.empty:
+        problem = "a header and no row"
+    if problem:
+        raise PredictionsError(
+            "This is not a predictions table.",
+            case=source,
+            found=problem,
+            expected=", ".join(LEADING_COLUMNS) + ", a column p_<class> for each of two or more classes, dice",
+            remedy="Name the predictions.csv that ggn-tf evaluate wrote.",
+        )
+
+
+def _check_values(frame: pd.DataFrame, source: object) -> None:
+    classes, chance = table_classes(frame), probabilities(frame)
+    given = ~np.isnan(chance)
+    for name in ("split", "repeat"):
+        whole = frame[name] % 1 == 0
+        _refuse_rows(frame, ~whole, name, source, expected="a whole number", remedy="Number splits and repeats.")
+    _refuse_rows(frame, ~frame["set"].isin(SETS), "set", source, expected=" or ".join(SETS), remedy="Correct the set.")
+    _refuse_rows(
+        frame,
+        ~frame["label"].isin(classes),
+        "label",
+        source,
+        expected="one of the classes " + ", ".join(classes),
+        remedy="Write the class, not the label it merges; every class needs its p_ column.",
+    )
+    _refuse_rows(
+        frame,
+        pd.Series(given.any(axis=1) & ~_sums_to_one(chance), index=frame.index),
+        [PROBABILITY_PREFIX + name for name in classes],
+        source,
+        expected="a probability in [0, 1] for every class, 1 in sum, or none at all",
+        remedy="Write the softmax outputs, not logits or percent.",
+    )
+    _refuse_rows(
+        frame,
+        frame["dice"].notna() & ~frame["dice"].between(0, 1),
+        "dice",
+        source,
+        expected="a Dice in [0, 1], or nothing",
+        remedy="Write Dice as a fraction.",
+    )
+
+
+def _check_stages(frame: pd.DataFrame, source: object) -> None:
+    twice = frame.duplicated([*RUN_KEY, "set", "stage", "case"])
+    _refuse_rows(frame, twice, ["stage", "case"], source, expected="each case once a stage", remedy="Drop the repeat.")
+    stage = frame.groupby([*RUN_KEY, "stage"])
+    for name in [*(PROBABILITY_PREFIX + name for name in table_classes(frame)), "dice"]:
+        partly = frame[name].isna() & (stage[name].transform("count") > 0)
+        _refuse_rows(
+            frame,
+            partly,
+            ["stage", name],
+            source,
+            expected="a value, as other cases of the stage have one",
+            remedy="Predict the whole stage anew: a score over a part of the cases would not say so.",
+        )
+    for _, part in frame.groupby([*RUN_KEY, "set"], sort=False):
+        cases = {str(stage): set(rows["case"]) for stage, rows in part.groupby("stage", sort=False)}
+        if len({frozenset(ids) for ids in cases.values()}) > 1:
+            raise PredictionsError(
+                f"The stages of a run hold different cases in the {part['set'].iloc[0]} set.",
+                case=source,
+                found=", ".join(f"{stage}: {len(ids)} cases" for stage, ids in cases.items()),
+                expected="the same cases in every stage, so that the stages can be compared",
+                remedy="Predict every stage on the whole set.",
+            )
+
+
+def _refuse_rows(
+    frame: pd.DataFrame, wrong: "pd.Series[bool]", where: str | list[str], source: object, *, expected: str, remedy: str
+) -> None:
+    """Raise for the first wrong row; the line counts the header, as an editor does."""
+    if not wrong.any():
+        return
+    row = int(np.flatnonzero(wrong.to_numpy())[0])
+    names = [where] if isinstance(where, str) else where
+    values = ", ".join(f"{name} {frame[name].iloc[row]}" for name in names)
+    raise PredictionsError(
+        f"The predictions table is wrong in {int(wrong.sum())} of {len(frame)} rows.",
+        case=f"{source or 'predictions'}, line {row + 2}, case {frame['case'].iloc[row]}",
+        found=values,
+        expected=expected,
+        remedy=remedy,
+    )
+
+
+def _sums_to_one(chance: np.ndarray) -> np.ndarray:
+    inside = ((chance >= 0) & (chance <= 1)).all(axis=1)
+    return inside & (np.abs(chance.sum(axis=1) - 1) <= SUM_TOLERANCE)
+
+
+def _numbers(column: "pd.Series[str]", source: object) -> "pd.Series[float]":
+    """Parse with Python's float, which is exact where pandas's fast parser is not; an empty field is NaN."""
+    parsed = []
+    for line, text in enumerate(column, start=2):
+        try:
+            parsed.append(float(text) if text else np.nan)
+        except ValueError:
+            raise PredictionsError(
+                "The predictions table holds text where a number belongs.",
+                case=f"{source}, line {line}",
+                found=f"{column.name} {text}",
+                expected="a number",
+                remedy="Write numbers with a decimal point.",
+            ) from None
+    return pd.Series(parsed, index=column.index, dtype=np.float64)

@@ -1,0 +1,128 @@
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
+
+from ggn_tf.evaluation import bootstrap
+from ggn_tf.evaluation.scores import class_indices, score_predictions
+from ggn_tf.evaluation.table import probabilities
+
+TWO = ("AAH+AIS", "MIA+IAC")
+THREE = ("AAH+AIS", "MIA", "IAC")
+REPLICATES = 40
+
+
+def _slow_replicates(frame: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
+    """The same draws as plain Python: put the drawn patients' nodules together, one patient after the other."""
+    patients = sorted(frame["patient"].unique())
+    drawn = np.random.default_rng(seed).integers(0, len(patients), (REPLICATES, len(patients)))
+    return [pd.concat([frame[frame["patient"] == patients[i]] for i in row]) for row in drawn]
+
+
+def _slow_interval(values: list[float]) -> tuple[float, float]:
+    return float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5))
+
+
+def _sklearn(frame: pd.DataFrame, name: str) -> float:
+    label, predicted = class_indices(frame)
+    if name == "accuracy":
+        return accuracy_score(label, predicted)
+    if name == "average_f1":
+        return f1_score(label, predicted, average="weighted", zero_division=0)
+    if name == "mcc":
+        return matthews_corrcoef(label, predicted)
+    if name == "auc":
+        return roc_auc_score(label == 1, probabilities(frame)[:, 1])
+    return float(frame["dice"].mean())
+
+
+@pytest.mark.parametrize("name", ["accuracy", "average_f1", "mcc", "auc", "dice"])
+def test_interval_is_that_of_a_slow_loop_over_scikit_learn(drawn_frame, name):
+    frame = drawn_frame(cases=40, seed=3)
+    entry = score_predictions(frame, TWO, seed=7, replicates=REPLICATES)["test"][name]
+    expected = _slow_interval([_sklearn(part, name) for part in _slow_replicates(frame, 7)])
+    assert (entry["low"], entry["high"]) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "average_f1", "mcc"])
+def test_interval_of_three_classes_is_that_of_a_slow_loop(drawn_frame, name):
+    frame = drawn_frame(THREE, cases=40, seed=5)
+    entry = score_predictions(frame, THREE, seed=1, replicates=REPLICATES)["test"][name]
+    expected = _slow_interval([_sklearn(part, name) for part in _slow_replicates(frame, 1)])
+    assert (entry["low"], entry["high"]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_nodules_of_a_patient_are_drawn_together():
+    weights = bootstrap.draw_weights(np.array(["b", "a", "b", "c"]), 500, 0)
+    np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
+
+
+def test_every_replicate_draws_as_many_patients_as_there_are():
+    weights = bootstrap.draw_weights(np.array(["b", "a", "c", "d"]), 500, 0)
+    np.testing.assert_array_equal(weights.sum(axis=1), 4)
+
+
+def test_draw_does_not_depend_on_the_order_of_the_rows():
+    patients = np.array(["b", "a", "b", "c", "d"])
+    order = np.array([4, 2, 0, 3, 1])
+    weights = bootstrap.draw_weights(patients, 50, 9)
+    np.testing.assert_array_equal(bootstrap.draw_weights(patients[order], 50, 9), weights[:, order])
+
+
+def test_interval_of_one_patient_has_no_width(drawn_frame):
+    frame = drawn_frame().assign(patient="one")
+    for entry in score_predictions(frame, TWO, replicates=50)["test"].values():
+        assert entry["low"] == pytest.approx(entry["value"], abs=1e-12)
+        assert entry["high"] == pytest.approx(entry["value"], abs=1e-12)
+
+
+def test_interval_of_a_proportion_is_the_binomial_one(make_frame):
+    """With a patient a nodule, resampled accuracy is Binomial(n, p) / n, whose quantiles are known."""
+    from scipy.stats import binom
+
+    right = np.arange(225) < 132
+    chance = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
+    entry = score_predictions(make_frame(TWO, [0] * 225, chance), TWO, replicates=20_000)["test"]["accuracy"]
+    low, high = binom.ppf([0.025, 0.975], 225, 132 / 225) / 225
+    # A step of the binomial's quantile is one nodule.
+    assert entry["low"] == pytest.approx(low, abs=1.01 / 225)
+    assert entry["high"] == pytest.approx(high, abs=1.01 / 225)
+
+
+def test_other_seed_gives_another_interval(drawn_frame):
+    one, other = (score_predictions(drawn_frame(), TWO, seed=seed, replicates=50)["test"] for seed in (0, 1))
+    assert one["auc"]["low"] != other["auc"]["low"]
+
+
+def test_same_seed_gives_the_same_scores(drawn_frame):
+    one, other = (score_predictions(drawn_frame(), TWO, seed=4, replicates=50) for _ in range(2))
+    assert one == other
+
+
+def test_percentile_interval_leaves_undefined_replicates_out():
+    values = np.array([np.nan, *np.linspace(0, 1, 41), np.nan])
+    assert bootstrap.percentile_interval(values) == pytest.approx((0.025, 0.975))
+
+
+def test_percentile_interval_of_nothing_is_none():
+    assert bootstrap.percentile_interval(np.full(5, np.nan)) is None
+
+
+def test_replicates_of_one_class_have_no_auc():
+    auc = bootstrap.resampled_auc(np.array([True, False]), np.array([0.7, 0.2]), np.array([[1.0, 1], [2, 0], [0, 2]]))
+    np.testing.assert_array_equal(auc, [1.0, np.nan, np.nan])
+
+
+def test_mcc_of_one_true_class_is_undefined_and_of_one_predicted_class_zero():
+    one_true, one_predicted = [[3, 1], [0, 0]], [[3, 0], [2, 0]]
+    np.testing.assert_array_equal(bootstrap.resampled_mcc(np.array([one_true, one_predicted], float)), [np.nan, 0.0])
+
+
+def test_two_thousand_replicates_of_225_cases_take_well_under_two_seconds(drawn_frame):
+    frame = drawn_frame(cases=225)
+    score_predictions(frame, TWO, replicates=10)
+    begun = time.process_time()
+    score_predictions(frame, TWO, replicates=2000)
+    assert time.process_time() - begun < 2
