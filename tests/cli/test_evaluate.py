@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ggn_tf.cli import main
+from ggn_tf.evaluation.scores import score_predictions
+from ggn_tf.evaluation.table import read_predictions
+from tests.untrained_run import write_untrained_run
+
+TWO = ("AAH+AIS", "MIA+IAC")
+
+
+def _evaluate(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_untrained_run(folder)
+    return folder / "run", _evaluate(folder / "run", "--replicates", 50)
+
+
+def test_evaluate_writes_everything_and_says_where(evaluated):
+    run, result = evaluated
+    assert result.exit_code == 0, result.output
+    for name in ("predictions.csv", "scores.json", "figures", "report.html"):
+        assert (run / "evaluation" / name).exists()
+        assert str(run / "evaluation" / name) in result.stdout
+
+
+def test_evaluate_prints_a_row_a_stage(evaluated):
+    _, result = evaluated
+    heads = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")]
+    assert heads == ["stage", "segment", "classify", "joint"] * 2
+
+
+def test_progress_goes_to_stderr(evaluated):
+    _, result = evaluated
+    assert "predicting: stage joint, test set" in result.stderr
+    assert "predicting" not in result.stdout
+
+
+def test_scores_are_those_of_the_predictions(evaluated):
+    run, _ = evaluated
+    stored = json.loads((run / "evaluation" / "scores.json").read_text())
+    again = score_predictions(read_predictions(run / "evaluation" / "predictions.csv"), TWO, replicates=50)
+    assert {name: part for name, part in stored.items() if name != "run"} == again
+
+
+def test_json_is_the_scores_and_nothing_else(tmp_path):
+    write_untrained_run(tmp_path, stages=("segment",))
+    run = tmp_path / "run"
+    printed = json.loads(_evaluate(run, "--replicates", 50, "--seed", 3, "--json").stdout)
+    assert printed.pop("evaluation") == str(run / "evaluation")
+    assert printed == json.loads((run / "evaluation" / "scores.json").read_text())
+    assert printed["bootstrap"] == {"unit": "patient", "replicates": 50, "seed": 3, "level": 0.95}
+
+
+def test_selection_on_the_test_set_is_marked_everywhere(tmp_path):
+    run = write_untrained_run(tmp_path, stages=("segment",), select_on="test").folder
+    result = _evaluate(run, "--replicates", 50)
+    assert "WEIGHTS SELECTED ON THE TEST SET" in result.stdout
+    assert "WEIGHTS SELECTED ON THE TEST SET" in (run / "evaluation" / "report.html").read_text()
+    assert json.loads((run / "evaluation" / "scores.json").read_text())["run"]["select_on"] == "test"
+
+
+def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_path):
+    run = write_untrained_run(tmp_path, stages=("segment",)).folder
+    (tmp_path / "dataset").rename(tmp_path / "moved")
+    (run / "evaluation").mkdir()
+    (run / "evaluation" / "former.txt").write_text("former")
+    lost = _evaluate(run)
+    assert lost.exit_code == 1
+    assert "Name the folder it lies in now with --dataset." in lost.stderr
+    assert [path.name for path in (run / "evaluation").iterdir()] == ["former.txt"]
+    assert _evaluate(run, "--dataset", tmp_path / "moved", "--replicates", 50).exit_code == 0
+    assert not (run / "evaluation" / "former.txt").exists()
+
+
+def test_folder_that_is_no_run_is_refused_in_one_block(tmp_path):
+    result = _evaluate(tmp_path)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: This is not a run folder")
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("arguments", [["--replicates", "0"], ["--seed", "-1"], []])
+def test_wrong_usage_exits_with_2(tmp_path, arguments):
+    assert _evaluate(*([tmp_path, *arguments] if arguments else [])).exit_code == 2

@@ -1,0 +1,174 @@
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.errors import RunError
+from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run
+from ggn_tf.evaluation.table import columns, probabilities, read_predictions, write_predictions
+from ggn_tf.training.run_folder import RunFolder
+from tests.untrained_run import write_untrained_run
+
+TWO = ("AAH+AIS", "MIA+IAC")
+STAGES = ("segment", "classify", "joint")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return write_untrained_run(tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="module")
+def dataset(run: RunFolder) -> Dataset:
+    return open_run_dataset(run)
+
+
+@pytest.fixture(scope="module")
+def frame(run: RunFolder, dataset: Dataset) -> pd.DataFrame:
+    return predict_run(run, dataset, read_split(dataset, 1))
+
+
+def _rows(frame: pd.DataFrame, stage: str, set_name: str = "test") -> pd.DataFrame:
+    return frame[(frame["stage"] == stage) & (frame["set"] == set_name)]
+
+
+def _normalised(hu: np.ndarray) -> np.ndarray:
+    return ((np.clip(hu, -1024, 400) + 1024) / 1424 * 2 - 1).astype(np.float32)
+
+
+def test_table_has_the_contracts_columns(frame):
+    assert list(frame.columns) == columns(TWO)
+
+
+def test_table_has_a_row_for_each_stage_and_case(frame, dataset):
+    assert len(frame) == len(STAGES) * len(dataset.cases)
+    assert tuple(frame["stage"].unique()) == STAGES
+
+
+@pytest.mark.parametrize("set_name", ["train", "validation", "test"])
+def test_cases_of_a_set_are_those_of_the_split_in_its_order(frame, dataset, set_name):
+    expected = getattr(read_split(dataset, 1), set_name)
+    assert tuple(_rows(frame, "joint", set_name)["case"]) == expected
+
+
+def test_every_case_carries_its_patient_and_class(frame, dataset):
+    classes = {"AAH": "AAH+AIS", "AIS": "AAH+AIS", "MIA": "MIA+IAC", "IAC": "MIA+IAC"}
+    expected = {case.case_id: (case.patient_id, classes[case.label]) for case in dataset.cases}
+    assert {case: (patient, label) for case, patient, label in frame[["case", "patient", "label"]].values} == expected
+
+
+def test_run_is_named_in_every_row(frame):
+    assert frame[["split", "model", "repeat"]].drop_duplicates().values.tolist() == [[1, "cascade", 1]]
+
+
+@pytest.mark.parametrize("stage", ["classify", "joint"])
+def test_probabilities_are_the_stages_own_model_case_by_case(run, frame, dataset, stage):
+    rows = _rows(frame, stage)
+    hu, _ = read_patches(dataset, list(rows["case"]))
+    model = run.load_model(stage)
+    expected = [model(_normalised(patch[None]))["probabilities"].numpy()[0] for patch in hu]
+    np.testing.assert_allclose(probabilities(rows), expected, atol=1e-6)
+
+
+def test_stages_differ(frame):
+    assert np.abs(probabilities(_rows(frame, "classify")) - probabilities(_rows(frame, "joint"))).max() > 1e-3
+
+
+def test_stage_segment_has_no_probabilities(frame):
+    assert np.isnan(probabilities(frame[frame["stage"] == "segment"])).all()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dice_is_the_voxel_count(run, frame, dataset, stage):
+    rows = _rows(frame, stage)
+    hu, reference = read_patches(dataset, list(rows["case"]))
+    soft = run.load_model(stage)(_normalised(hu))["mask"].numpy()
+    expected = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in zip(reference == 1, soft >= 0.5, strict=True)]
+    assert 0 < min(expected) < max(expected) < 1
+    # Another batch size sums in another order, which may put a voxel at 0.5 on the other side.
+    np.testing.assert_allclose(rows["dice"], expected, atol=2e-3)
+
+
+def test_predicting_again_gives_the_same_table_and_announces_every_stage_and_set(run, dataset, frame):
+    said: list[str] = []
+    split = read_split(dataset, 1)
+    again = predict_run(run, dataset, split, announce=said.append)
+    pd.testing.assert_frame_equal(again, frame, check_exact=True)
+    assert len(said) == 9
+    assert said[-1] == f"predicting: stage joint, test set, {len(split.test)} nodules"
+
+
+def test_table_survives_the_disk(tmp_path, frame):
+    write_predictions(frame, tmp_path / "predictions.csv")
+    pd.testing.assert_frame_equal(read_predictions(tmp_path / "predictions.csv"), frame, check_exact=True)
+
+
+def test_nodules_that_the_task_leaves_out_are_left_out(tmp_path):
+    run = write_untrained_run(tmp_path, task="AIS,MIA", stages=("segment", "classify"))
+    dataset = open_run_dataset(run)
+    frame = predict_run(run, dataset, read_split(dataset, 1))
+    kept = [case.case_id for case in dataset.cases if case.label in ("AIS", "MIA")]
+    assert sorted(_rows(frame, "classify", "train")["case"]) == [
+        case for case in kept if case in read_split(dataset, 1).train
+    ]
+    assert set(frame["case"]) == set(kept)
+
+
+def test_only_finished_stages_are_predicted_and_split_and_repeat_named(tmp_path):
+    run = write_untrained_run(tmp_path, stages=("segment",))
+    dataset = open_run_dataset(run)
+    frame = predict_run(run, dataset, read_split(dataset, 2), repeat=3)
+    assert frame[["stage", "split", "repeat"]].drop_duplicates().values.tolist() == [["segment", 2, 3]]
+
+
+def test_run_without_a_finished_stage_is_refused(tmp_path):
+    run = write_untrained_run(tmp_path, stages=())
+    dataset = open_run_dataset(run)
+    with pytest.raises(RunError, match=r"nothing to evaluate.\n.*\n  found:    no finished stage"):
+        predict_run(run, dataset, read_split(dataset, 1))
+
+
+def test_moved_dataset_is_taken_from_where_it_lies(run, tmp_path):
+    shutil.copytree(run.dataset, tmp_path / "moved")
+    assert open_run_dataset(run, tmp_path / "moved").folder == tmp_path / "moved"
+
+
+def test_missing_dataset_is_refused_with_the_option_that_names_it(run, tmp_path):
+    lost = RunFolder(run.folder, run.description, tmp_path / "gone", {})
+    with pytest.raises(RunError) as caught:
+        open_run_dataset(lost)
+    assert caught.value.found == f"no folder {tmp_path / 'gone'}"
+    assert "--dataset" in str(caught.value.remedy)
+
+
+def test_dataset_of_another_fingerprint_is_refused(run, dataset):
+    other = dataclasses.replace(run.description, dataset_fingerprint="0" * 64)
+    with pytest.raises(RunError) as caught:
+        open_run_dataset(RunFolder(run.folder, other, run.dataset, {}))
+    assert caught.value.what == "The dataset is not the one that the run was trained on."
+    assert caught.value.found == f"fingerprint {dataset.fingerprint}"
+    assert caught.value.expected == f"fingerprint {'0' * 64}"
+
+
+def test_description_says_what_was_trained_and_names_no_home_directory(run, dataset):
+    assert describe_run(run, dataset) == {
+        "task": "AAH+AIS,MIA+IAC",
+        "model": "cascade",
+        "split": 1,
+        "seed": 0,
+        "precision": "float32",
+        "select_on": "validation",
+        "dataset_fingerprint": dataset.fingerprint,
+        "dataset": "dataset",
+        "versions": {"ggn-tf": "1.0"},
+        "stages": [{"stage": stage, "epochs": 2, "best_epoch": 1, "ended": "2 epochs"} for stage in STAGES],
+    }
+
+
+def test_dataset_that_is_opened_has_the_runs_patches(run, dataset):
+    assert open_dataset(Path(run.dataset), run.description.protocol.patch).cases == dataset.cases
