@@ -2,7 +2,7 @@
 # Every check of the repository: format, lint, types, layers, tests. Makes its own environment.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install "[test]"
-export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=2
+export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3
 ruff format --check .
 ruff check .
 mypy

@@ -3,7 +3,7 @@
 # Everything it makes lies under the folder named as its argument (default: tour).
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install ""
-export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=2
+export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3
 
 out="${1:-tour}"
 if [ -e "$out" ]; then

@@ -1,7 +1,6 @@
 """The command line. A module a command; TensorFlow and SimpleITK are imported inside the command's body."""
 
 import importlib
-import os
 import sys
 from typing import Any
 
@@ -40,5 +39,3 @@ class _CommandGroup(click.Group):
 @click.version_option(__version__, prog_name="ggn-tf")
 def main() -> None:
     """Classify pulmonary ground-glass nodules on chest CT, helped by their own 3D segmentation."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")

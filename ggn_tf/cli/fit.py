@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 
@@ -69,6 +70,7 @@ def command(
     DATASET is what `ggn-tf prepare` wrote (default: dataset). Ctrl-C leaves a run that the same command continues.
     """
     parsed = Task.parse(task)
+    load_tensorflow()
     from ggn_tf.cli.progress import EpochBars
     from ggn_tf.dataset.records import open_dataset
     from ggn_tf.dataset.splits import read_split

@@ -153,7 +153,7 @@ class StageLoop:
 
     def _train_epoch(self) -> None:
         progress = self.progress
-        steps, epoch = self._training.steps(self._protocol.batch_size), len(progress.rows)
+        steps, epoch = self._training.batches(self._protocol.batch_size), len(progress.rows)
         self._observer.epoch_started(self._stage, epoch + 1, steps, progress.step)
         written = self._clock()
         for batch in self._training.training_epoch(

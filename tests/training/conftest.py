@@ -2,14 +2,22 @@ import dataclasses
 
 import pytest
 
+from ggn_tf.dataset.records import Dataset
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 from ggn_tf.training.run_folder import RunDescription
+from tests.synthetic import write_synthetic_dataset
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Balls in noise: 32 nodules, 16^3 voxels."""
+    return write_synthetic_dataset(tmp_path_factory.mktemp("data") / "dataset", cases=32, size=16)
 
 
 @pytest.fixture(scope="session")
 def tiny_protocol() -> Protocol:
-    """The paper's networks with two to four channels, and stages of two epochs with a batch of 4."""
+    """Networks of two scales on 16^3 patches with two to four channels; stages of two epochs, batches of 4."""
     whole = Protocol()
     training = dataclasses.replace(whole.training, batch_size=4)
     for name in ("segment", "classify", "joint"):
@@ -17,14 +25,17 @@ def tiny_protocol() -> Protocol:
         training = dataclasses.replace(training, **{name: stage})
     return dataclasses.replace(
         whole,
-        cnn=dataclasses.replace(whole.cnn, channels=(2, 2, 2, 2, 2, 2, 4, 4), fc_units=(8, 8)),
-        unet=dataclasses.replace(whole.unet, channels_down=(2, 2, 2, 2, 2, 2, 4, 4), channels_up=(2, 2, 2, 2, 2, 2)),
+        patch=dataclasses.replace(whole.patch, size=16),
+        cnn=dataclasses.replace(whole.cnn, channels=(2, 2, 4, 4), fc_units=(8,)),
+        unet=dataclasses.replace(
+            whole.unet, channels_down=(2, 2, 4, 4), channels_up=(2, 2), dilations_down=(1, 1, 2, 2), dilations_up=(2, 1)
+        ),
         training=training,
     )
 
 
 @pytest.fixture(scope="session")
-def description(tiny_protocol: Protocol) -> RunDescription:
+def description(tiny_protocol: Protocol, dataset: Dataset) -> RunDescription:
     return RunDescription(
         task=Task.parse("AAH+AIS,MIA+IAC"),
         model="cascade",
@@ -33,5 +44,5 @@ def description(tiny_protocol: Protocol) -> RunDescription:
         precision="float32",
         select_on="validation",
         protocol=tiny_protocol,
-        dataset_fingerprint="0" * 64,
+        dataset_fingerprint=dataset.fingerprint,
     )
