@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -12,7 +12,8 @@ PREVIEWS = "previews"
 # The window that radiologists read lungs with, wider at the top so that solid parts keep their structure.
 _WINDOW_HU = (-1200.0, 400.0)
 _ENLARGED = 4
-_GAP = 18
+_TITLE = 18
+_GAP = 9
 _OUTLINE = (255, 220, 0)
 _DPI = 100
 
@@ -87,21 +88,25 @@ def outlined(slice_hu: np.ndarray, slice_mask: np.ndarray) -> np.ndarray:
 def draw_sheet(path: Path, tiles: list[tuple[str, np.ndarray]]) -> None:
     """Draw titled pictures of one size into a PNG, row by row.
 
-    One picture of all tiles is ten times faster to draw than a plot for each.
+    Matplotlib writes the titles alone and the pictures are pasted in: ten times faster than a plot for each.
     """
-    # A bare Figure draws with Agg: no window system, no state of pyplot. Imported here, as most runs draw nothing.
+    # A bare canvas draws without a window system and without pyplot's state. Imported here, as most runs draw nothing.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.image import imsave
 
     height, width = tiles[0][1].shape[:2]
-    sheet = np.full((ROWS * (height + _GAP), COLUMNS * (width + _GAP // 2), 3), 255, np.uint8)
-    figure = Figure(figsize=(sheet.shape[1] / _DPI, sheet.shape[0] / _DPI), dpi=_DPI)
-    for number, (title, picture) in enumerate(tiles):
-        row, column = divmod(number, COLUMNS)
-        top, left = row * (height + _GAP) + _GAP, column * (width + _GAP // 2)
+    sheet_height, sheet_width = ROWS * (height + _TITLE), COLUMNS * (width + _GAP)
+    figure = Figure(figsize=(sheet_width / _DPI, sheet_height / _DPI), dpi=_DPI)
+    places = [(row * (height + _TITLE) + _TITLE, column * (width + _GAP)) for row, column in np.ndindex(ROWS, COLUMNS)]
+    for (top, left), (title, _) in zip(places, tiles, strict=False):
+        figure.text(left / sheet_width, 1 - (top - 4) / sheet_height, title, fontsize=6)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    sheet = np.array(canvas.buffer_rgba())[..., :3]
+    for (top, left), (_, picture) in zip(places, tiles, strict=False):
         sheet[top : top + height, left : left + width] = picture
-        figure.text(left / sheet.shape[1], 1 - (top - 4) / sheet.shape[0], title, fontsize=6)
-    figure.figimage(sheet)
-    figure.savefig(path)
+    imsave(path, sheet)
 
 
 def _enlarge(picture: np.ndarray) -> np.ndarray:

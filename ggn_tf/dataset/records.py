@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,6 +97,14 @@ class Dataset:
     def case_by_id(self) -> dict[str, CaseRecord]:
         """Every case under its id."""
         return {case.case_id: case for case in self.cases}
+
+    def copies(self) -> list[list[str]]:
+        """Cases of different patients with the same patch and mask: one nodule under two names can be in two sets."""
+        same: defaultdict[str, list[CaseRecord]] = defaultdict(list)
+        for case in self.cases:
+            same[case.digest].append(case)
+        groups = [some for some in same.values() if len({case.patient_id for case in some}) > 1]
+        return [[case.case_id for case in some] for some in groups]
 
     def select(self, case_ids: Iterable[str]) -> list[CaseRecord]:
         """The cases with these ids, in their order.

@@ -6,7 +6,7 @@ They are saved beside the dataset as `splits.json`, bound to it, and verified at
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,19 @@ def make_splits(cases: Sequence[CaseRecord], protocol: SplitProtocol, count: int
         SplitError: There are fewer than three patients, or no set of patients comes near the fractions.
     """
     cases = sorted(cases, key=lambda case: case.case_id)
-    patients = len({case.patient_id for case in cases})
+    check_patients(case.patient_id for case in cases)
+    return [_make_split(cases, protocol, number, seed) for number in range(1, count + 1)]
+
+
+def check_patients(patient_ids: Iterable[str]) -> None:
+    """Refuse patients too few for three sets, before any work is done on them.
+
+    Raises:
+        SplitError: There are fewer than three.
+    """
+    patients = len(set(patient_ids))
     if patients < len(SETS):
         raise _too_few(patients)
-    return [_make_split(cases, protocol, number, seed) for number in range(1, count + 1)]
 
 
 def scarce_labels(cases: Sequence[CaseRecord]) -> dict[str, int]:

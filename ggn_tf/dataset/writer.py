@@ -5,13 +5,13 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ggn_tf import __version__
 from ggn_tf.dataset.description import DESCRIPTION, SCHEMA
+from ggn_tf.dataset.outcomes import Nodule, Rejection
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.records import CaseRecord, Dataset, digest_patch, fingerprint_of, open_dataset
 from ggn_tf.dataset.shards import CASES_PER_SHARD, ShardWriter, shard_name
@@ -21,30 +21,6 @@ from ggn_tf.files import whole_folder
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
 
 REJECTED = "rejected.csv"
-
-
-@dataclass(frozen=True)
-class Nodule:
-    """A case that goes into the dataset.
-
-    Attributes:
-        record: What is known about it; where it lies is filled in when it is written.
-        hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
-        mask: uint8 [S, S, S], 0 or 1.
-    """
-
-    record: CaseRecord
-    hu: np.ndarray
-    mask: np.ndarray
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A case that does not: `reason` says what is wrong, what was found and what was expected."""
-
-    case_id: str
-    reason: str
-    remedy: str
 
 
 def write_dataset(

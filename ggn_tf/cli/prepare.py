@@ -1,0 +1,160 @@
+"""`ggn-tf prepare`: cut, check and store the patches of a case table, and split them by patient."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ggn_tf.errors import DatasetError, GgnError
+
+if TYPE_CHECKING:
+    from ggn_tf.cases.table import Case
+    from ggn_tf.dataset.identity import Pseudonyms
+    from ggn_tf.dataset.outcomes import Nodule, Rejection
+    from ggn_tf.dataset.records import Dataset
+    from ggn_tf.protocol import PatchProtocol
+
+
+def _user_salt() -> Path:
+    return Path(click.get_app_dir("ggn-tf")) / "salt"
+
+
+@click.command()
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("dataset"), show_default=True)
+@click.option("--label-column", default="label", show_default=True, help="The table's column with the labels.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@click.option("--allow-rejects", is_flag=True, help="Leave out the cases that cannot be used, instead of refusing all.")
+@click.option("--keep-ids", is_flag=True, help="Keep the table's ids, instead of salted hashes of them.")
+@click.option(
+    "--salt-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="GGN_TF_SALT_FILE",
+    help="Of the hashed ids; made at first use. The same salt gives a patient the same hash in every dataset.  "
+    "[default: one a user; env: GGN_TF_SALT_FILE]",
+)
+@click.option("--id-list", type=click.Path(path_type=Path, dir_okay=False), help="Write which id became which hash.")
+@click.option("--splits", type=click.IntRange(min=1), default=5, show_default=True, help="How many to draw.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the splits.")
+def command(
+    table: Path,
+    output: Path,
+    label_column: str,
+    jobs: int | None,
+    allow_rejects: bool,
+    keep_ids: bool,
+    salt_file: Path | None,
+    id_list: Path | None,
+    splits: int,
+    seed: int,
+) -> None:
+    """Make a dataset of the nodules in TABLE (.csv or .xlsx; a row a nodule).
+
+    Each CT and mask is checked, the patch around the nodule is cut and resampled, and the cases are split into
+    training, validation and test sets by patient. The dataset is written whole or not at all.
+    """
+    from ggn_tf.cases.table import read_table
+    from ggn_tf.dataset.identity import Pseudonyms, read_salt
+    from ggn_tf.dataset.splits import check_patients
+    from ggn_tf.dataset.writer import refuse_existing, write_dataset
+    from ggn_tf.protocol import Protocol
+
+    refuse_existing(output)
+    cases = read_table(table, label_column)
+    check_patients(case.patient_id for case in cases)
+    pseudonyms = Pseudonyms(None if keep_ids else read_salt(salt_file or _user_salt()))
+    hidden = pseudonyms.telling_columns(cases)
+    protocol = Protocol()
+    outcomes = _outcomes(cases, protocol.patch, jobs or _processors(), pseudonyms, hidden, allow_rejects)
+    with closing(outcomes):
+        dataset = write_dataset(
+            output, protocol.patch, outcomes, split_protocol=protocol.split, splits=splits, seed=seed
+        )
+    if id_list is not None:
+        _write_id_list(id_list, cases, pseudonyms)
+    _print_summary(dataset, len(cases) - len(dataset.cases), hidden)
+
+
+def _outcomes(
+    cases: list["Case"],
+    protocol: "PatchProtocol",
+    jobs: int,
+    pseudonyms: "Pseudonyms",
+    hidden: set[str],
+    allow_rejects: bool,
+) -> Generator["Nodule | Rejection", None, None]:
+    """The cases with a progress bar; rejects are told at the end, and end it all unless they are allowed."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from ggn_tf.dataset.outcomes import outcome_of
+    from ggn_tf.dataset.preparation import prepare_cases
+
+    rejects: list[GgnError] = []
+    with closing(prepare_cases(cases, protocol, min(jobs, len(cases)))) as prepared:
+        for case, patch in track(prepared, "Cutting patches", len(cases), console=Console(stderr=True), transient=True):
+            if isinstance(patch, GgnError):
+                rejects.append(patch)
+            yield outcome_of(case, patch, pseudonyms, hidden)
+    for reject in rejects:
+        click.echo(f"rejected: {reject}\n", err=True)
+    if rejects and not allow_rejects:
+        raise DatasetError(
+            f"{len(rejects)} of {len(cases)} cases cannot be used; nothing was written.",
+            expected="every case with a CT, and a mask on it",
+            remedy="Mend them as said above, or leave them out with --allow-rejects.",
+        )
+
+
+def _processors() -> int:
+    # What this process may use: a container or a scheduler often grants fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_id_list(path: Path, cases: list["Case"], pseudonyms: "Pseudonyms") -> None:
+    from ggn_tf.files import whole_file
+
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["case_id", "patient_id", "dataset_case_id", "dataset_patient_id"])
+        for case in cases:
+            rows.writerow([case.case_id, case.patient_id, *map(pseudonyms.id_of, (case.case_id, case.patient_id))])
+    path.chmod(0o600)
+
+
+def _print_summary(dataset: "Dataset", rejected: int, hidden: set[str]) -> None:
+    """Counts a label and a set, what was left out, and what to know before training."""
+    from ggn_tf.dataset.previews import PREVIEWS
+    from ggn_tf.dataset.splits import scarce_labels
+    from ggn_tf.dataset.writer import REJECTED
+
+    patients = len({case.patient_id for case in dataset.cases})
+    click.echo(f"{len(dataset.cases)} cases of {patients} patients in {dataset.folder}\n")
+    click.echo(_label_table(dataset))
+    click.echo(f"\npreviews:    {dataset.folder / PREVIEWS}\nfingerprint: {dataset.fingerprint[:12]}")
+    if rejected:
+        click.echo(f"rejected:    {rejected}, listed in {dataset.folder / REJECTED}")
+    if hidden:
+        click.echo(f"left out:    columns that name cases, patients or files: {', '.join(sorted(hidden))}")
+    for label, count in scarce_labels(dataset.cases).items():
+        click.echo(f"note: label {label} has {count} {'patient' if count == 1 else 'patients'}: not in every set")
+    for copies in dataset.copies():
+        click.echo(f"note: the same patch under several patients, so it may be in two sets: {', '.join(copies)}")
+
+
+def _label_table(dataset: "Dataset") -> str:
+    """Cases a label in every set of split 1."""
+    from ggn_tf.dataset.splits import SETS, read_split
+
+    split = read_split(dataset, 1)
+    counts = {name: Counter(case.label for case in dataset.select(getattr(split, name))) for name in SETS}
+    width = max(map(len, (*dataset.labels, "label")))
+    lines = [f"  {'label':<{width}}" + "".join(f"{name:>12}" for name in (*SETS, "all")) + "   (split 1)"]
+    for label, total in sorted(dataset.label_counts.items()):
+        lines.append(f"  {label:<{width}}" + "".join(f"{counts[name][label]:>12}" for name in SETS) + f"{total:>12}")
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""What becomes of a case on its way into a dataset: a nodule, or a rejection."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ggn_tf.cases.patches import Measures, Patch
+from ggn_tf.cases.table import Case
+from ggn_tf.dataset.identity import Pseudonyms
+from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.errors import GgnError
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """A case that goes into the dataset.
+
+    Attributes:
+        record: What is known about it; where it lies is filled in when it is written.
+        hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
+        mask: uint8 [S, S, S], 0 or 1.
+    """
+
+    record: CaseRecord
+    hu: np.ndarray
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A case that does not: `reason` says what is wrong, what was found and what was expected."""
+
+    case_id: str
+    reason: str
+    remedy: str
+
+
+def outcome_of(
+    case: Case, patch: Patch | GgnError, pseudonyms: Pseudonyms, hidden_columns: set[str]
+) -> Nodule | Rejection:
+    """Bring a prepared case into the form that a dataset stores.
+
+    Args:
+        case: The row of the table.
+        patch: With its mask; or why there is none.
+        pseudonyms: What stands for the ids.
+        hidden_columns: Further columns that are not carried along.
+
+    Raises:
+        ValueError: The patch has no mask.
+    """
+    case_id = pseudonyms.id_of(case.case_id)
+    if isinstance(patch, GgnError):
+        named = (("", patch.what.rstrip(".")), ("found: ", patch.found), ("expected: ", patch.expected))
+        reason = "; ".join(name + text for name, text in named if text is not None)
+        return Rejection(case_id, pseudonyms.hide(reason, case), pseudonyms.hide(patch.remedy or "", case))
+    if patch.mask is None:
+        raise ValueError(f"Expected a patch with a mask. Received: a patch without one for case {case.case_id}")
+    measures: dict[str, Any] = {name: getattr(patch, name) for name in Measures._fields}
+    record = CaseRecord(
+        case_id=case_id,
+        patient_id=pseudonyms.id_of(case.patient_id),
+        label=case.label,
+        columns={column: text for column, text in case.extra.items() if column not in hidden_columns},
+        spacing_mm_zyx=patch.ct_grid.spacing_mm_zyx,
+        direction=patch.ct_grid.direction,
+        center_mm_lps=patch.center_mm_lps,
+        **measures,
+    )
+    return Nodule(record, patch.hu, patch.mask)

@@ -1,0 +1,255 @@
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ggn_tf.cli import main
+from ggn_tf.dataset.records import open_dataset, read_patches
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.protocol import PatchProtocol
+from tests.case_files import read_rows, write_case_files, write_table
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_case_files(tmp_path_factory.mktemp("cases"), 12)
+
+
+@pytest.fixture(scope="module")
+def bad_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_case_files(tmp_path_factory.mktemp("bad"), 12, bad=(2, 5))
+
+
+@pytest.fixture(autouse=True)
+def own_salt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test touches the user's salt."""
+    monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
+    return tmp_path / "salt"
+
+
+def prepare(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["prepare", *map(str, arguments), "--jobs", "1"])
+
+
+def test_a_dataset_is_written_and_summed_up(table: Path, tmp_path: Path) -> None:
+    result = prepare(table, "-o", tmp_path / "dataset")
+    assert result.exit_code == 0, result.output
+    dataset = open_dataset(tmp_path / "dataset", PatchProtocol())
+    assert len(dataset.cases) == 12
+    assert f"12 cases of 6 patients in {tmp_path / 'dataset'}" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["label", "train", "validation", "test", "all", "(split", "1)"] in lines
+    counts = {line[0]: [int(number) for number in line[1:]] for line in lines if line and line[0] in ("AAH", "MIA")}
+    assert {label: sum(sets) for label, (*sets, _) in counts.items()} == {"AAH": 4, "MIA": 4}
+    assert str(tmp_path / "dataset" / "previews") in result.stdout
+    assert "rejected" not in result.stdout
+
+
+def test_the_default_name_is_dataset_here(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert prepare(table).exit_code == 0
+    assert (tmp_path / "dataset" / "dataset.json").is_file()
+
+
+def test_jobs_and_shards_do_not_change_the_fingerprint(table: Path, tmp_path: Path) -> None:
+    assert prepare(table, "-o", tmp_path / "one").exit_code == 0
+    result = CliRunner().invoke(main, ["prepare", str(table), "-o", str(tmp_path / "two"), "--jobs", "2"])
+    assert result.exit_code == 0, result.output
+    one, two = (open_dataset(tmp_path / name, PatchProtocol()) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+    assert read_split(one, 1) == read_split(two, 1)
+
+
+def test_no_name_and_no_path_is_in_the_dataset(table: Path, tmp_path: Path) -> None:
+    assert prepare(table, "-o", tmp_path / "dataset").exit_code == 0
+    for path in (tmp_path / "dataset").rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for name in (b"SMITH-", b"MRN-", str(table.parent).encode()):
+            assert name not in content, path
+
+
+def test_a_patient_has_the_same_hash_in_every_dataset(table: Path, tmp_path: Path) -> None:
+    rows = read_rows(table)
+    shutil.copytree(table.parent, tmp_path / "cases")
+    write_table(tmp_path / "cases" / "cases.csv", rows[::-1][:8])
+    assert prepare(table, "-o", tmp_path / "one").exit_code == 0
+    assert prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "two").exit_code == 0
+    first, second = (
+        {case.patient_id for case in open_dataset(tmp_path / name, PatchProtocol()).cases} for name in ("one", "two")
+    )
+    assert second < first
+
+
+def test_another_salt_gives_other_ids_to_the_same_patches(table: Path, tmp_path: Path) -> None:
+    prepare(table, "-o", tmp_path / "one")
+    prepare(table, "-o", tmp_path / "two", "--salt-file", tmp_path / "other-salt")
+    one, two = (open_dataset(tmp_path / name, PatchProtocol()) for name in ("one", "two"))
+    assert not set(one.case_by_id) & set(two.case_by_id)
+    assert [case.digest for case in one.cases] == [case.digest for case in two.cases]
+    assert one.fingerprint != two.fingerprint
+
+
+def test_ids_can_be_kept(table: Path, tmp_path: Path, own_salt: Path) -> None:
+    assert prepare(table, "-o", tmp_path / "dataset", "--keep-ids").exit_code == 0
+    cases = open_dataset(tmp_path / "dataset", PatchProtocol()).cases
+    assert (cases[3].case_id, cases[3].patient_id) == ("SMITH-0003", "MRN-0001")
+    assert not own_salt.exists()
+
+
+def test_the_id_list_tells_which_hash_is_whose(table: Path, tmp_path: Path) -> None:
+    prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / "ids.csv")
+    with (tmp_path / "ids.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    cases = open_dataset(tmp_path / "dataset", PatchProtocol()).cases
+    assert [row["case_id"] for row in rows] == [f"SMITH-{number:04d}" for number in range(12)]
+    assert [row["dataset_case_id"] for row in rows] == [case.case_id for case in cases]
+    assert [row["dataset_patient_id"] for row in rows] == [case.patient_id for case in cases]
+
+
+def test_a_column_that_names_cases_is_left_out_and_told(table: Path, tmp_path: Path) -> None:
+    shutil.copytree(table.parent, tmp_path / "cases")
+    rows = [{**row, "report": f"see {row['patient_id']}"} for row in read_rows(table)]
+    write_table(tmp_path / "cases" / "cases.csv", rows)
+    result = prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset")
+    assert "columns that name cases, patients or files: report" in result.stdout
+    assert set(open_dataset(tmp_path / "dataset", PatchProtocol()).cases[0].columns) == {"sex"}
+
+
+def test_another_label_column(table: Path, tmp_path: Path) -> None:
+    assert prepare(table, "-o", tmp_path / "dataset", "--label-column", "sex").exit_code == 0
+    dataset = open_dataset(tmp_path / "dataset", PatchProtocol())
+    assert dataset.labels == ("F", "M")
+    assert dataset.cases[0].columns == {"label": "AAH"}
+
+
+def test_a_missing_label_column_is_refused(table: Path, tmp_path: Path) -> None:
+    result = prepare(table, "-o", tmp_path / "dataset", "--label-column", "grade")
+    assert result.exit_code == 1
+    assert "lacks the column grade" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_rejects_are_all_told_and_nothing_is_written(bad_table: Path, tmp_path: Path) -> None:
+    result = prepare(bad_table, "-o", tmp_path / "out" / "dataset")
+    assert result.exit_code == 1
+    for case_id in ("SMITH-0002", "SMITH-0005"):
+        block = next(part for part in result.stderr.split("rejected: ") if case_id in part)
+        assert "remedy:" in block
+    assert "2 of 12 cases cannot be used; nothing was written." in result.stderr
+    assert "--allow-rejects" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_rejects_can_be_left_out(bad_table: Path, tmp_path: Path) -> None:
+    result = prepare(bad_table, "-o", tmp_path / "dataset", "--allow-rejects")
+    assert result.exit_code == 0, result.output
+    assert "rejected: SMITH-0002" not in result.stdout
+    assert f"rejected:    2, listed in {tmp_path / 'dataset' / 'rejected.csv'}" in result.stdout
+    with (tmp_path / "dataset" / "rejected.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert all(row["reason"] and row["remedy"] and "SMITH" not in str(row) for row in rows)
+    assert len(open_dataset(tmp_path / "dataset", PatchProtocol()).cases) == 10
+
+
+def test_what_exists_is_refused_before_any_work(table: Path, tmp_path: Path) -> None:
+    prepare(table, "-o", tmp_path / "dataset")
+    before = (tmp_path / "dataset" / "dataset.json").read_bytes()
+    result = prepare(table, "-o", tmp_path / "dataset")
+    assert result.exit_code == 1
+    assert "written over something that exists" in result.stderr
+    assert (tmp_path / "dataset" / "dataset.json").read_bytes() == before
+
+
+def test_too_few_patients_are_refused_before_any_work(table: Path, tmp_path: Path) -> None:
+    shutil.copytree(table.parent, tmp_path / "cases")
+    write_table(tmp_path / "cases" / "cases.csv", read_rows(table)[:4])
+    result = prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset")
+    assert result.exit_code == 1
+    assert "too few patients" in result.stderr
+    assert "2 patients" in result.stderr
+
+
+def test_a_scarce_label_and_a_copied_nodule_are_noted(table: Path, tmp_path: Path) -> None:
+    shutil.copytree(table.parent, tmp_path / "cases")
+    rows = read_rows(table)
+    rows[0]["label"] = "AIS"
+    rows[11].update(image=rows[1]["image"], mask=rows[1]["mask"])
+    write_table(tmp_path / "cases" / "cases.csv", rows)
+    result = prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset", "--keep-ids")
+    assert "note: label AIS has 1 patient: not in every set" in result.stdout
+    assert "note: the same patch under several patients" in result.stdout
+    assert "SMITH-0001, SMITH-0011" in result.stdout
+
+
+def test_the_number_of_splits_and_their_seed(table: Path, tmp_path: Path) -> None:
+    prepare(table, "-o", tmp_path / "dataset", "--splits", 2, "--seed", 3)
+    stored = json.loads((tmp_path / "dataset" / "splits.json").read_text())
+    assert [split["number"] for split in stored["splits"]] == [1, 2]
+    assert stored["seed"] == 3
+
+
+@pytest.mark.parametrize("option", [["--jobs", "0"], ["--splits", "0"], ["--seed", "-1"]])
+def test_numbers_out_of_range_are_a_usage_error(table: Path, option: list[str]) -> None:
+    result = CliRunner().invoke(main, ["prepare", str(table), *option])
+    assert result.exit_code == 2
+    assert option[0] in result.stderr
+
+
+def test_help_needs_no_tensorflow() -> None:
+    check = "import sys; from ggn_tf.cli.prepare import command; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing_behind(table: Path, tmp_path: Path) -> None:
+    shutil.copytree(table.parent, tmp_path / "cases")
+    many = [{**row, "case_id": f"{row['case_id']}-{n}"} for n in range(2000) for row in read_rows(table)]
+    write_table(tmp_path / "cases" / "cases.csv", many)
+    work = tmp_path / "work"
+    work.mkdir()
+    command = [
+        sys.executable,
+        "-c",
+        "from ggn_tf.cli import main; main()",
+        "prepare",
+        "../cases/cases.csv",
+        "--jobs",
+        "2",
+    ]
+    environment = {**os.environ, "GGN_TF_SALT_FILE": str(tmp_path / "salt")}
+    process = subprocess.Popen(
+        command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(work.glob(".dataset-*/*.tfrecord")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert list(work.iterdir()) == []
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_every_lidc_crop_is_accepted(real_data: Path, tmp_path: Path) -> None:
+    table = real_data / "lidc_voi" / "cases.csv"
+    arguments = [str(table), "--label-column", "malignancy", "-o", str(tmp_path / "dataset"), "--jobs", "2"]
+    result = CliRunner().invoke(main, ["prepare", *arguments])
+    assert result.exit_code == 0, result.output
+    dataset = open_dataset(tmp_path / "dataset", PatchProtocol())
+    assert dataset.label_counts == {"1": 105, "2": 145, "3": 257, "4": 72, "5": 90}
+    assert set(dataset.cases[0].columns) == {"texture", "diameter_mm"}
+    hu, mask = read_patches(dataset, [case.case_id for case in dataset.cases])
+    assert hu.min() >= -2048
+    assert (mask.sum(axis=(1, 2, 3, 4)) > 0).all()

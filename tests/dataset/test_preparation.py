@@ -1,0 +1,101 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggn_tf.cases.patches import Patch, cut_patch
+from ggn_tf.cases.table import read_table
+from ggn_tf.dataset.identity import Pseudonyms
+from ggn_tf.dataset.outcomes import Nodule, Rejection, outcome_of
+from ggn_tf.dataset.preparation import prepare_case, prepare_cases
+from ggn_tf.errors import GgnError, MaskError
+from ggn_tf.protocol import PatchProtocol
+from tests.case_files import write_case_files
+
+PROTOCOL = PatchProtocol()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_case_files(tmp_path_factory.mktemp("cases"), 7, bad=(2,))
+
+
+def test_a_cases_patch_is_the_one_that_is_cut(table: Path) -> None:
+    case = read_table(table)[0]
+    patch = prepare_case(case, PROTOCOL)
+    expected = cut_patch(case.image, PROTOCOL, mask_path=case.mask)
+    assert isinstance(patch, Patch)
+    np.testing.assert_array_equal(patch.hu, expected.hu)
+    np.testing.assert_array_equal(patch.mask, expected.mask)
+
+
+def test_a_bad_case_is_returned_as_its_error(table: Path) -> None:
+    error = prepare_case(read_table(table)[2], PROTOCOL)
+    assert isinstance(error, MaskError)
+    assert "SMITH-0002" in str(error.case)
+
+
+def test_a_case_without_a_mask_is_rejected(table: Path) -> None:
+    case = dataclasses.replace(read_table(table)[0], mask=None, center_mm_lps=(0.0, 0.0, 0.0))
+    error = prepare_case(case, PROTOCOL)
+    assert isinstance(error, MaskError)
+    assert error.what == "The case has no mask."
+    assert error.case == "SMITH-0000"
+    assert "Segment the nodule" in str(error.remedy)
+
+
+def test_two_processes_give_what_one_gives_in_the_same_order(table: Path) -> None:
+    cases = read_table(table)
+    alone, together = (list(prepare_cases(cases, PROTOCOL, jobs)) for jobs in (1, 2))
+    assert [case for case, _ in alone] == [case for case, _ in together] == cases
+    for (_, one), (_, other) in zip(alone, together, strict=True):
+        if isinstance(one, GgnError):
+            assert str(one) == str(other)
+        else:
+            np.testing.assert_array_equal(one.hu, other.hu)
+            assert one.grid == other.grid
+
+
+def test_workers_do_not_import_tensorflow() -> None:
+    check = "import sys, ggn_tf.dataset.preparation; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+
+
+def test_a_nodule_carries_measures_and_further_columns_but_no_path(table: Path) -> None:
+    case = read_table(table)[1]
+    patch = prepare_case(case, PROTOCOL)
+    nodule = outcome_of(case, patch, Pseudonyms(b"key"), set())
+    assert isinstance(nodule, Nodule)
+    record = nodule.record
+    assert record.columns == {"sex": "M"}
+    assert record.label == "MIA"
+    assert record.spacing_mm_zyx == pytest.approx((1.25, 0.8, 0.8))
+    # The mask is a ball of radius 5 mm.
+    assert record.diameter_mm == pytest.approx(10, abs=0.3)
+    assert record.mean_hu == pytest.approx(-500, abs=5)
+    assert not any(name in str(record) for name in ("SMITH", "MRN", str(table.parent)))
+
+
+def test_hidden_columns_are_not_carried_along(table: Path) -> None:
+    case = read_table(table)[1]
+    nodule = outcome_of(case, prepare_case(case, PROTOCOL), Pseudonyms(b"key"), {"sex"})
+    assert isinstance(nodule, Nodule)
+    assert nodule.record.columns == {}
+
+
+def test_a_rejection_says_what_was_found_and_expected_without_names(table: Path) -> None:
+    case = read_table(table)[2]
+    error = MaskError("The mask is odd.", case=case.image, found=f"{case.mask}", expected="a mask", remedy="Mend it.")
+    rejection = outcome_of(case, error, Pseudonyms(b"key"), set())
+    identity = Pseudonyms(b"key").id_of("SMITH-0002")
+    assert rejection == Rejection(identity, "The mask is odd; found: <mask>; expected: a mask", "Mend it.")
+
+
+def test_a_patch_without_a_mask_is_a_mistake_of_the_caller(table: Path) -> None:
+    case = read_table(table)[0]
+    patch = cut_patch(case.image, PROTOCOL, center_mm_lps=(-34.0, 36.0, -85.0))
+    with pytest.raises(ValueError, match="Expected a patch with a mask"):
+        outcome_of(case, patch, Pseudonyms(None), set())

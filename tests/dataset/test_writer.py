@@ -1,0 +1,95 @@
+import csv
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggn_tf.dataset.outcomes import Nodule, Rejection
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.writer import write_dataset
+from ggn_tf.errors import DatasetError, SplitError
+from ggn_tf.protocol import PatchProtocol, SplitProtocol
+from tests.synthetic import synthetic_nodules
+
+PROTOCOL = PatchProtocol(size=8)
+
+
+def write(folder: Path, outcomes: Iterable[Nodule | Rejection]) -> Dataset:
+    return write_dataset(folder, PROTOCOL, outcomes, split_protocol=SplitProtocol(), splits=1, previews=False)
+
+
+def nodules(count: int = 6) -> list[Nodule]:
+    return list(synthetic_nodules(count, protocol=PROTOCOL))
+
+
+def test_the_folder_holds_what_the_contract_says(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "dataset", PROTOCOL, nodules(), split_protocol=SplitProtocol())
+    names = {str(path.relative_to(tmp_path / "dataset")) for path in (tmp_path / "dataset").rglob("*")}
+    assert names == {
+        "dataset.json",
+        "patches-00000-of-00001.tfrecord",
+        "previews",
+        "previews/sheet-0001.png",
+        "rejected.csv",
+        "splits.json",
+    }
+
+
+def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    def dying() -> Iterator[Nodule]:
+        yield from nodules()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "dataset", dying())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "notes.txt").write_text("mine")
+    with pytest.raises(DatasetError, match=r"written over something that exists(?s:.*)Name another with -o"):
+        write(tmp_path / "dataset", nodules())
+    assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["notes.txt"]
+
+
+def test_rejections_are_listed(tmp_path: Path) -> None:
+    write(tmp_path / "dataset", [*nodules(), Rejection("c7", "No mask; found: a file, empty", "Segment it.")])
+    with (tmp_path / "dataset" / "rejected.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["case", "reason", "remedy"],
+            ["c7", "No mask; found: a file, empty", "Segment it."],
+        ]
+
+
+def test_no_case_left_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"No case is left for the dataset\.(?s:.*)1 rejected"):
+        write(tmp_path / "dataset", [Rejection("c7", "No mask", "Segment it.")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"Two cases have the same id\.(?s:.*)case-0000"):
+        write(tmp_path / "dataset", [*nodules(), nodules()[0]])
+
+
+@pytest.mark.parametrize("part", ["hu", "mask"])
+def test_a_patch_of_another_size_is_refused(tmp_path: Path, part: str) -> None:
+    flat = dataclasses.replace(nodules()[0], **{part: np.zeros((7, 8, 8))})
+    with pytest.raises(DatasetError, match=r"does not fit the dataset's protocol(?s:.*)case-0000(?s:.*)\(7, 8, 8\)"):
+        write(tmp_path / "dataset", [flat])
+
+
+def test_a_patch_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    nodule = nodules()[0]
+    nodule.hu[0, 0, 0] = np.nan
+    with pytest.raises(DatasetError, match=r"does not fit the dataset's protocol(?s:.*)case-0000(?s:.*)finite values"):
+        write(tmp_path / "dataset", [nodule])
+
+
+def test_two_patients_are_too_few(tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match=r"too few patients(?s:.*)2 patients(?s:.*)at least three"):
+        write(tmp_path / "dataset", nodules(2))
+    assert list(tmp_path.iterdir()) == []
