@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.errors import DatasetError, GgnError
 
 if TYPE_CHECKING:
@@ -59,13 +60,16 @@ def command(
     training, validation and test sets by patient. The dataset is written whole or not at all.
     """
     from ggn_tf.cases.table import read_table
+    from ggn_tf.dataset.description import refuse_existing
     from ggn_tf.dataset.identity import Pseudonyms, read_salt
-    from ggn_tf.dataset.splits import check_patients
-    from ggn_tf.dataset.writer import refuse_existing, write_dataset
     from ggn_tf.protocol import Protocol
 
     refuse_existing(output)
     cases = read_table(table, label_column)
+    load_tensorflow()
+    from ggn_tf.dataset.splits import check_patients
+    from ggn_tf.dataset.writer import write_dataset
+
     check_patients(case.patient_id for case in cases)
     pseudonyms = Pseudonyms(None if keep_ids else read_salt(salt_file or _user_salt()))
     hidden = pseudonyms.telling_columns(cases)

@@ -13,6 +13,21 @@ DESCRIPTION = "dataset.json"
 REMAKE = "Copy the dataset again from where it is whole, or make it anew with ggn-tf prepare."
 
 
+def refuse_existing(folder: Path) -> None:
+    """Refuse to write over anything.
+
+    Raises:
+        DatasetError: The folder exists and is not empty, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetError(
+            "The dataset would be written over something that exists.",
+            case=folder,
+            expected="a folder that does not exist, or an empty one",
+            remedy="Name another with -o, or move this one away.",
+        )
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """Read a dataset's description; its schema is known, its content not yet checked.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ggn_tf import __version__
-from ggn_tf.dataset.description import DESCRIPTION, SCHEMA
+from ggn_tf.dataset.description import DESCRIPTION, SCHEMA, refuse_existing
 from ggn_tf.dataset.outcomes import Nodule, Rejection
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.records import CaseRecord, Dataset, digest_patch, fingerprint_of, open_dataset
@@ -64,21 +64,6 @@ def write_dataset(
         written = open_dataset(temporary, protocol)
         write_splits(written, make_splits(cases, split_protocol, splits, seed), split_protocol, seed)
     return dataclasses.replace(written, folder=folder)
-
-
-def refuse_existing(folder: Path) -> None:
-    """Refuse to write over anything.
-
-    Raises:
-        DatasetError: The folder exists and is not empty, or is a file.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DatasetError(
-            "The dataset would be written over something that exists.",
-            case=folder,
-            expected="a folder that does not exist, or an empty one",
-            remedy="Name another with -o, or move this one away.",
-        )
 
 
 def _write_cases(

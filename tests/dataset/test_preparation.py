@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from ggn_tf.cases.table import read_table
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.outcomes import Nodule, Rejection, outcome_of
 from ggn_tf.dataset.preparation import prepare_case, prepare_cases
-from ggn_tf.errors import GgnError, MaskError
+from ggn_tf.errors import DatasetError, GgnError, MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.case_files import write_case_files
 
@@ -57,6 +58,20 @@ def test_two_processes_give_what_one_gives_in_the_same_order(table: Path) -> Non
         else:
             np.testing.assert_array_equal(one.hu, other.hu)
             assert one.grid == other.grid
+
+
+class Deadly:
+    """A case that ends whichever process unpacks it."""
+
+    case_id = "SMITH-0666"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (1,)
+
+
+def test_a_worker_that_dies_is_told_with_the_case() -> None:
+    with pytest.raises(DatasetError, match=r"A worker process died\.(?s:.*)SMITH-0666(?s:.*)fewer --jobs"):
+        list(prepare_cases([Deadly()], PROTOCOL, 2))
 
 
 def test_workers_do_not_import_tensorflow() -> None:
