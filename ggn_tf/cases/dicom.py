@@ -44,7 +44,7 @@ def scan_series(folder: Path) -> tuple[tuple[Path, ...], Grid]:
     """Find the one CT series in a folder from the headers of its files, and check that its slices make a volume.
 
     Args:
-        folder: DICOM files; what is no DICOM file, and localizers, are left aside.
+        folder: Other files, localizers and other modalities in it are left aside.
 
     Returns:
         The files in the order of the volume's z axis, and the volume's grid.
