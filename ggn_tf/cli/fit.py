@@ -15,7 +15,8 @@ from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
-    from ggn_tf.training.run_folder import RunDescription, RunFolder
+    from ggn_tf.training.description import RunDescription
+    from ggn_tf.training.run_folder import RunFolder
     from ggn_tf.training.stages import Stage
     from ggn_tf.training.trainer import Plan
 
@@ -74,9 +75,10 @@ def command(
     from ggn_tf.cli.progress import EpochBars
     from ggn_tf.dataset.records import open_dataset
     from ggn_tf.dataset.splits import read_split
+    from ggn_tf.training.description import RunDescription
     from ggn_tf.training.loop import Observers
     from ggn_tf.training.precision import resolve_precision
-    from ggn_tf.training.run_folder import RunDescription, RunFolder
+    from ggn_tf.training.run_folder import RunFolder
     from ggn_tf.training.tensorboard import EventWriter
     from ggn_tf.training.trainer import plan_run, train
 
@@ -108,11 +110,12 @@ def command(
 def _protocol(asked: dict[str, Any]) -> Protocol:
     training = TrainingProtocol(batch_size=asked["batch_size"], joint_weight=asked["joint_weight"])
     fields = {"epochs": "max_epochs", "learning_rates": "learning_rate", "patience": "patience"}
+    stages: dict[str, Any] = {}
     for index, name in enumerate(STAGE_NAMES):
         numbers: StageProtocol = getattr(training, name)
         changes = {field: asked[option][index] for option, field in fields.items() if asked[option] is not None}
-        training = dataclasses.replace(training, **{name: dataclasses.replace(numbers, **changes)})
-    return dataclasses.replace(Protocol(), training=training)
+        stages[name] = dataclasses.replace(numbers, **changes)
+    return dataclasses.replace(Protocol(), training=dataclasses.replace(training, **stages))
 
 
 def _run_name(description: "RunDescription") -> str:
@@ -153,8 +156,8 @@ def _banner(run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason
 def _stage_plan(stage: "Stage", asked: "RunDescription") -> str:
     numbers = stage.numbers(asked.protocol.training)
     return (
-        f"trains {' and '.join(stage.trains)}, at most {numbers.max_epochs} epochs, learning rate "
-        f"{numbers.learning_rate:g}, keeps the weights of the best {asked.select_on} {stage.monitored}"
+        f"up to {numbers.max_epochs} epochs from learning rate {numbers.learning_rate:g}, trains "
+        f"{' and '.join(stage.trains)}, keeps the best {asked.select_on} {stage.monitored}"
     )
 
 

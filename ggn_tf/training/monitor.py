@@ -55,15 +55,15 @@ def monitor_by(
     infer = tf.function(lambda patch: network(patch, training=False), reduce_retracing=True)
 
     def run() -> Monitored:
-        masks, answers, labels, first = _Masks(), [], [], None
+        masks, answers, labels, samples = _Masks(), [], [], []
         for batch in batches:
             outputs = infer(batch.patch)
             mask = (outputs["mask"] if isinstance(outputs, dict) else outputs).numpy()
             masks.add(batch.mask.numpy(), mask)
             labels.append(batch.label.numpy())
             answers.append(outputs["probabilities"].numpy() if isinstance(outputs, dict) else None)
-            first = first or (batch, mask)
-        return _monitored(stage, masks, np.concatenate(labels), answers, joint_weight, first)
+            samples = samples or [(batch, mask)]
+        return _monitored(stage, masks, np.concatenate(labels), answers, joint_weight, samples[0])
 
     return run
 

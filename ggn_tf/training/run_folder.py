@@ -1,14 +1,12 @@
 """The run folder: what was asked (`run.json`), which stages are finished (`stages.json`), and their models."""
 
 import csv
-import dataclasses
 import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,48 +14,10 @@ import keras
 
 from ggn_tf.errors import ProtocolError, RunError, TaskError
 from ggn_tf.files import whole_file
-from ggn_tf.protocol import Protocol
-from ggn_tf.tasks import Task
 from ggn_tf.training.checkpoints import CheckpointStore
+from ggn_tf.training.description import RunDescription
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class RunDescription:
-    """Everything that decides a run's weights.
-
-    Attributes:
-        task: The grouping of labels into classes.
-        model: For example `cascade`.
-        split: Number of the dataset's split.
-        seed: Of the initial weights, the order of the cases, augmentation and dropout.
-        precision: `float32` or `bfloat16`, as resolved.
-        select_on: The set whose score selects the weights: `validation`, or `test` as the paper did.
-        protocol: All numbers.
-        dataset_fingerprint: Of the dataset's content.
-    """
-
-    task: Task
-    model: str
-    split: int
-    seed: int
-    precision: str
-    select_on: str
-    protocol: Protocol
-    dataset_fingerprint: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        parts = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
-        return {**parts, "task": str(self.task), "protocol": self.protocol.to_dict()}
-
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> "RunDescription":
-        """Read what `to_dict` wrote."""
-        names = [part.name for part in dataclasses.fields(cls)]
-        parts = {name: stored[name] for name in names}
-        return cls(**{**parts, "task": Task.parse(parts["task"]), "protocol": Protocol.from_dict(parts["protocol"])})
 
 
 class RunFolder:

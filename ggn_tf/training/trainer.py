@@ -14,8 +14,9 @@ from ggn_tf.errors import SplitError
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import audit_stage, snapshot
+from ggn_tf.training.description import RunDescription
 from ggn_tf.training.loop import Observer, StageLoop
-from ggn_tf.training.run_folder import RunDescription, RunFolder
+from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.schedule import best_epoch
 from ggn_tf.training.stages import STAGES, Stage, stages_up_to
 

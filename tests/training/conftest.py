@@ -5,7 +5,7 @@ import pytest
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
-from ggn_tf.training.run_folder import RunDescription
+from ggn_tf.training.description import RunDescription
 from tests.synthetic import write_synthetic_dataset
 
 

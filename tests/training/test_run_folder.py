@@ -7,7 +7,8 @@ import pytest
 
 from ggn_tf.errors import RunError
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.training.run_folder import RunDescription, RunFolder
+from ggn_tf.training.description import RunDescription
+from ggn_tf.training.run_folder import RunFolder
 
 
 @pytest.fixture

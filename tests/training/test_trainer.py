@@ -1,0 +1,186 @@
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.errors import RunError, SplitError, TaskError
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.tasks import Task
+from ggn_tf.training.audit import audit_stage, snapshot
+from ggn_tf.training.description import RunDescription
+from ggn_tf.training.loop import Observers
+from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.training.stages import CLASSIFY, SEGMENT, set_trainable
+from ggn_tf.training.tensorboard import EventWriter, overlays
+from ggn_tf.training.trainer import plan_run, train
+
+
+def fit(
+    folder: Path,
+    description: RunDescription,
+    dataset: Dataset,
+    stage: str = "joint",
+    stop: Callable[[], bool] | None = None,
+) -> RunFolder:
+    plan = plan_run(description, dataset, read_split(dataset, description.split), stage)
+    run = RunFolder.create(folder, description, dataset.folder, {}, "")
+    with run.locked():
+        train(run, dataset, plan, Observers([EventWriter(folder / "tensorboard")]), stop or (lambda: False))
+    return run
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    left = iter(range(steps - 1, -1, -1))
+    return lambda: next(left) == 0
+
+
+def results(run: RunFolder) -> dict[str, str]:
+    """A hash of every stage's weights, and the history."""
+    hashes = {
+        stage: hashlib.sha256(b"".join(w.tobytes() for w in run.load_model(stage).get_weights())).hexdigest()
+        for stage in run.finished_stages()
+    }
+    return {**hashes, "history": (run.folder / "history.csv").read_text()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, description: RunDescription, dataset: Dataset) -> RunFolder:
+    return fit(tmp_path_factory.mktemp("runs") / "whole", description, dataset)
+
+
+def test_every_stage_is_entered_in_the_ledger(finished: RunFolder):
+    assert finished.finished_stages() == ("segment", "classify", "joint")
+    assert [(entry["epochs"], entry["ended"]) for entry in finished.ledger()] == [(2, "all 2 epochs done")] * 3
+    assert list((finished.folder / "checkpoints").iterdir()) == []
+
+
+def test_stage_classify_moves_nothing_of_the_unet_and_joint_moves_both(finished: RunFolder):
+    segment, classify, joint = (finished.load_model(stage) for stage in ("segment", "classify", "joint"))
+    for before, after in zip(
+        segment.get_layer("segmentation").get_weights(), classify.get_layer("segmentation").get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(before, after)
+    for part in ("segmentation", "classification"):
+        for statistic in ("kernel", "moving_mean", "moving_variance"):
+            assert changed(classify.get_layer(part), joint.get_layer(part), statistic), (part, statistic)
+
+
+def changed(before, after, statistic: str) -> bool:
+    pairs = zip(before.variables, after.variables, strict=True)
+    return any(not np.array_equal(a, b) for a, b in pairs if a.name == statistic)
+
+
+@pytest.mark.parametrize("steps", [4, 13, 30])
+def test_a_run_stopped_after_any_step_ends_in_the_same_bits(
+    steps: int, finished: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "run", description, dataset, stop=stop_after(steps))
+    assert results(fit(tmp_path / "run", description, dataset)) == results(finished)
+
+
+def test_a_damaged_last_checkpoint_only_costs_the_steps_since_the_one_before(
+    finished: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "run", description, dataset, stop=stop_after(8))
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert results(fit(tmp_path / "run", description, dataset)) == results(finished)
+
+
+def test_stages_called_one_by_one_end_as_in_one_call(
+    finished: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    for stage in ("segment", "classify"):
+        run = fit(tmp_path / "run", description, dataset, stage)
+    saved = (run.folder / "stages" / "classify.keras").stat().st_mtime_ns
+    run = fit(tmp_path / "run", description, dataset, "joint")
+    assert (run.folder / "stages" / "classify.keras").stat().st_mtime_ns == saved
+    assert results(run) == results(finished)
+
+
+def test_another_seed_ends_elsewhere(
+    finished: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    other = fit(tmp_path / "run", dataclasses.replace(description, seed=8), dataset, "segment")
+    assert results(other)["segment"] != results(finished)["segment"]
+
+
+def test_history_has_a_line_an_epoch_with_the_stages_own_losses(finished: RunFolder):
+    lines = (finished.folder / "history.csv").read_text().splitlines()
+    assert lines[0] == (
+        "stage,epoch,learning_rate,loss,classification_loss,dice_loss,"
+        "validation_loss,validation_dice,validation_accuracy"
+    )
+    assert [line.split(",")[:2] for line in lines[1:]] == [
+        [stage, epoch] for stage in ("segment", "classify", "joint") for epoch in ("1", "2")
+    ]
+    segment, classify, joint = (dict(zip(lines[0].split(","), lines[i].split(","), strict=True)) for i in (1, 3, 5))
+    assert segment["classification_loss"] == segment["validation_accuracy"] == "" and classify["dice_loss"] == ""
+    parts = float(joint["classification_loss"]) + float(joint["dice_loss"])
+    assert float(joint["loss"]) == pytest.approx(parts, abs=1e-6)
+
+
+def test_tensorboard_holds_scalars_and_mask_overlays(finished: RunFolder):
+    events = EventAccumulator(str(finished.folder / "tensorboard" / "joint"), size_guidance={"tensors": 0})
+    events.Reload()
+    assert {"loss", "validation_dice", "learning_rate"} <= set(events.Tags()["tensors"])
+    assert [event.step for event in events.Tensors("validation_dice")] == [1, 2]
+    assert "mask: reference green, predicted red" in events.Tags()["tensors"]
+
+
+def test_overlays_show_the_largest_slice_with_both_masks():
+    patch = np.full((1, 4, 4, 4, 1), -1.0)
+    reference, predicted = np.zeros_like(patch), np.zeros_like(patch)
+    reference[0, 2, 1:3, 1:3], predicted[0, 2, 1, 1] = 1, 1
+    image = overlays(patch, reference, predicted)
+    np.testing.assert_allclose(image[0, 1, 1], [0.35, 0.35, 0])
+    np.testing.assert_allclose(image[0, 2, 2], [0, 0.35, 0])
+    np.testing.assert_allclose(image[0, 0, 0], [0, 0, 0])
+
+
+def test_the_audit_stops_a_run_whose_frozen_part_moved(description: RunDescription):
+    model = build_cascade(2, description.protocol)
+    before = snapshot(model)
+    for layer in (model.get_layer("segmentation"), model.get_layer("classification")):
+        layer.set_weights([weight + 1 for weight in layer.get_weights()])
+    with pytest.raises(RunError, match="broke its promise about segmentation"):
+        audit_stage(model, CLASSIFY, before)
+
+
+def test_the_audit_stops_a_run_whose_trained_part_stood_still(description: RunDescription):
+    model = build_cascade(2, description.protocol)
+    with pytest.raises(RunError, match="some change"):
+        audit_stage(model, SEGMENT, snapshot(model))
+
+
+def test_set_trainable_freezes_all_but_the_stages_parts(description: RunDescription):
+    model = build_cascade(2, description.protocol)
+    set_trainable(model, CLASSIFY)
+    assert model.get_layer("segmentation").trainable_variables == []
+    assert len(model.trainable_variables) == len(model.get_layer("classification").trainable_variables) > 0
+
+
+def test_a_task_whose_labels_are_not_there_is_refused(description: RunDescription, dataset: Dataset):
+    with pytest.raises(TaskError, match="labels AAH, AIS, IAC, MIA"):
+        plan_run(dataclasses.replace(description, task=Task.parse("1+2,4+5")), dataset, read_split(dataset, 1), "joint")
+
+
+def test_a_set_without_a_class_is_refused(description: RunDescription, dataset: Dataset):
+    split = dataclasses.replace(read_split(dataset, 1), validation=())
+    with pytest.raises(SplitError, match="0 AAH"):
+        plan_run(description, dataset, split, "joint")
+
+
+def test_nodules_outside_the_task_are_left_out(description: RunDescription, dataset: Dataset):
+    asked = dataclasses.replace(description, task=Task.parse("AIS,MIA"))
+    plan = plan_run(asked, dataset, read_split(dataset, 1), "segment")
+    labels = {dataset.case_by_id[case].label for cases in plan.cases.values() for case in cases}
+    assert labels == {"AIS", "MIA"} and [stage.name for stage in plan.stages] == ["segment"]
