@@ -55,7 +55,8 @@ def monitor_by(
     infer = tf.function(lambda patch: network(patch, training=False), reduce_retracing=True)
 
     def run() -> Monitored:
-        masks, answers, labels, samples = _Masks(), [], [], []
+        masks, answers, labels = _Masks(), [], []
+        samples: list[tuple[Batch, np.ndarray]] = []
         for batch in batches:
             outputs = infer(batch.patch)
             mask = (outputs["mask"] if isinstance(outputs, dict) else outputs).numpy()
