@@ -220,7 +220,7 @@ def _draw_tube(through_mm: Floats, scanner: Scanner, generator: np.random.Genera
     bend *= 0.006 / np.linalg.norm(bend)
     reach = float(np.linalg.norm(scanner.half_mm))
     radius_mm = float(generator.uniform(0.7, 2.0))
-    steps = np.arange(-reach, reach, 0.7 * radius_mm)
+    steps = np.arange(-reach, reach, 0.85 * radius_mm)
     centers = through_mm + steps[:, None] * heading + steps[:, None] ** 2 * bend
     return Tube(centers, radius_mm * np.linspace(1.25, 0.75, len(steps)))
 

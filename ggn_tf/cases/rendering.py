@@ -10,6 +10,7 @@ from ggn_tf.cases.anatomy import Chest, Floats, Nodule, Scanner, Tube
 
 Array = npt.NDArray[np.float32]
 Window = tuple[slice, ...]
+Places = tuple[Floats, ...]
 
 AIR_IN_LUNG_HU = -850.0
 VESSEL_HU = 20.0
@@ -31,17 +32,17 @@ def render_chest(
         left out of the masks.
     """
     scanner = chest.scanner
-    axes = _axes(scanner)
+    places = _places(scanner)
     texture = _smooth_noise(scanner, (1.6, 1.6, 1.6), generator)
     # Blood sinks to the back (y grows that way): the lower lung is denser.
-    ct = (chest.lung_hu + 22 * texture + 0.5 * axes[1]).astype(np.float32)
-    levels = [_paint_nodule(ct, nodule, texture, scanner) for nodule in chest.nodules]
+    ct = (chest.lung_hu + 22 * texture + 0.5 * places[1][:, None]).astype(np.float32)
+    levels = [_paint_nodule(ct, nodule, texture, places) for nodule in chest.nodules]
     solid = np.zeros(scanner.size_zyx, dtype=bool)
-    _paint_tubes(ct, solid, chest.vessels, VESSEL_HU, scanner)
+    _paint_tubes(ct, solid, chest.vessels, VESSEL_HU, places)
     if chest.wall is not None:
-        inside = chest.wall.depth_mm(axes) > 0
+        inside = chest.wall.depth_mm(np.ix_(*places)) > 0
         ct[inside] = WALL_HU + 12 * texture[inside]
-        _paint_tubes(ct, solid, chest.ribs, RIB_HU, scanner)
+        _paint_tubes(ct, solid, chest.ribs, RIB_HU, places)
         solid |= inside
     masks = []
     for window, level in levels:
@@ -55,30 +56,23 @@ def render_chest(
     return np.clip(np.rint(seen), -1024, 3071).astype(np.int16), masks
 
 
-def _axes(scanner: Scanner) -> tuple[Floats, ...]:
-    """The voxels' places along z, y and x, each in its own dimension."""
+def _places(scanner: Scanner) -> Places:
+    """The voxels' places along z, y and x, mm from the middle."""
     pairs = zip(scanner.size_zyx, scanner.spacing_mm_zyx, strict=True)
-    places = [(np.arange(size, dtype=np.float64) - (size - 1) / 2) * step for size, step in pairs]
-    return tuple(np.meshgrid(*places, indexing="ij", sparse=True))
+    return tuple((np.arange(size, dtype=np.float64) - (size - 1) / 2) * step for size, step in pairs)
 
 
-def _window(center_mm: Floats, reach_mm: float, scanner: Scanner) -> tuple[Window, tuple[Floats, ...]]:
-    """The voxels within reach of a point, and their offsets from it."""
-    middle = (np.asarray(scanner.size_zyx) - 1) / 2
-    spacing = np.asarray(scanner.spacing_mm_zyx)
-    first = np.maximum(np.floor(middle + (center_mm - reach_mm) / spacing), 0).astype(int)
-    last = np.minimum(np.ceil(middle + (center_mm + reach_mm) / spacing), np.asarray(scanner.size_zyx) - 1).astype(int)
-    window = tuple(slice(start, max(stop + 1, start)) for start, stop in zip(first, last, strict=True))
-    offsets = tuple(
-        axis[tuple(window[k] if k == dimension else slice(None) for k in range(3))] - center_mm[dimension]
-        for dimension, axis in enumerate(_axes(scanner))
-    )
-    return window, offsets
+def _window(center_mm: Floats, reach_mm: float, places: Places) -> tuple[Window, Places]:
+    """The voxels within reach of a point, and their offsets from it, each in its own dimension."""
+    pairs = list(zip(places, center_mm.tolist(), strict=True))
+    window = tuple(slice(*axis.searchsorted((middle - reach_mm, middle + reach_mm))) for axis, middle in pairs)
+    offsets = [axis[part] - middle for (axis, middle), part in zip(pairs, window, strict=True)]
+    return window, (offsets[0][:, None, None], offsets[1][:, None], offsets[2])
 
 
-def _paint_nodule(ct: Array, nodule: Nodule, texture: Array, scanner: Scanner) -> tuple[Window, Floats]:
+def _paint_nodule(ct: Array, nodule: Nodule, texture: Array, places: Places) -> tuple[Window, Floats]:
     body = nodule.body
-    window, offsets = _window(body.center_mm, 1.9 * body.radius_mm + 2, scanner)
+    window, offsets = _window(body.center_mm, 1.9 * body.radius_mm + 2, places)
     level = body.level(offsets)
     glass = nodule.ground_glass_hu + 40 * texture[window]
     _blend(ct, window, glass, (1 - level) * body.radius_mm / 1.2 + 0.5)
@@ -95,20 +89,20 @@ def _blend(ct: Array, window: Window, values: Array, weight: Floats) -> None:
 
 
 def _paint_tubes(
-    ct: Array, solid: npt.NDArray[np.bool_], tubes: Sequence[Tube], value_hu: float, scanner: Scanner
+    ct: Array, solid: npt.NDArray[np.bool_], tubes: Sequence[Tube], value_hu: float, places: Places
 ) -> None:
     for tube in tubes:
-        for window, inside in _balls(tube, scanner):
+        for window, inside in _balls(tube, places):
             share = np.clip(inside / 0.6 + 0.5, 0, 1).astype(np.float32)
             np.maximum(ct[window], AIR_IN_LUNG_HU + (value_hu - AIR_IN_LUNG_HU) * share, out=ct[window])
             solid[window] |= inside > 0
 
 
-def _balls(tube: Tube, scanner: Scanner) -> Iterator[tuple[Window, Floats]]:
+def _balls(tube: Tube, places: Places) -> Iterator[tuple[Window, Floats]]:
     """For each ball in the piece, its window and how far its voxels lie inside."""
-    near = np.all(np.abs(tube.centers_mm) < scanner.half_mm + 4, axis=1)
+    near = np.all(np.abs(tube.centers_mm) < np.array([axis[-1] for axis in places]) + 4, axis=1)
     for center, radius_mm in zip(tube.centers_mm[near], tube.radii_mm[near], strict=True):
-        window, offsets = _window(center, radius_mm + 0.5, scanner)
+        window, offsets = _window(center, radius_mm + 0.5, places)
         yield window, radius_mm - np.sqrt(sum(offset**2 for offset in offsets))
 
 
