@@ -1,0 +1,95 @@
+"""Tensors on the wire: `TensorProto` to numpy and back, in microseconds a patch."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
+
+_LARGEST_BYTES = 2**31 - 1
+"""No message can be larger, so no honest tensor is: a shape alone must not make us reserve memory."""
+
+_FLOAT_VAL_TAG = bytes([5 << 3 | 2])
+"""`float_val` is field 5 of TensorProto, packed."""
+
+
+def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
+    """The declared shape.
+
+    Raises:
+        ValueError: The rank is unknown, or a size is negative or absurd.
+    """
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or 4 * math.prod(shape) > _LARGEST_BYTES:
+        raise ValueError(f"shape {list(shape)}")
+    return shape
+
+
+def decode(proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """A tensor as numpy array, by TensorFlow's rules: too few values repeat the last, none are zeros.
+
+    Raises:
+        ValueError: The message contradicts itself.
+    """
+    shape = shape_of(proto)
+    if proto.dtype == types_pb2.DT_FLOAT:
+        content = proto.tensor_content
+        if content:
+            return np.frombuffer(content, "<f4").reshape(shape)
+        return _filled(np.array(proto.float_val, np.float32), shape)
+    if proto.dtype == types_pb2.DT_STRING:
+        return _filled(np.array(proto.string_val, object), shape)
+    try:
+        return np.asarray(tf.make_ndarray(proto))
+    except (TypeError, IndexError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    count = math.prod(shape)
+    if values.size < count:
+        last = values[-1:] if values.size else np.zeros(1, values.dtype)
+        values = np.concatenate([values, np.repeat(last, count - values.size)])
+    return values[:count].reshape(shape)
+
+
+def encode_content(values: np.ndarray) -> tensor_pb2.TensorProto:
+    """A float32 array as `tensor_content`: what a client sends, because it is fast."""
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape=_shape_proto(values.shape))
+    proto.tensor_content = np.ascontiguousarray(values, "<f4").tobytes()
+    return proto
+
+
+def encode_fields(values: np.ndarray) -> tensor_pb2.TensorProto:
+    """An array in typed fields, as TensorFlow Serving answers: clients there are that decode nothing else.
+
+    Appending to `float_val` takes 0.7 ms a patch from a list and 4 ms from an array. A packed field's bytes are the
+    little-endian floats themselves, so we write these, and let protobuf read them: 0.01 ms.
+    """
+    if values.dtype == np.float32:
+        content = np.ascontiguousarray(values, "<f4").tobytes()
+        proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape=_shape_proto(values.shape))
+        proto.MergeFromString(b"".join((_FLOAT_VAL_TAG, _varint(len(content)), content)))
+        return proto
+    if values.dtype == object:
+        return tensor_pb2.TensorProto(
+            dtype=types_pb2.DT_STRING, tensor_shape=_shape_proto(values.shape), string_val=values.ravel().tolist()
+        )
+    return tf.make_tensor_proto(values)
+
+
+def repeat(value: float, shape: tuple[int, ...]) -> tensor_pb2.TensorProto:
+    """A constant float32 tensor in a few bytes: by the rule of `decode`, one value fills the shape."""
+    return tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape=_shape_proto(shape), float_val=[value])
+
+
+def _shape_proto(shape: tuple[int, ...]) -> tensor_shape_pb2.TensorShapeProto:
+    return tensor_shape_pb2.TensorShapeProto(dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in shape])
+
+
+def _varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])
