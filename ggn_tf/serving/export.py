@@ -1,0 +1,150 @@
+"""Export: a trained model as a version directory that TensorFlow Serving loads."""
+
+import json
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from ggn_tf.dataset.pipeline import normalise_hu
+from ggn_tf.errors import ExportError
+from ggn_tf.files import whole_folder
+from ggn_tf.protocol import Protocol
+from ggn_tf.serving.contract import (
+    ASSETS_EXTRA,
+    CONTRACT_FILE,
+    INPUT_HU,
+    LABELS_FILE,
+    MODEL_CARD_FILE,
+    MODEL_NAME,
+    OUTPUT_CLASS_NAMES,
+    OUTPUT_MASK,
+    OUTPUT_PROBABILITIES,
+    SIGNATURE,
+    ExportContract,
+    shape_text,
+)
+from ggn_tf.serving.model_card import Provenance, model_card
+from ggn_tf.serving.recordings import warm_up, write_golden, write_warmup
+from ggn_tf.serving.servable import open_servable
+from ggn_tf.serving.version_folders import next_version
+from ggn_tf.tasks import Task
+
+_ATTEMPTS = 10
+
+
+def export_model(
+    model: keras.Model, task: Task, protocol: Protocol, folder: Path, provenance: Provenance | None = None
+) -> Path:
+    """Write a model as the next version of a model folder: whole, loaded and warmed up once, or not at all.
+
+    Until it is finished the directory has a name that is no number, so that no server takes it for a version.
+
+    Args:
+        model: Patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
+        task: Names the classes, in the order of `probabilities`.
+        protocol: The numbers that the model was trained with.
+        folder: The model folder, for example MODELS/ggn; made where it does not exist.
+        provenance: Told in the model card.
+
+    Returns:
+        The version directory, for example MODELS/ggn/1.
+
+    Raises:
+        ExportError: The model's inputs or outputs are not those of the contract, or the folder cannot be written.
+    """
+    provenance = provenance or Provenance()
+    contract = ExportContract(task, protocol, provenance.to_dict())
+    _check_model(model, contract)
+    for _ in range(_ATTEMPTS):
+        version_folder = folder / str(next_version(folder))
+        try:
+            with whole_folder(version_folder) as temporary:
+                _write(model, contract, provenance, int(version_folder.name), temporary)
+        except (OSError, tf.errors.OpError) as error:
+            if version_folder.exists():
+                continue
+            raise ExportError(
+                "The export cannot be written.", case=version_folder, found=error, remedy="Name another folder with -o."
+            ) from error
+        return version_folder
+    raise ExportError(
+        "The export found no free version number.",
+        case=folder,
+        found=f"{_ATTEMPTS} times another export was first",
+        expected="few exports into one folder at a time",
+        remedy="Repeat the command.",
+    )
+
+
+class _ServedModel(tf.Module):
+    """The signature: from Hounsfield units to named outputs.
+
+    A plain module around the weights: a saved Keras model would bring training functions along.
+    """
+
+    def __init__(self, model: keras.Model, contract: ExportContract) -> None:
+        super().__init__()
+        self.weights = [variable.value for variable in model.weights]
+        window_hu = contract.protocol.patch.window_hu
+        class_names = tf.constant([contract.task.class_names])
+
+        def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
+            answers = model(normalise_hu(hu, window_hu), training=False)
+            return {
+                OUTPUT_PROBABILITIES: tf.cast(answers["probabilities"], tf.float32),
+                OUTPUT_MASK: tf.cast(answers["mask"], tf.float32),
+                OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(hu)[0], 1]),
+            }
+
+        shape = contract.inputs[0].shape
+        self.serve = tf.function(serve, input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_HU)])
+
+
+def _write(model: keras.Model, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> None:
+    served = _ServedModel(_inference_form(model), contract)
+    tf.saved_model.save(served, str(folder), signatures={SIGNATURE: served.serve})
+    extra = folder / ASSETS_EXTRA
+    extra.mkdir()
+    (extra / LABELS_FILE).write_text("\n".join(contract.task.class_names) + "\n", encoding="utf-8")
+    (extra / CONTRACT_FILE).write_text(json.dumps(contract.to_dict(), indent=2) + "\n", encoding="utf-8")
+    (extra / MODEL_CARD_FILE).write_text(model_card(contract, provenance, version), encoding="utf-8")
+    write_warmup(folder, contract.protocol.patch)
+    servable = open_servable(folder, MODEL_NAME, version)
+    try:
+        warm_up(servable, folder)
+        write_golden(folder, servable, contract.protocol.patch)
+    finally:
+        servable.close()
+
+
+def _inference_form(model: keras.Model) -> keras.Model:
+    """The form of the model that is exported: the one place where batch normalisation will be folded into kernels."""
+    return model
+
+
+def _check_model(model: keras.Model, contract: ExportContract) -> None:
+    size = contract.protocol.patch.size
+    expected = {
+        "probabilities": (None, len(contract.task.classes)),
+        "mask": (None, size, size, size, 1),
+    }
+    outputs = model.output if isinstance(model.output, dict) else {"": model.output}
+    found = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
+    patch_shape = tuple(model.input_shape) if isinstance(model.input_shape, tuple) else model.input_shape
+    if found != expected or patch_shape != (None, size, size, size, 1):
+        raise ExportError(
+            "The model is not one that can be served.",
+            case=model.name,
+            found=f"input {_shape(patch_shape)}; outputs {_told(found)}",
+            expected=f"input {_shape((None, size, size, size, 1))}; outputs {_told(expected)}",
+            remedy="Export a model that segments and classifies, with the task and protocol it was trained with.",
+        )
+
+
+def _told(shapes: dict[str, tuple[int | None, ...]]) -> str:
+    return ", ".join(f"{name} {shape_text(shape)}".strip() for name, shape in sorted(shapes.items()))
+
+
+def _shape(shape: object) -> str:
+    return shape_text(shape) if isinstance(shape, tuple) else str(shape)

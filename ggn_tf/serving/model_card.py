@@ -1,0 +1,136 @@
+"""The model card that travels in an export: what the model is, is for, and is not for."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ggn_tf.serving.contract import INPUT_HU, ExportContract
+
+UNKNOWN = "not recorded"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where exported weights come from; what is not known stays None.
+
+    Attributes:
+        run: The run folder's name.
+        model: For example `cascade`.
+        stage: The last finished stage.
+        split, seed, precision: As the run was begun.
+        select_on: The set whose score selected the weights.
+        dataset_fingerprint: Of the dataset's content.
+        versions: Of the packages that the run was begun with.
+        scores: `evaluation/scores.json`, where the run was evaluated.
+    """
+
+    run: str | None = None
+    model: str | None = None
+    stage: str | None = None
+    split: int | None = None
+    seed: int | None = None
+    precision: str | None = None
+    select_on: str | None = None
+    dataset_fingerprint: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+def model_card(contract: ExportContract, provenance: Provenance, version: int) -> str:
+    """Write the card.
+
+    Args:
+        contract: What the export answers.
+        provenance: Where its weights come from.
+        version: Of the version directory.
+
+    Returns:
+        Markdown.
+    """
+    return (
+        "\n".join([*_what_for(contract, version), *_wire(contract), *_origin(provenance), *_scores(provenance)]) + "\n"
+    )
+
+
+def _what_for(contract: ExportContract, version: int) -> list[str]:
+    return [
+        f"# Classifier of pulmonary ground-glass nodules: {', '.join(contract.task.class_names)}",
+        "",
+        f"Version {version}. Method: Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814.",
+        "",
+        "## Intended use",
+        "",
+        "Research on ground-glass nodules that a radiologist has already found on non-contrast chest CT. Given a patch",
+        "around the nodule's centre it gives a probability for each class and a soft mask of the nodule.",
+        "",
+        "**Not a medical device.** Not for diagnosis, not for a decision on a patient. It does not find nodules, and",
+        "answers for any patch, a vessel or a solid nodule included. The probabilities are not calibrated: they follow",
+        "the frequencies of the training data.",
+        "",
+    ]
+
+
+def _wire(contract: ExportContract) -> list[str]:
+    patch = contract.protocol.patch
+    low_hu, high_hu = patch.window_hu
+    spacing = " x ".join(f"{value:g}" for value in patch.spacing_mm_zyx)
+    rows = [
+        f"| {tensor.name} | {tensor.dtype} | {tensor.shape_text} | {tensor.meaning} |"
+        for tensor in (*contract.inputs, *contract.outputs)
+    ]
+    return [
+        "## What it takes and gives",
+        "",
+        "| tensor | type | shape | meaning |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        f"`{INPUT_HU}` lies on a grid of {spacing} mm (z, y, x) along the CT's axes, centred on the nodule,",
+        f"{patch.outside_hu:g} where the CT does not reach. The graph applies the window {low_hu:g} to {high_hu:g} HU.",
+        "",
+    ]
+
+
+def _origin(provenance: Provenance) -> list[str]:
+    told = [
+        ("run", provenance.run),
+        ("model", provenance.model),
+        ("last stage", provenance.stage),
+        ("split", provenance.split),
+        ("seed", provenance.seed),
+        ("precision", provenance.precision),
+        ("weights selected on", provenance.select_on),
+        ("dataset fingerprint", provenance.dataset_fingerprint),
+        ("packages", ", ".join(f"{name} {version}" for name, version in sorted(provenance.versions.items())) or None),
+    ]
+    return ["## Origin", "", *[f"- {name}: {UNKNOWN if value is None else value}" for name, value in told], ""]
+
+
+def _scores(provenance: Provenance) -> list[str]:
+    if provenance.scores is None:
+        return ["## Scores", "", "The run was not evaluated before it was exported."]
+    told = _numbers(provenance.scores.get("test", provenance.scores))
+    caution = (
+        ["", "The weights were selected on the test set, as in the paper: these scores are optimistic."]
+        if provenance.select_on == "test"
+        else []
+    )
+    return ["## Scores on the test set", "", *[f"- {line}" for line in told], *caution]
+
+
+def _numbers(tree: Any, path: str = "") -> list[str]:
+    """The scores' tree as lines; a score with an interval is one line."""
+    if not isinstance(tree, Mapping):
+        return [f"{path}: {tree:.3f}" if isinstance(tree, float) else f"{path}: {tree}"]
+    if {"value", "low", "high"} <= set(tree):
+        value, low, high = (_number(tree[name]) for name in ("value", "low", "high"))
+        return [f"{path}: {value} ({low} to {high})"]
+    return [line for name, part in tree.items() for line in _numbers(part, f"{path} {name}".strip())]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

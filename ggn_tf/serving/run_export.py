@@ -1,0 +1,72 @@
+"""What an export takes from a run: its last stage's model, and where the weights come from."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from ggn_tf.errors import RunError
+from ggn_tf.evaluation.scores import stage_scores
+from ggn_tf.serving.model_card import Provenance
+from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.training.stages import SEGMENT
+
+
+def load_served_model(run: RunFolder) -> keras.Model:
+    """The model of the last finished stage.
+
+    Raises:
+        RunError: No stage is finished, or only the first, whose classifier has never been trained.
+    """
+    finished = run.finished_stages()
+    if finished and finished[-1] == SEGMENT.name:
+        raise RunError(
+            "The run cannot classify yet.",
+            case=run.folder,
+            found=f"finished: {finished[-1]}",
+            expected="a stage that trains the classifier",
+            remedy="Train on with: ggn-tf fit --stage joint",
+        )
+    return run.load_model()
+
+
+def provenance_of(run: RunFolder) -> Provenance:
+    """Where a run's weights come from, and how they score where it was evaluated.
+
+    Raises:
+        RunError: Its scores.json cannot be read.
+    """
+    description = run.description
+    stage = run.finished_stages()[-1]
+    return Provenance(
+        run=run.folder.resolve().name,
+        model=description.model,
+        stage=stage,
+        split=description.split,
+        seed=description.seed,
+        precision=description.precision,
+        select_on=description.select_on,
+        dataset_fingerprint=description.dataset_fingerprint,
+        versions=run.versions,
+        scores=_scores(run, stage),
+    )
+
+
+def _scores(run: RunFolder, stage: str) -> Mapping[str, Any] | None:
+    """The test scores of the exported stage; those of another stage say nothing about these weights."""
+    file = run.folder / "evaluation" / "scores.json"
+    if not file.exists():
+        return None
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        stages = tuple(entry["stage"] for entry in document["run"]["stages"])
+        return stage_scores(document, "test", stages).get(stage) if "test" in document else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            "The run's scores cannot be read.",
+            case=file,
+            found=f"{type(error).__name__}: {error}",
+            expected="the scores.json that ggn-tf evaluate wrote",
+            remedy="Evaluate the run anew, or delete the file.",
+        ) from error

@@ -1,0 +1,92 @@
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from ggn_tf.cli import main
+from ggn_tf.serving.contract import read_contract
+from tests.untrained_run import write_untrained_run
+
+
+def export(*arguments):
+    return CliRunner().invoke(main, ["export", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    write_untrained_run(folder)
+    return folder / "run"
+
+
+def write_scores(run, stages, test):
+    (run / "evaluation").mkdir()
+    document = {"test": test, "run": {"stages": [{"stage": stage} for stage in stages]}}
+    (run / "evaluation" / "scores.json").write_text(json.dumps(document))
+
+
+def card_of(folder):
+    return (folder / "assets.extra" / "model_card.md").read_text()
+
+
+def test_export_prints_the_version_directory_and_nothing_else(run, tmp_path):
+    first = export(run, "-o", tmp_path / "models" / "ggn")
+    second = export(run, "-o", tmp_path / "models" / "ggn")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert first.stdout == f"{tmp_path / 'models' / 'ggn' / '1'}\n"
+    assert second.stdout == f"{tmp_path / 'models' / 'ggn' / '2'}\n"
+    provenance = read_contract(tmp_path / "models" / "ggn" / "2").provenance
+    assert (provenance["run"], provenance["stage"], provenance["seed"]) == ("run", "joint", 0)
+    assert len(provenance["dataset_fingerprint"]) > 8
+
+
+def test_the_card_tells_the_scores_of_the_exported_stage(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    test = {
+        name: {"accuracy": {"value": value, "low": 0.0, "high": 1.0}}
+        for name, value in (("classify", 0.5), ("joint", 0.625))
+    }
+    write_scores(copy, ("classify", "joint"), test)
+    result = export(copy, "-o", tmp_path / "models")
+    assert result.exit_code == 0, result.output
+    assert "- accuracy: 0.625 (0.000 to 1.000)" in card_of(tmp_path / "models" / "1")
+    assert "0.500" not in card_of(tmp_path / "models" / "1")
+
+
+def test_scores_of_an_earlier_stage_are_not_told_as_the_exports(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    write_scores(copy, ("segment",), {"dice": {"value": 0.75, "low": 0.5, "high": 0.875}})
+    assert export(copy, "-o", tmp_path / "models").exit_code == 0
+    assert "The run was not evaluated" in card_of(tmp_path / "models" / "1")
+
+
+def test_scores_that_cannot_be_read_are_refused(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "evaluation").mkdir()
+    (copy / "evaluation" / "scores.json").write_text("{")
+    result = export(copy, "-o", tmp_path / "models")
+    assert result.exit_code == 1
+    assert "scores cannot be read" in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_run_that_only_segments_is_refused(tmp_path):
+    write_untrained_run(tmp_path, stages=("segment",))
+    result = export(tmp_path / "run", "-o", tmp_path / "models")
+    assert result.exit_code == 1
+    assert "cannot classify yet" in result.stderr and "--stage joint" in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    result = export(tmp_path, "-o", tmp_path / "models")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert str(tmp_path) in result.stderr
+
+
+def test_the_output_is_asked_for(tmp_path):
+    result = export(tmp_path)
+    assert result.exit_code == 2
+    assert "--output" in result.stderr

@@ -1,0 +1,65 @@
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import keras
+import numpy as np
+import pytest
+
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.protocol import CnnProtocol, Protocol, UnetProtocol
+from ggn_tf.serving.export import export_model
+from ggn_tf.serving.recordings import sample_patches
+from ggn_tf.serving.server import ModelServer, ServerOptions
+from ggn_tf.tasks import THREE_CLASSES
+
+# Two scales are enough to be a cascade; every layer costs time at each export and load.
+TINY = dataclasses.replace(
+    Protocol(),
+    cnn=CnnProtocol(channels=(2, 2, 4, 4), fc_units=(8,)),
+    unet=UnetProtocol(
+        channels_down=(2, 2, 4, 4), channels_up=(2, 2), dilations_down=(1, 1, 2, 2), dilations_up=(2, 1), prior=0.4
+    ),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Protocol:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> keras.Model:
+    """Untrained, but with statistics and biases that are not the neutral ones: a swapped weight would show."""
+    model = build_cascade(3, TINY, seed=1)
+    generator = np.random.default_rng(1)
+    for weight in model.weights:
+        if weight.path.endswith(("moving_mean", "beta", "bias")):
+            weight.assign(weight.numpy() + generator.normal(0, 0.1, weight.shape))
+    return model
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_model: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with version 1; not to be written to."""
+    folder = tmp_path_factory.mktemp("models") / "ggn"
+    export_model(tiny_model, THREE_CLASSES, TINY, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def patches() -> np.ndarray:
+    return sample_patches(TINY.patch, 3, seed=7)
+
+
+@pytest.fixture(scope="session")
+def server(exported: Path) -> Iterator[ModelServer]:
+    with ModelServer(exported, ServerOptions(port=0)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def channel(server: ModelServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as opened:
+        yield opened
