@@ -1,0 +1,177 @@
+"""Versions of one model: found in its folder, loaded, warmed up, swapped, unloaded."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+
+from ggn_tf.errors import GgnError
+from ggn_tf.serving.recordings import warm_up
+from ggn_tf.serving.servable import Servable, open_servable
+from ggn_tf.serving.status_error import StatusError
+from ggn_tf.serving.version_folders import list_versions
+
+log = logging.getLogger(__name__)
+
+
+class State(IntEnum):
+    """The life of a version, with the protocol's numbers."""
+
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """Where a version stands.
+
+    Attributes:
+        state: The stage of its life.
+        error: Why it could not be loaded; None while nothing went wrong.
+    """
+
+    state: State
+    error: str | None = None
+
+
+class Versions:
+    """The versions of a model folder, of which the newest serves.
+
+    A new version is loaded and warmed up before the old one goes; one that fails to load leaves the old one serving.
+
+    Args:
+        name: Of the model.
+        folder: The model folder.
+        on_change: Told whether any version is available, whenever that may have changed.
+    """
+
+    def __init__(self, name: str, folder: Path, on_change: Callable[[bool], None] = lambda available: None) -> None:
+        """Nothing is loaded before the first `poll`."""
+        self.name = name
+        self.folder = folder
+        self._on_change = on_change
+        self._changed = threading.Condition()
+        self._polling = threading.Lock()
+        self._available: dict[int, Servable] = {}
+        self._leases: Counter[int] = Counter()
+        self._states: dict[int, VersionState] = {}
+        self._failed: dict[int, tuple[int, int]] = {}
+
+    def states(self) -> dict[int, VersionState]:
+        """Every version that was ever loaded, the newest first."""
+        with self._changed:
+            return dict(sorted(self._states.items(), reverse=True))
+
+    @contextmanager
+    def lease(self, version: int | None) -> Iterator[Servable]:
+        """Use a version; it stays loaded while the block lasts.
+
+        Args:
+            version: None for the newest that is available.
+
+        Raises:
+            StatusError: NOT_FOUND.
+        """
+        with self._changed:
+            number = max(self._available, default=-1) if version is None else version
+            servable = self._available.get(number)
+            if servable is None:
+                wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
+                raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
+            self._leases[number] += 1
+        try:
+            yield servable
+        finally:
+            with self._changed:
+                self._leases[number] -= 1
+                self._changed.notify_all()
+
+    def poll(self) -> None:
+        """Look at the folder once, and load and unload accordingly. A folder that cannot be read changes nothing."""
+        with self._polling:
+            try:
+                newest = _newest(self.folder)
+            except OSError as error:
+                log.warning("cannot look for versions of %s: %s", self.name, error)
+                return
+            if newest is not None:
+                self._ensure(newest)
+            number = None if newest is None else newest.number
+            if number is None or number in self._available:
+                for version in sorted(set(self._available) - {number}):
+                    self._unload(version)
+
+    def close(self) -> None:
+        """Unload everything, each version when its last request is answered."""
+        with self._polling:
+            for version in sorted(self._available):
+                self._unload(version)
+
+    def _ensure(self, found: "_Found") -> None:
+        """Load a version, unless it is loaded or has failed; a repaired export is another directory."""
+        if found.number in self._available or self._failed.get(found.number) == found.stamp:
+            return
+        self._set(found.number, VersionState(State.LOADING))
+        try:
+            servable = _open_warm(found.folder, self.name, found.number)
+        except GgnError as error:
+            self._failed[found.number] = found.stamp
+            self._set(found.number, VersionState(State.END, str(error)))
+            log.error("version %d of %s does not load:\n%s", found.number, self.name, error)
+            return
+        with self._changed:
+            self._available[found.number] = servable
+        self._set(found.number, VersionState(State.AVAILABLE))
+        log.info("version %d of %s is available", found.number, self.name)
+
+    def _unload(self, version: int) -> None:
+        with self._changed:
+            servable = self._available.pop(version)
+        self._set(version, VersionState(State.UNLOADING))
+        with self._changed:
+            self._changed.wait_for(lambda: not self._leases[version])
+        servable.close()
+        self._set(version, VersionState(State.END))
+        log.info("version %d of %s is unloaded", version, self.name)
+
+    def _set(self, version: int, state: VersionState) -> None:
+        with self._changed:
+            self._states[version] = state
+            available = bool(self._available)
+        self._on_change(available)
+
+
+def _open_warm(folder: Path, name: str, version: int) -> Servable:
+    servable = open_servable(folder, name, version)
+    try:
+        warm_up(servable, folder)
+    except GgnError:
+        servable.close()
+        raise
+    return servable
+
+
+class _Found(NamedTuple):
+    """A version directory, and what tells it from a later one of the same name."""
+
+    number: int
+    folder: Path
+    stamp: tuple[int, int]
+
+
+def _newest(folder: Path) -> _Found | None:
+    versions = list_versions(folder)
+    if not versions:
+        return None
+    number = max(versions)
+    status = versions[number].stat()
+    return _Found(number, versions[number], (status.st_ino, status.st_mtime_ns))

@@ -1,0 +1,152 @@
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from ggn_tf.errors import ExportError, ServingError
+from ggn_tf.serving.admission import Admission
+from ggn_tf.serving.server import HEALTH_SERVICES, ModelServer, ServerOptions
+from ggn_tf.serving.status_error import StatusError
+
+
+def request_of(patches):
+    request = predict_pb2.PredictRequest(output_filter=["probabilities"])
+    request.model_spec.name = "ggn"
+    request.inputs["hu"].CopyFrom(tf.make_tensor_proto(0.0, shape=(patches, 32, 32, 32, 1)))
+    return request
+
+
+def test_a_client_without_a_deadline_is_answered(channel):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    assert stub.Predict(request_of(1)).model_spec.version.value == 1
+
+
+def test_requests_at_the_same_time_are_all_answered(channel):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda size: stub.Predict(request_of(size), timeout=60), range(1, 13)))
+    assert [len(answer.outputs["probabilities"].float_val) for answer in answers] == [3 * n for n in range(1, 13)]
+
+
+@pytest.mark.parametrize("service", HEALTH_SERVICES)
+def test_health_is_serving(service, channel):
+    stub = health_pb2_grpc.HealthStub(channel)
+    assert stub.Check(health_pb2.HealthCheckRequest(service=service)).status == 1
+
+
+def test_a_swap_while_requests_come_loses_none(exported, tmp_path):
+    folder = tmp_path / "ggn"
+    shutil.copytree(exported, folder)
+    shutil.copytree(exported / "1", tmp_path / "2")
+    options = ServerOptions(port=0, poll_wait_seconds=0.05)
+    with ModelServer(folder, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        seen = [stub.Predict(request_of(1), timeout=10).model_spec.version.value]
+        (tmp_path / "2").rename(folder / "2")
+        ends = time.monotonic() + 20
+        while seen[-1] == 1 and time.monotonic() < ends:
+            seen.append(stub.Predict(request_of(1), timeout=10).model_spec.version.value)
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "ggn"
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        while len(seen) < 1000 and _state_of_the_old(models, status) != 50:
+            seen.append(stub.Predict(request_of(1), timeout=10).model_spec.version.value)
+        told = [(s.version, s.state) for s in models.GetModelStatus(status, timeout=10).model_version_status]
+    assert (seen[0], seen[-1]) == (1, 2)
+    assert told == [(2, 30), (1, 50)]
+
+
+def _state_of_the_old(models, request):
+    return models.GetModelStatus(request, timeout=10).model_version_status[-1].state
+
+
+def test_a_stop_answers_what_is_at_work_and_refuses_what_comes(exported):
+    server = ModelServer(exported, ServerOptions(port=0))
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        at_work = stub.Predict.future(request_of(300), timeout=60)
+        time.sleep(0.1)
+        assert not at_work.done()
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        time.sleep(0.1)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Predict(request_of(1), timeout=10)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert len(at_work.result().outputs["probabilities"].float_val) == 900
+    stopping.join(30)
+    assert not stopping.is_alive()
+
+
+def test_a_flood_is_refused_as_unavailable(exported):
+    options = ServerOptions(port=0, running=1, waiting=1)
+    with ModelServer(exported, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        futures = [stub.Predict.future(request_of(60), timeout=60) for _ in range(5)]
+        errors = [future.exception() for future in futures]
+    codes = {error.code() for error in errors if error}
+    assert codes == {grpc.StatusCode.UNAVAILABLE}
+    assert 1 <= errors.count(None) <= 4
+
+
+def test_admission_refuses_beyond_its_places():
+    admission = Admission(running=1, waiting=0)
+    with (
+        admission.enter(1.0),
+        pytest.raises(StatusError, match="The queue is full: 0 requests wait already") as caught,
+        admission.enter(1.0),
+    ):
+        pass
+    assert caught.value.code == grpc.StatusCode.UNAVAILABLE
+
+
+def test_admission_waits_no_longer_than_the_deadline():
+    admission = Admission(running=1, waiting=1)
+    with admission.enter(1.0), pytest.raises(StatusError) as caught, admission.enter(0.01):
+        pass
+    assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_admission_gives_its_places_back():
+    admission = Admission(running=1, waiting=0)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), admission.enter(0.1):
+            raise ZeroDivisionError
+
+
+def test_a_folder_without_versions_is_refused(tmp_path):
+    (tmp_path / "assets").mkdir()
+    with pytest.raises(ExportError) as caught:
+        ModelServer(tmp_path, ServerOptions(port=0)).start()
+    assert caught.value.found == "assets"
+
+
+def test_a_first_version_that_does_not_load_is_refused(tmp_path):
+    (tmp_path / "3").mkdir()
+    with pytest.raises(ServingError, match="newest version does not load") as caught:
+        ModelServer(tmp_path, ServerOptions(port=0)).start()
+    assert str(tmp_path / "3") in caught.value.found
+
+
+def test_a_port_that_is_taken_is_refused(exported, server):
+    second = ModelServer(exported, ServerOptions(port=server.port))
+    with pytest.raises(ServingError, match="cannot listen") as caught:
+        second.start()
+    assert caught.value.case == f"127.0.0.1:{server.port}"
+    assert "--port" in caught.value.remedy
+
+
+def test_it_listens_on_loopback_unless_told_otherwise():
+    assert ServerOptions().host == "127.0.0.1"

@@ -1,0 +1,166 @@
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from ggn_tf.serving.predict import predict
+from ggn_tf.serving.recordings import read_golden, warm_up
+from ggn_tf.serving.servable import open_servable
+from ggn_tf.serving.status_error import StatusError
+from ggn_tf.serving.versions import State, Versions
+
+
+@pytest.fixture
+def folder(exported, tmp_path) -> Path:
+    """A model folder of one's own, with version 1."""
+    shutil.copytree(exported, tmp_path / "ggn")
+    return tmp_path / "ggn"
+
+
+@pytest.fixture
+def versions(folder):
+    opened = Versions("ggn", folder)
+    opened.poll()
+    yield opened
+    opened.close()
+
+
+def add(folder, version, name=None):
+    shutil.copytree(folder / "1", folder.parent / "new")
+    (folder.parent / "new").rename(folder / (name or str(version)))
+
+
+def latest(versions):
+    with versions.lease(None) as servable:
+        return servable.version
+
+
+def states(versions):
+    return {version: state.state for version, state in versions.states().items()}
+
+
+def test_the_newest_version_serves(versions):
+    assert latest(versions) == 1
+    assert states(versions) == {1: State.AVAILABLE}
+
+
+def test_a_newer_version_takes_over_and_the_old_one_ends(versions, folder):
+    add(folder, 2)
+    versions.poll()
+    assert latest(versions) == 2
+    assert list(states(versions).items()) == [(2, State.AVAILABLE), (1, State.END)]
+
+
+def test_the_number_counts_and_not_the_text(versions, folder):
+    add(folder, 12, name="00000012")
+    add(folder, 9)
+    versions.poll()
+    assert latest(versions) == 12
+
+
+def test_a_version_in_use_is_unloaded_after_its_last_request(versions, folder):
+    add(folder, 2)
+    poller = threading.Thread(target=versions.poll)
+    with versions.lease(None) as servable:
+        poller.start()
+        while states(versions)[1] == State.AVAILABLE:
+            time.sleep(0.01)
+        assert states(versions) == {2: State.AVAILABLE, 1: State.UNLOADING}
+        assert latest(versions) == 2
+        assert predict(servable, read_golden(folder / "1")[0][0]).model_spec.version.value == 1
+    poller.join(10)
+    assert states(versions)[1] == State.END
+
+
+def break_graph(folder):
+    (folder / "saved_model.pb").write_bytes(b"no model")
+
+
+def break_weights(folder):
+    (folder / "variables" / "variables.index").unlink()
+
+
+def break_warmup_file(folder):
+    (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no TFRecord " * 8)
+
+
+def break_warmup_request(folder):
+    request = predict_pb2.PredictRequest()
+    request.inputs["hu"].CopyFrom(tf.make_tensor_proto([1.0]))
+    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (break_graph, "cannot be loaded"),
+        (break_weights, "cannot be loaded"),
+        (break_warmup_file, "warm-up failed"),
+        (break_warmup_request, "expected shape [N,32,32,32,1] with N at least 1, received [1]"),
+    ],
+)
+def test_a_version_that_does_not_load_leaves_the_old_one_serving(damage, told, versions, folder):
+    shutil.copytree(folder / "1", folder.parent / "2")
+    damage(folder.parent / "2")
+    (folder.parent / "2").rename(folder / "2")
+    versions.poll()
+    assert latest(versions) == 1
+    assert states(versions) == {2: State.END, 1: State.AVAILABLE}
+    assert told in versions.states()[2].error
+
+
+def test_a_repaired_version_is_tried_again_and_an_unchanged_one_is_not(versions, folder, caplog):
+    (folder / "2").mkdir()
+    versions.poll()
+    versions.poll()
+    assert caplog.text.count("does not load") == 1
+    (folder / "2").rmdir()
+    add(folder, 2)
+    versions.poll()
+    assert latest(versions) == 2
+
+
+def test_after_a_rollback_the_version_before_serves(versions, folder):
+    add(folder, 2)
+    versions.poll()
+    shutil.rmtree(folder / "2")
+    versions.poll()
+    assert latest(versions) == 1
+
+
+def test_a_folder_that_vanishes_changes_nothing(versions, folder):
+    folder.rename(folder.with_name("moved"))
+    versions.poll()
+    assert latest(versions) == 1
+
+
+def test_an_empty_folder_serves_nothing_and_says_so(folder):
+    heard: list[bool] = []
+    versions = Versions("ggn", folder, heard.append)
+    versions.poll()
+    assert heard[-1] is True
+    shutil.rmtree(folder / "1")
+    versions.poll()
+    assert heard[-1] is False
+    with pytest.raises(StatusError, match="Servable not found for request: Latest"):
+        latest(versions)
+
+
+def test_warm_up_replays_a_single_patch_and_a_full_batch(exported):
+    servable = open_servable(exported / "1", "ggn", 1)
+    assert warm_up(servable, exported / "1") == 2
+    servable.close()
+
+
+def test_a_version_without_warm_up_requests_loads(versions, folder):
+    add(folder, 2, name=".2-hidden")
+    (folder / ".2-hidden" / "assets.extra" / "tf_serving_warmup_requests").unlink()
+    (folder / ".2-hidden").rename(folder / "2")
+    versions.poll()
+    assert latest(versions) == 2
