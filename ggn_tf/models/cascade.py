@@ -7,7 +7,9 @@ from ggn_tf.models.unet import build_unet
 from ggn_tf.protocol import Protocol
 
 
-def build_cascade(classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0) -> keras.Model:
+def build_cascade(
+    classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False
+) -> keras.Model:
     """Build one functional graph of both networks, its sub-models named `segmentation` and `classification`.
 
     The Hadamard product (eq. 3) is taken on the normalised patch with the mask in [0, 1]: background becomes 0.
@@ -17,13 +19,14 @@ def build_cascade(classes: int, protocol: Protocol, *, precision: str = "float32
         protocol: The paper's numbers.
         precision: `float32` or `bfloat16`.
         seed: Draws the initial weights and the dropout.
+        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
 
     Returns:
         Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> `{"mask": [N, 32, 32, 32, 1], "probabilities":
         [N, classes]}`, both float32.
     """
-    segmentation = build_unet(protocol, precision=precision, seed=seed)
-    classification = build_cnn(classes, protocol, precision=precision, seed=seed)
+    segmentation = build_unet(protocol, precision=precision, seed=seed, stock=stock)
+    classification = build_cnn(classes, protocol, precision=precision, seed=seed, stock=stock)
     patch = keras.Input(segmentation.input_shape[1:], name="patch")
     mask = segmentation(patch)
     masked_patch = keras.layers.Multiply(dtype="float32", name="masked_patch")([patch, mask])

@@ -2,12 +2,18 @@
 
 import keras
 
-from ggn_tf.models.blocks import StockBlocks, pairs
+from ggn_tf.models.blocks import make_blocks, pairs
 from ggn_tf.protocol import Protocol
 
 
 def build_cnn(
-    classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, name: str = "classification"
+    classes: int,
+    protocol: Protocol,
+    *,
+    precision: str = "float32",
+    seed: int = 0,
+    stock: bool = False,
+    name: str = "classification",
 ) -> keras.Model:
     """Build the 3D CNN: pairs of convolution blocks with max-pooling between, then fully connected blocks.
 
@@ -16,12 +22,13 @@ def build_cnn(
         protocol: The paper's numbers.
         precision: `float32` or `bfloat16`.
         seed: Draws the initial weights and the dropout.
+        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
         name: The model's name.
 
     Returns:
         Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> probabilities [N, classes] float32.
     """
-    blocks = StockBlocks(name, protocol, precision=precision, seed=seed)
+    blocks = make_blocks(name, protocol, precision=precision, seed=seed, stock=stock)
     patch = x = keras.Input((protocol.patch.size,) * 3 + (1,), name="patch")
     for level, (first, second) in enumerate(pairs(protocol.cnn.channels)):
         x = blocks.pool(x) if level else x

@@ -2,13 +2,19 @@
 
 import keras
 
-from ggn_tf.models.blocks import StockBlocks
+from ggn_tf.models.blocks import make_blocks
 from ggn_tf.models.unet import contract, expand
 from ggn_tf.protocol import Protocol
 
 
 def build_multitask(
-    classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, name: str = "multitask"
+    classes: int,
+    protocol: Protocol,
+    *,
+    precision: str = "float32",
+    seed: int = 0,
+    stock: bool = False,
+    name: str = "multitask",
 ) -> keras.Model:
     """Build the U-Net with 3 fully connected blocks on its bottleneck, the 8th block's map.
 
@@ -17,15 +23,21 @@ def build_multitask(
         protocol: The paper's numbers.
         precision: `float32` or `bfloat16`.
         seed: Draws the initial weights and the dropout.
+        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
         name: The model's name.
 
     Returns:
         Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> `{"mask": [N, 32, 32, 32, 1], "probabilities":
         [N, classes]}`, both float32.
     """
-    blocks = StockBlocks(name, protocol, precision=precision, seed=seed)
+    blocks = make_blocks(name, protocol, precision=precision, seed=seed, stock=stock)
     patch = keras.Input((protocol.patch.size,) * 3 + (1,), name="patch")
     bottleneck, skips = contract(patch, protocol.unet, blocks)
-    probabilities = blocks.classifier(bottleneck, protocol.cnn.fc_units, classes)
+    features = blocks.plain(bottleneck)
+    # A sub-model, so that the order of the weights does not depend on how deep the decoder beside it is.
+    branch = keras.Input(features.shape[1:], dtype=features.dtype, name="features")
+    classification = keras.Model(
+        branch, blocks.classifier(branch, protocol.cnn.fc_units, classes), name="classification"
+    )
     mask = expand(bottleneck, skips, protocol.unet, blocks)
-    return keras.Model(patch, {"mask": mask, "probabilities": probabilities}, name=name)
+    return keras.Model(patch, {"mask": mask, "probabilities": classification(features)}, name=name)

@@ -2,12 +2,12 @@
 
 import keras
 
-from ggn_tf.models.blocks import StockBlocks, pairs
+from ggn_tf.models.blocks import StockBlocks, make_blocks, pairs
 from ggn_tf.protocol import Protocol, UnetProtocol
 
 
 def build_unet(
-    protocol: Protocol, *, precision: str = "float32", seed: int = 0, name: str = "segmentation"
+    protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False, name: str = "segmentation"
 ) -> keras.Model:
     """Build the 3D U-Net with dilated convolutions.
 
@@ -15,12 +15,13 @@ def build_unet(
         protocol: The paper's numbers.
         precision: `float32` or `bfloat16`.
         seed: Draws the initial weights.
+        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
         name: The model's name.
 
     Returns:
         Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> soft nodule mask [N, 32, 32, 32, 1] float32.
     """
-    blocks = StockBlocks(name, protocol, precision=precision, seed=seed)
+    blocks = make_blocks(name, protocol, precision=precision, seed=seed, stock=stock)
     patch = keras.Input((protocol.patch.size,) * 3 + (1,), name="patch")
     bottleneck, skips = contract(patch, protocol.unet, blocks)
     return keras.Model(patch, expand(bottleneck, skips, protocol.unet, blocks), name=name)

@@ -8,18 +8,7 @@ from ggn_tf.models.cascade import build_cascade
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.models.multitask import build_multitask
 from ggn_tf.models.unet import build_unet
-from ggn_tf.protocol import CnnProtocol, PatchProtocol, Protocol, UnetProtocol
-
-SMALL = Protocol(
-    patch=PatchProtocol(size=16),
-    cnn=CnnProtocol(channels=(4, 4, 6, 6, 8, 8, 8, 8), fc_units=(12, 12)),
-    unet=UnetProtocol(channels_down=(4, 4, 6, 6, 8, 8, 8, 8), channels_up=(8, 8, 6, 6, 4, 4)),
-)
-
-
-@pytest.fixture
-def patches():
-    return np.random.default_rng(1).uniform(-1, 1, (2, 16, 16, 16, 1)).astype("float32")
+from ggn_tf.protocol import CnnProtocol, Protocol
 
 
 def test_the_classifier_has_the_papers_weights():
@@ -40,45 +29,45 @@ def test_the_multitask_network_adds_three_fully_connected_blocks_to_the_bottlene
 
 
 @pytest.mark.parametrize("build", [build_cascade, build_multitask])
-def test_mask_and_probabilities_are_named_and_float32(build, patches):
-    outputs = build(3, SMALL, precision="bfloat16")(patches)
+def test_mask_and_probabilities_are_named_and_float32(build, patches, small):
+    outputs = build(3, small, precision="bfloat16")(patches)
     assert {name: (tuple(value.shape), value.dtype.name) for name, value in outputs.items()} == {
         "mask": ((2, 16, 16, 16, 1), "float32"),
         "probabilities": ((2, 3), "float32"),
     }
 
 
-def test_the_input_is_named_patch():
-    assert [tensor.name for tensor in build_cascade(2, SMALL).inputs] == ["patch"]
+def test_the_input_is_named_patch(small):
+    assert [tensor.name for tensor in build_cascade(2, small).inputs] == ["patch"]
 
 
-def test_probabilities_sum_to_one(patches):
-    probabilities = build_cascade(4, SMALL)(patches)["probabilities"]
+def test_probabilities_sum_to_one(patches, small):
+    probabilities = build_cascade(4, small)(patches)["probabilities"]
     np.testing.assert_allclose(np.sum(probabilities, axis=1), 1, rtol=1e-5)
 
 
-def test_the_mask_multiplies_the_normalised_patch(patches):
-    cascade = build_cascade(2, SMALL)
+def test_the_mask_multiplies_the_normalised_patch(patches, small):
+    cascade = build_cascade(2, small)
     segmentation, classification = cascade.get_layer("segmentation"), cascade.get_layer("classification")
     expected = classification(patches * segmentation(patches).numpy())
     np.testing.assert_allclose(cascade(patches)["probabilities"], expected, rtol=1e-5)
 
 
-def test_where_the_mask_is_zero_the_classifier_sees_zero(patches):
-    cascade = build_cascade(2, SMALL)
+def test_where_the_mask_is_zero_the_classifier_sees_zero(patches, small):
+    cascade = build_cascade(2, small)
     logits = cascade.get_layer("segmentation").get_layer("logits")
     logits.set_weights([np.zeros_like(logits.get_weights()[0]), np.array([1e4, -1e4])])
     nothing = cascade.get_layer("classification")(np.zeros_like(patches))
     np.testing.assert_allclose(cascade(patches)["probabilities"], nothing, rtol=1e-6)
 
 
-def test_the_last_bias_starts_at_the_prior():
-    bias = build_unet(SMALL).get_layer("logits").get_weights()[1]
+def test_the_last_bias_starts_at_the_prior(small):
+    bias = build_unet(small).get_layer("logits").get_weights()[1]
     np.testing.assert_allclose(np.exp(bias) / np.exp(bias).sum(), [0.99, 0.01], rtol=1e-5)
 
 
-def test_without_evidence_the_mask_is_the_prior(patches):
-    unet = build_unet(SMALL)
+def test_without_evidence_the_mask_is_the_prior(patches, small):
+    unet = build_unet(small)
     kernel, bias = unet.get_layer("logits").get_weights()
     unet.get_layer("logits").set_weights([np.zeros_like(kernel), bias])
     np.testing.assert_allclose(unet(patches), 0.01, rtol=1e-5)
@@ -89,50 +78,50 @@ def test_kernels_are_he_normal():
     assert np.std(kernel) == pytest.approx(np.sqrt(2 / (27 * 256)), rel=0.01)
 
 
-def test_every_layer_draws_its_own_weights():
-    model = build_unet(SMALL)
+def test_every_layer_draws_its_own_weights(small):
+    model = build_unet(small)
     assert not np.array_equal(model.get_layer("conv_7").get_weights()[0], model.get_layer("conv_8").get_weights()[0])
 
 
-def test_one_seed_gives_one_network():
-    first, second, other = (build_cascade(2, SMALL, seed=seed).get_weights() for seed in (5, 5, 6))
+def test_one_seed_gives_one_network(small):
+    first, second, other = (build_cascade(2, small, seed=seed).get_weights() for seed in (5, 5, 6))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert not np.array_equal(first[0], other[0])
 
 
-def test_every_kernel_and_nothing_else_is_regularised():
-    model = build_multitask(2, SMALL)
+def test_every_kernel_and_nothing_else_is_regularised(small):
+    model = build_multitask(2, small)
     regularised = {variable.path for variable in model.trainable_variables if variable.regularizer is not None}
     assert regularised == {variable.path for variable in model.trainable_variables if variable.name == "kernel"}
     squares = sum(float(np.sum(np.square(v))) for v in model.trainable_variables if v.name == "kernel")
     assert float(sum(model.losses)) == pytest.approx(1e-4 * squares, rel=1e-5)
 
 
-def test_batch_norm_takes_the_protocols_momentum():
-    norms = [x for x in build_cnn(2, SMALL)._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
+def test_batch_norm_takes_the_protocols_momentum(small):
+    norms = [x for x in build_cnn(2, small)._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)]
     assert {norm.momentum for norm in norms} == {0.9}
 
 
-def test_bfloat16_keeps_the_weights_in_float32():
-    model = build_cascade(2, SMALL, precision="bfloat16")
+def test_bfloat16_keeps_the_weights_in_float32(small):
+    model = build_cascade(2, small, precision="bfloat16")
     assert {str(v.dtype) for v in model.variables if "seed_generator" not in v.path} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_another_precision_is_refused():
+def test_another_precision_is_refused(small):
     with pytest.raises(ValueError, match=r"float32, bfloat16\. Received: 'float16'"):
-        build_cnn(2, SMALL, precision="float16")
+        build_cnn(2, small, precision="float16")
 
 
-def test_an_odd_number_of_blocks_is_refused():
-    odd = dataclasses.replace(SMALL, cnn=CnnProtocol(channels=(4, 4, 6)))
+def test_an_odd_number_of_blocks_is_refused(small):
+    odd = dataclasses.replace(small, cnn=CnnProtocol(channels=(4, 4, 6)))
     with pytest.raises(ValueError, match="even count of blocks"):
         build_cnn(2, odd)
 
 
 @pytest.mark.parametrize("build", [build_cascade, build_multitask])
-def test_a_saved_model_predicts_the_same(build, patches, tmp_path):
-    model = build(2, SMALL)
+def test_a_saved_model_predicts_the_same(build, patches, tmp_path, small):
+    model = build(2, small)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for name, value in model(patches).items():
