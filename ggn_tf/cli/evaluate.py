@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from ggn_tf.cli.quiet import load_tensorflow
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -17,6 +19,7 @@ def command(run: Path, dataset: Path | None, replicates: int, seed: int, as_json
 
     Writes RUN/evaluation: predictions.csv, scores.json, report.html and figures/, in place of a former evaluation.
     """
+    load_tensorflow()
     from ggn_tf.dataset.splits import read_split
     from ggn_tf.evaluation.folder import FIGURES, PREDICTIONS, REPORT, SCORES, write_evaluation
     from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import click
 
+from ggn_tf.cli.quiet import load_tensorflow
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Model folder, MODELS/NAME.")
 def command(run: Path, output: Path) -> None:
     """Export the last finished stage of RUN as the next version of a model folder, and print its directory."""
+    load_tensorflow()
     from ggn_tf.serving.export import export_model
     from ggn_tf.serving.run_export import load_served_model, provenance_of
     from ggn_tf.training.run_folder import RunFolder

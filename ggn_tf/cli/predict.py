@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.errors import ServingError
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract import MODEL_NAME
@@ -52,6 +53,7 @@ def command(
     if (server is None) == (export is None):
         raise click.UsageError("Ask either a --server or an --export.")
     place = {"mask_path": mask, "segment": segment, "center_mm_lps": center_mm}
+    load_tensorflow()
     if server is not None:
         answer = _ask_server(server, model_name, timeout, ct, place)
         source = {"server": server, "model_name": model_name}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME, PORT
 
 
@@ -34,6 +35,7 @@ def command(
     A newer version that appears is loaded and warmed up, and then takes over. Ctrl-C or SIGTERM answers what is at
     work, then stops.
     """
+    load_tensorflow()
     from ggn_tf.serving.server import ModelServer, ServerOptions
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
