@@ -31,7 +31,7 @@ class _CommandGroup(click.Group):
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
-            click.echo("interrupted: the same command goes on from here", err=True)
+            click.echo("interrupted", err=True)
             sys.exit(130)
 
 

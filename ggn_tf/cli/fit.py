@@ -180,4 +180,4 @@ class _StopSignal:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        click.echo("stopping after this step", err=True)
+        click.echo("stopping after this step; the same command goes on from there", err=True)

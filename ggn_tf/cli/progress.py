@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class EpochBars:
-    """An observer of the loop. On a terminal it draws a bar; in a log file it only prints the epochs' lines."""
+    """An observer of the loop, on stderr. On a terminal it draws a bar; in a log it only prints the epochs' lines."""
 
     def __enter__(self) -> "EpochBars":
         """Start drawing."""
@@ -46,4 +45,5 @@ class EpochBars:
         """Print the epoch's line."""
         shown = {name: value for name, value in row.items() if isinstance(value, float) and name != "learning_rate"}
         scores = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items())
-        click.echo(f"{stage.name:<9} epoch {row['epoch']:>3}  {scores}")
+        line = f"{stage.name:<9} epoch {row['epoch']:>3}  {scores}"
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)

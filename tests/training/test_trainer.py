@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,39 +13,16 @@ from ggn_tf.models.cascade import build_cascade
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import audit_stage, snapshot
 from ggn_tf.training.description import RunDescription
-from ggn_tf.training.loop import Observers
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.stages import CLASSIFY, SEGMENT, set_trainable
-from ggn_tf.training.tensorboard import EventWriter, overlays
-from ggn_tf.training.trainer import plan_run, train
-
-
-def fit(
-    folder: Path,
-    description: RunDescription,
-    dataset: Dataset,
-    stage: str = "joint",
-    stop: Callable[[], bool] | None = None,
-) -> RunFolder:
-    plan = plan_run(description, dataset, read_split(dataset, description.split), stage)
-    run = RunFolder.create(folder, description, dataset.folder, {}, "")
-    with run.locked():
-        train(run, dataset, plan, Observers([EventWriter(folder / "tensorboard")]), stop or (lambda: False))
-    return run
+from ggn_tf.training.tensorboard import overlays
+from ggn_tf.training.trainer import plan_run
+from tests.tiny_fit import fit, results
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
     left = iter(range(steps - 1, -1, -1))
     return lambda: next(left) == 0
-
-
-def results(run: RunFolder) -> dict[str, str]:
-    """A hash of every stage's weights, and the history."""
-    hashes = {
-        stage: hashlib.sha256(b"".join(w.tobytes() for w in run.load_model(stage).get_weights())).hexdigest()
-        for stage in run.finished_stages()
-    }
-    return {**hashes, "history": (run.folder / "history.csv").read_text()}
 
 
 @pytest.fixture(scope="module")

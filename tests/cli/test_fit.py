@@ -1,0 +1,70 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ggn_tf.cli import main
+from ggn_tf.cli.fit import _StopSignal
+from tests.synthetic import write_synthetic_dataset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset of 24 nodules, whose patches are the paper's size."""
+    folder = tmp_path_factory.mktemp("work")
+    write_synthetic_dataset(folder / "dataset", cases=24)
+    return folder
+
+
+def fit(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str):
+    monkeypatch.chdir(folder)
+    return CliRunner().invoke(main, ["fit", *arguments])
+
+
+@pytest.mark.parametrize("arguments", [("--epochs", "1,2"), ("--epochs", "1,x,3"), ("--learning-rates", "1,0,1")])
+def test_numbers_a_stage_must_be_three_and_positive(folder: Path, monkeypatch, arguments: tuple[str, str]):
+    result = fit(folder, monkeypatch, *arguments)
+    assert result.exit_code == 2 and "three positive numbers for segment, classify, joint" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("elsewhere",), "elsewhere"),
+        (("--task", "AAH"), "one class"),
+        (("--task", "1+2,4+5"), "labels AAH, AIS, IAC, MIA"),
+        (("--split", "99"), "split"),
+    ],
+)
+def test_bad_input_is_one_block_and_begins_no_run(folder: Path, monkeypatch, arguments: tuple[str, ...], message: str):
+    result = fit(folder, monkeypatch, *arguments)
+    assert result.exit_code == 1
+    assert result.output.startswith("error: ") and message in result.output and "remedy:" in result.output
+    assert "Traceback" not in result.output
+    assert [path.name for path in folder.iterdir()] == ["dataset"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_to_stop_and_the_second_ends(number: signal.Signals):
+    with _StopSignal() as stop:
+        assert not stop.requested()
+        os.kill(os.getpid(), number)
+        assert stop.requested()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+
+@pytest.mark.slow
+def test_without_arguments_the_joint_model_of_the_dataset_here_is_trained(folder: Path, monkeypatch):
+    result = fit(folder, monkeypatch, "--epochs", "1,1,1")
+    assert result.exit_code == 0, result.output
+    assert "task       AAH+AIS,MIA+IAC" in result.stdout and "joint      up to 1 epochs" in result.stdout
+    assert "joint     epoch   1" in result.stderr
+    run = folder / "runs" / "cascade-AAH+AIS_MIA+IAC-split1-seed0"
+    assert (run / "model.keras").is_file() and (run / "history.csv").read_text().count("\n") == 4
+    again = fit(folder, monkeypatch, "--epochs", "1,1,1")
+    assert again.exit_code == 0 and "joint      finished" in again.output
+    other = fit(folder, monkeypatch, "--epochs", "2,1,1", "-o", str(run))
+    assert other.exit_code == 1 and "protocol.training.segment.max_epochs = 1" in other.output
