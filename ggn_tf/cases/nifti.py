@@ -4,12 +4,16 @@ ITK knows where they lie, but its reader replaces NaN by 0, fills what a cut fil
 without a word.
 """
 
-import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from zlib_ng import gzip_ng, zlib_ng
 
 from ggn_tf.cases.grid import Box
 
@@ -30,6 +34,9 @@ _LAYOUTS = {
     348: {"magic": ("S4", 344), "type": ("i2", 70), "offset": ("f4", 108), "slope": ("f4", 112), "shift": ("f4", 116)},
     540: {"magic": ("S8", 4), "type": ("i2", 12), "offset": ("i8", 168), "slope": ("f8", 176), "shift": ("f8", 184)},
 }
+_LONGEST_HEADER = max(_LAYOUTS)
+
+Size = tuple[int, int, int]
 
 
 def is_nifti(path: Path) -> bool:
@@ -37,40 +44,113 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def read_block(path: Path, size_xyz: tuple[int, int, int], box: Box) -> npt.NDArray[Any]:
-    """Read a block of voxels; of an uncompressed file only that.
+def read_block(path: Path, size_xyz: Size, box: Box) -> npt.NDArray[Any]:
+    """Read a block of voxels; as `read_blocks`."""
+    return read_blocks(path, size_xyz, [box])[0]
 
-    A compressed file is decompressed whole (0.2 s for a thorax, 1 ms for a crop), which verifies its checksum.
+
+def read_blocks(path: Path, size_xyz: Size, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
+    """Read blocks of voxels in one pass; of an uncompressed file only them.
+
+    A compressed file is decompressed to its end (0.15 s for a thorax), which verifies its checksum.
 
     Args:
         path: A .nii or .nii.gz file.
         size_xyz: The whole volume's size, as its header has it.
-        box: The block.
+        boxes: The blocks; they may overlap.
 
     Returns:
-        [z, y, x] in the file's type, or float64 where the header scales it.
+        A [z, y, x] a box, in the file's type, or float64 where the header scales it.
 
     Raises:
         ValueError, EOFError, OSError, zlib.error: It is cut, altered, or of a voxel type without real numbers.
     """
-    if path.suffix.lower() == ".gz":
-        with gzip.open(path) as file:
-            content: npt.NDArray[np.uint8] | np.memmap[Any, Any] = np.frombuffer(file.read(), dtype=np.uint8)
-    else:
+    with _opened(path, size_xyz) as (header, layers):
+        blocks = [np.empty(box.size_xyz[::-1], header.kind.newbyteorder("=")) for box in boxes]
+        for number, layer in enumerate(layers):
+            for box, block in zip(boxes, blocks, strict=True):
+                depth, rows, columns = box.slices_zyx
+                if depth.start <= number < depth.stop:
+                    block[number - depth.start] = layer[rows, columns]
+    return [header.scaled(block) for block in blocks]
+
+
+def read_occupied(path: Path, size_xyz: Size) -> tuple[npt.NDArray[Any], int]:
+    """Read the slices from the first to the last that holds anything but zeros: of a nodule's mask, a few.
+
+    Args:
+        path: A .nii or .nii.gz file; a compressed one is verified as in `read_blocks`.
+        size_xyz: The whole volume's size, as its header has it.
+
+    Returns:
+        [z, y, x] as of `read_blocks`, with no slice where all voxels are 0; and the number of its first slice.
+
+    Raises:
+        ValueError, EOFError, OSError, zlib.error: As `read_blocks`.
+    """
+    with _opened(path, size_xyz) as (header, layers):
+        occupied = {number: layer.copy() for number, layer in enumerate(layers) if header.shift or _any(layer)}
+    first, last = min(occupied, default=0), max(occupied, default=-1)
+    voxels = np.zeros((last + 1 - first, *size_xyz[1::-1]), header.kind.newbyteorder("="))
+    for number, layer in occupied.items():
+        voxels[number - first] = layer
+    return header.scaled(voxels), first
+
+
+def _any(layer: npt.NDArray[Any]) -> bool:
+    # Of the bytes: asking the numbers takes up to fifty times longer.
+    return bool(layer.view(np.uint8).max())
+
+
+class _Header(NamedTuple):
+    """Where the voxels start in the file, and what they are."""
+
+    start: int
+    kind: np.dtype[Any]
+    slope: float
+    shift: float
+
+    def scaled(self, voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return voxels if (self.slope, self.shift) == (1, 0) else voxels * self.slope + self.shift
+
+    def check_length(self, size_xyz: Size, available: int) -> None:
+        needed = self.start + int(np.prod(size_xyz)) * self.kind.itemsize
+        if available < needed:
+            raise EOFError(f"{available} bytes, where the header announces {needed}")
+
+
+@contextmanager
+def _opened(path: Path, size_xyz: Size) -> Iterator[tuple[_Header, Iterator[npt.NDArray[Any]]]]:
+    """The header, and each slice [y, x], which lasts until the next; when the block is left, the file was whole."""
+    if path.suffix.lower() != ".gz":
         content = np.memmap(path, dtype=np.uint8, mode="r")
-    header, order = _header(content)
-    kind = np.dtype(order + _type_of(header))
-    start, count = int(header["offset"]), int(np.prod(size_xyz))
-    if content.size < start + count * kind.itemsize:
-        raise EOFError(f"{content.size} bytes, where the header announces {start + count * kind.itemsize}")
-    voxels = content[start : start + count * kind.itemsize].view(kind).reshape(size_xyz[::-1])
-    return _scaled(np.array(voxels[box.slices_zyx], dtype=kind.newbyteorder("=")), header)
+        header = _read_header(content[:_LONGEST_HEADER])
+        header.check_length(size_xyz, content.size)
+        yield header, iter(np.ndarray(size_xyz[::-1], header.kind, content, header.start))
+        return
+    try:
+        with gzip_ng.open(path) as file:
+            header = _read_header(np.frombuffer(file.read(_LONGEST_HEADER), dtype=np.uint8))
+            yield header, _decompressed(file, header, size_xyz)
+            # Reading to the end, where the checksum stands.
+            header.check_length(size_xyz, file.seek(0, io.SEEK_END))
+    except zlib_ng.error as error:  # type: ignore[misc]  # its stub declares an instance
+        raise zlib.error(*error.args) from error
 
 
-def _header(content: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[Any], str]:
-    """The fields of the header, and the order of the bytes."""
+def _decompressed(file: gzip_ng.GzipNGFile, header: _Header, size_xyz: Size) -> Iterator[npt.NDArray[Any]]:
+    """Every slice in the same memory, which stays in the processor's cache: ten times faster than a whole thorax."""
+    width, height, depth = size_xyz
+    layer = np.empty((height, width), header.kind)
+    file.seek(header.start)
+    for _ in range(depth):
+        if file.readinto(layer) == layer.nbytes:
+            yield layer
+
+
+def _read_header(content: npt.NDArray[np.uint8]) -> _Header:
     for order in "<>":
-        size = int(content[:4].view(order + "i4")[0])
+        size = int.from_bytes(content[:4].tobytes(), "little" if order == "<" else "big")
         if size in _LAYOUTS:
             fields = _LAYOUTS[size]
             layout = np.dtype(
@@ -83,7 +163,11 @@ def _header(content: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[Any], str]:
             )
             header = content[:size].view(layout)[0]
             if header["magic"][:3] in (b"n+1", b"n+2"):
-                return header, order
+                slope, shift = float(header["slope"]), float(header["shift"])
+                # A slope of 0 means that the voxels are not scaled.
+                if not np.isfinite([slope, shift]).all() or slope == 0:
+                    slope, shift = 1.0, 0.0
+                return _Header(int(header["offset"]), np.dtype(order + _type_of(header)), slope, shift)
     raise ValueError("no header of a NIfTI volume in one file")
 
 
@@ -92,11 +176,3 @@ def _type_of(header: npt.NDArray[Any]) -> str:
     if code not in _TYPES:
         raise ValueError(f"voxels of NIfTI type {code}, which are no real numbers")
     return _TYPES[code]
-
-
-def _scaled(voxels: npt.NDArray[Any], header: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    slope, shift = float(header["slope"]), float(header["shift"])
-    # A slope of 0 means that the voxels are not scaled.
-    if not np.isfinite([slope, shift]).all() or slope == 0 or (slope, shift) == (1, 0):
-        return voxels
-    return voxels * slope + shift
