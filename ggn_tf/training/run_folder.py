@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+import ggn_tf.models.layers  # noqa: F401 - registers the classes that a .keras file names
 from ggn_tf.errors import ProtocolError, RunError, TaskError
 from ggn_tf.files import whole_file
 from ggn_tf.training.checkpoints import CheckpointStore
@@ -140,7 +141,7 @@ class RunFolder:
         file = self.folder / "stages" / f"{wanted}.keras"
         try:
             return keras.saving.load_model(file, compile=False)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 "A stage's model cannot be read.",
                 case=file,

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,16 @@ def test_a_finished_stage_gives_back_its_model(run: RunFolder, description: RunD
     for ours, theirs in zip(model.get_weights(), run.load_model("segment").get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert (run.folder / "model.keras").read_bytes() == (run.folder / "stages" / "segment.keras").read_bytes()
+
+
+def test_a_process_that_never_built_a_model_loads_one(run: RunFolder, description: RunDescription):
+    run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
+    code = (
+        "import sys; from pathlib import Path; from ggn_tf.training.run_folder import RunFolder; "
+        "print(RunFolder.open(Path(sys.argv[1])).load_model().name)"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(run.folder)], capture_output=True, text=True)
+    assert result.stdout == "cascade\n", result.stderr
 
 
 def test_an_unfinished_stage_has_no_model(run: RunFolder):
