@@ -15,9 +15,9 @@ cd "$out"
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
 
-step ggn-tf phantom ct --nodules 96 --seed 1
+step ggn-tf phantom ct --nodules 120 --seed 1
 step ggn-tf prepare ct/cases.csv -o dataset
-step ggn-tf fit dataset --task AAH+AIS,MIA+IAC --stage joint --epochs 6,6,2 --learning-rates 1e-3,1e-3,1e-4 -o runs/tour
+step ggn-tf fit dataset --task AAH+AIS,MIA+IAC --stage joint --epochs 25,20,6 --learning-rates 1e-3,1e-3,1e-4 -o runs/tour
 step ggn-tf evaluate runs/tour
 step ggn-tf export runs/tour -o models/ggn
 
