@@ -1,252 +1,197 @@
-"""A CT series in a folder of DICOM files: which slices make the volume, in which order, and whether they can."""
+"""The CT series in a folder of DICOM files, from their headers."""
 
-import statistics
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.grid import Floats, Grid, vector
+from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.series import ANY, Wanted, choose_series
+from ggn_tf.cases.slices import AIR_HU, Damaged, Slice, make_slice
+from ggn_tf.cases.stack import Stack
 from ggn_tf.errors import VolumeError
 
-# Scanners that write positions with one decimal are up to 0.05 mm off the true place.
-POSITION_TOLERANCE_MM = 0.1
+# Enhanced CT, and a series that was converted to one such object (DICOM PS3.4 B.5).
+ENHANCED = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+_PREAMBLE = 132
 
 
-@dataclass(frozen=True)
-class Slice:
-    """What a slice's header says."""
-
-    path: Path
-    series: str
-    modality: str
-    localizer: bool
-    positioned: bool
-    size_xyz: tuple[int, ...]
-    spacing_mm_xyz: tuple[float, ...]
-    origin_mm_lps: tuple[float, ...]
-    direction: tuple[float, ...]
-
-
-class Problem(NamedTuple):
-    """Why slices do not make a volume."""
-
-    found: str
-    expected: str
-    remedy: str
-
-
-def scan_series(folder: Path) -> tuple[tuple[Path, ...], Grid]:
-    """Find the one CT series in a folder from the headers of its files, and check that its slices make a volume.
+def scan_series(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> tuple[Stack, Grid]:
+    """Find the CT series that is meant from the headers of its files, and check that its slices make a volume.
 
     Args:
-        folder: Other files, localizers and other modalities in it are left aside.
+        path: A folder, searched with its sub-folders, its DICOMDIR, or one multi-frame file. Other files, dose sheets,
+            localizers and other modalities are left aside.
+        wanted: What tells which series is meant where there are several.
+        repair: Whether slices at uneven distances or of a tilted gantry are taken, too.
 
     Returns:
-        The files in the order of the volume's z axis, and the volume's grid.
+        The slices, and the volume's grid.
 
     Raises:
-        VolumeError: There is no CT series or more than one, a file is damaged, slices differ in size or orientation,
+        VolumeError: There is no CT series or no telling which, a file is damaged, slices differ in size or orientation,
             are missing, stand at one position or at uneven distances, or the gantry was tilted.
     """
-    slices = _one_series(folder, _ct_slices(folder, _read_headers(folder)))
-    _refuse(folder, list(_differences(slices)))
-    normal = np.reshape(slices[0].direction, (3, 3))[:, 2]
-    slices.sort(key=lambda item: float(np.dot(item.origin_mm_lps, normal)))
-    origins = np.array([item.origin_mm_lps for item in slices])
-    _refuse(folder, [*_tilt(origins, normal), *_spacing_problems(slices, origins @ normal)])
-    first = slices[0]
-    width, height, _ = first.size_xyz
-    step = float((origins[-1] - origins[0]) @ normal) / (len(slices) - 1)
-    grid = Grid(
-        (width, height, len(slices)),
-        (first.spacing_mm_xyz[0], first.spacing_mm_xyz[1], step),
-        vector(first.origin_mm_lps),
-        first.direction,
-    )
-    return tuple(item.path for item in slices), grid
+    folder = path.parent if path.name.upper() == "DICOMDIR" else path
+    slices, damaged = _read_headers(folder)
+    _refuse_damaged(_surely_missed(slices, damaged, wanted))
+    stack, grid = choose_series(folder, slices, wanted, repair=repair)
+    _refuse_damaged([item for item in damaged if item.series == stack.slices[0].series])
+    return stack, grid
 
 
-def _read_headers(folder: Path) -> list[Slice]:
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name.upper() != "DICOMDIR")
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do."""
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE)[-4:] == b"DICM"
+
+
+def _read_headers(folder: Path) -> tuple[list[Slice], list[Damaged]]:
+    paths = sorted(_files(folder))
     # One reader for all: 0.5 ms a file, against 1.9 ms of ImageSeriesReader.GetGDCMSeriesFileNames.
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    slices = [item for item in (_read_header(reader, path) for path in paths) if item is not None]
-    if not slices:
+    slices: list[Slice] = []
+    damaged: list[Damaged] = []
+    for path in paths:
+        found = _read_header(reader, path)
+        if isinstance(found, Damaged):
+            damaged.append(found)
+        else:
+            slices.extend(found)
+    if not slices and not damaged:
         raise VolumeError(
             "The folder holds no DICOM image.",
             case=folder,
             found=f"{len(paths)} files, none of them a DICOM image",
-            expected="the DICOM files of one CT series, directly in this folder",
+            expected="the DICOM files of one CT series, in this folder or below it",
             remedy="Name the folder that holds the slices.",
         )
-    return slices
+    return slices, damaged
 
 
-def _read_header(reader: sitk.ImageFileReader, path: Path) -> Slice | None:
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+    # Not rglob: that follows links, and one to a folder above would lead it in circles.
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name) for name in names if name.upper() != "DICOMDIR")
+
+
+def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Damaged:
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
-    except RuntimeError as error:
-        with path.open("rb") as file:
-            if file.read(132)[128:] != b"DICM":
-                return None
-        raise VolumeError(
-            "A DICOM file in the folder is damaged or is no image.",
-            case=path,
-            found=f"{path.stat().st_size} bytes with a DICOM preamble, but no image header",
-            expected="only the slices of one CT series",
-            remedy="Export the series again, or move reports and the like out of the folder.",
-        ) from error
+    except RuntimeError:
+        return _unread(path)
+    sop_class = _tag(reader, "0008|0016")
+    if reader.GetSize()[2] > 1 or sop_class in ENHANCED:
+        return _read_frames(path)
+    return [_slice(reader, path)]
 
-    def tag(key: str) -> str:
-        return reader.GetMetaData(key).strip(" \0") if reader.HasMetaDataKey(key) else ""
 
-    return Slice(
-        path=path,
-        series=f"{tag('0020|000e')} ({tag('0008|103e') or 'no description'})",
-        modality=tag("0008|0060") or "unknown",
-        localizer="LOCALIZER" in tag("0008|0008"),
-        positioned=bool(tag("0020|0032") and tag("0020|0037")),
-        size_xyz=reader.GetSize(),
-        spacing_mm_xyz=reader.GetSpacing(),
-        origin_mm_lps=reader.GetOrigin(),
-        direction=reader.GetDirection(),
+def _tag(reader: sitk.ImageFileReader, key: str) -> str:
+    return reader.GetMetaData(key).strip(" \0") if reader.HasMetaDataKey(key) else ""
+
+
+def _numbers(text: str, count: int) -> tuple[float, ...] | None:
+    """The numbers of a multi-valued tag; None unless there are as many as there should be."""
+    try:
+        values = tuple(float(part) for part in text.split("\\"))
+    except ValueError:
+        return None
+    return values if len(values) == count and np.isfinite(values).all() else None
+
+
+def _slice(reader: sitk.ImageFileReader, path: Path) -> Slice:
+    # From the tags themselves: where one is missing or nonsense, GDCM takes 1 mm, the origin, or an axial slice.
+    def numbers(key: str, count: int) -> tuple[float, ...] | None:
+        return _numbers(_tag(reader, key), count)
+
+    slope, intercept = numbers("0028|1053", 1), numbers("0028|1052", 1)
+    padding = numbers("0028|0120", 1)
+    return make_slice(
+        path,
+        position=numbers("0020|0032", 3) if reader.GetNumberOfComponents() == 1 else None,
+        orientation=numbers("0020|0037", 6),
+        pixel_spacing=numbers("0028|0030", 2),
+        size_xy=reader.GetSize()[:2],
+        series=_tag(reader, "0020|000e"),
+        description=_tag(reader, "0008|103e"),
+        uid=_tag(reader, "0008|0018"),
+        modality=_tag(reader, "0008|0060") or "unknown",
+        localizer="LOCALIZER" in _tag(reader, "0008|0008"),
+        rescale=(slope[0], intercept[0]) if slope and intercept else None,
+        padding=(padding[0], (numbers("0028|0121", 1) or padding)[0]) if padding else None,
     )
 
 
-def _ct_slices(folder: Path, slices: list[Slice]) -> list[Slice]:
-    kept = [item for item in slices if item.modality == "CT" and not item.localizer]
-    if not kept:
-        counts = Counter("localizer" if item.localizer else item.modality for item in slices)
+def _unread(path: Path) -> list[Slice] | Damaged:
+    """A file that GDCM cannot read: none of ours, a document without an image, or a damaged slice."""
+    if not is_dicom(path):
+        return []
+    from ggn_tf.cases.frames import look_into
+
+    return look_into(path)
+
+
+def _read_frames(path: Path) -> list[Slice] | Damaged:
+    from ggn_tf.cases.frames import frame_slices
+
+    return frame_slices(path)
+
+
+def _surely_missed(slices: Sequence[Slice], damaged: Sequence[Damaged], wanted: Wanted) -> list[Damaged]:
+    """The damaged files without which the series is not whole, whichever it turns out to be."""
+    known = {item.series for item in slices if item.modality == "CT" and not item.localizer}
+    possible = {wanted.series} if wanted.series else known
+    return [item for item in damaged if item.series is None or not known or possible == {item.series}]
+
+
+def _refuse_damaged(damaged: Sequence[Damaged]) -> None:
+    if damaged:
+        first = damaged[0]
         raise VolumeError(
-            "The folder holds no CT series.",
-            case=folder,
-            found=", ".join(f"{count} of modality {kind}" for kind, count in sorted(counts.items())),
-            expected="modality CT: the values are read as Hounsfield units",
-            remedy="Name the folder of a CT series.",
-        )
-    return kept
-
-
-def _one_series(folder: Path, slices: list[Slice]) -> list[Slice]:
-    counts = Counter(item.series for item in slices)
-    if len(counts) > 1:
-        raise VolumeError(
-            f"The folder holds {len(counts)} CT series.",
-            case=folder,
-            found="; ".join(f"{count} slices of {series}" for series, count in sorted(counts.items())),
-            expected="one series",
-            remedy="Put each series in a folder of its own and name the one that the mask was drawn on.",
-        )
-    frames = slices[0].size_xyz[2]
-    if len(slices) == 1 or frames > 1:
-        raise VolumeError(
-            "The folder holds a multi-frame CT." if frames > 1 else "The folder holds one CT slice.",
-            case=folder,
-            found=f"{slices[0].path.name} of {' x '.join(map(str, slices[0].size_xyz))} voxels",
-            expected="a series of at least two slices, a file a slice",
-            remedy="Export all slices as single files, or convert the CT to NIfTI.",
-        )
-    return slices
-
-
-def _differences(slices: list[Slice]) -> Iterator[Problem]:
-    """Slices that cannot stand on one another."""
-    remedy = "Keep the slices of one reconstruction in the folder."
-    unplaced = [item.path.name for item in slices if not item.positioned]
-    if unplaced:
-        expected = "a position and an orientation in every slice (0020,0032 and 0020,0037)"
-        yield Problem(f"{len(unplaced)} slices without a position, {unplaced[0]} first", expected, remedy)
-    aspects: dict[str, list[tuple[float, ...]]] = {
-        "size": [item.size_xyz for item in slices],
-        "pixel spacing": [item.spacing_mm_xyz[:2] for item in slices],
-        "orientation": [item.direction[:6] for item in slices],
-    }
-    for aspect, values in aspects.items():
-        counts = _count_alike(values)
-        if len(counts) > 1:
-            listed = ", ".join(f"({', '.join(f'{v + 0.0:.4g}' for v in value)}) in {counts[value]}" for value in counts)
-            yield Problem(f"{len(counts)} values of {aspect}: {listed}", f"one {aspect}", remedy)
-
-
-def _count_alike(values: list[tuple[float, ...]]) -> dict[tuple[float, ...], int]:
-    """How many slices share a value, the last digits that a scanner rounds apart."""
-    counts: dict[tuple[float, ...], int] = {}
-    for value in values:
-        known = next((other for other in counts if np.allclose(other, value, rtol=0, atol=1e-4)), value)
-        counts[known] = counts.get(known, 0) + 1
-    return counts
-
-
-def _tilt(origins: Floats, normal: Floats) -> Iterator[Problem]:
-    """Slices that are shifted within their plane from one to the next."""
-    course = origins[-1] - origins[0]
-    along = float(course @ normal)
-    sideways = float(np.linalg.norm(course - along * normal))
-    if sideways > POSITION_TOLERANCE_MM:
-        angle = np.degrees(np.arctan2(sideways, along))
-        yield Problem(
-            f"a gantry tilt of {angle:.1f} degrees: {sideways:.2f} mm sideways over {along:.2f} mm of slices",
-            "slices that stand straight above one another",
-            "Resample the series to a straight volume (for example with dcm2niix) and draw the mask on that.",
+            "A DICOM file in the folder is damaged or is no image.",
+            case=first.path,
+            found=first.found + (f"; and {len(damaged) - 1} more such files" if len(damaged) > 1 else ""),
+            expected="only the slices of one CT series",
+            remedy="Export the series again, or move what does not belong to it out of the folder.",
         )
 
 
-def _spacing_problems(slices: list[Slice], positions: Floats) -> Iterator[Problem]:
-    """Slices that are missing, repeated, or unevenly placed along the normal."""
-    steps = np.diff(positions)
-    repeated = np.flatnonzero(steps <= POSITION_TOLERANCE_MM)
-    if repeated.size:
-        names = " and ".join(item.path.name for item in slices[repeated[0] : repeated[0] + 2])
-        yield Problem(
-            f"{len(slices)} slices at {len(slices) - repeated.size} positions, for example {names}",
-            "one slice a position",
-            "Keep one reconstruction or point in time in the folder.",
-        )
-    apart = steps[steps > POSITION_TOLERANCE_MM]
-    if not apart.size:
-        return
-    usual = float(statistics.median_low(apart.tolist()))
-    gaps = np.flatnonzero(steps > 1.5 * usual)
-    if gaps.size:
-        missing = sum(round(float(steps[index]) / usual) - 1 for index in gaps)
-        listed = ", ".join(
-            f"{steps[index]:.2f} mm from {slices[index].path.name} to {slices[index + 1].path.name}"
-            for index in gaps[:4]
-        )
-        yield Problem(
-            f"{missing} missing slices in {len(gaps)} gaps: {listed}",
-            f"{usual:.2f} mm from slice to slice",
-            "Export the series again, with all of its slices.",
-        )
-    elif not repeated.size:
-        yield from _uneven(positions, apart)
+def read_slices(slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
+    """The voxels of slices in Hounsfield units; each 1.2 ms at 512 x 512, and no cheaper for a part of it.
+
+    Returns:
+        [slice, y, x] float32.
+
+    Raises:
+        RuntimeError: A file cannot be decoded.
+    """
+    if any(item.frame is not None for item in slices):
+        from ggn_tf.cases.frames import read_frames
+
+        return _without_padding(read_frames(slices), slices)
+    reader = sitk.ImageSeriesReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileNames([str(item.path) for item in slices])
+    reader.SetOutputPixelType(sitk.sitkFloat32)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        from ggn_tf.cases.frames import name_unreadable
+
+        raise RuntimeError(name_unreadable([item.path for item in slices])) from error
+    return _without_padding(sitk.GetArrayFromImage(image), slices)
 
 
-def _uneven(positions: Floats, steps: Floats) -> Iterator[Problem]:
-    even = np.linspace(positions[0], positions[-1], len(positions))
-    off = float(np.abs(positions - even).max())
-    if off > POSITION_TOLERANCE_MM:
-        yield Problem(
-            f"distances from {steps.min():.2f} to {steps.max():.2f} mm: a slice is {off:.2f} mm off its place",
-            f"even distances, within {POSITION_TOLERANCE_MM} mm",
-            "Have the series reconstructed at one increment, or resample it and draw the mask on that.",
-        )
-
-
-def _refuse(folder: Path, problems: list[Problem]) -> None:
-    if problems:
-        found, expected, remedies = zip(*problems, strict=True)
-        raise VolumeError(
-            "The DICOM slices do not make a volume.",
-            case=folder,
-            found="; ".join(found),
-            expected="; ".join(expected),
-            remedy=" ".join(dict.fromkeys(remedies)),
-        )
+def _without_padding(voxels: npt.NDArray[np.float32], slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
+    for layer, item in zip(voxels, slices, strict=True):
+        if item.padding_hu is not None:
+            low, high = item.padding_hu
+            layer[(layer >= low) & (layer <= high)] = AIR_HU
+    return voxels

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.grid import Box, Grid, Vector, vector
+from ggn_tf.cases.series import MaskPlace
 from ggn_tf.cases.volumes import UNREADABLE, naming_case, read_header, read_voxels, reason
 from ggn_tf.errors import MaskError, VolumeError
 
@@ -37,6 +38,14 @@ def read_mask(path: Path, grid: Grid, *, segment: str | None = None, case: str |
         nodule = labels == _label_of(path, segment) if segment else labels > 0
         _check_labels(path, labels, nodule, segment)
         return grid.image_of(nodule.astype(np.uint8))
+
+
+def place_of_mask(path: Path) -> MaskPlace:
+    """What a mask's header tells about its CT; nothing where it cannot be read, which `read_mask` will say."""
+    try:
+        return MaskPlace(grid=read_header(path))
+    except VolumeError:
+        return MaskPlace()
 
 
 def nodule_box(mask: sitk.Image) -> Box:

@@ -1,6 +1,7 @@
 """The patch around a nodule that the networks see (paper section 3.1), and its mask back on the CT."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.grid import Box, Grid, Vector, point_text
-from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, read_mask
+from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_of_mask, read_mask
+from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
@@ -64,6 +66,8 @@ def cut_patch(
     mask_path: Path | None = None,
     segment: str | None = None,
     center_mm_lps: Vector | None = None,
+    series: str | None = None,
+    repair: bool = False,
     case: str | None = None,
 ) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
@@ -74,6 +78,8 @@ def cut_patch(
         mask_path: The nodule's mask on the CT's grid.
         segment: Which label of the mask is the nodule; see `read_mask`.
         center_mm_lps: The patch's centre. None: the mask's centroid.
+        series: SeriesInstanceUID of the CT. None: what `choose_series` finds by the mask and the centre.
+        repair: Whether DICOM slices that are not in their places are put there; see `open_volume`.
         case: Named in errors.
 
     Raises:
@@ -81,7 +87,8 @@ def cut_patch(
         MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.
     """
     with naming_case(case):
-        volume = open_volume(image_path)
+        place = None if mask_path is None else partial(place_of_mask, mask_path)
+        volume = open_volume(image_path, Wanted(series, center_mm_lps, place), repair=repair)
         mask = None if mask_path is None else _read_trimmed(mask_path, volume.grid, segment)
         center = _center(volume, mask, center_mm_lps)
         grid = patch_grid(center, volume.grid, protocol)

@@ -32,6 +32,7 @@ class Case:
         segment: Which label of the mask is the nodule: a value, or a name of a 3D Slicer segmentation.
         center_mm_lps: The nodule's centre, LPS in mm; None to take the mask's centroid.
         extra: Further columns, as text.
+        series: SeriesInstanceUID of the CT, where its DICOM folder holds several; or None.
     """
 
     case_id: str
@@ -42,14 +43,15 @@ class Case:
     segment: str | None
     center_mm_lps: tuple[float, float, float] | None
     extra: dict[str, str]
+    series: str | None = None
 
 
 def read_table(path: Path, label_column: str = "label") -> list[Case]:
     """Read a case table.
 
-    Columns: `case_id`, `patient_id`, `image`, `mask`, the label column; optional `segment`, `center_x_mm`,
-    `center_y_mm`, `center_z_mm` (LPS); further ones are carried along. Paths are relative to the table. Whether the
-    files exist is found when a case is read.
+    Columns: `case_id`, `patient_id`, `image`, `mask`, the label column; optional `segment`, `series`,
+    `center_x_mm`, `center_y_mm`, `center_z_mm` (LPS); further ones are carried along. Paths are relative to the
+    table. Whether the files exist is found when a case is read.
 
     Args:
         path: A .csv (comma, semicolon or tab; UTF-8) or .xlsx file; of a workbook the first sheet.
@@ -175,7 +177,7 @@ def _is_finite(text: str) -> bool:
 
 
 def _case(folder: Path, row: Row, label_column: str) -> Case:
-    known = {*REQUIRED, *CENTER, "mask", "segment", label_column}
+    known = {*REQUIRED, *CENTER, "mask", "segment", "series", label_column}
     x, y, z = (row.get(column, "") for column in CENTER)
     return Case(
         case_id=row["case_id"],
@@ -186,4 +188,5 @@ def _case(folder: Path, row: Row, label_column: str) -> Case:
         segment=row.get("segment") or None,
         center_mm_lps=(float(x), float(y), float(z)) if x else None,
         extra={column: text for column, text in row.items() if column not in known},
+        series=row.get("series") or None,
     )

@@ -11,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom import scan_series
+from ggn_tf.cases.dicom import is_dicom, read_slices, scan_series
 from ggn_tf.cases.grid import SAME_GRID_MM, Box, Grid
 from ggn_tf.cases.nifti import is_nifti, read_block
+from ggn_tf.cases.series import ANY, Wanted
+from ggn_tf.cases.slices import AIR_HU
+from ggn_tf.cases.stack import Stack
 from ggn_tf.errors import GgnError, VolumeError
 
 _FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
@@ -28,12 +31,17 @@ class Volume:
     Attributes:
         path: The file, or the DICOM folder.
         grid: Where its voxels lie.
-        slices: The DICOM files in the order of the z axis; empty for a volume file.
+        stack: The DICOM slices; None for a volume file.
     """
 
     path: Path
     grid: Grid
-    slices: tuple[Path, ...] = ()
+    stack: Stack | None = None
+
+    @property
+    def slices(self) -> tuple[Path, ...]:
+        """The DICOM files in the order of the z axis; empty for a volume file."""
+        return tuple(item.path for item in self.stack.slices) if self.stack else ()
 
     def read(self, box: Box | None = None) -> sitk.Image:
         """Read a block of voxels, or all.
@@ -42,14 +50,16 @@ class Volume:
             box: Voxels of `grid`.
 
         Returns:
-            float32 Hounsfield units (the rescale slope and intercept are applied) on the block's own grid.
+            float32 Hounsfield units (the rescale slope and intercept are applied) on the block's own grid. What is
+            below air (-1024 HU) is air: scanners and exporters put -2000, -3024 and the like where nothing was
+            measured, and between such a voxel and its neighbour interpolation would invent values.
 
         Raises:
             VolumeError: The file is damaged, or a voxel of the block is not a finite number.
         """
         box = box or self.grid.whole
         try:
-            voxels = self._slices(box) if self.slices else read_voxels(self.path, self.grid, box)
+            voxels = self._stored(box)
         except UNREADABLE as error:
             raise VolumeError(
                 "The volume's voxels cannot be read.",
@@ -59,35 +69,30 @@ class Volume:
                 remedy="The file is damaged or incomplete: copy or export it again.",
             ) from error
         _check_finite(self.path, voxels)
-        return self.grid.part(box).image_of(voxels.astype(np.float32, copy=False))
+        return self.grid.part(box).image_of(np.maximum(voxels, AIR_HU, dtype=np.float32))
 
-    def _slices(self, box: Box) -> npt.NDArray[Any]:
-        """Only the slices of the block; each 1.2 ms at 512 x 512, and no cheaper for a part of it."""
+    def _stored(self, box: Box) -> npt.NDArray[Any]:
+        if self.stack is None:
+            return read_voxels(self.path, self.grid, box)
         first, depth = box.start_xyz[2], box.size_xyz[2]
-        reader = sitk.ImageSeriesReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileNames([str(path) for path in self.slices[first : first + depth]])
-        reader.SetOutputPixelType(sitk.sitkFloat32)
         rows, columns = box.slices_zyx[1:]
-        voxels: npt.NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())[:, rows, columns]
-        return voxels
+        return read_slices(self.stack.slices[first : first + depth])[:, rows, columns]
 
 
-def open_volume(path: Path) -> Volume:
+def open_volume(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> Volume:
     """Read a volume's header, or for a DICOM folder the headers of its slices.
 
     Args:
-        path: A volume file or a DICOM folder.
+        path: A volume file, a DICOM folder, its DICOMDIR, or a multi-frame DICOM file.
+        wanted: What tells which CT series is meant where the folder holds several.
+        repair: Whether slices at uneven distances or of a tilted gantry are put in their places.
 
     Raises:
         VolumeError: Nothing there, not a 3D volume of one value a voxel, axes not at right angles, or DICOM slices
             that do not make a volume.
     """
     path = Path(path)
-    if path.is_dir():
-        slices, grid = scan_series(path)
-        return Volume(path, grid, slices)
-    if not path.is_file():
+    if not path.exists():
         raise VolumeError(
             "The CT does not exist.",
             case=path,
@@ -95,6 +100,9 @@ def open_volume(path: Path) -> Volume:
             expected=_FORMATS,
             remedy="Mend the path in the case table; paths are relative to the table.",
         )
+    if path.is_dir() or (not is_nifti(path) and is_dicom(path)):
+        stack, grid = scan_series(path, wanted, repair=repair)
+        return Volume(path, grid, stack)
     return Volume(path, read_header(path))
 
 

@@ -71,6 +71,7 @@ def prepare_case(case: Case, protocol: PatchProtocol) -> Patch | GgnError:
             mask_path=case.mask,
             segment=case.segment,
             center_mm_lps=case.center_mm_lps,
+            series=case.series,
             case=case.case_id,
         )
     except GgnError as error:

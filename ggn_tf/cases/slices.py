@@ -1,0 +1,139 @@
+"""What the header of a CT slice says about it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# Where the scale of CT begins, and the window of the paper (section 3.2).
+AIR_HU = -1024.0
+# The scale of CT is 12 bits wide and ends here; a declared padding value below its start is made air anyway.
+_HIGHEST_HU = 3071.0
+# How far axes that a scanner rounds may be from unit length and right angles.
+_AXES_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What the header of a slice, or of a frame of a multi-frame image, says.
+
+    Attributes:
+        path: Its file.
+        series: SeriesInstanceUID.
+        description: SeriesDescription.
+        uid: SOPInstanceUID.
+        modality: As `CT`.
+        localizer: Whether it is a scout image.
+        positioned: Whether it says where it lies; if not, origin and direction mean nothing.
+        size_xyz: Voxels; one along z.
+        spacing_mm_xyz: Of its pixels, 0 where unknown; z is not used.
+        origin_mm_lps: Centre of its first pixel.
+        direction: As `Grid.direction`; the third column is the normal.
+        rescale: Slope and intercept to Hounsfield units; None where unknown.
+        padding_hu: From where to where values above the scale of CT stand for no measurement, or None.
+        frame: Its number in a multi-frame file, from 0; None for a file that is one slice.
+    """
+
+    path: Path
+    series: str
+    description: str
+    uid: str
+    modality: str
+    localizer: bool
+    positioned: bool
+    size_xyz: tuple[int, ...]
+    spacing_mm_xyz: tuple[float, ...]
+    origin_mm_lps: tuple[float, ...]
+    direction: tuple[float, ...]
+    rescale: tuple[float, float] | None
+    padding_hu: tuple[float, float] | None = None
+    frame: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As it stands in an error message."""
+        return self.path.name if self.frame is None else f"{self.path.name} frame {self.frame + 1}"
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A DICOM file that cannot be read; `series` is None where not even that can be."""
+
+    path: Path
+    series: str | None
+    found: str
+
+
+def make_slice(
+    path: Path,
+    *,
+    position: Sequence[float] | None,
+    orientation: Sequence[float] | None,
+    pixel_spacing: Sequence[float] | None,
+    size_xy: Sequence[int],
+    series: str,
+    description: str,
+    uid: str,
+    modality: str,
+    localizer: bool,
+    rescale: tuple[float, float] | None,
+    padding: tuple[float, float] | None,
+    frame: int | None = None,
+) -> Slice:
+    """A slice from the values of its tags; what is missing or makes no sense counts as unknown.
+
+    Args:
+        path: Its file.
+        position: ImagePositionPatient.
+        orientation: ImageOrientationPatient: where its rows run to, then its columns.
+        pixel_spacing: From row to row, then from column to column, in mm.
+        size_xy: Columns and rows.
+        series: As in `Slice`, like the following.
+        description: See there.
+        uid: See there.
+        modality: See there.
+        localizer: See there.
+        rescale: Slope and intercept.
+        padding: PixelPaddingValue and PixelPaddingRangeLimit, stored values. One that tissue has, too, is not believed:
+            some exporters write 0 where 0 is water.
+        frame: Its number in a multi-frame file.
+    """
+    axes = None if orientation is None else _axes(orientation)
+    usable = rescale if rescale and np.isfinite(rescale).all() and rescale[0] != 0 else None
+    spacing = (pixel_spacing[1], pixel_spacing[0]) if pixel_spacing and min(pixel_spacing) > 0 else (0.0, 0.0)
+    return Slice(
+        path=path,
+        series=series,
+        description=description,
+        uid=uid,
+        modality=modality,
+        localizer=localizer,
+        positioned=position is not None and axes is not None,
+        size_xyz=(*size_xy, 1),
+        spacing_mm_xyz=(*spacing, 1.0),
+        origin_mm_lps=(0.0, 0.0, 0.0) if position is None else tuple(position),
+        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0) if axes is None else axes,
+        rescale=usable,
+        padding_hu=_high_padding(padding, usable),
+        frame=frame,
+    )
+
+
+def _axes(orientation: Sequence[float]) -> tuple[float, ...] | None:
+    """The direction of the three axes; None where rows and columns are not at right angles."""
+    x0, x1, x2, y0, y1, y2 = orientation
+    lengths = (x0 * x0 + x1 * x1 + x2 * x2, y0 * y0 + y1 * y1 + y2 * y2, x0 * y0 + x1 * y1 + x2 * y2)
+    if abs(lengths[0] - 1) + abs(lengths[1] - 1) + abs(lengths[2]) > _AXES_TOLERANCE:
+        return None
+    z0, z1, z2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
+    return x0, y0, z0, x1, y1, z1, x2, y2, z2
+
+
+def _high_padding(
+    padding: tuple[float, float] | None, rescale: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    if padding is None or rescale is None:
+        return None
+    low, high = sorted(value * rescale[0] + rescale[1] for value in padding)
+    return (low, high) if low > _HIGHEST_HU else None
