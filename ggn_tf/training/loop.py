@@ -144,9 +144,10 @@ class StageLoop:
         """
         numbers = self._stage.numbers(self._protocol)
         while (reason := schedule.stop_reason(numbers, self.progress.scores)) is None:
-            self._optimizer.learning_rate.assign(schedule.learning_rate(numbers, self.progress.scores))
+            learning_rate = schedule.learning_rate(numbers, self.progress.scores)
+            self._optimizer.learning_rate.assign(learning_rate)
             self._train_epoch()
-            self._close_epoch(self._monitor())
+            self._close_epoch(learning_rate, self._monitor())
         for variable, best in zip(self._model.variables, self._best, strict=True):
             variable.assign(best)
         return reason
@@ -173,13 +174,13 @@ class StageLoop:
             if stopping:
                 raise KeyboardInterrupt
 
-    def _close_epoch(self, monitored: Monitored) -> None:
+    def _close_epoch(self, learning_rate: float, monitored: Monitored) -> None:
         progress = self.progress
         means = {name: total / progress.cases for name, total in progress.sums.items()}
         row = {
             "stage": self._stage.name,
             "epoch": len(progress.rows) + 1,
-            "learning_rate": float(self._optimizer.learning_rate.numpy()),
+            "learning_rate": learning_rate,
             "loss": means["loss"],
             "classification_loss": means["classification_loss"] if "probabilities" in self._stage.losses else None,
             "dice_loss": means["dice_loss"] if "mask" in self._stage.losses else None,
