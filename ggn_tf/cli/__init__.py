@@ -9,7 +9,7 @@ import click
 from ggn_tf import __version__
 from ggn_tf.errors import GgnError
 
-COMMANDS = ("phantom", "prepare", "fit", "evaluate", "export", "serve", "predict")
+COMMANDS = ("phantom", "check", "prepare", "fit", "evaluate", "export", "serve", "predict")
 
 
 class _CommandGroup(click.Group):

@@ -1,7 +1,6 @@
 """`ggn-tf prepare`: cut, check and store the patches of a case table, and split them by patient."""
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggn_tf.cli.cutting import cut_cases
 from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.errors import DatasetError, GgnError
 
@@ -74,7 +74,7 @@ def command(
     pseudonyms = Pseudonyms(None if keep_ids else read_salt(salt_file or _user_salt()))
     hidden = pseudonyms.telling_columns(cases)
     protocol = Protocol()
-    outcomes = _outcomes(cases, protocol.patch, jobs or _processors(), pseudonyms, hidden, allow_rejects)
+    outcomes = _outcomes(cases, protocol.patch, jobs, pseudonyms, hidden, allow_rejects)
     with closing(outcomes):
         dataset = write_dataset(
             output, protocol.patch, outcomes, split_protocol=protocol.split, splits=splits, seed=seed
@@ -87,21 +87,17 @@ def command(
 def _outcomes(
     cases: list["Case"],
     protocol: "PatchProtocol",
-    jobs: int,
+    jobs: int | None,
     pseudonyms: "Pseudonyms",
     hidden: set[str],
     allow_rejects: bool,
 ) -> Generator["Nodule | Rejection", None, None]:
-    """The cases with a progress bar; rejects are told at the end, and end it all unless they are allowed."""
-    from rich.console import Console
-    from rich.progress import track
-
+    """The cases as they are cut; rejects are told at the end, and end it all unless they are allowed."""
     from ggn_tf.dataset.outcomes import outcome_of
-    from ggn_tf.dataset.preparation import prepare_cases
 
     rejects: list[GgnError] = []
-    with closing(prepare_cases(cases, protocol, min(jobs, len(cases)))) as prepared:
-        for case, patch in track(prepared, "Cutting patches", len(cases), console=Console(stderr=True), transient=True):
+    with closing(cut_cases(cases, protocol, jobs)) as prepared:
+        for case, patch in prepared:
             if isinstance(patch, GgnError):
                 rejects.append(patch)
             yield outcome_of(case, patch, pseudonyms, hidden)
@@ -113,11 +109,6 @@ def _outcomes(
             expected="every case with a CT, and a mask on it",
             remedy="Mend them as said above, or leave them out with --allow-rejects.",
         )
-
-
-def _processors() -> int:
-    # What this process may use: a container or a scheduler often grants fewer than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_id_list(path: Path, cases: list["Case"], pseudonyms: "Pseudonyms") -> None:

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 
 from ggn_tf.dataset.description import REMAKE, check_protocol, check_shard, damaged, read_description
-from ggn_tf.dataset.shards import read_shard
 from ggn_tf.errors import DatasetError, ProtocolError
 from ggn_tf.protocol import PatchProtocol
 
@@ -100,11 +99,7 @@ class Dataset:
 
     def copies(self) -> list[list[str]]:
         """Cases of different patients with the same patch and mask: one nodule under two names can be in two sets."""
-        same: defaultdict[str, list[CaseRecord]] = defaultdict(list)
-        for case in self.cases:
-            same[case.digest].append(case)
-        groups = [some for some in same.values() if len({case.patient_id for case in some}) > 1]
-        return [[case.case_id for case in some] for some in groups]
+        return copies_of(self.cases)
 
     def select(self, case_ids: Iterable[str]) -> list[CaseRecord]:
         """The cases with these ids, in their order.
@@ -123,6 +118,15 @@ class Dataset:
                 remedy="Use the dataset that the split or run was made with.",
             )
         return [self.case_by_id[case_id] for case_id in case_ids]
+
+
+def copies_of(cases: Iterable[CaseRecord]) -> list[list[str]]:
+    """As `Dataset.copies`, of cases that are not in a dataset yet."""
+    same: defaultdict[str, list[CaseRecord]] = defaultdict(list)
+    for case in cases:
+        same[case.digest].append(case)
+    groups = [some for some in same.values() if len({case.patient_id for case in some}) > 1]
+    return [[case.case_id for case in some] for some in groups]
 
 
 def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
@@ -204,6 +208,9 @@ def read_compact(dataset: Dataset, case_ids: Sequence[str]) -> tuple[np.ndarray,
 
 
 def _read_checked(dataset: Dataset, name: str, cases: Sequence[CaseRecord]) -> tuple[np.ndarray, np.ndarray]:
+    # Imported here, as TensorFlow comes with it: a table is checked by these records without either.
+    from ggn_tf.dataset.shards import read_shard
+
     path = dataset.folder / name
     hu, mask = read_shard(path, [case.offset for case in cases], dataset.protocol.size)
     for case, own_hu, own_mask in zip(cases, hu, mask, strict=True):

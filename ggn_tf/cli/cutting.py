@@ -1,0 +1,30 @@
+"""Cutting the patches of a case table with a progress bar: what `prepare` and `check` both begin with."""
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ggn_tf.cases.patches import Patch
+    from ggn_tf.cases.table import Case
+    from ggn_tf.errors import GgnError
+    from ggn_tf.protocol import PatchProtocol
+
+
+def cut_cases(
+    cases: "Sequence[Case]", protocol: "PatchProtocol", jobs: int | None
+) -> "Generator[tuple[Case, Patch | GgnError], None, None]":
+    """As `prepare_cases`, drawing a bar on stderr; None for `jobs` takes every processor."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from ggn_tf.dataset.preparation import prepare_cases
+
+    with closing(prepare_cases(cases, protocol, min(jobs or _processors(), len(cases)))) as prepared:
+        yield from track(prepared, "Cutting patches", len(cases), console=Console(stderr=True), transient=True)
+
+
+def _processors() -> int:
+    # What this process may use: a container or a scheduler often grants fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,177 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from ggn_tf.cli import main
+from tests.case_files import SPACING_MM_XYZ, read_rows, write_case_files, write_table
+
+YELLOW = np.array((255, 220, 0)) / 255
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_case_files(tmp_path_factory.mktemp("cases"), 12)
+
+
+@pytest.fixture(scope="module")
+def bad_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_case_files(tmp_path_factory.mktemp("bad"), 12, bad=(2, 5))
+
+
+@pytest.fixture
+def copied(table: Path, tmp_path: Path) -> Path:
+    """The cases, to be changed."""
+    shutil.copytree(table.parent, tmp_path / "cases")
+    return tmp_path / "cases" / "cases.csv"
+
+
+def check(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["check", *map(str, arguments), "--jobs", "1"])
+
+
+def document_of(*arguments: object, exit_code: int = 0) -> dict:
+    result = check(*arguments, "--json")
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_case_is_measured(table: Path) -> None:
+    case = document_of(table)["cases"][1]
+    assert (case["case_id"], case["patient_id"], case["label"]) == ("SMITH-0001", "MRN-0000", "MIA")
+    assert (case["status"], case["reason"], case["remedy"]) == ("usable", None, None)
+    assert case["spacing_mm_xyz"] == pytest.approx(SPACING_MM_XYZ)
+    # A ball of 5 mm at -500 +- 50 HU.
+    assert case["diameter_mm"] == pytest.approx(10.0, rel=0.03)
+    assert case["mean_hu"] == pytest.approx(-500, abs=5)
+    assert case["solid_fraction"] == 0
+
+
+def test_counts_a_label(bad_table: Path) -> None:
+    document = document_of(bad_table, exit_code=1)
+    # Case 2 and 5 are of IAC, of the patients 1 and 2; 8 and 11 of the patients 4 and 5.
+    assert document["labels"]["IAC"] == {"cases": 4, "usable": 2, "patients": 2}
+    assert document["labels"]["AAH"] == {"cases": 4, "usable": 4, "patients": 4}
+    assert document["rejected"] == 2
+
+
+def test_a_rejected_case_has_reason_and_remedy(bad_table: Path) -> None:
+    case = document_of(bad_table, exit_code=1)["cases"][2]
+    assert case["status"] == "rejected"
+    assert case["reason"] == "The mask is empty; found: no voxel above 0; expected: the nodule's voxels"
+    assert case["remedy"] == "Segment the nodule, or name the right file."
+    assert case["diameter_mm"] is None
+
+
+def test_a_person_reads_cases_problems_and_counts(bad_table: Path) -> None:
+    result = check(bad_table)
+    assert result.exit_code == 1
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["SMITH-0002", "rejected", "IAC"] in lines
+    assert ["IAC", "4", "2", "2"] in lines
+    usable = next(line for line in lines if line[:1] == ["SMITH-0001"])
+    assert usable[1:8] == ["usable", "MIA", "0.8", "x", "0.8", "x", "1.25"]
+    block = next(part for part in result.stdout.split("rejected: ") if part.startswith("The mask is empty."))
+    assert "SMITH-0002" in block and "SMITH-0002-mask.nii" in block and "remedy:" in block
+    assert result.stdout.splitlines()[-1] == "10 of 12 cases can be used"
+
+
+def test_it_agrees_with_prepare(bad_table: Path, tmp_path: Path) -> None:
+    found = document_of(bad_table, exit_code=1)["cases"]
+    prepare = ["prepare", str(bad_table), "-o", str(tmp_path / "dataset"), "--jobs", "1", "--keep-ids"]
+    assert CliRunner().invoke(main, [*prepare, "--allow-rejects"]).exit_code == 0
+    stored = {
+        case["case_id"]: case for case in json.loads((tmp_path / "dataset" / "dataset.json").read_text())["cases"]
+    }
+    with (tmp_path / "dataset" / "rejected.csv").open(newline="") as file:
+        rejected = {row["case"]: (row["reason"], row["remedy"]) for row in csv.DictReader(file)}
+    assert {case["case_id"] for case in found if case["status"] == "usable"} == set(stored)
+    assert rejected == {case["case_id"]: (case["reason"], case["remedy"]) for case in found if case["reason"]}
+    for case in found:
+        if case["status"] == "usable":
+            for name in ("volume_mm3", "diameter_mm", "mean_hu", "solid_fraction", "center_mm_lps"):
+                assert case[name] == stored[case["case_id"]][name]
+
+
+def test_nothing_is_written_without_a_folder(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copied.parent)
+    before = sorted(copied.parent.rglob("*"))
+    assert check("cases.csv").exit_code == 0
+    assert sorted(copied.parent.rglob("*")) == before
+
+
+def test_contact_sheets_show_a_shifted_mask(bad_table: Path, tmp_path: Path) -> None:
+    result = check(bad_table, "-o", tmp_path / "look")
+    assert result.exit_code == 1
+    assert sorted(path.name for path in (tmp_path / "look").iterdir()) == ["cases.csv", "previews"]
+    (sheet,) = (tmp_path / "look" / "previews").iterdir()
+    picture = matplotlib.image.imread(sheet)[..., :3]
+    yellow = np.abs(picture - YELLOW).max(axis=2) < 0.01
+    # Ten nodules in rows of eight tiles of 128 pixels: the outlines of the first row and of the second.
+    assert yellow[:146].any() and yellow[146:292, : 2 * 137].any() and not yellow[146:292, 2 * 137 :].any()
+
+
+def test_the_findings_are_a_table(bad_table: Path, tmp_path: Path) -> None:
+    check(bad_table, "-o", tmp_path / "look")
+    with (tmp_path / "look" / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case_id"] for row in rows] == [f"SMITH-{number:04d}" for number in range(12)]
+    assert rows[2]["status"] == "rejected" and rows[2]["remedy"]
+    spacing = [float(step) for step in rows[0]["spacing_mm_xyz"].split()]
+    assert spacing == pytest.approx(SPACING_MM_XYZ)
+
+
+def test_nothing_is_written_over(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("")
+    result = check(table, "-o", tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "written over something that exists" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_too_few_patients_are_a_problem_and_the_cases_are_still_told(copied: Path) -> None:
+    write_table(copied, read_rows(copied)[:4])
+    document = document_of(copied, exit_code=1)
+    assert document["rejected"] == 0
+    assert "too few patients" in document["problems"][0]["what"]
+    assert document["problems"][0]["remedy"]
+    assert len(document["cases"]) == 4
+    assert "problem: There are too few patients" in check(copied).stdout
+
+
+def test_what_prepare_would_note(copied: Path) -> None:
+    rows = [{**row, "report": f"see {row['patient_id']}"} for row in read_rows(copied)]
+    rows[0]["label"] = "AIS"
+    rows[11].update(image=rows[1]["image"], mask=rows[1]["mask"])
+    write_table(copied, rows)
+    notes = " ".join(document_of(copied)["notes"])
+    assert "left out of a dataset: report" in notes
+    assert "label AIS has 1 usable patient" in notes
+    assert "SMITH-0001, SMITH-0011" in notes
+
+
+def test_another_label_column(table: Path) -> None:
+    assert set(document_of(table, "--label-column", "sex")["labels"]) == {"F", "M"}
+
+
+def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
+    result = check(tmp_path / "none.csv", "--json")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "The case table does not exist." in result.stderr
+
+
+def test_it_needs_no_tensorflow(table: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from ggn_tf.cli import main\n"
+        f"try: main(['check', {str(table)!r}, '--jobs', '1', '-o', {str(tmp_path / 'look')!r}])\n"
+        "except SystemExit as end: print('tensorflow' in sys.modules, 'keras' in sys.modules, end.code)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert result.stdout.splitlines()[-1] == "False False 0", result.stderr
