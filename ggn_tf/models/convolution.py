@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ggn_tf.models.upsampling import add_to_phases, concatenate_upsampled, concatenated_shape, convolve_upsampled
+from ggn_tf.models.single_channel import convolve_single_channel, is_single_channel
+from ggn_tf.models.upsampling import concatenate_upsampled, concatenated_shape, convolve_upsampled
 
 
 @keras.saving.register_keras_serializable(package="ggn_tf")
@@ -25,7 +26,7 @@ class Conv3D(keras.layers.Conv3D):
     and the first part needs no up-sampled map. For dilation 1 see `convolve_upsampled`. For dilation 2, the taps of
     fine voxel f = 2c + p (phase p in {0, 1}, per axis) lie at f + 2j, whose coarse voxel is c + j: all 8 phases of c
     see the same coarse voxels, at dilation 1. In the lattice layout of 2 the phases are the sub-lattices, so the
-    first part is one small convolution added to each. Everything else takes the general way.
+    first part is one small convolution, repeated for each. Everything else takes the general way.
 
     Args:
         filters: Channels of the result.
@@ -34,7 +35,7 @@ class Conv3D(keras.layers.Conv3D):
         bias_apart: Return `(result without bias, bias)`: the batch normalisation behind it accounts for the bias.
         contrast: For two filters: return the second channel minus the first, in float32. Softmax over two channels is
             the sigmoid of this difference, and its kernel is the kernels' difference.
-        **config: As Keras's layer, with a bias and without activation.
+        **config: As Keras's layer, with a bias; an activation only where the bias is added.
 
     Raises:
         ValueError: The options are not those of a 'same' convolution of stride 1, or contradict each other.
@@ -85,8 +86,9 @@ class Conv3D(keras.layers.Conv3D):
             background, nodule = tf.split(kernel, 2, axis=4)
             evidence = self._convolve(inputs, nodule - background)
             return tf.cast(evidence, self.variable_dtype) + (bias[1] - bias[0])
-        result = self._convolve(inputs, kernel)
-        return (result, bias) if self.bias_apart else add_bias(result, bias)
+        if self.bias_apart:
+            return self._convolve(inputs, kernel), bias
+        return self.activation(self._convolve(inputs, kernel, bias))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The result's shape, and the bias's beside it where that is returned apart."""
@@ -106,25 +108,32 @@ class Conv3D(keras.layers.Conv3D):
         own = {"lattice": self.lattice, "bias_apart": self.bias_apart, "contrast": self.contrast}
         return {**super().get_config(), **own}
 
-    def _convolve(self, inputs: Any, kernel: tf.Tensor) -> tf.Tensor:
+    def _convolve(self, inputs: Any, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
         dilation = [rate // self.lattice for rate in self.dilation_rate]
         if not isinstance(inputs, (list, tuple)):
-            return convolve(inputs, kernel, dilation)
+            return self._add_bias(convolve(inputs, kernel, dilation), bias)
         coarse, fine = inputs
         for_coarse, for_fine = tf.split(kernel, [coarse.shape[-1], fine.shape[-1]], axis=3)
         if self.dilation_rate == (1, 1, 1) and self.kernel_size == (3, 3, 3):
-            return convolve_upsampled(coarse, for_coarse) + convolve(fine, for_fine, dilation)
-        if self.dilation_rate == (2, 2, 2) and self.lattice == 2:
-            return add_to_phases(convolve(coarse, for_coarse, dilation), convolve(fine, for_fine, dilation))
-        return convolve(concatenate_upsampled(coarse, fine), kernel, dilation)
+            from_coarse = convolve_upsampled(coarse, for_coarse)
+        elif self.dilation_rate == (2, 2, 2) and self.lattice == 2:
+            from_coarse = tf.repeat(convolve(coarse, for_coarse, dilation), 8, axis=0)
+        else:
+            return self._add_bias(convolve(concatenate_upsampled(coarse, fine), kernel, dilation), bias)
+        # Convolution, bias, sum, ReLU: in this order TensorFlow makes one operation of them in inference.
+        return self._add_bias(convolve(fine, for_fine, dilation), bias) + from_coarse
+
+    def _add_bias(self, x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+        if bias is None:
+            return x
+        return add_bias(x, bias) if self.trainable else tf.nn.bias_add(x, tf.cast(bias, x.dtype))
 
     def _check_options(self) -> None:
-        options = (self.padding, self.strides, self.groups, self.data_format, self.use_bias, self.activation)
-        expected = ("same", (1, 1, 1), 1, "channels_last", True, keras.activations.linear)
-        if options != expected or not all(size % 2 for size in self.kernel_size):
+        options = (self.padding, self.strides, self.groups, self.data_format, self.use_bias)
+        if options != ("same", (1, 1, 1), 1, "channels_last", True) or not all(size % 2 for size in self.kernel_size):
             raise ValueError(
-                "Expected a 'same' convolution with an odd kernel, stride 1, one group, channels last, a bias and no "
-                f"activation. Received: {self.get_config()}."
+                "Expected a 'same' convolution with an odd kernel, stride 1, one group, channels last and a bias. "
+                f"Received: {self.get_config()}."
             )
         if any(rate % self.lattice for rate in self.dilation_rate):
             raise ValueError(
@@ -132,6 +141,8 @@ class Conv3D(keras.layers.Conv3D):
             )
         if self.contrast and (self.filters != 2 or self.bias_apart):
             raise ValueError(f"Expected a contrast of 2 filters, its bias added. Received: {self.get_config()}.")
+        if (self.contrast or self.bias_apart) and self.activation is not keras.activations.linear:
+            raise ValueError(f"Expected an activation only behind an added bias. Received: {self.get_config()}.")
 
 
 def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Tensor:
@@ -153,6 +164,8 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Ten
         reach = size // 2 if extent is None else min(size // 2, (extent - 1) // rate)
         taps.append(slice(size // 2 - reach, size // 2 + reach + 1))
     kernel = tf.cast(kernel[tuple(taps)], x.dtype)
+    if is_single_channel(x.shape, kernel.shape, dilation):
+        return convolve_single_channel(x, kernel)
     rates = [1 if size == 1 else rate for size, rate in zip(kernel.shape[:3], dilation, strict=True)]
     return tf.nn.convolution(x, kernel, padding="SAME", data_format="NDHWC", dilations=rates)
 

@@ -17,3 +17,8 @@ def small() -> Protocol:
 @pytest.fixture
 def patches() -> np.ndarray:
     return np.random.default_rng(1).uniform(-1, 1, (2, 16, 16, 16, 1)).astype("float32")
+
+
+@pytest.fixture
+def protocol() -> Protocol:
+    return Protocol()

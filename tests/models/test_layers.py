@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ggn_tf.models import layers
 from ggn_tf.models.lattice import fitting_lattice, gather, scatter
-from ggn_tf.models.upsampling import upsampled_kernel
+from ggn_tf.models.upsampling import convolve_upsampled
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 grids = st.tuples(*[st.integers(1, 9)] * 3)
@@ -71,6 +71,17 @@ def test_a_dilated_convolution_equals_kerass(grid, dilation, size, batch):
     x = normal(batch, *grid, 2)
     fast = layers.Conv3D(3, size, dilation_rate=dilation, bias_initializer="ones")
     stock = keras.layers.Conv3D(3, size, dilation_rate=dilation, padding="same")
+    fast.build(x.shape)
+    stock.build(x.shape)
+    stock.set_weights(fast.get_weights())
+    assert_equal(results_and_gradients(fast, x), results_and_gradients(stock, x))
+
+
+@quick
+@given(blocks=st.tuples(*[st.integers(1, 3)] * 3), odd=st.booleans(), batch=st.integers(1, 2))
+def test_a_convolution_of_one_channel_equals_kerass(blocks, odd, batch):
+    x = normal(batch, *(size * count + odd for size, count in zip((4, 2, 2), blocks, strict=True)), 1)
+    fast, stock = layers.Conv3D(3), keras.layers.Conv3D(3, 3, padding="same")
     fast.build(x.shape)
     stock.build(x.shape)
     stock.set_weights(fast.get_weights())
@@ -157,10 +168,12 @@ def test_any_other_up_convolution_takes_the_general_way(dilation, size):
     assert_equal(*up_convolution((2, 3, 4), dilation, 1, size))
 
 
-def test_the_up_sampled_kernel_sums_the_taps_that_meet_one_coarse_voxel():
-    w = tf.reshape(tf.constant([2.0, 3.0, 5.0]), [3, 1, 1, 1, 1]) * tf.reshape([0.0, 1.0, 0.0], [3, 1, 1, 1])
-    line = upsampled_kernel(w * tf.reshape([0.0, 1.0, 0.0], [3, 1, 1]))
-    np.testing.assert_allclose(line[:, 1, 1, 0, 0], [5, 3 + 5, 2 + 3, 2])
+def test_an_up_convolution_by_hand():
+    # One coarse voxel becomes two; taps 2, 3, 5 along x alone: f0 reads (0, 1, 1), f1 (1, 1, 0).
+    kernel = np.zeros((3, 3, 3, 1, 1), "float32")
+    kernel[1, 1, :, 0, 0] = [2, 3, 5]
+    result = convolve_upsampled(tf.ones((1, 1, 1, 1, 1)), tf.constant(kernel))
+    np.testing.assert_array_equal(np.squeeze(result), np.tile([3 + 5, 2 + 3], (2, 2, 1)))
 
 
 def test_maps_that_do_not_fit_are_refused():
@@ -180,7 +193,7 @@ def test_a_pair_in_another_lattice_is_refused():
         ({"strides": 2}, "stride 1"),
         ({"groups": 2}, "one group"),
         ({"use_bias": False}, "a bias"),
-        ({"activation": "relu"}, "no activation"),
+        ({"activation": "relu", "bias_apart": True}, "activation only behind"),
         ({"kernel_size": 2}, "odd kernel"),
         ({"dilation_rate": 3, "lattice": 2}, r"divides the dilation \(3, 3, 3\)\. Received: 2"),
         ({"filters": 3, "contrast": True}, "contrast of 2 filters"),
