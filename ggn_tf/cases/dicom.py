@@ -1,7 +1,8 @@
 """The CT series in a folder of DICOM files, from their headers."""
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.plain_header import read_plain_header
 from ggn_tf.cases.series import ANY, Wanted, choose_series
 from ggn_tf.cases.slices import AIR_HU, Damaged, Slice, make_slice
 from ggn_tf.cases.stack import Stack
@@ -17,6 +19,10 @@ from ggn_tf.errors import VolumeError
 # Enhanced CT, and a series that was converted to one such object (DICOM PS3.4 B.5).
 ENHANCED = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _PREAMBLE = 132
+_SOP_CLASS, _ROWS, _COLUMNS = "0008|0016", "0028|0010", "0028|0011"
+_IDENTITY = ("0008|0008", "0008|0016", "0008|0018", "0008|0060", "0008|103e", "0020|000e")
+_PLACE, _VALUES = ("0020|0032", "0020|0037", "0028|0030"), ("0028|0120", "0028|0121", "0028|1052", "0028|1053")
+_TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES))
 
 
 def scan_series(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> tuple[Stack, Grid]:
@@ -51,7 +57,7 @@ def is_dicom(path: Path) -> bool:
 
 def _read_headers(folder: Path) -> tuple[list[Slice], list[Damaged]]:
     paths = sorted(_files(folder))
-    # One reader for all: 0.5 ms a file, against 1.9 ms of ImageSeriesReader.GetGDCMSeriesFileNames.
+    # One reader for all: 0.6 ms a file, against 1.9 ms of ImageSeriesReader.GetGDCMSeriesFileNames.
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     slices: list[Slice] = []
@@ -82,19 +88,18 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Damaged:
+    tags = read_plain_header(path, _TAGS)
+    if tags is not None and tags.get(_SOP_CLASS) not in ENHANCED:
+        return [_slice(path, tags, (int(tags[_COLUMNS]), int(tags[_ROWS])))]
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError:
         return _unread(path)
-    sop_class = _tag(reader, "0008|0016")
-    if reader.GetSize()[2] > 1 or sop_class in ENHANCED:
+    tags = {key: reader.GetMetaData(key).strip(" \0") for key in _TAGS if reader.HasMetaDataKey(key)}
+    if reader.GetSize()[2] > 1 or tags.get(_SOP_CLASS) in ENHANCED:
         return _read_frames(path)
-    return [_slice(reader, path)]
-
-
-def _tag(reader: sitk.ImageFileReader, key: str) -> str:
-    return reader.GetMetaData(key).strip(" \0") if reader.HasMetaDataKey(key) else ""
+    return [_slice(path, tags, reader.GetSize()[:2], reader.GetNumberOfComponents())]
 
 
 def _numbers(text: str, count: int) -> tuple[float, ...] | None:
@@ -103,27 +108,27 @@ def _numbers(text: str, count: int) -> tuple[float, ...] | None:
         values = tuple(float(part) for part in text.split("\\"))
     except ValueError:
         return None
-    return values if len(values) == count and np.isfinite(values).all() else None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
 
 
-def _slice(reader: sitk.ImageFileReader, path: Path) -> Slice:
+def _slice(path: Path, tags: Mapping[str, str], size_xy: Sequence[int], components: int = 1) -> Slice:
     # From the tags themselves: where one is missing or nonsense, GDCM takes 1 mm, the origin, or an axial slice.
     def numbers(key: str, count: int) -> tuple[float, ...] | None:
-        return _numbers(_tag(reader, key), count)
+        return _numbers(tags.get(key, ""), count)
 
     slope, intercept = numbers("0028|1053", 1), numbers("0028|1052", 1)
     padding = numbers("0028|0120", 1)
     return make_slice(
         path,
-        position=numbers("0020|0032", 3) if reader.GetNumberOfComponents() == 1 else None,
+        position=numbers("0020|0032", 3) if components == 1 else None,
         orientation=numbers("0020|0037", 6),
         pixel_spacing=numbers("0028|0030", 2),
-        size_xy=reader.GetSize()[:2],
-        series=_tag(reader, "0020|000e"),
-        description=_tag(reader, "0008|103e"),
-        uid=_tag(reader, "0008|0018"),
-        modality=_tag(reader, "0008|0060") or "unknown",
-        localizer="LOCALIZER" in _tag(reader, "0008|0008"),
+        size_xy=size_xy,
+        series=tags.get("0020|000e", ""),
+        description=tags.get("0008|103e", ""),
+        uid=tags.get("0008|0018", ""),
+        modality=tags.get("0008|0060") or "unknown",
+        localizer="LOCALIZER" in tags.get("0008|0008", ""),
         rescale=(slope[0], intercept[0]) if slope and intercept else None,
         padding=(padding[0], (numbers("0028|0121", 1) or padding)[0]) if padding else None,
     )
