@@ -59,6 +59,10 @@ class MaskError(GgnError):
     """A nodule mask cannot be read, is empty, or does not lie on its CT."""
 
 
+class PlaceError(GgnError):
+    """The places of nodules cannot be read, or none of them lies where it could."""
+
+
 class TaskError(GgnError):
     """A task does not parse, or names labels that the data do not hold."""
 

@@ -1,6 +1,7 @@
-"""`ggn-tf predict`: a CT in, probabilities and a mask on the CT's grid out."""
+"""`ggn-tf predict`: a CT and where its nodules are; probabilities and masks on the CT's grid come back."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,14 @@ from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract import MODEL_NAME
 
 if TYPE_CHECKING:
-    from ggn_tf.cases.patches import Patch
+    import numpy as np
+
+    from ggn_tf.cases.grid import Vector
+    from ggn_tf.cases.volumes import Volume
+    from ggn_tf.cli.places import Place
     from ggn_tf.serving.client import PredictionClient
-    from ggn_tf.serving.nodule import NoduleAnswer
+    from ggn_tf.serving.messages import Prediction
+    from ggn_tf.serving.nodule import Answers, NoduleAnswer
 
 _BAR = 24
 _CAUTION = "for research only; not a medical device"
@@ -22,22 +28,41 @@ _CAUTION = "for research only; not a medical device"
 
 @click.command()
 @click.option("--ct", type=click.Path(path_type=Path), required=True, help="Volume file or DICOM folder.")
-@click.option("--mask", type=click.Path(path_type=Path), help="The nodule's mask: its centroid is the patch's centre.")
+@click.option("--series", help="SeriesInstanceUID, where the DICOM folder holds several that may be meant.")
+@click.option("--mask", type=click.Path(path_type=Path), help="A nodule's mask: its centroid is the patch's centre.")
 @click.option("--segment", help="Name of the nodule in a mask with several segments.")
-@click.option("--center-mm", type=float, nargs=3, metavar="X Y Z", help="The nodule's centre, LPS mm.")
+@click.option(
+    "--center-mm", type=float, nargs=3, multiple=True, metavar="X Y Z", help="A nodule's centre, LPS mm; repeatable."
+)
+@click.option("--ras", is_flag=True, help="Read --center-mm as RAS, as 3D Slicer shows it.")
+@click.option(
+    "--center-index",
+    type=int,
+    nargs=3,
+    multiple=True,
+    metavar="I J K",
+    help="A nodule's centre as a voxel of the CT, from 0, in the order x, y, z; repeatable.",
+)
+@click.option("--fiducials", type=click.Path(path_type=Path), help="3D Slicer's .mrk.json with a point on each nodule.")
 @click.option("--server", metavar="HOST:PORT", help="Ask a model server.")
 @click.option("--model-name", "--model_name", default=MODEL_NAME, show_default=True, help="As the server calls it.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds, of --server."
 )
 @click.option("--export", type=click.Path(path_type=Path), help="Ask an export: a model folder or a version directory.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the predicted mask and result.json.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for result.json, masks (NIfTI, DICOM) and overlays."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     ct: Path,
+    series: str | None,
     mask: Path | None,
     segment: str | None,
-    center_mm: tuple[float, float, float] | None,
+    center_mm: "Sequence[Vector]",
+    ras: bool,
+    center_index: Sequence[tuple[int, int, int]],
+    fiducials: Path | None,
     server: str | None,
     model_name: str,
     timeout: float,
@@ -45,31 +70,76 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Classify one nodule on a CT, and segment it."""
-    if (mask is None) == (center_mm is None):
-        raise click.UsageError("Give the nodule by either --mask or --center-mm.")
+    """Classify one or more nodules of a CT, and segment them.
+
+    What lies outside the range that the model was trained on is answered with warnings. A DICOM SEG names the patient
+    as its series does.
+    """
+    if sum(map(bool, (mask, center_mm, center_index, fiducials))) != 1:
+        raise click.UsageError("Give the nodules by one of --mask, --center-mm, --center-index and --fiducials.")
     if segment is not None and mask is None:
         raise click.UsageError("A --segment is a part of a --mask.")
+    if ras and not center_mm:
+        raise click.UsageError("--ras says how to read --center-mm; voxels and files need no such word.")
     if (server is None) == (export is None):
         raise click.UsageError("Ask either a --server or an --export.")
-    place = {"mask_path": mask, "segment": segment, "center_mm_lps": center_mm}
+    from ggn_tf.cli.places import open_at, read_places
+    from ggn_tf.serving.answer_folder import refuse_other
+
+    if output is not None:
+        refuse_other(output)
+    given = read_places(mask, segment, center_mm, ras, center_index, fiducials)
+    volume, places = open_at(ct, series, given)
+
+    def answer(protocol: PatchProtocol, predict: "Callable[[np.ndarray], Prediction]") -> "Answers":
+        return _answer(volume, places, protocol, predict)
+
     load_tensorflow()
     if server is not None:
-        answer = _ask_server(server, model_name, timeout, ct, place)
+        answers = _ask_server(server, model_name, timeout, answer)
         source = {"server": server, "model_name": model_name}
     else:
-        answer = _ask_export(Path(export or ""), ct, place)
+        answers = _ask_export(Path(export or ""), answer)
         source = {"export": str(export)}
-    _report(answer, {"ct": str(ct), **source}, output, as_json)
+    _report(answers, volume, {"ct": str(ct), **source}, output, as_json)
 
 
-def _ask_server(target: str, model_name: str, timeout_s: float, ct: Path, place: dict[str, Any]) -> "NoduleAnswer":
+def _answer(
+    volume: "Volume",
+    places: "Sequence[Place]",
+    protocol: PatchProtocol,
+    predict: "Callable[[np.ndarray], Prediction]",
+) -> "Answers":
+    """Cut every patch before anything is asked: one place that is wrong refuses the call."""
+    from ggn_tf.cases.patches import cut_patch
+    from ggn_tf.serving.nodule import Question, ask
+
+    questions = [
+        Question(
+            place.name,
+            cut_patch(
+                volume.path,
+                protocol,
+                mask_path=place.mask,
+                segment=place.segment,
+                center_mm_lps=place.center_mm_lps,
+                # Of a folder with several series, the one that was opened.
+                series=volume.stack.slices[0].series if volume.stack else None,
+                case=place.name if len(places) > 1 else None,
+            ),
+        )
+        for place in places
+    ]
+    return ask(volume, questions, predict)
+
+
+def _ask_server(
+    target: str, model_name: str, timeout_s: float, answer: "Callable[[PatchProtocol, Any], Answers]"
+) -> "Answers":
     from ggn_tf.serving.client import PredictionClient
-    from ggn_tf.serving.nodule import ask
 
     with PredictionClient(target, model_name, timeout_s) as client:
-        protocol = _served_protocol(client)
-        return ask(_cut(ct, protocol, place), client.predict)
+        return answer(_served_protocol(client), client.predict)
 
 
 def _served_protocol(client: "PredictionClient") -> PatchProtocol:
@@ -86,47 +156,61 @@ def _served_protocol(client: "PredictionClient") -> PatchProtocol:
     return protocol
 
 
-def _ask_export(folder: Path, ct: Path, place: dict[str, Any]) -> "NoduleAnswer":
+def _ask_export(folder: Path, answer: "Callable[[PatchProtocol, Any], Answers]") -> "Answers":
     from ggn_tf.serving.local_model import LocalModel
-    from ggn_tf.serving.nodule import ask
 
     with LocalModel(folder) as model:
-        return ask(_cut(ct, model.contract.protocol.patch, place), model.predict)
+        return answer(model.contract.protocol.patch, model.predict)
 
 
-def _cut(ct: Path, protocol: PatchProtocol, place: dict[str, Any]) -> "Patch":
-    from ggn_tf.cases.patches import cut_patch
+def _report(answers: "Answers", volume: "Volume", asked: dict[str, str], output: Path | None, as_json: bool) -> None:
+    from ggn_tf.serving.answer_folder import write_answers
 
-    return cut_patch(ct, protocol, **place)
-
-
-def _report(answer: "NoduleAnswer", asked: dict[str, str], output: Path | None, as_json: bool) -> None:
-    from ggn_tf.serving.nodule import MASK_FILE, write_answer
-
-    document = {**asked, **answer.to_dict(), "mask": None if output is None else MASK_FILE, "caution": _CAUTION}
+    document: dict[str, Any] = {
+        **asked,
+        "model_version": answers.model_version,
+        "nodules": [{"label": label, **nodule.to_dict()} for label, nodule in enumerate(answers.nodules, start=1)],
+        "mask": None,
+        "segmentation": None,
+        "overlays": [],
+        "warnings": [],
+        "caution": _CAUTION,
+    }
     if output is not None:
-        write_answer(answer, document, output)
+        document = write_answers(answers, volume, document, output)
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
-    click.echo("\n".join(_lines(answer)))
+    for label, nodule in enumerate(answers.nodules, start=1):
+        if len(answers.nodules) > 1:
+            click.echo(f"{label}: {nodule.name}")
+        click.echo("\n".join(_lines(nodule)) + "\n")
+    for warning in document["warnings"]:
+        click.echo(f"warning    {warning['text']}")
+    click.echo(f"model      version {answers.model_version}")
     if output is not None:
-        click.echo(f"mask       {output / MASK_FILE}")
+        click.echo(f"written    {output}")
     click.echo(_CAUTION)
 
 
-def _lines(answer: "NoduleAnswer") -> list[str]:
-    width = max(9, *(len(name) for name in answer.probabilities))
-    point = ", ".join(f"{value:.1f}" for value in answer.center_mm_lps)
-    beyond = "  (reaches the patch's edge: it may be larger)" if answer.touches_edge else ""
+def _lines(nodule: "NoduleAnswer") -> list[str]:
+    width = max(9, *(len(name) for name in nodule.probabilities))
+    point = ", ".join(f"{value:.1f}" for value in nodule.center_mm_lps)
+    measures = nodule.measures
     return [
         *(
-            f"{name:<{width}}  {probability:5.3f}  {'#' * round(probability * _BAR)}"
-            for name, probability in answer.probabilities.items()
+            f"{name:<{width}}  {probability:5.3f}  {'#' * round(probability * _BAR)}".rstrip()
+            for name, probability in nodule.probabilities.items()
         ),
-        "",
-        f"decision   {answer.decision}",
-        f"volume     {answer.volume_mm3:.0f} mm3{beyond}",
+        f"decision   {nodule.decision}",
         f"centre     {point} mm (LPS)",
-        f"model      version {answer.model_version}",
+        *(
+            ["volume     0 mm3"]
+            if measures is None
+            else [
+                f"volume     {measures.volume_mm3:.0f} mm3, diameter {measures.diameter_mm:.1f} mm",
+                f"density    {measures.mean_hu:.0f} HU on average, {measures.solid_fraction:.0%} solid",
+            ]
+        ),
+        *(f"warning    {caution.text}" for caution in nodule.cautions),
     ]

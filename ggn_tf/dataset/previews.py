@@ -66,26 +66,29 @@ class PreviewWriter:
         self._tiles = []
 
 
-def outlined(slice_hu: np.ndarray, slice_mask: np.ndarray) -> np.ndarray:
+def outlined(slice_hu: np.ndarray, slice_mask: np.ndarray, enlarged: int = _ENLARGED) -> np.ndarray:
     """A slice as a picture, with the outline of its mask.
 
     Args:
         slice_hu: [y, x], Hounsfield units.
         slice_mask: [y, x], 0 or 1.
+        enlarged: Pixels a voxel, along each axis.
 
     Returns:
-        uint8 [4 y, 4 x, 3].
+        uint8 [enlarged y, enlarged x, 3].
     """
     low, high = _WINDOW_HU
     gray = (np.clip((slice_hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    picture = np.repeat(_enlarge(gray)[..., np.newaxis], 3, axis=2)
-    inside = np.pad(_enlarge(slice_mask).astype(bool), 1)
+    picture = np.repeat(_enlarge(gray, enlarged)[..., np.newaxis], 3, axis=2)
+    inside = np.pad(_enlarge(slice_mask, enlarged).astype(bool), 1)
     core = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
     picture[inside[1:-1, 1:-1] & ~core] = _OUTLINE
     return picture
 
 
-def draw_sheet(path: Path, tiles: list[tuple[str, np.ndarray]]) -> None:
+def draw_sheet(
+    path: Path, tiles: list[tuple[str, np.ndarray]], columns: int = COLUMNS, rows: int = ROWS, title_points: int = 6
+) -> None:
     """Draw titled pictures of one size into a PNG, row by row.
 
     Matplotlib writes the titles alone and the pictures are pasted in: ten times faster than a plot for each.
@@ -96,11 +99,11 @@ def draw_sheet(path: Path, tiles: list[tuple[str, np.ndarray]]) -> None:
     from matplotlib.image import imsave
 
     height, width = tiles[0][1].shape[:2]
-    sheet_height, sheet_width = ROWS * (height + _TITLE), COLUMNS * (width + _GAP)
+    sheet_height, sheet_width = rows * (height + _TITLE), columns * (width + _GAP)
     figure = Figure(figsize=(sheet_width / _DPI, sheet_height / _DPI), dpi=_DPI)
-    places = [(row * (height + _TITLE) + _TITLE, column * (width + _GAP)) for row, column in np.ndindex(ROWS, COLUMNS)]
+    places = [(row * (height + _TITLE) + _TITLE, column * (width + _GAP)) for row, column in np.ndindex(rows, columns)]
     for (top, left), (title, _) in zip(places, tiles, strict=False):
-        figure.text(left / sheet_width, 1 - (top - 4) / sheet_height, title, fontsize=6)
+        figure.text(left / sheet_width, 1 - (top - 4) / sheet_height, title, fontsize=title_points)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     sheet = np.array(canvas.buffer_rgba())[..., :3]
@@ -109,5 +112,5 @@ def draw_sheet(path: Path, tiles: list[tuple[str, np.ndarray]]) -> None:
     imsave(path, sheet)
 
 
-def _enlarge(picture: np.ndarray) -> np.ndarray:
-    return np.repeat(np.repeat(picture, _ENLARGED, axis=0), _ENLARGED, axis=1)
+def _enlarge(picture: np.ndarray, times: int) -> np.ndarray:
+    return np.repeat(np.repeat(picture, times, axis=0), times, axis=1)

@@ -1,23 +1,29 @@
-"""One nodule: its patch to the model, and the answer in the CT's own terms."""
+"""Nodules of one CT: their patches to the model, and the answers in the CT's own terms."""
 
-import json
-import tempfile
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.patches import Patch, paste_mask
-from ggn_tf.errors import GgnError
-from ggn_tf.files import whole_file
+from ggn_tf.cases.grid import Box, Grid, Vector, vector
+from ggn_tf.cases.masks import nodule_box
+from ggn_tf.cases.patches import Measures, Patch, measure, paste_mask
+from ggn_tf.cases.volumes import Volume
+from ggn_tf.serving.cautions import Caution, cautions_about, shared_voxels
 from ggn_tf.serving.messages import Prediction
+from ggn_tf.serving.overlay import field_around
 
-MASK_FILE = "nodule_mask.nii.gz"
-RESULT_FILE = "result.json"
 _THRESHOLD = 0.5
+
+
+class Question(NamedTuple):
+    """A nodule that is asked about: what the user calls it, and its patch."""
+
+    name: str
+    patch: Patch
 
 
 @dataclass(frozen=True)
@@ -25,20 +31,24 @@ class NoduleAnswer:
     """What the model says of one nodule.
 
     Attributes:
+        name: What the user calls it.
         probabilities: By class name, in the order of the task.
-        mask: uint8, 0 or 1, on the CT's own grid.
-        volume_mm3: Of `mask`.
-        touches_edge: The predicted nodule reaches the patch's edge, and may go on beyond it.
         center_mm_lps: The patch's centre.
-        model_version: The version that answered.
+        center_index_xyz: The same as an index of the CT's voxels, from 0, in the order x, y, z.
+        mask: uint8, 0 or 1, on the block of the CT's voxels that holds the nodule; None where the model finds none.
+        measures: Of `mask`, on the CT's own voxels.
+        block: Hounsfield units around the nodule.
+        cautions: Reasons to doubt the answer.
     """
 
+    name: str
     probabilities: dict[str, float]
-    mask: sitk.Image
-    volume_mm3: float
-    touches_edge: bool
-    center_mm_lps: tuple[float, float, float]
-    model_version: int
+    center_mm_lps: Vector
+    center_index_xyz: Vector
+    mask: sitk.Image | None
+    measures: Measures | None
+    block: sitk.Image
+    cautions: tuple[Caution, ...]
 
     @property
     def decision(self) -> str:
@@ -46,59 +56,118 @@ class NoduleAnswer:
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types, without the mask's voxels."""
+        """As JSON types, without voxels."""
+        nothing = {**dict.fromkeys(Measures._fields), "volume_mm3": 0.0}
         return {
+            "name": self.name,
             "decision": self.decision,
             "probabilities": self.probabilities,
-            "nodule_volume_mm3": self.volume_mm3,
-            "nodule_touches_patch_edge": self.touches_edge,
             "center_mm_lps": list(self.center_mm_lps),
-            "model_version": self.model_version,
+            "center_index_xyz": [round(index, 2) for index in self.center_index_xyz],
+            **(nothing if self.measures is None else self.measures._asdict()),
+            "warnings": [caution.to_dict() for caution in self.cautions],
         }
 
 
-def ask(patch: Patch, predict: Callable[[np.ndarray], Prediction]) -> NoduleAnswer:
-    """Ask a model about a nodule.
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of a CT's nodules.
+
+    Attributes:
+        nodules: In the order of the questions.
+        labels: uint8 (uint16 above 255 nodules) of the CT's size: 0, or a nodule's number from 1.
+        model_version: The version that answered.
+    """
+
+    nodules: tuple[NoduleAnswer, ...]
+    labels: sitk.Image
+    model_version: int
+
+
+def ask(volume: Volume, questions: Sequence[Question], predict: Callable[[np.ndarray], Prediction]) -> Answers:
+    """Ask a model about nodules of one CT.
 
     Args:
-        patch: As cut from the CT.
+        volume: The CT.
+        questions: Patches as cut from it, at least one.
         predict: `PredictionClient.predict` or `LocalModel.predict`.
     """
-    prediction = predict(patch.hu[None, ..., None])
-    probability_zyx = prediction.mask[0, ..., 0]
-    mask = paste_mask(probability_zyx, patch.grid, patch.ct_grid, _THRESHOLD)
-    voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
-    inner = probability_zyx[1:-1, 1:-1, 1:-1] >= _THRESHOLD
+    prediction = predict(np.stack([question.patch.hu for question in questions])[..., None])
+    labels = np.zeros(volume.grid.size_xyz[::-1], np.uint8 if len(questions) < 256 else np.uint16)
+    nodules: list[NoduleAnswer] = []
+    shared: list[set[int]] = []
+    answered = zip(questions, prediction.probabilities, prediction.mask[..., 0], strict=True)
+    for question, probabilities, soft_mask in answered:
+        by_class = dict(zip(prediction.class_names, probabilities.tolist(), strict=True))
+        nodules.append(_answer(volume, question, by_class, soft_mask))
+        shared.append(_add(labels, volume.grid, nodules[-1].mask, len(nodules)))
+        for other in shared[-1]:
+            shared[other].add(len(nodules) - 1)
+    told = [
+        _told(nodule, [nodules[other].name for other in sorted(others)])
+        for nodule, others in zip(nodules, shared, strict=True)
+    ]
+    return Answers(tuple(told), volume.grid.image_of(labels), prediction.model_version)
+
+
+def _answer(volume: Volume, question: Question, probabilities: dict[str, float], soft_mask: np.ndarray) -> NoduleAnswer:
+    patch, grid = question.patch, volume.grid
+    block = volume.read(_block_around(patch))
+    mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, _THRESHOLD))
+    inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
+    # A speck between the CT's voxels is on none of them: no nodule.
+    nodule = (soft_mask >= _THRESHOLD) & (mask is not None)
     return NoduleAnswer(
-        probabilities=dict(zip(prediction.class_names, prediction.probabilities[0].tolist(), strict=True)),
-        mask=mask,
-        volume_mm3=voxels * float(np.prod(patch.ct_grid.spacing_mm_xyz)),
-        touches_edge=bool(np.count_nonzero(probability_zyx >= _THRESHOLD) > np.count_nonzero(inner)),
+        name=question.name,
+        probabilities=probabilities,
         center_mm_lps=patch.center_mm_lps,
-        model_version=prediction.model_version,
+        center_index_xyz=vector(grid.index_of(patch.center_mm_lps)),
+        mask=mask,
+        measures=None if mask is None else measure(block, mask),
+        block=block,
+        cautions=tuple(cautions_about(patch, nodule, inside_hu)),
     )
 
 
-def write_answer(answer: NoduleAnswer, document: dict[str, Any], folder: Path) -> None:
-    """Write the predicted mask and the result; the result last, so that it never speaks of a mask that is not there.
+def _block_around(patch: Patch) -> Box | None:
+    """What the overlay shows and the patch covers."""
+    field = patch.ct_grid.box_around(field_around(patch.center_mm_lps))
+    own = patch.ct_grid.box_around(patch.grid)
+    return field.joined(own) if field and own else field
 
-    Args:
-        answer: Its mask is written as NIfTI.
-        document: The content of result.json.
-        folder: Made where it does not exist; an earlier answer in it is replaced.
 
-    Raises:
-        GgnError: The folder cannot be written.
+def _trimmed(mask: sitk.Image) -> sitk.Image | None:
+    if not sitk.GetArrayViewFromImage(mask).any():
+        return None
+    box = nodule_box(mask)
+    return sitk.RegionOfInterest(mask, box.size_xyz, box.start_xyz)
+
+
+def _part(block: sitk.Image, mask: sitk.Image) -> np.ndarray:
+    """The block's values where the mask's block lies."""
+    return sitk.GetArrayViewFromImage(block)[_place(Grid.from_image(block), mask)]
+
+
+def _place(grid: Grid, mask: sitk.Image) -> tuple[slice, ...]:
+    x, y, z = np.rint(grid.index_of(mask.GetOrigin())).astype(int).tolist()
+    return Box((x, y, z), mask.GetSize()).slices_zyx
+
+
+def _add(labels: np.ndarray, grid: Grid, mask: sitk.Image | None, label: int) -> set[int]:
+    """Write a nodule where no earlier one is.
+
+    Returns:
+        The earlier ones that it shares voxels with, counted from 0.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
-            written = Path(scratch) / MASK_FILE
-            sitk.WriteImage(answer.mask, str(written), useCompression=True)
-            written.replace(folder / MASK_FILE)
-        with whole_file(folder / RESULT_FILE) as temporary:
-            temporary.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    except (OSError, RuntimeError) as error:
-        raise GgnError(
-            "The answer cannot be written.", case=folder, found=error, remedy="Name another folder with -o."
-        ) from error
+    if mask is None:
+        return set()
+    part, inside = labels[_place(grid, mask)], sitk.GetArrayViewFromImage(mask) > 0
+    taken = {int(other) - 1 for other in np.unique(part[inside]) if other > 0}
+    part[inside & (part == 0)] = label
+    return taken
+
+
+def _told(nodule: NoduleAnswer, others: list[str]) -> NoduleAnswer:
+    if not others:
+        return nodule
+    return dataclasses.replace(nodule, cautions=(*nodule.cautions, shared_voxels(others)))

@@ -1,115 +1,244 @@
 import dataclasses
 import json
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import keras
+import matplotlib.image
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.volumes import open_volume
 from ggn_tf.cli import main
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.protocol import PatchProtocol
+from ggn_tf.protocol import PatchProtocol, Protocol
 from ggn_tf.serving.export import export_model
 from ggn_tf.serving.server import ModelServer, ServerOptions
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.untrained_run import small_protocol
+from tests.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, write_dicom, write_nifti
+from tests.dicom_segmentations import affine_of, labels_of
+from tests.threshold_model import build_threshold_model
+from tests.tiny_fit import tiny_protocol
 
-CENTER = (10.0, -20.0, 105.0)
-
-
-@pytest.fixture(scope="module")
-def protocol():
-    return dataclasses.replace(small_protocol(), patch=PatchProtocol())
-
-
-@pytest.fixture(scope="module")
-def model(protocol):
-    return build_cascade(2, protocol, seed=3)
+# Neither lies in the other's patch.
+SECOND = (CENTER[0] - 5.0, CENTER[1] + 3.0, CENTER[2] - 24.0)
+EMPTY = (CENTER[0], CENTER[1], CENTER[2] + 24.0)
+GRID = lung_grid(direction=TURNED)
+FILES = ["nodule_mask.nii.gz", "overlays", "result.json"]
 
 
 @pytest.fixture(scope="module")
-def models(model, protocol, tmp_path_factory):
+def protocol() -> Protocol:
+    return dataclasses.replace(tiny_protocol(), patch=PatchProtocol())
+
+
+@pytest.fixture(scope="module")
+def model(protocol: Protocol) -> keras.Model:
+    return build_threshold_model(protocol.patch)
+
+
+@pytest.fixture(scope="module")
+def models(model: keras.Model, protocol: Protocol, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "ggn"
     export_model(model, INDOLENT_INVASIVE, protocol, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def ct(tmp_path_factory):
-    """64 x 60 x 40 voxels of lung with a ball of 6 mm radius around CENTER, and its mask."""
+def ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two balls in lung, 6 mm around CENTER and 4 mm around SECOND, as NIfTI and as DICOM, and the first one's mask."""
     folder = tmp_path_factory.mktemp("ct")
-    spacing, size = np.array([0.8, 0.8, 1.25]), np.array([64, 60, 40])
-    origin = np.array(CENTER) - spacing * [30, 30, 20]
-    z, y, x = np.meshgrid(*(np.arange(n) for n in size[::-1]), indexing="ij")
-    points = origin + np.stack([x, y, z], axis=-1) * spacing
-    ball = np.linalg.norm(points - CENTER, axis=-1) <= 6
-    for name, values in {"ct": np.where(ball, -500, -850).astype(np.int16), "mask": ball.astype(np.uint8)}.items():
-        image = sitk.GetImageFromArray(values)
-        image.SetSpacing(spacing.tolist())
-        image.SetOrigin(origin.tolist())
-        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
+    image = lung_with_balls(GRID, [(CENTER, 6.0), (SECOND, 4.0)])
+    write_nifti(image, folder / "ct.nii.gz")
+    write_dicom(image, folder / "dicom")
+    write_nifti(GRID.image_of((distance_mm(GRID, CENTER) <= 6).astype(np.uint8)), folder / "mask.nii.gz")
     return folder
 
 
-def predict(*arguments):
+def predict(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["predict", *map(str, arguments)])
 
 
-def test_by_export_and_by_server_the_answer_is_the_models(ct, models, model, protocol):
+def answered(*arguments: object) -> dict:
+    result = predict(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def ras(point: tuple[float, float, float]) -> tuple[float, float, float]:
+    return -point[0], -point[1], point[2]
+
+
+def write_markups(path: Path, system: str, points: list[dict]) -> Path:
+    markup = {"type": "Fiducial", "coordinateSystem": system, "controlPoints": points}
+    path.write_text(json.dumps({"markups": [markup]}))
+    return path
+
+
+def test_by_export_and_by_server_the_answer_is_the_models(ct: Path, protocol: Protocol, tmp_path: Path) -> None:
+    model = build_cascade(2, protocol, seed=3)
+    models = tmp_path / "ggn"
+    export_model(model, INDOLENT_INVASIVE, protocol, models)
     patch = cut_patch(ct / "ct.nii.gz", protocol.patch, mask_path=ct / "mask.nii.gz")
     hu = normalise_hu(patch.hu[None, ..., None], protocol.patch.window_hu)
     expected = model.predict(hu, verbose=0)["probabilities"][0]
-    asked = ("--ct", ct / "ct.nii.gz", "--mask", ct / "mask.nii.gz", "--json")
+    asked = ("--ct", ct / "ct.nii.gz", "--mask", ct / "mask.nii.gz")
     with ModelServer(models, ServerOptions(port=0)) as server:
-        by_server = predict(*asked, "--server", f"127.0.0.1:{server.port}")
-    by_export = predict(*asked, "--export", models)
-    by_version = predict(*asked, "--export", models / "1")
-    for result in (by_server, by_export, by_version):
-        assert result.exit_code == 0, result.output
-        document = json.loads(result.stdout)
-        assert list(document["probabilities"]) == ["AAH+AIS", "MIA+IAC"]
-        np.testing.assert_allclose(list(document["probabilities"].values()), expected, atol=1e-5)
-        assert document["decision"] == ["AAH+AIS", "MIA+IAC"][int(expected.argmax())]
+        by_server = answered(*asked, "--server", f"127.0.0.1:{server.port}")
+    by_export = answered(*asked, "--export", models)
+    by_version = answered(*asked, "--export", models / "1")
+    for document in (by_server, by_export, by_version):
+        (nodule,) = document["nodules"]
+        assert list(nodule["probabilities"]) == ["AAH+AIS", "MIA+IAC"]
+        np.testing.assert_allclose(list(nodule["probabilities"].values()), expected, atol=1e-5)
+        assert nodule["decision"] == ["AAH+AIS", "MIA+IAC"][int(expected.argmax())]
         assert document["model_version"] == 1
-        np.testing.assert_allclose(document["center_mm_lps"], CENTER, atol=0.5)
+        np.testing.assert_allclose(nodule["center_mm_lps"], CENTER, atol=0.5)
 
 
-def test_the_mask_lies_on_the_cts_grid_and_its_volume_is_told(ct, models, tmp_path):
+def test_a_place_is_the_same_however_it_is_given(ct: Path, models: Path, tmp_path: Path) -> None:
+    index = (31, 30, 36)
+    center = tuple(GRID.point_of(index).tolist())
+    markups = write_markups(tmp_path / "F.mrk.json", "RAS", [{"position": ras(center)}])
+    places = [
+        ("--center-mm", *center),
+        ("--center-mm", *ras(center), "--ras"),
+        ("--center-index", *index),
+        ("--fiducials", markups),
+    ]
+    answers = [answered("--ct", ct / "ct.nii.gz", "--export", models, *place)["nodules"] for place in places]
+    for (nodule,) in answers:
+        assert nodule["name"] == "nodule 1"
+        assert nodule["center_index_xyz"] == list(index)
+        assert nodule["center_mm_lps"] == pytest.approx(center)
+        assert nodule["volume_mm3"] == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.05)
+        # A point between two floats may lift a voxel over the threshold.
+        assert nodule["mean_hu"] == pytest.approx(answers[0][0]["mean_hu"], abs=2)
+
+
+def test_several_nodules_of_a_dicom_series_are_answered_and_written_as_a_whole(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
+    points = [{"label": "upper", "position": CENTER}, {"label": "lower", "position": SECOND}]
+    markups = write_markups(tmp_path / "F.mrk.json", "LPS", points)
     out = tmp_path / "answer"
-    result = predict("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models, "-o", out)
-    assert result.exit_code == 0, result.output
-    mask, image = sitk.ReadImage(str(out / "nodule_mask.nii.gz")), sitk.ReadImage(str(ct / "ct.nii.gz"))
-    assert mask.GetSize() == image.GetSize()
-    np.testing.assert_allclose(mask.GetOrigin(), image.GetOrigin(), atol=1e-4)
-    np.testing.assert_allclose(mask.GetSpacing(), image.GetSpacing(), atol=1e-6)
-    voxels = sitk.GetArrayFromImage(mask)
-    assert set(np.unique(voxels)) <= {0, 1}
-    document = json.loads((out / "result.json").read_text())
-    assert document["nodule_volume_mm3"] == pytest.approx(voxels.sum() * 0.8 * 0.8 * 1.25, rel=1e-6)
-    assert document["mask"] == "nodule_mask.nii.gz"
-    assert sorted(path.name for path in out.iterdir()) == ["nodule_mask.nii.gz", "result.json"]
+    document = answered("--ct", ct / "dicom", "--fiducials", markups, "--export", models, "-o", out)
+    assert document == json.loads((out / "result.json").read_text())
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "nodule_mask.seg.dcm"])
+    assert [nodule["name"] for nodule in document["nodules"]] == ["upper", "lower"]
+    assert [nodule["label"] for nodule in document["nodules"]] == [1, 2]
+    assert [nodule["warnings"] for nodule in document["nodules"]] == [[], []]
+    # The threshold lies in the middle of the balls' soft edge: their surface.
+    assert [nodule["diameter_mm"] for nodule in document["nodules"]] == pytest.approx([12.0, 8.0], rel=0.03)
+
+    labels = sitk.ReadImage(str(out / document["mask"]))
+    voxels = sitk.GetArrayFromImage(labels)
+    for number, (center, radius_mm) in enumerate([(CENTER, 6.0), (SECOND, 4.0)], start=1):
+        off = distance_mm(GRID, center) - radius_mm
+        # Half a voxel.
+        assert (voxels[off < -0.4] == number).all()
+        assert not (voxels[off > 0.4] == number).any()
+    volume = open_volume(ct / "dicom")
+    np.testing.assert_allclose(labels.GetOrigin(), volume.grid.origin_mm_lps, atol=1e-3)
+    np.testing.assert_allclose(labels.GetDirection(), volume.grid.direction, atol=1e-6)
+
+    used = np.flatnonzero(voxels.any(axis=(1, 2)))
+    found, affine = labels_of(out / document["segmentation"])
+    np.testing.assert_array_equal(found, voxels[used[0] : used[-1] + 1])
+    np.testing.assert_allclose(affine, affine_of(volume.grid, int(used[0])), atol=1e-3)
+    segmentation = pydicom.dcmread(out / document["segmentation"])
+    source = pydicom.dcmread(volume.slices[0])
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+    assert [segment.SegmentLabel for segment in segmentation.SegmentSequence] == ["upper", "lower"]
+
+    for overlay in document["overlays"]:
+        picture = matplotlib.image.imread(out / overlay)[..., :3]
+        assert (np.abs(picture - np.array((255, 220, 0)) / 255).max(axis=2) < 0.01).sum() > 300
 
 
-def test_a_person_reads_classes_decision_and_volume(ct, models):
-    result = predict("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models)
-    lines = result.stdout.splitlines()
+def test_of_a_volume_file_there_is_no_dicom(ct: Path, models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answer"
+    document = answered("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models, "-o", out)
+    assert document["segmentation"] is None and document["warnings"] == []
+    assert sorted(path.name for path in out.iterdir()) == FILES
+
+
+def test_of_two_series_the_one_that_holds_the_place_or_is_named(ct: Path, models: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(ct / "dicom", study / "near")
+    far = lung_grid()
+    far = dataclasses.replace(far, origin_mm_lps=tuple(np.add(far.origin_mm_lps, 500).tolist()))
+    write_dicom(lung_with_balls(far), study / "far", {"0008|103e": "far"})
+    for number, path in enumerate(sorted((study / "far").iterdir())):
+        path.rename(study / "near" / f"far-{number}.dcm")
+    uid = pydicom.dcmread(study / "near" / "0001.dcm").SeriesInstanceUID
+    out = tmp_path / "answer"
+    document = answered("--ct", study / "near", "--center-mm", *CENTER, "--export", models, "-o", out)
+    assert pydicom.dcmread(out / document["segmentation"]).ReferencedSeriesSequence[0].SeriesInstanceUID == uid
+    place = ("--center-index", 31, 30, 36, "--export", models)
+    assert "2 CT series" in refused("--ct", study / "near", *place)
+    named = answered("--ct", study / "near", *place, "--series", uid)
+    np.testing.assert_allclose(named["nodules"][0]["center_mm_lps"], GRID.point_of((31, 30, 36)), atol=1e-3)
+
+
+def test_a_person_reads_classes_decision_and_measures(ct: Path, models: Path) -> None:
+    lines = predict("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models).stdout.splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["AAH+AIS", "MIA+IAC"]
-    assert {"decision", "volume", "centre", "model"} <= {line.split()[0] for line in lines if line}
+    assert "0.731" in lines[0]
+    assert {"decision", "volume", "density", "centre", "model"} <= {line.split()[0] for line in lines if line}
     assert "not a medical device" in lines[-1]
 
 
-def test_a_second_answer_replaces_the_first(ct, models, tmp_path):
-    for _ in range(2):
-        asked = ("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models, "-o", tmp_path)
-        assert predict(*asked).exit_code == 0
+def test_a_person_reads_which_nodule_is_which_and_what_to_doubt(ct: Path, models: Path, tmp_path: Path) -> None:
+    rim = (CENTER[0] + 20, CENTER[1], CENTER[2] + 24)
+    places = ("--center-mm", *CENTER, "--center-mm", *rim)
+    told = predict("--ct", ct / "dicom", *places, "--export", models, "-o", tmp_path / "answer").stdout
+    first, second = told.split("2: nodule 2")
+    assert first.startswith("1: nodule 1\n") and "warning" not in first
+    assert "warning    The CT ends within the patch" in second
+    assert "warning    The model finds no nodule here" in second
 
 
-def test_no_server_is_one_block_without_a_traceback(ct):
+def test_without_any_nodule_there_is_no_dicom_object_and_it_is_said(ct: Path, models: Path, tmp_path: Path) -> None:
+    asked = ("--ct", ct / "dicom", "--center-mm", *EMPTY, "--export", models, "-o", tmp_path / "answer")
+    document = answered(*asked)
+    assert [warning["code"] for warning in document["nodules"][0]["warnings"]] == ["no_nodule"]
+    assert document["segmentation"] is None
+    assert [warning["code"] for warning in document["warnings"]] == ["no_segmentation"]
+
+
+def test_a_series_that_cannot_be_referred_to_is_answered_without_a_dicom_object(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(ct / "dicom", tmp_path / "dicom")
+    for path in (tmp_path / "dicom").iterdir():
+        slice_ = pydicom.dcmread(path)
+        del slice_.FrameOfReferenceUID
+        slice_.save_as(path)
+    out = tmp_path / "answer"
+    document = answered("--ct", tmp_path / "dicom", "--center-mm", *CENTER, "--export", models, "-o", out)
+    assert "cannot be referred to" in document["warnings"][0]["text"]
+    assert sorted(path.name for path in out.iterdir()) == FILES
+
+
+def test_a_second_answer_replaces_the_first_as_a_whole(ct: Path, models: Path, tmp_path: Path) -> None:
+    asked = ("--export", models, "-o", tmp_path / "answer")
+    answered("--ct", ct / "dicom", "--center-mm", *CENTER, "--center-mm", *SECOND, *asked)
+    answered("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, *asked)
+    assert sorted(path.name for path in (tmp_path / "answer").iterdir()) == FILES
+    assert len(list((tmp_path / "answer" / "overlays").iterdir())) == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "answer"]
+
+
+def test_no_server_is_one_block_without_a_traceback(ct: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -122,56 +251,82 @@ def test_no_server_is_one_block_without_a_traceback(ct):
     assert "Traceback" not in result.stderr
 
 
-def refused(*arguments):
+def refused(*arguments: object) -> str:
     result = predict(*arguments)
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
     return result.stderr
 
 
-def test_a_folder_that_is_no_export_is_refused(ct, tmp_path):
+def test_a_folder_that_is_no_export_is_refused(ct: Path, tmp_path: Path) -> None:
     told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", tmp_path)
     assert "There is no export here." in told and str(tmp_path) in told
 
 
-def test_a_centre_outside_the_ct_is_refused(ct, models):
-    told = refused("--ct", ct / "ct.nii.gz", "--center-mm", 500, 0, 0, "--export", models)
-    assert "The centre lies outside the CT." in told
+def test_one_centre_outside_the_ct_refuses_the_call_and_nothing_is_written(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
+    places = ("--center-mm", *CENTER, "--center-mm", 500, 0, 0)
+    told = refused("--ct", ct / "ct.nii.gz", *places, "--export", models, "-o", tmp_path / "answer")
+    assert "The centre lies outside the CT." in told and "nodule 2" in told
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_ct_that_is_not_there_is_refused(models, tmp_path):
+def test_a_voxel_outside_the_ct_is_refused(ct: Path, models: Path) -> None:
+    told = refused("--ct", ct / "ct.nii.gz", "--center-index", 10, 60, 10, "--export", models)
+    assert "The voxel lies outside the CT." in told and "(63, 59, 71)" in told
+
+
+def test_a_point_list_that_is_none_is_refused(ct: Path, models: Path, tmp_path: Path) -> None:
+    told = refused("--ct", ct / "ct.nii.gz", "--fiducials", tmp_path / "F.mrk.json", "--export", models)
+    assert "The markups file cannot be read." in told
+
+
+def test_a_ct_that_is_not_there_is_refused(models: Path, tmp_path: Path) -> None:
     told = refused("--ct", tmp_path / "none.nii.gz", "--center-mm", *CENTER, "--export", models)
     assert "none.nii.gz" in told
 
 
-def test_a_served_model_with_another_patch_is_refused(ct, tmp_path):
-    protocol = small_protocol()
-    export_model(build_cascade(2, protocol), INDOLENT_INVASIVE, protocol, tmp_path)
+def test_a_served_model_with_another_patch_is_refused(ct: Path, tmp_path: Path) -> None:
+    protocol = tiny_protocol()
+    export_model(build_threshold_model(protocol.patch), INDOLENT_INVASIVE, protocol, tmp_path)
     with ModelServer(tmp_path, ServerOptions(port=0)) as server:
         target = f"127.0.0.1:{server.port}"
         told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--server", target)
     assert "another patch than the paper's" in told and "16 x 16 x 16 x 1" in told
 
 
-def test_an_answer_that_cannot_be_written_is_refused(ct, models, tmp_path):
-    (tmp_path / "file").write_text("")
-    place = ("--center-mm", *CENTER, "--export", models, "-o", tmp_path / "file")
-    assert "The answer cannot be written." in refused("--ct", ct / "ct.nii.gz", *place)
+@pytest.mark.parametrize("kind", ["a file", "somebody's folder"])
+def test_nothing_of_others_is_written_over(ct: Path, models: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "a file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "result.json").write_text("{}")
+        (out / "thesis.docx").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models, "-o", out)
+    assert "The answer cannot be written." in told and str(out) in told
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ((), "--ct"),
-        (("--ct", "a"), "either --mask or --center-mm"),
-        (("--ct", "a", "--mask", "b", "--center-mm", 1, 2, 3), "either --mask or --center-mm"),
+        (("--ct", "a"), "by one of --mask, --center-mm"),
+        (("--ct", "a", "--mask", "b", "--center-mm", 1, 2, 3), "by one of --mask, --center-mm"),
+        (("--ct", "a", "--fiducials", "b", "--center-index", 1, 2, 3), "by one of --mask, --center-mm"),
         (("--ct", "a", "--mask", "b"), "a --server or an --export"),
         (("--ct", "a", "--center-mm", 1, 2, 3, "--segment", "s"), "A --segment is a part of a --mask."),
+        (("--ct", "a", "--center-index", 1, 2, 3, "--ras"), "--ras says how to read --center-mm"),
         (("--ct", "a", "--mask", "b", "--server", "c", "--export", "d"), "a --server or an --export"),
         (("--ct", "a", "--center-mm", 1, 2), "--center-mm"),
+        (("--ct", "a", "--center-index", 1.5, 2, 3), "--center-index"),
     ],
 )
-def test_half_a_question_is_a_usage_error(arguments, told):
+def test_half_a_question_is_a_usage_error(arguments: tuple[object, ...], told: str) -> None:
     result = predict(*arguments)
     assert result.exit_code == 2
     assert told in result.stderr

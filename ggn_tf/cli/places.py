@@ -1,0 +1,86 @@
+"""Where the nodules are that a command is asked about, whatever way they were given."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ggn_tf.cases.fiducials import lps_of_ras, read_fiducials
+from ggn_tf.cases.grid import Grid, Vector, vector
+from ggn_tf.cases.masks import place_of_mask
+from ggn_tf.cases.series import Wanted
+from ggn_tf.cases.volumes import Volume, open_volume
+from ggn_tf.errors import PlaceError
+
+
+class Place(NamedTuple):
+    """Where a nodule is: one of a point, a voxel of the CT, or a mask, whose centroid is taken.
+
+    Attributes:
+        name: What the user calls the nodule.
+        center_mm_lps: LPS mm.
+        index_xyz: Voxel, from 0.
+        mask: Its file.
+        segment: Which label of the mask.
+    """
+
+    name: str
+    center_mm_lps: Vector | None = None
+    index_xyz: tuple[int, int, int] | None = None
+    mask: Path | None = None
+    segment: str | None = None
+
+
+def read_places(
+    mask: Path | None,
+    segment: str | None,
+    centers_mm: Sequence[Vector],
+    ras: bool,
+    indices: Sequence[tuple[int, int, int]],
+    fiducials: Path | None,
+) -> list[Place]:
+    """The places of a command's options, of which one kind is given.
+
+    Raises:
+        PlaceError: The file of fiducials cannot be read.
+    """
+    if mask is not None:
+        return [Place(segment or "nodule", mask=mask, segment=segment)]
+    if fiducials is not None:
+        points = enumerate(read_fiducials(fiducials), start=1)
+        return [Place(point.label or f"nodule {number}", point.center_mm_lps) for number, point in points]
+    centers = [lps_of_ras(center) if ras else center for center in centers_mm]
+    places = [Place(f"nodule {number}", center) for number, center in enumerate(centers, start=1)]
+    return [*places, *(Place(f"nodule {number}", index_xyz=index) for number, index in enumerate(indices, start=1))]
+
+
+def open_at(ct: Path, series: str | None, places: Sequence[Place]) -> tuple[Volume, list[Place]]:
+    """Open the CT on which the places are, and turn voxels into points.
+
+    Args:
+        ct: A volume file or a DICOM folder.
+        series: SeriesInstanceUID; None takes the series that holds the first place.
+        places: At least one.
+
+    Raises:
+        VolumeError: The CT cannot be read.
+        PlaceError: A voxel lies outside the CT.
+    """
+    first = places[0]
+    place_of = None if first.mask is None else partial(place_of_mask, first.mask)
+    volume = open_volume(ct, Wanted(series, first.center_mm_lps, place_of))
+    return volume, [_pointed(place, volume.grid) for place in places]
+
+
+def _pointed(place: Place, grid: Grid) -> Place:
+    if place.index_xyz is None:
+        return place
+    if not all(0 <= step < size for step, size in zip(place.index_xyz, grid.size_xyz, strict=True)):
+        raise PlaceError(
+            "The voxel lies outside the CT.",
+            case=place.name,
+            found=f"voxel {place.index_xyz}",
+            expected=f"from (0, 0, 0) to {tuple(size - 1 for size in grid.size_xyz)}, in the order x, y, z",
+            remedy="Count voxels from 0, and give column, row and slice in this order.",
+        )
+    return place._replace(center_mm_lps=vector(grid.point_of(place.index_xyz)))

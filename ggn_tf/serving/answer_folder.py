@@ -1,0 +1,131 @@
+"""The folder that answers are written to: result, masks and overlays, whole or not at all."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.masks import centroid_mm_lps
+from ggn_tf.cases.volumes import Volume
+from ggn_tf.errors import GgnError, VolumeError
+from ggn_tf.files import whole_folder
+from ggn_tf.serving.cautions import Caution
+from ggn_tf.serving.overlay import draw_overlay
+
+if TYPE_CHECKING:
+    # TensorFlow comes with it, and a folder that cannot be written to is refused before that is loaded.
+    from ggn_tf.serving.nodule import Answers
+
+RESULT_FILE = "result.json"
+MASK_FILE = "nodule_mask.nii.gz"
+SEGMENTATION_FILE = "nodule_mask.seg.dcm"
+OVERLAYS = "overlays"
+_OURS = {RESULT_FILE, MASK_FILE, SEGMENTATION_FILE, OVERLAYS}
+
+
+def refuse_other(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier answer, before any work is done.
+
+    Raises:
+        GgnError: It is a file, or holds something that this module did not write.
+    """
+    if not folder.exists():
+        return
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
+    if not folder.is_dir() or found - _OURS or (found and RESULT_FILE not in found):
+        raise GgnError(
+            "The answer cannot be written.",
+            case=folder,
+            found=", ".join(sorted(found)[:5]),
+            expected="a folder that does not exist, is empty, or holds an earlier answer",
+            remedy="Name another folder with -o.",
+        )
+
+
+def write_answers(answers: "Answers", volume: Volume, document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write everything that is known about the nodules; an earlier answer is replaced as a whole.
+
+    Args:
+        answers: Their masks become one label map in NIfTI and, on a DICOM series, also a DICOM SEG.
+        volume: The CT.
+        document: What result.json says besides the files.
+        folder: Made where it does not exist.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        GgnError: The folder cannot be written.
+    """
+    refuse_other(folder)
+    try:
+        with _replaced(folder) as fresh:
+            sitk.WriteImage(answers.labels, str(fresh / MASK_FILE), useCompression=True)
+            segmentation, cautions = _write_segmentation(answers, volume, fresh)
+            _draw_overlays(answers, fresh / OVERLAYS)
+            told = {
+                **document,
+                "mask": MASK_FILE,
+                "segmentation": segmentation,
+                "overlays": sorted(f"{OVERLAYS}/{path.name}" for path in (fresh / OVERLAYS).iterdir()),
+                "warnings": [caution.to_dict() for caution in cautions],
+            }
+            (fresh / RESULT_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    except (OSError, RuntimeError) as error:
+        raise GgnError(
+            "The answer cannot be written.", case=folder, found=error, remedy="Name another folder with -o."
+        ) from error
+    return told
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """As `whole_folder`, but what stood there before goes once the new folder is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        fresh, earlier = Path(scratch) / "fresh", Path(scratch) / "earlier"
+        with whole_folder(fresh) as temporary:
+            yield temporary
+        if folder.exists():
+            folder.rename(earlier)
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            if earlier.exists():
+                earlier.rename(folder)
+            raise
+
+
+def _write_segmentation(answers: "Answers", volume: Volume, folder: Path) -> tuple[str | None, list[Caution]]:
+    """A DICOM SEG where the CT is a DICOM series and there is a nodule to write."""
+    if volume.stack is None:
+        return None, []
+    if volume.stack.problems or any(item.frame is not None for item in volume.stack.slices):
+        # Its voxels must be those of the slices that it refers to.
+        return None, [Caution("no_segmentation", "No DICOM SEG: the CT's voxels are not those of single slices.")]
+    if not np.any(sitk.GetArrayViewFromImage(answers.labels)):
+        return None, [Caution("no_segmentation", "No DICOM SEG: no nodule was found.")]
+    # Imported here: half a second that only a DICOM series is worth.
+    from ggn_tf.cases.segmentation_writer import write_segmentation
+
+    names = [nodule.name for nodule in answers.nodules]
+    model = f"version {answers.model_version}"
+    try:
+        write_segmentation(answers.labels, volume.slices, names, folder / SEGMENTATION_FILE, model)
+    except VolumeError as error:
+        (folder / SEGMENTATION_FILE).unlink(missing_ok=True)
+        return None, [Caution("no_segmentation", f"{error.what} {error.found}")]
+    return SEGMENTATION_FILE, []
+
+
+def _draw_overlays(answers: "Answers", folder: Path) -> None:
+    folder.mkdir()
+    for number, nodule in enumerate(answers.nodules, start=1):
+        center = nodule.center_mm_lps if nodule.mask is None else centroid_mm_lps(nodule.mask)
+        title = f"{number} {nodule.name}, {nodule.decision}"
+        draw_overlay(folder / f"nodule-{number:03d}.png", title, nodule.block, nodule.mask, center)
