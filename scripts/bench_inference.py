@@ -32,12 +32,15 @@ def exported(precision: str, folder: Path, batch: int) -> Callable[[], object]:
     """The version directory that `ggn-tf export` writes, through the session that the server runs."""
     from ggn_tf.models.cascade import build_cascade
     from ggn_tf.serving.export import export_model
-    from ggn_tf.serving.servable import Servable
+    from ggn_tf.serving.servable import open_servable
 
     model = build_cascade(CLASSES, Protocol(), precision=precision)
-    servable = Servable.load(export_model(model, INDOLENT_INVASIVE, Protocol(), folder / f"ggn-{precision}"))
-    hu = patches(batch)
-    return lambda: servable.run({"hu": hu})
+    version = export_model(model, INDOLENT_INVASIVE, Protocol(), folder / f"ggn-{precision}")
+    servable = open_servable(version, "ggn", int(version.name))
+    signature = servable.signatures["serving_default"]
+    feeds = {signature.inputs["hu"].name: patches(batch)}
+    fetches = {name: signature.outputs[name].name for name in ("mask", "probabilities")}
+    return lambda: servable.run(feeds, fetches)
 
 
 def stock_keras(precision: str, batch: int) -> Callable[[], object]:
@@ -57,7 +60,10 @@ def openvino(precision: str, folder: Path, batch: int) -> Callable[[], object]:
     stock_model("float32").export(path, verbose=False)
     hint = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}[precision]
     config = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 2}
-    compiled = openvino.Core().compile_model(str(path), "CPU", config)
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape([batch, 32, 32, 32, 1])  # a fixed shape is to its advantage
+    compiled = core.compile_model(model, "CPU", config)
     request, patch = compiled.create_infer_request(), patches(batch) / 712
     return lambda: request.infer({0: patch})
 

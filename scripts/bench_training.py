@@ -4,10 +4,18 @@ python scripts/bench_training.py [--precision float32] [--batch 24] [--json]
 """
 
 import importlib.util
+import json
+import resource
+import statistics
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 from side_by_side import measure, report
 
 from ggn_tf.protocol import Protocol
@@ -65,12 +73,45 @@ def torch_step(precision: str, batch: int, compiled: bool) -> Callable[[], objec
     return step
 
 
+def growth(precision: tuple[str, ...], repeats: int, as_json: bool) -> None:
+    """Each batch size in a process of its own, so that its peak memory is its own."""
+    rows = []
+    for chosen in precision:
+        for batch in (1, 3, 6, 12, 24, 48):
+            code = f"import bench_training; bench_training.print_growth({chosen!r}, {batch}, {repeats})"
+            output = subprocess.run(
+                [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, check=True
+            )
+            rows.append(json.loads(output.stdout.splitlines()[-1]))
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    table = Table("precision", "batch", "step ms", "ms a patch", "peak memory MiB", title="joint training step, ggn_tf")
+    for row in rows:
+        step = row["step_ms"]
+        table.add_row(
+            row["precision"], str(row["batch"]), f"{step:.0f}", f"{step / row['batch']:.1f}", f"{row['peak_mib']:.0f}"
+        )
+    Console().print(table)
+
+
+def print_growth(precision: str, batch: int, repeats: int) -> None:
+    seconds = measure({"ggn_tf": keras_step(precision, batch, False)}, repeats)["ggn_tf"]
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row = {"precision": precision, "batch": batch, "step_ms": 1e3 * statistics.median(seconds), "peak_mib": peak_mib}
+    click.echo(json.dumps(row))
+
+
 @click.command()
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), multiple=True, default=["float32", "bfloat16"])
 @click.option("--batch", default=24, show_default=True)
 @click.option("--repeats", default=9, show_default=True)
+@click.option("--growth", "only_growth", is_flag=True, help="Ours alone, batch 1 to 48, with peak memory.")
 @click.option("--json", "as_json", is_flag=True)
-def main(precision: tuple[str, ...], batch: int, repeats: int, as_json: bool) -> None:
+def main(precision: tuple[str, ...], batch: int, repeats: int, only_growth: bool, as_json: bool) -> None:
+    if only_growth:
+        growth(precision, repeats, as_json)
+        return
     for chosen in precision:
         contestants = {"ggn_tf": keras_step(chosen, batch, False), "stock Keras": keras_step(chosen, batch, True)}
         skipped = {}

@@ -9,6 +9,7 @@ import tensorflow as tf
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ExportError
 from ggn_tf.files import whole_folder
+from ggn_tf.models.folding import fold
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract import (
     ASSETS_EXTRA,
@@ -102,7 +103,7 @@ class _ServedModel(tf.Module):
 
 
 def _write(model: keras.Model, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> None:
-    served = _ServedModel(_inference_form(model), contract)
+    served = _ServedModel(fold(model), contract)
     tf.saved_model.save(served, str(folder), signatures={SIGNATURE: served.serve})
     extra = folder / ASSETS_EXTRA
     extra.mkdir()
@@ -116,11 +117,6 @@ def _write(model: keras.Model, contract: ExportContract, provenance: Provenance,
         write_golden(folder, servable, contract.protocol.patch)
     finally:
         servable.close()
-
-
-def _inference_form(model: keras.Model) -> keras.Model:
-    """The form of the model that is exported: the one place where batch normalisation will be folded into kernels."""
-    return model
 
 
 def _check_model(model: keras.Model, contract: ExportContract) -> None:
