@@ -15,9 +15,7 @@ def build_threshold_model(patch: PatchProtocol) -> keras.Model:
     mask = keras.layers.Rescaling(200.0, -200.0 * level)(inputs)
     mask = keras.layers.Activation("sigmoid", name="mask")(mask)
     pooled = keras.layers.GlobalAveragePooling3D()(mask)
-    classes = keras.layers.Dense(2, "softmax", kernel_initializer="zeros", bias_initializer=_one_and_zero)(pooled)
+    dense = keras.layers.Dense(2, "softmax", kernel_initializer="zeros")
+    classes = dense(pooled)
+    dense.bias.assign([1.0, 0.0])
     return keras.Model(inputs, {"mask": mask, "probabilities": classes})
-
-
-def _one_and_zero(shape, dtype=None):
-    return keras.ops.convert_to_tensor([1.0, 0.0], dtype)
