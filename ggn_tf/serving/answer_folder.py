@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.files import whole_folder
@@ -126,6 +125,7 @@ def _write_segmentation(answers: "Answers", volume: Volume, folder: Path) -> tup
 def _draw_overlays(answers: "Answers", folder: Path) -> None:
     folder.mkdir()
     for number, nodule in enumerate(answers.nodules, start=1):
-        center = nodule.center_mm_lps if nodule.mask is None else centroid_mm_lps(nodule.mask)
         title = f"{number} {nodule.name}, {nodule.decision}"
-        draw_overlay(folder / f"nodule-{number:03d}.png", title, nodule.block, nodule.mask, center)
+        # Through the point that was asked about: a mask that runs away would draw its own centroid along.
+        path = folder / f"nodule-{number:03d}.png"
+        draw_overlay(path, title, nodule.block, nodule.mask, nodule.center_mm_lps)
