@@ -1,50 +1,90 @@
-"""Nodule masks: a label map on the CT's own grid, in which one label is the nodule."""
+"""Nodule masks: whatever holds the segmentation, read onto the CT's own grid."""
 
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.dicom import is_dicom
 from ggn_tf.cases.grid import Box, Grid, Vector, vector
+from ggn_tf.cases.headers import read_header
+from ggn_tf.cases.placement import align, place_exactly
+from ggn_tf.cases.repair import Course
+from ggn_tf.cases.segments import Segment, read_label_map
 from ggn_tf.cases.series import MaskPlace
-from ggn_tf.cases.volumes import UNREADABLE, naming_case, read_header, read_voxels, reason
+from ggn_tf.cases.volumes import naming_case
 from ggn_tf.errors import MaskError, VolumeError
 
 
+class Mask(NamedTuple):
+    """A mask on its CT's grid, uint8, 0 or 1; and what was done to bring it there, if anything."""
+
+    image: sitk.Image
+    repaired: tuple[str, ...] = ()
+
+
 def read_mask(path: Path, grid: Grid, *, segment: str | None = None, case: str | None = None) -> sitk.Image:
-    """Read a nodule's mask and check that it lies on its CT.
-
-    All components of the mask are the nodule: none is dropped.
-
-    Args:
-        path: A label map.
-        grid: The CT's grid, which the mask must share.
-        segment: Which label is the nodule: its value, or its name where 3D Slicer wrote the file. None where the mask
-            has one label.
-        case: Named in errors.
+    """Read a nodule's mask onto its CT, as `place_mask` does with a CT whose slices stand in their places.
 
     Returns:
         uint8, 1 in the nodule and 0 elsewhere, on the CT's grid.
 
     Raises:
-        MaskError: It is missing, no label map, on another grid, empty, or of several labels without a `segment`.
+        MaskError: As in `place_mask`.
     """
     with naming_case(case):
-        path = Path(path)
-        _check_grid(path, grid)
-        labels = _read_labels(path, grid)
-        nodule = labels == _label_of(path, segment) if segment else labels > 0
-        _check_labels(path, labels, nodule, segment)
-        return grid.image_of(nodule.astype(np.uint8))
+        return place_mask(path, grid, segment=segment).image
+
+
+def place_mask(
+    path: Path, grid: Grid, *, segment: str | None = None, course: Course | None = None, align_masks: bool = False
+) -> Mask:
+    """Read a nodule's mask onto its CT.
+
+    Args:
+        path: A label map, a segmentation of 3D Slicer, or a DICOM segmentation.
+        grid: The CT's grid. The mask's voxels must be voxels of the CT; it may hold a part of them only, and count its
+            axes in another order or direction.
+        segment: Which segment is the nodule: its name, or a label's value. None where there is only one.
+        course: Where the CT's slices stand, if they were repaired: the mask may have been drawn on them before.
+        align_masks: Whether a mask on another grid of the same patient coordinates is put onto the CT's, by the
+            nearest of its voxels.
+
+    Raises:
+        MaskError: It is missing, no segmentation, on another grid, empty, or it is not clear which segment is meant.
+    """
+    path = Path(path)
+    nodule = _read_segment(path, segment)
+    if not nodule.inside.any():
+        raise _empty(path)
+    if course is not None and not nodule.grid.same_as(grid):
+        straight = course.place(nodule.grid, nodule.inside)
+        if straight is not None:
+            return Mask(grid.image_of(straight.view(np.uint8)), ("the mask: shifted with the slices it was drawn on",))
+    placed = place_exactly(grid, nodule.grid, nodule.inside)
+    if placed is None and align_masks:
+        aligned = align(grid, nodule.grid, nodule.inside)
+        if not aligned.any():
+            raise _misplaced(path, grid, nodule.grid, "no voxel of the mask lies in the CT")
+        return Mask(grid.image_of(aligned.view(np.uint8)), (f"the mask: put onto the CT's grid from {nodule.grid}",))
+    if placed is None:
+        raise _misplaced(path, grid, nodule.grid, "its voxels lie between the CT's")
+    if placed.outside_ct:
+        count = int(np.count_nonzero(nodule.inside))
+        raise _misplaced(path, grid, nodule.grid, f"{placed.outside_ct} of its {count} voxels lie outside the CT")
+    return Mask(grid.image_of(placed.inside.view(np.uint8)))
 
 
 def place_of_mask(path: Path) -> MaskPlace:
     """What a mask's header tells about its CT; nothing where it cannot be read, which `read_mask` will say."""
     try:
+        if is_dicom(path):
+            from ggn_tf.cases.dicom_seg import referenced_series
+
+            return MaskPlace(series=referenced_series(path))
         return MaskPlace(grid=read_header(path))
-    except VolumeError:
+    except (VolumeError, OSError):
         return MaskPlace()
 
 
@@ -75,17 +115,21 @@ def centroid_mm_lps(mask: sitk.Image) -> Vector:
     return vector(Grid.from_image(mask).point_of(voxels_zyx.mean(axis=0)[::-1] + box.start_xyz))
 
 
-def _check_grid(path: Path, grid: Grid) -> None:
+def _read_segment(path: Path, segment: str | None) -> Segment:
     if not path.is_file():
         raise MaskError(
             "The mask does not exist.",
             case=path,
-            found="no such file",
-            expected="a label map (.nii, .nii.gz, .nrrd, .mha)",
+            found="a folder" if path.is_dir() else "no such file",
+            expected="a file: a label map (.nii, .nii.gz, .nrrd, .mha) or a DICOM segmentation",
             remedy="Mend the path in the case table; paths are relative to the table.",
         )
+    if is_dicom(path):
+        from ggn_tf.cases.dicom_seg import read_dicom_segment
+
+        return read_dicom_segment(path, segment)
     try:
-        own = read_header(path)
+        return read_label_map(path, segment)
     except VolumeError as error:
         raise MaskError(
             f"The mask cannot be used: {error.what[0].lower()}{error.what[1:]}",
@@ -94,77 +138,22 @@ def _check_grid(path: Path, grid: Grid) -> None:
             expected=error.expected,
             remedy="Export the segmentation as one label map (3D Slicer: Export to labelmap).",
         ) from error
-    if not own.same_as(grid):
-        apart = own.difference_mm(grid)
-        raise MaskError(
-            "The mask does not lie on its CT.",
-            case=path,
-            found=f"{own}" + (f"; up to {apart:.2f} mm away from the CT's voxels" if np.isfinite(apart) else ""),
-            expected=f"the CT's grid: {grid}",
-            remedy="Export the mask with the CT as its reference volume, or check that it belongs to this CT.",
-        )
 
 
-def _read_labels(path: Path, grid: Grid) -> npt.NDArray[Any]:
-    try:
-        return read_voxels(path, grid, grid.whole)
-    except UNREADABLE as error:
-        raise MaskError(
-            "The mask's voxels cannot be read.",
-            case=path,
-            found=reason(error),
-            remedy="The file is damaged or incomplete: copy or export it again.",
-        ) from error
-
-
-def _label_of(path: Path, segment: str) -> float:
-    """The label value that a segment's name stands for; a number stands for itself."""
-    names = _slicer_names(path)
-    try:
-        return names[segment] if segment in names else float(segment)
-    except ValueError:
-        raise MaskError(
-            f"The mask has no segment {segment!r}.",
-            case=path,
-            found=f"segments {', '.join(names)}" if names else "a label map without names",
-            expected="a label's value, or a name that 3D Slicer stored in the mask",
-            remedy="Mend the segment column of the case table.",
-        ) from None
-
-
-def _slicer_names(path: Path) -> dict[str, float]:
-    """Names and label values of the segments in a 3D Slicer segmentation (.seg.nrrd)."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    segments = [key.removesuffix("_Name") for key in reader.GetMetaDataKeys() if key.endswith("_Name")]
-    return {
-        reader.GetMetaData(f"{segment}_Name"): float(reader.GetMetaData(f"{segment}_LabelValue"))
-        for segment in segments
-        if reader.HasMetaDataKey(f"{segment}_LabelValue")
-    }
-
-
-def _check_labels(path: Path, labels: npt.NDArray[Any], nodule: npt.NDArray[np.bool_], segment: str | None) -> None:
-    present = np.unique(labels[labels > 0]).tolist()
-    if not present:
-        raise _empty(path)
-    listed = ", ".join(f"{value:g}" for value in present[:10]) + (", ..." if len(present) > 10 else "")
-    if segment and not nodule.any():
-        raise MaskError(
-            f"The mask has no voxel of segment {segment!r}.",
-            case=path,
-            found=f"labels {listed}",
-            remedy="Mend the segment column of the case table.",
-        )
-    if not segment and len(present) > 1:
-        raise MaskError(
-            f"The mask has {len(present)} labels, and none is named.",
-            case=path,
-            found=f"labels {listed}",
-            expected="one label, or a segment column that names the nodule's",
-            remedy="Give the nodule's label in the segment column, a row a nodule.",
-        )
+def _misplaced(path: Path, grid: Grid, own: Grid, how: str) -> MaskError:
+    apart = own.difference_mm(grid)
+    return MaskError(
+        "The mask does not lie on its CT.",
+        case=path,
+        found=f"{own}; {how}" + (f", up to {apart:.2f} mm away from them" if np.isfinite(apart) else ""),
+        expected=f"the CT's grid: {grid}",
+        remedy="Export the mask with the CT as its reference volume, or check that it belongs to this CT."
+        + (
+            " If it was drawn on another series of the same scan, repeat with --align-masks."
+            if "between" in how
+            else ""
+        ),
+    )
 
 
 def _empty(path: Path | None) -> MaskError:

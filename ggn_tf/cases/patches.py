@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.components import nodule_of
 from ggn_tf.cases.grid import Box, Grid, Vector, point_text
-from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_of_mask, read_mask
+from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask, place_of_mask
+from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
 from ggn_tf.errors import MaskError, VolumeError
@@ -35,6 +37,7 @@ class Patch:
         longest_diameter_mm: Longest distance within one slice of the CT, from voxel edge to voxel edge.
         mean_hu: Mean inside the mask.
         solid_fraction: Share of the mask's voxels above -300 HU.
+        repaired: What was wrong with the CT or the mask and was put right.
     """
 
     hu: npt.NDArray[np.float32]
@@ -47,6 +50,7 @@ class Patch:
     longest_diameter_mm: float | None = None
     mean_hu: float | None = None
     solid_fraction: float | None = None
+    repaired: tuple[str, ...] = ()
 
 
 class Measures(NamedTuple):
@@ -67,7 +71,7 @@ def cut_patch(
     segment: str | None = None,
     center_mm_lps: Vector | None = None,
     series: str | None = None,
-    repair: bool = False,
+    allowance: Allowance = STRICT,
     case: str | None = None,
 ) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
@@ -75,11 +79,11 @@ def cut_patch(
     Args:
         image_path: A volume file or a DICOM folder.
         protocol: The patch's size, spacing, and value outside the CT.
-        mask_path: The nodule's mask on the CT's grid.
-        segment: Which label of the mask is the nodule; see `read_mask`.
-        center_mm_lps: The patch's centre. None: the mask's centroid.
+        mask_path: The nodule's mask; see `place_mask`.
+        segment: Which segment of the mask is the nodule.
+        center_mm_lps: The patch's centre. None: the centroid of the mask, of all its components together.
         series: SeriesInstanceUID of the CT. None: what `choose_series` finds by the mask and the centre.
-        repair: Whether DICOM slices that are not in their places are put there; see `open_volume`.
+        allowance: What may be put right instead of being refused.
         case: Named in errors.
 
     Raises:
@@ -88,17 +92,23 @@ def cut_patch(
     """
     with naming_case(case):
         place = None if mask_path is None else partial(place_of_mask, mask_path)
-        volume = open_volume(image_path, Wanted(series, center_mm_lps, place), repair=repair)
-        mask = None if mask_path is None else _read_trimmed(mask_path, volume.grid, segment)
+        volume = open_volume(image_path, Wanted(series, center_mm_lps, place), repair=allowance.repair)
+        mask, repaired = None, volume.repaired
+        if mask_path is not None:
+            whole = place_mask(
+                mask_path, volume.grid, segment=segment, course=volume.course, align_masks=allowance.align_masks
+            )
+            mask = _nodule(whole.image, protocol, center_mm_lps)
+            repaired += whole.repaired
         center = _center(volume, mask, center_mm_lps)
         grid = patch_grid(center, volume.grid, protocol)
         image = volume.read(_needed(volume.grid, grid, mask))
         hu = _resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
         if mask is None:
-            return Patch(hu, None, center, grid, volume.grid)
+            return Patch(hu, None, center, grid, volume.grid, repaired=repaired)
         patch_mask = _resampled(mask, grid, sitk.sitkNearestNeighbor, 0)
         _check_reaches(mask, patch_mask, center)
-        return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask))
+        return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired)
 
 
 def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) -> Grid:
@@ -164,8 +174,13 @@ def _longest_mm(layer_yx: npt.NDArray[np.bool_], grid: Grid) -> float:
     return float(between_centers + np.sqrt(width_mm * height_mm))
 
 
-def _read_trimmed(path: Path, grid: Grid, segment: str | None) -> sitk.Image:
-    mask = read_mask(path, grid, segment=segment)
+def _nodule(mask: sitk.Image, protocol: PatchProtocol, center_mm_lps: Vector | None) -> sitk.Image:
+    depth_mm, height_mm, width_mm = (protocol.size * spacing for spacing in protocol.spacing_mm_zyx)
+    nodule = nodule_of(_trimmed(mask), (width_mm, height_mm, depth_mm), center_mm_lps)
+    return _trimmed(nodule)
+
+
+def _trimmed(mask: sitk.Image) -> sitk.Image:
     box = nodule_box(mask)
     return sitk.RegionOfInterest(mask, box.size_xyz, box.start_xyz)
 

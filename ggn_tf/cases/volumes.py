@@ -12,14 +12,15 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom import is_dicom, read_slices, scan_series
-from ggn_tf.cases.grid import SAME_GRID_MM, Box, Grid
+from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.headers import FORMATS, read_header, reason
 from ggn_tf.cases.nifti import is_nifti, read_block
+from ggn_tf.cases.repair import Course
 from ggn_tf.cases.series import ANY, Wanted
 from ggn_tf.cases.slices import AIR_HU
 from ggn_tf.cases.stack import Stack
 from ggn_tf.errors import GgnError, VolumeError
 
-_FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
 # What readers raise on damaged files.
 UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
 
@@ -32,11 +33,18 @@ class Volume:
         path: The file, or the DICOM folder.
         grid: Where its voxels lie.
         stack: The DICOM slices; None for a volume file.
+        course: Where the slices stand, if they had to be put in their places; else None.
     """
 
     path: Path
     grid: Grid
     stack: Stack | None = None
+    course: Course | None = None
+
+    @property
+    def repaired(self) -> tuple[str, ...]:
+        """What was wrong with the slices and was put right."""
+        return tuple(problem.found for problem in self.stack.problems) if self.stack else ()
 
     @property
     def slices(self) -> tuple[Path, ...]:
@@ -74,6 +82,9 @@ class Volume:
     def _stored(self, box: Box) -> npt.NDArray[Any]:
         if self.stack is None:
             return read_voxels(self.path, self.grid, box)
+        if self.course is not None:
+            slices = self.stack.slices
+            return self.course.read(lambda first, end: read_slices(slices[first:end]), box)
         first, depth = box.start_xyz[2], box.size_xyz[2]
         rows, columns = box.slices_zyx[1:]
         return read_slices(self.stack.slices[first : first + depth])[:, rows, columns]
@@ -97,12 +108,13 @@ def open_volume(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> Vo
             "The CT does not exist.",
             case=path,
             found="no such file or folder",
-            expected=_FORMATS,
+            expected=FORMATS,
             remedy="Mend the path in the case table; paths are relative to the table.",
         )
     if path.is_dir() or (not is_nifti(path) and is_dicom(path)):
         stack, grid = scan_series(path, wanted, repair=repair)
-        return Volume(path, grid, stack)
+        course = Course.of(stack) if stack.problems else None
+        return Volume(path, course.grid if course else grid, stack, course)
     return Volume(path, read_header(path))
 
 
@@ -119,38 +131,6 @@ def read_region(path: Path, box: Box) -> sitk.Image:
 def read_volume(path: Path) -> sitk.Image:
     """A whole volume in Hounsfield units, float32; as `Volume.read`."""
     return open_volume(path).read()
-
-
-def read_header(path: Path) -> Grid:
-    """The grid of a volume file, of a CT or of a mask.
-
-    Raises:
-        VolumeError: No image, not 3D, several values a voxel, or axes that are not at right angles.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise VolumeError(
-            "The file is no image.",
-            case=path,
-            found=reason(error),
-            expected=_FORMATS,
-            remedy="Name the volume's file, or the folder of its DICOM slices; copy a damaged file again.",
-        ) from error
-    size, components = reader.GetSize(), reader.GetNumberOfComponents()
-    if len(size) != 3 or min(size) < 2 or components != 1:
-        raise VolumeError(
-            "The file is not a 3D volume.",
-            case=path,
-            found=f"{' x '.join(map(str, size))} voxels of {components} values",
-            expected="three axes of at least two voxels, one value a voxel",
-            remedy="Name a 3D volume; of a DICOM series name the folder, not a slice.",
-        )
-    grid = Grid.from_image(reader)
-    _check_axes(path, reader, grid)
-    return grid
 
 
 @contextmanager
@@ -183,12 +163,6 @@ def read_voxels(path: Path, grid: Grid, box: Box) -> npt.NDArray[Any]:
     return voxels
 
 
-def reason(error: Exception) -> str:
-    """What an error says; of an ITK message the last line, which is the one that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].removeprefix("ITK ERROR: ") if lines else type(error).__name__
-
-
 def _check_finite(path: Path, voxels: npt.NDArray[Any]) -> None:
     finite = np.isfinite(voxels)
     if not finite.all():
@@ -199,22 +173,4 @@ def _check_finite(path: Path, voxels: npt.NDArray[Any]) -> None:
             found=f"{bad} of {finite.size} voxels around the nodule are NaN or infinite",
             expected="finite Hounsfield units",
             remedy="Export the CT again without masking, or put -1024 (air) where it has no value.",
-        )
-
-
-def _check_axes(path: Path, reader: sitk.ImageFileReader, grid: Grid) -> None:
-    """Refuse a sheared grid. ITK bends a NIfTI's to the nearest right angles, so its sform is looked at itself."""
-    affine = np.reshape(grid.direction, (3, 3)) * grid.spacing_mm_xyz
-    if reader.HasMetaDataKey("srow_x") and int(reader.GetMetaData("sform_code")) > 0:
-        affine = np.array([[float(v) for v in reader.GetMetaData(f"srow_{row}").split()[:3]] for row in "xyz"])
-    lengths = np.linalg.norm(affine, axis=0)
-    skew = np.abs((affine / lengths).T @ (affine / lengths) - np.eye(3)) if lengths.all() else np.eye(3)
-    off = float((skew * (lengths * grid.size_xyz)).max())
-    if off > SAME_GRID_MM:
-        raise VolumeError(
-            "The volume's axes are not at right angles.",
-            case=path,
-            found=f"a shear of {off:.2f} mm across the volume, affine {np.round(affine, 4).tolist()}",
-            expected=f"orthogonal axes, within {SAME_GRID_MM} mm",
-            remedy="Resample the CT (and draw or resample the mask) on a grid with right angles.",
         )

@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ggn_tf.cases.patches import Patch
+    from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.table import Case
     from ggn_tf.errors import GgnError
     from ggn_tf.protocol import PatchProtocol
 
 
 def cut_cases(
-    cases: "Sequence[Case]", protocol: "PatchProtocol", jobs: int | None
+    cases: "Sequence[Case]", protocol: "PatchProtocol", jobs: int | None, allowance: "Allowance | None" = None
 ) -> "Generator[tuple[Case, Patch | GgnError], None, None]":
     """As `prepare_cases`, drawing a bar on stderr; None for `jobs` takes every processor."""
     from rich.console import Console
     from rich.progress import track
 
+    from ggn_tf.cases.repair import STRICT
     from ggn_tf.dataset.preparation import prepare_cases
 
-    with closing(prepare_cases(cases, protocol, min(jobs or _processors(), len(cases)))) as prepared:
+    jobs = min(jobs or _processors(), len(cases))
+    with closing(prepare_cases(cases, protocol, jobs, allowance or STRICT)) as prepared:
         yield from track(prepared, "Cutting patches", len(cases), console=Console(stderr=True), transient=True)
 
 

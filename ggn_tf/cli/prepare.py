@@ -14,11 +14,11 @@ from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.errors import DatasetError, GgnError
 
 if TYPE_CHECKING:
+    from ggn_tf.cases.patches import Patch
     from ggn_tf.cases.table import Case
     from ggn_tf.dataset.identity import Pseudonyms
     from ggn_tf.dataset.outcomes import Nodule, Rejection
     from ggn_tf.dataset.records import Dataset
-    from ggn_tf.protocol import PatchProtocol
 
 
 def _user_salt() -> Path:
@@ -31,6 +31,17 @@ def _user_salt() -> Path:
 @click.option("--label-column", default="label", show_default=True, help="The table's column with the labels.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
 @click.option("--allow-rejects", is_flag=True, help="Leave out the cases that cannot be used, instead of refusing all.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Shift the slices of a tilted gantry to their places, and interpolate between slices at uneven distances, "
+    "instead of refusing them.",
+)
+@click.option(
+    "--align-masks",
+    is_flag=True,
+    help="Put masks that lie on another grid of the same scan onto the CT's, instead of refusing them.",
+)
 @click.option("--keep-ids", is_flag=True, help="Keep the table's ids, instead of salted hashes of them.")
 @click.option(
     "--salt-file",
@@ -48,6 +59,8 @@ def command(
     label_column: str,
     jobs: int | None,
     allow_rejects: bool,
+    repair: bool,
+    align_masks: bool,
     keep_ids: bool,
     salt_file: Path | None,
     id_list: Path | None,
@@ -59,6 +72,7 @@ def command(
     Each CT and mask is checked, the patch around the nodule is cut and resampled, and the cases are split into
     training, validation and test sets by patient. The dataset is written whole or not at all.
     """
+    from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.table import read_table
     from ggn_tf.dataset.description import refuse_existing
     from ggn_tf.dataset.identity import Pseudonyms, read_salt
@@ -74,7 +88,8 @@ def command(
     pseudonyms = Pseudonyms(None if keep_ids else read_salt(salt_file or _user_salt()))
     hidden = pseudonyms.telling_columns(cases)
     protocol = Protocol()
-    outcomes = _outcomes(cases, protocol.patch, jobs, pseudonyms, hidden, allow_rejects)
+    prepared = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks))
+    outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects)
     with closing(outcomes):
         dataset = write_dataset(
             output, protocol.patch, outcomes, split_protocol=protocol.split, splits=splits, seed=seed
@@ -86,8 +101,7 @@ def command(
 
 def _outcomes(
     cases: list["Case"],
-    protocol: "PatchProtocol",
-    jobs: int | None,
+    prepared: Generator[tuple["Case", "Patch | GgnError"], None, None],
     pseudonyms: "Pseudonyms",
     hidden: set[str],
     allow_rejects: bool,
@@ -96,7 +110,7 @@ def _outcomes(
     from ggn_tf.dataset.outcomes import outcome_of
 
     rejects: list[GgnError] = []
-    with closing(cut_cases(cases, protocol, jobs)) as prepared:
+    with closing(prepared):
         for case, patch in prepared:
             if isinstance(patch, GgnError):
                 rejects.append(patch)
@@ -134,6 +148,9 @@ def _print_summary(dataset: "Dataset", rejected: int, hidden: set[str]) -> None:
     click.echo(f"\npreviews:    {dataset.folder / PREVIEWS}\nfingerprint: {dataset.fingerprint[:12]}")
     if rejected:
         click.echo(f"rejected:    {rejected}, listed in {dataset.folder / REJECTED}")
+    repaired = [case for case in dataset.cases if case.repaired]
+    if repaired:
+        click.echo(f"put right:   {len(repaired)} cases, each with what was done under 'repaired' in dataset.json")
     if hidden:
         click.echo(f"left out:    columns that name cases, patients or files: {', '.join(sorted(hidden))}")
     for label, count in scarce_labels(dataset.cases).items():

@@ -66,6 +66,7 @@ def outcome_of(
         spacing_mm_zyx=patch.ct_grid.spacing_mm_zyx,
         direction=patch.ct_grid.direction,
         center_mm_lps=patch.center_mm_lps,
+        repaired=tuple(pseudonyms.hide(note, case) for note in patch.repaired),
         **measures,
     )
     return Nodule(record, patch.hu, patch.mask)

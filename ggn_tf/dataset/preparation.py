@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.patches import Patch, cut_patch
+from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.table import Case
 from ggn_tf.errors import DatasetError, GgnError, MaskError
 from ggn_tf.protocol import PatchProtocol
@@ -20,7 +21,7 @@ _AHEAD_PER_JOB = 16
 
 
 def prepare_cases(
-    cases: Sequence[Case], protocol: PatchProtocol, jobs: int
+    cases: Sequence[Case], protocol: PatchProtocol, jobs: int, allowance: Allowance = STRICT
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch.
 
@@ -28,6 +29,7 @@ def prepare_cases(
         cases: The rows of a table.
         protocol: How to cut.
         jobs: Processes; 1 works in this one.
+        allowance: What may be put right instead of being refused.
 
     Yields:
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
@@ -36,7 +38,7 @@ def prepare_cases(
         DatasetError: A worker process died.
     """
     if jobs == 1:
-        yield from ((case, prepare_case(case, protocol)) for case in cases)
+        yield from ((case, prepare_case(case, protocol, allowance)) for case in cases)
         return
     # Not forked: a fork of a process with TensorFlow's threads can hang.
     context = multiprocessing.get_context("spawn")
@@ -45,7 +47,7 @@ def prepare_cases(
         try:
             for case in cases:
                 with _interrupts_held():
-                    waiting.append((case, pool.submit(prepare_case, case, protocol)))
+                    waiting.append((case, pool.submit(prepare_case, case, protocol, allowance)))
                 if len(waiting) == jobs * _AHEAD_PER_JOB:
                     yield _next(waiting)
             while waiting:
@@ -54,7 +56,7 @@ def prepare_cases(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def prepare_case(case: Case, protocol: PatchProtocol) -> Patch | GgnError:
+def prepare_case(case: Case, protocol: PatchProtocol, allowance: Allowance = STRICT) -> Patch | GgnError:
     """Cut one case's patch; what is wrong with the case is returned, not raised."""
     try:
         if case.mask is None:
@@ -72,6 +74,7 @@ def prepare_case(case: Case, protocol: PatchProtocol) -> Patch | GgnError:
             segment=case.segment,
             center_mm_lps=case.center_mm_lps,
             series=case.series,
+            allowance=allowance,
             case=case.case_id,
         )
     except GgnError as error:

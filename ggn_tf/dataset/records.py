@@ -36,6 +36,7 @@ class CaseRecord:
         longest_diameter_mm: Longest distance within one slice.
         mean_hu: Mean inside the mask.
         solid_fraction: Share of the mask above -300 HU.
+        repaired: What was wrong with the CT or the mask and was put right; mostly nothing.
         shard: The file that holds the patch.
         offset: Where its record starts there, in bytes.
         digest: SHA-256 of the patch's and the mask's bytes.
@@ -53,6 +54,7 @@ class CaseRecord:
     longest_diameter_mm: float
     mean_hu: float
     solid_fraction: float
+    repaired: tuple[str, ...] = ()
     shard: str = ""
     offset: int = 0
     digest: str = ""

@@ -1,4 +1,5 @@
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from case_phantoms import ball, noise, ramp, rotation
 from dicom_files import edit, write_report
 
@@ -167,3 +168,10 @@ def test_images_of_no_place_are_no_series(save_series):
     folder = save_series(noise(THIN))
     edit(folder, lambda _, dataset: delattr(dataset, "ImagePositionPatient"))
     assert refused(folder, "no CT series").found == "24 of modality CT, without a position"
+
+
+def test_the_mask_may_be_a_part_of_the_series(study, save):
+    folder = study(thin=THIN, thick=THICK)
+    box = Box((5, 5, 4), (20, 20, 14))
+    mask = sitk.RegionOfInterest(ball(THIN), box.size_xyz, box.start_xyz)
+    assert cut_patch(folder, PROTOCOL, mask_path=save(mask, "mask.nii.gz")).ct_grid.same_as(THIN, 1e-3)

@@ -5,7 +5,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.patches import cut_patch, paste_mask
 from ggn_tf.cases.table import read_table
 from ggn_tf.cases.volumes import open_volume
-from ggn_tf.errors import MaskError, VolumeError
+from ggn_tf.errors import VolumeError
 from ggn_tf.protocol import PatchProtocol
 
 pytestmark = pytest.mark.real
@@ -55,15 +55,14 @@ def test_the_mask_returns_to_the_thorax(from_dicom):
     assert sitk.GetArrayViewFromImage(pasted).sum() * spacing == pytest.approx(from_dicom.volume_mm3, rel=0.2)
 
 
-def test_a_partial_upload_without_the_nodules_own_mask_grid_is_refused(real_data):
-    with pytest.raises(MaskError, match="does not lie on its CT") as caught:
-        cut_patch(
-            real_data / "lidc_0063" / "partial",
-            PROTOCOL,
-            mask_path=real_data / "lidc_0063" / f"{NODULE}_mask.nii.gz",
-        )
-    assert caught.value.found.startswith("512 x 512 x 133 voxels")
-    assert "512 x 512 x 34 voxels" in caught.value.expected
+def test_a_partial_upload_that_holds_the_nodule_serves_as_the_whole(real_data, from_dicom):
+    # Its 34 slices are the topmost of the thorax, without a gap: the mask's voxels are voxels of it, too.
+    mask = real_data / "lidc_0063" / f"{NODULE}_mask.nii.gz"
+    patch = cut_patch(real_data / "lidc_0063" / "partial", PROTOCOL, mask_path=mask)
+    assert patch.ct_grid.size_xyz == (512, 512, 34)
+    np.testing.assert_array_equal(patch.hu, from_dicom.hu)
+    np.testing.assert_array_equal(patch.mask, from_dicom.mask)
+    assert patch.volume_mm3 == from_dicom.volume_mm3
 
 
 @pytest.mark.parametrize(

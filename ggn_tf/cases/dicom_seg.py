@@ -1,0 +1,83 @@
+"""DICOM segmentations (SEG), read with highdicom."""
+
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+
+from ggn_tf.cases.grid import Grid, vector
+from ggn_tf.cases.segments import Segment, pick_error
+from ggn_tf.errors import MaskError
+
+# Of a fractional segmentation, the nodule is where it is at least this likely, or where it fills at least this much.
+FRACTION = 0.5
+_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+
+
+def referenced_series(path: Path) -> str | None:
+    """The SeriesInstanceUID of the CT that a segmentation or structure set names; None if there is none or several."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        found = {str(item.SeriesInstanceUID) for item in header.get("ReferencedSeriesSequence", ())}
+    except Exception:
+        # Whatever pydicom raises on a damaged file: that it cannot be read is said where it is read.
+        return None
+    return found.pop() if len(found) == 1 else None
+
+
+def read_dicom_segment(path: Path, segment: str | None) -> Segment:
+    """Read one segment of a DICOM segmentation.
+
+    Args:
+        path: A binary, fractional (then from 0.5 on) or label map segmentation.
+        segment: The segment's label, or its number. None where there is only one.
+
+    Raises:
+        MaskError: The file is damaged or no segmentation, its frames do not make a volume, or it is not clear which
+            segment is meant.
+    """
+    try:
+        kind = str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID"))
+        if kind not in _SEGMENTATIONS:
+            raise _unusable(path, f"SOP class {pydicom.uid.UID(kind).name}")
+        whole = highdicom.seg.segread(path)
+        labels = {number: whole.get_segment_description(number).segment_label for number in whole.segment_numbers}
+        number = _pick(path, labels, segment)
+        volume = whole.get_volume(segment_numbers=[number], skip_overlap_checks=True)
+    except MaskError:
+        raise
+    except Exception as error:
+        # highdicom and pydicom raise some ten unrelated types on a file that is cut, altered or against the standard.
+        raise _unusable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+    return _segment(path, np.asarray(volume.array)[..., 0] >= FRACTION, np.asarray(volume.affine))
+
+
+def _pick(path: Path, labels: dict[int, str], segment: str | None) -> int:
+    matching = [number for number, label in labels.items() if segment is None or label == segment]
+    if not matching and segment and segment.isdigit() and int(segment) in labels:
+        return int(segment)
+    if len(matching) != 1:
+        raise pick_error(path, segment, list(labels.values()), len(matching))
+    return matching[0]
+
+
+def _segment(path: Path, inside: "np.typing.NDArray[np.bool_]", affine: "np.typing.NDArray[np.float64]") -> Segment:
+    """From highdicom's order, in which the first axis counts slices, the second rows, the third columns."""
+    columns = affine[:3, :3][:, ::-1]
+    spacing = np.linalg.norm(columns, axis=0)
+    if not (np.isfinite(affine).all() and spacing.all()):
+        raise _unusable(path, f"affine {affine.tolist()}")
+    depth, height, width = inside.shape
+    direction = tuple((columns / spacing).ravel().tolist())
+    return Segment(Grid((width, height, depth), vector(spacing), vector(affine[:3, 3]), direction), inside)
+
+
+def _unusable(path: Path, found: str) -> MaskError:
+    return MaskError(
+        "The DICOM segmentation cannot be used.",
+        case=path,
+        found=found,
+        expected="a DICOM SEG whose frames lie on one CT series",
+        remedy="Export it again, or export the segmentation as a label map (.nii.gz or .nrrd).",
+    )

@@ -1,0 +1,171 @@
+"""Segments in label maps and in 3D Slicer's segmentations (.seg.nrrd), picked by name or by label value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.headers import grid_of, read_information, reason
+from ggn_tf.cases.volumes import UNREADABLE, read_voxels
+from ggn_tf.errors import MaskError
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment as its file holds it.
+
+    Attributes:
+        grid: Its own grid, which need not be the CT's.
+        inside: [z, y, x] bool.
+    """
+
+    grid: Grid
+    inside: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Where a 3D Slicer segmentation keeps a segment: which of its layers, and which value in it."""
+
+    name: str
+    layer: int
+    value: float
+
+
+def read_label_map(path: Path, segment: str | None) -> Segment:
+    """Read the nodule out of a label map.
+
+    Args:
+        path: NIfTI, NRRD or MetaImage. 3D Slicer writes overlapping segments into several layers, and only the part
+            of the CT's grid that holds them.
+        segment: A segment's name, or a label's value. None where there is only one.
+
+    Raises:
+        VolumeError: The header cannot be used.
+        MaskError: The voxels cannot be read, or it is not clear which of them are the nodule.
+    """
+    reader = read_information(path)
+    grid, named = grid_of(path, reader), _named_segments(reader)
+    layers = reader.GetNumberOfComponents()
+    labels = _read_labels(path, grid, layers)
+    if layers == 1 and not (named and segment):
+        return Segment(grid, _of_label_map(path, labels, named, segment))
+    if not named:
+        raise MaskError(
+            "The mask has several values a voxel, and no segments are named.",
+            case=path,
+            found=f"{layers} values a voxel",
+            expected="a label map, or a segmentation of 3D Slicer",
+            remedy="Export the segmentation as one label map (3D Slicer: Export to labelmap).",
+        )
+    chosen = _pick(path, named, segment, layers)
+    layer = labels if layers == 1 else labels[..., chosen.layer]
+    return Segment(grid, layer == chosen.value)
+
+
+def _read_labels(path: Path, grid: Grid, layers: int) -> npt.NDArray[Any]:
+    """[z, y, x], with a last axis for the layers where there are several."""
+    try:
+        if layers == 1:
+            return read_voxels(path, grid, grid.whole)
+        labels: npt.NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        return labels
+    except UNREADABLE as error:
+        raise MaskError(
+            "The mask's voxels cannot be read.",
+            case=path,
+            found=reason(error),
+            remedy="The file is damaged or incomplete: copy or export it again.",
+        ) from error
+
+
+def _named_segments(reader: sitk.ImageFileReader) -> list[_Named]:
+    def text(key: str, default: object) -> str:
+        return reader.GetMetaData(key) if reader.HasMetaDataKey(key) else str(default)
+
+    named = []
+    keys = [key.removesuffix("_Name") for key in reader.GetMetaDataKeys() if key.endswith("_Name")]
+    for key in keys:
+        number = key.removeprefix("Segment")
+        if not key.startswith("Segment") or not number.isdigit():
+            continue
+        # Until 2020 Slicer wrote every segment as 1 into a layer of its own, and neither of these fields.
+        layer, value = text(f"{key}_Layer", 0 if reader.GetNumberOfComponents() == 1 else number), "1"
+        value = text(f"{key}_LabelValue", value)
+        if layer.isdigit() and value.lstrip("-").isdigit():
+            named.append(_Named(text(f"{key}_Name", ""), int(layer), float(value)))
+    return named
+
+
+def _pick(path: Path, named: Sequence[_Named], segment: str | None, layers: int) -> _Named:
+    matching = [item for item in named if segment is None or item.name == segment]
+    if not matching and layers == 1 and segment and _is_number(segment):
+        return _Named(segment, 0, float(segment))
+    if len(matching) == 1 and matching[0].layer < layers:
+        return matching[0]
+    raise pick_error(path, segment, [item.name for item in named], len(matching))
+
+
+def pick_error(path: Path, segment: str | None, names: Sequence[str], matching: int) -> MaskError:
+    """Say why it is not clear which segment is meant.
+
+    Args:
+        path: The mask.
+        segment: What was asked for.
+        names: Of all segments.
+        matching: How many of them have that name.
+    """
+    if segment is None:
+        what = f"The mask has {len(names)} segments, and none is named."
+    elif matching:
+        what = f"The mask has {matching} segments {segment!r}."
+    else:
+        what = f"The mask has no segment {segment!r}."
+    return MaskError(
+        what,
+        case=path,
+        found=f"segments {', '.join(names)}" if names else "a label map without names",
+        expected="the name of one segment" if names else "a label's value, or a name that the mask's file holds",
+        remedy="Mend the segment column of the case table: it names the nodule's segment, a row a nodule.",
+    )
+
+
+def _of_label_map(
+    path: Path, labels: npt.NDArray[Any], named: Sequence[_Named], segment: str | None
+) -> npt.NDArray[np.bool_]:
+    if segment and not _is_number(segment):
+        raise pick_error(path, segment, [item.name for item in named], 0)
+    inside: npt.NDArray[np.bool_] = labels == float(segment) if segment else labels > 0
+    # A mask of zeros and ones needs no closer look; to sort a whole thorax's voxels takes a second.
+    if not segment and labels.dtype == np.uint8 and labels.max(initial=0) <= 1:
+        return inside
+    present = np.unique(labels[labels > 0]).tolist()
+    listed = ", ".join(f"{value:g}" for value in present[:10]) + (", ..." if len(present) > 10 else "")
+    if segment and present and not inside.any():
+        raise MaskError(
+            f"The mask has no voxel of segment {segment!r}.",
+            case=path,
+            found=f"labels {listed}",
+            remedy="Mend the segment column of the case table.",
+        )
+    if not segment and len(present) > 1:
+        raise MaskError(
+            f"The mask has {len(present)} labels, and none is named.",
+            case=path,
+            found=f"labels {listed}" + (f" (segments {', '.join(item.name for item in named)})" if named else ""),
+            expected="one label, or a segment column that names the nodule's",
+            remedy="Give the nodule's label in the segment column, a row a nodule.",
+        )
+    return inside
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False

@@ -1,0 +1,118 @@
+import gzip
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from case_phantoms import ball
+
+from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.masks import nodule_box, read_mask
+from ggn_tf.errors import MaskError
+
+LUNG, NODULE = Box((2, 2, 2), (30, 30, 20)), Box((20, 21, 12), (4, 5, 3))
+
+
+def write_slicer(path, grid, layers, segments):
+    """A .seg.nrrd as 3D Slicer writes it; `segments` holds name, layer and label value, None for none."""
+    axes = np.reshape(grid.direction, (3, 3)) * grid.spacing_mm_xyz
+    directions = " ".join(f"({','.join(repr(float(part)) for part in axis)})" for axis in axes.T)
+    array = np.stack(layers, axis=-1) if len(layers) > 1 else layers[0]
+    many = len(layers) > 1
+    header = [
+        "NRRD0004",
+        "type: unsigned char",
+        f"dimension: {3 + many}",
+        "space: left-posterior-superior",
+        f"sizes: {f'{len(layers)} ' * many}{' '.join(map(str, grid.size_xyz))}",
+        f"space directions: {'none ' * many}{directions}",
+        f"kinds: {'list ' * many}domain domain domain",
+        "encoding: gzip",
+        f"space origin: ({','.join(map(repr, grid.origin_mm_lps))})",
+        "Segmentation_ReferenceImageExtentOffset:=0 0 0",
+    ]
+    for number, (name, layer, value) in enumerate(segments):
+        header += [f"Segment{number}_ID:=Segment_{number}", f"Segment{number}_Name:={name}"]
+        if layer is not None:
+            header += [f"Segment{number}_Layer:={layer}", f"Segment{number}_LabelValue:={value}"]
+    path.write_bytes("\n".join(header).encode() + b"\n\n" + gzip.compress(array.astype(np.uint8).tobytes()))
+    return path
+
+
+def layer_of(grid, **boxes):
+    layer = np.zeros(grid.size_xyz[::-1], np.uint8)
+    for label, box in boxes.items():
+        layer[box.slices_zyx] = int(label.removeprefix("label"))
+    return layer
+
+
+def refused(path, grid, match, **options):
+    with pytest.raises(MaskError, match=match) as caught:
+        read_mask(path, grid, **options)
+    return caught.value
+
+
+@pytest.fixture
+def overlapping(grid, tmp_path):
+    layers = [layer_of(grid, label1=LUNG), layer_of(grid, label1=NODULE)]
+    return write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Lung", 0, 1), ("Nodule", 1, 1)])
+
+
+def test_overlapping_segments_lie_in_layers(grid, overlapping):
+    assert nodule_box(read_mask(overlapping, grid, segment="Nodule")) == NODULE
+    assert nodule_box(read_mask(overlapping, grid, segment="Lung")) == LUNG
+
+
+def test_segments_that_share_a_layer(grid, tmp_path):
+    layers = [layer_of(grid, label1=LUNG), layer_of(grid, label3=NODULE, label2=Box((0, 0, 0), (2, 2, 2)))]
+    named = [("Lung", 0, 1), ("Other", 1, 2), ("Nodule", 1, 3)]
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, named)
+    assert nodule_box(read_mask(path, grid, segment="Nodule")) == NODULE
+
+
+def test_layers_as_slicer_wrote_them_until_2020(grid, tmp_path):
+    layers = [layer_of(grid, label1=LUNG), layer_of(grid, label1=NODULE)]
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Lung", None, None), ("Nodule", None, None)])
+    assert nodule_box(read_mask(path, grid, segment="Nodule")) == NODULE
+
+
+def test_the_segment_must_be_named(grid, overlapping):
+    assert refused(overlapping, grid, "2 segments, and none is named").found == "segments Lung, Nodule"
+    assert refused(overlapping, grid, "no segment 'nodule'", segment="nodule").found == "segments Lung, Nodule"
+
+
+def test_a_name_that_stands_for_two_segments(grid, tmp_path):
+    layers = [layer_of(grid, label1=LUNG), layer_of(grid, label1=NODULE)]
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Nodule", 0, 1), ("Nodule", 1, 1)])
+    refused(path, grid, "has 2 segments 'Nodule'", segment="Nodule")
+
+
+def test_a_layer_that_the_file_does_not_have(grid, tmp_path):
+    layers = [layer_of(grid, label1=LUNG), layer_of(grid, label1=NODULE)]
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Lung", 0, 1), ("Nodule", 5, 1)])
+    refused(path, grid, "segment", segment="Nodule")
+
+
+def test_a_named_segment_whose_voxels_were_erased(grid, tmp_path):
+    layers = [layer_of(grid, label1=LUNG), layer_of(grid)]
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Lung", 0, 1), ("Nodule", 1, 1)])
+    refused(path, grid, "The mask is empty", segment="Nodule")
+
+
+def test_the_single_voxel_of_a_segmentation_without_segments(grid, tmp_path):
+    one = Grid((1, 1, 1), grid.spacing_mm_xyz, grid.origin_mm_lps, grid.direction)
+    refused(write_slicer(tmp_path / "a.seg.nrrd", one, [np.zeros((1, 1, 1))], []), grid, "The mask is empty")
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_cropped_extent_lies_where_it_was_cut(grid, tmp_path, depth):
+    box = Box((20, 21, 12), (4, 5, depth))
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid.part(box), [np.ones((depth, 5, 4))], [("Nodule", 0, 1)])
+    mask = read_mask(path, grid, segment="Nodule")
+    assert nodule_box(mask) == box
+    assert sitk.GetArrayFromImage(mask).sum() == 20 * depth
+    assert Grid.from_image(mask).same_as(grid, 1e-9)
+
+
+def test_a_color_image_is_no_mask(grid, save):
+    image = sitk.Compose([ball(grid)] * 3)
+    assert refused(save(image, "mask.nrrd"), grid, "several values a voxel").found == "3 values a voxel"
