@@ -12,14 +12,29 @@ from ggn_tf.errors import MaskError
 
 # Of a fractional segmentation, the nodule is where it is at least this likely, or where it fills at least this much.
 FRACTION = 0.5
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+
+
+def is_structure_set(path: Path) -> bool:
+    """Whether a DICOM file is an RTSTRUCT; a damaged one is not."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except Exception:
+        # As below.
+        return False
+    return str(header.get("SOPClassUID", "")) == STRUCTURE_SET
 
 
 def referenced_series(path: Path) -> str | None:
     """The SeriesInstanceUID of the CT that a segmentation or structure set names; None if there is none or several."""
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        found = {str(item.SeriesInstanceUID) for item in header.get("ReferencedSeriesSequence", ())}
+        series = [*header.get("ReferencedSeriesSequence", ())]
+        for frame in header.get("ReferencedFrameOfReferenceSequence", ()):
+            for study in frame.get("RTReferencedStudySequence", ()):
+                series.extend(study.get("RTReferencedSeriesSequence", ()))
+        found = {str(item.SeriesInstanceUID) for item in series}
     except Exception:
         # Whatever pydicom raises on a damaged file: that it cannot be read is said where it is read.
         return None

@@ -43,7 +43,7 @@ def place_mask(
     """Read a nodule's mask onto its CT.
 
     Args:
-        path: A label map, a segmentation of 3D Slicer, or a DICOM segmentation.
+        path: A label map, a segmentation of 3D Slicer, a DICOM segmentation, or a DICOM structure set.
         grid: The CT's grid. The mask's voxels must be voxels of the CT; it may hold a part of them only, and count its
             axes in another order or direction.
         segment: Which segment is the nodule: its name, or a label's value. None where there is only one.
@@ -55,7 +55,7 @@ def place_mask(
         MaskError: It is missing, no segmentation, on another grid, empty, or it is not clear which segment is meant.
     """
     path = Path(path)
-    nodule = _read_segment(path, segment)
+    nodule = _read_segment(path, segment, grid)
     if not nodule.inside.any():
         raise _empty(path)
     if course is not None and not nodule.grid.same_as(grid):
@@ -115,7 +115,7 @@ def centroid_mm_lps(mask: sitk.Image) -> Vector:
     return vector(Grid.from_image(mask).point_of(voxels_zyx.mean(axis=0)[::-1] + box.start_xyz))
 
 
-def _read_segment(path: Path, segment: str | None) -> Segment:
+def _read_segment(path: Path, segment: str | None, grid: Grid) -> Segment:
     if not path.is_file():
         raise MaskError(
             "The mask does not exist.",
@@ -125,8 +125,12 @@ def _read_segment(path: Path, segment: str | None) -> Segment:
             remedy="Mend the path in the case table; paths are relative to the table.",
         )
     if is_dicom(path):
-        from ggn_tf.cases.dicom_seg import read_dicom_segment
+        from ggn_tf.cases.dicom_seg import is_structure_set, read_dicom_segment
 
+        if is_structure_set(path):
+            from ggn_tf.cases.rtstruct import read_region_of_interest
+
+            return read_region_of_interest(path, segment, grid)
         return read_dicom_segment(path, segment)
     try:
         return read_label_map(path, segment)
