@@ -111,7 +111,7 @@ class Conv3D(keras.layers.Conv3D):
     def _convolve(self, inputs: Any, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
         dilation = [rate // self.lattice for rate in self.dilation_rate]
         if not isinstance(inputs, (list, tuple)):
-            return self._add_bias(convolve(inputs, kernel, dilation), bias)
+            return self._add_bias(self._convolve_map(inputs, kernel, dilation), bias)
         coarse, fine = inputs
         for_coarse, for_fine = tf.split(kernel, [coarse.shape[-1], fine.shape[-1]], axis=3)
         if self.dilation_rate == (1, 1, 1) and self.kernel_size == (3, 3, 3):
@@ -122,6 +122,13 @@ class Conv3D(keras.layers.Conv3D):
             return self._add_bias(convolve(concatenate_upsampled(coarse, fine), kernel, dilation), bias)
         # Convolution, bias, sum, ReLU: in this order TensorFlow makes one operation of them in inference.
         return self._add_bias(convolve(fine, for_fine, dilation), bias) + from_coarse
+
+    # Gradients of our own, which the following two bring, would keep inference from making one operation of several.
+
+    def _convolve_map(self, x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Tensor:
+        if self.trainable and is_single_channel(x.shape, kernel.shape, dilation):
+            return convolve_single_channel(x, tf.cast(kernel, x.dtype))
+        return convolve(x, kernel, dilation)
 
     def _add_bias(self, x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
         if bias is None:
@@ -164,8 +171,6 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Ten
         reach = size // 2 if extent is None else min(size // 2, (extent - 1) // rate)
         taps.append(slice(size // 2 - reach, size // 2 + reach + 1))
     kernel = tf.cast(kernel[tuple(taps)], x.dtype)
-    if is_single_channel(x.shape, kernel.shape, dilation):
-        return convolve_single_channel(x, kernel)
     rates = [1 if size == 1 else rate for size, rate in zip(kernel.shape[:3], dilation, strict=True)]
     return tf.nn.convolution(x, kernel, padding="SAME", data_format="NDHWC", dilations=rates)
 

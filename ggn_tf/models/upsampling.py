@@ -24,9 +24,10 @@ def convolve_upsampled(coarse: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     Returns:
         [N, 2D, 2H, 2W, F] in the type of `coarse`.
     """
+    channels, filters = kernel.shape[3:]
     # A convolution reads voxel f + j - 1 with tap j, a transposed one gives to it: the taps in reverse order.
-    giving = tf.transpose(tf.reverse(8 * kernel, axis=[0, 1, 2]), [0, 1, 2, 4, 3])
-    filters = kernel.shape[4]
+    giving = tf.transpose(tf.reverse(tf.reshape(8 * kernel, [27, channels, filters]), axis=[0]), [0, 2, 1])
+    giving = tf.reshape(giving, [3, 3, 3, filters, channels])
     batch, *grid = tf.unstack(tf.shape(coarse)[:4])
     shape = tf.stack([batch, *(2 * extent + 1 for extent in grid), filters])
     summands = tf.nn.conv3d_transpose(coarse, tf.cast(giving, coarse.dtype), shape, strides=2, padding="VALID")
