@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,12 @@ from ggn_tf.errors import GgnError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ggn_tf.cases.patches import Patch
     from ggn_tf.cases.table import Case
     from ggn_tf.dataset.findings import Finding, LabelCounts
     from ggn_tf.dataset.outcomes import Nodule
-    from ggn_tf.protocol import PatchProtocol
+
+    Cut = Generator[tuple[Case, Patch | GgnError], None, None]
 
 FINDINGS = "cases.csv"
 # Where the output is no terminal rich would fold the rows at 80 characters.
@@ -31,19 +33,31 @@ _WIDTH = 140
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--label-column", default="label", show_default=True, help="The table's column with the labels.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@click.option("--repair", is_flag=True, help="As of `ggn-tf prepare`: put displaced slices in their places.")
+@click.option("--align-masks", is_flag=True, help="As of `ggn-tf prepare`: put masks of another grid onto the CT's.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="New folder for contact sheets and cases.csv.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(table: Path, label_column: str, jobs: int | None, output: Path | None, as_json: bool) -> None:
+def command(
+    table: Path,
+    label_column: str,
+    jobs: int | None,
+    repair: bool,
+    align_masks: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
     """Tell all that `ggn-tf prepare` would find in TABLE (.csv or .xlsx), and write no dataset.
 
     Ids are shown as the table has them. Exits with 1 where a case would be rejected or the cases cannot be split.
     """
+    from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.table import read_table
     from ggn_tf.dataset.findings import count_labels, notes_on, problems_of
     from ggn_tf.protocol import Protocol
 
     cases, protocol = read_table(table, label_column), Protocol()
-    findings = _examine(cases, protocol.patch, jobs, output)
+    cut = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks))
+    findings = _examine(cut, output)
     problems, notes, counts = problems_of(findings, protocol.split), notes_on(findings), count_labels(findings)
     rejected = sum(finding.rejection is not None for finding in findings)
     if as_json:
@@ -62,32 +76,26 @@ def command(table: Path, label_column: str, jobs: int | None, output: Path | Non
     sys.exit(1 if rejected or problems else 0)
 
 
-def _examine(
-    cases: "Sequence[Case]", protocol: "PatchProtocol", jobs: int | None, output: Path | None
-) -> "list[Finding]":
+def _examine(cut: "Cut", output: Path | None) -> "list[Finding]":
     from ggn_tf.dataset.previews import PreviewWriter
 
     if output is None:
-        return _findings(cases, protocol, jobs, lambda nodule: None)
+        return _findings(cut, lambda nodule: None)
     with _new_folder(output) as folder:
         with PreviewWriter(folder) as sheets:
             findings = _findings(
-                cases,
-                protocol,
-                jobs,
+                cut,
                 lambda nodule: sheets.add(f"{nodule.record.case_id}  {nodule.record.label}", nodule.hu, nodule.mask),
             )
         _write_findings(folder / FINDINGS, findings)
     return findings
 
 
-def _findings(
-    cases: "Sequence[Case]", protocol: "PatchProtocol", jobs: int | None, draw: "Callable[[Nodule], None]"
-) -> "list[Finding]":
+def _findings(cut: "Cut", draw: "Callable[[Nodule], None]") -> "list[Finding]":
     from ggn_tf.dataset.findings import find
 
     findings = []
-    with closing(cut_cases(cases, protocol, jobs)) as cut:
+    with closing(cut):
         for case, patch in cut:
             finding, nodule = find(case, patch)
             findings.append(finding)
@@ -122,8 +130,8 @@ def _write_findings(path: Path, findings: "Sequence[Finding]") -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for row in rows:
-            # Points and spacings in one cell, their numbers apart from the columns.
-            writer.writerow({name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()})
+            # Points, spacings and notes in one cell each; numbers hold no semicolon and no comma.
+            writer.writerow({name: "; ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()})
 
 
 def _print(
@@ -141,6 +149,8 @@ def _print(
     for finding in findings:
         if finding.error is not None:
             click.echo(f"rejected: {finding.error}\n")
+        if finding.record is not None and finding.record.repaired:
+            click.echo(f"put right: {finding.case.case_id}: {'; '.join(finding.record.repaired)}\n")
     for problem in problems:
         click.echo(f"problem: {problem}\n")
     _print_counts(console, counts)

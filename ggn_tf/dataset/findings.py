@@ -47,6 +47,7 @@ class Finding:
             "spacing_mm_xyz": None if record is None else list(record.spacing_mm_zyx[::-1]),
             "center_mm_lps": None if record is None else list(record.center_mm_lps),
             **{name: None if record is None else getattr(record, name) for name in Measures._fields},
+            "repaired": None if record is None else list(record.repaired),
             "reason": None if rejection is None else rejection.reason,
             "remedy": None if rejection is None else rejection.remedy,
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
@@ -124,7 +125,7 @@ def test_the_findings_are_a_table(bad_table: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["case_id"] for row in rows] == [f"SMITH-{number:04d}" for number in range(12)]
     assert rows[2]["status"] == "rejected" and rows[2]["remedy"]
-    spacing = [float(step) for step in rows[0]["spacing_mm_xyz"].split()]
+    spacing = [float(step) for step in rows[0]["spacing_mm_xyz"].split(";")]
     assert spacing == pytest.approx(SPACING_MM_XYZ)
 
 
@@ -155,6 +156,18 @@ def test_what_prepare_would_note(copied: Path) -> None:
     assert "left out of a dataset: report" in notes
     assert "label AIS has 1 usable patient" in notes
     assert "SMITH-0001, SMITH-0011" in notes
+
+
+def test_what_prepare_may_put_right_is_put_right_and_told(copied: Path) -> None:
+    mask = copied.parent / "SMITH-0003-mask.nii"
+    image = sitk.ReadImage(str(mask))
+    image.SetOrigin(np.add(image.GetOrigin(), (0.4, 0.0, 0.0)).tolist())
+    sitk.WriteImage(image, str(mask))
+    assert document_of(copied, exit_code=1)["cases"][3]["status"] == "rejected"
+    case = document_of(copied, "--align-masks")["cases"][3]
+    assert (case["status"], len(case["repaired"])) == ("usable", 1)
+    assert case["diameter_mm"] == pytest.approx(8.0, rel=0.03)
+    assert f"put right: SMITH-0003: {case['repaired'][0]}" in check(copied, "--align-masks").stdout
 
 
 def test_another_label_column(table: Path) -> None:
