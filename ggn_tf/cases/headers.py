@@ -10,7 +10,7 @@ from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
 # Far more than any CT or list of segments has; a damaged header announces any number.
-_MOST_VOXELS = 2**33
+_MOST_VOXELS = 2**32
 
 
 def read_header(path: Path) -> Grid:

@@ -64,6 +64,8 @@ class Pseudonyms:
             if path is not None:
                 # With what follows, as the names of a folder's files may tell as much.
                 text = re.sub(re.escape(str(path)) + r"[^\s,;:)]*", name, text)
+        # A PACS finds the patient by a DICOM UID.
+        text = re.sub(r"\b\d+(\.\d+){5,}\b", "<uid>", text)
         for raw in sorted({case.case_id, case.patient_id}, key=len, reverse=True):
             if len(raw) >= _SHORTEST_ID_IN_TEXT:
                 text = text.replace(raw, self.id_of(raw))
