@@ -202,7 +202,7 @@ class CaseStream:
         return draw
 
 
-@tf.function(reduce_retracing=True)
+@tf.function
 def _augmented(batch: Batch, drawn: Augmentation) -> Batch:
     return Batch(*apply_augmentation(batch.patch, batch.mask, drawn), batch.label)
 

@@ -121,6 +121,13 @@ def test_geometry_is_shared_by_patch_and_mask(synthetic: Dataset) -> None:
     np.testing.assert_allclose(np.sort(inside), np.sort(expected), atol=1e-5)
 
 
+def test_datasets_of_several_patch_sizes_are_read_in_one_process(tmp_path: Path) -> None:
+    for size in (8, 16, 24):
+        dataset = write_synthetic_dataset(tmp_path / str(size), cases=6, size=size)
+        epoch = CaseStream(dataset, ids(dataset), INDOLENT_INVASIVE).training_epoch(4, 0, 0, AugmentationProtocol())
+        assert [batch.patch.shape[1:4] for batch in arrays(epoch)] == [(size,) * 3] * 2
+
+
 def test_cases_that_the_task_leaves_out_are_gone(synthetic: Dataset) -> None:
     stream = CaseStream(synthetic, ids(synthetic), Task.parse("AIS,MIA"))
     assert stream.case_ids == tuple(case.case_id for case in synthetic.cases if case.label in ("AIS", "MIA"))
