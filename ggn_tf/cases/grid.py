@@ -146,6 +146,13 @@ class Grid:
         last = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1, np.asarray(self.size_xyz) - 1)
         return Box.between(first.tolist(), last.tolist()) if np.all(first <= last) else None
 
+    def block_of(self, other: "Grid") -> Box | None:
+        """The block of voxels that another grid is of this one; None where it is none."""
+        start = np.rint(self.index_of(other.origin_mm_lps)).astype(int)
+        inside = bool(np.all(start >= 0) and np.all(start + other.size_xyz <= self.size_xyz))
+        block = Box.between(start.tolist(), (start + other.size_xyz - 1).tolist())
+        return block if inside and self.part(block).same_as(other) else None
+
     def part(self, box: Box) -> "Grid":
         """The grid of a block of its voxels."""
         return Grid(box.size_xyz, self.spacing_mm_xyz, vector(self.point_of(box.start_xyz)), self.direction)

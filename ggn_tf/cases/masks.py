@@ -18,7 +18,12 @@ from ggn_tf.errors import MaskError, VolumeError
 
 
 class Mask(NamedTuple):
-    """A mask on its CT's grid, uint8, 0 or 1; and what was done to bring it there, if anything."""
+    """A mask on its CT's grid or on a block of it, beyond which there is nothing; and what was done to bring it there.
+
+    Attributes:
+        image: uint8, 0 or 1.
+        repaired: What was done, if anything.
+    """
 
     image: sitk.Image
     repaired: tuple[str, ...] = ()
@@ -34,7 +39,11 @@ def read_mask(path: Path, grid: Grid, *, segment: str | None = None, case: str |
         MaskError: As in `place_mask`.
     """
     with naming_case(case):
-        return place_mask(path, grid, segment=segment).image
+        placed = place_mask(path, grid, segment=segment).image
+        block = grid.block_of(Grid.from_image(placed)) or grid.whole
+        whole = np.zeros(grid.size_xyz[::-1], dtype=np.uint8)
+        whole[block.slices_zyx] = sitk.GetArrayViewFromImage(placed)
+        return grid.image_of(whole)
 
 
 def place_mask(
@@ -58,22 +67,31 @@ def place_mask(
     nodule = _read_segment(path, segment, grid)
     if not nodule.inside.any():
         raise _empty(path)
-    if course is not None and not nodule.grid.same_as(grid):
-        straight = course.place(nodule.grid, nodule.inside)
+    on_ct = grid.block_of(nodule.grid)
+    if on_ct is not None and (course is None or nodule.grid.same_as(grid)):
+        return Mask(_block_image(grid.part(on_ct), nodule))
+    inside = nodule.whole()
+    if course is not None:
+        straight = course.place(nodule.grid, inside)
         if straight is not None:
             return Mask(grid.image_of(straight.view(np.uint8)), ("the mask: shifted with the slices it was drawn on",))
-    placed = place_exactly(grid, nodule.grid, nodule.inside)
+    placed = place_exactly(grid, nodule.grid, inside)
     if placed is None and align_masks:
-        aligned = align(grid, nodule.grid, nodule.inside)
+        aligned = align(grid, nodule.grid, inside)
         if not aligned.any():
             raise _misplaced(path, grid, nodule.grid, "no voxel of the mask lies in the CT")
         return Mask(grid.image_of(aligned.view(np.uint8)), (f"the mask: put onto the CT's grid from {nodule.grid}",))
     if placed is None:
         raise _misplaced(path, grid, nodule.grid, "its voxels lie between the CT's")
     if placed.outside_ct:
-        count = int(np.count_nonzero(nodule.inside))
+        count = int(np.count_nonzero(inside))
         raise _misplaced(path, grid, nodule.grid, f"{placed.outside_ct} of its {count} voxels lie outside the CT")
     return Mask(grid.image_of(placed.inside.view(np.uint8)))
+
+
+def _block_image(grid: Grid, nodule: Segment) -> sitk.Image:
+    part = grid if nodule.block is None else grid.part(nodule.block)
+    return part.image_of(nodule.inside.view(np.uint8))
 
 
 def place_of_mask(path: Path) -> MaskPlace:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.grid import Box, Grid
 from ggn_tf.cases.headers import grid_of, read_information, reason
+from ggn_tf.cases.nifti import is_nifti, read_occupied
 from ggn_tf.cases.volumes import UNREADABLE, read_voxels
 from ggn_tf.errors import MaskError
 
@@ -22,10 +23,20 @@ class Segment:
     Attributes:
         grid: Its own grid, which need not be the CT's.
         inside: [z, y, x] bool.
+        block: The part of the grid that `inside` covers, where nothing is drawn beyond it. None: all of the grid.
     """
 
     grid: Grid
     inside: npt.NDArray[np.bool_]
+    block: Box | None = None
+
+    def whole(self) -> npt.NDArray[np.bool_]:
+        """[z, y, x] bool, of the grid's size."""
+        if self.block is None:
+            return self.inside
+        whole = np.zeros(self.grid.size_xyz[::-1], dtype=bool)
+        whole[self.block.slices_zyx] = self.inside
+        return whole
 
 
 @dataclass(frozen=True)
@@ -52,9 +63,9 @@ def read_label_map(path: Path, segment: str | None) -> Segment:
     reader = read_information(path)
     grid, named = grid_of(path, reader), _named_segments(reader)
     layers = reader.GetNumberOfComponents()
-    labels = _read_labels(path, grid, layers)
+    labels, block = _read_labels(path, grid, layers)
     if layers == 1 and not (named and segment):
-        return Segment(grid, _of_label_map(path, labels, named, segment))
+        return Segment(grid, _of_label_map(path, labels, named, segment), block)
     if not named:
         raise MaskError(
             "The mask has several values a voxel, and no segments are named.",
@@ -65,16 +76,19 @@ def read_label_map(path: Path, segment: str | None) -> Segment:
         )
     chosen = _pick(path, named, segment, layers)
     layer = labels if layers == 1 else labels[..., chosen.layer]
-    return Segment(grid, layer == chosen.value)
+    return Segment(grid, layer == chosen.value, block)
 
 
-def _read_labels(path: Path, grid: Grid, layers: int) -> npt.NDArray[Any]:
-    """[z, y, x], with a last axis for the layers where there are several."""
+def _read_labels(path: Path, grid: Grid, layers: int) -> tuple[npt.NDArray[Any], Box | None]:
+    """[z, y, x], with a last axis for the layers where there are several; and which block it is, if not the whole."""
     try:
+        if layers == 1 and is_nifti(path):
+            width, height, _ = grid.size_xyz
+            labels, first = read_occupied(path, grid.size_xyz)
+            return labels, Box((0, 0, first), (width, height, len(labels)))
         if layers == 1:
-            return read_voxels(path, grid, grid.whole)
-        labels: npt.NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-        return labels
+            return read_voxels(path, grid, grid.whole), None
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(path))), None
     except UNREADABLE as error:
         raise MaskError(
             "The mask's voxels cannot be read.",
@@ -140,7 +154,8 @@ def _of_label_map(
 ) -> npt.NDArray[np.bool_]:
     if segment and not _is_number(segment):
         raise pick_error(path, segment, [item.name for item in named], 0)
-    inside: npt.NDArray[np.bool_] = labels == float(segment) if segment else labels > 0
+    # A segment 0 would be the background, which not every reader gives whole.
+    inside: npt.NDArray[np.bool_] = (labels == float(segment)) & (labels != 0) if segment else labels > 0
     # A mask of zeros and ones needs no closer look; to sort a whole thorax's voxels takes a second.
     if not segment and labels.dtype == np.uint8 and labels.max(initial=0) <= 1:
         return inside

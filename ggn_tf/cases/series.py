@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from ggn_tf.cases.grid import Box, Grid, Vector, point_text
+from ggn_tf.cases.grid import Grid, Vector, point_text
 from ggn_tf.cases.slices import Slice
 from ggn_tf.cases.stack import Problem, Stack, stack_slices
 from ggn_tf.errors import VolumeError
@@ -152,9 +150,7 @@ def _fitting(volumes: list[_Placed], wanted: Wanted) -> list[_Placed]:
 
 def holds_grid(ct_grid: Grid, grid: Grid) -> bool:
     """Whether a grid is the CT's own, or a block of its voxels."""
-    start = np.rint(ct_grid.index_of(grid.origin_mm_lps)).astype(int)
-    inside = bool(np.all(start >= 0) and np.all(start + grid.size_xyz <= ct_grid.size_xyz))
-    return inside and ct_grid.part(Box(tuple(start.tolist()), grid.size_xyz)).same_as(grid)
+    return ct_grid.block_of(grid) is not None
 
 
 def _several(folder: Path, stacks: list[Stack]) -> VolumeError:

@@ -89,6 +89,12 @@ def test_a_part_of_a_grid_keeps_its_points():
     assert part.same_as(Grid.from_image(cropped), tolerance_mm=1e-9)
 
 
+def test_a_part_of_a_grid_is_a_block_of_it():
+    box = Box((3, 1, 2), (4, 3, 2))
+    assert OBLIQUE.block_of(OBLIQUE.part(box)) == box
+    assert OBLIQUE.part(box).block_of(OBLIQUE) is None
+
+
 def test_joined_boxes_hold_both():
     joined = Box((2, 3, 4), (2, 2, 2)).joined(Box((0, 4, 5), (3, 5, 1)))
     assert joined == Box((0, 3, 4), (4, 6, 2))

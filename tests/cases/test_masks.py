@@ -4,7 +4,7 @@ import SimpleITK as sitk  # noqa: N813
 from case_phantoms import CENTER, ball, rotation
 
 from ggn_tf.cases.grid import Box, Grid
-from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, read_mask
+from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask, read_mask
 from ggn_tf.errors import MaskError
 
 
@@ -30,6 +30,13 @@ def test_a_mask_is_zero_and_one_on_the_grid_of_the_ct(grid, save, name):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(ball(grid)))
     assert mask.GetPixelID() == sitk.sitkUInt8
     assert Grid.from_image(mask).same_as(grid, tolerance_mm=1e-9)
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii"])
+def test_of_a_nifti_only_the_slices_that_hold_the_nodule_are_kept(grid, save, name):
+    placed = place_mask(save(labelled(grid, label1=TWO), name), grid).image
+    assert Grid.from_image(placed).same_as(grid.part(Box((0, 0, 12), (50, 46, 4))), tolerance_mm=1e-9)
+    assert sitk.GetArrayFromImage(placed).sum() == 64
 
 
 def test_any_one_label_is_the_nodule(grid, save):
@@ -99,6 +106,12 @@ def test_several_labels_need_a_segment(grid, save):
 def test_a_segment_without_voxels(grid, save):
     path = save(labelled(grid, label1=ONE, label4=TWO), "mask.nii.gz")
     assert refused(path, grid, "no voxel of segment '3'", segment="3").found == "labels 1, 4"
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nrrd"])
+def test_the_background_is_no_segment(grid, save, name):
+    path = save(labelled(grid, label1=ONE, label4=TWO), name)
+    assert refused(path, grid, "no voxel of segment '0'", segment="0").found == "labels 1, 4"
 
 
 def test_a_name_in_a_label_map_without_names(grid, save):
