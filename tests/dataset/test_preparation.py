@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.patches import Patch, cut_patch
+from ggn_tf.cases.repair import Allowance
 from ggn_tf.cases.table import read_table
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.outcomes import Nodule, Rejection, outcome_of
@@ -114,3 +116,27 @@ def test_a_patch_without_a_mask_is_a_mistake_of_the_caller(table: Path) -> None:
     patch = cut_patch(case.image, PROTOCOL, center_mm_lps=(-34.0, 36.0, -85.0))
     with pytest.raises(ValueError, match="Expected a patch with a mask"):
         outcome_of(case, patch, Pseudonyms(None), set())
+
+
+def test_what_was_put_right_is_recorded_without_paths_and_uids(table: Path) -> None:
+    case = read_table(table)[0]
+    patch = prepare_case(case, PROTOCOL)
+    assert isinstance(patch, Patch)
+    note = f"a gantry tilt in {case.image}, series 1.2.840.113619.2.55.3.1"
+    nodule = outcome_of(case, dataclasses.replace(patch, repaired=(note,)), Pseudonyms(b"key"), set())
+    assert isinstance(nodule, Nodule)
+    assert nodule.record.repaired == ("a gantry tilt in <image>, series <uid>",)
+
+
+def test_a_mask_on_another_grid_is_aligned_only_where_that_is_allowed(table: Path, tmp_path: Path) -> None:
+    case = read_table(table)[0]
+    mask = sitk.ReadImage(str(case.mask))
+    fine = sitk.Expand(mask, (2, 2, 2), sitk.sitkNearestNeighbor)
+    sitk.WriteImage(fine, str(tmp_path / "fine.nii.gz"))
+    case = dataclasses.replace(case, mask=tmp_path / "fine.nii.gz")
+    refused = prepare_case(case, PROTOCOL)
+    assert isinstance(refused, MaskError)
+    assert "--align-masks" in str(refused.remedy)
+    aligned = prepare_case(case, PROTOCOL, Allowance(align_masks=True))
+    assert isinstance(aligned, Patch)
+    assert aligned.repaired[0].startswith("the mask: put onto the CT's grid from")
