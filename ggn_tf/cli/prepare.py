@@ -1,6 +1,5 @@
 """`ggn-tf prepare`: cut, check and store the patches of a case table, and split them by patient."""
 
-import csv
 from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ggn_tf.cli.cutting import cut_cases
+from ggn_tf.cli.id_list import refuse_unwritable, written_id_list
 from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.errors import DatasetError, GgnError
 
@@ -79,6 +79,8 @@ def command(
     from ggn_tf.protocol import Protocol
 
     refuse_existing(output)
+    if id_list is not None:
+        refuse_unwritable(id_list, output)
     cases = read_table(table, label_column)
     load_tensorflow()
     from ggn_tf.dataset.splits import check_patients
@@ -90,12 +92,10 @@ def command(
     protocol = Protocol()
     prepared = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks))
     outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects)
-    with closing(outcomes):
+    with closing(outcomes), written_id_list(id_list, cases, pseudonyms):
         dataset = write_dataset(
             output, protocol.patch, outcomes, split_protocol=protocol.split, splits=splits, seed=seed
         )
-    if id_list is not None:
-        _write_id_list(id_list, cases, pseudonyms)
     _print_summary(dataset, len(cases) - len(dataset.cases), hidden)
 
 
@@ -123,17 +123,6 @@ def _outcomes(
             expected="every case with a CT, and a mask on it",
             remedy="Mend them as said above, or leave them out with --allow-rejects.",
         )
-
-
-def _write_id_list(path: Path, cases: list["Case"], pseudonyms: "Pseudonyms") -> None:
-    from ggn_tf.files import whole_file
-
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["case_id", "patient_id", "dataset_case_id", "dataset_patient_id"])
-        for case in cases:
-            rows.writerow([case.case_id, case.patient_id, *map(pseudonyms.id_of, (case.case_id, case.patient_id))])
-    path.chmod(0o600)
 
 
 def _print_summary(dataset: "Dataset", rejected: int, hidden: set[str]) -> None:

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -112,6 +113,51 @@ def test_the_id_list_tells_which_hash_is_whose(table: Path, tmp_path: Path) -> N
     assert [row["case_id"] for row in rows] == [f"SMITH-{number:04d}" for number in range(12)]
     assert [row["dataset_case_id"] for row in rows] == [case.case_id for case in cases]
     assert [row["dataset_patient_id"] for row in rows] == [case.patient_id for case in cases]
+
+
+def test_the_id_list_is_for_its_owner_alone(table: Path, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / "ids.csv")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "ids.csv").stat().st_mode) == 0o600
+
+
+def test_an_id_list_is_not_written_over_the_table(table: Path, tmp_path: Path) -> None:
+    before = table.read_bytes()
+    result = prepare(table, "-o", tmp_path / "dataset", "--id-list", table)
+    assert result.exit_code == 1
+    assert "id list would be written over something that exists" in result.stderr
+    assert str(table) in result.stderr
+    assert "--id-list" in result.stderr
+    assert table.read_bytes() == before
+    assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.parametrize("place", ["missing/ids.csv", "file/ids.csv"])
+def test_a_place_where_no_id_list_can_be_is_refused_before_any_work(table: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / place)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0].endswith("The id list cannot be written.")
+    assert "no such folder" in result.stderr
+    assert "remedy:" in result.stderr
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_an_id_list_within_the_dataset_is_refused(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    result = prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / "dataset" / "ids.csv")
+    assert result.exit_code == 1
+    assert "id list would lie in the dataset" in result.stderr
+    assert list((tmp_path / "dataset").iterdir()) == []
+
+
+def test_no_id_list_is_left_without_its_dataset(bad_table: Path, tmp_path: Path) -> None:
+    result = prepare(bad_table, "-o", tmp_path / "out" / "dataset", "--id-list", tmp_path / "ids.csv")
+    assert "nothing was written" in result.stderr
+    assert not (tmp_path / "ids.csv").exists()
 
 
 def test_a_column_that_names_cases_is_left_out_and_told(table: Path, tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""The list of which id became which hash: it stays with whoever may know, and exists only beside its dataset."""
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggn_tf.errors import DatasetError
+
+if TYPE_CHECKING:
+    from ggn_tf.cases.table import Case
+    from ggn_tf.dataset.identity import Pseudonyms
+
+_COLUMNS = ("case_id", "patient_id", "dataset_case_id", "dataset_patient_id")
+
+
+def refuse_unwritable(path: Path, dataset: Path) -> None:
+    """Refuse a place for the list before any work is done.
+
+    Args:
+        path: Of the list.
+        dataset: The folder of the dataset, which may leave the hospital.
+
+    Raises:
+        DatasetError: Something is there, it would lie in the dataset, or its folder cannot be written to.
+    """
+    if os.path.lexists(path):
+        raise _existing(path)
+    if path.resolve().is_relative_to(dataset.resolve()):
+        raise DatasetError(
+            "The id list would lie in the dataset.",
+            case=path,
+            expected=f"a place outside {dataset}: the list tells who is who",
+            remedy="Name another file with --id-list.",
+        )
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
+        raise _unwritable(path, "no such folder" if not path.parent.is_dir() else "a folder that is not writable")
+
+
+@contextmanager
+def written_id_list(path: Path | None, cases: Sequence["Case"], pseudonyms: "Pseudonyms") -> Iterator[None]:
+    """Write the list, readable by its owner alone; it is deleted where the block, which makes the dataset, fails.
+
+    Args:
+        path: Of the list; None writes none.
+        cases: The table's rows.
+        pseudonyms: What stands for their ids.
+
+    Raises:
+        DatasetError: The file exists or cannot be made.
+    """
+    if path is None:
+        yield
+        return
+    handle = _create(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(_COLUMNS)
+            for case in cases:
+                rows.writerow([case.case_id, case.patient_id, *map(pseudonyms.id_of, (case.case_id, case.patient_id))])
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _create(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise _existing(path) from error
+    except OSError as error:
+        raise _unwritable(path, str(error)) from error
+
+
+def _existing(path: Path) -> DatasetError:
+    return DatasetError(
+        "The id list would be written over something that exists.",
+        case=path,
+        found="a folder" if path.is_dir() else "a file",
+        expected="a file that does not exist",
+        remedy="Name another with --id-list, or move this one away.",
+    )
+
+
+def _unwritable(path: Path, found: str) -> DatasetError:
+    return DatasetError(
+        "The id list cannot be written.",
+        case=path,
+        found=found,
+        expected="a file in a folder that exists and can be written to",
+        remedy="Make the folder, or name another file with --id-list.",
+    )
