@@ -14,6 +14,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
+from ggn_tf.training.lock import lock_run
 from ggn_tf.training.loop import Observers
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.tensorboard import EventWriter
@@ -60,8 +61,8 @@ def fit(
     checkpoint_minutes: float = 10.0,
 ) -> RunFolder:
     plan = plan_run(description, dataset, read_split(dataset, description.split), stage)
-    run = RunFolder.create(folder, description, dataset.folder, {}, "")
-    with run.locked():
+    with lock_run(folder):
+        run = RunFolder.create(folder, description, dataset.folder, {}, "")
         train(run, dataset, plan, Observers([EventWriter(folder / "tensorboard")]), stop, checkpoint_minutes)
     return run
 

@@ -1,7 +1,9 @@
 """The command line. A module a command; TensorFlow and SimpleITK are imported inside the command's body."""
 
 import importlib
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 import click
@@ -25,14 +27,35 @@ class _CommandGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        former = signal.signal(signal.SIGTERM, _interrupt)
         try:
             return super().invoke(ctx)
         except GgnError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
+        except OSError as error:
+            click.echo(f"error: {_as_ours(error)}", err=True)
+            sys.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             sys.exit(130)
+        finally:
+            signal.signal(signal.SIGTERM, former)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does: what was begun under a temporary name is cleared away."""
+    raise KeyboardInterrupt
+
+
+def _as_ours(error: OSError) -> GgnError:
+    return GgnError(
+        "The file system refused.",
+        case=error.filename,
+        found=error.strerror or error,
+        expected="a place that can be read or written, with room on the disk",
+        remedy="Check the path, its permissions and the free space, and repeat the command.",
+    )
 
 
 @click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,6 +1,8 @@
 """`ggn-tf fit`: train every stage up to the named one, in a run folder that can be gone on with."""
 
 import dataclasses
+import math
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -36,9 +38,16 @@ class _PerStage(click.ParamType):
             numbers = tuple(self._kind(part) for part in str(value).split(","))
         except ValueError:
             numbers = ()
-        if len(numbers) != len(STAGE_NAMES) or any(number <= 0 for number in numbers):
+        if len(numbers) != len(STAGE_NAMES) or not all(0 < number < math.inf for number in numbers):
             self.fail(f"{value!r} is not three positive numbers for {', '.join(STAGE_NAMES)}", param, ctx)
         return numbers
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    # click's ranges let NaN pass: it compares false with every bound.
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 @click.command()
@@ -52,7 +61,14 @@ class _PerStage(click.ParamType):
 @click.option("--learning-rates", type=_PerStage(float), help="Of each stage.  [default: 1e-4,1e-4,1e-5, the paper's]")
 @click.option("--patience", type=_PerStage(int), help="Epochs without a better score that end a stage.  [default: 50]")
 @click.option("--batch-size", type=click.IntRange(min=1), default=24, show_default=True)
-@click.option("--joint-weight", type=float, default=1.0, show_default=True, help="Lambda of the paper's eq. 4.")
+@click.option(
+    "--joint-weight",
+    type=click.FloatRange(min=0),
+    callback=_finite,
+    default=1.0,
+    show_default=True,
+    help="Lambda of the paper's eq. 4.",
+)
 @click.option(
     "--select-on",
     type=click.Choice(["validation", "test"]),
@@ -61,7 +77,14 @@ class _PerStage(click.ParamType):
     help="The set that selects the weights; test is the paper's way, and optimistic.",
 )
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
-@click.option("--checkpoint-minutes", type=float, default=10.0, show_default=True, help="Within a long epoch.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0),
+    callback=_finite,
+    default=10.0,
+    show_default=True,
+    help="Within a long epoch.",
+)
 @click.option("-o", "--run", "run_path", type=click.Path(path_type=Path), help="The run folder.  [default: runs/...]")
 def command(
     dataset: Path, task: str, stage: str, checkpoint_minutes: float, run_path: Path | None, **asked: Any
@@ -76,6 +99,7 @@ def command(
     from ggn_tf.dataset.records import open_dataset
     from ggn_tf.dataset.splits import read_split
     from ggn_tf.training.description import RunDescription
+    from ggn_tf.training.lock import lock_run
     from ggn_tf.training.loop import Observers
     from ggn_tf.training.precision import resolve_precision
     from ggn_tf.training.run_folder import RunFolder
@@ -98,8 +122,9 @@ def command(
     split = read_split(opened, description.split)
     plan = plan_run(description, opened, split, stage)
     folder = run_path or Path("runs") / _run_name(description)
-    run = RunFolder.create(folder, description, opened.folder, _versions(), " ".join(sys.argv))
-    with run.locked():
+    with lock_run(folder):
+        command_line = shlex.join(["ggn-tf", *sys.argv[1:]])
+        run = RunFolder.create(folder, description, opened.folder, _versions(), command_line)
         click.echo(_banner(run, opened, plan, reason))
         with EpochBars() as bars, _StopSignal() as stop:
             observers = Observers([EventWriter(folder / "tensorboard"), bars])
@@ -139,9 +164,11 @@ def _banner(run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason
         ("dataset", f"{dataset.folder}, {len(dataset.cases)} nodules, fingerprint {dataset.fingerprint[:12]}"),
         ("task", str(asked.task)),
         ("model", f"{asked.model}, split {asked.split}, seed {asked.seed}"),
+        ("device", _device()),
         ("precision", f"{asked.precision}: {precision_reason}"),
         ("select on", asked.select_on + optimistic),
         ("run", str(run.folder)),
+        *_other_versions(run),
     ]
     for name, counts in plan.class_counts.items():
         classes = ", ".join(f"{count} {label}" for count, label in zip(counts, names, strict=True))
@@ -151,6 +178,23 @@ def _banner(run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason
         (stage.name, "finished" if stage.name in finished else _stage_plan(stage, asked)) for stage in plan.stages
     ]
     return "\n".join(f"{name:<11}{text}" for name, text in lines)
+
+
+def _device() -> str:
+    import tensorflow as tf
+
+    names = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    return ", ".join(names) or "CPU: TensorFlow finds no GPU (the extra [gpu] brings what it needs for NVIDIA's)"
+
+
+def _other_versions(run: "RunFolder") -> list[tuple[str, str]]:
+    """What makes a run that goes on differ from one that never stopped."""
+    now = _versions()
+    changed = [f"{name} {old} -> {now.get(name)}" for name, old in run.versions.items() if now.get(name) != old]
+    return [("note", f"begun with other versions, so not the same to the bit: {', '.join(changed)}")] if changed else []
 
 
 def _stage_plan(stage: "Stage", asked: "RunDescription") -> str:

@@ -4,6 +4,7 @@ Keras's own `fit` is not used: it forgets best scores, dropout and shuffle state
 `trainable` flags of its first trace.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 
 from ggn_tf.dataset.pipeline import CaseStream
+from ggn_tf.errors import RunError
 from ggn_tf.protocol import AugmentationProtocol, TrainingProtocol
 from ggn_tf.training import schedule
 from ggn_tf.training.checkpoints import Checkpoint, CheckpointStore
@@ -141,6 +143,7 @@ class StageLoop:
 
         Raises:
             KeyboardInterrupt: `stop_requested` said yes; a checkpoint is written.
+        RunError: The loss is no longer a finite number.
         """
         numbers = self._stage.numbers(self._protocol)
         while (reason := schedule.stop_reason(numbers, self.progress.scores)) is None:
@@ -161,6 +164,7 @@ class StageLoop:
             self._protocol.batch_size, self._seed, epoch, self._augmentation, skip=progress.step
         ):
             losses = [float(value) for value in self._train_step(batch)]
+            self._check_finite(losses[0])
             cases = int(batch.label.shape[0])
             progress.step, progress.cases = progress.step + 1, progress.cases + cases
             progress.sums = {
@@ -173,6 +177,16 @@ class StageLoop:
                 written = self._clock()
             if stopping:
                 raise KeyboardInterrupt
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise RunError(
+                f"Training diverged: the loss of stage {self._stage.name} is not a finite number.",
+                case=f"epoch {len(self.progress.rows) + 1}, step {self.progress.step + 1}",
+                found=loss,
+                expected="a finite loss",
+                remedy="Begin another run (-o) with smaller --learning-rates, or with --precision float32.",
+            )
 
     def _close_epoch(self, learning_rate: float, monitored: Monitored) -> None:
         progress = self.progress

@@ -1,5 +1,6 @@
 """Which arithmetic the convolutions run in."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -9,35 +10,38 @@ Precision = Literal["float32", "bfloat16"]
 
 _BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
 _AMPERE = (8, 0)
+_PROCESSOR = Path("/proc/cpuinfo")
 
 
-def resolve_precision(
-    asked: Literal["auto", "float32", "bfloat16"], cpuinfo: str | None = None
-) -> tuple[Precision, str]:
-    """Turn `auto` into what the hardware does fast.
+def resolve_precision(asked: Literal["auto", "float32", "bfloat16"]) -> tuple[Precision, str]:
+    """Turn `auto` into what this machine's hardware does fast.
 
     Weights, losses, softmax and statistics are float32 either way.
 
     Args:
         asked: `auto` takes bfloat16 where the GPU, or without one the processor, has it in hardware.
-        cpuinfo: Text of /proc/cpuinfo; None reads it.
 
     Returns:
         The precision, and why.
     """
     if asked != "auto":
         return asked, "as asked"
-    for gpu in tf.config.list_physical_devices("GPU"):
-        capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-        fast = capability >= _AMPERE
-        return ("bfloat16" if fast else "float32"), f"GPU of compute capability {capability[0]}.{capability[1]}"
-    flags = _processor_flags() if cpuinfo is None else cpuinfo
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    capabilities = [gpu.get("compute_capability", (0, 0)) for gpu in gpus]
+    return fast_precision(capabilities, _PROCESSOR.read_text() if _PROCESSOR.exists() else "")
+
+
+def fast_precision(gpu_capabilities: Sequence[tuple[int, int]], cpuinfo: str) -> tuple[Precision, str]:
+    """The precision that some hardware does fast, and why.
+
+    Args:
+        gpu_capabilities: NVIDIA's compute capability of every GPU; the first decides.
+        cpuinfo: The processor's flags, as in /proc/cpuinfo.
+    """
+    for major, minor in gpu_capabilities:
+        fast = (major, minor) >= _AMPERE
+        return ("bfloat16" if fast else "float32"), f"GPU of compute capability {major}.{minor}"
     for flag in _BFLOAT16_FLAGS:
-        if flag in flags.split():
+        if flag in cpuinfo.split():
             return "bfloat16", f"the processor has {flag}"
     return "float32", "the processor has no bfloat16 arithmetic"
-
-
-def _processor_flags() -> str:
-    file = Path("/proc/cpuinfo")
-    return file.read_text() if file.exists() else ""

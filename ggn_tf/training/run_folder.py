@@ -1,12 +1,10 @@
 """The run folder: what was asked (`run.json`), which stages are finished (`stages.json`), and their models."""
 
 import csv
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,27 +46,19 @@ class RunFolder:
         """Begin a run, or come back to one with the same description.
 
         Args:
-            folder: Made where it does not exist.
+            folder: Made where it does not exist. The caller holds its lock (`lock_run`).
             description: What is asked.
             dataset: The dataset's folder; `run.json` names it relative to the run.
             versions: Package versions, for the record.
             command: The command line, for the record.
 
         Raises:
-            RunError: The folder holds another run, or something else.
+            RunError: The folder holds a run with other settings.
         """
         if (folder / "run.json").exists():
             run = cls.open(folder)
             run._check_same(description)
             return run
-        if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
-            raise RunError(
-                "The run folder is in use by something else.",
-                case=folder,
-                found="files, but no run.json",
-                expected="a run of ggn-tf, or an empty or new folder",
-                remedy="Name another folder with -o.",
-            )
         stored = {
             "schema": SCHEMA,
             **description.to_dict(),
@@ -147,7 +137,7 @@ class RunFolder:
                 case=file,
                 found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
                 expected="the .keras file that fit wrote",
-                remedy="Delete the run folder and repeat its command (run.json holds it).",
+                remedy="Train the run again in another folder; run.json holds its command.",
             ) from error
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -182,27 +172,6 @@ class RunFolder:
         _write_json(self.folder / "stages.json", {"stages": [*self.ledger(), entry]})
         self.checkpoints(entry["stage"]).clear()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep a second process off the run while the block lasts.
-
-        Raises:
-            RunError: Another process trains in this folder.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(
-                    "Another process is training in this run folder.",
-                    case=self.folder,
-                    found="its lock is held",
-                    expected="one process a run",
-                    remedy="Wait for it, stop it, or name another folder with -o.",
-                ) from error
-            yield
-
     def _check_same(self, asked: RunDescription) -> None:
         ours, theirs = _flat(self.description.to_dict()), _flat(asked.to_dict())
         different = [name for name in ours if ours[name] != theirs.get(name)]
@@ -212,7 +181,7 @@ class RunFolder:
                 case=self.folder,
                 found="; ".join(f"{name} = {ours[name]}" for name in different),
                 expected="; ".join(f"{name} = {theirs.get(name)}" for name in different),
-                remedy="Repeat the run's own command (run.json holds it), or name another folder with -o.",
+                remedy="Repeat the run's own command, which run.json holds, or name another folder with -o.",
             )
 
 
@@ -225,7 +194,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
     with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _read_json(file: Path, run: Path) -> dict[str, Any]:

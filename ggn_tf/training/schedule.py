@@ -3,6 +3,7 @@
 Nothing here remembers: a run that goes on after a kill recomputes the same decisions from its history.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,8 +35,12 @@ def learning_rate(numbers: StageProtocol, past: Sequence[EpochScore]) -> float:
 
 
 def best_epoch(past: Sequence[EpochScore]) -> int:
-    """The index of the epoch whose weights are kept: the highest score, then the smallest loss, then the earliest."""
-    return max(range(len(past)), key=lambda index: (past[index].score, -past[index].loss, -index))
+    """The index of the epoch whose weights are kept: the highest score, then the smallest loss, then the earliest.
+
+    A loss that is not a number counts as the largest.
+    """
+    losses = [math.inf if math.isnan(epoch.loss) else epoch.loss for epoch in past]
+    return max(range(len(past)), key=lambda index: (past[index].score, -losses[index], -index))
 
 
 def stop_reason(numbers: StageProtocol, past: Sequence[EpochScore]) -> str | None:

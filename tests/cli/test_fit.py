@@ -11,11 +11,17 @@ from tests.synthetic import write_synthetic_dataset
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a dataset of 24 nodules, whose patches are the paper's size."""
     folder = tmp_path_factory.mktemp("work")
     write_synthetic_dataset(folder / "dataset", cases=24)
     return folder
+
+
+@pytest.fixture
+def folder(data: Path, tmp_path: Path) -> Path:
+    (tmp_path / "dataset").symlink_to(data / "dataset")
+    return tmp_path
 
 
 def fit(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str):
@@ -23,10 +29,20 @@ def fit(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str):
     return CliRunner().invoke(main, ["fit", *arguments])
 
 
-@pytest.mark.parametrize("arguments", [("--epochs", "1,2"), ("--epochs", "1,x,3"), ("--learning-rates", "1,0,1")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--epochs", "1,2"), ("--epochs", "1,x,3"), ("--learning-rates", "1,0,1"), ("--learning-rates", "nan,1,1")],
+)
 def test_numbers_a_stage_must_be_three_and_positive(folder: Path, monkeypatch, arguments: tuple[str, str]):
     result = fit(folder, monkeypatch, *arguments)
     assert result.exit_code == 2 and "three positive numbers for segment, classify, joint" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--joint-weight", "nan"), ("--joint-weight=-1",), ("--checkpoint-minutes", "inf")]
+)
+def test_other_numbers_must_be_finite_and_not_negative(folder: Path, monkeypatch, arguments: tuple[str, ...]):
+    assert fit(folder, monkeypatch, *arguments).exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -35,7 +51,7 @@ def test_numbers_a_stage_must_be_three_and_positive(folder: Path, monkeypatch, a
         (("elsewhere",), "elsewhere"),
         (("--task", "AAH"), "one class"),
         (("--task", "1+2,4+5"), "labels AAH, AIS, IAC, MIA"),
-        (("--split", "99"), "split"),
+        (("--split", "99"), "99"),
     ],
 )
 def test_bad_input_is_one_block_and_begins_no_run(folder: Path, monkeypatch, arguments: tuple[str, ...], message: str):
@@ -43,7 +59,7 @@ def test_bad_input_is_one_block_and_begins_no_run(folder: Path, monkeypatch, arg
     assert result.exit_code == 1
     assert result.output.startswith("error: ") and message in result.output and "remedy:" in result.output
     assert "Traceback" not in result.output
-    assert [path.name for path in folder.iterdir()] == ["dataset"]
+    assert not (folder / "runs").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -54,6 +70,11 @@ def test_the_first_signal_asks_to_stop_and_the_second_ends(number: signal.Signal
         assert stop.requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
+
+
+def test_a_place_that_cannot_be_written_is_one_block(folder: Path, monkeypatch):
+    result = fit(folder, monkeypatch, "-o", "/proc/run")
+    assert result.exit_code == 1 and "error: The file system refused.\n  case:     /proc/run" in result.output
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from ggn_tf.errors import RunError
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.training.description import RunDescription
+from ggn_tf.training.lock import lock_run
 from ggn_tf.training.run_folder import RunFolder
 
 
@@ -44,11 +45,26 @@ def test_the_same_settings_come_back_to_the_run_and_others_are_refused_with_the_
     assert "expected: seed = 8; protocol.training.joint_weight = 0.5" in str(caught.value)
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, description: RunDescription):
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RunError, match="no run.json"):
-        RunFolder.create(tmp_path, description, tmp_path, {}, "")
+    with pytest.raises(RunError, match="no run.json"), lock_run(tmp_path):
+        pass
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_file_in_the_runs_place_is_refused(tmp_path: Path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(RunError, match="a file"), lock_run(tmp_path / "run"):
+        pass
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(run: RunFolder):
+    (run.folder / "checkpoints").mkdir()
+    for name in ("checkpoints/.segment-000003-abcd.npz", ".run-abcd.json"):
+        (run.folder / name).write_text("half")
+    with lock_run(run.folder):
+        assert not list(run.folder.rglob(".*-*.*"))
+    assert (run.folder / "run.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -63,9 +79,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, content: str | None,
 
 
 def test_a_second_process_is_refused(run: RunFolder):
-    with run.locked(), pytest.raises(RunError, match="Another process"), RunFolder.open(run.folder).locked():
+    with lock_run(run.folder), pytest.raises(RunError, match="Another process"), lock_run(run.folder):
         pass
-    with run.locked():
+    with lock_run(run.folder):
         pass
 
 

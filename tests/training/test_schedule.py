@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 
@@ -41,6 +42,10 @@ def test_the_smaller_loss_breaks_ties_and_then_the_earlier_epoch():
         EpochScore(0.7, 0.1),
     ]
     assert best_epoch(past) == 2
+
+
+def test_a_loss_that_is_not_a_number_loses_every_tie():
+    assert best_epoch([EpochScore(0.5, math.nan), EpochScore(0.5, 0.3), EpochScore(0.5, math.nan)]) == 1
 
 
 def test_a_stage_ends_after_its_last_epoch():

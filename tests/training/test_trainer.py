@@ -89,6 +89,18 @@ def test_another_seed_ends_elsewhere(
     assert results(other)["segment"] != results(finished)["segment"]
 
 
+def test_a_diverged_run_stops_with_a_remedy_and_keeps_its_last_good_checkpoint(
+    tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    training = description.protocol.training
+    segment = dataclasses.replace(training.segment, learning_rate=1e30)
+    protocol = dataclasses.replace(description.protocol, training=dataclasses.replace(training, segment=segment))
+    with pytest.raises(RunError, match="Training diverged") as caught:
+        fit(tmp_path / "run", dataclasses.replace(description, protocol=protocol), dataset, "segment")
+    assert "smaller --learning-rates" in str(caught.value)
+    assert RunFolder.open(tmp_path / "run").finished_stages() == ()
+
+
 def test_history_has_a_line_an_epoch_with_the_stages_own_losses(finished: RunFolder):
     lines = (finished.folder / "history.csv").read_text().splitlines()
     assert lines[0] == (

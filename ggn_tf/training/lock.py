@@ -1,0 +1,51 @@
+"""One process a run folder."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ggn_tf.errors import RunError
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Keep a second process off a run folder, which is made where it does not exist, while the block lasts.
+
+    Files that a killed process left under temporary names are cleared away first.
+
+    Raises:
+        RunError: Another process trains in the folder, or it holds something else than a run.
+    """
+    _refuse_foreign(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                "Another process is training in this run folder.",
+                case=folder,
+                found="its lock is held",
+                expected="one process a run",
+                remedy="Wait for it, stop it, or name another folder with -o.",
+            ) from error
+        for part in (folder, folder / "checkpoints", folder / "stages"):
+            for leftover in part.glob(".*-*.*"):
+                leftover.unlink()
+        yield
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.is_dir() and ((folder / "run.json").exists() or all(path.name == _LOCK for path in folder.iterdir())):
+        return
+    if folder.exists():
+        raise RunError(
+            "The run folder is in use by something else.",
+            case=folder,
+            found="files, but no run.json" if folder.is_dir() else "a file",
+            expected="a run of ggn-tf, or an empty or new folder",
+            remedy="Name another folder with -o.",
+        )
