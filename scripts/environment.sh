@@ -17,14 +17,15 @@ find_python() {
 }
 
 install() {
-  local extras="$1" state
-  state="$extras $(cat setup.cfg pyproject.toml constraints.txt | sha256sum)"
-  if [ "$(cat .venv/installed 2>/dev/null)" != "$state" ]; then
-    local python
-    python="$(find_python)"
+  local extras="$1" python state installed
+  python="$(find_python)"
+  state="$(cat setup.cfg pyproject.toml constraints.txt | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')"
+  installed="$(cat .venv/installed 2>/dev/null || true)"
+  # What is installed with extras also serves without them.
+  if [ "$installed" != "$state $extras" ] && { [ -n "$extras" ] || [ "${installed%% *}" != "$state" ]; }; then
     echo "installing ggn-tf and its requirements into $root/.venv"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$extras"
-    echo "$state" > .venv/installed
+    echo "$state $extras" > .venv/installed
   fi
 }
