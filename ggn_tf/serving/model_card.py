@@ -21,7 +21,7 @@ class Provenance:
         select_on: The set whose score selected the weights.
         dataset_fingerprint: Of the dataset's content.
         versions: Of the packages that the run was begun with.
-        scores: `evaluation/scores.json`, where the run was evaluated.
+        scores: Of the exported stage on the test set, as in `evaluation/scores.json`; None where it was not evaluated.
     """
 
     run: str | None = None
@@ -113,7 +113,7 @@ def _origin(provenance: Provenance) -> list[str]:
 def _scores(provenance: Provenance) -> list[str]:
     if provenance.scores is None:
         return ["## Scores", "", "The run was not evaluated before it was exported."]
-    told = _numbers(provenance.scores.get("test", provenance.scores))
+    told = _numbers(provenance.scores)
     caution = (
         ["", "The weights were selected on the test set, as in the paper: these scores are optimistic."]
         if provenance.select_on == "test"

@@ -14,7 +14,7 @@ from ggn_tf.serving import export as export_module
 from ggn_tf.serving.contract import read_contract
 from ggn_tf.serving.export import export_model
 from ggn_tf.serving.local_model import LocalModel
-from ggn_tf.serving.model_card import Provenance
+from ggn_tf.serving.model_card import Provenance, model_card
 from ggn_tf.serving.recordings import read_golden
 from ggn_tf.serving.tensors import decode
 from ggn_tf.serving.version_folders import find_version, list_versions, next_version
@@ -208,6 +208,11 @@ def test_the_model_card_tells_origin_and_scores(tiny_model, tmp_path, tiny):
     assert "- auc: undefined" in card
     assert "optimistic" in card
     assert read_contract(folder).provenance["dataset_fingerprint"] == "abc123"
+
+
+def test_the_model_card_tells_every_score_that_it_is_given(exported):
+    card = model_card(read_contract(exported / "1"), Provenance(scores={"test": {"dice": 0.5}, "dice": 0.25}), 1)
+    assert "- test dice: 0.500\n- dice: 0.250\n" in card
 
 
 def test_the_newest_version_is_found_by_number(tmp_path):
