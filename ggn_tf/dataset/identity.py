@@ -9,9 +9,10 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ggn_tf.cases.table import Case
 from ggn_tf.errors import DatasetError
@@ -20,6 +21,14 @@ _HASH_DIGITS = 12
 _SALT_BYTES = 32
 # Shorter ids occur within words and numbers by chance.
 _SHORTEST_ID_IN_TEXT = 4
+_UID = re.compile(r"(?<![\w.])\d+(\.\d+){2,}(?!\w)")
+# Names of files and folders that are words of our messages, and tell nobody.
+_ORDINARY_WORDS = (
+    "axes case cases center centre centroid data dicom file files folder header image images label labels mask masks "
+    "nifti nodule nodules nrrd patch patient patients pixels scan scans segment segmentation segmentations segments "
+    "series slice slices table volume volumes voxel voxels"
+)
+_ORDINARY = frozenset(_ORDINARY_WORDS.split())
 
 
 def read_salt(path: Path) -> bytes:
@@ -57,25 +66,69 @@ class Pseudonyms:
         return hmac.new(self.salt, text.encode(), hashlib.sha256).hexdigest()[:_HASH_DIGITS]
 
     def hide(self, text: str, case: Case) -> str:
-        """A text about a case without its paths and ids."""
+        """A text about a case without its ids, its paths, the names of its files, and DICOM UIDs."""
         if self.salt is None:
             return text
-        for path, name in ((case.image, "<image>"), (case.mask, "<mask>")):
-            if path is not None:
-                # With what follows, as the names of a folder's files may tell as much.
-                text = re.sub(re.escape(str(path)) + r"[^\s,;:)]*", name, text)
+        told = text.casefold()
+        secrets_told = sorted(
+            (item for item in self._secrets(case) if item.text.casefold() in told),
+            key=lambda item: len(item.text),
+            reverse=True,
+        )
+        if secrets_told:
+            # In one pass and the longest first: what stands for one is never taken for another, nor a part for a whole.
+            pattern = re.compile("|".join(f"({item.pattern})" for item in secrets_told), re.IGNORECASE)
+            text = pattern.sub(lambda match: secrets_told[(match.lastindex or 1) - 1].stands_for, text)
         # A PACS finds the patient by a DICOM UID.
-        text = re.sub(r"\b\d+(\.\d+){5,}\b", "<uid>", text)
-        for raw in sorted({case.case_id, case.patient_id}, key=len, reverse=True):
+        return _UID.sub("<uid>", text)
+
+    def _secrets(self, case: Case) -> Iterator["_Secret"]:
+        for raw in (case.case_id, case.patient_id):
             if len(raw) >= _SHORTEST_ID_IN_TEXT:
-                text = text.replace(raw, self.id_of(raw))
-        return text
+                yield _Secret(raw, re.escape(raw), self.id_of(raw))
+        if case.series:
+            yield _Secret(case.series, re.escape(case.series), "<uid>")
+        if case.segment:
+            # Only as messages quote it: without quotes, "1" and "nodule" are words like others.
+            yield _Secret(repr(case.segment), re.escape(repr(case.segment)), "<segment>")
+        for path, stands_for in ((case.image, "<image>"), (case.mask, "<mask>")):
+            if path is not None:
+                yield from _secrets_of_path(path, stands_for)
 
     def telling_columns(self, cases: Iterable[Case]) -> set[str]:
         """The further columns that name a case, a patient or a file in some row: they are not carried along."""
         if self.salt is None:
             return set()
         return {column for case in cases for column, text in case.extra.items() if _tells(text, case)}
+
+
+class _Secret(NamedTuple):
+    """What no text may tell, how it is found, and what stands for it."""
+
+    text: str
+    pattern: str
+    stands_for: str
+
+
+def _secrets_of_path(path: Path, stands_for: str) -> Iterator[_Secret]:
+    """The path, its parts, and the files below it: their names often are the patient's."""
+    # With what follows, as a file may be gone that a message names.
+    yield _Secret(str(path), re.escape(str(path)) + r"[^\s,;:)]*", stands_for)
+    for part in path.parts:
+        yield from _secrets_of_name(part, "<path>")
+    for folder, _, names in os.walk(path):
+        for name in names:
+            whole = str(Path(folder, name))
+            yield _Secret(whole, re.escape(whole), stands_for)
+            yield from _secrets_of_name(name, "<file>")
+        for part in Path(folder).relative_to(path).parts:
+            yield from _secrets_of_name(part, "<path>")
+
+
+def _secrets_of_name(name: str, stands_for: str) -> Iterator[_Secret]:
+    for text in dict.fromkeys((name, name.split(".")[0], Path(name).stem)):
+        if len(text) >= _SHORTEST_ID_IN_TEXT and text.casefold() not in _ORDINARY:
+            yield _Secret(text, rf"(?<!\w){re.escape(text)}(?!\w)", stands_for)
 
 
 def _tells(text: str, case: Case) -> bool:

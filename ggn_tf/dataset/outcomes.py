@@ -29,7 +29,7 @@ class Nodule:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A case that does not: `reason` says what is wrong, what was found and what was expected."""
+    """A case that does not: `reason` says what is wrong, what was found and expected, as far as that tells nobody."""
 
     case_id: str
     reason: str
@@ -52,9 +52,7 @@ def outcome_of(
     """
     case_id = pseudonyms.id_of(case.case_id)
     if isinstance(patch, GgnError):
-        named = (("", patch.what.rstrip(".")), ("found: ", patch.found), ("expected: ", patch.expected))
-        reason = "; ".join(name + text for name, text in named if text is not None)
-        return Rejection(case_id, pseudonyms.hide(reason, case), pseudonyms.hide(patch.remedy or "", case))
+        return Rejection(case_id, _reason(patch, case, pseudonyms), pseudonyms.hide(patch.remedy or "", case))
     if patch.mask is None:
         raise ValueError(f"Expected a patch with a mask. Received: a patch without one for case {case.case_id}")
     measures: dict[str, Any] = {name: getattr(patch, name) for name in Measures._fields}
@@ -70,3 +68,16 @@ def outcome_of(
         **measures,
     )
     return Nodule(record, patch.hu, patch.mask)
+
+
+def _reason(error: GgnError, case: Case, pseudonyms: Pseudonyms) -> str:
+    """What is wrong; what was found only where ids are kept.
+
+    It may quote a series' description, a segment's name or a header's value, and any of them may be a patient's name.
+    """
+    what, found, expected = error.what.rstrip("."), error.found, error.expected
+    if pseudonyms.salt is not None:
+        what, found = pseudonyms.hide(what, case), None
+        expected = expected if expected is None or pseudonyms.hide(expected, case) == expected else None
+    named = (("", what), ("found: ", found), ("expected: ", expected))
+    return "; ".join(name + text for name, text in named if text is not None)

@@ -5,7 +5,8 @@ import pytest
 
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.identity import Pseudonyms, read_salt
-from ggn_tf.errors import DatasetError
+from ggn_tf.dataset.outcomes import Rejection, outcome_of
+from ggn_tf.errors import DatasetError, VolumeError
 
 
 def case(**extra: str) -> Case:
@@ -43,6 +44,68 @@ def test_ids_can_be_kept() -> None:
 )
 def test_a_reason_tells_neither_path_nor_id(text: str, hidden: str) -> None:
     assert HASHED.hide(text, case()) == hidden
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Case:
+    """A folder with the names that a CD of a hospital has."""
+    folder = tmp_path / "ROE JANE" / "scan"
+    (folder / "Doe^Jim").mkdir(parents=True)
+    for name in ("DOE_JOHN_19500101.dcm", "JANE ROE 4.dcm", "Doe^Jim/MUSTER.1.dcm"):
+        (folder / name).write_bytes(b"")
+    mask = tmp_path / "mask" / "Mueller.nii.gz"
+    return Case("1", "2", folder, mask, "AIS", "Smith's", None, {}, series="2.25.7")
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("one slice, DOE_JOHN_19500101.dcm", "one slice, <file>"),
+        ("doe_john_19500101 is damaged", "<file> is damaged"),
+        ("3 slices, JANE ROE 4.dcm first", "3 slices, <file> first"),
+        ("at {image}/JANE ROE 4.dcm: 5 bytes", "at <image>: 5 bytes"),
+        ("MUSTER.1.dcm in Doe^Jim", "<file> in <path>"),
+        ("from ROE JANE", "from <path>"),
+        ("Mueller has no voxel", "<path> has no voxel"),
+        ("Mueller.nii.gz, Mueller.nii", "<path>, <path>"),
+        ("expected series 2.25.7", "expected series <uid>"),
+        ("2.25.7, 1.2.840.113619.2.55, 1.3.12.2", "<uid>, <uid>, <uid>"),
+        ('no voxel of segment "Smith\'s".', "no voxel of segment <segment>."),
+        ("The mask is empty.", "The mask is empty."),
+        ("0.8 x 0.8 x 1.25 mm, 512 x 512, 12.5", "0.8 x 0.8 x 1.25 mm, 512 x 512, 12.5"),
+    ],
+)
+def test_no_name_of_a_file_a_folder_or_a_series_is_told(series: Case, text: str, hidden: str) -> None:
+    assert HASHED.hide(text.format(image=series.image), series) == hidden
+
+
+def rejection(pseudonyms: Pseudonyms, case: Case) -> Rejection:
+    error = VolumeError(
+        "The DICOM slices do not make a volume.",
+        found="2 slices of 2.25.8 (DOE THORAX), one slice, DOE_JOHN_19500101.dcm",
+        expected="at least two slices",
+        remedy="Mend DOE_JOHN_19500101.dcm.",
+    )
+    outcome = outcome_of(case, error, pseudonyms, set())
+    assert isinstance(outcome, Rejection)
+    return outcome
+
+
+def test_a_rejection_under_a_hash_does_not_quote_what_was_found(series: Case) -> None:
+    told = rejection(HASHED, series)
+    assert told.reason == "The DICOM slices do not make a volume; expected: at least two slices"
+    assert told.remedy == "Mend <file>."
+
+
+def test_a_rejection_under_a_kept_id_tells_all(series: Case) -> None:
+    assert "(DOE THORAX), one slice, DOE_JOHN_19500101.dcm; expected: at least" in rejection(KEPT, series).reason
+
+
+def test_an_expectation_that_names_a_series_is_left_out(series: Case) -> None:
+    error = VolumeError("No such series.", expected="series 2.25.7", remedy="Mend the column.")
+    assert outcome_of(series, error, HASHED, set()) == Rejection(
+        HASHED.id_of("1"), "No such series", "Mend the column."
+    )
 
 
 def test_columns_that_name_a_case_are_found() -> None:

@@ -1,6 +1,7 @@
 """What leaves the hospital names nobody: from a DICOM series to an export, every file is searched."""
 
 import dataclasses
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from ggn_tf.cli import main
 from ggn_tf.dataset.records import open_dataset
 from ggn_tf.protocol import PatchProtocol, Protocol
-from tests.case_files import read_rows
+from tests.case_files import read_rows, write_table
 from tests.tiny_fit import fit, tiny_description, tiny_protocol
 
 STAGES = ("segment", "classify", "joint")
@@ -30,6 +31,7 @@ TAGS = (
     "SOPInstanceUID",
     "FrameOfReferenceUID",
 )
+NAMES = ("DOE_JOHN", "JANE ROE", "Jim Muster")
 
 
 def call(*arguments: object) -> str:
@@ -45,7 +47,26 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     call("phantom", folder, "--nodules", 12)
     masks = sorted((folder / "masks").iterdir())
     masks[0].write_bytes(masks[-1].read_bytes())
+    _add_what_is_told_by_file(folder, masks[-1])
     return folder / "cases.csv"
+
+
+def _add_what_is_told_by_file(folder: Path, mask: Path) -> None:
+    """Further rejected cases: a folder with one slice, and one with two series; the files bear the patients' names."""
+    rows = read_rows(folder / "cases.csv")
+    first, second = sorted({row["image"] for row in rows})[:2]
+    one, two = folder / "images" / "single", folder / "images" / "double"
+    for place in (one, two):
+        place.mkdir()
+    shutil.copy(sorted((folder / first).iterdir())[0], one / "DOE_JOHN_19500101.dcm")
+    for who, image in (("JANE ROE", first), ("Jim Muster", second)):
+        for number, path in enumerate(sorted((folder / image).iterdir())):
+            shutil.copy(path, two / f"{who} {number}.dcm")
+    new = [
+        {**rows[0], "case_id": case, "image": str(place.relative_to(folder)), "mask": str(mask.relative_to(folder))}
+        for case, place in (("PHANTOM-ONE", one), ("PHANTOM-TWO", two))
+    ]
+    write_table(folder / "cases.csv", [*rows, *new])
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +76,12 @@ def secrets(table: Path) -> set[bytes]:
     for path in (table.parent / "images").rglob("*.dcm"):
         header = pydicom.dcmread(path, stop_before_pixels=True)
         found |= {str(header[tag].value) for tag in TAGS}
+        # The phantom's own files are named by their number alone.
+        found |= {path.name, path.stem} if path.stem.startswith(NAMES) else set()
     for row in read_rows(table):
         found |= {row["case_id"], row["patient_id"], row["image"], row["mask"]}
     assert {"Fake^Phantom-0001", "PHANTOM-0001", "20000101", "19010101", "Phantom Hospital"} <= found
+    found |= set(NAMES)
     return {text.lower().encode() for text in found}
 
 
@@ -73,6 +97,8 @@ def released(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["prepare", str(table), "-o", str(out / "dataset"), "--jobs", "1", "--allow-rejects", "--salt-file", str(salt)],
     )
     assert result.exit_code == 0, result.output
+    assert "one slice, DOE_JOHN_19500101.dcm" in result.stderr
+    assert "holds 2 CT series that may be meant" in result.stderr
     (out / "logs" / "prepare.txt").write_text(result.stdout)
     protocol = _protocol()
     dataset = open_dataset(out / "dataset", protocol.patch)
@@ -122,7 +148,7 @@ def test_no_file_of_dataset_run_and_export_tells_who_it_was(released: Path, secr
         "config.json",
     ):
         assert any(part in name for name in names), part
-    assert (released / "dataset" / "rejected.csv").read_text().count("\n") == 2
+    assert (released / "dataset" / "rejected.csv").read_text().count("\n") == 4
     assert leaks(released, secrets) == []
 
 
