@@ -1,7 +1,7 @@
 """The client: patches to a model server, and its answers held to the contract."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -26,7 +26,7 @@ from ggn_tf.serving.messages import Prediction, join, make_request, read_respons
 
 Answer = TypeVar("Answer")
 
-_PAUSES_S = (0.2, 0.4, 0.8, 1.6)
+PAUSES_S = (0.2, 0.4, 0.8, 1.6)
 _FIELD = "signature_def"
 _DTYPES = {
     INPUT_HU: types_pb2.DT_FLOAT,
@@ -59,13 +59,21 @@ class PredictionClient:
         target: HOST:PORT.
         model_name: What the server calls the model.
         timeout_s: For one call of `predict`, retries included.
+        pauses_s: Before an unavailable server is asked for the second time, the third, and so on.
     """
 
-    def __init__(self, target: str, model_name: str = MODEL_NAME, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        target: str,
+        model_name: str = MODEL_NAME,
+        timeout_s: float = 60.0,
+        pauses_s: Iterable[float] = PAUSES_S,
+    ) -> None:
         """Nothing is sent before the first question."""
         self.target = target
         self.model_name = model_name
         self._timeout_s = timeout_s
+        self._pauses_s = pauses_s
         self._channel = grpc.insecure_channel(target, options=_GRPC_OPTIONS)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._patch_shape: tuple[int, ...] | None = None
@@ -152,7 +160,7 @@ class PredictionClient:
 
     def _call(self, call: Callable[[float], Answer], ends: float) -> Answer:
         """Call until an answer comes, other than UNAVAILABLE, or the attempts or the time are used up."""
-        pauses_s = iter(_PAUSES_S)
+        pauses_s = iter(self._pauses_s)
         while True:
             try:
                 return call(max(0.001, ends - time.monotonic()))

@@ -1,3 +1,4 @@
+import queue
 import shutil
 import threading
 import time
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
     get_model_status_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -16,8 +18,12 @@ from tensorflow_serving.apis import (
 
 from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.admission import Admission
+from ggn_tf.serving.servable import Servable
 from ggn_tf.serving.server import HEALTH_SERVICES, ModelServer, ServerOptions
 from ggn_tf.serving.status_error import StatusError
+
+DEADLINE_S = 60
+"""Of every wait; a test that passes comes nowhere near."""
 
 
 def request_of(patches):
@@ -71,34 +77,80 @@ def _state_of_the_old(models, request):
     return models.GetModelStatus(request, timeout=10).model_version_status[-1].state
 
 
-def test_a_stop_answers_what_is_at_work_and_refuses_what_comes(exported):
+class Gate:
+    """Holds whatever a version is asked to run, once it is shut, until it is opened."""
+
+    def __init__(self):
+        self.arrived = threading.Semaphore(0)
+        self.opened = threading.Event()
+        self.opened.set()
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    gate, run = Gate(), Servable.run
+
+    def held(servable, feeds, fetches):
+        gate.arrived.release()
+        assert gate.opened.wait(DEADLINE_S)
+        return run(servable, feeds, fetches)
+
+    monkeypatch.setattr(Servable, "run", held)
+    yield gate
+    gate.opened.set()
+
+
+def shut(gate):
+    """From now on; what ran before, as the warm-up, is forgotten."""
+    gate.arrived = threading.Semaphore(0)
+    gate.opened.clear()
+
+
+def refusal(stub):
+    """What the server answers once it takes no more requests."""
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "ggn"
+    ends = time.monotonic() + DEADLINE_S
+    while time.monotonic() < ends:
+        try:
+            stub.GetModelMetadata(request, timeout=DEADLINE_S)
+        except grpc.RpcError as error:
+            return error.code()
+        time.sleep(0.01)
+    return None
+
+
+def test_a_stop_answers_what_is_at_work_and_refuses_what_comes(exported, gate):
     server = ModelServer(exported, ServerOptions(port=0))
     server.start()
+    stopping = threading.Thread(target=server.stop, args=(DEADLINE_S,))
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        at_work = stub.Predict.future(request_of(300), timeout=60)
-        time.sleep(0.1)
-        assert not at_work.done()
-        stopping = threading.Thread(target=server.stop)
+        shut(gate)
+        at_work = stub.Predict.future(request_of(2), timeout=DEADLINE_S)
+        assert gate.arrived.acquire(timeout=DEADLINE_S)
         stopping.start()
-        time.sleep(0.1)
-        with pytest.raises(grpc.RpcError) as caught:
-            stub.Predict(request_of(1), timeout=10)
-        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert len(at_work.result().outputs["probabilities"].float_val) == 900
-    stopping.join(30)
+        assert refusal(stub) == grpc.StatusCode.UNAVAILABLE
+        assert not at_work.done()
+        gate.opened.set()
+        assert len(at_work.result().outputs["probabilities"].float_val) == 6
+    stopping.join(DEADLINE_S)
     assert not stopping.is_alive()
 
 
-def test_a_flood_is_refused_as_unavailable(exported):
+def test_a_flood_is_refused_as_unavailable(exported, gate):
     options = ServerOptions(port=0, running=1, waiting=1)
+    ended = queue.Queue()
     with ModelServer(exported, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        futures = [stub.Predict.future(request_of(60), timeout=60) for _ in range(5)]
-        errors = [future.exception() for future in futures]
-    codes = {error.code() for error in errors if error}
-    assert codes == {grpc.StatusCode.UNAVAILABLE}
-    assert 1 <= errors.count(None) <= 4
+        shut(gate)
+        for _ in range(5):
+            stub.Predict.future(request_of(1), timeout=DEADLINE_S).add_done_callback(ended.put)
+        refused = [ended.get(timeout=DEADLINE_S).code() for _ in range(3)]
+        gate.opened.set()
+        answered = [ended.get(timeout=DEADLINE_S).code() for _ in range(2)]
+    assert refused == [grpc.StatusCode.UNAVAILABLE] * 3
+    assert answered == [grpc.StatusCode.OK] * 2
 
 
 def test_admission_refuses_beyond_its_places():

@@ -67,12 +67,13 @@ def test_a_version_in_use_is_unloaded_after_its_last_request(versions, folder):
     poller = threading.Thread(target=versions.poll)
     with versions.lease(None) as servable:
         poller.start()
-        while states(versions)[1] == State.AVAILABLE:
+        ends = time.monotonic() + 60
+        while states(versions)[1] == State.AVAILABLE and time.monotonic() < ends:
             time.sleep(0.01)
         assert states(versions) == {2: State.AVAILABLE, 1: State.UNLOADING}
         assert latest(versions) == 2
         assert predict(servable, read_golden(folder / "1")[0][0]).model_spec.version.value == 1
-    poller.join(10)
+    poller.join(60)
     assert states(versions)[1] == State.END
 
 
