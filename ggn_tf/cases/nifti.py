@@ -44,11 +44,6 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def read_block(path: Path, size_xyz: Size, box: Box) -> npt.NDArray[Any]:
-    """Read a block of voxels; as `read_blocks`."""
-    return read_blocks(path, size_xyz, [box])[0]
-
-
 def read_blocks(path: Path, size_xyz: Size, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
     """Read blocks of voxels in one pass; of an uncompressed file only them.
 

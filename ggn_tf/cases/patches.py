@@ -1,5 +1,6 @@
 """The patch around a nodule that the networks see (paper section 3.1), and its mask back on the CT."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,14 +13,12 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.components import nodule_of
 from ggn_tf.cases.grid import Box, Grid, Vector, point_text
 from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask, place_of_mask
+from ggn_tf.cases.measures import measure
 from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
-
-# Scholten et al. 2015 (European Radiology 25:488): above it software and radiologists agree best on what is solid.
-SOLID_HU = -300.0
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,22 @@ class Patch:
     repaired: tuple[str, ...] = ()
 
 
-class Measures(NamedTuple):
-    """What a mask measures; named as in `Patch`."""
+class Target(NamedTuple):
+    """Where a nodule is; as in `cut_patch`."""
 
-    volume_mm3: float
-    diameter_mm: float
-    longest_diameter_mm: float
-    mean_hu: float
-    solid_fraction: float
+    mask_path: Path | None
+    segment: str | None
+    center_mm_lps: Vector | None
+
+
+class _Aim(NamedTuple):
+    """What of a CT a patch needs."""
+
+    mask: sitk.Image | None
+    center_mm_lps: Vector
+    grid: Grid
+    box: Box
+    repaired: tuple[str, ...]
 
 
 def cut_patch(
@@ -93,22 +100,28 @@ def cut_patch(
     with naming_case(case):
         place = None if mask_path is None else partial(place_of_mask, mask_path)
         volume = open_volume(image_path, Wanted(series, center_mm_lps, place), repair=allowance.repair)
-        mask, repaired = None, volume.repaired
-        if mask_path is not None:
-            whole = place_mask(
-                mask_path, volume.grid, segment=segment, course=volume.course, align_masks=allowance.align_masks
-            )
-            mask = _nodule(whole.image, protocol, center_mm_lps)
-            repaired += whole.repaired
-        center = _center(volume, mask, center_mm_lps)
-        grid = patch_grid(center, volume.grid, protocol)
-        image = volume.read(_needed(volume.grid, grid, mask))
-        hu = _resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
-        if mask is None:
-            return Patch(hu, None, center, grid, volume.grid, repaired=repaired)
-        patch_mask = _resampled(mask, grid, sitk.sitkNearestNeighbor, 0)
-        _check_reaches(mask, patch_mask, center)
-        return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired)
+        aim = _aim(volume, Target(mask_path, segment, center_mm_lps), protocol, allowance)
+        return _cut(volume, aim, volume.read(aim.box), protocol)
+
+
+def cut_patches(
+    image_path: Path, targets: Sequence[Target], protocol: PatchProtocol, allowance: Allowance = STRICT
+) -> list[Patch]:
+    """Cut the patches of several nodules out of one volume file, which is read once.
+
+    Args:
+        image_path: A volume file.
+        targets: The nodules.
+        protocol: As in `cut_patch`.
+        allowance: As in `cut_patch`.
+
+    Raises:
+        VolumeError, MaskError: As in `cut_patch`, for any of the nodules.
+    """
+    volume = open_volume(image_path, repair=allowance.repair)
+    aims = [_aim(volume, target, protocol, allowance) for target in targets]
+    images = volume.read_blocks([aim.box for aim in aims])
+    return [_cut(volume, aim, image, protocol) for aim, image in zip(aims, images, strict=True)]
 
 
 def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) -> Grid:
@@ -141,37 +154,31 @@ def paste_mask(
     return ct_grid.image_of(mask)
 
 
-def measure(image: sitk.Image, mask: sitk.Image) -> Measures:
-    """Measure a nodule on the CT's own voxels.
-
-    Args:
-        image: Hounsfield units of a block that holds the nodule.
-        mask: The nodule, on a block of the same CT that may be smaller.
-    """
-    own = Grid.from_image(mask)
-    start = np.rint(Grid.from_image(image).index_of(own.origin_mm_lps)).astype(int)
-    box = Box.between(start.tolist(), (start + own.size_xyz - 1).tolist())
-    inside = sitk.GetArrayViewFromImage(mask) > 0
-    values = sitk.GetArrayViewFromImage(image)[box.slices_zyx][inside]
-    volume_mm3 = float(values.size * np.prod(own.spacing_mm_xyz))
-    return Measures(
-        volume_mm3=volume_mm3,
-        diameter_mm=(6 * volume_mm3 / np.pi) ** (1 / 3),
-        longest_diameter_mm=max(_longest_mm(layer, own) for layer in inside if layer.any()),
-        mean_hu=float(values.mean(dtype=np.float64)),
-        solid_fraction=float(np.mean(values > SOLID_HU)),
-    )
+def _aim(volume: Volume, target: Target, protocol: PatchProtocol, allowance: Allowance) -> _Aim:
+    mask, repaired = None, volume.repaired
+    if target.mask_path is not None:
+        placed = place_mask(
+            target.mask_path,
+            volume.grid,
+            segment=target.segment,
+            course=volume.course,
+            align_masks=allowance.align_masks,
+        )
+        mask = _nodule(placed.image, protocol, target.center_mm_lps)
+        repaired += placed.repaired
+    center = _center(volume, mask, target.center_mm_lps)
+    grid = patch_grid(center, volume.grid, protocol)
+    return _Aim(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
 
 
-def _longest_mm(layer_yx: npt.NDArray[np.bool_], grid: Grid) -> float:
-    """The longest distance in a slice; only the two ends of each row can be its ends."""
-    rows = np.flatnonzero(layer_yx.any(axis=1))
-    first = layer_yx[rows].argmax(axis=1)
-    last = layer_yx.shape[1] - 1 - layer_yx[rows, ::-1].argmax(axis=1)
-    width_mm, height_mm, _ = grid.spacing_mm_xyz
-    x, y = np.concatenate([first, last]) * width_mm, np.concatenate([rows, rows]) * height_mm
-    between_centers = np.hypot(x[:, None] - x, y[:, None] - y).max()
-    return float(between_centers + np.sqrt(width_mm * height_mm))
+def _cut(volume: Volume, aim: _Aim, image: sitk.Image, protocol: PatchProtocol) -> Patch:
+    mask, center, grid, _, repaired = aim
+    hu = _resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
+    if mask is None:
+        return Patch(hu, None, center, grid, volume.grid, repaired=repaired)
+    patch_mask = _resampled(mask, grid, sitk.sitkNearestNeighbor, 0)
+    _check_reaches(mask, patch_mask, center)
+    return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired)
 
 
 def _nodule(mask: sitk.Image, protocol: PatchProtocol, center_mm_lps: Vector | None) -> sitk.Image:
@@ -209,10 +216,10 @@ def _center(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector | Non
     return center_mm_lps
 
 
-def _needed(ct_grid: Grid, grid: Grid, mask: sitk.Image | None) -> Box | None:
-    box = ct_grid.box_around(grid)
+def _needed(ct_grid: Grid, grid: Grid, mask: sitk.Image | None) -> Box:
+    box = ct_grid.box_around(grid) or ct_grid.whole
     own = None if mask is None else ct_grid.box_around(Grid.from_image(mask))
-    return box.joined(own) if box and own else box
+    return box.joined(own) if own else box
 
 
 def _resampled(image: sitk.Image, grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:

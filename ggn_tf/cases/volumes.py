@@ -1,7 +1,7 @@
 """CT volumes in Hounsfield units: NIfTI, NRRD, MetaImage or a folder of DICOM slices, read no further than needed."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom import is_dicom, read_slices, scan_series
 from ggn_tf.cases.grid import Box, Grid
 from ggn_tf.cases.headers import FORMATS, read_header, reason
-from ggn_tf.cases.nifti import is_nifti, read_block
+from ggn_tf.cases.nifti import is_nifti, read_blocks
 from ggn_tf.cases.repair import Course
 from ggn_tf.cases.series import ANY, Wanted
 from ggn_tf.cases.slices import AIR_HU
@@ -65,9 +65,12 @@ class Volume:
         Raises:
             VolumeError: The file is damaged, or a voxel of the block is not a finite number.
         """
-        box = box or self.grid.whole
+        return self.read_blocks([box or self.grid.whole])[0]
+
+    def read_blocks(self, boxes: Sequence[Box]) -> list[sitk.Image]:
+        """Read several blocks, of a compressed file at once; as `read`."""
         try:
-            voxels = self._stored(box)
+            blocks = self._stored(boxes)
         except UNREADABLE as error:
             raise VolumeError(
                 "The volume's voxels cannot be read.",
@@ -76,18 +79,27 @@ class Volume:
                 expected=f"{self.grid}",
                 remedy="The file is damaged or incomplete: copy or export it again.",
             ) from error
-        _check_finite(self.path, voxels)
-        return self.grid.part(box).image_of(np.maximum(voxels, AIR_HU, dtype=np.float32))
+        for block in blocks:
+            _check_finite(self.path, block)
+        return [
+            self.grid.part(box).image_of(np.maximum(block, AIR_HU, dtype=np.float32))
+            for box, block in zip(boxes, blocks, strict=True)
+        ]
 
-    def _stored(self, box: Box) -> npt.NDArray[Any]:
-        if self.stack is None:
-            return read_voxels(self.path, self.grid, box)
+    def _stored(self, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
+        if self.stack is not None:
+            return [self._of_slices(self.stack, box) for box in boxes]
+        if is_nifti(self.path):
+            return read_blocks(self.path, self.grid.size_xyz, boxes)
+        return [read_voxels(self.path, self.grid, box) for box in boxes]
+
+    def _of_slices(self, stack: Stack, box: Box) -> npt.NDArray[Any]:
         if self.course is not None:
-            slices = self.stack.slices
+            slices = stack.slices
             return self.course.read(lambda first, end: read_slices(slices[first:end]), box)
         first, depth = box.start_xyz[2], box.size_xyz[2]
         rows, columns = box.slices_zyx[1:]
-        return read_slices(self.stack.slices[first : first + depth])[:, rows, columns]
+        return read_slices(stack.slices[first : first + depth])[:, rows, columns]
 
 
 def open_volume(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> Volume:
@@ -154,7 +166,7 @@ def read_voxels(path: Path, grid: Grid, box: Box) -> npt.NDArray[Any]:
         RuntimeError, ValueError, EOFError, OSError, zlib.error: The file is damaged (all of them in `UNREADABLE`).
     """
     if is_nifti(path):
-        return read_block(path, grid.size_xyz, box)
+        return read_blocks(path, grid.size_xyz, [box])[0]
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetExtractIndex(box.start_xyz)

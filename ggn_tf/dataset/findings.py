@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ggn_tf.cases.patches import Measures, Patch
+from ggn_tf.cases.measures import Measures
+from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.outcomes import Nodule, Rejection, outcome_of

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ggn_tf.cases.patches import Measures, Patch
+from ggn_tf.cases.measures import Measures
+from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.records import CaseRecord

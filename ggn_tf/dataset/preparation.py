@@ -1,16 +1,17 @@
 """Cutting the patches of a whole case table, in several processes; its workers never import TensorFlow."""
 
+import itertools
 import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.patches import Patch, cut_patch
+from ggn_tf.cases.patches import Patch, Target, cut_patch, cut_patches
 from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.table import Case
 from ggn_tf.errors import DatasetError, GgnError, MaskError
@@ -18,12 +19,18 @@ from ggn_tf.protocol import PatchProtocol
 
 # Results that wait for their turn: enough to keep the workers busy behind one slow CT, and no more memory than that.
 _AHEAD_PER_JOB = 16
+# Nodules of one CT that a worker cuts together, at most.
+_GROUP = 16
+
+_Outcome = Patch | GgnError
 
 
 def prepare_cases(
     cases: Sequence[Case], protocol: PatchProtocol, jobs: int, allowance: Allowance = STRICT
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch.
+
+    Of neighbouring rows with the same compressed CT, it is decompressed once.
 
     Args:
         cases: The rows of a table.
@@ -37,23 +44,43 @@ def prepare_cases(
     Raises:
         DatasetError: A worker process died.
     """
+    groups = _groups(cases)
     if jobs == 1:
-        yield from ((case, prepare_case(case, protocol, allowance)) for case in cases)
+        for group in groups:
+            yield from zip(group, prepare_group(group, protocol, allowance), strict=True)
         return
     # Not forked: a fork of a process with TensorFlow's threads can hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-        waiting: deque[tuple[Case, Future[Patch | GgnError]]] = deque()
+        waiting: deque[tuple[list[Case], Future[list[_Outcome]]]] = deque()
         try:
-            for case in cases:
+            for group in groups:
                 with _interrupts_held():
-                    waiting.append((case, pool.submit(prepare_case, case, protocol, allowance)))
+                    waiting.append((group, pool.submit(prepare_group, group, protocol, allowance)))
                 if len(waiting) == jobs * _AHEAD_PER_JOB:
-                    yield _next(waiting)
+                    yield from _next(waiting)
             while waiting:
-                yield _next(waiting)
+                yield from _next(waiting)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _groups(cases: Sequence[Case]) -> Iterator[list[Case]]:
+    for image, same in itertools.groupby(cases, key=lambda case: case.image):
+        # Of a DICOM folder each nodule may mean another series, and only its own slices are read.
+        size = _GROUP if image.suffix.lower() == ".gz" else 1
+        while group := list(itertools.islice(same, size)):
+            yield group
+
+
+def prepare_group(cases: Sequence[Case], protocol: PatchProtocol, allowance: Allowance = STRICT) -> list[_Outcome]:
+    """Cut the patches of cases of one CT; as `prepare_case`."""
+    if len(cases) > 1 and all(case.mask for case in cases):
+        targets = [Target(case.mask, case.segment, case.center_mm_lps) for case in cases]
+        # Where something is wrong, each is cut on its own: one nodule's fault is not the others'.
+        with suppress(GgnError):
+            return list(cut_patches(cases[0].image, targets, protocol, allowance))
+    return [prepare_case(case, protocol, allowance) for case in cases]
 
 
 def prepare_case(case: Case, protocol: PatchProtocol, allowance: Allowance = STRICT) -> Patch | GgnError:
@@ -81,14 +108,14 @@ def prepare_case(case: Case, protocol: PatchProtocol, allowance: Allowance = STR
         return error
 
 
-def _next(waiting: deque[tuple[Case, Future[Patch | GgnError]]]) -> tuple[Case, Patch | GgnError]:
-    case, future = waiting.popleft()
+def _next(waiting: deque[tuple[list[Case], Future[list[_Outcome]]]]) -> list[tuple[Case, _Outcome]]:
+    group, future = waiting.popleft()
     try:
-        return case, future.result()
+        return list(zip(group, future.result(), strict=True))
     except BrokenProcessPool as error:
         raise DatasetError(
             "A worker process died.",
-            case=case.case_id,
+            case=group[0].case_id,
             found="a process that ended without an answer: often, the system's memory ran out",
             remedy="Repeat with fewer --jobs; with --jobs 1 the case that is to blame comes last.",
         ) from error

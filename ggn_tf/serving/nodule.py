@@ -10,7 +10,8 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.masks import nodule_box
-from ggn_tf.cases.patches import Measures, Patch, measure, paste_mask
+from ggn_tf.cases.measures import Measures, measure
+from ggn_tf.cases.patches import Patch, paste_mask
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.cautions import Caution, cautions_about, shared_voxels
 from ggn_tf.serving.messages import Prediction

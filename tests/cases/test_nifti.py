@@ -7,7 +7,7 @@ import SimpleITK as sitk  # noqa: N813
 from case_phantoms import noise
 
 from ggn_tf.cases.grid import Box
-from ggn_tf.cases.nifti import read_block, read_blocks, read_occupied
+from ggn_tf.cases.nifti import read_blocks, read_occupied
 
 BOXES = [Box((5, 7, 3), (9, 8, 4)), Box((0, 0, 5), (50, 46, 25)), Box((5, 7, 3), (1, 1, 1))]
 READERS = {"blocks": lambda path, size: read_blocks(path, size, BOXES), "occupied": read_occupied}
@@ -59,7 +59,8 @@ def test_a_gzip_file_in_several_members_is_read_whole(grid, save):
     content = path.read_bytes()
     several = path.with_suffix(".nii.gz")
     several.write_bytes(b"".join(gzip.compress(content[at : at + 20_000]) for at in range(0, len(content), 20_000)))
-    np.testing.assert_array_equal(read_block(several, grid.size_xyz, grid.whole), sitk.GetArrayFromImage(image))
+    (whole,) = read_blocks(several, grid.size_xyz, [grid.whole])
+    np.testing.assert_array_equal(whole, sitk.GetArrayFromImage(image))
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)

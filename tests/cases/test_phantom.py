@@ -6,7 +6,8 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.anatomy import NODULE_TYPES
 from ggn_tf.cases.masks import read_mask
-from ggn_tf.cases.patches import SOLID_HU, cut_patch
+from ggn_tf.cases.measures import SOLID_HU
+from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.phantom import PAPER_COUNTS, SCANNERS, count_types, write_phantom
 from ggn_tf.cases.table import read_table
 from ggn_tf.cases.volumes import read_grid, read_volume

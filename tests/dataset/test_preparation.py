@@ -10,10 +10,10 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.patches import Patch, cut_patch
 from ggn_tf.cases.repair import Allowance
-from ggn_tf.cases.table import read_table
+from ggn_tf.cases.table import Case, read_table
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.outcomes import Nodule, Rejection, outcome_of
-from ggn_tf.dataset.preparation import prepare_case, prepare_cases
+from ggn_tf.dataset.preparation import _groups, prepare_case, prepare_cases
 from ggn_tf.errors import DatasetError, GgnError, MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.case_files import write_case_files
@@ -62,10 +62,62 @@ def test_two_processes_give_what_one_gives_in_the_same_order(table: Path) -> Non
             assert one.grid == other.grid
 
 
+@pytest.fixture(scope="module")
+def nodules_of_one_ct(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
+    """Eighteen nodules of one compressed CT, each a label of its own in one mask; there is none of the fourth's."""
+    folder = tmp_path_factory.mktemp("several")
+    hu = np.random.default_rng(0).integers(-900, 100, (30, 60, 60)).astype(np.int16)
+    labels = np.zeros(hu.shape, dtype=np.uint8)
+    for number in set(range(18)) - {3}:
+        z, y, x = 3 + number, 5 + 2 * number, 50 - 2 * number
+        labels[z : z + 3, y : y + 4, x : x + 5] = number + 1
+    for name, voxels in {"ct.nii.gz": hu, "mask.nii.gz": labels}.items():
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(folder / name))
+    return [
+        Case(f"{number}", "P", folder / "ct.nii.gz", folder / "mask.nii.gz", "AIS", f"{number + 1}", None, {})
+        for number in range(18)
+    ]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_nodules_of_one_ct_are_cut_as_each_on_its_own(nodules_of_one_ct: list[Case], jobs: int) -> None:
+    cases = nodules_of_one_ct[4:]
+    prepared = list(prepare_cases(cases, PROTOCOL, jobs))
+    assert [case for case, _ in prepared] == cases
+    for case, patch in prepared:
+        alone = prepare_case(case, PROTOCOL)
+        for field in dataclasses.fields(Patch):
+            np.testing.assert_array_equal(getattr(patch, field.name), getattr(alone, field.name))
+
+
+def test_only_the_nodule_that_is_missing_is_rejected(nodules_of_one_ct: list[Case]) -> None:
+    prepared = prepare_cases(nodules_of_one_ct, PROTOCOL, 1)
+    (rejected,) = [(case, patch) for case, patch in prepared if isinstance(patch, GgnError)]
+    assert rejected[0].case_id == "3"
+    assert str(rejected[1].case).startswith("3 (")
+    assert rejected[1].what == "The mask has no voxel of segment '4'."
+
+
+def test_a_compressed_ct_is_decompressed_once_for_its_neighbouring_rows(nodules_of_one_ct: list[Case]) -> None:
+    dicom = [dataclasses.replace(case, image=Path("series")) for case in nodules_of_one_ct[:3]]
+    cases = [*nodules_of_one_ct, *dicom, *nodules_of_one_ct[:2]]
+    groups = list(_groups(cases))
+    assert [len(group) for group in groups] == [16, 2, 1, 1, 1, 2]
+    assert [case for group in groups for case in group] == cases
+
+
+def test_a_case_without_a_mask_is_rejected_among_others_of_its_ct(nodules_of_one_ct: list[Case]) -> None:
+    point = dataclasses.replace(nodules_of_one_ct[1], mask=None, segment=None, center_mm_lps=(30.0, 30.0, 15.0))
+    cut, rejected = (patch for _, patch in prepare_cases([nodules_of_one_ct[0], point], PROTOCOL, 1))
+    assert isinstance(cut, Patch)
+    assert isinstance(rejected, MaskError)
+
+
 class Deadly:
     """A case that ends whichever process unpacks it."""
 
     case_id = "SMITH-0666"
+    image = Path("ct.nii.gz")
 
     def __reduce__(self) -> tuple[object, ...]:
         return os._exit, (1,)
