@@ -11,6 +11,10 @@ from ggn_tf.errors import VolumeError
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
 # Far more than any CT or list of segments has; a damaged header announces any number.
 _MOST_VOXELS = 2**32
+# What deflate, the compression of all these formats, can make of a byte at most. Without this bound ITK would reserve
+# gigabytes for a damaged header before it finds the file too short.
+_MOST_BYTES_A_BYTE = 1032
+_DETACHED = (".mhd", ".nhdr")
 
 
 def read_header(path: Path) -> Grid:
@@ -29,7 +33,7 @@ def read_information(path: Path) -> sitk.ImageFileReader:
     """A reader that has read a 3D file's header.
 
     Raises:
-        VolumeError: No image, not 3D, or of a size that no file has.
+        VolumeError: No image, not 3D, or of a size that no file has, or not this one.
     """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -46,6 +50,14 @@ def read_information(path: Path) -> sitk.ImageFileReader:
     values = np.prod([float(count) for count in (*reader.GetSize(), reader.GetNumberOfComponents())])
     if len(reader.GetSize()) != 3 or not 0 < values <= _MOST_VOXELS:
         raise _not_3d(path, reader)
+    if path.suffix not in _DETACHED and values > _MOST_BYTES_A_BYTE * path.stat().st_size:
+        raise VolumeError(
+            "The file is smaller than its header says.",
+            case=path,
+            found=f"{values:.0f} voxel values announced, in {path.stat().st_size} bytes",
+            expected="as many voxels as the file can hold, compressed or not",
+            remedy="Copy or export the file again: its header is damaged.",
+        )
     return reader
 
 

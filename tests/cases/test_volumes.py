@@ -164,3 +164,12 @@ def big_endian(content, kind):
         end = start + count * np.dtype(field).itemsize
         header[start:end] = np.frombuffer(header[start:end], dtype=field).byteswap().tobytes()
     return bytes(header) + np.frombuffer(content[352:], dtype=kind).byteswap().tobytes()
+
+
+def test_a_header_that_announces_more_than_the_file_can_hold_is_refused_before_memory_is_taken(grid, save):
+    path = save(noise(grid), "ct.mha")
+    content = path.read_bytes()
+    size = " ".join(map(str, grid.size_xyz)).encode()
+    path.write_bytes(content.replace(b"DimSize = " + size, b"DimSize = 1500 1500 1500"))
+    with pytest.raises(VolumeError, match="3375000000 voxel values announced"):
+        read_volume(path)
