@@ -273,7 +273,14 @@ def test_ctrl_c_leaves_nothing_behind(table: Path, tmp_path: Path) -> None:
     ]
     environment = {**os.environ, "GGN_TF_SALT_FILE": str(tmp_path / "salt")}
     process = subprocess.Popen(
-        command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=work,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that runs the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(work.glob(".dataset-*/*.tfrecord")) and time.monotonic() < deadline:
