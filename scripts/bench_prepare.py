@@ -228,7 +228,7 @@ def print_run(ct: str, mask: str, count: int, jobs: int) -> None:
 def peak_mb(process: int) -> float:
     """The most memory that a process has held so far; not a number where the system does not tell."""
     status = Path(f"/proc/{process}/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
+    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
 
 
@@ -238,7 +238,7 @@ def processor_s(process: int) -> float:
     if not stat.is_file():
         return float("nan")
     # The name, in brackets, may hold blanks; the times are fields 14 and 15 (proc(5)).
-    fields = stat.read_text().rpartition(")")[2].split()
+    fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -40,12 +40,12 @@ def write_case_files(folder: Path, cases: int = 9, *, bad: tuple[int, ...] = ())
 
 
 def read_rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="") as file:
+    with table.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def write_table(table: Path, rows: list[dict[str, str]]) -> None:
-    with table.open("w", newline="") as file:
+    with table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

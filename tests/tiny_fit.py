@@ -73,7 +73,7 @@ def results(run: RunFolder) -> dict[str, str]:
         stage: hashlib.sha256(b"".join(w.tobytes() for w in run.load_model(stage).get_weights())).hexdigest()
         for stage in run.finished_stages()
     }
-    return {**hashes, "history": (run.folder / "history.csv").read_text()}
+    return {**hashes, "history": (run.folder / "history.csv").read_text(encoding="utf-8")}
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def resolve_precision(asked: Literal["auto", "float32", "bfloat16"]) -> tuple[Pr
         return asked, "as asked"
     gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     capabilities = [gpu.get("compute_capability", (0, 0)) for gpu in gpus]
-    return fast_precision(capabilities, _PROCESSOR.read_text() if _PROCESSOR.exists() else "")
+    return fast_precision(capabilities, _PROCESSOR.read_text(encoding="utf-8") if _PROCESSOR.exists() else "")
 
 
 def fast_precision(gpu_capabilities: Sequence[tuple[int, int]], cpuinfo: str) -> tuple[Precision, str]:

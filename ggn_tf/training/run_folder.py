@@ -149,9 +149,9 @@ class RunFolder:
         file, finished = self.folder / "history.csv", self.finished_stages()
         kept: list[Mapping[str, Any]] = []
         if file.exists():
-            with file.open(newline="") as stream:
+            with file.open(newline="", encoding="utf-8") as stream:
                 kept = [row for row in csv.DictReader(stream) if row["stage"] in finished]
-        with whole_file(file) as temporary, temporary.open("w", newline="") as stream:
+        with whole_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(rows[0]))
             writer.writeheader()
             writer.writerows([*kept, *rows])
@@ -194,12 +194,12 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
     with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _read_json(file: Path, run: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return content
     except (OSError, ValueError) as error:
         raise RunError(

@@ -151,7 +151,7 @@ def test_a_localizer_and_other_files_are_left_aside(save_series):
     scout = save_series(noise(SMALL), "scout", {"0008|0008": "ORIGINAL\\PRIMARY\\LOCALIZER", "0020|000e": uid("scout")})
     (scout / "0001.dcm").rename(folder / "scout.dcm")
     (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
-    (folder / "notes.txt").write_text("a report")
+    (folder / "notes.txt").write_text("a report", encoding="utf-8")
     assert read_grid(folder).size_xyz == SMALL.size_xyz
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_slice(save_series):
 @pytest.mark.parametrize("names", [[], ["a.txt", "b.txt"]])
 def test_a_folder_without_dicom(tmp_path, names):
     for name in names:
-        (tmp_path / name).write_text("text")
+        (tmp_path / name).write_text("text", encoding="utf-8")
     assert refused(tmp_path, "no DICOM image").found.startswith(f"{len(names)} files")
 
 

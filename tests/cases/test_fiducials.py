@@ -26,7 +26,7 @@ SLICER = {
 
 
 def write(path: Path, content: object) -> Path:
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -85,7 +85,7 @@ def test_what_is_no_point_is_refused(tmp_path: Path, changes: dict[str, object],
 @pytest.mark.parametrize("content", ["# Markups fiducial file version = 4.13", "[1, 2]", '{"markups": 3}', ""])
 def test_another_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "F.fcsv"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(PlaceError, match="cannot be read") as caught:
         read_fiducials(path)
     assert caught.value.case == str(path)

@@ -109,7 +109,7 @@ def test_progress_is_told_a_patient_at_a_time(tmp_path):
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(GgnError, match="not empty") as caught:
         write_phantom(tmp_path, nodules=4)
     assert caught.value.case == str(tmp_path)

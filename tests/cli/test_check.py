@@ -89,9 +89,10 @@ def test_it_agrees_with_prepare(bad_table: Path, tmp_path: Path) -> None:
     prepare = ["prepare", str(bad_table), "-o", str(tmp_path / "dataset"), "--jobs", "1", "--keep-ids"]
     assert CliRunner().invoke(main, [*prepare, "--allow-rejects"]).exit_code == 0
     stored = {
-        case["case_id"]: case for case in json.loads((tmp_path / "dataset" / "dataset.json").read_text())["cases"]
+        case["case_id"]: case
+        for case in json.loads((tmp_path / "dataset" / "dataset.json").read_text(encoding="utf-8"))["cases"]
     }
-    with (tmp_path / "dataset" / "rejected.csv").open(newline="") as file:
+    with (tmp_path / "dataset" / "rejected.csv").open(newline="", encoding="utf-8") as file:
         rejected = {row["case"]: (row["reason"], row["remedy"]) for row in csv.DictReader(file)}
     assert {case["case_id"] for case in found if case["status"] == "usable"} == set(stored)
     assert rejected == {case["case_id"]: (case["reason"], case["remedy"]) for case in found if case["reason"]}
@@ -121,7 +122,7 @@ def test_contact_sheets_show_a_shifted_mask(bad_table: Path, tmp_path: Path) -> 
 
 def test_the_findings_are_a_table(bad_table: Path, tmp_path: Path) -> None:
     check(bad_table, "-o", tmp_path / "look")
-    with (tmp_path / "look" / "cases.csv").open(newline="") as file:
+    with (tmp_path / "look" / "cases.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["case_id"] for row in rows] == [f"SMITH-{number:04d}" for number in range(12)]
     assert rows[2]["status"] == "rejected" and rows[2]["remedy"]
@@ -130,7 +131,7 @@ def test_the_findings_are_a_table(bad_table: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_over(table: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("")
+    (tmp_path / "mine.txt").write_text("", encoding="utf-8")
     result = check(table, "-o", tmp_path)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "written over something that exists" in result.stderr

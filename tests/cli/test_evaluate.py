@@ -45,7 +45,7 @@ def test_progress_goes_to_stderr(evaluated):
 
 def test_scores_are_those_of_the_predictions(evaluated):
     run, _ = evaluated
-    stored = json.loads((run / "evaluation" / "scores.json").read_text())
+    stored = json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     again = score_predictions(read_predictions(run / "evaluation" / "predictions.csv"), TWO, replicates=50)
     assert {name: part for name, part in stored.items() if name != "run"} == again
 
@@ -55,7 +55,7 @@ def test_json_is_the_scores_and_nothing_else(tmp_path):
     run = tmp_path / "run"
     printed = json.loads(_evaluate(run, "--replicates", 50, "--seed", 3, "--json").stdout)
     assert printed.pop("evaluation") == str(run / "evaluation")
-    assert printed == json.loads((run / "evaluation" / "scores.json").read_text())
+    assert printed == json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     assert printed["bootstrap"] == {"unit": "patient", "replicates": 50, "seed": 3, "level": 0.95}
 
 
@@ -63,15 +63,15 @@ def test_selection_on_the_test_set_is_marked_everywhere(tmp_path):
     run = write_untrained_run(tmp_path, stages=("segment",), select_on="test").folder
     result = _evaluate(run, "--replicates", 50)
     assert "WEIGHTS SELECTED ON THE TEST SET" in result.stdout
-    assert "WEIGHTS SELECTED ON THE TEST SET" in (run / "evaluation" / "report.html").read_text()
-    assert json.loads((run / "evaluation" / "scores.json").read_text())["run"]["select_on"] == "test"
+    assert "WEIGHTS SELECTED ON THE TEST SET" in (run / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))["run"]["select_on"] == "test"
 
 
 def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_path):
     run = write_untrained_run(tmp_path, stages=("segment",)).folder
     (tmp_path / "dataset").rename(tmp_path / "moved")
     (run / "evaluation").mkdir()
-    (run / "evaluation" / "former.txt").write_text("former")
+    (run / "evaluation" / "former.txt").write_text("former", encoding="utf-8")
     lost = _evaluate(run)
     assert lost.exit_code == 1
     assert "Name the folder it lies in now with --dataset." in lost.stderr

@@ -23,11 +23,11 @@ def run(tmp_path_factory):
 def write_scores(run, stages, test):
     (run / "evaluation").mkdir()
     document = {"test": test, "run": {"stages": [{"stage": stage} for stage in stages]}}
-    (run / "evaluation" / "scores.json").write_text(json.dumps(document))
+    (run / "evaluation" / "scores.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def card_of(folder):
-    return (folder / "assets.extra" / "model_card.md").read_text()
+    return (folder / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
 
 
 def test_export_prints_the_version_directory_and_nothing_else(run, tmp_path):
@@ -64,7 +64,7 @@ def test_scores_of_an_earlier_stage_are_not_told_as_the_exports(run, tmp_path):
 def test_scores_that_cannot_be_read_are_refused(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "evaluation").mkdir()
-    (copy / "evaluation" / "scores.json").write_text("{")
+    (copy / "evaluation" / "scores.json").write_text("{", encoding="utf-8")
     result = export(copy, "-o", tmp_path / "models")
     assert result.exit_code == 1
     assert "scores cannot be read" in result.stderr

@@ -84,7 +84,7 @@ def test_without_arguments_the_joint_model_of_the_dataset_here_is_trained(folder
     assert "task       AAH+AIS,MIA+IAC" in result.stdout and "joint      up to 1 epochs" in result.stdout
     assert "joint     epoch   1" in result.stderr
     run = folder / "runs" / "cascade-AAH+AIS_MIA+IAC-split1-seed0"
-    assert (run / "model.keras").is_file() and (run / "history.csv").read_text().count("\n") == 4
+    assert (run / "model.keras").is_file() and (run / "history.csv").read_text(encoding="utf-8").count("\n") == 4
     again = fit(folder, monkeypatch, "--epochs", "1,1,1")
     assert again.exit_code == 0 and "joint      finished" in again.output
     other = fit(folder, monkeypatch, "--epochs", "2,1,1", "-o", str(run))

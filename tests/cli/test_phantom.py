@@ -12,7 +12,7 @@ def test_the_command_writes_a_table_of_the_nodules_asked_for(tmp_path):
 
 
 def test_a_full_folder_ends_with_one_block_and_exit_code_1(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     result = CliRunner().invoke(main, ["phantom", str(tmp_path)])
     assert result.exit_code == 1
     assert "error: The phantom's folder is not empty." in result.stderr

@@ -79,7 +79,7 @@ def ras(point: tuple[float, float, float]) -> tuple[float, float, float]:
 
 def write_markups(path: Path, system: str, points: list[dict]) -> Path:
     markup = {"type": "Fiducial", "coordinateSystem": system, "controlPoints": points}
-    path.write_text(json.dumps({"markups": [markup]}))
+    path.write_text(json.dumps({"markups": [markup]}), encoding="utf-8")
     return path
 
 
@@ -131,7 +131,7 @@ def test_several_nodules_of_a_dicom_series_are_answered_and_written_as_a_whole(
     markups = write_markups(tmp_path / "F.mrk.json", "LPS", points)
     out = tmp_path / "answer"
     document = answered("--ct", ct / "dicom", "--fiducials", markups, "--export", models, "-o", out)
-    assert document == json.loads((out / "result.json").read_text())
+    assert document == json.loads((out / "result.json").read_text(encoding="utf-8"))
     assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "nodule_mask.seg.dcm"])
     assert [nodule["name"] for nodule in document["nodules"]] == ["upper", "lower"]
     assert [nodule["label"] for nodule in document["nodules"]] == [1, 2]
@@ -300,11 +300,11 @@ def test_a_served_model_with_another_patch_is_refused(ct: Path, tmp_path: Path) 
 def test_nothing_of_others_is_written_over(ct: Path, models: Path, tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"
     if kind == "a file":
-        out.write_text("mine")
+        out.write_text("mine", encoding="utf-8")
     else:
         out.mkdir()
-        (out / "result.json").write_text("{}")
-        (out / "thesis.docx").write_text("mine")
+        (out / "result.json").write_text("{}", encoding="utf-8")
+        (out / "thesis.docx").write_text("mine", encoding="utf-8")
     before = sorted(tmp_path.rglob("*"))
     told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models, "-o", out)
     assert "The answer cannot be written." in told and str(out) in told

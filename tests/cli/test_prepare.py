@@ -107,7 +107,7 @@ def test_ids_can_be_kept(table: Path, tmp_path: Path, own_salt: Path) -> None:
 
 def test_the_id_list_tells_which_hash_is_whose(table: Path, tmp_path: Path) -> None:
     prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / "ids.csv")
-    with (tmp_path / "ids.csv").open(newline="") as file:
+    with (tmp_path / "ids.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     cases = open_dataset(tmp_path / "dataset", PatchProtocol()).cases
     assert [row["case_id"] for row in rows] == [f"SMITH-{number:04d}" for number in range(12)]
@@ -137,7 +137,7 @@ def test_an_id_list_is_not_written_over_the_table(table: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("place", ["missing/ids.csv", "file/ids.csv"])
 def test_a_place_where_no_id_list_can_be_is_refused_before_any_work(table: Path, tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     result = prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / place)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[0].endswith("The id list cannot be written.")
@@ -199,7 +199,7 @@ def test_rejects_can_be_left_out(bad_table: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "rejected: SMITH-0002" not in result.stdout
     assert f"rejected:    2, listed in {tmp_path / 'dataset' / 'rejected.csv'}" in result.stdout
-    with (tmp_path / "dataset" / "rejected.csv").open(newline="") as file:
+    with (tmp_path / "dataset" / "rejected.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2
     assert all(row["reason"] and row["remedy"] and "SMITH" not in str(row) for row in rows)
@@ -238,7 +238,7 @@ def test_a_scarce_label_and_a_copied_nodule_are_noted(table: Path, tmp_path: Pat
 
 def test_the_number_of_splits_and_their_seed(table: Path, tmp_path: Path) -> None:
     prepare(table, "-o", tmp_path / "dataset", "--splits", 2, "--seed", 3)
-    stored = json.loads((tmp_path / "dataset" / "splits.json").read_text())
+    stored = json.loads((tmp_path / "dataset" / "splits.json").read_text(encoding="utf-8"))
     assert [split["number"] for split in stored["splits"]] == [1, 2]
     assert stored["seed"] == 3
 

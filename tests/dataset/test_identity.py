@@ -127,13 +127,13 @@ def test_two_users_have_two_salts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "found"), [("", "0 bytes"), ("abcd", "2 bytes"), ("salt!", "non-hexadecimal")])
 def test_a_damaged_salt_is_refused_not_replaced(tmp_path: Path, content: str, found: str) -> None:
-    (tmp_path / "salt").write_text(content)
+    (tmp_path / "salt").write_text(content, encoding="utf-8")
     with pytest.raises(DatasetError, match=rf"salt(?s:.*){found}(?s:.*)--salt-file"):
         read_salt(tmp_path / "salt")
-    assert (tmp_path / "salt").read_text() == content
+    assert (tmp_path / "salt").read_text(encoding="utf-8") == content
 
 
 def test_a_salt_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"salt that hides the ids cannot be used(?s:.*)file/salt"):
         read_salt(tmp_path / "file" / "salt")

@@ -25,9 +25,9 @@ def copy(synthetic: Dataset, tmp_path: Path) -> Path:
 
 def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     path = folder / "dataset.json"
-    stored = json.loads(path.read_text())
+    stored = json.loads(path.read_text(encoding="utf-8"))
     edit(stored)
-    path.write_text(json.dumps(stored))
+    path.write_text(json.dumps(stored), encoding="utf-8")
 
 
 def test_opening_gives_what_was_written(synthetic: Dataset) -> None:
@@ -62,7 +62,7 @@ LABELS = ("AAH", "AIS", "MIA", "IAC")
 
 def test_labels_are_counted(synthetic: Dataset) -> None:
     assert synthetic.labels == ("AAH", "AIS", "IAC", "MIA")
-    stored = json.loads((synthetic.folder / "dataset.json").read_text())
+    stored = json.loads((synthetic.folder / "dataset.json").read_text(encoding="utf-8"))
     assert stored["labels"] == {"AAH": 6, "AIS": 6, "IAC": 6, "MIA": 6}
 
 
@@ -140,14 +140,14 @@ def test_another_schema_is_refused(copy: Path) -> None:
 
 
 def test_a_description_that_is_no_json_is_refused(copy: Path) -> None:
-    (copy / "dataset.json").write_text('{"schema": 1, ')
+    (copy / "dataset.json").write_text('{"schema": 1, ', encoding="utf-8")
     with pytest.raises(DatasetError, match=r"description is damaged(?s:.*)dataset\.json"):
         open_dataset(copy, PROTOCOL)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"text"', "{}"])
 def test_a_description_of_another_kind_is_refused(copy: Path, content: str) -> None:
-    (copy / "dataset.json").write_text(content)
+    (copy / "dataset.json").write_text(content, encoding="utf-8")
     with pytest.raises(DatasetError, match="schema None"):
         open_dataset(copy, PROTOCOL)
 

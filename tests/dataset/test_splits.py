@@ -153,12 +153,12 @@ def copy(synthetic: Dataset, tmp_path: Path) -> Dataset:
 
 def tamper(dataset: Dataset, edit: Callable[[dict[str, Any]], object], *, with_checksum: bool) -> None:
     path = dataset.folder / "splits.json"
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     checksum = content.pop("checksum")
     edit(content)
     if with_checksum:
         checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps({**content, "checksum": checksum}))
+    path.write_text(json.dumps({**content, "checksum": checksum}), encoding="utf-8")
 
 
 def test_reading_gives_what_was_made(synthetic: Dataset) -> None:
@@ -236,6 +236,6 @@ def test_missing_splits_are_refused(copy: Dataset) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3"])
 def test_a_file_of_something_else_is_refused(copy: Dataset, content: str) -> None:
-    (copy.folder / "splits.json").write_text(content)
+    (copy.folder / "splits.json").write_text(content, encoding="utf-8")
     with pytest.raises(SplitError, match="The splits cannot be read"):
         read_split(copy, 1)

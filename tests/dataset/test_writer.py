@@ -49,7 +49,7 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
 
 def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "notes.txt").write_text("mine")
+    (tmp_path / "dataset" / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(DatasetError, match=r"written over something that exists(?s:.*)Name another with -o"):
         write(tmp_path / "dataset", nodules())
     assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["notes.txt"]
@@ -57,7 +57,7 @@ def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_rejections_are_listed(tmp_path: Path) -> None:
     write(tmp_path / "dataset", [*nodules(), Rejection("c7", "No mask; found: a file, empty", "Segment it.")])
-    with (tmp_path / "dataset" / "rejected.csv").open(newline="") as file:
+    with (tmp_path / "dataset" / "rejected.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["case", "reason", "remedy"],
             ["c7", "No mask; found: a file, empty", "Segment it."],

@@ -60,7 +60,7 @@ def test_figures_are_the_same_bytes_at_every_run(tmp_path, cascade):
 
 def test_svg_holds_no_date(tmp_path, cascade):
     for path in write_figures(cascade, tmp_path, "validation").values():
-        assert not re.search(r"dc:date|\b20\d\d-\d\d-\d\d", path.read_text())
+        assert not re.search(r"dc:date|\b20\d\d-\d\d-\d\d", path.read_text(encoding="utf-8"))
 
 
 def test_figures_do_not_depend_on_the_users_matplotlib_settings(tmp_path, cascade):

@@ -43,13 +43,13 @@ def test_evaluation_holds_the_contracts_files(evaluated):
 
 
 def test_scores_can_be_computed_again_from_the_predictions(evaluated):
-    stored = json.loads((evaluated / "scores.json").read_text())
+    stored = json.loads((evaluated / "scores.json").read_text(encoding="utf-8"))
     again = score_predictions(read_predictions(evaluated / "predictions.csv"), TWO, replicates=10)
     assert {**again, "run": RUN} == stored
 
 
 def test_report_holds_every_figure(evaluated):
-    assert (evaluated / "report.html").read_text().count("data:image/svg+xml;base64,") == 3
+    assert (evaluated / "report.html").read_text(encoding="utf-8").count("data:image/svg+xml;base64,") == 3
 
 
 def test_nothing_lies_beside_the_evaluation(evaluated):
@@ -59,19 +59,19 @@ def test_nothing_lies_beside_the_evaluation(evaluated):
 @pytest.fixture
 def former(tmp_path) -> Path:
     (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation" / "former.txt").write_text("former")
+    (tmp_path / "evaluation" / "former.txt").write_text("former", encoding="utf-8")
     return tmp_path / "evaluation"
 
 
 def test_new_evaluation_takes_the_place_of_the_former_one(former):
     with replaced_folder(former) as new:
-        (new / "new.txt").write_text("new")
+        (new / "new.txt").write_text("new", encoding="utf-8")
     assert _files(former.parent) == ["evaluation/new.txt"]
 
 
 def test_failed_evaluation_leaves_the_former_one(former):
     with pytest.raises(ZeroDivisionError), replaced_folder(former) as new:
-        (new / "new.txt").write_text("new")
+        (new / "new.txt").write_text("new", encoding="utf-8")
         raise ZeroDivisionError
     assert _files(former.parent) == ["evaluation/former.txt"]
 
@@ -85,7 +85,7 @@ def test_former_evaluation_comes_back_after_a_kill_between_the_renames(former):
 
 def test_leftovers_of_a_killed_evaluation_go(former):
     (former.parent / ".evaluation-new").mkdir()
-    (former.parent / ".evaluation-new" / "half").write_text("half")
+    (former.parent / ".evaluation-new" / "half").write_text("half", encoding="utf-8")
     with replaced_folder(former) as new:
-        (new / "new.txt").write_text("new")
+        (new / "new.txt").write_text("new", encoding="utf-8")
     assert _files(former.parent) == ["evaluation/new.txt"]

@@ -33,7 +33,7 @@ def test_float32_probabilities_read_back_equal(tmp_path, make_frame):
 
 def test_stage_without_probabilities_has_empty_fields(tmp_path, make_frame):
     write_predictions(make_frame(TWO, [0], stage="segment"), tmp_path / "p.csv")
-    assert (tmp_path / "p.csv").read_text().splitlines()[1] == (
+    assert (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()[1] == (
         "test0000,test-p0000,1,test,cascade,segment,1,AAH+AIS,,,0.5"
     )
 

@@ -134,7 +134,7 @@ class _Page(HTMLParser):
 def write(tmp_path):
     def page(document: dict) -> str:
         svg = tmp_path / "confusion-joint.svg"
-        svg.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+        svg.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>", encoding="utf-8")
         write_report(document, {"Confusion matrix, stage joint": svg}, tmp_path / "report.html")
         return (tmp_path / "report.html").read_text(encoding="utf-8")
 

@@ -99,13 +99,15 @@ def released(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.exit_code == 0, result.output
     assert "one slice, DOE_JOHN_19500101.dcm" in result.stderr
     assert "holds 2 CT series that may be meant" in result.stderr
-    (out / "logs" / "prepare.txt").write_text(result.stdout)
+    (out / "logs" / "prepare.txt").write_text(result.stdout, encoding="utf-8")
     protocol = _protocol()
     dataset = open_dataset(out / "dataset", protocol.patch)
     description = dataclasses.replace(tiny_description(dataset), protocol=protocol)
     fit(out / "runs" / "one", description, dataset)
-    (out / "logs" / "evaluate.txt").write_text(call("evaluate", out / "runs" / "one"))
-    (out / "logs" / "export.txt").write_text(call("export", out / "runs" / "one", "-o", out / "models" / "ggn"))
+    (out / "logs" / "evaluate.txt").write_text(call("evaluate", out / "runs" / "one"), encoding="utf-8")
+    (out / "logs" / "export.txt").write_text(
+        call("export", out / "runs" / "one", "-o", out / "models" / "ggn"), encoding="utf-8"
+    )
     return out
 
 
@@ -148,7 +150,7 @@ def test_no_file_of_dataset_run_and_export_tells_who_it_was(released: Path, secr
         "config.json",
     ):
         assert any(part in name for name in names), part
-    assert (released / "dataset" / "rejected.csv").read_text().count("\n") == 4
+    assert (released / "dataset" / "rejected.csv").read_text(encoding="utf-8").count("\n") == 4
     assert leaks(released, secrets) == []
 
 

@@ -10,7 +10,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from ggn_tf.serving.contract import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 
 FOLDER = Path(__file__).parents[2] / "serving"
-SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]["tensorflow-serving"]
+SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["tensorflow-serving"]
 
 
 def mounts():
@@ -21,7 +21,7 @@ def mounts():
 
 def test_the_model_config_is_one_and_names_the_model_as_clients_do():
     config = text_format.Parse(
-        (FOLDER / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
+        (FOLDER / "models.config").read_text(encoding="utf-8"), model_server_config_pb2.ModelServerConfig()
     ).model_config_list.config
     assert [(model.name, model.base_path) for model in config] == [(MODEL_NAME, f"/models/{MODEL_NAME}")]
     assert config[0].model_version_policy.latest.num_versions == 1
@@ -45,7 +45,7 @@ def test_ports_are_published_on_loopback_only():
 
 
 def test_batches_are_as_large_as_the_clients_and_the_warm_up():
-    text = (FOLDER / "batching.config").read_text()
+    text = (FOLDER / "batching.config").read_text(encoding="utf-8")
     largest = int(re.search(r"^max_batch_size \{ value: (\d+) \}$", text, re.M)[1])
     allowed = [int(size) for size in re.findall(r"^allowed_batch_sizes: (\d+)$", text, re.M)]
     assert largest == LARGEST_BATCH == allowed[-1]

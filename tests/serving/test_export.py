@@ -123,7 +123,7 @@ def test_a_new_folder_begins_with_version_1(tmp_path):
 def test_a_name_that_is_no_number_is_no_version(tmp_path):
     for name in ("1", "00000123", ".2-abc", "-3", "4.5", "v6", "١"):
         (tmp_path / name).mkdir()
-    (tmp_path / "7").write_text("a file")
+    (tmp_path / "7").write_text("a file", encoding="utf-8")
     assert list_versions(tmp_path) == {1: tmp_path / "1", 123: tmp_path / "00000123"}
 
 
@@ -145,12 +145,12 @@ def test_a_version_taken_in_the_meantime_is_passed_over(tiny_model, tmp_path, mo
     numbers = iter([1, 2])
     monkeypatch.setattr(export_module, "next_version", lambda _: next(numbers))
     (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "saved_model.pb").write_text("another export was first")
+    (tmp_path / "1" / "saved_model.pb").write_text("another export was first", encoding="utf-8")
     assert export_model(tiny_model, THREE_CLASSES, tiny, tmp_path).name == "2"
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tiny_model, tmp_path, tiny):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ExportError, match=r"cannot be written(.|\n)*file"):
         export_model(tiny_model, THREE_CLASSES, tiny, tmp_path / "file" / "ggn")
 
@@ -171,7 +171,7 @@ def test_a_model_without_a_mask_is_refused(tmp_path, tiny):
 def test_the_contract_travels_and_reads_back(exported, tiny):
     contract = read_contract(exported / "1")
     assert (contract.task, contract.protocol) == (THREE_CLASSES, tiny)
-    stored = json.loads((exported / "1" / "assets.extra" / "contract.json").read_text())
+    stored = json.loads((exported / "1" / "assets.extra" / "contract.json").read_text(encoding="utf-8"))
     assert stored["class_names"] == ["AAH+AIS", "MIA", "IAC"]
     assert [(tensor["name"], tensor["dtype"], tensor["shape"]) for tensor in stored["inputs"]] == [
         ("hu", "float32", [None, 32, 32, 32, 1])
@@ -179,7 +179,7 @@ def test_the_contract_travels_and_reads_back(exported, tiny):
 
 
 def test_labels_are_in_the_order_of_the_outputs(exported):
-    assert (exported / "1" / "assets.extra" / "labels.txt").read_text() == "AAH+AIS\nMIA\nIAC\n"
+    assert (exported / "1" / "assets.extra" / "labels.txt").read_text(encoding="utf-8") == "AAH+AIS\nMIA\nIAC\n"
 
 
 def test_golden_answers_are_the_keras_models(exported, tiny_model, tiny):
@@ -192,7 +192,7 @@ def test_golden_answers_are_the_keras_models(exported, tiny_model, tiny):
 
 
 def test_the_model_card_says_what_it_is_not(exported):
-    card = (exported / "1" / "assets.extra" / "model_card.md").read_text()
+    card = (exported / "1" / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
     assert "Not a medical device" in card
     assert "The run was not evaluated" in card
     assert "dataset fingerprint: not recorded" in card
@@ -202,7 +202,7 @@ def test_the_model_card_tells_origin_and_scores(tiny_model, tmp_path, tiny):
     scores = {"accuracy": {"value": 0.75, "low": 0.5, "high": 0.875}, "auc": {"value": None, "low": None, "high": None}}
     origin = Provenance(run="first", dataset_fingerprint="abc123", select_on="test", scores=scores)
     folder = export_model(tiny_model, THREE_CLASSES, tiny, tmp_path, origin)
-    card = (folder / "assets.extra" / "model_card.md").read_text()
+    card = (folder / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
     assert "- dataset fingerprint: abc123" in card
     assert "- accuracy: 0.750 (0.500 to 0.875)" in card
     assert "- auc: undefined" in card
@@ -229,7 +229,7 @@ def test_a_folder_without_an_export_is_told_what_it_holds(content, found, tmp_pa
     if content is not None:
         folder.mkdir()
         for name in content:
-            (folder / name).write_text("")
+            (folder / name).write_text("", encoding="utf-8")
     with pytest.raises(ExportError) as caught:
         LocalModel(folder)
     assert caught.value.found == found

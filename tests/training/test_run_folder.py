@@ -34,7 +34,7 @@ def test_the_same_settings_come_back_to_the_run_and_others_are_refused_with_the_
     run: RunFolder, description: RunDescription
 ):
     RunFolder.create(run.folder, description, run.dataset, {}, "again")
-    assert json.loads((run.folder / "run.json").read_text())["command"] == "ggn-tf fit"
+    assert json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["command"] == "ggn-tf fit"
     training = dataclasses.replace(description.protocol.training, joint_weight=0.5)
     other = dataclasses.replace(
         description, seed=8, protocol=dataclasses.replace(description.protocol, training=training)
@@ -46,14 +46,14 @@ def test_the_same_settings_come_back_to_the_run_and_others_are_refused_with_the_
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path):
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(RunError, match="no run.json"), lock_run(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_file_in_the_runs_place_is_refused(tmp_path: Path):
-    (tmp_path / "run").write_text("mine")
+    (tmp_path / "run").write_text("mine", encoding="utf-8")
     with pytest.raises(RunError, match="a file"), lock_run(tmp_path / "run"):
         pass
 
@@ -61,7 +61,7 @@ def test_a_file_in_the_runs_place_is_refused(tmp_path: Path):
 def test_what_a_killed_process_left_half_written_is_cleared_away(run: RunFolder):
     (run.folder / "checkpoints").mkdir()
     for name in ("checkpoints/.segment-000003-abcd.npz", ".run-abcd.json"):
-        (run.folder / name).write_text("half")
+        (run.folder / name).write_text("half", encoding="utf-8")
     with lock_run(run.folder):
         assert not list(run.folder.rglob(".*-*.*"))
     assert (run.folder / "run.json").exists()
@@ -73,7 +73,7 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(run: RunFolder)
 )
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, content: str | None, message: str):
     if content is not None:
-        (tmp_path / "run.json").write_text(content)
+        (tmp_path / "run.json").write_text(content, encoding="utf-8")
     with pytest.raises(RunError, match=message):
         RunFolder.open(tmp_path)
 
@@ -126,7 +126,7 @@ def test_history_keeps_finished_stages_and_rewrites_the_one_under_way(run: RunFo
     classify = {"stage": "classify", "epoch": 1, "loss": 1 / 3, "validation_accuracy": 0.5}
     for _ in range(2):
         run.write_history([classify])
-    assert (run.folder / "history.csv").read_text().splitlines() == [
+    assert (run.folder / "history.csv").read_text(encoding="utf-8").splitlines() == [
         "stage,epoch,loss,validation_accuracy",
         "segment,1,0.30000000000000004,",
         "classify,1,0.3333333333333333,0.5",

@@ -102,7 +102,7 @@ def test_a_diverged_run_stops_with_a_remedy_and_keeps_its_last_good_checkpoint(
 
 
 def test_history_has_a_line_an_epoch_with_the_stages_own_losses(finished: RunFolder):
-    lines = (finished.folder / "history.csv").read_text().splitlines()
+    lines = (finished.folder / "history.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == (
         "stage,epoch,learning_rate,loss,classification_loss,dice_loss,"
         "validation_loss,validation_dice,validation_accuracy"
