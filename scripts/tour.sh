@@ -17,7 +17,7 @@ step() { printf '\n== %s\n' "$*"; "$@"; }
 
 step ggn-tf phantom ct --nodules 120 --seed 1
 step ggn-tf prepare ct/cases.csv -o dataset
-step ggn-tf fit dataset --task AAH+AIS,MIA+IAC --stage joint --epochs 25,20,6 --learning-rates 1e-3,1e-3,1e-4 -o runs/tour
+step ggn-tf fit dataset --task AAH+AIS,MIA+IAC --stage joint --epochs 25,45,10 --learning-rates 1e-3,1e-3,1e-4 -o runs/tour
 step ggn-tf evaluate runs/tour
 step ggn-tf export runs/tour -o models/ggn
 
