@@ -52,6 +52,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary)
 
 
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder; on leaving without an error it takes the place of `path`, else `path` stays as it was.
+
+    Between the two renames that swap them a kill leaves no `path`, but the former one beside it, which the next call
+    puts back before it begins.
+    """
+    new, former = path.with_name(f".{path.name}-new"), path.with_name(f".{path.name}-former")
+    if former.exists() and not path.exists():
+        former.rename(path)
+    for left_over in (new, former):
+        shutil.rmtree(left_over, ignore_errors=True)
+    with whole_folder(new) as temporary:
+        yield temporary
+    if path.exists():
+        path.rename(former)
+    new.rename(path)
+    shutil.rmtree(former, ignore_errors=True)
+
+
 def _reach_disk(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

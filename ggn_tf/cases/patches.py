@@ -150,7 +150,7 @@ def paste_mask(
     box = ct_grid.box_around(patch_grid)
     if box is not None:
         probability = patch_grid.image_of(np.asarray(probability_zyx, dtype=np.float32))
-        mask[box.slices_zyx] = _resampled(probability, ct_grid.part(box), sitk.sitkLinear, 0) >= threshold
+        mask[box.slices_zyx] = resampled(probability, ct_grid.part(box), sitk.sitkLinear, 0) >= threshold
     return ct_grid.image_of(mask)
 
 
@@ -173,10 +173,10 @@ def _aim(volume: Volume, target: Target, protocol: PatchProtocol, allowance: All
 
 def _cut(volume: Volume, aim: _Aim, image: sitk.Image, protocol: PatchProtocol) -> Patch:
     mask, center, grid, _, repaired = aim
-    hu = _resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
+    hu = resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
         return Patch(hu, None, center, grid, volume.grid, repaired=repaired)
-    patch_mask = _resampled(mask, grid, sitk.sitkNearestNeighbor, 0)
+    patch_mask = resampled(mask, grid, sitk.sitkNearestNeighbor, 0)
     _check_reaches(mask, patch_mask, center)
     return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired)
 
@@ -222,8 +222,19 @@ def _needed(ct_grid: Grid, grid: Grid, mask: sitk.Image | None) -> Box:
     return box.joined(own) if own else box
 
 
-def _resampled(image: sitk.Image, grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:
-    resampled = sitk.Resample(
+def resampled(image: sitk.Image, grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:
+    """The values of an image at a grid's voxels.
+
+    Args:
+        image: A CT or a mask.
+        grid: Where its values are wanted.
+        interpolator: SimpleITK's, for example `sitk.sitkLinear`.
+        outside: The value where the image does not reach.
+
+    Returns:
+        [z, y, x].
+    """
+    values = sitk.Resample(
         image,
         grid.size_xyz,
         sitk.Transform(),
@@ -233,7 +244,7 @@ def _resampled(image: sitk.Image, grid: Grid, interpolator: int, outside: float)
         grid.direction,
         outside,
     )
-    array: npt.NDArray[Any] = sitk.GetArrayFromImage(resampled)
+    array: npt.NDArray[Any] = sitk.GetArrayFromImage(values)
     return array
 
 

@@ -1,9 +1,6 @@
 """The folder that answers are written to: result, masks and overlays, whole or not at all."""
 
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import GgnError, VolumeError
-from ggn_tf.files import whole_folder
+from ggn_tf.files import replaced_folder
 from ggn_tf.serving.cautions import Caution
 from ggn_tf.serving.overlay import draw_overlay
 
@@ -63,7 +60,7 @@ def write_answers(answers: "Answers", volume: Volume, document: dict[str, Any], 
     """
     refuse_other(folder)
     try:
-        with _replaced(folder) as fresh:
+        with replaced_folder(folder) as fresh:
             sitk.WriteImage(answers.labels, str(fresh / MASK_FILE), useCompression=True)
             segmentation, cautions = _write_segmentation(answers, volume, fresh)
             _draw_overlays(answers, fresh / OVERLAYS)
@@ -80,24 +77,6 @@ def write_answers(answers: "Answers", volume: Volume, document: dict[str, Any], 
             "The answer cannot be written.", case=folder, found=error, remedy="Name another folder with -o."
         ) from error
     return told
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """As `whole_folder`, but what stood there before goes once the new folder is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        fresh, earlier = Path(scratch) / "fresh", Path(scratch) / "earlier"
-        with whole_folder(fresh) as temporary:
-            yield temporary
-        if folder.exists():
-            folder.rename(earlier)
-        try:
-            fresh.rename(folder)
-        except BaseException:
-            if earlier.exists():
-                earlier.rename(folder)
-            raise
 
 
 def _write_segmentation(answers: "Answers", volume: Volume, folder: Path) -> tuple[str | None, list[Caution]]:

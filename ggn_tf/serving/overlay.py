@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.grid import Grid, Vector
+from ggn_tf.cases.patches import resampled
 from ggn_tf.dataset.previews import draw_sheet, outlined
 
 FIELD_MM = 60.0
@@ -52,15 +53,5 @@ def _plane(center_mm_lps: Vector, across: int) -> Grid:
 
 
 def _cut(image: sitk.Image, grid: Grid, interpolator: int, outside: float, across: int) -> np.ndarray:
-    cut = sitk.Resample(
-        image,
-        grid.size_xyz,
-        sitk.Transform(),
-        interpolator,
-        grid.origin_mm_lps,
-        grid.spacing_mm_xyz,
-        grid.direction,
-        outside,
-    )
     # The array's axes are z, y, x.
-    return sitk.GetArrayFromImage(cut).take(0, axis=2 - across)
+    return resampled(image, grid, interpolator, outside).take(0, axis=2 - across)

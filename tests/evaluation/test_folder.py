@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.evaluation.folder import replaced_folder, write_evaluation
+from ggn_tf.evaluation.folder import write_evaluation
 from ggn_tf.evaluation.scores import score_predictions
 from ggn_tf.evaluation.table import read_predictions
+from ggn_tf.files import replaced_folder
 
 TWO = ("AAH+AIS", "MIA+IAC")
 RUN = {
