@@ -1,7 +1,8 @@
 """Admission: how many requests may run and wait, so that a flood is refused at the door instead of filling memory."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import grpc
@@ -20,6 +21,7 @@ class Admission:
     def __init__(self, running: int, waiting: int) -> None:
         """All places are free."""
         self._places = threading.BoundedSemaphore(running + waiting)
+        self._count = running + waiting
         self._runs = threading.BoundedSemaphore(running)
         self._waiting = waiting
 
@@ -44,3 +46,39 @@ class Admission:
                 self._runs.release()
         finally:
             self._places.release()
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait until every request that has a place has left it; nobody gets a place afterwards."""
+        ends = time.monotonic() + timeout_s
+        for _ in range(self._count):
+            if not self._places.acquire(timeout=max(0.0, ends - time.monotonic())):
+                return
+
+
+class Door(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Answers UNAVAILABLE once it is closed; gRPC itself cancels what reaches a server that stops.
+
+    Health stays open, so that a probe reads NOT_SERVING.
+    """
+
+    def __init__(self) -> None:
+        """Open."""
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Refuse whatever comes from now on."""
+        self._closed.set()
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Let a call in, or refuse it."""
+        if not self._closed.is_set() or handler_call_details.method.startswith("/grpc.health."):
+            return continuation(handler_call_details)
+        return grpc.unary_unary_rpc_method_handler(_refuse)
+
+
+def _refuse(request: object, context: grpc.ServicerContext) -> None:
+    context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.admission import Admission
+from ggn_tf.serving.admission import Admission, Door
 from ggn_tf.serving.contract import MODEL_NAME, PORT
 from ggn_tf.serving.services import ModelService, PredictionService
 from ggn_tf.serving.version_folders import newest_version
@@ -72,6 +73,9 @@ class ModelServer:
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="version-poller", daemon=True)
         self._server: grpc.Server | None = None
+        running = self.options.running or max(1, (os.cpu_count() or 1) // 2)
+        self._threads = running + self.options.waiting + _SPARE_THREADS
+        self._admission, self._door = Admission(running, self.options.waiting), Door()
 
     def start(self) -> int:
         """Load the newest version, then take the port.
@@ -95,7 +99,7 @@ class ModelServer:
         with self.versions.lease(None) as servable:
             return servable.version
 
-    def stop(self, grace_s: float | None = 30.0) -> None:
+    def stop(self, grace_s: float = 30.0) -> None:
         """Refuse new requests, answer those at work, then unload.
 
         Args:
@@ -103,8 +107,11 @@ class ModelServer:
         """
         self._stopping.set()
         self._health.enter_graceful_shutdown()
+        self._door.close()
         if self._server is not None:
-            self._server.stop(grace_s).wait()
+            ends = time.monotonic() + grace_s
+            self._admission.drain(grace_s)
+            self._server.stop(max(0.0, ends - time.monotonic())).wait()
         if self._poller.is_alive():
             self._poller.join()
         self.versions.close()
@@ -134,10 +141,9 @@ class ModelServer:
             )
 
     def _listen(self) -> grpc.Server:
-        running = self.options.running or max(1, (os.cpu_count() or 1) // 2)
-        threads = running + self.options.waiting + _SPARE_THREADS
-        server = grpc.server(futures.ThreadPoolExecutor(threads, "grpc"), options=_GRPC_OPTIONS)
-        prediction = PredictionService(self.versions, Admission(running, self.options.waiting))
+        pool = futures.ThreadPoolExecutor(self._threads, "grpc")
+        server = grpc.server(pool, interceptors=[self._door], options=_GRPC_OPTIONS)
+        prediction = PredictionService(self.versions, self._admission)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.versions), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
