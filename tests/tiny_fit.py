@@ -56,7 +56,7 @@ def fit(
     folder: Path,
     description: RunDescription,
     dataset: Dataset,
-    stage: str = "joint",
+    stage: str | None = "joint",
     stop: Callable[[], bool] = lambda: False,
     checkpoint_minutes: float = 10.0,
 ) -> RunFolder:

@@ -53,8 +53,14 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path), default=Path("dataset"))
 @click.option("--task", default=str(INDOLENT_INVASIVE), show_default=True, help="Classes; a plus merges labels.")
-@click.option("--model", type=click.Choice(["cascade"]), default="cascade", show_default=True)
-@click.option("--stage", type=click.Choice(STAGE_NAMES), default="joint", show_default=True, help="The last to train.")
+@click.option(
+    "--model",
+    type=click.Choice(["raw", "reference", "cascade", "multitask"]),
+    default="cascade",
+    show_default=True,
+    help="The systems of the paper's Fig. 3: (a), (b), (c and d), (e).",
+)
+@click.option("--stage", type=click.Choice(STAGE_NAMES), help="The last to train.  [default: the model's last]")
 @click.option("--split", type=click.IntRange(min=1), default=1, show_default=True, help="The dataset's split.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--epochs", type=_PerStage(int), help="Most epochs of each stage.  [default: 150,120,120, the paper's]")
@@ -87,7 +93,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 )
 @click.option("-o", "--run", "run_path", type=click.Path(path_type=Path), help="The run folder.  [default: runs/...]")
 def command(
-    dataset: Path, task: str, stage: str, checkpoint_minutes: float, run_path: Path | None, **asked: Any
+    dataset: Path, task: str, stage: str | None, checkpoint_minutes: float, run_path: Path | None, **asked: Any
 ) -> None:
     """Train every stage up to --stage on DATASET, going on where an earlier call stopped.
 

@@ -136,28 +136,32 @@ def _cases(task: Task, dataset: Dataset, split: Split) -> dict[str, list[CaseRec
     }
 
 
-def _answerer(stage: Stage, model: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """The part of the model that the stage trained: without the classifier after the stage `segment`."""
+def _answerer(stage: Stage, model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """What the stage trained: without the classifier after the stage `segment`."""
     network = stage.network(model)
+    volume = tf.TensorSpec(model.inputs[0].shape, tf.float32)
 
     # One trace for whole and short batches.
-    @tf.function(input_signature=[tf.TensorSpec(model.input_shape, tf.float32)])
-    def answer(patch: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = network(patch, training=False)
-        return outputs if isinstance(outputs, dict) else {"mask": outputs}
+    @tf.function(input_signature=[volume, volume])
+    def answer(patch: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
+        return network(patch, mask, training=False)
 
     return answer
 
 
 def _gather(
-    answer: Callable[[tf.Tensor], dict[str, tf.Tensor]], batches: Iterable[Batch], task: Task
+    answer: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]], batches: Iterable[Batch], task: Task
 ) -> dict[str, np.ndarray]:
-    """Dice [N] and a column [N] a class, batch by batch, so that no set of masks is ever held."""
+    """Dice [N] and a column [N] a class, batch by batch, so that no set of masks is ever held.
+
+    NaN where the network does not segment, or does not classify.
+    """
     dice, chances = [], []
     for batch in batches:
-        outputs = answer(batch.patch)
+        outputs = answer(batch.patch, batch.mask)
         missing = np.full((len(batch.label), len(task.classes)), np.nan)
-        dice.append(dice_score(batch.mask.numpy(), outputs["mask"].numpy()))
+        reference = batch.mask.numpy()
+        dice.append(dice_score(reference, outputs["mask"].numpy()) if "mask" in outputs else missing[:, 0])
         chances.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
     chance = np.concatenate(chances).astype(np.float64)
     names = [PROBABILITY_PREFIX + name for name in task.class_names]

@@ -3,6 +3,7 @@
 import keras
 
 from ggn_tf.models.cnn import build_cnn
+from ggn_tf.models.masking import masked
 from ggn_tf.models.unet import build_unet
 from ggn_tf.protocol import Protocol
 
@@ -11,8 +12,6 @@ def build_cascade(
     classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False
 ) -> keras.Model:
     """Build one functional graph of both networks, its sub-models named `segmentation` and `classification`.
-
-    The Hadamard product (eq. 3) is taken on the normalised patch with the mask in [0, 1]: background becomes 0.
 
     Args:
         classes: Classes of the task.
@@ -29,5 +28,4 @@ def build_cascade(
     classification = build_cnn(classes, protocol, precision=precision, seed=seed, stock=stock)
     patch = keras.Input(segmentation.input_shape[1:], name="patch")
     mask = segmentation(patch)
-    masked_patch = keras.layers.Multiply(dtype="float32", name="masked_patch")([patch, mask])
-    return keras.Model(patch, {"mask": mask, "probabilities": classification(masked_patch)}, name="cascade")
+    return keras.Model(patch, {"mask": mask, "probabilities": classification(masked(patch, mask))}, name="cascade")

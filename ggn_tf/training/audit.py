@@ -6,18 +6,16 @@ import keras
 import numpy as np
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.stages import Stage
-
-PARTS = ("segmentation", "classification")
+from ggn_tf.training.stages import Stage, parts_of
 
 
 def snapshot(model: keras.Model) -> dict[str, list[np.ndarray]]:
-    """Copies of the weights and batch-norm statistics of every sub-model."""
-    return {part: [np.array(weight) for weight in model.get_layer(part).get_weights()] for part in PARTS}
+    """Copies of the weights and batch-norm statistics of every part of the model."""
+    return {name: [np.array(weight) for weight in part.get_weights()] for name, part in parts_of(model).items()}
 
 
 def audit_stage(model: keras.Model, stage: Stage, before: Mapping[str, list[np.ndarray]]) -> dict[str, float]:
-    """The largest change of any weight or statistic, by sub-model.
+    """The largest change of any weight or statistic, by part.
 
     Args:
         model: After the stage.
@@ -25,9 +23,9 @@ def audit_stage(model: keras.Model, stage: Stage, before: Mapping[str, list[np.n
         before: `snapshot` from before the stage.
 
     Raises:
-        RunError: A frozen sub-model moved, or a trained one did not.
+        RunError: A frozen part moved, or a trained one did not.
     """
-    moved = {part: _largest_change(model.get_layer(part).get_weights(), before[part]) for part in PARTS}
+    moved = {name: _largest_change(part.get_weights(), before[name]) for name, part in parts_of(model).items()}
     for part, change in moved.items():
         if (change > 0) != (part in stage.trains):
             raise RunError(

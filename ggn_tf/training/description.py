@@ -14,7 +14,7 @@ class RunDescription:
 
     Attributes:
         task: The grouping of labels into classes.
-        model: For example `cascade`.
+        model: `raw`, `reference`, `cascade` or `multitask` (Fig. 3).
         split: Number of the dataset's split.
         seed: Of the initial weights, the order of the cases, augmentation and dropout.
         precision: `float32` or `bfloat16`, as resolved.

@@ -23,14 +23,14 @@ class Monitored:
         dice: Mean hard Dice a case, or None where the stage makes no mask.
         accuracy: None where the stage does not classify.
         sample: The set's first batch.
-        sample_mask: The soft mask on it [N, S, S, S, 1].
+        sample_mask: The soft mask on it [N, S, S, S, 1], or None where the stage makes no mask.
     """
 
     loss: float
     dice: float | None
     accuracy: float | None
     sample: Batch
-    sample_mask: np.ndarray
+    sample_mask: np.ndarray | None
 
     def epoch_score(self, stage: Stage) -> EpochScore:
         """What selects the stage's weights."""
@@ -46,23 +46,24 @@ def monitor_by(
     """Build the pass over the monitored set for one stage.
 
     Args:
-        model: The cascade; its weights are read at every call.
+        model: The whole model; its weights are read at every call.
         stage: Which part runs, and which losses count.
         batches: Of `Batch`, in order, not augmented.
         joint_weight: Lambda of eq. 4.
     """
     network = stage.network(model)
-    infer = tf.function(lambda patch: network(patch, training=False), reduce_retracing=True)
+    infer = tf.function(lambda patch, mask: network(patch, mask, training=False), reduce_retracing=True)
 
     def run() -> Monitored:
         masks, answers, labels = _Masks(), [], []
-        samples: list[tuple[Batch, np.ndarray]] = []
+        samples: list[tuple[Batch, np.ndarray | None]] = []
         for batch in batches:
-            outputs = infer(batch.patch)
-            mask = (outputs["mask"] if isinstance(outputs, dict) else outputs).numpy()
-            masks.add(batch.mask.numpy(), mask)
+            outputs = {name: output.numpy() for name, output in infer(batch.patch, batch.mask).items()}
+            mask = outputs.get("mask")
+            if mask is not None:
+                masks.add(batch.mask.numpy(), mask)
             labels.append(batch.label.numpy())
-            answers.append(outputs["probabilities"].numpy() if isinstance(outputs, dict) else None)
+            answers.append(outputs.get("probabilities"))
             samples = samples or [(batch, mask)]
         return _monitored(stage, masks, np.concatenate(labels), answers, joint_weight, samples[0])
 
@@ -90,9 +91,9 @@ def _monitored(
     labels: np.ndarray,
     answers: list[np.ndarray | None],
     joint_weight: float,
-    first: tuple[Batch, np.ndarray],
+    first: tuple[Batch, np.ndarray | None],
 ) -> Monitored:
-    dice = float(np.mean(np.concatenate(masks.dice)))
+    dice = float(np.mean(np.concatenate(masks.dice))) if masks.dice else None
     if "probabilities" not in stage.losses:
         return Monitored(masks.loss(), dice, None, *first)
     probabilities = np.concatenate([answer for answer in answers if answer is not None])

@@ -113,7 +113,7 @@ class RunFolder:
             stage: None for the last finished one.
 
         Returns:
-            Input `patch` [N, S, S, S, 1] in [-1, 1]; outputs `mask` and `probabilities`.
+            As the model's builder describes it.
 
         Raises:
             RunError: The stage is not finished, or its file is damaged.
@@ -140,18 +140,25 @@ class RunFolder:
                 remedy="Train the run again in another folder; run.json holds its command.",
             ) from error
 
+    def history(self, stage: str) -> list[dict[str, str]]:
+        """A stage's lines of history.csv, an epoch each, as text; none where it has not begun."""
+        file = self.folder / "history.csv"
+        if not file.exists():
+            return []
+        with file.open(newline="", encoding="utf-8") as stream:
+            return [row for row in csv.DictReader(stream) if row["stage"] == stage]
+
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write history.csv anew: the finished stages' lines as they stand, then those of the stage under way.
 
         Args:
             rows: A mapping an epoch, all with the same keys, `stage` among them. Floats are written to the last bit.
         """
-        file, finished = self.folder / "history.csv", self.finished_stages()
-        kept: list[Mapping[str, Any]] = []
-        if file.exists():
-            with file.open(newline="", encoding="utf-8") as stream:
-                kept = [row for row in csv.DictReader(stream) if row["stage"] in finished]
-        with whole_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        kept = [row for stage in self.finished_stages() for row in self.history(stage)]
+        with (
+            whole_file(self.folder / "history.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as stream,
+        ):
             writer = csv.DictWriter(stream, list(rows[0]))
             writer.writeheader()
             writer.writerows([*kept, *rows])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import keras
+import tensorflow as tf
 
 from ggn_tf.errors import RunError
 from ggn_tf.protocol import StageProtocol, TrainingProtocol
@@ -15,7 +16,7 @@ class Stage:
 
     Attributes:
         name: Also the name of its numbers in `TrainingProtocol`.
-        trains: The sub-models whose weights and batch-norm statistics move; the others stand still.
+        trains: The parts of the model whose weights and batch-norm statistics move; the others stand still.
         losses: Which of eq. 2 (`mask`) and eq. 1 (`probabilities`) are minimised; both together are eq. 4.
         monitored: The score that selects the weights.
     """
@@ -30,25 +31,66 @@ class Stage:
         numbers: StageProtocol = getattr(protocol, self.name)
         return numbers
 
-    def network(self, model: keras.Model) -> keras.Model:
+    def network(self, model: keras.Model) -> "Network":
         """The part of the model that this stage runs: without the classifier where only the mask counts."""
-        return model if "probabilities" in self.losses else model.get_layer("segmentation")
+        return Network(model if "probabilities" in self.losses else model.get_layer("segmentation"))
+
+
+class Network:
+    """A model, or its segmenter alone, called in one way.
+
+    Args:
+        model: Takes the patch, or `{"patch", "mask"}`; answers a mask, or some of `{"mask", "probabilities"}`.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        """See the class."""
+        self.model = model
+
+    def __call__(self, patch: tf.Tensor, reference: tf.Tensor, *, training: bool) -> dict[str, tf.Tensor]:
+        """Run the network.
+
+        Args:
+            patch: [N, S, S, S, 1] float32 in [-1, 1].
+            reference: The expert's mask, the same shape; only the model `reference` sees it.
+            training: Whether dropout is on and batch norm takes the batch's statistics.
+
+        Returns:
+            `mask` [N, S, S, S, 1] where the network segments, `probabilities` [N, C] where it classifies.
+        """
+        wants_mask = len(self.model.inputs) == 2
+        outputs = self.model({"patch": patch, "mask": reference} if wants_mask else patch, training=training)
+        return outputs if isinstance(outputs, dict) else {"mask": outputs}
 
 
 SEGMENT = Stage("segment", ("segmentation",), ("mask",), "dice")
 CLASSIFY = Stage("classify", ("classification",), ("probabilities",), "accuracy")
 JOINT = Stage("joint", ("segmentation", "classification"), ("mask", "probabilities"), "accuracy")
 
-STAGES: dict[str, tuple[Stage, ...]] = {"cascade": (SEGMENT, CLASSIFY, JOINT)}
+# The paper names no numbers of its own for the multi-task model: it is trained from scratch, as a classifier is.
+MULTITASK = Stage("classify", ("multitask",), ("mask", "probabilities"), "accuracy")
+
+STAGES: dict[str, tuple[Stage, ...]] = {
+    "raw": (CLASSIFY,),
+    "reference": (CLASSIFY,),
+    "cascade": (SEGMENT, CLASSIFY, JOINT),
+    "multitask": (MULTITASK,),
+}
 
 
-def stages_up_to(model: str, last: str) -> tuple[Stage, ...]:
+def stages_up_to(model: str, last: str | None) -> tuple[Stage, ...]:
     """The stages that a model passes through, in order, up to the named one.
+
+    Args:
+        model: A key of `STAGES`.
+        last: None for all.
 
     Raises:
         RunError: The model has no such stage.
     """
     stages = STAGES[model]
+    if last is None:
+        return stages
     names = [stage.name for stage in stages]
     if last not in names:
         raise RunError(
@@ -61,9 +103,19 @@ def stages_up_to(model: str, last: str) -> tuple[Stage, ...]:
 
 
 def set_trainable(model: keras.Model, stage: Stage) -> None:
-    """Freeze every sub-model but those that the stage trains.
+    """Freeze every part of the model but those that the stage trains.
 
     A function traced before this call keeps what it was traced with: trace anew afterwards.
     """
-    for part in ("segmentation", "classification"):
-        model.get_layer(part).trainable = part in stage.trains
+    for name, part in parts_of(model).items():
+        part.trainable = name in stage.trains
+
+
+def parts_of(model: keras.Model) -> dict[str, keras.Model]:
+    """The parts that stages train or freeze, by name: the cascade's two sub-models, the whole multi-task model.
+
+    Args:
+        model: Its name is a key of `STAGES`.
+    """
+    names = dict.fromkeys(name for stage in STAGES[model.name] for name in stage.trains)
+    return {name: model if name == model.name else model.get_layer(name) for name in names}

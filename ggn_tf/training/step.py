@@ -29,7 +29,7 @@ class TrainStep:
         self._joint_weight = protocol.joint_weight if len(stage.losses) == 2 else 1.0
         self._dice_loss, self._classification_loss = DiceLoss(), classification_loss()
         self.optimizer = keras.optimizers.Adam(stage.numbers(protocol).learning_rate)
-        self.optimizer.build(self._network.trainable_variables)
+        self.optimizer.build(self._network.model.trainable_variables)
         self._traced = tf.function(self._step, reduce_retracing=True)
 
     def __call__(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -44,13 +44,12 @@ class TrainStep:
     def _step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         zero = tf.constant(0.0)
         with tf.GradientTape() as tape:
-            outputs = self._network(batch.patch, training=True)
-            mask = outputs["mask"] if isinstance(outputs, dict) else outputs
-            dice = self._dice_loss(batch.mask, mask) if "mask" in self._losses else zero
+            outputs = self._network(batch.patch, batch.mask, training=True)
+            dice = self._dice_loss(batch.mask, outputs["mask"]) if "mask" in self._losses else zero
             classifies = "probabilities" in self._losses
             entropy = self._classification_loss(batch.label, outputs["probabilities"]) if classifies else zero
             loss = joint_loss(entropy, dice, self._joint_weight)
-            total = tf.add_n([loss, *self._network.losses])
-        variables = self._network.trainable_variables
+            total = tf.add_n([loss, *self._network.model.losses])
+        variables = self._network.model.trainable_variables
         self.optimizer.apply(tape.gradient(total, variables), variables)
         return loss, entropy, dice

@@ -38,8 +38,10 @@ class EventWriter:
             for name, value in row.items():
                 if isinstance(value, float):
                     tf.summary.scalar(name, value)
-            images = overlays(monitored.sample.patch.numpy(), monitored.sample.mask.numpy(), monitored.sample_mask)
-            tf.summary.image("mask: reference green, predicted red", images, max_outputs=_OVERLAYS)
+            if monitored.sample_mask is not None:
+                sample = monitored.sample
+                images = overlays(sample.patch.numpy(), sample.mask.numpy(), monitored.sample_mask)
+                tf.summary.image("mask: reference green, predicted red", images, max_outputs=_OVERLAYS)
         self._writers[stage.name].flush()
 
 

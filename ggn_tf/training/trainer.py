@@ -11,7 +11,9 @@ from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import CaseRecord, Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import SplitError
+from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.multitask import build_multitask
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import audit_stage, snapshot
 from ggn_tf.training.description import RunDescription
@@ -19,6 +21,8 @@ from ggn_tf.training.loop import Observer, StageLoop
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.schedule import best_epoch
 from ggn_tf.training.stages import STAGES, Stage, stages_up_to
+
+BUILDERS = {"raw": build_raw, "reference": build_reference, "cascade": build_cascade, "multitask": build_multitask}
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,14 @@ class Plan:
     class_counts: dict[str, tuple[int, ...]]
 
 
-def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: str) -> Plan:
+def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: str | None = None) -> Plan:
     """Work out stages and cases; nothing is read but the dataset's list, nothing written.
+
+    Args:
+        asked: The run.
+        dataset: Its dataset.
+        split: Its split.
+        last_stage: The last to train; None for all of the model's.
 
     Raises:
         TaskError: The task names labels that the dataset does not hold.
@@ -94,7 +104,7 @@ def train(
             continue
         # Read back even what this process has just saved: a run that was stopped between two stages starts from the
         # same bits.
-        model = run.load_model() if run.finished_stages() else _initial_model(asked)
+        model = run.load_model() if run.finished_stages() else initial_model(asked)
         before = snapshot(model)
         loop = StageLoop(
             model,
@@ -117,8 +127,10 @@ def train(
         run.finish_stage(model, _ledger_entry(stage, loop, reason, moved))
 
 
-def _initial_model(asked: RunDescription) -> keras.Model:
-    return build_cascade(len(asked.task.classes), asked.protocol, precision=asked.precision, seed=asked.seed)
+def initial_model(asked: RunDescription) -> keras.Model:
+    """Build the run's model with the weights that its seed draws."""
+    build = BUILDERS[asked.model]
+    return build(len(asked.task.classes), asked.protocol, precision=asked.precision, seed=asked.seed)
 
 
 def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:
