@@ -1,8 +1,126 @@
 """The patient bootstrap: how much a score would move with other patients from the same clinic."""
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.stats import norm, t
 
 LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """The sets of nodules that a score is computed on to learn how much it moves with the patients.
+
+    What is computed on all of them at once, a score, its mean over repeats, the difference of two systems, is an array
+    [1 + B + P] in their order: the nodules as they are, B bootstrap replicates, P sets without one patient each.
+
+    Attributes:
+        weights: How often each nodule counts, float64 [1 + B + P, N].
+        replicates: B.
+    """
+
+    weights: np.ndarray
+    replicates: int
+
+    @property
+    def patients(self) -> int:
+        """P."""
+        return len(self.weights) - 1 - self.replicates
+
+    def drawn(self, resampled: np.ndarray) -> np.ndarray:
+        """The bootstrap's part [B] of what was computed on all sets."""
+        part: np.ndarray = resampled[1 : 1 + self.replicates]
+        return part
+
+    def interval(self, resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
+        """The bias-corrected and accelerated interval (Efron 1987), its levels widened for few patients.
+
+        BCa takes its skewness from the sets without a patient. Percentiles alone cover too little near 1, where AUC and
+        accuracy live; without the widening (Hesterberg, The American Statistician 2015, 69:371) all of them do below 50
+        patients.
+
+        Args:
+            resampled: [1 + B + P]; NaN where the score is undefined, which leaves the set out.
+            level: Of the interval.
+
+        Returns:
+            Lower and upper end; None where the score itself or every replicate is undefined.
+        """
+        value, drawn = resampled[0], self.drawn(resampled)
+        drawn = drawn[~np.isnan(drawn)]
+        if np.isnan(value) or drawn.size == 0:
+            return None
+        reach = self._reach((1 - level) / 2)
+        bias, acceleration = self._bias(resampled), self._acceleration(resampled)
+        deviate = bias + np.array([-reach, reach])
+        # With three patients the widened levels can lie beyond the skewness's pole: there stands the last replicate.
+        low, high = np.quantile(drawn, norm.cdf(bias + deviate / np.maximum(1 - acceleration * deviate, 1e-9)))
+        return float(low), float(high)
+
+    def p_value(self, resampled: np.ndarray, null: float = 0.0) -> float | None:
+        """The two-sided p that belongs to `interval`: below 1 - level where the interval excludes the null.
+
+        Args:
+            resampled: [1 + B + P].
+            null: The value that is tested, which no replicate needs to reach: the smallest p is about 2 / B.
+
+        Returns:
+            In [0, 1]; None where there is no interval.
+        """
+        drawn = self.drawn(resampled)
+        drawn = drawn[~np.isnan(drawn)]
+        if np.isnan(resampled[0]) or drawn.size == 0:
+            return None
+        if np.ptp(np.append(drawn, resampled[0])) < 1e-12:
+            return 1.0 if abs(resampled[0] - null) < 1e-12 else 2 / (1 + drawn.size)
+        bias, acceleration = self._bias(resampled), self._acceleration(resampled)
+        step = norm.ppf(_share_below(drawn, null)) - bias
+        deviate = step / max(1 + acceleration * step, 1e-9) - bias
+        return 2 * self._tail(abs(deviate))
+
+    def _bias(self, resampled: np.ndarray) -> float:
+        drawn = self.drawn(resampled)
+        return float(norm.ppf(_share_below(drawn[~np.isnan(drawn)], resampled[0])))
+
+    def _acceleration(self, resampled: np.ndarray) -> float:
+        without = resampled[1 + self.replicates :]
+        without = without[~np.isnan(without)]
+        if without.size == 0:
+            return 0.0
+        deviation = without.mean() - without
+        spread = float((deviation**2).sum()) ** 1.5
+        return float((deviation**3).sum()) / (6 * spread) if spread > 0 else 0.0
+
+    def _reach(self, tail: float) -> float:
+        """The normal deviate beyond which a tail lies, by Student's t for so many patients."""
+        freedom = self.patients - 1
+        if freedom < 1:
+            return float(norm.isf(tail))
+        return float(np.sqrt(1 + 1 / freedom) * t.isf(tail, freedom))
+
+    def _tail(self, deviate: float) -> float:
+        freedom = self.patients - 1
+        if freedom < 1:
+            return float(norm.sf(deviate))
+        return float(t.sf(deviate / np.sqrt(1 + 1 / freedom), freedom))
+
+
+def resample(patients: np.ndarray, replicates: int, seed: int) -> Resampling:
+    """Prepare the sets of nodules for every score of these nodules.
+
+    Args:
+        patients: The patient of every nodule [N].
+        replicates: How many bootstrap sets, B.
+        seed: Of the draw.
+    """
+    identity = np.unique(patients)
+    without = (identity[:, np.newaxis] != patients).astype(np.float64)
+    if len(identity) == 1:
+        # Without its one patient a set is empty.
+        without = np.ones_like(without)
+    whole = np.ones((1, len(patients)))
+    return Resampling(np.concatenate([whole, draw_weights(patients, replicates, seed), without]), replicates)
 
 
 def draw_weights(patients: np.ndarray, replicates: int, seed: int) -> np.ndarray:
@@ -27,21 +145,11 @@ def draw_weights(patients: np.ndarray, replicates: int, seed: int) -> np.ndarray
     return times.reshape(replicates, len(identity))[:, of_nodule].astype(np.float64)
 
 
-def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
-    """The percentile interval of a score's replicates.
-
-    Args:
-        values: The score in every replicate [B]; NaN where it is undefined, which leaves the replicate out.
-        level: Share of the replicates inside.
-
-    Returns:
-        Lower and upper end; None where no replicate has a value.
-    """
-    defined = values[~np.isnan(values)]
-    if defined.size == 0:
-        return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+def _share_below(drawn: np.ndarray, value: float) -> float:
+    """The share of replicates below a value, ties counting half, never quite 0 or 1."""
+    tolerance = 1e-12
+    share = (np.mean(drawn < value - tolerance) + np.mean(drawn <= value + tolerance)) / 2
+    return float(np.clip(share, 0.5 / drawn.size, 1 - 0.5 / drawn.size))
 
 
 def resampled_confusion(label: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:

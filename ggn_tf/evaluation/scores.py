@@ -11,6 +11,7 @@ from ggn_tf.evaluation.table import RUN_KEY, PredictionsError, check_predictions
 
 SCORED_SETS = ("validation", "test")
 REPLICATES = 2000
+METRICS = ("accuracy", "average_f1", "mcc", "auc", "dice")
 
 
 def confusion(frame: pd.DataFrame) -> np.ndarray:
@@ -50,8 +51,8 @@ def score_predictions(
     """Score one run.
 
     Accuracy; `average_f1`, weighted by each class's number of nodules; `mcc`, the multi-class R_K statistic; `auc` of
-    the second class against the first, where there are two; the mean `dice`. The interval holds 95 % of the bootstrap's
-    replicates.
+    the second class against the first, where there are two; the mean `dice`. The interval is the patient
+    bootstrap's at 95 %, bias-corrected and accelerated.
 
     Args:
         frame: The predictions of one model, split and repeat.
@@ -80,6 +81,45 @@ def score_predictions(
         "counts": {set_name: _counts(part, class_names) for set_name, part in scored.items()},
         "bootstrap": {"unit": "patient", "replicates": replicates, "seed": seed, "level": bootstrap.LEVEL},
     }
+
+
+def score_values(frame: pd.DataFrame) -> dict[str, tuple[float | None, str | None]]:
+    """The scores of one run's stage and set, from scikit-learn.
+
+    Args:
+        frame: Its rows.
+
+    Returns:
+        For each score that the rows could have, in the order of `METRICS`, its value, or None and the reason.
+    """
+    dice = (float(frame["dice"].mean()), None) if gives_dice(frame) else (None, "the model gives no mask")
+    return {**(_classification_values(frame) if gives_probabilities(frame) else {}), "dice": dice}
+
+
+def resampled_scores(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """The same scores on resampled sets of nodules.
+
+    Args:
+        frame: Rows of one run's stage and set.
+        weights: How often each row counts [B, N].
+
+    Returns:
+        For each score [B]; NaN where it is undefined.
+    """
+    dice = {"dice": bootstrap.resampled_mean(frame["dice"].to_numpy(dtype=np.float64), weights)}
+    if not gives_probabilities(frame):
+        return dice
+    classes = len(table_classes(frame))
+    label, predicted = class_indices(frame)
+    matrices = bootstrap.resampled_confusion(label, predicted, classes, weights)
+    scores = {
+        "accuracy": bootstrap.resampled_accuracy(matrices),
+        "average_f1": bootstrap.resampled_average_f1(matrices),
+        "mcc": bootstrap.resampled_mcc(matrices),
+    }
+    if classes == 2:
+        scores["auc"] = bootstrap.resampled_auc(label == 1, probabilities(frame)[:, 1], weights)
+    return {**scores, **dice}
 
 
 def stage_scores(scores: dict[str, Any], set_name: str, stages: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -113,39 +153,33 @@ def _counts(frame: pd.DataFrame, class_names: tuple[str, ...]) -> dict[str, Any]
 
 
 def _score_stage(frame: pd.DataFrame, seed: int, replicates: int) -> dict[str, Any]:
-    weights = bootstrap.draw_weights(frame["patient"].to_numpy(dtype=str), replicates, seed)
-    scores = _classification_scores(frame, weights) if gives_probabilities(frame) else {}
-    dice = frame["dice"].to_numpy(dtype=np.float64)
-    value, reason = (float(dice.mean()), None) if gives_dice(frame) else (None, "the model gives no mask")
-    return {**scores, "dice": _entry(value, bootstrap.resampled_mean(dice, weights), reason)}
+    resampling = bootstrap.resample(frame["patient"].to_numpy(dtype=str), replicates, seed)
+    values = score_values(frame)
+    resampled = resampled_scores(frame, resampling.weights)
+    return {name: _entry(value, resampled[name], resampling, reason) for name, (value, reason) in values.items()}
 
 
-def _classification_scores(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, Any]:
-    classes = len(table_classes(frame))
+def _classification_values(frame: pd.DataFrame) -> dict[str, tuple[float | None, str | None]]:
     label, predicted = class_indices(frame)
-    matrices = bootstrap.resampled_confusion(label, predicted, classes, weights)
     one_class = f"all nodules are {frame['label'].iloc[0]}" if len(np.unique(label)) == 1 else None
-    mcc = None if one_class else float(matthews_corrcoef(label, predicted))
-    scores = {
-        "accuracy": _entry(float(accuracy_score(label, predicted)), bootstrap.resampled_accuracy(matrices)),
-        "average_f1": _entry(
-            float(f1_score(label, predicted, average="weighted", zero_division=0.0)),
-            bootstrap.resampled_average_f1(matrices),
-        ),
-        "mcc": _entry(mcc, bootstrap.resampled_mcc(matrices), one_class),
+    values: dict[str, tuple[float | None, str | None]] = {
+        "accuracy": (float(accuracy_score(label, predicted)), None),
+        "average_f1": (float(f1_score(label, predicted, average="weighted", zero_division=0.0)), None),
+        "mcc": (None if one_class else float(matthews_corrcoef(label, predicted)), one_class),
     }
-    if classes == 2:
-        positive, score = label == 1, probabilities(frame)[:, 1]
-        auc = None if one_class else float(roc_auc_score(positive, score))
-        scores["auc"] = _entry(auc, bootstrap.resampled_auc(positive, score, weights), one_class)
-    return scores
+    if len(table_classes(frame)) == 2:
+        auc = None if one_class else float(roc_auc_score(label == 1, probabilities(frame)[:, 1]))
+        values["auc"] = (auc, one_class)
+    return values
 
 
-def _entry(value: float | None, replicates: np.ndarray, reason: str | None = None) -> dict[str, Any]:
-    interval = None if value is None else bootstrap.percentile_interval(replicates)
+def _entry(
+    value: float | None, resampled: np.ndarray, resampling: bootstrap.Resampling, reason: str | None
+) -> dict[str, Any]:
+    interval = None if value is None else resampling.interval(resampled)
     low, high = interval or (None, None)
     entry: dict[str, Any] = {"value": value, "low": low, "high": high}
-    left_out = int(np.isnan(replicates).sum())
+    left_out = int(np.isnan(resampling.drawn(resampled)).sum())
     if value is None:
         return {**entry, "reason": reason}
     if interval is None:

@@ -77,3 +77,36 @@ def drawn_frame() -> Callable[..., pd.DataFrame]:
         return _make_frame(classes, label, chance, dice=dice, patients=patients, **options)
 
     return frame
+
+
+@pytest.fixture
+def drawn_study() -> Callable[..., pd.DataFrame]:
+    """Predictions of several systems and repeats on the same nodules, several a patient; later systems are better."""
+
+    def frame(
+        systems: Sequence[tuple[str, str]] = (("raw", "classify"), ("cascade", "joint")),
+        repeats: int = 3,
+        classes: Sequence[str] = TWO,
+        cases: int = 60,
+        seed: int = 0,
+        splits: Sequence[int] = (1,),
+        gain: float = 0.6,
+    ) -> pd.DataFrame:
+        rng = np.random.default_rng(seed)
+        parts = []
+        for split in splits:
+            label = rng.integers(0, len(classes), cases)
+            patients = [f"p{i}" for i in rng.integers(0, cases * 2 // 3, cases)]
+            shared = rng.normal(size=(cases, len(classes)))
+            for rank, (model, stage) in enumerate(systems):
+                for repeat in range(1, repeats + 1):
+                    logits = (
+                        shared + 0.5 * rng.normal(size=shared.shape) + (0.6 + gain * rank) * np.eye(len(classes))[label]
+                    )
+                    chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+                    dice = np.full(cases, np.nan) if model == "raw" else rng.beta(8, 2, cases)
+                    rows = _make_frame(classes, label, chance, dice=dice, patients=patients, stage=stage)
+                    parts.append(rows.assign(model=model, repeat=repeat, split=split))
+        return pd.concat(parts, ignore_index=True)
+
+    return frame

@@ -3,6 +3,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import norm, t, ttest_1samp
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
 from ggn_tf.evaluation import bootstrap
@@ -21,8 +23,19 @@ def _slow_replicates(frame: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
     return [pd.concat([frame[frame["patient"] == patients[i]] for i in row]) for row in drawn]
 
 
-def _slow_interval(values: list[float]) -> tuple[float, float]:
-    return float(np.percentile(values, 2.5)), float(np.percentile(values, 97.5))
+def _slow_interval(frame: pd.DataFrame, seed: int, name: str) -> tuple[float, float]:
+    """BCa as Efron and Tibshirani 1993 write it (eq. 14.9 to 14.15), at levels from Student's t as Hesterberg does."""
+    value = _sklearn(frame, name)
+    drawn = np.array([_sklearn(part, name) for part in _slow_replicates(frame, seed)])
+    patients = sorted(frame["patient"].unique())
+    without = np.array([_sklearn(frame[frame["patient"] != patient], name) for patient in patients])
+    below = (np.sum(drawn < value - 1e-12) + np.sum(drawn <= value + 1e-12)) / 2
+    z0 = norm.ppf(below / REPLICATES)
+    a = np.sum((without.mean() - without) ** 3) / (6 * np.sum((without.mean() - without) ** 2) ** 1.5)
+    n = len(patients)
+    z = np.sqrt(n / (n - 1)) * t.ppf([0.025, 0.975], n - 1)
+    low, high = np.quantile(drawn, norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))))
+    return low, high
 
 
 def _sklearn(frame: pd.DataFrame, name: str) -> float:
@@ -42,7 +55,7 @@ def _sklearn(frame: pd.DataFrame, name: str) -> float:
 def test_interval_is_that_of_a_slow_loop_over_scikit_learn(drawn_frame, name):
     frame = drawn_frame(cases=40, seed=3)
     entry = score_predictions(frame, TWO, seed=7, replicates=REPLICATES)["test"][name]
-    expected = _slow_interval([_sklearn(part, name) for part in _slow_replicates(frame, 7)])
+    expected = _slow_interval(frame, 7, name)
     assert (entry["low"], entry["high"]) == pytest.approx(expected, abs=1e-12)
 
 
@@ -50,7 +63,7 @@ def test_interval_is_that_of_a_slow_loop_over_scikit_learn(drawn_frame, name):
 def test_interval_of_three_classes_is_that_of_a_slow_loop(drawn_frame, name):
     frame = drawn_frame(THREE, cases=40, seed=5)
     entry = score_predictions(frame, THREE, seed=1, replicates=REPLICATES)["test"][name]
-    expected = _slow_interval([_sklearn(part, name) for part in _slow_replicates(frame, 1)])
+    expected = _slow_interval(frame, 1, name)
     assert (entry["low"], entry["high"]) == pytest.approx(expected, abs=1e-12)
 
 
@@ -101,13 +114,65 @@ def test_same_seed_gives_the_same_scores(drawn_frame):
     assert one == other
 
 
-def test_percentile_interval_leaves_undefined_replicates_out():
-    values = np.array([np.nan, *np.linspace(0, 1, 41), np.nan])
-    assert bootstrap.percentile_interval(values) == pytest.approx((0.025, 0.975))
+def _of_nodules(values: np.ndarray, replicates: int = 40, seed: int = 0) -> tuple[bootstrap.Resampling, np.ndarray]:
+    """The resampled mean of values, one nodule a patient."""
+    resampling = bootstrap.resample(np.arange(len(values)), replicates, seed)
+    return resampling, bootstrap.resampled_mean(values, resampling.weights)
 
 
-def test_percentile_interval_of_nothing_is_none():
-    assert bootstrap.percentile_interval(np.full(5, np.nan)) is None
+@pytest.mark.parametrize("seed", range(3))
+def test_interval_of_a_skewed_mean_is_scipys_bca_at_the_widened_level(seed):
+    values = np.random.default_rng(seed).lognormal(sigma=1.0, size=30)
+    reach = np.sqrt(30 / 29) * t.isf(0.025, 29)
+    theirs = scipy_bootstrap((values,), np.mean, confidence_level=1 - 2 * norm.sf(reach), n_resamples=40_000, rng=seed)
+    resampling, mean = _of_nodules(values, 40_000)
+    assert resampling.interval(mean) == pytest.approx(tuple(theirs.confidence_interval), rel=0.02)
+
+
+def test_interval_leaves_undefined_replicates_out():
+    resampling, mean = _of_nodules(np.arange(20.0), 200)
+    fewer = np.delete(mean, np.arange(101, 201))
+    mean[101:201] = np.nan
+    assert resampling.interval(mean) == bootstrap.Resampling(np.empty((121, 20)), 100).interval(fewer)
+
+
+@pytest.mark.parametrize("undefined", [slice(0, 1), slice(1, 41)], ids=["the score", "every replicate"])
+def test_interval_without_a_score_or_a_replicate_is_none(undefined):
+    resampling, mean = _of_nodules(np.arange(20.0))
+    mean[undefined] = np.nan
+    assert resampling.interval(mean) is None
+    assert resampling.p_value(mean) is None
+
+
+def test_interval_of_two_patients_spans_the_replicates():
+    """Student's t with one degree of freedom reaches far beyond any replicate."""
+    resampling, mean = _of_nodules(np.array([0.0, 1.0]))
+    assert resampling.interval(mean) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("shift", [0.05, 0.2, 0.35])
+def test_p_crosses_the_level_where_the_interval_leaves_the_null(shift):
+    values = np.random.default_rng(1).normal(shift, 1, 40)
+    resampling, mean = _of_nodules(values, 4000)
+    p = resampling.p_value(mean)
+    low, high = resampling.interval(mean, 1 - p)
+    assert min(abs(low), abs(high)) == pytest.approx(0, abs=2e-3)
+
+
+def test_p_of_a_mean_is_that_of_the_t_test():
+    values = np.random.default_rng(3).normal(0.35, 1, 60)
+    resampling, mean = _of_nodules(values, 20_000)
+    assert resampling.p_value(mean) == pytest.approx(ttest_1samp(values, 0).pvalue, abs=5e-3)
+
+
+def test_p_of_no_difference_at_all_is_one():
+    resampling, mean = _of_nodules(np.zeros(20))
+    assert resampling.p_value(mean) == 1.0
+
+
+def test_smallest_p_is_that_of_one_replicate():
+    resampling, mean = _of_nodules(np.full(20, 0.1))
+    assert resampling.p_value(mean) == pytest.approx(2 / 41)
 
 
 def test_replicates_of_one_class_have_no_auc():
