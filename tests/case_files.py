@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from tests.chest import tilt, write_dicom
+
 LABELS = ("AAH", "MIA", "IAC")
 SIZE_ZYX = (24, 40, 40)
 SPACING_MM_XYZ = (0.8, 0.8, 1.25)
@@ -49,6 +51,23 @@ def write_table(table: Path, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def tilt_case(table: Path, number: int) -> None:
+    """Exchange a case's CT for a series of a tilted gantry; its mask stays, as a program draws it on the slices."""
+    rows = read_rows(table)
+    image = sitk.ReadImage(str(table.parent / rows[number]["image"]))
+    rows[number]["image"] = f"{rows[number]['case_id']}-tilted"
+    tilt(write_dicom(image, table.parent / rows[number]["image"]))
+    write_table(table, rows)
+
+
+def shift_mask(table: Path, number: int) -> None:
+    """Put a case's mask on another grid, half a voxel beside that of its CT."""
+    path = table.parent / read_rows(table)[number]["mask"]
+    image = sitk.ReadImage(str(path))
+    image.SetOrigin(np.add(image.GetOrigin(), (0.4, 0.0, 0.0)).tolist())
+    sitk.WriteImage(image, str(path))
 
 
 def _volume(number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,11 @@
 """DICOM segmentations read by their own library, brought into the form of our arrays."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import highdicom
 import numpy as np
+import pydicom
 
 from ggn_tf.cases.grid import Grid
 
@@ -28,3 +30,35 @@ def affine_of(grid: Grid, first_slice: int = 0) -> np.ndarray:
     affine[:3, :3] = columns[:, ::-1]
     affine[:3, 3] = grid.point_of((0, 0, first_slice))
     return affine
+
+
+class Frame(NamedTuple):
+    """A frame of a segmentation, [y, x] bool, and where it says to belong."""
+
+    inside: np.ndarray
+    segment: int
+    source: str
+    source_frame: int | None
+    position_mm_lps: list[float]
+
+
+def frames_of(path: Path) -> list[Frame]:
+    """Every frame as its own header tells it, without a library's idea of a volume."""
+    stored = pydicom.dcmread(path)
+    (shared,) = stored.SharedFunctionalGroupsSequence
+    layers = stored.pixel_array.reshape(-1, stored.Rows, stored.Columns) > 0
+    frames = []
+    for layer, own in zip(layers, stored.PerFrameFunctionalGroupsSequence, strict=True):
+        source = own.DerivationImageSequence[0].SourceImageSequence[0]
+        position = (own if "PlanePositionSequence" in own else shared).PlanePositionSequence[0]
+        segment = (own if "SegmentIdentificationSequence" in own else shared).SegmentIdentificationSequence[0]
+        frames.append(
+            Frame(
+                layer,
+                int(segment.ReferencedSegmentNumber),
+                source.ReferencedSOPInstanceUID,
+                int(source.ReferencedFrameNumber) if "ReferencedFrameNumber" in source else None,
+                [float(value) for value in position.ImagePositionPatient],
+            )
+        )
+    return frames

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import highdicom
 import numpy as np
+import numpy.typing as npt
 import pydicom
 
 from ggn_tf.cases.grid import Grid, vector
+from ggn_tf.cases.repair import Course
 from ggn_tf.cases.segments import Segment, pick_error
 from ggn_tf.errors import MaskError
 
@@ -41,12 +43,13 @@ def referenced_series(path: Path) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def read_dicom_segment(path: Path, segment: str | None) -> Segment:
+def read_dicom_segment(path: Path, segment: str | None, course: Course | None = None) -> Segment:
     """Read one segment of a DICOM segmentation.
 
     Args:
         path: A binary, fractional (then from 0.5 on) or label map segmentation.
         segment: The segment's label, or its number. None where there is only one.
+        course: Where the CT's slices stand, if they were repaired: frames that lie on them are moved with them.
 
     Raises:
         MaskError: The file is damaged or no segmentation, its frames do not make a volume, or it is not clear which
@@ -59,6 +62,9 @@ def read_dicom_segment(path: Path, segment: str | None) -> Segment:
         whole = highdicom.seg.segread(path)
         labels = {number: whole.get_segment_description(number).segment_label for number in whole.segment_numbers}
         number = _pick(path, labels, segment)
+        on_slices = None if course is None else _on_slices(whole, number, course)
+        if course is not None and on_slices is not None:
+            return Segment(course.grid, course.straighten(on_slices), shifted=True)
         volume = whole.get_volume(segment_numbers=[number], skip_overlap_checks=True)
     except MaskError:
         raise
@@ -77,7 +83,29 @@ def _pick(path: Path, labels: dict[int, str], segment: str | None) -> int:
     return matching[0]
 
 
-def _segment(path: Path, inside: "np.typing.NDArray[np.bool_]", affine: "np.typing.NDArray[np.float64]") -> Segment:
+def _on_slices(whole: highdicom.seg.Segmentation, number: int, course: Course) -> npt.NDArray[np.bool_] | None:
+    """A segment on the slices of a stack, [slice, y, x]; None where a frame lies on none of them."""
+    stored = whole.pixel_array.reshape(-1, whole.Rows, whole.Columns)
+    (shared,) = whole.SharedFunctionalGroupsSequence
+    width, height = course.size_xy
+    inside = np.zeros((len(course.heights), height, width), dtype=bool)
+    for frame, own in zip(stored, whole.PerFrameFunctionalGroupsSequence, strict=True):
+        if whole.SegmentationType == "LABELMAP":
+            layer = frame == number
+        else:
+            groups = own if "SegmentIdentificationSequence" in own else shared
+            if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber != number:
+                continue
+            layer = frame / whole.get("MaximumFractionalValue", 1) >= FRACTION
+        position = own.get("PlanePositionSequence") or shared.PlanePositionSequence
+        place = course.slice_at(position[0].ImagePositionPatient)
+        if place is None or layer.shape != (height, width):
+            return None
+        inside[place] |= layer
+    return inside
+
+
+def _segment(path: Path, inside: npt.NDArray[np.bool_], affine: npt.NDArray[np.float64]) -> Segment:
     """From highdicom's order, in which the first axis counts slices, the second rows, the third columns."""
     columns = affine[:3, :3][:, ::-1]
     spacing = np.linalg.norm(columns, axis=0)

@@ -16,6 +16,8 @@ from ggn_tf.cases.series import MaskPlace
 from ggn_tf.cases.volumes import naming_case
 from ggn_tf.errors import MaskError, VolumeError
 
+_SHIFTED = "the mask: shifted with the slices it was drawn on"
+
 
 class Mask(NamedTuple):
     """A mask on its CT's grid or on a block of it, beyond which there is nothing; and what was done to bring it there.
@@ -64,17 +66,17 @@ def place_mask(
         MaskError: It is missing, no segmentation, on another grid, empty, or it is not clear which segment is meant.
     """
     path = Path(path)
-    nodule = _read_segment(path, segment, grid)
+    nodule = _read_segment(path, segment, grid, course)
     if not nodule.inside.any():
         raise _empty(path)
     on_ct = grid.block_of(nodule.grid)
     if on_ct is not None and (course is None or nodule.grid.same_as(grid)):
-        return Mask(_block_image(grid.part(on_ct), nodule))
+        return Mask(_block_image(grid.part(on_ct), nodule), (_SHIFTED,) if nodule.shifted else ())
     inside = nodule.whole()
     if course is not None:
         straight = course.place(nodule.grid, inside)
         if straight is not None:
-            return Mask(grid.image_of(straight.view(np.uint8)), ("the mask: shifted with the slices it was drawn on",))
+            return Mask(grid.image_of(straight.view(np.uint8)), (_SHIFTED,))
     placed = place_exactly(grid, nodule.grid, inside)
     if placed is None and align_masks:
         aligned = align(grid, nodule.grid, inside)
@@ -133,7 +135,7 @@ def centroid_mm_lps(mask: sitk.Image) -> Vector:
     return vector(Grid.from_image(mask).point_of(voxels_zyx.mean(axis=0)[::-1] + box.start_xyz))
 
 
-def _read_segment(path: Path, segment: str | None, grid: Grid) -> Segment:
+def _read_segment(path: Path, segment: str | None, grid: Grid, course: Course | None) -> Segment:
     if not path.is_file():
         raise MaskError(
             "The mask does not exist.",
@@ -149,7 +151,7 @@ def _read_segment(path: Path, segment: str | None, grid: Grid) -> Segment:
             from ggn_tf.cases.rtstruct import read_region_of_interest
 
             return read_region_of_interest(path, segment, grid)
-        return read_dicom_segment(path, segment)
+        return read_dicom_segment(path, segment, course)
     try:
         return read_label_map(path, segment)
     except VolumeError as error:

@@ -1,6 +1,6 @@
 """Slices of a tilted gantry, or at uneven distances, put where they were measured: on a straight, even grid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,31 @@ class Course:
             x, y = np.rint(self.shifts_xy[nearest[level]] + 1e-6).astype(int)
             straight[level, rows + y, columns + x] = True
         return straight
+
+    def on_slices(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Labels of the straight grid on the slices as they stand: at each pixel, those of the nearest voxel.
+
+        Args:
+            labels: [z, y, x], of the grid's size.
+
+        Returns:
+            [slice, y, x], of the stack's slices.
+        """
+        width, height = self.size_xy
+        levels = np.rint(self.heights).astype(int).clip(0, len(labels) - 1)
+        first_xy = np.rint(self.shifts_xy + 1e-6).astype(int)
+        return np.stack(
+            [
+                labels[level, y : y + height, x : x + width]
+                for level, (x, y) in zip(levels.tolist(), first_xy.tolist(), strict=True)
+            ]
+        )
+
+    def slice_at(self, first_pixel_mm_lps: Sequence[float]) -> int | None:
+        """The number of the slice whose first pixel lies at a point; None where none does."""
+        origins = self.grid.point_of(np.column_stack([self.shifts_xy, self.heights]))
+        apart = np.linalg.norm(origins - np.asarray(first_pixel_mm_lps, dtype=np.float64), axis=1)
+        return int(apart.argmin()) if apart.min() <= POSITION_TOLERANCE_MM else None
 
     def place(self, grid: Grid, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
         """A mask that a program drew on the slices as if they stood straight and evenly, on the straight grid.

@@ -6,61 +6,74 @@ from pathlib import Path
 
 import highdicom
 import numpy as np
-import pydicom
+import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from ggn_tf import __version__
-from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.source_headers import pixel_measures, read_sources
+from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import VolumeError
 
 _MAKER = "ggn_tf"
 # Beside the scanner's own series, which count from 1.
 _SERIES_NUMBER = 300
+# As in the overlays; without one every viewer takes another.
+_COLOR = highdicom.color.CIELabColor.from_rgb(255, 220, 0)
 # A label's longest text in DICOM (LO).
 _LONGEST_TEXT = 64
 
 
-def write_segmentation(
-    labels: sitk.Image, slices: Sequence[Path], names: Sequence[str], path: Path, model: str
-) -> None:
-    """Write a label map as a DICOM SEG that refers to the slices it was drawn on.
+def write_segmentation(volume: Volume, labels: sitk.Image, names: Sequence[str], path: Path, model: str) -> None:
+    """Write a label map as a DICOM SEG that refers to the slices or frames of the CT that it was drawn on.
 
-    The object takes patient and study from the series, as it belongs to them; so it names the patient as the series
-    does. Each call makes new UIDs.
+    Every frame of the object lies on one of the series' own slices; where these were put in their places, it is brought
+    back to where they stand. The object takes patient and study from the series, as it belongs to them; so it names the
+    patient as the series does. Each call makes new UIDs.
 
     Args:
-        labels: uint8 on the grid of the series: 0, or the number of a nodule from 1; at least one voxel of a nodule.
-        slices: The files of the series, in the order of the z axis.
+        volume: A DICOM series.
+        labels: uint8 or uint16 on the volume's grid: 0, or the number of a nodule from 1.
         names: Of the nodules, label 1 first.
         path: The file to write.
         model: What found the nodules; told in the segments.
 
     Raises:
-        VolumeError: The headers of the series lack what a DICOM object needs.
+        VolumeError: The volume is no DICOM series, or of several multi-frame files; the headers of the series lack what
+            a DICOM object needs; or no slice holds a nodule.
     """
+    on_slices = volume.on_slices(sitk.GetArrayViewFromImage(labels))
+    used = np.flatnonzero(on_slices.any(axis=(1, 2))).tolist()
     try:
         # What it warns of, such as names of one part, is the series' own.
         with warnings.catch_warnings(action="ignore"):
-            _segmentation(labels, slices, names, model).save_as(path)
+            sources, layers = read_sources(volume, used, on_slices[used])
+            written = _segmentation(sources, layers, pixel_measures(volume), names, model)
+            # The standard wants it, known or not (PS3.3 10.9); highdicom leaves out what is not known.
+            written.ContentCreatorName = None
+            written.save_as(path)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise VolumeError(
             "The series cannot be referred to by a DICOM segmentation.",
-            case=slices[0].parent,
-            found=f"{type(error).__name__}: {error}",
-            expected="slices with patient, study, series, frame of reference and instance UIDs",
+            case=volume.path,
+            found=str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}",
+            expected="a series with study, series, frame of reference and instance UIDs in every slice",
             remedy="Use the mask in NIfTI, or export the series again with all of its headers.",
         ) from error
 
 
-def _segmentation(labels: sitk.Image, slices: Sequence[Path], names: Sequence[str], model: str) -> Segmentation:
-    voxels = sitk.GetArrayViewFromImage(labels)
-    used = np.flatnonzero(voxels.any(axis=(1, 2))).tolist()
-    width_mm, height_mm, depth_mm = Grid.from_image(labels).spacing_mm_xyz
+def _segmentation(
+    sources: list[Dataset],
+    layers: npt.NDArray[np.integer],
+    measures: highdicom.PixelMeasuresSequence,
+    names: Sequence[str],
+    model: str,
+) -> Segmentation:
     return Segmentation(
-        source_images=[pydicom.dcmread(slices[number], stop_before_pixels=True) for number in used],
-        pixel_array=voxels[used],
+        source_images=sources,
+        pixel_array=layers,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=_descriptions(names, model),
         series_instance_uid=highdicom.UID(),
@@ -73,10 +86,7 @@ def _segmentation(labels: sitk.Image, slices: Sequence[Path], names: Sequence[st
         device_serial_number=__version__,
         content_label="NODULES",
         series_description=f"{_MAKER} nodules",
-        # Of the grid: headers often lack the distance of slices, and readers would take their thickness for it.
-        pixel_measures=highdicom.PixelMeasuresSequence(
-            (height_mm, width_mm), slice_thickness=depth_mm, spacing_between_slices=depth_mm
-        ),
+        pixel_measures=measures,
     )
 
 
@@ -97,6 +107,7 @@ def _descriptions(names: Sequence[str], model: str) -> list[SegmentDescription]:
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
             anatomic_regions=[codes.SCT.Lung],
+            display_color=_COLOR,
         )
         for number, name in enumerate(names, start=1)
     ]

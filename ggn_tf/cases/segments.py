@@ -24,11 +24,13 @@ class Segment:
         grid: Its own grid, which need not be the CT's.
         inside: [z, y, x] bool.
         block: The part of the grid that `inside` covers, where nothing is drawn beyond it. None: all of the grid.
+        shifted: Whether it was drawn on slices that were put in their places, and was moved with them.
     """
 
     grid: Grid
     inside: npt.NDArray[np.bool_]
     block: Box | None = None
+    shifted: bool = False
 
     def whole(self) -> npt.NDArray[np.bool_]:
         """[z, y, x] bool, of the grid's size."""

@@ -86,6 +86,17 @@ class Volume:
             for box, block in zip(boxes, blocks, strict=True)
         ]
 
+    def on_slices(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Labels of the CT's voxels on the DICOM slices as they stand, also where these had to be put in their places.
+
+        Args:
+            labels: [z, y, x], of the grid's size.
+
+        Returns:
+            [slice, y, x], in the order of the stack.
+        """
+        return labels if self.course is None else self.course.on_slices(labels)
+
     def _stored(self, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
         if self.stack is not None:
             return [self._of_slices(self.stack, box) for box in boxes]

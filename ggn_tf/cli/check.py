@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.cli.cutting import cut_cases
+from ggn_tf.cli.cutting import allowance_options, cut_cases
 from ggn_tf.errors import GgnError
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ _WIDTH = 140
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--label-column", default="label", show_default=True, help="The table's column with the labels.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
-@click.option("--repair", is_flag=True, help="As of `ggn-tf prepare`: put displaced slices in their places.")
-@click.option("--align-masks", is_flag=True, help="As of `ggn-tf prepare`: put masks of another grid onto the CT's.")
+@allowance_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="New folder for contact sheets and cases.csv.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(

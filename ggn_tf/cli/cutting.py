@@ -1,9 +1,11 @@
-"""Cutting the patches of a case table with a progress bar: what `prepare` and `check` both begin with."""
+"""Cutting patches: what may be put right, and a case table's with a progress bar, for every command that reads CTs."""
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 if TYPE_CHECKING:
     from ggn_tf.cases.patches import Patch
@@ -11,6 +13,22 @@ if TYPE_CHECKING:
     from ggn_tf.cases.table import Case
     from ggn_tf.errors import GgnError
     from ggn_tf.protocol import PatchProtocol
+
+
+def allowance_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
+    """Give a command the arguments `repair` and `align_masks`, of which it makes an `Allowance`."""
+    repair = click.option(
+        "--repair",
+        is_flag=True,
+        help="Shift the slices of a tilted gantry to their places, and interpolate between slices at uneven distances, "
+        "instead of refusing them.",
+    )
+    align_masks = click.option(
+        "--align-masks",
+        is_flag=True,
+        help="Put masks that lie on another grid of the same scan onto the CT's, instead of refusing them.",
+    )
+    return repair(align_masks(command))
 
 
 def cut_cases(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ggn_tf.cases.fiducials import lps_of_ras, read_fiducials
 from ggn_tf.cases.grid import Grid, Vector, vector
 from ggn_tf.cases.masks import place_of_mask
+from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import PlaceError
@@ -54,13 +55,16 @@ def read_places(
     return [*places, *(Place(f"nodule {number}", index_xyz=index) for number, index in enumerate(indices, start=1))]
 
 
-def open_at(ct: Path, series: str | None, places: Sequence[Place]) -> tuple[Volume, list[Place]]:
+def open_at(
+    ct: Path, series: str | None, places: Sequence[Place], allowance: Allowance = STRICT
+) -> tuple[Volume, list[Place]]:
     """Open the CT on which the places are, and turn voxels into points.
 
     Args:
         ct: A volume file or a DICOM folder.
         series: SeriesInstanceUID; None takes the series that holds the first place.
         places: At least one.
+        allowance: What may be put right instead of being refused.
 
     Raises:
         VolumeError: The CT cannot be read.
@@ -68,7 +72,7 @@ def open_at(ct: Path, series: str | None, places: Sequence[Place]) -> tuple[Volu
     """
     first = places[0]
     place_of = None if first.mask is None else partial(place_of_mask, first.mask)
-    volume = open_volume(ct, Wanted(series, first.center_mm_lps, place_of))
+    volume = open_volume(ct, Wanted(series, first.center_mm_lps, place_of), repair=allowance.repair)
     return volume, [_pointed(place, volume.grid) for place in places]
 
 

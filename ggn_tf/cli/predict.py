@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggn_tf.cli.cutting import allowance_options
 from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.errors import ServingError
 from ggn_tf.protocol import PatchProtocol
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ggn_tf.cases.grid import Vector
+    from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.volumes import Volume
     from ggn_tf.cli.places import Place
     from ggn_tf.serving.client import PredictionClient
@@ -44,6 +46,7 @@ _CAUTION = "for research only; not a medical device"
     help="A nodule's centre as a voxel of the CT, from 0, in the order x, y, z; repeatable.",
 )
 @click.option("--fiducials", type=click.Path(path_type=Path), help="3D Slicer's .mrk.json with a point on each nodule.")
+@allowance_options
 @click.option("--server", metavar="HOST:PORT", help="Ask a model server.")
 @click.option("--model-name", "--model_name", default=MODEL_NAME, show_default=True, help="As the server calls it.")
 @click.option(
@@ -63,6 +66,8 @@ def command(
     ras: bool,
     center_index: Sequence[tuple[int, int, int]],
     fiducials: Path | None,
+    repair: bool,
+    align_masks: bool,
     server: str | None,
     model_name: str,
     timeout: float,
@@ -79,20 +84,24 @@ def command(
         raise click.UsageError("Give the nodules by one of --mask, --center-mm, --center-index and --fiducials.")
     if segment is not None and mask is None:
         raise click.UsageError("A --segment is a part of a --mask.")
+    if align_masks and mask is None:
+        raise click.UsageError("--align-masks says what to do with a --mask.")
     if ras and not center_mm:
         raise click.UsageError("--ras says how to read --center-mm; voxels and files need no such word.")
     if (server is None) == (export is None):
         raise click.UsageError("Ask either a --server or an --export.")
+    from ggn_tf.cases.repair import Allowance
     from ggn_tf.cli.places import open_at, read_places
     from ggn_tf.serving.answer_folder import refuse_other
 
     if output is not None:
         refuse_other(output)
     given = read_places(mask, segment, center_mm, ras, center_index, fiducials)
-    volume, places = open_at(ct, series, given)
+    allowance = Allowance(repair, align_masks)
+    volume, places = open_at(ct, series, given, allowance)
 
     def answer(protocol: PatchProtocol, predict: "Callable[[np.ndarray], Prediction]") -> "Answers":
-        return _answer(volume, places, protocol, predict)
+        return _answer(volume, places, allowance, protocol, predict)
 
     load_tensorflow()
     if server is not None:
@@ -107,6 +116,7 @@ def command(
 def _answer(
     volume: "Volume",
     places: "Sequence[Place]",
+    allowance: "Allowance",
     protocol: PatchProtocol,
     predict: "Callable[[np.ndarray], Prediction]",
 ) -> "Answers":
@@ -125,6 +135,7 @@ def _answer(
                 center_mm_lps=place.center_mm_lps,
                 # Of a folder with several series, the one that was opened.
                 series=volume.stack.slices[0].series if volume.stack else None,
+                allowance=allowance,
                 case=place.name if len(places) > 1 else None,
             ),
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.cli.cutting import cut_cases
+from ggn_tf.cli.cutting import allowance_options, cut_cases
 from ggn_tf.cli.id_list import refuse_unwritable, written_id_list
 from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.errors import DatasetError, GgnError
@@ -31,17 +31,7 @@ def _user_salt() -> Path:
 @click.option("--label-column", default="label", show_default=True, help="The table's column with the labels.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
 @click.option("--allow-rejects", is_flag=True, help="Leave out the cases that cannot be used, instead of refusing all.")
-@click.option(
-    "--repair",
-    is_flag=True,
-    help="Shift the slices of a tilted gantry to their places, and interpolate between slices at uneven distances, "
-    "instead of refusing them.",
-)
-@click.option(
-    "--align-masks",
-    is_flag=True,
-    help="Put masks that lie on another grid of the same scan onto the CT's, instead of refusing them.",
-)
+@allowance_options
 @click.option("--keep-ids", is_flag=True, help="Keep the table's ids, instead of salted hashes of them.")
 @click.option(
     "--salt-file",

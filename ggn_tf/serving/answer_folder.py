@@ -21,6 +21,11 @@ RESULT_FILE = "result.json"
 MASK_FILE = "nodule_mask.nii.gz"
 SEGMENTATION_FILE = "nodule_mask.seg.dcm"
 OVERLAYS = "overlays"
+_DISPLACED = Caution(
+    "segmentation_on_slices",
+    "The DICOM SEG lies on the series' own slices, as they stand. Programs that take slices to be straight and even, "
+    f"3D Slicer among them, show it out of place; {MASK_FILE} is in its place everywhere.",
+)
 _OURS = {RESULT_FILE, MASK_FILE, SEGMENTATION_FILE, OVERLAYS}
 
 
@@ -83,9 +88,6 @@ def _write_segmentation(answers: "Answers", volume: Volume, folder: Path) -> tup
     """A DICOM SEG where the CT is a DICOM series and there is a nodule to write."""
     if volume.stack is None:
         return None, []
-    if volume.stack.problems or any(item.frame is not None for item in volume.stack.slices):
-        # Its voxels must be those of the slices that it refers to.
-        return None, [Caution("no_segmentation", "No DICOM SEG: the CT's voxels are not those of single slices.")]
     if not np.any(sitk.GetArrayViewFromImage(answers.labels)):
         return None, [Caution("no_segmentation", "No DICOM SEG: no nodule was found.")]
     # Imported here: half a second that only a DICOM series is worth.
@@ -94,11 +96,11 @@ def _write_segmentation(answers: "Answers", volume: Volume, folder: Path) -> tup
     names = [nodule.name for nodule in answers.nodules]
     model = f"version {answers.model_version}"
     try:
-        write_segmentation(answers.labels, volume.slices, names, folder / SEGMENTATION_FILE, model)
+        write_segmentation(volume, answers.labels, names, folder / SEGMENTATION_FILE, model)
     except VolumeError as error:
         (folder / SEGMENTATION_FILE).unlink(missing_ok=True)
         return None, [Caution("no_segmentation", f"{error.what} {error.found}")]
-    return SEGMENTATION_FILE, []
+    return SEGMENTATION_FILE, [_DISPLACED] if volume.course else []
 
 
 def _draw_overlays(answers: "Answers", folder: Path) -> None:

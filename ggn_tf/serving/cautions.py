@@ -47,7 +47,13 @@ def cautions_about(patch: Patch, nodule: npt.NDArray[np.bool_], inside_hu: npt.N
         nodule: [z, y, x] on the patch's grid: what the model takes for the nodule.
         inside_hu: The CT's values in that nodule; empty where there is none.
     """
-    return [*_about_spacing(patch), *_about_place(patch), *_about_values(patch, inside_hu), *_about_mask(nodule)]
+    return [
+        *(Caution("repaired", f"Put right before the model saw it: {note}.") for note in patch.repaired),
+        *_about_spacing(patch),
+        *_about_place(patch),
+        *_about_values(patch, inside_hu),
+        *_about_mask(nodule),
+    ]
 
 
 def shared_voxels(names: list[str]) -> Caution:

@@ -1,22 +1,35 @@
 from pathlib import Path
 
 import highdicom
+import itkwasm_dicom
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf import __version__
+from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.masks import place_mask
 from ggn_tf.cases.segmentation_writer import write_segmentation
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import VolumeError
-from tests.chest import STRAIGHT, TURNED, lung_grid, lung_with_balls, write_dicom
-from tests.dicom_segmentations import affine_of, labels_of
+from tests.cases.dicom_files import edit, write_enhanced
+from tests.chest import STRAIGHT, TURNED, distance_mm, lung_grid, lung_with_balls, write_dicom
+from tests.dicom_segmentations import affine_of, frames_of, labels_of
 
 
 @pytest.fixture(params=[STRAIGHT, TURNED], ids=["straight", "turned"])
 def volume(request: pytest.FixtureRequest, tmp_path: Path) -> Volume:
-    return open_volume(write_dicom(lung_with_balls(lung_grid(direction=request.param)), tmp_path / "dicom"))
+    return opened(tmp_path / "dicom", request.param)
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> Volume:
+    return opened(tmp_path / "dicom", TURNED)
+
+
+def opened(folder: Path, direction: tuple[float, ...]) -> Volume:
+    return open_volume(write_dicom(lung_with_balls(lung_grid(direction=direction)), folder))
 
 
 def two_nodules(volume: Volume) -> np.ndarray:
@@ -29,7 +42,7 @@ def two_nodules(volume: Volume) -> np.ndarray:
 
 
 def write(volume: Volume, labels: np.ndarray, path: Path) -> pydicom.Dataset:
-    write_segmentation(volume.grid.image_of(labels), volume.slices, ["F-1", "F-2"], path, "version 7")
+    write_segmentation(volume, volume.grid.image_of(labels), ["F-1", "F-2"], path, "version 7")
     return pydicom.dcmread(path)
 
 
@@ -102,7 +115,7 @@ def test_a_nodule_without_a_voxel_is_a_segment_without_a_frame(volume: Volume, t
 
 def test_a_long_name_is_cut(volume: Volume, tmp_path: Path) -> None:
     labels = volume.grid.image_of(two_nodules(volume))
-    write_segmentation(labels, volume.slices, ["n" * 100, ""], tmp_path / "seg.dcm", "version 1")
+    write_segmentation(volume, labels, ["n" * 100, ""], tmp_path / "seg.dcm", "version 1")
     assert pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence[0].SegmentLabel == "n" * 64
 
 
@@ -115,3 +128,147 @@ def test_a_series_without_a_frame_of_reference_is_refused(volume: Volume, tmp_pa
         write(volume, two_nodules(volume), tmp_path / "seg.dcm")
     assert "frame of reference" in caught.value.expected
     assert "NIfTI" in caught.value.remedy
+
+
+def test_a_volume_file_is_no_series(tmp_path: Path) -> None:
+    sitk.WriteImage(lung_with_balls(lung_grid()), str(tmp_path / "ct.nii"))
+    volume = open_volume(tmp_path / "ct.nii")
+    with pytest.raises(VolumeError, match="cannot be referred to") as caught:
+        write(volume, two_nodules(volume), tmp_path / "seg.dcm")
+    assert caught.value.found == "no slice of a DICOM series that holds a nodule"
+
+
+def test_dcmqi_reads_the_same_voxels_at_the_same_place(volume: Volume, tmp_path: Path) -> None:
+    """3D Slicer opens DICOM segmentations with dcmqi."""
+    labels = two_nodules(volume)
+    write(volume, labels, tmp_path / "seg.dcm")
+    image, about = itkwasm_dicom.read_segmentation(tmp_path / "seg.dcm")
+    np.testing.assert_array_equal(np.asarray(image.data), labels[5:24])
+    expected = volume.grid.part(Box((0, 0, 5), (64, 60, 19)))
+    direction = tuple(np.asarray(image.direction).ravel().tolist())
+    assert Grid((64, 60, 19), tuple(image.spacing), tuple(image.origin), direction).same_as(expected, 1e-3)
+    segments = [item for group in about["segmentAttributes"] for item in group]
+    assert [item["SegmentLabel"] for item in segments] == ["F-1", "F-2"]
+    assert [item["SegmentedPropertyTypeCodeSequence"]["CodeMeaning"] for item in segments] == ["Nodule", "Nodule"]
+    assert np.allclose([item["recommendedDisplayRGBValue"] for item in segments], (255, 220, 0), atol=2)
+
+
+def test_what_de_identification_took_away_is_left_empty(turned: Volume, tmp_path: Path) -> None:
+    gone = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber")
+    edit(turned.path, lambda _, header: [header.pop(name, None) for name in gone])
+    segmentation = write(turned, two_nodules(turned), tmp_path / "seg.dcm")
+    assert all(not segmentation[name].value for name in (*gone, "StudyID", "ReferringPhysicianName"))
+
+
+def test_an_orientation_that_is_rounded_from_slice_to_slice_is_one(turned: Volume, tmp_path: Path) -> None:
+    def round_differently(number: int, header: pydicom.Dataset) -> None:
+        axes = [float(cosine) for cosine in header.ImageOrientationPatient]
+        header.ImageOrientationPatient = [axes[0], axes[1], number * 1e-6, *axes[3:]]
+
+    edit(turned.path, round_differently)
+    labels = two_nodules(turned)
+    write(open_volume(turned.path), labels, tmp_path / "seg.dcm")
+    np.testing.assert_array_equal(labels_of(tmp_path / "seg.dcm")[0], labels[5:24])
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["shared", "frame by frame"])
+def test_of_a_multi_frame_ct_it_refers_to_the_frames(turned: Volume, tmp_path: Path, alike: bool) -> None:
+    order = np.random.default_rng(0).permutation(72).tolist()
+    path = tmp_path / "enhanced.dcm"
+    write_enhanced(turned.path, path, order=order)
+    if not alike:
+        _tell_frame_by_frame(path)
+    enhanced = open_volume(path)
+    labels = two_nodules(enhanced)
+    segmentation = write(enhanced, labels, tmp_path / "seg.dcm")
+    found, affine = labels_of(tmp_path / "seg.dcm")
+    np.testing.assert_array_equal(found, labels[5:24])
+    np.testing.assert_allclose(affine, affine_of(enhanced.grid, first_slice=5), atol=1e-3)
+    source = pydicom.dcmread(path, stop_before_pixels=True)
+    frames = frames_of(tmp_path / "seg.dcm")
+    assert len(frames) == 8
+    for frame in frames:
+        assert frame.source == source.SOPInstanceUID
+        # The frame of the file that is this slice of the volume.
+        number = order[frame.source_frame - 1]
+        np.testing.assert_array_equal(frame.inside, labels[number] == frame.segment)
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+    assert segmentation.FrameOfReferenceUID == source.FrameOfReferenceUID
+
+
+def _tell_frame_by_frame(path: Path) -> None:
+    """Move what the frames share into each of them, as some scanners write it."""
+    header = pydicom.dcmread(path)
+    (shared,) = header.SharedFunctionalGroupsSequence
+    for frame in header.PerFrameFunctionalGroupsSequence:
+        frame.PlaneOrientationSequence = shared.PlaneOrientationSequence
+        frame.PixelMeasuresSequence = shared.PixelMeasuresSequence
+    del shared.PlaneOrientationSequence, shared.PixelMeasuresSequence
+    header.save_as(path)
+
+
+def test_frames_of_several_files_cannot_be_referred_to(turned: Volume, tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    for name, first in (("1.dcm", 0), ("2.dcm", 36)):
+        write_enhanced(turned.path, tmp_path / "study" / name, order=range(first, first + 36))
+    _make_another_object(tmp_path / "study" / "2.dcm")
+    both = open_volume(tmp_path / "study")
+    labels = np.zeros(both.grid.size_xyz[::-1], np.uint8)
+    labels[34:38, 10:14, 10:14] = 1
+    with pytest.raises(VolumeError, match="cannot be referred to") as caught:
+        write(both, labels, tmp_path / "seg.dcm")
+    assert caught.value.found == "frames of several multi-frame files"
+
+
+def _make_another_object(path: Path) -> None:
+    header = pydicom.dcmread(path)
+    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID + ".2"
+    header.save_as(path)
+
+
+@pytest.fixture(params=["tilted", "uneven"])
+def displaced(request: pytest.FixtureRequest, turned: Volume) -> Volume:
+    """A series whose slices stand 0.31 mm sideways of one another, or at uneven distances."""
+
+    def move(number: int, header: pydicom.Dataset) -> None:
+        x, y, z = (float(step) for step in header.ImagePositionPatient)
+        sideways, upwards = (0.31 * number, 0) if request.param == "tilted" else (0, 0.4 * (number % 3 == 0))
+        header.ImagePositionPatient = [x, y + sideways, z + upwards]
+
+    edit(turned.path, move)
+    return open_volume(turned.path, repair=True)
+
+
+def test_of_displaced_slices_every_frame_lies_on_its_slice_and_the_nodule_in_its_place(
+    displaced: Volume, tmp_path: Path
+) -> None:
+    center, radius_mm = displaced.grid.point_of((30.2, 41.7, 40.1)), 9.0
+    inside = distance_mm(displaced.grid, center) <= radius_mm
+    segmentation = write(displaced, inside.astype(np.uint8), tmp_path / "seg.dcm")
+    frames = frames_of(tmp_path / "seg.dcm")
+    headers = {header.SOPInstanceUID: header for header in map(pydicom.dcmread, displaced.slices)}
+    for frame in frames:
+        header = headers[frame.source]
+        np.testing.assert_allclose(frame.position_mm_lps, [float(v) for v in header.ImagePositionPatient], atol=1e-3)
+        spacing = (*displaced.grid.spacing_mm_xyz[:2], 1.0)
+        slice_grid = Grid((64, 60, 1), spacing, tuple(frame.position_mm_lps), displaced.grid.direction)
+        off = distance_mm(slice_grid, center)[0] - radius_mm
+        # Half the diagonal of a voxel.
+        half_mm = np.linalg.norm(displaced.grid.spacing_mm_xyz) / 2
+        assert frame.inside[off < -half_mm].all()
+        assert not frame.inside[off > half_mm].any()
+    assert len(frames) >= 2 * radius_mm / 1.7
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert "SpacingBetweenSlices" not in measures
+
+
+def test_what_is_written_on_displaced_slices_is_read_back_onto_the_repaired_grid(
+    displaced: Volume, tmp_path: Path
+) -> None:
+    inside = distance_mm(displaced.grid, displaced.grid.point_of((30.2, 41.7, 40.1))) <= 9
+    write(displaced, inside.astype(np.uint8), tmp_path / "seg.dcm")
+    mask = place_mask(tmp_path / "seg.dcm", displaced.grid, segment="F-1", course=displaced.course)
+    read = sitk.GetArrayFromImage(mask.image)
+    assert mask.repaired == ("the mask: shifted with the slices it was drawn on",)
+    # Two roundings to the nearest voxel may take away what lies at the rim.
+    assert (read & inside).sum() / (read | inside).sum() > 0.95

@@ -8,11 +8,10 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
-from tests.case_files import SPACING_MM_XYZ, read_rows, write_case_files, write_table
+from tests.case_files import SPACING_MM_XYZ, read_rows, shift_mask, tilt_case, write_case_files, write_table
 
 YELLOW = np.array((255, 220, 0)) / 255
 
@@ -159,16 +158,31 @@ def test_what_prepare_would_note(copied: Path) -> None:
     assert "SMITH-0001, SMITH-0011" in notes
 
 
-def test_what_prepare_may_put_right_is_put_right_and_told(copied: Path) -> None:
-    mask = copied.parent / "SMITH-0003-mask.nii"
-    image = sitk.ReadImage(str(mask))
-    image.SetOrigin(np.add(image.GetOrigin(), (0.4, 0.0, 0.0)).tolist())
-    sitk.WriteImage(image, str(mask))
-    assert document_of(copied, exit_code=1)["cases"][3]["status"] == "rejected"
+def test_a_mask_on_another_grid_is_put_right_only_where_asked_and_told(copied: Path) -> None:
+    shift_mask(copied, 3)
+    case = document_of(copied, exit_code=1)["cases"][3]
+    assert case["status"] == "rejected" and "--align-masks" in case["remedy"]
     case = document_of(copied, "--align-masks")["cases"][3]
     assert (case["status"], len(case["repaired"])) == ("usable", 1)
     assert case["diameter_mm"] == pytest.approx(8.0, rel=0.03)
     assert f"put right: SMITH-0003: {case['repaired'][0]}" in check(copied, "--align-masks").stdout
+
+
+def test_a_tilted_gantry_is_put_right_only_where_asked_and_told(copied: Path) -> None:
+    tilt_case(copied, 3)
+    case = document_of(copied, exit_code=1)["cases"][3]
+    assert case["status"] == "rejected" and "--repair" in case["remedy"]
+    case = document_of(copied, "--repair")["cases"][3]
+    assert case["status"] == "usable"
+    # 0.31 mm a slice of 1.25 mm.
+    assert "a gantry tilt of 13.9 degrees" in case["repaired"][0]
+    assert case["repaired"][1] == "the mask: shifted with the slices it was drawn on"
+    assert case["diameter_mm"] == pytest.approx(8.0, rel=0.03)
+
+
+@pytest.mark.parametrize("flags", [("--repair",), ("--align-masks",)])
+def test_a_sound_table_has_nothing_to_put_right(table: Path, flags: tuple[str, ...]) -> None:
+    assert all(case["repaired"] == [] for case in document_of(table, *flags)["cases"])
 
 
 def test_another_label_column(table: Path) -> None:

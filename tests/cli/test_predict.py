@@ -23,8 +23,9 @@ from ggn_tf.protocol import PatchProtocol, Protocol
 from ggn_tf.serving.export import export_model
 from ggn_tf.serving.server import ModelServer, ServerOptions
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, write_dicom, write_nifti
-from tests.dicom_segmentations import affine_of, labels_of
+from tests.cases.dicom_files import write_enhanced
+from tests.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, tilt, write_dicom, write_nifti
+from tests.dicom_segmentations import affine_of, frames_of, labels_of
 from tests.threshold_model import build_threshold_model
 from tests.tiny_fit import tiny_protocol
 
@@ -189,6 +190,60 @@ def test_of_two_series_the_one_that_holds_the_place_or_is_named(ct: Path, models
     np.testing.assert_allclose(named["nodules"][0]["center_mm_lps"], GRID.point_of((31, 30, 36)), atol=1e-3)
 
 
+def test_a_tilted_series_is_answered_only_with_repair_and_it_is_said(ct: Path, models: Path, tmp_path: Path) -> None:
+    shutil.copytree(ct / "dicom", tmp_path / "tilted")
+    tilt(tmp_path / "tilted")
+    # The slice of the ball's middle is the 36th and a half from the lowest.
+    moved = (CENTER[0], CENTER[1] + 0.31 * 35.5, CENTER[2])
+    asked = ("--ct", tmp_path / "tilted", "--center-mm", *moved, "--export", models, "-o", tmp_path / "answer")
+    told = refused(*asked)
+    assert "a gantry tilt of 13.9 degrees" in told and "--repair" in told
+    document = answered(*asked, "--repair")
+    (nodule,) = document["nodules"]
+    assert nodule["volume_mm3"] == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.05)
+    (warning,) = nodule["warnings"]
+    assert warning["code"] == "repaired" and "a gantry tilt of 13.9 degrees" in warning["text"]
+    assert [warning["code"] for warning in document["warnings"]] == ["segmentation_on_slices"]
+    # The ball lies on the slices as in the series that was tilted, its middle where it was.
+    inside = distance_mm(GRID, CENTER) <= 6
+    names = [pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in open_volume(ct / "dicom").slices]
+    frames = {frame.source: frame.inside for frame in frames_of(tmp_path / "answer" / document["segmentation"])}
+    written = np.stack([frames.get(name, np.zeros(inside.shape[1:], bool)) for name in names])
+    assert 2 * (written & inside).sum() / (written.sum() + inside.sum()) > 0.9
+    np.testing.assert_allclose(np.argwhere(written).mean(axis=0), np.argwhere(inside).mean(axis=0), atol=0.5)
+
+
+def test_a_mask_on_another_grid_is_taken_only_with_align_masks_and_it_is_said(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
+    other = dataclasses.replace(GRID, origin_mm_lps=tuple(np.add(GRID.origin_mm_lps, (0.4, 0.4, 0)).tolist()))
+    mask = write_nifti(other.image_of((distance_mm(other, CENTER) <= 6).astype(np.uint8)), tmp_path / "mask.nii.gz")
+    asked = ("--ct", ct / "ct.nii.gz", "--mask", mask, "--export", models)
+    told = refused(*asked)
+    assert "The mask does not lie on its CT." in told and "--align-masks" in told
+    (nodule,) = answered(*asked, "--align-masks")["nodules"]
+    np.testing.assert_allclose(nodule["center_mm_lps"], CENTER, atol=0.5)
+    (warning,) = nodule["warnings"]
+    assert warning["code"] == "repaired" and "the mask: put onto the CT's grid from" in warning["text"]
+
+
+@pytest.mark.parametrize("flags", [("--repair",), ("--align-masks", "--repair")])
+def test_where_nothing_is_wrong_nothing_is_put_right(ct: Path, models: Path, flags: tuple[str, ...]) -> None:
+    (nodule,) = answered("--ct", ct / "dicom", "--mask", ct / "mask.nii.gz", "--export", models, *flags)["nodules"]
+    assert nodule["warnings"] == []
+
+
+def test_a_multi_frame_ct_is_answered_with_a_segmentation_of_its_frames(ct: Path, models: Path, tmp_path: Path) -> None:
+    write_enhanced(ct / "dicom", tmp_path / "enhanced.dcm")
+    asked = ("--ct", tmp_path / "enhanced.dcm", "--center-mm", *CENTER, "--export", models, "-o", tmp_path / "answer")
+    document = answered(*asked)
+    assert document["warnings"] == []
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "answer" / document["mask"])))
+    used = np.flatnonzero(voxels.any(axis=(1, 2)))
+    found, _ = labels_of(tmp_path / "answer" / document["segmentation"])
+    np.testing.assert_array_equal(found, voxels[used[0] : used[-1] + 1])
+
+
 def test_a_person_reads_classes_decision_and_measures(ct: Path, models: Path) -> None:
     lines = predict("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models).stdout.splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["AAH+AIS", "MIA+IAC"]
@@ -320,6 +375,7 @@ def test_nothing_of_others_is_written_over(ct: Path, models: Path, tmp_path: Pat
         (("--ct", "a", "--fiducials", "b", "--center-index", 1, 2, 3), "by one of --mask, --center-mm"),
         (("--ct", "a", "--mask", "b"), "a --server or an --export"),
         (("--ct", "a", "--center-mm", 1, 2, 3, "--segment", "s"), "A --segment is a part of a --mask."),
+        (("--ct", "a", "--center-mm", 1, 2, 3, "--align-masks"), "--align-masks says what to do with a --mask."),
         (("--ct", "a", "--center-index", 1, 2, 3, "--ras"), "--ras says how to read --center-mm"),
         (("--ct", "a", "--mask", "b", "--server", "c", "--export", "d"), "a --server or an --export"),
         (("--ct", "a", "--center-mm", 1, 2), "--center-mm"),

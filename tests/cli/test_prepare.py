@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ggn_tf.cli import main
 from ggn_tf.dataset.records import open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import PatchProtocol
-from tests.case_files import read_rows, write_case_files, write_table
+from tests.case_files import read_rows, shift_mask, tilt_case, write_case_files, write_table
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,28 @@ def test_rejects_can_be_left_out(bad_table: Path, tmp_path: Path) -> None:
     assert len(rows) == 2
     assert all(row["reason"] and row["remedy"] and "SMITH" not in str(row) for row in rows)
     assert len(open_dataset(tmp_path / "dataset", PatchProtocol()).cases) == 10
+
+
+@pytest.mark.parametrize(
+    ("harm", "flag", "noted"),
+    [(tilt_case, "--repair", "a gantry tilt of 13.9 degrees"), (shift_mask, "--align-masks", "put onto the CT's grid")],
+)
+def test_what_is_put_right_is_so_only_where_asked_and_is_recorded(
+    table: Path, tmp_path: Path, harm: Callable[[Path, int], None], flag: str, noted: str
+) -> None:
+    shutil.copytree(table.parent, tmp_path / "cases")
+    harm(tmp_path / "cases" / "cases.csv", 3)
+    asked = (tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset", "--keep-ids")
+    refused = prepare(*asked)
+    assert refused.exit_code == 1
+    assert flag in refused.stderr and "SMITH-0003" in refused.stderr
+    assert not (tmp_path / "dataset").exists()
+    result = prepare(*asked, flag)
+    assert result.exit_code == 0, result.output
+    assert "put right:   1 cases" in result.stdout
+    repaired = {case.case_id: case.repaired for case in open_dataset(tmp_path / "dataset", PatchProtocol()).cases}
+    assert noted in " ".join(repaired.pop("SMITH-0003"))
+    assert not any(repaired.values())
 
 
 def test_what_exists_is_refused_before_any_work(table: Path, tmp_path: Path) -> None:

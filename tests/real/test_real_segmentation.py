@@ -27,7 +27,7 @@ def mask(real_data: Path, volume: Volume) -> sitk.Image:
 @pytest.fixture(scope="module")
 def written(volume: Volume, mask: sitk.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("seg") / "nodule.seg.dcm"
-    write_segmentation(mask, volume.slices, ["R_4"], path, "version 1")
+    write_segmentation(volume, mask, ["R_4"], path, "version 1")
     return path
 
 

@@ -1,0 +1,100 @@
+"""Headers of a CT series as an object that is derived from it needs them: complete, and the same in every slice."""
+
+from collections.abc import Sequence
+
+import highdicom
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+
+from ggn_tf.cases.slices import Slice
+from ggn_tf.cases.volumes import Volume
+
+# Attributes that every DICOM object has, empty where they are not known (type 2 of the patient and study modules).
+# Tools that take names out of headers often take the attribute with them.
+_MAY_BE_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+
+
+def read_sources(
+    volume: Volume, numbers: Sequence[int], layers: npt.NDArray[np.integer]
+) -> tuple[list[Dataset], npt.NDArray[np.integer]]:
+    """The headers that an object refers to, and its labels on each of their slices.
+
+    Args:
+        volume: A DICOM series.
+        numbers: Of the slices of its stack that the object is about.
+        layers: [number, y, x], the object's labels on these slices.
+
+    Returns:
+        The headers of these slices, and the labels as they are; or the header of the multi-frame file that they are
+        frames of, and labels for every one of its frames.
+
+    Raises:
+        ValueError: No slice, or frames of several multi-frame files.
+        AttributeError: A header lacks what it must have.
+    """
+    slices = [volume.stack.slices[number] for number in numbers] if volume.stack else []
+    if not slices:
+        raise ValueError("no slice of a DICOM series that holds a nodule")
+    if all(item.frame is None for item in slices):
+        return [_single(item, slices[0], volume) for item in slices], layers
+    if len({item.path for item in slices}) > 1:
+        raise ValueError("frames of several multi-frame files")
+    header = _completed(slices[0])
+    # What the frames share may stand in each of them, where highdicom does not look.
+    shared = header.SharedFunctionalGroupsSequence[0]
+    shared.PixelMeasuresSequence = pixel_measures(volume)
+    orientation = Dataset()
+    orientation.ImageOrientationPatient = _orientation(slices[0])
+    shared.PlaneOrientationSequence = Items([orientation])
+    frames = np.zeros((int(header.NumberOfFrames), *layers.shape[1:]), layers.dtype)
+    frames[[item.frame or 0 for item in slices]] = layers
+    return [header], frames
+
+
+def pixel_measures(volume: Volume) -> highdicom.PixelMeasuresSequence:
+    """The distances of the volume's grid.
+
+    Headers often lack that of slices, and readers would take their thickness for it. Slices that do not stand straight
+    above one another at even distances have no one distance, and none is told.
+    """
+    width_mm, height_mm, depth_mm = volume.grid.spacing_mm_xyz
+    between_mm = depth_mm if volume.course is None else None
+    return highdicom.PixelMeasuresSequence((height_mm, width_mm), depth_mm, between_mm)
+
+
+def _single(item: Slice, first: Slice, volume: Volume) -> Dataset:
+    header = _completed(item)
+    # Scanners round the last digit from slice to slice; highdicom takes that for another orientation.
+    header.ImageOrientationPatient = _orientation(first)
+    (measures,) = pixel_measures(volume)
+    for name in ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"):
+        header.pop(name, None)
+        if name in measures:
+            header[name] = measures[name]
+    return header
+
+
+def _completed(item: Slice) -> Dataset:
+    header = pydicom.dcmread(item.path, stop_before_pixels=True)
+    for name in _MAY_BE_EMPTY:
+        if name not in header:
+            setattr(header, name, None)
+    return header
+
+
+def _orientation(item: Slice) -> list[str]:
+    rows, columns = np.reshape(item.direction, (3, 3)).T[:2].tolist()
+    return [pydicom.valuerep.format_number_as_ds(cosine) for cosine in (*rows, *columns)]
