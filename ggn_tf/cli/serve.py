@@ -1,18 +1,45 @@
-"""`ggn-tf serve`: the embedded model server."""
+"""`ggn-tf serve`: the embedded model server, or the real one with the same arguments."""
 
+import contextlib
 import logging
+import math
+import os
 import signal
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME, PORT
+from ggn_tf.serving.tensorflow_model_server import PROGRAM, RealServer
+
+if TYPE_CHECKING:
+    from ggn_tf.serving.server import ServerOptions
+
+EMBEDDED = "embedded"
 
 
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+def _channel_arguments(ctx: click.Context, param: click.Parameter, text: str) -> tuple[tuple[str, int | str], ...]:
+    """Whole numbers as such, all else as text, as the real server takes them."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise click.BadParameter("NAME=VALUE,NAME=VALUE,... is wanted.", ctx, param)
+    return tuple((name, int(value) if value.lstrip("-").isdecimal() else value) for name, _, value in pairs)
+
+
+class _TensorFlowFlags(click.Command):
+    """Takes a switch as TensorFlow's programs write it, `--enable_batching=true`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        switches = {"--enable_batching=true": ["--enable_batching"], "--enable_batching=false": []}
+        return super().parse_args(ctx, [part for arg in args for part in switches.get(arg, [arg])])
+
+
+@click.command(cls=_TensorFlowFlags, context_settings={"ignore_unknown_options": True})
+@click.argument("given", metavar="MODEL", nargs=-1, type=click.UNPROCESSED)
+@click.option("--model_base_path", help="The same as MODEL.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 picks a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; nothing is encrypted.")
 @click.option("--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="What clients call it.")
@@ -25,26 +52,97 @@ from ggn_tf.serving.contract import MODEL_NAME, PORT
     show_default=True,
     help="Between two looks for a new version; 0 looks once.",
 )
+@click.option("--enable_batching", is_flag=True, help="Join requests of several clients.")
+@click.option(
+    "--batching_parameters_file",
+    type=click.Path(path_type=Path),
+    help="How to join them: a text BatchingParameters, as serving/batching.config.",
+)
+@click.option(
+    "--grpc_channel_arguments",
+    default="",
+    callback=_channel_arguments,
+    help="NAME=VALUE,... for gRPC's core, for example grpc.max_receive_message_length=67108864.",
+)
 @click.option("--running", type=click.IntRange(min=1), help="Requests at work at a time.  [default: half the cores]")
 @click.option("--waiting", type=click.IntRange(min=0), default=64, show_default=True, help="Requests that may wait.")
+@click.option(
+    "--engine",
+    type=click.Choice([EMBEDDED, PROGRAM]),
+    default=EMBEDDED,
+    show_default=True,
+    help="The real server takes its further flags too, as --NAME=VALUE; --running and --waiting are ours alone.",
+)
 def command(
-    model: Path, port: int, host: str, model_name: str, poll_wait_seconds: float, running: int | None, waiting: int
+    given: tuple[str, ...],
+    model_base_path: str | None,
+    port: int,
+    host: str,
+    model_name: str,
+    poll_wait_seconds: float,
+    enable_batching: bool,
+    batching_parameters_file: Path | None,
+    grpc_channel_arguments: tuple[tuple[str, int | str], ...],
+    running: int | None,
+    waiting: int,
+    engine: str,
 ) -> None:
     """Serve the newest version in MODEL (MODELS/NAME) over gRPC, in TensorFlow Serving's protocol.
 
     A newer version that appears is loaded and warmed up, and then takes over. Ctrl-C or SIGTERM answers what is at
     work, then stops.
     """
+    flags = tuple(argument for argument in given if argument.startswith("-"))
+    folders = [argument for argument in (*given, model_base_path) if argument and not argument.startswith("-")]
+    if flags and engine == EMBEDDED:
+        raise click.UsageError(f"No such option: {flags[0]}; what only the real server does needs --engine {PROGRAM}.")
+    if len(folders) != 1:
+        raise click.UsageError("Name one model folder: MODEL, or --model_base_path.")
+    if batching_parameters_file is not None and not enable_batching:
+        raise click.UsageError("--batching_parameters_file is set without --enable_batching.")
+    folder = Path(folders[0])
+    if engine == PROGRAM:
+        own = _own_flags(poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments)
+        program = RealServer(folder, model_name, host, port or PORT, own + flags).command()
+        os.execv(program[0], program)
     load_tensorflow()
-    from ggn_tf.serving.server import ModelServer, ServerOptions
+    from ggn_tf.serving.batching import BatchingParameters, read_batching_parameters
+    from ggn_tf.serving.server import ServerOptions
+
+    batching = BatchingParameters() if enable_batching else None
+    if batching_parameters_file is not None:
+        batching = read_batching_parameters(batching_parameters_file)
+    limits = (running, waiting, grpc_channel_arguments)
+    _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits))
+
+
+def _own_flags(
+    poll_wait_seconds: float, batching: bool, file: Path | None, channel_arguments: tuple[tuple[str, int | str], ...]
+) -> tuple[str, ...]:
+    """What the command line said, in the real server's form; it polls in whole seconds."""
+    return (
+        f"--file_system_poll_wait_seconds={math.ceil(poll_wait_seconds)}",
+        *(["--enable_batching=true"] if batching else []),
+        *([f"--batching_parameters_file={file}"] if file else []),
+        *(
+            ["--grpc_channel_arguments=" + ",".join(f"{k}={v}" for k, v in channel_arguments)]
+            if channel_arguments
+            else []
+        ),
+    )
+
+
+def _serve(folder: Path, options: "ServerOptions") -> None:
+    from ggn_tf.serving.server import ModelServer
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("ggn_tf").setLevel(logging.INFO)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    server = ModelServer(model, ServerOptions(model_name, host, port, poll_wait_seconds, running, waiting))
+    server = ModelServer(folder, options)
     version = server.start()
-    click.echo(f"serving {model_name} version {version} on {host}:{server.port}")
+    with contextlib.suppress(OSError):  # a full disk behind stdout is no reason not to serve
+        click.echo(f"serving {options.model_name} version {version} on {options.host}:{server.port}")
     stopping.wait()
     server.stop()

@@ -2,19 +2,27 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TypeVar
 
 import grpc
+from grpc import aio
 
 from ggn_tf.serving.status_error import StatusError
 
+Answer = TypeVar("Answer")
+
 
 class Admission:
-    """Places for running and waiting requests.
+    """Places for running and waiting requests, and the threads that run them.
+
+    A request that is cancelled while it waits, because its client left or its deadline passed, gives its place back;
+    one that runs, runs to its end.
 
     Args:
-        running: Requests that the graph works on at a time; each already uses all cores.
+        running: Requests that the graph works on at a time.
         waiting: Requests that may wait for one of these places.
     """
 
@@ -22,40 +30,37 @@ class Admission:
         """All places are free."""
         self._places = threading.BoundedSemaphore(running + waiting)
         self._count = running + waiting
-        self._runs = threading.BoundedSemaphore(running)
         self._waiting = waiting
+        self._threads = ThreadPoolExecutor(running, "predict")
 
-    @contextmanager
-    def enter(self, timeout_s: float) -> Iterator[None]:
-        """Wait for a turn.
+    def submit(self, held: ExitStack, work: Callable[[], Answer]) -> "Future[Answer]":
+        """Have something done when its turn comes.
 
         Args:
-            timeout_s: What is left of the client's deadline; gRPC gives some centuries to a client without one.
+            held: What the work needs; closed once it is done or will never be.
+            work: To be called in a thread.
 
         Raises:
-            StatusError: UNAVAILABLE where all places are taken, DEADLINE_EXCEEDED where the turn comes too late.
+            StatusError: UNAVAILABLE where all places are taken.
         """
         if not self._places.acquire(blocking=False):
             raise StatusError(grpc.StatusCode.UNAVAILABLE, f"The queue is full: {self._waiting} requests wait already.")
-        try:
-            if not self._runs.acquire(timeout=min(timeout_s, threading.TIMEOUT_MAX)):
-                raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline passed while the request waited.")
-            try:
-                yield
-            finally:
-                self._runs.release()
-        finally:
-            self._places.release()
+        held.callback(self._places.release)
+        kept = held.pop_all()
+        future = self._threads.submit(work)
+        future.add_done_callback(lambda _: kept.close())
+        return future
 
     def drain(self, timeout_s: float) -> None:
         """Wait until every request that has a place has left it; nobody gets a place afterwards."""
         ends = time.monotonic() + timeout_s
         for _ in range(self._count):
             if not self._places.acquire(timeout=max(0.0, ends - time.monotonic())):
-                return
+                break
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Door(grpc.ServerInterceptor):  # type: ignore[misc]
+class Door(aio.ServerInterceptor):  # type: ignore[misc]
     """Answers UNAVAILABLE once it is closed; gRPC itself cancels what reaches a server that stops.
 
     Health stays open, so that a probe reads NOT_SERVING.
@@ -69,16 +74,16 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         """Refuse whatever comes from now on."""
         self._closed.set()
 
-    def intercept_service(
+    async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler:
         """Let a call in, or refuse it."""
         if not self._closed.is_set() or handler_call_details.method.startswith("/grpc.health."):
-            return continuation(handler_call_details)
+            return await continuation(handler_call_details)
         return grpc.unary_unary_rpc_method_handler(_refuse)
 
 
-def _refuse(request: object, context: grpc.ServicerContext) -> None:
-    context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
+async def _refuse(request: object, context: aio.ServicerContext) -> None:
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")

@@ -5,6 +5,7 @@ The session was chosen by measurement: one patch takes 24 ms at best, through `s
 """
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from ggn_tf.errors import ExportError
+from ggn_tf.serving.batching import BatchingParameters, add_batching
 from ggn_tf.serving.status_error import StatusError
+
+_SCHEDULER = re.compile(r"\n\t \[\[\{\{node batch(_\d+)?/BatchFunction\}\}\]\]")
+"""Where the graph says that an error came from; TensorFlow Serving's scheduler is no node of a graph."""
 
 Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
 
@@ -27,10 +32,19 @@ class Servable:
         version: Number of the version directory.
         session: Holds graph and weights.
         signatures: By name.
+        batched: Names of the graph's tensors that answer through a scheduler, by the name of the plain ones.
     """
 
-    def __init__(self, name: str, version: int, session: tf.compat.v1.Session, signatures: Signatures) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        session: tf.compat.v1.Session,
+        signatures: Signatures,
+        batched: Mapping[str, str] | None = None,
+    ) -> None:
         """Use `open_servable`."""
+        self._batched = batched or {}
         self.name = name
         self.version = version
         self.signatures = signatures
@@ -50,9 +64,12 @@ class Servable:
             StatusError: The run failed, with TensorFlow's own code and message.
         """
         try:
-            fetched: dict[str, np.ndarray] = self._session.run(dict(fetches), dict(feeds))
+            names = {alias: self._batched.get(name, name) for alias, name in fetches.items()}
+            fetched: dict[str, np.ndarray] = self._session.run(names, dict(feeds))
         except tf.errors.OpError as error:
-            raise StatusError.from_number(error.error_code, error.message) from error
+            # The runtime's own words: what Python makes of them tells clients the paths of our source files.
+            told = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
+            raise StatusError.from_number(told.error_code, _SCHEDULER.sub("", told.message)) from error
         return fetched
 
     def close(self) -> None:
@@ -60,13 +77,14 @@ class Servable:
         self._session.close()
 
 
-def open_servable(folder: Path, name: str, version: int) -> Servable:
+def open_servable(folder: Path, name: str, version: int, batching: BatchingParameters | None = None) -> Servable:
     """Load a SavedModel.
 
     Args:
         folder: The version directory.
         name: Of the model.
         version: The number it is served under.
+        batching: How to join requests; None to run each by itself.
 
     Raises:
         ExportError: TensorFlow cannot load it.
@@ -76,7 +94,8 @@ def open_servable(folder: Path, name: str, version: int) -> Servable:
     try:
         with graph.as_default(), _without_deprecation_notes():
             meta_graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(folder))
-    except (OSError, RuntimeError, ValueError, KeyError, tf.errors.OpError) as error:
+            batched = {} if batching is None else add_batching(graph, meta_graph.signature_def, batching)
+    except Exception as error:  # a damaged graph makes the loader raise anything
         session.close()
         raise ExportError(
             "The version cannot be loaded.",
@@ -85,7 +104,7 @@ def open_servable(folder: Path, name: str, version: int) -> Servable:
             expected="a whole SavedModel",
             remedy="Export the run anew.",
         ) from error
-    return Servable(name, version, session, dict(meta_graph.signature_def))
+    return Servable(name, version, session, dict(meta_graph.signature_def), batched)
 
 
 @contextmanager

@@ -1,31 +1,33 @@
 """The embedded server: one model over gRPC, in TensorFlow Serving's protocol, for one machine and for tests."""
 
+import asyncio
 import logging
 import os
 import threading
 import time
-from concurrent import futures
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
-import grpc
+from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from ggn_tf.errors import ServingError
+from ggn_tf.errors import GgnError, ServingError
 from ggn_tf.serving.admission import Admission, Door
+from ggn_tf.serving.batching import BatchingParameters
 from ggn_tf.serving.contract import MODEL_NAME, PORT
 from ggn_tf.serving.services import ModelService, PredictionService
 from ggn_tf.serving.version_folders import newest_version
 from ggn_tf.serving.versions import Versions
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 HEALTH_SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
-_SPARE_THREADS = 4
-"""For refusals, status and health while all places are taken."""
+_MOST_THREADS = 256
 
 _GRPC_OPTIONS = (
     ("grpc.max_receive_message_length", 2**31 - 1),
@@ -44,16 +46,27 @@ class ServerOptions:
         host: Loopback unless told otherwise: there is no encryption and no authentication.
         port: 0 for a free one.
         poll_wait_seconds: Between two looks at the model folder; 0 to look once.
-        running: Requests at work at a time; None for half the cores.
+        batching: How to join requests of several clients; None to run each by itself.
+        running: Requests at work at a time; None for half the cores, with batching for two batches of single patches.
         waiting: Requests that may wait; further ones are answered UNAVAILABLE.
+        channel_arguments: Of gRPC's core, for example `grpc.max_receive_message_length`.
     """
 
     model_name: str = MODEL_NAME
     host: str = "127.0.0.1"
     port: int = PORT
     poll_wait_seconds: float = 1.0
+    batching: BatchingParameters | None = None
     running: int | None = None
     waiting: int = 64
+    channel_arguments: tuple[tuple[str, int | str], ...] = ()
+
+    @property
+    def threads(self) -> int:
+        """Requests at work at a time; with batching most of them wait for company."""
+        alone = max(1, (os.cpu_count() or 1) // 2)
+        joined = 0 if self.batching is None else 2 * self.batching.max_batch_size
+        return self.running or min(max(alone, joined), _MOST_THREADS)
 
 
 class ModelServer:
@@ -68,14 +81,14 @@ class ModelServer:
         """Nothing is loaded and no port is taken before `start`."""
         self.options = options or ServerOptions()
         self.port = 0
-        self.versions = Versions(self.options.model_name, folder, self._tell_health)
-        self._health = health.HealthServicer()
+        self.versions = Versions(self.options.model_name, folder, self._tell_health, self.options.batching)
+        self._health = health.aio.HealthServicer()
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="version-poller", daemon=True)
-        self._server: grpc.Server | None = None
-        running = self.options.running or max(1, (os.cpu_count() or 1) // 2)
-        self._threads = running + self.options.waiting + _SPARE_THREADS
-        self._admission, self._door = Admission(running, self.options.waiting), Door()
+        self._loop = asyncio.new_event_loop()
+        self._network = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
+        self._server: aio.Server | None = None
+        self._admission, self._door = Admission(self.options.threads, self.options.waiting), Door()
 
     def start(self) -> int:
         """Load the newest version, then take the port.
@@ -87,13 +100,13 @@ class ModelServer:
             ExportError: The folder holds no export.
             ServingError: The newest version does not load, or the port is taken.
         """
-        self._load_first()
+        self._network.start()
         try:
-            self._server = self._listen()
-        except ServingError:
-            self.versions.close()
+            self._load_first()
+            self._server = self._await(self._listen())
+        except GgnError:
+            self.stop()
             raise
-        self._server.start()
         if self.options.poll_wait_seconds > 0:
             self._poller.start()
         with self.versions.lease(None) as servable:
@@ -105,16 +118,19 @@ class ModelServer:
         Args:
             grace_s: Requests that take longer are cancelled.
         """
+        ends = time.monotonic() + grace_s
+        self._await(self._health.enter_graceful_shutdown())
         self._stopping.set()
-        self._health.enter_graceful_shutdown()
         self._door.close()
+        self._admission.drain(grace_s)
         if self._server is not None:
-            ends = time.monotonic() + grace_s
-            self._admission.drain(grace_s)
-            self._server.stop(max(0.0, ends - time.monotonic())).wait()
+            self._await(self._server.stop(max(0.0, ends - time.monotonic())))
         if self._poller.is_alive():
             self._poller.join()
         self.versions.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._network.join()
+        self._loop.close()
 
     def __enter__(self) -> Self:
         """Start."""
@@ -140,9 +156,9 @@ class ModelServer:
                 remedy="Export the run anew; the new version gets a higher number.",
             )
 
-    def _listen(self) -> grpc.Server:
-        pool = futures.ThreadPoolExecutor(self._threads, "grpc")
-        server = grpc.server(pool, interceptors=[self._door], options=_GRPC_OPTIONS)
+    async def _listen(self) -> aio.Server:
+        # The last of two arguments of one name counts.
+        server = aio.server(interceptors=[self._door], options=_GRPC_OPTIONS + self.options.channel_arguments)
         prediction = PredictionService(self.versions, self._admission)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.versions), server)
@@ -158,7 +174,11 @@ class ModelServer:
                 expected="a free port of this machine",
                 remedy="Name another --port (0 picks a free one), or stop the program that has it.",
             ) from error
+        await server.start()
         return server
+
+    def _await(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _poll(self) -> None:
         while not self._stopping.wait(self.options.poll_wait_seconds):
@@ -166,5 +186,6 @@ class ModelServer:
 
     def _tell_health(self, available: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if available else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in HEALTH_SERVICES:
-            self._health.set(service, status)
+        if not self._stopping.is_set():
+            for service in HEALTH_SERVICES:
+                self._await(self._health.set(service, status))

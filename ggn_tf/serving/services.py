@@ -1,9 +1,12 @@
 """The two services of TensorFlow Serving's protocol, answered from `Versions`."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 import grpc
+from grpc import aio
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -15,11 +18,11 @@ from tensorflow_serving.apis import (
 
 from ggn_tf.serving.admission import Admission
 from ggn_tf.serving.predict import predict
+from ggn_tf.serving.servable import Servable
 from ggn_tf.serving.status_error import StatusError, invalid
 from ggn_tf.serving.versions import Versions, VersionState
 
 SIGNATURE_DEF = "signature_def"
-Answer = TypeVar("Answer")
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -35,39 +38,26 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._versions = versions
         self._admission = admission
 
-    def Predict(  # noqa: N802 the protocol's name
-        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+    async def Predict(  # noqa: N802 the protocol's name
+        self, request: predict_pb2.PredictRequest, context: aio.ServicerContext
     ) -> predict_pb2.PredictResponse:
-        """Answer patches."""
-
-        def answer() -> predict_pb2.PredictResponse:
+        """Answer patches; cancelled where the client leaves or its deadline passes."""
+        async with _refusing(context):
             version = _requested_version(self._versions.name, request)
-            with self._versions.lease(version) as servable, self._admission.enter(context.time_remaining()):
-                if not context.is_active():
-                    raise StatusError(grpc.StatusCode.CANCELLED, "The client went away, or its deadline passed.")
-                return predict(servable, request)
+            with ExitStack() as held:
+                servable = held.enter_context(self._versions.lease(version))
+                future = self._admission.submit(held, partial(predict, servable, request))
+            return await asyncio.wrap_future(future)
 
-        return _or_abort(context, answer)
-
-    def GetModelMetadata(  # noqa: N802 the protocol's name
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
+    async def GetModelMetadata(  # noqa: N802 the protocol's name
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: aio.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Tell the signatures."""
-
-        def answer() -> get_model_metadata_pb2.GetModelMetadataResponse:
+        async with _refusing(context):
             _check_has_spec(request)
             _check_metadata_fields(request)
             with self._versions.lease(_requested_version(self._versions.name, request)) as servable:
-                signatures = get_model_metadata_pb2.SignatureDefMap()
-                for name, signature in servable.signatures.items():
-                    signatures.signature_def[name].CopyFrom(signature)
-                response = get_model_metadata_pb2.GetModelMetadataResponse()
-                response.model_spec.name = servable.name
-                response.model_spec.version.value = servable.version
-                response.metadata[SIGNATURE_DEF].Pack(signatures)
-                return response
-
-        return _or_abort(context, answer)
+                return _metadata(servable)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -81,19 +71,25 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         """Serve one model."""
         self._versions = versions
 
-    def GetModelStatus(  # noqa: N802 the protocol's name
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+    async def GetModelStatus(  # noqa: N802 the protocol's name
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: aio.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Tell where every version stands."""
-
-        def answer() -> get_model_status_pb2.GetModelStatusResponse:
+        async with _refusing(context):
             _check_has_spec(request)
-            return _status(request.model_spec, self._known(request.model_spec.name))
+            known = self._versions.states() if request.model_spec.name == self._versions.name else {}
+            return _status(request.model_spec, known)
 
-        return _or_abort(context, answer)
 
-    def _known(self, name: str) -> dict[int, VersionState]:
-        return self._versions.states() if name == self._versions.name else {}
+def _metadata(servable: Servable) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    for name, signature in servable.signatures.items():
+        signatures.signature_def[name].CopyFrom(signature)
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    response.model_spec.name = servable.name
+    response.model_spec.version.value = servable.version
+    response.metadata[SIGNATURE_DEF].Pack(signatures)
+    return response
 
 
 def _status(
@@ -151,9 +147,10 @@ def _check_metadata_fields(request: get_model_metadata_pb2.GetModelMetadataReque
             raise invalid(f"Metadata field %s is not supported{name}")
 
 
-def _or_abort(context: grpc.ServicerContext, answer: Callable[[], Answer]) -> Answer:
+@asynccontextmanager
+async def _refusing(context: aio.ServicerContext) -> AsyncIterator[None]:
+    """Answer by a status what ends in a StatusError."""
     try:
-        return answer()
+        yield
     except StatusError as error:
-        context.abort(error.code, error.message)
-        raise  # unreachable: abort raises
+        await context.abort(error.code, error.message)

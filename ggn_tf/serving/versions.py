@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import grpc
 
-from ggn_tf.errors import GgnError
+from ggn_tf.serving.batching import BatchingParameters
 from ggn_tf.serving.recordings import warm_up
 from ggn_tf.serving.servable import Servable, open_servable
 from ggn_tf.serving.status_error import StatusError
@@ -52,13 +52,21 @@ class Versions:
         name: Of the model.
         folder: The model folder.
         on_change: Told whether any version is available, whenever that may have changed.
+        batching: How to join requests; None to run each by itself.
     """
 
-    def __init__(self, name: str, folder: Path, on_change: Callable[[bool], None] = lambda available: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        on_change: Callable[[bool], None] = lambda available: None,
+        batching: BatchingParameters | None = None,
+    ) -> None:
         """Nothing is loaded before the first `poll`."""
         self.name = name
         self.folder = folder
         self._on_change = on_change
+        self._batching = batching
         self._changed = threading.Condition()
         self._polling = threading.Lock()
         self._available: dict[int, Servable] = {}
@@ -122,16 +130,25 @@ class Versions:
             return
         self._set(found.number, VersionState(State.LOADING))
         try:
-            servable = _open_warm(found.folder, self.name, found.number)
-        except GgnError as error:
+            servable = self._open_warm(found)
+        except Exception as error:  # a damaged graph can raise anything, and the poller must live
             self._failed[found.number] = found.stamp
-            self._set(found.number, VersionState(State.END, str(error)))
+            self._set(found.number, VersionState(State.END, str(error) or type(error).__name__))
             log.error("version %d of %s does not load:\n%s", found.number, self.name, error)
             return
         with self._changed:
             self._available[found.number] = servable
         self._set(found.number, VersionState(State.AVAILABLE))
         log.info("version %d of %s is available", found.number, self.name)
+
+    def _open_warm(self, found: "_Found") -> Servable:
+        servable = open_servable(found.folder, self.name, found.number, self._batching)
+        try:
+            warm_up(servable, found.folder)
+        except BaseException:
+            servable.close()
+            raise
+        return servable
 
     def _unload(self, version: int) -> None:
         with self._changed:
@@ -148,16 +165,6 @@ class Versions:
             self._states[version] = state
             available = bool(self._available)
         self._on_change(available)
-
-
-def _open_warm(folder: Path, name: str, version: int) -> Servable:
-    servable = open_servable(folder, name, version)
-    try:
-        warm_up(servable, folder)
-    except GgnError:
-        servable.close()
-        raise
-    return servable
 
 
 class _Found(NamedTuple):

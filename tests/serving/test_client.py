@@ -10,12 +10,10 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.admission import Admission
 from ggn_tf.serving.client import PredictionClient
 from ggn_tf.serving.local_model import LocalModel
 from ggn_tf.serving.recordings import sample_patches
 from ggn_tf.serving.server import ModelServer, ServerOptions
-from ggn_tf.serving.services import PredictionService
 
 
 @pytest.fixture
@@ -35,6 +33,22 @@ def serving(servicer):
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+class Forwarding(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Has another server answer."""
+
+    def __init__(self, server):
+        self.asked = 0
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{server.port}", [("grpc.max_receive_message_length", -1)])
+        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+
+    def Predict(self, request, context):  # noqa: N802
+        self.asked += 1
+        return self.stub.Predict(request)
+
+    def GetModelMetadata(self, request, context):  # noqa: N802
+        return self.stub.GetModelMetadata(request)
 
 
 def free_port():
@@ -62,7 +76,7 @@ def test_chunks_come_back_in_order(client, exported, tiny):
 
 
 def test_no_request_is_larger_than_grpcs_default_of_4_mib(server, tiny):
-    class Measuring(PredictionService):
+    class Measuring(Forwarding):
         def Predict(self, request, context):  # noqa: N802
             sizes.append(request.ByteSize())
             response = super().Predict(request, context)
@@ -70,7 +84,7 @@ def test_no_request_is_larger_than_grpcs_default_of_4_mib(server, tiny):
             return response
 
     sizes: list[int] = []
-    with serving(Measuring(server.versions, Admission(1, 8))) as target, PredictionClient(target) as client:
+    with serving(Measuring(server)) as target, PredictionClient(target) as client:
         client.predict(sample_patches(tiny.patch, 50, seed=3))
     assert len(sizes) == 6
     assert max(sizes) < 4 * 2**20
@@ -125,23 +139,23 @@ def test_a_foreign_model_is_refused_before_anything_is_sent(tmp_path, patches):
     assert "hu DT_FLOAT" in caught.value.expected
 
 
-class Refusing(PredictionService):
+class Refusing(Forwarding):
     """Refuses the first requests."""
 
-    def __init__(self, versions, code, times):
-        super().__init__(versions, Admission(1, 8))
-        self.code, self.left, self.asked = code, times, 0
+    def __init__(self, server, code, times):
+        super().__init__(server)
+        self.code, self.left = code, times
 
     def Predict(self, request, context):  # noqa: N802
-        self.asked += 1
         if self.left:
             self.left -= 1
+            self.asked += 1
             context.abort(self.code, "not now")
         return super().Predict(request, context)
 
 
 def test_an_unavailable_server_is_asked_again(server, patches):
-    servicer = Refusing(server.versions, grpc.StatusCode.UNAVAILABLE, 2)
+    servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 2)
     with serving(servicer) as target, PredictionClient(target) as client:
         assert len(client.predict(patches).probabilities) == 3
     assert servicer.asked == 3
@@ -149,7 +163,7 @@ def test_an_unavailable_server_is_asked_again(server, patches):
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL"])
 def test_any_other_refusal_is_final(code, server, patches):
-    servicer = Refusing(server.versions, grpc.StatusCode[code], 1)
+    servicer = Refusing(server, grpc.StatusCode[code], 1)
     with serving(servicer) as target, PredictionClient(target) as client, pytest.raises(ServingError) as caught:
         client.predict(patches)
     assert caught.value.found == f"{code}: not now"
@@ -157,7 +171,7 @@ def test_any_other_refusal_is_final(code, server, patches):
 
 
 def test_no_retry_is_waited_for_beyond_the_timeout(server, patches):
-    servicer = Refusing(server.versions, grpc.StatusCode.UNAVAILABLE, 100)
+    servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 100)
     with (
         serving(servicer) as target,
         PredictionClient(target, timeout_s=60, pauses_s=(0.0, 3600.0)) as client,
@@ -168,7 +182,7 @@ def test_no_retry_is_waited_for_beyond_the_timeout(server, patches):
 
 
 def test_retries_end_with_the_pauses(server, patches):
-    servicer = Refusing(server.versions, grpc.StatusCode.UNAVAILABLE, 100)
+    servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 100)
     with (
         serving(servicer) as target,
         PredictionClient(target, pauses_s=(0.0, 0.0, 0.0)) as client,
@@ -194,29 +208,26 @@ def test_a_server_that_is_just_starting_is_found(exported, patches):
 
 
 def test_answers_of_two_versions_are_never_mixed(server, tiny):
-    class Swapping(PredictionService):
-        asked = 0
-
+    class Swapping(Forwarding):
         def Predict(self, request, context):  # noqa: N802
             response = super().Predict(request, context)
-            self.asked += 1
             response.model_spec.version.value = 1 if self.asked == 1 else 2
             return response
 
-    servicer = Swapping(server.versions, Admission(1, 8))
+    servicer = Swapping(server)
     with serving(servicer) as target, PredictionClient(target) as client:
         assert client.predict(sample_patches(tiny.patch, 30, seed=0)).model_version == 2
     assert servicer.asked == 4
 
 
 def test_an_answer_that_breaks_the_contract_is_refused(server, patches):
-    class Losing(PredictionService):
+    class Losing(Forwarding):
         def Predict(self, request, context):  # noqa: N802
             response = super().Predict(request, context)
             del response.outputs["mask"]
             return response
 
-    servicer = Losing(server.versions, Admission(1, 8))
+    servicer = Losing(server)
     with serving(servicer) as target, PredictionClient(target) as client, pytest.raises(ServingError) as caught:
         client.predict(patches)
     assert caught.value.found == "an output is missing; outputs class_names, probabilities"

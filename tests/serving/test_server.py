@@ -3,6 +3,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -154,28 +155,35 @@ def test_a_flood_is_refused_as_unavailable(exported, gate):
 
 
 def test_admission_refuses_beyond_its_places():
-    admission = Admission(running=1, waiting=0)
-    with (
-        admission.enter(1.0),
-        pytest.raises(StatusError, match="The queue is full: 0 requests wait already") as caught,
-        admission.enter(1.0),
-    ):
-        pass
+    admission, ended = Admission(running=1, waiting=1), threading.Event()
+    at_work = admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    with pytest.raises(StatusError, match="The queue is full: 1 requests wait already") as caught:
+        admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
     assert caught.value.code == grpc.StatusCode.UNAVAILABLE
+    ended.set()
+    assert at_work.result(DEADLINE_S)
+    admission.drain(DEADLINE_S)
 
 
-def test_admission_waits_no_longer_than_the_deadline():
-    admission = Admission(running=1, waiting=1)
-    with admission.enter(1.0), pytest.raises(StatusError) as caught, admission.enter(0.01):
-        pass
-    assert caught.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+def test_who_leaves_while_waiting_gives_the_place_back():
+    admission, ended, let_go = Admission(running=1, waiting=1), threading.Event(), threading.Event()
+    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    with ExitStack() as held:
+        held.callback(let_go.set)
+        assert admission.submit(held, lambda: ended.wait(DEADLINE_S)).cancel()
+    assert let_go.is_set()
+    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    ended.set()
+    admission.drain(DEADLINE_S)
 
 
-def test_admission_gives_its_places_back():
+def test_work_that_fails_gives_the_place_back():
     admission = Admission(running=1, waiting=0)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), admission.enter(0.1):
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            admission.submit(ExitStack(), lambda: 1 // 0).result(DEADLINE_S)
+    admission.drain(DEADLINE_S)
 
 
 def test_a_folder_without_versions_is_refused(tmp_path):
