@@ -47,14 +47,14 @@ class BatchingParameters:
 def read_batching_parameters(file: Path) -> BatchingParameters:
     """Read a text `BatchingParameters`, the file that TensorFlow Serving takes as --batching_parameters_file.
 
+    `thread_pool_name` changes nothing, nor does `pad_variable_length_inputs`: requests of several sizes are not joined.
+
     Raises:
         ServingError: The file cannot be read, or says what the scheduler cannot do.
     """
     try:
         message = text_format.Parse(file.read_text(encoding="utf-8"), _message_class()())
         numbers = {name: getattr(message, name).value for name in _NUMBERS if message.HasField(name)}
-        if message.pad_variable_length_inputs:
-            raise ValueError("pad_variable_length_inputs: a patch has one size, so there is nothing to pad")
         return BatchingParameters(**numbers, allowed_batch_sizes=tuple(message.allowed_batch_sizes))
     except (OSError, ValueError, text_format.ParseError) as error:
         raise ServingError(
