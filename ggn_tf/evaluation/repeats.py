@@ -79,30 +79,46 @@ def score_cell(cell: Cell, resampling: Resampling) -> list[RepeatedScore]:
         resampling: Of its patients.
     """
     resampled = cell.resampled(resampling.weights)
-    whole = {
+    return [
+        repeated_score(cell, metric, values, resampled[metric], resampling, reason)
+        for metric, (values, reason) in cell.values().items()
+    ]
+
+
+def repeated_score(
+    cell: Cell,
+    metric: str,
+    values: np.ndarray | None,
+    resampled: np.ndarray,
+    resampling: Resampling,
+    reason: str | None = None,
+) -> RepeatedScore:
+    """One score of a cell.
+
+    Args:
+        cell: The repeats of one system.
+        metric: The score's name.
+        values: Of every repeat [R]; None where it is undefined.
+        resampled: The mean over repeats on resampled nodules.
+        resampling: Of the patients.
+        reason: Why `values` is None.
+    """
+    low, high = (None, None) if values is None else resampling.interval(resampled) or (None, None)
+    return RepeatedScore(
         **cell.system._asdict(),
-        "task": cell.task,
-        "split": cell.split,
-        "set": cell.set_name,
-        "repeats": len(cell.repeats),
-        "nodules": len(cell.rows),
-        "patients": resampling.patients,
-    }
-    scores = []
-    for metric, (values, reason) in cell.values().items():
-        low, high = (None, None) if values is None else resampling.interval(resampled[metric]) or (None, None)
-        scores.append(
-            RepeatedScore(
-                **whole,
-                metric=metric,
-                value=None if values is None else float(values.mean()),
-                deviation=None if values is None or len(values) < 2 else float(np.std(values, ddof=1)),
-                low=low,
-                high=high,
-                reason=reason,
-            )
-        )
-    return scores
+        task=cell.task,
+        split=cell.split,
+        set=cell.set_name,
+        metric=metric,
+        repeats=len(cell.repeats),
+        nodules=len(cell.rows),
+        patients=resampling.patients,
+        value=None if values is None else float(values.mean()),
+        deviation=None if values is None or len(values) < 2 else float(np.std(values, ddof=1)),
+        low=low,
+        high=high,
+        reason=reason,
+    )
 
 
 def table_of(rows: Sequence[object]) -> pd.DataFrame:
