@@ -1,7 +1,4 @@
-"""What a person should know before believing an answer: where the nodule lies outside what the model was trained on.
-
-The scans of the paper (section 3.1): without contrast agent, slices of 1.25 mm, nodules of at most a centimetre.
-"""
+"""What a person should know before believing an answer: where the nodule lies outside what the model was trained on."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -10,16 +7,27 @@ import numpy as np
 import numpy.typing as npt
 
 from ggn_tf.cases.patches import Patch
+from ggn_tf.serving.doubts import (
+    BELOW_AIR,
+    BELOW_AIR_HU,
+    COARSE_SPACING,
+    COARSEST_SPACING_MM,
+    DENSE,
+    DENSE_HU,
+    LARGER_THAN_PATCH,
+    LEAST_LUNG,
+    MOST_BELOW_AIR,
+    MOST_DENSE,
+    NO_LUNG,
+    NO_LUNG_HU,
+    NO_NODULE,
+    PARTLY_OUTSIDE_CT,
+)
 
-# Twice the distance of the paper's slices: beyond it most of the patch's 1 mm layers are interpolated, not measured.
-COARSEST_SPACING_MM = 2.5
-# Air in lung lies near -850 HU. In all of LIDC-IDRI's crops the lowest hundredth of a patch is below -700 HU.
-NO_LUNG_HU = -500.0
-_LOWEST_PERCENTILE = 1
-# From here on coronary scores count calcium (Agatston et al. 1990): without contrast agent soft tissue stays below.
-DENSE_HU = 130.0
-# Of the values inside the mask: noise alone does not lift so many of a soft nodule's voxels to DENSE_HU.
-_DENSE_PERCENTILE = 95
+# As parts of a hundred, for numpy.
+_LOWEST_PERCENTILE = 100 * LEAST_LUNG
+_DENSE_PERCENTILE = 100 * (1 - MOST_DENSE)
+_MIDDLE_PERCENTILE = 100 * MOST_BELOW_AIR
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def _about_spacing(patch: Patch) -> Iterator[Caution]:
     # A header's 32-bit number of 2.5 may read as 2.5000001.
     if coarsest > COARSEST_SPACING_MM + 1e-4:
         yield Caution(
-            "coarse_spacing",
+            COARSE_SPACING.code,
             f"The CT's voxels are {coarsest:.2f} mm apart in one direction; the model was trained on finer scans, "
             f"and above {COARSEST_SPACING_MM:g} mm a small nodule is in too few slices.",
         )
@@ -80,22 +88,29 @@ def _about_place(patch: Patch) -> Iterator[Caution]:
     outside = 1 - float(_covered(patch).mean())
     if outside > 0:
         yield Caution(
-            "partly_outside_ct",
+            PARTLY_OUTSIDE_CT.code,
             f"The CT ends within the patch: {outside:.0%} of it was filled with air.",
         )
 
 
 def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator[Caution]:
-    lowest = float(np.percentile(patch.hu[_covered(patch)], _LOWEST_PERCENTILE))
-    if lowest > NO_LUNG_HU:
+    percentiles = (_LOWEST_PERCENTILE, _MIDDLE_PERCENTILE)
+    lowest, middle = np.percentile(patch.hu[_covered(patch)], percentiles).tolist()
+    if middle <= BELOW_AIR_HU:
         yield Caution(
-            "no_lung",
+            BELOW_AIR.code,
+            f"Half of the values are at most {middle:.0f}, and air itself has {BELOW_AIR_HU:.0f} HU. "
+            "The centre lies elsewhere, or the CT's values are not Hounsfield units.",
+        )
+    elif lowest > NO_LUNG_HU:
+        yield Caution(
+            NO_LUNG.code,
             f"There is no lung around the centre: hardly a value is below {lowest:.0f}, where lung has -850 HU. "
             "The centre lies elsewhere, or the CT's values are not Hounsfield units.",
         )
     elif inside_hu.size and (dense := float(np.percentile(inside_hu, _DENSE_PERCENTILE))) > DENSE_HU:
         yield Caution(
-            "dense",
+            DENSE.code,
             f"A twentieth of the nodule is above {dense:.0f} HU: contrast agent, calcium or metal. "
             "The model was trained on soft nodules in scans without contrast agent.",
         )
@@ -103,13 +118,10 @@ def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator
 
 def _about_mask(nodule: npt.NDArray[np.bool_]) -> Iterator[Caution]:
     if not nodule.any():
-        yield Caution(
-            "no_nodule",
-            "The model finds no nodule here, so its classifier saw next to nothing: the probabilities say nothing.",
-        )
+        yield Caution(NO_NODULE.code, NO_NODULE.text)
     if np.count_nonzero(nodule) > np.count_nonzero(nodule[1:-1, 1:-1, 1:-1]):
         yield Caution(
-            "larger_than_patch",
+            LARGER_THAN_PATCH.code,
             "The nodule reaches the patch's border and may go on beyond it: volume, diameter and class are of a part.",
         )
 

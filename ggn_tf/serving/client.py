@@ -19,6 +19,7 @@ from ggn_tf.serving.contract import (
     OUTPUT_CLASS_NAMES,
     OUTPUT_MASK,
     OUTPUT_PROBABILITIES,
+    OUTPUT_WARNING,
     SIGNATURE,
     shape_text,
 )
@@ -33,6 +34,7 @@ _DTYPES = {
     OUTPUT_PROBABILITIES: types_pb2.DT_FLOAT,
     OUTPUT_MASK: types_pb2.DT_FLOAT,
     OUTPUT_CLASS_NAMES: types_pb2.DT_STRING,
+    OUTPUT_WARNING: types_pb2.DT_STRING,
 }
 _GRPC_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -132,7 +134,7 @@ class PredictionClient:
 
     def _ask(self, hu: np.ndarray, ends: float) -> Prediction:
         request = make_request(hu, self.model_name)
-        return read_response(self._call(lambda left_s: self._stub.Predict(request, timeout=left_s), ends), hu)
+        return read_response(self._call(lambda left_s: self._stub.Predict(request, timeout=left_s), ends), hu.shape)
 
     def _checked_patch_shape(self, ends: float) -> tuple[int, ...]:
         if self._patch_shape is None:

@@ -1,5 +1,6 @@
 """The names on the wire and in an export, once: what a client, a server and an export agree on."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +9,18 @@ from typing import Any
 
 from ggn_tf.errors import ExportError, GgnError
 from ggn_tf.protocol import Protocol
+from ggn_tf.serving.doubts import OF_PATCHES, OF_REGIONS, Doubt
 from ggn_tf.tasks import Task
 
 SIGNATURE = "serving_default"
+SIGNATURE_ROI = "roi"
 INPUT_HU = "hu"
+INPUT_SPACING = "spacing_mm"
+INPUT_CENTER = "center_index"
 OUTPUT_PROBABILITIES = "probabilities"
 OUTPUT_MASK = "mask"
 OUTPUT_CLASS_NAMES = "class_names"
+OUTPUT_WARNING = "warning"
 
 MODEL_NAME = "ggn"
 PORT = 8500
@@ -28,21 +34,28 @@ LABELS_FILE = "labels.txt"
 CONTRACT_FILE = "contract.json"
 MODEL_CARD_FILE = "model_card.md"
 
-WARMUP_BATCHES = (1, 24)
+WARMUP_BATCHES = (1, 2, 4, 8, 16, 24)
+"""What batching rounds up to (`allowed_batch_sizes` in `serving/batching.config`)."""
 LARGEST_BATCH = 24
 """Patches a request: `serving/batching.config` admits no more, and 24 patches stay under gRPC's default 4 MiB."""
 
-SCHEMA = 1
+TOLERANCES = {
+    "float32": {OUTPUT_PROBABILITIES: 1e-3, OUTPUT_MASK: 1e-3},
+    "bfloat16": {OUTPUT_PROBABILITIES: 0.05, OUTPUT_MASK: 0.1},
+}
+"""How far the same weights may answer apart on another machine, by precision: another order of the same sums."""
+
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class TensorContract:
-    """One tensor of the signature.
+    """One tensor of a signature.
 
     Attributes:
         name: On the wire.
         dtype: `float32` or `string`.
-        shape: None for the batch.
+        shape: None for what is open; the first is the batch.
         meaning: Unit and axis order, for a person.
     """
 
@@ -58,8 +71,34 @@ class TensorContract:
 
 
 def shape_text(shape: tuple[int | None, ...]) -> str:
-    """A shape as a person reads it, `N` for what is open."""
-    return "[" + ",".join("N" if size is None else str(size) for size in shape) + "]"
+    """A shape as a person reads it: `N` for an open first size, the batch, then `D`, `H` and `W`."""
+    letters = iter("NDHW")
+    return "[" + ",".join(next(letters, "?") if size is None else str(size) for size in shape) + "]"
+
+
+@dataclass(frozen=True)
+class SignatureContract:
+    """One way to ask.
+
+    Attributes:
+        name: On the wire.
+        inputs: Every one leads with the batch.
+        outputs: So does every one of them: TensorFlow Serving's batching splits along it.
+        doubts: What its `warning` may say.
+    """
+
+    name: str
+    inputs: tuple[TensorContract, ...]
+    outputs: tuple[TensorContract, ...]
+    doubts: tuple[Doubt, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "inputs": [vars(tensor) for tensor in self.inputs],
+            "outputs": [vars(tensor) for tensor in self.outputs],
+            "warnings": {doubt.code: doubt.text for doubt in self.doubts},
+        }
 
 
 @dataclass(frozen=True)
@@ -69,46 +108,82 @@ class ExportContract:
     Attributes:
         task: The classes, in the order of `probabilities`.
         protocol: The numbers that the weights were trained with; `patch` says how to cut what is sent.
+        precision: `float32` or `bfloat16`, what the network computes in.
         provenance: Run, dataset, versions and scores, as the model card tells them.
     """
 
     task: Task
     protocol: Protocol
+    precision: str = "float32"
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def inputs(self) -> tuple[TensorContract, ...]:
-        """The one input: patches of `PatchProtocol.size` cubed, in Hounsfield units."""
+    def signatures(self) -> tuple[SignatureContract, ...]:
+        """`serving_default` for patches that are cut already, `roi` for regions of a CT; the same outputs."""
         size = self.protocol.patch.size
-        return (
+        patch = TensorContract(
+            INPUT_HU, "float32", (None, size, size, size, 1), "Hounsfield units; batch, z, y, x, channel"
+        )
+        region = (
+            TensorContract(INPUT_HU, "float32", (None,) * 4, "a region of the CT, Hounsfield units; batch, z, y, x"),
             TensorContract(
-                INPUT_HU, "float32", (None, size, size, size, 1), "Hounsfield units; batch, z, y, x, channel"
+                INPUT_SPACING, "float32", (None, 3), "distance of the region's voxels, mm; batch, (z, y, x)"
             ),
+            TensorContract(
+                INPUT_CENTER,
+                "float32",
+                (None, 3),
+                "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (z, y, x)",
+            ),
+        )
+        return (
+            SignatureContract(SIGNATURE, (patch,), self.outputs, OF_PATCHES),
+            SignatureContract(SIGNATURE_ROI, region, self.outputs, OF_REGIONS + OF_PATCHES),
         )
 
     @property
     def outputs(self) -> tuple[TensorContract, ...]:
-        """Every output leads with the batch: TensorFlow Serving's batching splits along it."""
+        """Of every signature."""
         size, classes = self.protocol.patch.size, len(self.task.classes)
         return (
             TensorContract(OUTPUT_PROBABILITIES, "float32", (None, classes), "sums to 1; batch, class"),
             TensorContract(
-                OUTPUT_MASK, "float32", (None, size, size, size, 1), "nodule, 0 to 1; batch, z, y, x, channel"
+                OUTPUT_MASK,
+                "float32",
+                (None, size, size, size, 1),
+                "nodule, 0 to 1, on the patch's grid; batch, z, y, x, channel",
             ),
             TensorContract(OUTPUT_CLASS_NAMES, "string", (None, classes), "class names; batch, class"),
+            TensorContract(OUTPUT_WARNING, "string", (None,), "lines `code: text`, empty without a reason; batch"),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types; `from_dict` gives an equal object back."""
         return {
             "schema": SCHEMA,
-            "signature": SIGNATURE,
-            "inputs": [vars(tensor) for tensor in self.inputs],
-            "outputs": [vars(tensor) for tensor in self.outputs],
+            "model_name": MODEL_NAME,
+            "signatures": {signature.name: signature.to_dict() for signature in self.signatures},
             "task": str(self.task),
             "class_names": list(self.task.class_names),
+            "patch_grid": self._patch_grid(),
+            "largest_batch": LARGEST_BATCH,
+            "precision": self.precision,
+            "tolerances": TOLERANCES[self.precision],
             "protocol": self.protocol.to_dict(),
+            "protocol_sha256": _hash(self.protocol.to_dict()),
             "provenance": dict(self.provenance),
+        }
+
+    def _patch_grid(self) -> dict[str, Any]:
+        """Where a voxel of patch and mask lies in a region."""
+        patch = self.protocol.patch
+        middle = (patch.size - 1) / 2
+        return {
+            "size_zyx": [patch.size] * 3,
+            "spacing_mm_zyx": list(patch.spacing_mm_zyx),
+            "region_index_zyx": f"{INPUT_CENTER} + (i - {middle:g}) * spacing_mm_zyx / {INPUT_SPACING}",
+            "region_mm_zyx": [round((patch.size - 1) * step, 6) for step in patch.spacing_mm_zyx],
+            "outside_hu": patch.outside_hu,
         }
 
     @classmethod
@@ -117,11 +192,20 @@ class ExportContract:
 
         Raises:
             GgnError: Its task or protocol cannot be read.
-            KeyError: A field is missing, or the schema is another.
+            KeyError: A field is missing, or the schema or the precision is another.
+            ValueError: The protocol is not the one that was hashed.
         """
         if stored["schema"] != SCHEMA:
             raise KeyError("schema")
-        return cls(Task.parse(stored["task"]), Protocol.from_dict(stored["protocol"]), stored["provenance"])
+        if _hash(stored["protocol"]) != stored["protocol_sha256"]:
+            raise ValueError("protocol_sha256 is not that of protocol")
+        TOLERANCES[stored["precision"]]
+        protocol = Protocol.from_dict(stored["protocol"])
+        return cls(Task.parse(stored["task"]), protocol, stored["precision"], stored["provenance"])
+
+
+def _hash(protocol: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_contract(version_folder: Path) -> ExportContract:

@@ -6,7 +6,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ExportError
 from ggn_tf.files import whole_folder
 from ggn_tf.models.folding import fold
@@ -14,20 +13,18 @@ from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract import (
     ASSETS_EXTRA,
     CONTRACT_FILE,
-    INPUT_HU,
     LABELS_FILE,
     MODEL_CARD_FILE,
     MODEL_NAME,
-    OUTPUT_CLASS_NAMES,
-    OUTPUT_MASK,
-    OUTPUT_PROBABILITIES,
     SIGNATURE,
+    SIGNATURE_ROI,
     ExportContract,
     shape_text,
 )
 from ggn_tf.serving.model_card import Provenance, model_card
 from ggn_tf.serving.recordings import warm_up, write_golden, write_warmup
 from ggn_tf.serving.servable import open_servable
+from ggn_tf.serving.served_model import ServedModel
 from ggn_tf.serving.version_folders import next_version
 from ggn_tf.tasks import Task
 
@@ -55,7 +52,7 @@ def export_model(
         ExportError: The model's inputs or outputs are not those of the contract, or the folder cannot be written.
     """
     provenance = provenance or Provenance()
-    contract = ExportContract(task, protocol, provenance.to_dict())
+    contract = ExportContract(task, protocol, _precision(model), provenance.to_dict())
     _check_model(model, contract)
     for _ in range(_ATTEMPTS):
         version_folder = folder / str(next_version(folder))
@@ -78,33 +75,9 @@ def export_model(
     )
 
 
-class _ServedModel(tf.Module):
-    """The signature: from Hounsfield units to named outputs.
-
-    A plain module around the weights: a saved Keras model would bring training functions along.
-    """
-
-    def __init__(self, model: keras.Model, contract: ExportContract) -> None:
-        super().__init__()
-        self.weights = [variable.value for variable in model.weights]
-        window_hu = contract.protocol.patch.window_hu
-        class_names = tf.constant([contract.task.class_names])
-
-        def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
-            answers = model(normalise_hu(hu, window_hu), training=False)
-            return {
-                OUTPUT_PROBABILITIES: tf.cast(answers["probabilities"], tf.float32),
-                OUTPUT_MASK: tf.cast(answers["mask"], tf.float32),
-                OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(hu)[0], 1]),
-            }
-
-        shape = contract.inputs[0].shape
-        self.serve = tf.function(serve, input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_HU)])
-
-
 def _write(model: keras.Model, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> None:
-    served = _ServedModel(fold(model), contract)
-    tf.saved_model.save(served, str(folder), signatures={SIGNATURE: served.serve})
+    served = ServedModel(fold(model), contract)
+    tf.saved_model.save(served, str(folder), signatures={SIGNATURE: served.serve, SIGNATURE_ROI: served.serve_roi})
     extra = folder / ASSETS_EXTRA
     extra.mkdir()
     (extra / LABELS_FILE).write_text("\n".join(contract.task.class_names) + "\n", encoding="utf-8")
@@ -117,6 +90,12 @@ def _write(model: keras.Model, contract: ExportContract, provenance: Provenance,
         write_golden(folder, servable, contract.protocol.patch)
     finally:
         servable.close()
+
+
+def _precision(model: keras.Model) -> str:
+    """What the network computes in, whatever the run says of itself."""
+    types = {layer.compute_dtype for layer in model._flatten_layers()}
+    return "bfloat16" if "bfloat16" in types else "float32"
 
 
 def _check_model(model: keras.Model, contract: ExportContract) -> None:

@@ -5,10 +5,11 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from tensorflow_serving.apis import predict_pb2
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract import MODEL_NAME, read_contract
-from ggn_tf.serving.messages import Prediction, make_request, read_response
+from ggn_tf.serving.messages import Prediction, make_request, make_roi_request, read_response
 from ggn_tf.serving.predict import predict
 from ggn_tf.serving.servable import open_servable
 from ggn_tf.serving.status_error import StatusError
@@ -40,8 +41,25 @@ class LocalModel:
         Raises:
             ServingError: The patches do not have the shape that the model takes.
         """
+        return self._answer(make_request(hu, MODEL_NAME), hu.shape)
+
+    def predict_roi(self, hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray) -> Prediction:
+        """Ask about regions of a CT, from which the graph cuts the patches.
+
+        Args:
+            hu: [N, D, H, W], Hounsfield units, axes z, y, x.
+            spacing_mm_zyx: [N, 3], of the regions' voxels.
+            center_index_zyx: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
+
+        Raises:
+            ServingError: The arrays do not have these shapes.
+        """
+        request = make_roi_request(hu, spacing_mm_zyx, center_index_zyx, MODEL_NAME)
+        return self._answer(request, (len(hu), *(self.contract.protocol.patch.size,) * 3, 1))
+
+    def _answer(self, request: predict_pb2.PredictRequest, mask_shape: tuple[int, ...]) -> Prediction:
         try:
-            return read_response(predict(self._servable, make_request(hu, MODEL_NAME)), hu)
+            return read_response(predict(self._servable, request), mask_shape)
         except StatusError as error:
             raise ServingError("The export refuses.", case=self.folder, found=error.message) from error
 

@@ -8,7 +8,17 @@ from tensorflow_serving.apis import predict_pb2
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving import tensors
-from ggn_tf.serving.contract import INPUT_HU, OUTPUT_CLASS_NAMES, OUTPUT_MASK, OUTPUT_PROBABILITIES, SIGNATURE
+from ggn_tf.serving.contract import (
+    INPUT_CENTER,
+    INPUT_HU,
+    INPUT_SPACING,
+    OUTPUT_CLASS_NAMES,
+    OUTPUT_MASK,
+    OUTPUT_PROBABILITIES,
+    OUTPUT_WARNING,
+    SIGNATURE,
+    SIGNATURE_ROI,
+)
 
 
 @dataclass(frozen=True)
@@ -20,12 +30,14 @@ class Prediction:
         mask: [N, S, S, S, 1] float32, 0 to 1, axes z, y, x.
         class_names: [C].
         model_version: The version that answered.
+        warnings: [N], why an answer may be worth little: lines `code: text`, empty without a reason.
     """
 
     probabilities: np.ndarray
     mask: np.ndarray
     class_names: tuple[str, ...]
     model_version: int
+    warnings: tuple[str, ...] = ()
 
 
 def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
@@ -35,35 +47,57 @@ def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
         hu: [N, S, S, S, 1], Hounsfield units, axes z, y, x.
         model_name: As the server calls the model.
     """
+    return _request(model_name, SIGNATURE, {INPUT_HU: hu})
+
+
+def make_roi_request(
+    hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray, model_name: str
+) -> predict_pb2.PredictRequest:
+    """Ask the newest version about regions of a CT, from which the graph cuts the patches.
+
+    Args:
+        hu: [N, D, H, W], Hounsfield units, axes z, y, x.
+        spacing_mm_zyx: [N, 3], of the regions' voxels.
+        center_index_zyx: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
+        model_name: As the server calls the model.
+    """
+    inputs = {INPUT_HU: hu, INPUT_SPACING: spacing_mm_zyx, INPUT_CENTER: center_index_zyx}
+    return _request(model_name, SIGNATURE_ROI, inputs)
+
+
+def _request(model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
     request = predict_pb2.PredictRequest()
-    request.model_spec.name = model_name
-    request.model_spec.signature_name = SIGNATURE
-    request.inputs[INPUT_HU].CopyFrom(tensors.encode_content(hu))
+    request.model_spec.name, request.model_spec.signature_name = model_name, signature
+    for name, values in inputs.items():
+        request.inputs[name].CopyFrom(tensors.encode_content(values))
     return request
 
 
-def read_response(response: predict_pb2.PredictResponse, hu: np.ndarray) -> Prediction:
+def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, ...]) -> Prediction:
     """Read an answer, and hold it to the contract.
 
     Args:
-        response: The answer to `make_request(hu, ...)`.
-        hu: The patches that were sent, [N, S, S, S, 1].
+        response: The answer to a request of either signature.
+        mask_shape: (N, S, S, S, 1), of the patches that were asked about.
 
     Raises:
         ServingError: An output is missing or damaged, or its shape does not fit the question.
     """
-    wanted = (OUTPUT_PROBABILITIES, OUTPUT_MASK, OUTPUT_CLASS_NAMES)
+    wanted = (OUTPUT_PROBABILITIES, OUTPUT_MASK, OUTPUT_CLASS_NAMES, OUTPUT_WARNING)
     if not set(wanted) <= set(response.outputs):
         raise _other_answer(response, "an output is missing")
     try:
-        probabilities, mask, names = (tensors.decode(response.outputs[name]) for name in wanted)
+        probabilities, mask, names, warnings = (tensors.decode(response.outputs[name]) for name in wanted)
     except ValueError as error:
         raise _other_answer(response, str(error)) from error
-    fits = mask.shape == hu.shape and probabilities.ndim == 2 and len(probabilities) == len(hu)
-    if not fits or names.shape != probabilities.shape or (names != names[:1]).any():
-        raise _other_answer(response, f"probabilities {probabilities.shape}, mask {mask.shape}, names {names.shape}")
+    count = mask_shape[0]
+    fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == (count,)
+    if not fits or probabilities.ndim != 2 or names.shape != probabilities.shape or (names != names[:1]).any():
+        shapes = {name: array.shape for name, array in zip(wanted, (probabilities, mask, names, warnings), strict=True)}
+        raise _other_answer(response, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
     class_names = tuple(name.decode("utf-8") for name in names[0])
-    return Prediction(probabilities, mask, class_names, response.model_spec.version.value)
+    warned = tuple(warning.decode("utf-8") for warning in warnings)
+    return Prediction(probabilities, mask, class_names, response.model_spec.version.value, warned)
 
 
 def join(parts: Sequence[Prediction]) -> Prediction:
@@ -74,6 +108,7 @@ def join(parts: Sequence[Prediction]) -> Prediction:
         np.concatenate([part.mask for part in parts]),
         first.class_names,
         first.model_version,
+        tuple(warning for part in parts for warning in part.warnings),
     )
 
 
@@ -82,6 +117,7 @@ def _other_answer(response: predict_pb2.PredictResponse, found: str) -> ServingE
         "The model's answer is not what the contract says.",
         case=f"model {response.model_spec.name}, version {response.model_spec.version.value}",
         found=f"{found}; outputs {', '.join(sorted(response.outputs))}",
-        expected=f"{OUTPUT_PROBABILITIES} [N,C], {OUTPUT_MASK} like the input, {OUTPUT_CLASS_NAMES} [N,C]",
+        expected=f"{OUTPUT_PROBABILITIES} [N,C], {OUTPUT_MASK} a patch each, {OUTPUT_CLASS_NAMES} [N,C], "
+        f"{OUTPUT_WARNING} [N]",
         remedy="Serve a model that ggn-tf export wrote.",
     )

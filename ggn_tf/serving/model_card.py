@@ -1,10 +1,10 @@
 """The model card that travels in an export: what the model is, is for, and is not for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ggn_tf.serving.contract import INPUT_HU, ExportContract
+from ggn_tf.serving.contract import SIGNATURE, SIGNATURE_ROI, ExportContract, TensorContract
 
 UNKNOWN = "not recorded"
 
@@ -78,21 +78,33 @@ def _wire(contract: ExportContract) -> list[str]:
     patch = contract.protocol.patch
     low_hu, high_hu = patch.window_hu
     spacing = " x ".join(f"{value:g}" for value in patch.spacing_mm_zyx)
-    rows = [
-        f"| {tensor.name} | {tensor.dtype} | {tensor.shape_text} | {tensor.meaning} |"
-        for tensor in (*contract.inputs, *contract.outputs)
-    ]
+    region = " x ".join(f"{(patch.size - 1) * value:g}" for value in patch.spacing_mm_zyx)
     return [
         "## What it takes and gives",
         "",
-        "| tensor | type | shape | meaning |",
-        "|---|---|---|---|",
-        *rows,
+        f"Signature `{SIGNATURE}`, for a patch that is cut already:",
         "",
-        f"`{INPUT_HU}` lies on a grid of {spacing} mm (z, y, x) along the CT's axes, centred on the nodule,",
+        *_table(contract.signatures[0].inputs),
+        "",
+        f"The patch lies on a grid of {spacing} mm (z, y, x) along the CT's axes, centred on the nodule,",
         f"{patch.outside_hu:g} where the CT does not reach. The graph applies the window {low_hu:g} to {high_hu:g} HU.",
         "",
+        f"Signature `{SIGNATURE_ROI}`, for a region of the CT as it was scanned, from which the graph cuts the patch:",
+        "",
+        *_table(contract.signatures[1].inputs),
+        "",
+        f"The region should reach {region} mm (z, y, x) around the centre; it may end where the CT ends.",
+        "",
+        "Both answer:",
+        "",
+        *_table(contract.outputs),
+        "",
     ]
+
+
+def _table(tensors: Sequence[TensorContract]) -> list[str]:
+    rows = [f"| {tensor.name} | {tensor.dtype} | {tensor.shape_text} | {tensor.meaning} |" for tensor in tensors]
+    return ["| tensor | type | shape | meaning |", "|---|---|---|---|", *rows]
 
 
 def _origin(provenance: Provenance) -> list[str]:

@@ -14,10 +14,9 @@ from ggn_tf.cases.measures import Measures, measure
 from ggn_tf.cases.patches import Patch, paste_mask
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.cautions import Caution, cautions_about, shared_voxels
+from ggn_tf.serving.doubts import MASK_THRESHOLD
 from ggn_tf.serving.messages import Prediction
 from ggn_tf.serving.overlay import field_around
-
-_THRESHOLD = 0.5
 
 
 class Question(NamedTuple):
@@ -114,10 +113,10 @@ def ask(volume: Volume, questions: Sequence[Question], predict: Callable[[np.nda
 def _answer(volume: Volume, question: Question, probabilities: dict[str, float], soft_mask: np.ndarray) -> NoduleAnswer:
     patch, grid = question.patch, volume.grid
     block = volume.read(_block_around(patch))
-    mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, _THRESHOLD))
+    mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, MASK_THRESHOLD))
     inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
     # A speck between the CT's voxels is on none of them: no nodule.
-    nodule = (soft_mask >= _THRESHOLD) & (mask is not None)
+    nodule = (soft_mask >= MASK_THRESHOLD) & (mask is not None)
     return NoduleAnswer(
         name=question.name,
         probabilities=probabilities,

@@ -1,6 +1,6 @@
 """Recorded requests that travel in an export: to warm a version up before it answers, and to check a server by."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,33 +14,49 @@ from ggn_tf.serving import tensors
 from ggn_tf.serving.contract import (
     ASSETS_EXTRA,
     GOLDEN_FILE,
+    INPUT_CENTER,
     INPUT_HU,
+    INPUT_SPACING,
     MODEL_NAME,
     SIGNATURE,
+    SIGNATURE_ROI,
     WARMUP_BATCHES,
     WARMUP_FILE,
 )
-from ggn_tf.serving.messages import make_request
+from ggn_tf.serving.messages import make_request, make_roi_request
 from ggn_tf.serving.predict import predict
 from ggn_tf.serving.servable import Servable
 from ggn_tf.serving.status_error import StatusError
 
 _MOST_RECORDS = 1000
-_GOLDEN_BATCHES = (1, 1, 2)
 _LUNG_HU, _NODULE_HU, _NOISE_HU = -850.0, -500.0, 30.0
+
+_GOLDEN_BATCHES = (1, 1, 2)
+_REGION_SHAPE, _REGION_SPACING_MM = (28, 34, 36), (1.25, 0.75, 0.75)
+# Between voxels, and in the last region so near its end that the patch reaches beyond.
+_REGION_CENTERS = ((13.5, 16.25, 17.75), (14.25, 17.0, 17.5), (22.0, 17.5, 18.0))
 
 
 def write_warmup(version_folder: Path, patch: PatchProtocol) -> None:
-    """Write the requests that a server replays before a version answers: one patch, and a full batch.
+    """Write the requests that a server replays before a version answers: both signatures, every size of batch.
 
-    Each holds a single value that fills the tensor, so that the file has some hundred bytes instead of 3 MB.
+    Each tensor holds a single value that fills it, so that the file has some kilobytes instead of 20 MB.
     """
     logs = []
     for batch in WARMUP_BATCHES:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, SIGNATURE
-        request.inputs[INPUT_HU].CopyFrom(tensors.repeat(_NODULE_HU, (batch, *(patch.size,) * 3, 1)))
-        logs.append(_log(request))
+        shape = (batch, *(patch.size,) * 3)
+        patches = {INPUT_HU: tensors.repeat(_NODULE_HU, (*shape, 1))}
+        regions = {
+            INPUT_HU: tensors.repeat(_NODULE_HU, shape),
+            INPUT_SPACING: tensors.repeat(1.0, (batch, 3)),
+            INPUT_CENTER: tensors.repeat(patch.size / 2, (batch, 3)),
+        }
+        for signature, inputs in ((SIGNATURE, patches), (SIGNATURE_ROI, regions)):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
+            for name, tensor in inputs.items():
+                request.inputs[name].CopyFrom(tensor)
+            logs.append(_log(request))
     _write_logs(version_folder / ASSETS_EXTRA / WARMUP_FILE, logs)
 
 
@@ -83,6 +99,10 @@ def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol)
     requests = [
         make_request(patches[end - size : end], MODEL_NAME) for size, end in zip(_GOLDEN_BATCHES, ends, strict=True)
     ]
+    regions = sample_regions(seed=0)
+    for chosen in ([0], [1, 2]):
+        hu, spacing_mm, center_index = (part[chosen] for part in regions)
+        requests.append(make_roi_request(hu, spacing_mm, center_index, MODEL_NAME))
     logs = [_log(request, predict(servable, request)) for request in requests]
     _write_logs(version_folder / ASSETS_EXTRA / GOLDEN_FILE, logs)
 
@@ -118,14 +138,39 @@ def sample_patches(patch: PatchProtocol, count: int, seed: int) -> np.ndarray:
     Returns:
         [count, S, S, S, 1] float32, Hounsfield units, axes z, y, x.
     """
-    axes = [(np.arange(patch.size) - (patch.size - 1) / 2) * spacing for spacing in patch.spacing_mm_zyx]
-    z, y, x = np.meshgrid(*axes, indexing="ij")
-    distance_mm = np.sqrt(z**2 + y**2 + x**2)
-    radius_mm = np.linspace(2.0, 8.0, count)[:, None, None, None]
-    inside = 1 / (1 + np.exp(2 * (distance_mm - radius_mm)))
-    noise = np.random.default_rng(seed).normal(0.0, _NOISE_HU, inside.shape)
-    hu = _LUNG_HU + (_NODULE_HU - _LUNG_HU) * inside + noise
-    return hu[..., None].astype(np.float32)
+    middle = (patch.size - 1) / 2
+    generator = np.random.default_rng(seed)
+    axes = [(np.arange(patch.size) - middle) * spacing for spacing in patch.spacing_mm_zyx]
+    return np.stack([_ball(axes, radius_mm, generator) for radius_mm in np.linspace(2.0, 8.0, count)])[..., None]
+
+
+def sample_regions(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw ground-glass balls in pieces of a CT, as a scanner would store them.
+
+    Args:
+        seed: Draws the noise.
+
+    Returns:
+        Hounsfield units [3, D, H, W], spacing [3, 3] in mm and centre [3, 3] in voxels, float32, axes z, y, x. The
+        third region ends within its patch.
+    """
+    generator = np.random.default_rng(seed)
+    regions = []
+    for radius_mm, center in zip((3.0, 5.0, 7.0), _REGION_CENTERS, strict=True):
+        axes = [
+            (np.arange(size) - middle) * step
+            for size, middle, step in zip(_REGION_SHAPE, center, _REGION_SPACING_MM, strict=True)
+        ]
+        regions.append(np.rint(_ball(axes, radius_mm, generator)))
+    spacing_mm = np.tile(np.array(_REGION_SPACING_MM, np.float32), (len(regions), 1))
+    return np.stack(regions), spacing_mm, np.array(_REGION_CENTERS, np.float32)
+
+
+def _ball(axes_mm: Sequence[np.ndarray], radius_mm: float, generator: np.random.Generator) -> np.ndarray:
+    z, y, x = np.meshgrid(*axes_mm, indexing="ij")
+    inside = 1 / (1 + np.exp(2 * (np.sqrt(z**2 + y**2 + x**2) - radius_mm)))
+    noise = generator.normal(0.0, _NOISE_HU, inside.shape)
+    return (_LUNG_HU + (_NODULE_HU - _LUNG_HU) * inside + noise).astype(np.float32)
 
 
 def _log(

@@ -230,4 +230,4 @@ def test_an_answer_that_breaks_the_contract_is_refused(server, patches):
     servicer = Losing(server)
     with serving(servicer) as target, PredictionClient(target) as client, pytest.raises(ServingError) as caught:
         client.predict(patches)
-    assert caught.value.found == "an output is missing; outputs class_names, probabilities"
+    assert caught.value.found == "an output is missing; outputs class_names, probabilities, warning"

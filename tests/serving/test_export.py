@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import keras
@@ -34,20 +35,34 @@ def ops_of(folder):
     return {node.op for node in meta_graph.graph_def.node} | set(functions)
 
 
-def test_the_signature_has_the_names_types_and_shapes_of_the_contract(exported):
-    _, meta_graph = load_in_a_session(exported / "1")
-    signature = meta_graph.signature_def["serving_default"]
-    tensors = {**signature.inputs, **signature.outputs}
-    told = {
+INPUTS = {
+    "serving_default": {"hu": ("float32", [-1, 32, 32, 32, 1])},
+    "roi": {
+        "hu": ("float32", [-1, -1, -1, -1]),
+        "spacing_mm": ("float32", [-1, 3]),
+        "center_index": ("float32", [-1, 3]),
+    },
+}
+OUTPUTS = {
+    "probabilities": ("float32", [-1, 3]),
+    "mask": ("float32", [-1, 32, 32, 32, 1]),
+    "class_names": ("string", [-1, 3]),
+    "warning": ("string", [-1]),
+}
+
+
+def told(tensors):
+    return {
         name: (tf.dtypes.as_dtype(tensor.dtype).name, [dim.size for dim in tensor.tensor_shape.dim])
         for name, tensor in tensors.items()
     }
-    assert told == {
-        "hu": ("float32", [-1, 32, 32, 32, 1]),
-        "probabilities": ("float32", [-1, 3]),
-        "mask": ("float32", [-1, 32, 32, 32, 1]),
-        "class_names": ("string", [-1, 3]),
-    }
+
+
+@pytest.mark.parametrize("name", ["serving_default", "roi"])
+def test_a_signature_has_the_names_types_and_shapes_of_the_contract(name, exported):
+    _, meta_graph = load_in_a_session(exported / "1")
+    signature = meta_graph.signature_def[name]
+    assert (told(signature.inputs), told(signature.outputs)) == (INPUTS[name], OUTPUTS)
 
 
 def test_there_is_no_python_in_the_graph(exported):
@@ -56,7 +71,7 @@ def test_there_is_no_python_in_the_graph(exported):
 
 def test_no_training_signature_comes_along(exported):
     _, meta_graph = load_in_a_session(exported / "1")
-    assert set(meta_graph.signature_def) == {"serving_default", "__saved_model_init_op"}
+    assert set(meta_graph.signature_def) == {"serving_default", "roi", "__saved_model_init_op"}
 
 
 def test_the_saved_model_answers_like_the_keras_file(exported, tiny_model, patches, tmp_path, tiny):
@@ -171,24 +186,77 @@ def test_a_model_without_a_mask_is_refused(tmp_path, tiny):
 def test_the_contract_travels_and_reads_back(exported, tiny):
     contract = read_contract(exported / "1")
     assert (contract.task, contract.protocol) == (THREE_CLASSES, tiny)
-    stored = json.loads((exported / "1" / "assets.extra" / "contract.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def stored(exported):
+    return json.loads((exported / "1" / "assets.extra" / "contract.json").read_text(encoding="utf-8"))
+
+
+def test_another_program_reads_names_types_and_shapes(stored):
+    def read(tensors):
+        return {
+            tensor["name"]: (tensor["dtype"], [-1 if size is None else size for size in tensor["shape"]])
+            for tensor in tensors
+        }
+
     assert stored["class_names"] == ["AAH+AIS", "MIA", "IAC"]
-    assert [(tensor["name"], tensor["dtype"], tensor["shape"]) for tensor in stored["inputs"]] == [
-        ("hu", "float32", [None, 32, 32, 32, 1])
-    ]
+    for name, signature in stored["signatures"].items():
+        assert (read(signature["inputs"]), read(signature["outputs"])) == (INPUTS[name], OUTPUTS)
+    assert set(stored["signatures"]) == set(INPUTS)
+
+
+def test_another_program_reads_where_the_mask_lies(stored):
+    assert stored["patch_grid"] == {
+        "size_zyx": [32, 32, 32],
+        "spacing_mm_zyx": [1.0, 0.7, 0.7],
+        "region_index_zyx": "center_index + (i - 15.5) * spacing_mm_zyx / spacing_mm",
+        "region_mm_zyx": [31.0, 21.7, 21.7],
+        "outside_hu": -1024.0,
+    }
+
+
+def test_the_protocols_hash_is_that_of_its_json(stored):
+    text = json.dumps(stored["protocol"], sort_keys=True, separators=(",", ":"))
+    assert stored["protocol_sha256"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_contract_whose_protocol_was_touched_is_refused(stored, tmp_path):
+    stored["protocol"]["patch"]["spacing_mm_zyx"] = [1.0, 0.6, 0.6]
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "contract.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(ExportError, match="protocol_sha256"):
+        read_contract(tmp_path)
 
 
 def test_labels_are_in_the_order_of_the_outputs(exported):
     assert (exported / "1" / "assets.extra" / "labels.txt").read_text(encoding="utf-8") == "AAH+AIS\nMIA\nIAC\n"
 
 
+def golden(folder, signature):
+    """Requests and responses as arrays."""
+    for request, response in read_golden(folder / "1"):
+        if request.model_spec.signature_name == signature:
+            parts = (
+                {name: decode(tensor) for name, tensor in side.items()} for side in (request.inputs, response.outputs)
+            )
+            yield tuple(parts)
+
+
 def test_golden_answers_are_the_keras_models(exported, tiny_model, tiny):
-    pairs = read_golden(exported / "1")
-    assert [len(decode(request.inputs["hu"])) for request, _ in pairs] == [1, 1, 2]
-    for request, response in pairs:
-        patch = normalise_hu(decode(request.inputs["hu"]), tiny.patch.window_hu)
-        expected = tiny_model.predict(patch, verbose=0)["probabilities"]
-        np.testing.assert_allclose(decode(response.outputs["probabilities"]), expected, atol=1e-5)
+    pairs = list(golden(exported, "serving_default"))
+    assert [len(sent["hu"]) for sent, _ in pairs] == [1, 1, 2]
+    for sent, answered in pairs:
+        expected = tiny_model.predict(normalise_hu(sent["hu"], tiny.patch.window_hu), verbose=0)
+        np.testing.assert_allclose(answered["probabilities"], expected["probabilities"], atol=1e-5)
+        np.testing.assert_allclose(answered["mask"], expected["mask"], atol=1e-5)
+
+
+def test_golden_regions_hold_one_that_ends_within_its_patch(exported):
+    pairs = list(golden(exported, "roi"))
+    assert [len(sent["hu"]) for sent, _ in pairs] == [1, 2]
+    told = [b"partly_outside_ct" in warning for _, answered in pairs for warning in answered["warning"]]
+    assert told == [False, False, True]
 
 
 def test_the_model_card_says_what_it_is_not(exported):

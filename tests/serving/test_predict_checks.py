@@ -101,7 +101,7 @@ REFUSED = {
         asking(output_filter=["z"]),
         "INVALID_ARGUMENT",
         "output tensor alias not found in signature: z Outputs expected to be in the set "
-        "{class_names,mask,probabilities}.",
+        "{class_names,mask,probabilities,warning}.",
     ),
     "output twice": (
         asking(output_filter=["mask", "mask"]),
@@ -142,6 +142,30 @@ REFUSED = {
         asking(inputs={"hu": float_tensor(0, 32, 32, 32, 1)}),
         "INVALID_ARGUMENT",
         "input hu: expected shape [N,32,32,32,1] with N at least 1, received [0,32,32,32,1]",
+    ),
+    "a region without rows": (
+        asking(
+            signature="roi",
+            inputs={
+                "hu": float_tensor(1, 3, 0, 3),
+                "spacing_mm": float_tensor(1, 3),
+                "center_index": float_tensor(1, 3),
+            },
+        ),
+        "INVALID_ARGUMENT",
+        "input hu: expected shape [N,D,H,W] with N at least 1, received [1,3,0,3]",
+    ),
+    "a spacing of two numbers": (
+        asking(
+            signature="roi",
+            inputs={
+                "hu": float_tensor(1, 3, 3, 3),
+                "spacing_mm": float_tensor(1, 2),
+                "center_index": float_tensor(1, 3),
+            },
+        ),
+        "INVALID_ARGUMENT",
+        "input spacing_mm: expected shape [N,3] with N at least 1, received [1,2]",
     ),
     "a shape larger than any message": (
         asking(inputs={"hu": tf.make_tensor_proto(0.0, shape=(1,))}),
@@ -233,7 +257,7 @@ def test_metadata_tells_the_signature(predictions):
     assert (response.model_spec.name, response.model_spec.version.value) == ("ggn", 1)
     signature = signatures.signature_def["serving_default"]
     assert set(signature.inputs) == {"hu"}
-    assert set(signature.outputs) == {"probabilities", "mask", "class_names"}
+    assert set(signature.outputs) == {"probabilities", "mask", "class_names", "warning"}
     assert signature.method_name == "tensorflow/serving/predict"
 
 

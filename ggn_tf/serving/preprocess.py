@@ -1,0 +1,103 @@
+"""The patch around a nodule, cut from raw CT inside the graph: `cases.patches.cut_patch` without SimpleITK.
+
+Patch and region have the same axes, so linear interpolation is separable: along each axis every layer of the patch lies
+between two of the region. Only voxels where such layers cross are read, so the cost does not depend on the region's
+size.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ggn_tf.protocol import PatchProtocol
+
+
+class CutPatches(NamedTuple):
+    """Patches, and what of them the regions covered.
+
+    Attributes:
+        hu: [N, S, S, S, 1] float32, Hounsfield units, axes z, y, x.
+        covered: [N, S, S, S, 1] bool, where the region reaches; elsewhere `hu` is `PatchProtocol.outside_hu`.
+    """
+
+    hu: tf.Tensor
+    covered: tf.Tensor
+
+
+class _Layers(NamedTuple):
+    """Where the patch's layers lie along one axis of the region.
+
+    Attributes:
+        pair: int32 [N, 2 S], the region's layers before each of them, then those behind.
+        weight: float32 [N, S], of the layer behind.
+        covered: bool [N, S].
+    """
+
+    pair: tf.Tensor
+    weight: tf.Tensor
+    covered: tf.Tensor
+
+
+def cut_patches(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, protocol: PatchProtocol) -> CutPatches:
+    """Resample regions linearly onto the patch's grid (paper section 3.1), exactly as SimpleITK's Resample does.
+
+    SimpleITK answers from half a voxel before the first voxel's centre (included) to half a voxel behind the last one's
+    (excluded); beyond the centres it repeats the outermost value. Values below `protocol.outside_hu`, which scanners
+    write where they did not measure, count as air.
+
+    Args:
+        hu: [N, D, H, W] float32, Hounsfield units, axes z, y, x.
+        spacing_mm: [N, 3] float32, z, y, x, of the region's voxels.
+        center_index: [N, 3] float32, z, y, x: the patch's middle in voxels of the region, counted from 0 at the first
+            voxel's centre.
+        protocol: The patch's size, spacing, and value outside.
+    """
+    size = protocol.size
+    extent = tf.shape(hu)
+    axes = [
+        _layers(center_index[:, axis], spacing_mm[:, axis], extent[axis + 1], size, protocol.spacing_mm_zyx[axis])
+        for axis in range(3)
+    ]
+    (z, y, x), (weight_z, weight_y, weight_x), (in_z, in_y, in_x) = zip(*axes, strict=True)
+    flat = (z[:, :, None, None] * extent[2] + y[:, None, :, None]) * extent[3] + x[:, None, None, :]
+    values = tf.gather(tf.reshape(hu, [extent[0], -1]), tf.reshape(flat, [extent[0], -1]), batch_dims=1)
+    values = tf.reshape(tf.maximum(values, protocol.outside_hu), [-1, 2 * size, 2 * size, 2 * size])
+    values = _between(values[:, :size], values[:, size:], weight_z[:, :, None, None])
+    values = _between(values[:, :, :size], values[:, :, size:], weight_y[:, None, :, None])
+    values = _between(values[..., :size], values[..., size:], weight_x[:, None, None, :])
+    covered = in_z[:, :, None, None] & in_y[:, None, :, None] & in_x[:, None, None, :]
+    return CutPatches(tf.where(covered, values, protocol.outside_hu)[..., None], covered[..., None])
+
+
+def is_sound(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> tf.Tensor:
+    """Whether there is a patch to cut: spacings are positive, and the centre lies in a voxel of the region.
+
+    Args:
+        hu: [N, D, H, W].
+        spacing_mm: [N, 3], as in `cut_patches`.
+        center_index: [N, 3], as in `cut_patches`.
+
+    Returns:
+        [N] bool.
+    """
+    end = tf.cast(tf.shape(hu)[1:], tf.float32) - 0.5
+    inside = (center_index >= -0.5) & (center_index < end)
+    return tf.reduce_all(inside & (spacing_mm > 0) & tf.math.is_finite(spacing_mm), axis=1)
+
+
+def _layers(center: tf.Tensor, spacing_mm: tf.Tensor, extent: tf.Tensor, size: int, step_mm: float) -> _Layers:
+    """In float64: a float32 would put a layer on the wrong side of the region's end."""
+    offsets_mm = (np.arange(size) - (size - 1) / 2) * step_mm
+    index = tf.cast(center, tf.float64)[:, None] + offsets_mm / tf.cast(spacing_mm, tf.float64)[:, None]
+    covered = (index >= -0.5) & (index < tf.cast(extent, tf.float64) - 0.5)
+    # What is not covered, not-a-number included, reads any voxel that exists.
+    within = tf.clip_by_value(tf.where(covered, index, 0.0), 0.0, tf.cast(extent - 1, tf.float64))
+    before = tf.floor(within)
+    lower = tf.cast(before, tf.int32)
+    pair = tf.concat([lower, tf.minimum(lower + 1, extent - 1)], axis=1)
+    return _Layers(pair, tf.cast(within - before, tf.float32), covered)
+
+
+def _between(before: tf.Tensor, behind: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    return before + weight * (behind - before)
