@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.dicom_bounds import find_overrun
 from ggn_tf.cases.grid import Grid
 from ggn_tf.cases.plain_header import read_plain_header
 from ggn_tf.cases.series import ANY, Wanted, choose_series
@@ -91,6 +92,9 @@ def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Dama
     tags = read_plain_header(path, _TAGS)
     if tags is not None and tags.get(_SOP_CLASS) not in ENHANCED:
         return [_slice(path, tags, (int(tags[_COLUMNS]), int(tags[_ROWS])))]
+    overrun = find_overrun(path)
+    if overrun is not None:
+        return _unread(path, overrun)
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -134,13 +138,13 @@ def _slice(path: Path, tags: Mapping[str, str], size_xy: Sequence[int], componen
     )
 
 
-def _unread(path: Path) -> list[Slice] | Damaged:
-    """A file that GDCM cannot read: none of ours, a document without an image, or a damaged slice."""
+def _unread(path: Path, found: str | None = None) -> list[Slice] | Damaged:
+    """A file that GDCM cannot or shall not read: none of ours, a document without an image, or a damaged slice."""
     if not is_dicom(path):
         return []
     from ggn_tf.cases.frames import look_into
 
-    return look_into(path)
+    return look_into(path, found)
 
 
 def _read_frames(path: Path) -> list[Slice] | Damaged:

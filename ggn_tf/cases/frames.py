@@ -18,8 +18,12 @@ _CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
 
-def look_into(path: Path) -> list[Slice] | Damaged:
+def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
     """Tell what a DICOM file is that could not be read as an image.
+
+    Args:
+        path: The file.
+        found: What is wrong with it, where that is known.
 
     Returns:
         No slice for a document (a report, a presentation state, a directory) or another modality; else `Damaged`.
@@ -36,9 +40,8 @@ def look_into(path: Path) -> list[Slice] | Damaged:
         return Damaged(path, None, f"{size}, but no header: {error or type(error).__name__}")
     if kind == _DIRECTORY or (kind and kind not in _CT_CLASSES) or (modality and modality != "CT"):
         return []
-    return Damaged(
-        path, series, f"{size}, but no image that can be decoded (transfer syntax {syntax.name or 'unknown'})"
-    )
+    undecoded = f"no image that can be decoded (transfer syntax {syntax.name or 'unknown'})"
+    return Damaged(path, series, f"{size}, but {found or undecoded}")
 
 
 def name_unreadable(paths: Sequence[Path]) -> str:

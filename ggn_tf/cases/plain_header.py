@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 # Value representations whose length takes four bytes, and the others (DICOM PS3.5, 7.1.2).
-_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+LONG_REPRESENTATIONS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+SHORT_REPRESENTATIONS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _NUMBERS = {b"US": struct.Struct("<H"), b"SS": struct.Struct("<h")}
 _UNDEFINED = 0xFFFFFFFF
 _ITEM_GROUP, _END_OF_SEQUENCE, _PIXELS = 0xFFFE, 0xFFFEE0DD, 0x7FE00010
@@ -113,10 +113,10 @@ def _elements(content: bytes, at: int, end: int, wanted: Container[int], explici
         at += _IMPLICIT_FIELDS.size
         if explicit:
             _, _, representation, length = _EXPLICIT_FIELDS.unpack_from(content, at - _EXPLICIT_FIELDS.size)
-            if representation in _LONG:
+            if representation in LONG_REPRESENTATIONS:
                 (length,) = _LONG_LENGTH.unpack_from(content, at)
                 at += _LONG_LENGTH.size
-            elif representation not in _SHORT:
+            elif representation not in SHORT_REPRESENTATIONS:
                 raise ValueError("no value representation")
         if length == _UNDEFINED:
             # Of undefined length are sequences, compressed pixels, and what only looks into it can tell.

@@ -51,13 +51,14 @@ def command(
     """
     from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.table import read_table
-    from ggn_tf.dataset.findings import count_labels, notes_on, problems_of
+    from ggn_tf.dataset.findings import count_labels, hidden_columns, notes_on, problems_of, records_of
     from ggn_tf.protocol import Protocol
 
     cases, protocol = read_table(table, label_column), Protocol()
     cut = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks))
     findings = _examine(cut, output)
-    problems, notes, counts = problems_of(findings, protocol.split), notes_on(findings), count_labels(findings)
+    problems, counts = problems_of(findings, protocol.split), count_labels(findings)
+    notes = notes_on(records_of(findings), hidden_columns(findings))
     rejected = sum(finding.rejection is not None for finding in findings)
     if as_json:
         document = {

@@ -117,8 +117,8 @@ def _outcomes(
 
 def _print_summary(dataset: "Dataset", rejected: int, hidden: set[str]) -> None:
     """Counts a label and a set, what was left out, and what to know before training."""
+    from ggn_tf.dataset.findings import notes_on
     from ggn_tf.dataset.previews import PREVIEWS
-    from ggn_tf.dataset.splits import scarce_labels
     from ggn_tf.dataset.writer import REJECTED
 
     patients = len({case.patient_id for case in dataset.cases})
@@ -130,12 +130,8 @@ def _print_summary(dataset: "Dataset", rejected: int, hidden: set[str]) -> None:
     repaired = [case for case in dataset.cases if case.repaired]
     if repaired:
         click.echo(f"put right:   {len(repaired)} cases, each with what was done under 'repaired' in dataset.json")
-    if hidden:
-        click.echo(f"left out:    columns that name cases, patients or files: {', '.join(sorted(hidden))}")
-    for label, count in scarce_labels(dataset.cases).items():
-        click.echo(f"note: label {label} has {count} {'patient' if count == 1 else 'patients'}: not in every set")
-    for copies in dataset.copies():
-        click.echo(f"note: the same patch under several patients, so it may be in two sets: {', '.join(copies)}")
+    for note in notes_on(dataset.cases, hidden):
+        click.echo(f"note: {note}")
 
 
 def _label_table(dataset: "Dataset") -> str:

@@ -87,7 +87,7 @@ def count_labels(findings: Iterable[Finding]) -> dict[str, LabelCounts]:
 
 def problems_of(findings: Sequence[Finding], protocol: SplitProtocol) -> list[GgnError]:
     """What keeps the usable cases, taken together, from becoming a dataset: they cannot be split."""
-    records = _records(findings)
+    records = records_of(findings)
     try:
         make_splits(records, protocol, _SPLITS, _SEED)
     except SplitError as error:
@@ -95,29 +95,38 @@ def problems_of(findings: Sequence[Finding], protocol: SplitProtocol) -> list[Gg
     return []
 
 
-def notes_on(findings: Sequence[Finding]) -> list[str]:
-    """What `prepare` would do or say without refusing."""
-    records, cases = _records(findings), [finding.case for finding in findings]
+def hidden_columns(findings: Sequence[Finding]) -> set[str]:
+    """The table's columns that `prepare` would leave out."""
     # Any salt: what a column tells does not depend on it.
-    hidden = Pseudonyms(b"any").telling_columns(cases)
-    notes = [f"columns that name cases, patients or files are left out of a dataset: {', '.join(sorted(hidden))}"]
+    return Pseudonyms(b"any").telling_columns([finding.case for finding in findings])
+
+
+def notes_on(cases: Sequence[CaseRecord], hidden: set[str]) -> list[str]:
+    """What to know before training, though nothing is refused for it.
+
+    Args:
+        cases: The usable ones.
+        hidden: Columns of the table that are not carried along.
+    """
+    columns = [f"columns that name cases, patients or files are left out of the dataset: {', '.join(sorted(hidden))}"]
     return [
-        *(notes if hidden else []),
+        *(columns if hidden else []),
         *(
             f"label {label} has {count} usable {'patient' if count == 1 else 'patients'}: not in every set"
-            for label, count in scarce_labels(records).items()
+            for label, count in scarce_labels(cases).items()
         ),
         *(
             f"the same patch under several patients, so it may be in two sets: {', '.join(copies)}"
-            for copies in copies_of(records)
+            for copies in copies_of(cases)
         ),
     ]
 
 
-def _records(findings: Iterable[Finding]) -> list[CaseRecord]:
+def records_of(findings: Iterable[Finding]) -> list[CaseRecord]:
+    """Of the usable cases."""
     return [finding.record for finding in findings if finding.record is not None]
 
 
 def _count(findings: Sequence[Finding]) -> LabelCounts:
-    records = _records(findings)
+    records = records_of(findings)
     return LabelCounts(len(findings), len(records), len({record.patient_id for record in records}))

@@ -1,7 +1,9 @@
 """Altered and cut files: a correct read or an error of ours, never another exception or another grid."""
 
 import itertools
+import resource
 import shutil
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -106,7 +108,15 @@ def test_some_damaged_files(originals, case):
 @everything(600)
 @given(damages())
 def test_many_damaged_files(originals, case):
+    before_mb = peak_mb()
     survives(originals, *case)
+    # The files have a few kilobytes each.
+    assert peak_mb() - before_mb < 200
+
+
+def peak_mb():
+    """The most memory that this process has had; macOS counts bytes, Linux kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @pytest.mark.parametrize(("name", "cut"), itertools.product(MASKS + CTS, [0.0, 0.001, 0.5, 0.98]))

@@ -153,7 +153,7 @@ def test_what_prepare_would_note(copied: Path) -> None:
     rows[11].update(image=rows[1]["image"], mask=rows[1]["mask"])
     write_table(copied, rows)
     notes = " ".join(document_of(copied)["notes"])
-    assert "left out of a dataset: report" in notes
+    assert "left out of the dataset: report" in notes
     assert "label AIS has 1 usable patient" in notes
     assert "SMITH-0001, SMITH-0011" in notes
 

@@ -166,7 +166,7 @@ def test_a_column_that_names_cases_is_left_out_and_told(table: Path, tmp_path: P
     rows = [{**row, "report": f"see {row['patient_id']}"} for row in read_rows(table)]
     write_table(tmp_path / "cases" / "cases.csv", rows)
     result = prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset")
-    assert "columns that name cases, patients or files: report" in result.stdout
+    assert "note: columns that name cases, patients or files are left out of the dataset: report" in result.stdout
     assert set(open_dataset(tmp_path / "dataset", PatchProtocol()).cases[0].columns) == {"sex"}
 
 
@@ -254,7 +254,7 @@ def test_a_scarce_label_and_a_copied_nodule_are_noted(table: Path, tmp_path: Pat
     rows[11].update(image=rows[1]["image"], mask=rows[1]["mask"])
     write_table(tmp_path / "cases" / "cases.csv", rows)
     result = prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset", "--keep-ids")
-    assert "note: label AIS has 1 patient: not in every set" in result.stdout
+    assert "note: label AIS has 1 usable patient: not in every set" in result.stdout
     assert "note: the same patch under several patients" in result.stdout
     assert "SMITH-0001, SMITH-0011" in result.stdout
 
