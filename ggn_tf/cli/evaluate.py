@@ -13,31 +13,38 @@ from ggn_tf.cli.quiet import load_tensorflow
 @click.option("--dataset", type=click.Path(path_type=Path), help="Where the run's dataset lies, if it was moved.")
 @click.option("--replicates", type=click.IntRange(min=1), default=2000, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True, help="Nodules in it; 0: none.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
-def command(run: Path, dataset: Path | None, replicates: int, seed: int, as_json: bool) -> None:
+def command(run: Path, dataset: Path | None, replicates: int, seed: int, gallery: int, as_json: bool) -> None:
     """Score every finished stage of RUN on its validation and test set.
 
     Writes RUN/evaluation: predictions.csv, scores.json, report.html and figures/, in place of a former evaluation.
     """
     load_tensorflow()
     from ggn_tf.dataset.splits import read_split
+    from ggn_tf.evaluation.extras import collect_extras
     from ggn_tf.evaluation.folder import FIGURES, PREDICTIONS, REPORT, SCORES, write_evaluation
     from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run
-    from ggn_tf.evaluation.report import summarise
     from ggn_tf.evaluation.scores import score_predictions
+    from ggn_tf.evaluation.summary import summarise
     from ggn_tf.training.run_folder import RunFolder
 
     opened = RunFolder.open(run)
     own_dataset = open_run_dataset(opened, dataset)
     split = read_split(own_dataset, opened.description.split)
-    frame = predict_run(opened, own_dataset, split, announce=lambda line: click.echo(line, err=True))
+    frame = predict_run(opened, own_dataset, split, announce=_announce)
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
     document = {**scores, "run": describe_run(opened, own_dataset)}
     folder = run / "evaluation"
-    write_evaluation(frame, document, folder)
+    extras = collect_extras(opened, own_dataset, frame, gallery, announce=_announce)
+    write_evaluation(frame, document, folder, extras)
     if as_json:
         click.echo(json.dumps({**document, "evaluation": str(folder)}, indent=2))
         return
     click.echo(summarise(document))
     click.echo(f"\npredictions: {folder / PREDICTIONS}\nscores:      {folder / SCORES}")
     click.echo(f"figures:     {folder / FIGURES}\nreport:      {folder / REPORT}")
+
+
+def _announce(line: str) -> None:
+    click.echo(line, err=True)

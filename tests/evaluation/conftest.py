@@ -63,7 +63,7 @@ def figure_4() -> Callable[[str], pd.DataFrame]:
     return frame
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def drawn_frame() -> Callable[..., pd.DataFrame]:
     """A frame of random predictions that are better than chance, several nodules a patient."""
 

@@ -1,91 +1,39 @@
-import re
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.image import imread
+from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.figures import draw_confusion, draw_dice, draw_roc, write_figures
+from ggn_tf.evaluation.figures.budget import draw_budget
+from ggn_tf.evaluation.figures.confusion import draw_confusion
+from ggn_tf.evaluation.figures.dice import draw_change, draw_dice
+from ggn_tf.evaluation.figures.roc import draw_roc
+from ggn_tf.evaluation.figures.style import save_figure, style
+from ggn_tf.evaluation.roc import RocCurve, roc_curve_with_band
+from ggn_tf.evaluation.scores import confusion
 
 TWO = ("AAH+AIS", "MIA+IAC")
 THREE = ("AAH+AIS", "MIA", "IAC")
 
 
-@pytest.fixture
-def cascade(drawn_frame) -> pd.DataFrame:
-    classify, joint = drawn_frame(stage="classify"), drawn_frame(stage="joint")
-    segment = classify.assign(**{"stage": "segment", "p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan})
-    return pd.concat([segment, classify, joint], ignore_index=True)
+def _curve(frame: pd.DataFrame) -> RocCurve:
+    return roc_curve_with_band(frame, 50, 0)
+
+
+def _legend(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def _texts(axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
-def test_figures_of_a_two_class_cascade(tmp_path, cascade):
-    figures = write_figures(cascade, tmp_path / "figures", "validation")
-    assert {caption: path.name for caption, path in figures.items()} == {
-        "Confusion matrix, stage classify": "confusion-classify.svg",
-        "Confusion matrix, stage joint": "confusion-joint.svg",
-        "ROC curves": "roc.svg",
-        "Dice of every nodule": "dice.svg",
-    }
-
-
-def test_every_figure_is_there_as_png_and_svg(tmp_path, cascade):
-    figures = write_figures(cascade, tmp_path, "validation")
-    names = sorted(path.stem + suffix for path in figures.values() for suffix in (".png", ".svg"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
-
-
-def test_three_classes_have_no_roc(tmp_path, drawn_frame):
-    assert "ROC curves" not in write_figures(drawn_frame(THREE), tmp_path, "validation")
-
-
-def test_model_without_masks_has_no_dice(tmp_path, drawn_frame):
-    assert "Dice of every nodule" not in write_figures(drawn_frame().assign(dice=np.nan), tmp_path, "validation")
-
-
-def test_empty_set_has_no_figures(tmp_path, cascade):
-    assert write_figures(cascade.assign(set="train"), tmp_path, "validation") == {}
-
-
-def test_figures_are_the_same_bytes_at_every_run(tmp_path, cascade):
-    for folder in ("one", "two"):
-        write_figures(cascade, tmp_path / folder, "validation")
-    one, two = ({p.name: p.read_bytes() for p in (tmp_path / folder).iterdir()} for folder in ("one", "two"))
-    assert one == two
-
-
-def test_svg_holds_no_date(tmp_path, cascade):
-    for path in write_figures(cascade, tmp_path, "validation").values():
-        assert not re.search(r"dc:date|\b20\d\d-\d\d-\d\d", path.read_text(encoding="utf-8"))
-
-
-def test_figures_do_not_depend_on_the_users_matplotlib_settings(tmp_path, cascade):
-    import matplotlib as mpl
-
-    write_figures(cascade, tmp_path / "one", "validation")
-    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        write_figures(cascade, tmp_path / "two", "validation")
-    assert (tmp_path / "one" / "roc.svg").read_bytes() == (tmp_path / "two" / "roc.svg").read_bytes()
-
-
-def test_png_is_not_blank_and_large_enough_to_read(tmp_path, cascade):
-    for path in write_figures(cascade, tmp_path, "validation").values():
-        pixels = imread(path.with_suffix(".png"))
-        assert min(pixels.shape[:2]) >= 600
-        assert pixels.std() > 0.02
-
-
 def test_confusion_matrix_shows_counts_and_shares_of_the_row(figure_4):
-    axes = draw_confusion(figure_4("d"), "Stage joint, test set").axes[0]
+    axes = draw_confusion(confusion(figure_4("d")), THREE, "Stage joint, test set").axes[0]
     assert _texts(axes)[:6] == ["27", "39%", "41", "59%", "1", "1%"]
 
 
 def test_confusion_matrix_has_the_first_class_on_top_and_the_true_class_in_rows(figure_4):
-    axes = draw_confusion(figure_4("d"), "Stage joint, test set").axes[0]
+    axes = draw_confusion(confusion(figure_4("d")), THREE, "Stage joint, test set").axes[0]
     first, last = axes.texts[0], axes.texts[-2]
     assert axes.transData.transform(first.get_position())[1] > axes.transData.transform(last.get_position())[1]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
@@ -96,58 +44,76 @@ def test_confusion_matrix_has_the_first_class_on_top_and_the_true_class_in_rows(
 
 
 def test_confusion_matrix_says_how_many_are_right(figure_4):
-    axes = draw_confusion(figure_4("d"), "Stage joint, test set").axes[0]
+    axes = draw_confusion(confusion(figure_4("d")), THREE, "Stage joint, test set").axes[0]
     assert axes.get_title(loc="left") == "Stage joint, test set\n132 of 225 nodules right"
 
 
 def test_confusion_matrix_of_a_class_without_nodules(make_frame):
-    axes = draw_confusion(make_frame(TWO, [0], np.array([[0.8, 0.2]])), "").axes[0]
+    axes = draw_confusion(confusion(make_frame(TWO, [0], np.array([[0.8, 0.2]]))), TWO, "").axes[0]
     assert _texts(axes) == ["1", "100%", "0", "0%", "0", "0%", "0", "0%"]
 
 
 def test_roc_has_the_auc_of_every_stage_in_its_legend(make_frame):
     better = make_frame(TWO, [0, 0, 1, 1], np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.9]]))
     worse = make_frame(TWO, [0, 0, 1, 1], np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.1, 0.9]]))
-    axes = draw_roc({"classify": worse, "joint": better}, "ROC, test set").axes[0]
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend == ["classify: AUC 0.750", "joint: AUC 1.000"]
+    figure = draw_roc({"classify": _curve(worse), "joint": _curve(better)}, TWO[1], "ROC, test set")
+    assert [line.partition(" [")[0] for line in _legend(figure)] == ["classify: AUC 0.750", "joint: AUC 1.000"]
 
 
 def test_roc_is_of_the_second_class(make_frame):
     frame = make_frame(TWO, [0, 1], np.array([[0.9, 0.1], [0.3, 0.7]]))
-    axes = draw_roc({"joint": frame}, "ROC, test set").axes[0]
-    assert axes.get_ylabel() == "True positive rate (sensitivity) for MIA+IAC"
+    axes = draw_roc({"joint": _curve(frame)}, TWO[1], "ROC, test set").axes[0]
+    assert axes.get_ylabel() == "Sensitivity for MIA+IAC"
     np.testing.assert_array_equal(axes.lines[1].get_xydata()[:2], [[0, 0], [0, 1]])
+
+
+def test_roc_has_a_band_a_system(drawn_frame):
+    curves = {"classify": _curve(drawn_frame(seed=1)), "joint": _curve(drawn_frame(seed=2))}
+    axes = draw_roc(curves, TWO[1], "").axes[0]
+    for band, curve in zip(axes.collections, curves.values(), strict=True):
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.min() == pytest.approx(curve.low.min())
+        assert set(curve.high) <= set(heights)
 
 
 def test_roc_of_one_class_is_said_to_be_undefined(make_frame):
     frame = make_frame(TWO, [1, 1], np.array([[0.9, 0.1], [0.3, 0.7]]))
-    axes = draw_roc({"joint": frame}, "ROC, test set").axes[0]
-    assert axes.get_legend().get_texts()[0].get_text() == "joint: no AUC, one class only"
+    assert _legend(draw_roc({"joint": _curve(frame)}, TWO[1], "")) == ["joint: no AUC, one class only"]
 
 
 def test_dice_figure_shows_every_nodule_and_the_mean(make_frame):
     frame = make_frame(TWO, [0, 1, 1], dice=[0.5, 0.7, 0.9])
-    axes = draw_dice({"segment": frame}, "Dice, test set").axes[0]
+    axes = draw_dice({"segment": frame["dice"].to_numpy()}, "Dice, test set").axes[0]
     assert sorted(axes.collections[0].get_offsets()[:, 0]) == [0.5, 0.7, 0.9]
     assert axes.get_yticklabels()[0].get_text() == "segment\nmean 0.700"
 
 
-@pytest.mark.parametrize(("select_on", "said"), [("test", True), ("validation", False)])
-def test_figures_of_the_set_that_selected_the_weights_say_so(tmp_path, monkeypatch, cascade, select_on, said):
-    from matplotlib.figure import Figure
-
-    titles = []
-    save = Figure.savefig
-    monkeypatch.setattr(
-        Figure,
-        "savefig",
-        lambda self, *a, **k: (titles.append(self.axes[0].get_title(loc="left")), save(self, *a, **k)),
-    )
-    write_figures(cascade, tmp_path, select_on)
-    assert [("weights selected on this set" in title) for title in titles] == [said] * 8
+def test_dice_figure_of_two_systems_has_a_row_each():
+    axes = draw_dice({"segment": np.array([0.5]), "joint": np.array([0.75])}, "Dice").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["segment\nmean 0.500", "joint\nmean 0.750"]
 
 
-def test_dollar_sign_in_a_class_name_is_drawn_as_it_is(tmp_path: Path, make_frame):
-    frame = make_frame(("$a_{", "b$"), [0, 1], np.array([[0.8, 0.2], [0.4, 0.6]]))
-    write_figures(frame, tmp_path, "validation")
+def test_change_has_a_mark_a_nodule_in_its_classs_colour():
+    dice, score, label = np.array([0.1, -0.1, 0.0]), np.array([0.2, 0.3, -0.4]), np.array([0, 1, 1])
+    axes = draw_change(dice, score, label, TWO, "").axes[0]
+    marks = [points.get_offsets().tolist() for points in axes.collections]
+    assert marks == [[[0.1, 0.2]], [[-0.1, 0.3], [0.0, -0.4]]]
+
+
+def test_change_has_nothing_changed_in_its_middle():
+    axes = draw_change(np.array([0.3]), np.array([-0.2]), np.array([0]), TWO, "").axes[0]
+    assert sum(axes.get_xlim()) == pytest.approx(0)
+    assert sum(axes.get_ylim()) == pytest.approx(0)
+
+
+def test_budget_has_the_predicted_mask_across_and_the_reference_upwards():
+    axes = draw_budget(np.array([0.2]), np.array([0.9]), np.array([0.5]), "").axes[0]
+    assert axes.collections[0].get_offsets().tolist() == [[0.2, 0.9]]
+    assert axes.get_xlabel().endswith("predicted mask")
+    assert axes.get_ylabel().endswith("reference mask")
+
+
+def test_dollar_sign_in_a_class_name_is_drawn_as_it_is(tmp_path):
+    with style():
+        save_figure(draw_confusion(np.eye(2, dtype=int), ("$a_{", "b$"), "$"), tmp_path / "confusion")
+    assert (tmp_path / "confusion.png").exists()

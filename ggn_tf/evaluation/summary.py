@@ -1,10 +1,5 @@
-"""What a person reads: a summary for the terminal and a web page in one file, both from `scores.json` alone."""
+"""The scores of one run in words: a summary for the terminal, and the rows and remarks that the report shows."""
 
-import base64
-from collections.abc import Iterable
-from html import escape
-from pathlib import Path
-from string import Template
 from typing import Any
 
 from ggn_tf.evaluation.scores import stage_scores
@@ -61,7 +56,7 @@ def intervals(document: dict[str, Any]) -> str:
     """What the brackets mean."""
     bootstrap = document["bootstrap"]
     return (
-        f"In brackets the {bootstrap['level']:.0%} interval over {bootstrap['replicates']} bootstrap replicates "
+        f"In brackets the {bootstrap['level']:.0%} BCa interval over {bootstrap['replicates']} bootstrap replicates "
         f"of the patients, seed {bootstrap['seed']}."
     )
 
@@ -81,29 +76,6 @@ def notes(document: dict[str, Any]) -> list[str]:
         concerned = " and ".join(dict.fromkeys(names))
         lines.append(f"On the {set_name} set {count} replicates drew one class only and are left out of {concerned}.")
     return lines
-
-
-def write_report(document: dict[str, Any], figures: dict[str, Path], path: Path) -> None:
-    """Write the report: one HTML file that needs no network and no other file.
-
-    Args:
-        document: What `scores.json` holds.
-        figures: Captions and SVG files, from `write_figures`.
-        path: The file.
-    """
-    run = document["run"]
-    warning = f'<p class="warning">{escape(selection(run))}</p>' if run["select_on"] == "test" else ""
-    page = _PAGE.substitute(
-        title=escape(f"{run['model']}, {run['task']}, split {run['split']}"),
-        warning=warning,
-        scores="\n".join(_html_scores(document, name) for name in SETS if name in document),
-        notes="\n".join(f"<p>{escape(line)}</p>" for line in (intervals(document), *notes(document))),
-        figures="\n".join(_html_figure(caption, svg) for caption, svg in figures.items()),
-        facts="\n".join(_html_row([name, text], heading=False) for name, text in facts(run)),
-        training=_html_table(*_training_rows(run)),
-        not_a_device=escape(NOT_A_DEVICE),
-    )
-    path.write_text(page, encoding="utf-8")
 
 
 def facts(run: dict[str, Any]) -> list[tuple[str, str]]:
@@ -138,73 +110,10 @@ def _text_block(document: dict[str, Any], set_name: str) -> str:
     return "\n".join([set_title(document, set_name), *(f"  {line}" for line in lines)])
 
 
-def _training_rows(run: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def training_rows(run: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """How every stage was trained: the heading, and a row a stage."""
     rows = [
         [str(entry.get(key, NOT_GIVEN)) for key in ("stage", "epochs", "best_epoch", "ended")]
         for entry in run["stages"]
     ]
     return ["stage", "epochs", "best epoch", "ended by"], rows
-
-
-def _html_scores(document: dict[str, Any], set_name: str) -> str:
-    return f"<h3>{escape(set_title(document, set_name))}</h3>\n{_html_table(*score_rows(document, set_name))}"
-
-
-def _html_table(heading: list[str], rows: list[list[str]]) -> str:
-    body = "\n".join(_html_row(row, heading=False) for row in rows)
-    return f"<table>\n<thead>{_html_row(heading, heading=True)}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-
-
-def _html_row(cells: Iterable[str], *, heading: bool) -> str:
-    first, *rest = (escape(cell) for cell in cells)
-    tag, scope = ("th", "col") if heading else ("td", "row")
-    return f'<tr><th scope="{scope}">{first}</th>' + "".join(f"<{tag}>{cell}</{tag}>" for cell in rest) + "</tr>"
-
-
-def _html_figure(caption: str, svg: Path) -> str:
-    """As an image, not as inline SVG: two matplotlib figures in one document share element ids."""
-    data = base64.b64encode(svg.read_bytes()).decode("ascii")
-    text = escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}"><figcaption>{text}</figcaption></figure>'
-
-
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>ggn-tf: $title</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #ddd; overflow-wrap: anywhere; }
-thead th { border-bottom: 2px solid #222; }
-th[scope=row] { font-weight: 600; white-space: nowrap; vertical-align: top; }
-.figures { display: flex; flex-wrap: wrap; gap: 1.5rem; }
-figure { margin: 0; flex: 1 1 26rem; max-width: 40rem; }
-figure img { width: 100%; height: auto; }
-.warning { border-left: 6px solid #D55E00; background: #fdf1e8; padding: .7rem 1rem; font-weight: 600; }
-footer { margin-top: 2rem; border-top: 1px solid #ddd; color: #555; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-$warning
-<h2>Scores</h2>
-$scores
-$notes
-<h2>Figures, test set</h2>
-<div class="figures">
-$figures
-</div>
-<h2>What was trained</h2>
-<table>
-<tbody>
-$facts
-</tbody>
-</table>
-$training
-<footer><p>$not_a_device</p></footer>
-</body>
-</html>
-""")

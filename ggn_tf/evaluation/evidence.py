@@ -1,0 +1,112 @@
+"""What the report's sections are drawn from: the predictions of some systems on one set, and what is known about it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from ggn_tf.evaluation.bootstrap import LEVEL
+from ggn_tf.evaluation.scores import REPLICATES, gives_dice, gives_probabilities
+from ggn_tf.evaluation.table import table_classes
+
+# The rows of the paper's tables, as it letters them (Fig. 3).
+PAPER_NAMES = {
+    ("raw", "classify"): "(a) raw CT",
+    ("reference", "classify"): "(b) reference mask",
+    ("cascade", "classify"): "(c) cascade, U-Net frozen",
+    ("cascade", "joint"): "(d) cascade, joint",
+    ("multitask", "classify"): "(e) multi-task",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Predictions for one task and split: of a run's stages, or of all systems of a study.
+
+    Attributes:
+        frame: A checked predictions table of one task and split; several models and repeats are welcome.
+        select_on: The set that selected the weights.
+        set_name: The set that is shown.
+        replicates: Of every bootstrap.
+        seed: Of every bootstrap.
+        nodules: What is known about the nodules, a row a case, indexed by case id; None where nothing is.
+        prefix: Of the figures' file names, where a page holds several tasks or splits.
+    """
+
+    frame: pd.DataFrame
+    select_on: str
+    set_name: str = "test"
+    replicates: int = REPLICATES
+    seed: int = 0
+    nodules: pd.DataFrame | None = None
+    prefix: str = ""
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The rows of the set."""
+        return self.frame[self.frame["set"] == self.set_name]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the task's classes."""
+        return table_classes(self.frame)
+
+    @property
+    def repeats(self) -> int:
+        """How often each system was trained, at most."""
+        return int(self.rows["repeat"].nunique())
+
+    @cached_property
+    def systems(self) -> dict[str, pd.DataFrame]:
+        """Every model and stage under its name: the stage's where there is one model, else as the paper letters it."""
+        return named_systems(self.rows)
+
+    @property
+    def classified(self) -> dict[str, pd.DataFrame]:
+        """The systems that give probabilities."""
+        return {name: rows for name, rows in self.systems.items() if gives_probabilities(rows)}
+
+    @property
+    def segmented(self) -> dict[str, pd.DataFrame]:
+        """The systems that give a Dice."""
+        return {name: rows for name, rows in self.systems.items() if gives_dice(rows)}
+
+    @property
+    def mark(self) -> str:
+        """What every title says where the set selected the weights; else nothing."""
+        return "\nweights selected on this set" if self.select_on == self.set_name else ""
+
+    @property
+    def size(self) -> str:
+        """How many nodules of how many patients."""
+        nodules, patients = self.rows["case"].nunique(), self.rows["patient"].nunique()
+        return f"{nodules} nodules of {patients} patients"
+
+    @property
+    def caption(self) -> str:
+        """The end of every caption: n, the set, the repeats, and whether it selected the weights."""
+        repeats = f", {self.repeats} repeats" if self.repeats > 1 else ""
+        mark = " The weights were selected on this set: what is shown is optimistic." if self.mark else ""
+        return f"{self.set_name.capitalize()} set, n = {self.size}{repeats}.{mark}"
+
+    @property
+    def interval(self) -> str:
+        """What a band or a bracket is."""
+        return f"{LEVEL:.0%} intervals over {self.replicates} bootstrap replicates of the patients, seed {self.seed}"
+
+
+def named_systems(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Take a predictions table apart into its systems, each a model at one stage.
+
+    Args:
+        rows: Of one set.
+
+    Returns:
+        For each system its rows, in the order of the table. Where one model was trained, the name is the stage.
+    """
+    one_model = rows["model"].nunique() == 1
+    systems = {}
+    for (model, stage), part in rows.groupby(["model", "stage"], sort=False):
+        name = str(stage) if one_model else PAPER_NAMES.get((str(model), str(stage)), f"{model}, {stage}")
+        systems[name] = part
+    return systems

@@ -1,0 +1,49 @@
+"""What a cascade's classifier answers when it is given the reference masks: the other side of its error budget."""
+
+import keras
+import numpy as np
+import pandas as pd
+
+from ggn_tf.dataset.pipeline import CaseStream
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.evaluation.scores import gives_dice, gives_probabilities
+from ggn_tf.evaluation.table import PROBABILITY_PREFIX
+from ggn_tf.training.run_folder import RunFolder
+
+
+def predict_with_reference(run: RunFolder, dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame | None:
+    """Multiply the patch by the reference mask instead of the predicted one (eq. 3), batch by batch.
+
+    Args:
+        run: The run.
+        dataset: The dataset that the rows are of.
+        rows: The run's predictions on one set.
+
+    Returns:
+        The rows of the last stage that classifies through a mask of its own, with the probabilities for the reference
+        masks; None where no stage does, as in a model without a mask in front of its classifier.
+
+    Raises:
+        RunError: The stage's model cannot be read.
+        DatasetError: A case's patch is damaged.
+    """
+    stages = [part for _, part in rows.groupby("stage", sort=False) if gives_probabilities(part) and gives_dice(part)]
+    if not stages:
+        return None
+    asked = stages[-1]
+    classifier = _masked_classifier(run.load_model(str(asked["stage"].iloc[0])))
+    if classifier is None:
+        return None
+    description = run.description
+    stream = CaseStream(dataset, list(asked["case"]), description.task)
+    batches = stream.in_order(description.protocol.training.batch_size)
+    answers = [classifier.predict_on_batch(batch.patch * batch.mask) for batch in batches]
+    chance = np.concatenate(answers).astype(np.float64)
+    names = [PROBABILITY_PREFIX + name for name in description.task.class_names]
+    return asked.assign(**{name: chance[:, index] for index, name in enumerate(names)}, dice=1.0)
+
+
+def _masked_classifier(model: keras.Model) -> keras.Model | None:
+    """The classifier behind the product of patch and mask; only a cascade has one."""
+    names = {layer.name for layer in model.layers}
+    return model.get_layer("classification") if {"segmentation", "classification"} <= names else None

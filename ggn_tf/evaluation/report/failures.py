@@ -1,0 +1,72 @@
+"""The wrong answers, the surest first: what a reader should look at before trusting the rest."""
+
+from collections.abc import Collection, Hashable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ggn_tf.evaluation.evidence import Evidence
+from ggn_tf.evaluation.report.blocks import Cell, Link, Prose, Section, Table
+from ggn_tf.evaluation.scores import class_indices
+from ggn_tf.evaluation.table import probabilities
+
+SHOWN = 40
+
+
+def failures_section(
+    evidence: Evidence, shown: int = SHOWN, shown_cases: Collection[str] = frozenset()
+) -> Section | None:
+    """The wrong answers of the last system that classifies, sorted by how sure they were.
+
+    Args:
+        evidence: Of a run or a study; of several repeats a nodule's answer is the mean probability.
+        shown: Rows, at most.
+        shown_cases: The gallery's, which their rows point to.
+
+    Returns:
+        None where nothing classifies.
+    """
+    if not evidence.classified:
+        return None
+    name, rows = list(evidence.classified.items())[-1]
+    wrong = wrong_answers(rows)
+    told = f"{name}: {len(wrong)} of {rows['case'].nunique()} nodules are wrong. {evidence.caption}"
+    if wrong.empty:
+        return Section("failures", "Failures", [Prose(told)])
+    known = evidence.nodules
+    heading = ["case", "true class", "answer", "its probability", "Dice", *([] if known is None else ["diameter, mm"])]
+    table = Table(
+        heading,
+        [_row(row, known, shown_cases) for row in wrong.head(shown).to_dict("records")],
+        f"The {min(shown, len(wrong))} surest wrong answers of {len(wrong)}",
+    )
+    return Section("failures", "Failures", [Prose(told), table])
+
+
+def wrong_answers(rows: pd.DataFrame) -> pd.DataFrame:
+    """The wrong answers of one system on one set, the surest first, equal ones by case.
+
+    Args:
+        rows: Its predictions; of several repeats the mean probability counts.
+
+    Returns:
+        Columns case, label, answer, probability, dice.
+    """
+    numbers = [name for name in rows.columns if name.startswith("p_")]
+    mean = rows.groupby(["case", "label"], as_index=False)[[*numbers, "dice"]].mean()
+    label, predicted = class_indices(mean)
+    chance = probabilities(mean)
+    told = mean[["case", "label", "dice"]].assign(
+        answer=[numbers[index].removeprefix("p_") for index in predicted],
+        probability=chance[np.arange(len(mean)), predicted],
+    )
+    return told[label != predicted].sort_values(["probability", "case"], ascending=[False, True])
+
+
+def _row(row: dict[Hashable, Any], known: pd.DataFrame | None, shown_cases: Collection[str]) -> list[Cell]:
+    case = row["case"]
+    first: Cell = Link(case, f"case-{case}") if case in shown_cases else case
+    dice = "-" if np.isnan(row["dice"]) else f"{row['dice']:.3f}"
+    cells: list[Cell] = [first, row["label"], row["answer"], f"{row['probability']:.3f}", dice]
+    return cells if known is None else [*cells, f"{known.loc[case, 'diameter_mm']:.1f}"]

@@ -1,0 +1,57 @@
+"""The report of one run."""
+
+from typing import Any
+
+import pandas as pd
+
+from ggn_tf.evaluation.evidence import Evidence
+from ggn_tf.evaluation.extras import Extras
+from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table
+from ggn_tf.evaluation.report.budget import budget_section
+from ggn_tf.evaluation.report.classification import confusion_section, roc_section
+from ggn_tf.evaluation.report.failures import failures_section
+from ggn_tf.evaluation.report.gallery import gallery_section
+from ggn_tf.evaluation.report.scores import scores_section, tiles
+from ggn_tf.evaluation.report.segmentation import segmentation_section
+from ggn_tf.evaluation.summary import facts, selection, training_rows
+
+
+def run_page(frame: pd.DataFrame, document: dict[str, Any], extras: Extras | None = None) -> Page:
+    """Put a run's report together.
+
+    Args:
+        frame: The run's predictions, checked.
+        document: What `scores.json` holds.
+        extras: What only the run's models and dataset know.
+    """
+    run, extras = document["run"], extras or Extras()
+    bootstrap = document["bootstrap"]
+    evidence = Evidence(
+        frame, run["select_on"], replicates=bootstrap["replicates"], seed=bootstrap["seed"], nodules=extras.nodules
+    )
+    sections = [scores_section(document)]
+    if not evidence.rows.empty:
+        sections += [section for section in _test_sections(evidence, extras) if section is not None]
+    warning = [Prose(selection(run), warning=True)] if run["select_on"] == "test" else []
+    return Page(
+        title=f"{run['model']}, task {run['task']}",
+        subtitle=f"Split {run['split']}, seed {run['seed']}, dataset {run['dataset']}",
+        blocks=[*warning, *tiles(document)],
+        sections=[*sections, _training(run)],
+    )
+
+
+def _test_sections(evidence: Evidence, extras: Extras) -> list[Section | None]:
+    total = evidence.rows["case"].nunique()
+    return [
+        confusion_section(evidence),
+        roc_section(evidence),
+        segmentation_section(evidence),
+        budget_section(evidence, extras.reference),
+        failures_section(evidence, shown_cases={each.case_id for each in extras.slides}),
+        gallery_section(extras.slides, evidence.rows, total, evidence.caption) if extras.slides else None,
+    ]
+
+
+def _training(run: dict[str, Any]) -> Section:
+    return Section("training", "What was trained", [Table([], facts(run)), Table(*training_rows(run))])
