@@ -36,12 +36,14 @@ class Comparison:
         value_a, value_b: Mean over repeats.
         difference: A minus B.
         low, high: Interval of the difference at 95 %: Wald's for AUC, else the paired patient bootstrap's.
-        p: Two-sided, over patients.
+        p: Two-sided, over patients, for these trainings.
         p_holm: `p` after Holm's correction over the family: all pairs and scores of this task, split and set.
         test: What gave `p`.
         training_error: The standard error that the choice of trainings adds to the difference; None where neither
             system has several. A system with one training counts as if it had no spread.
-        p_retrained: Two-sided, over patients and trainings; None without `training_error`.
+        low_retrained, high_retrained: Interval over patients and trainings; None without `training_error`.
+        p_retrained: Two-sided, over patients and trainings: the one to read for a claim about a method.
+        p_retrained_holm: `p_retrained` after Holm's correction over the same family.
         reason: Why a value is None.
     """
 
@@ -66,7 +68,10 @@ class Comparison:
     p_holm: float | None
     test: str
     training_error: float | None
+    low_retrained: float | None
+    high_retrained: float | None
     p_retrained: float | None
+    p_retrained_holm: float | None
     reason: str | None
 
 
@@ -146,7 +151,7 @@ def _compare(
             difference = resampled_a[metric] - resampled_b[metric]
             found["difference"] = float(of_a.mean() - of_b.mean())
             found |= paired_test(metric, a, b, of_a, of_b, difference, resampling)._asdict()
-        compared.append(Comparison(**whole, metric=metric, **means, **found, p_holm=None))
+        compared.append(Comparison(**whole, metric=metric, **means, **found, p_holm=None, p_retrained_holm=None))
     return compared
 
 
@@ -155,8 +160,12 @@ def _mean(values: np.ndarray | None) -> float | None:
 
 
 def _corrected(family: list[Comparison]) -> list[Comparison]:
-    corrected = holm([comparison.p for comparison in family])
-    return [dataclasses.replace(one, p_holm=p) for one, p in zip(family, corrected, strict=True)]
+    over_patients = holm([one.p for one in family])
+    over_both = holm([one.p_retrained for one in family])
+    return [
+        dataclasses.replace(one, p_holm=p, p_retrained_holm=p_retrained)
+        for one, p, p_retrained in zip(family, over_patients, over_both, strict=True)
+    ]
 
 
 def _check_known(pair: tuple[System, System], cells: dict[System, Cell]) -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm, t
 
 from ggn_tf.evaluation.cells import System
 from ggn_tf.evaluation.comparison import compare_systems, holm
@@ -93,6 +94,7 @@ def test_family_is_every_pair_and_score_of_a_split(drawn_study):
     for split in (1, 2):
         family = [one for one in compared if one.split == split]
         assert [one.p_holm for one in family] == holm([one.p for one in family])
+        assert [one.p_retrained_holm for one in family] == holm([one.p_retrained for one in family])
         assert len(family) == 4 + 4 + 5
 
 
@@ -120,6 +122,18 @@ def test_systems_with_other_repeats_are_compared_by_their_means(drawn_study):
     one = _one(compare_systems(frame, [(CASCADE, RAW)], replicates=100), "accuracy")
     assert (one.repeats_a, one.repeats_b) == (3, 1)
     assert 0 < one.p_retrained < 1
+
+
+def test_interval_over_trainings_is_welchs(drawn_study):
+    """Two variances and their degrees of freedom, 2 of the pairs of repeats and those of the patients."""
+    frame = drawn_study(repeats=3)
+    one = _one(compare_systems(frame, [(CASCADE, RAW)], replicates=100), "auc")
+    of_patients = (one.high - one.low) / 2 / norm.ppf(0.975)
+    total = np.hypot(of_patients, one.training_error)
+    freedom = total**4 / (of_patients**4 / (one.patients - 1) + one.training_error**4 / 2)
+    reach = t.ppf(0.975, freedom) * total
+    assert (one.low_retrained, one.high_retrained) == pytest.approx((one.difference - reach, one.difference + reach))
+    assert one.p_retrained == pytest.approx(2 * t.sf(one.difference / total, freedom))
 
 
 def test_training_noise_makes_p_larger(drawn_study):
