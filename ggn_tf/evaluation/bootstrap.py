@@ -34,9 +34,9 @@ class Resampling:
         return part
 
     def interval(self, resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
-        """The bias-corrected and accelerated interval (Efron 1987), its levels widened for few patients.
+        """The bias-corrected and accelerated interval of a score (Efron 1987), its levels widened for few patients.
 
-        BCa takes its skewness from the sets without a patient. Percentiles alone cover too little near 1, where AUC and
+        BCa takes its skewness from the sets without a patient. Percentiles alone cover too seldom near 1, where AUC and
         accuracy live; without the widening (Hesterberg, The American Statistician 2015, 69:371) all of them do below 50
         patients.
 
@@ -47,41 +47,52 @@ class Resampling:
         Returns:
             Lower and upper end; None where the score itself or every replicate is undefined.
         """
-        value, drawn = resampled[0], self.drawn(resampled)
-        drawn = drawn[~np.isnan(drawn)]
-        if np.isnan(value) or drawn.size == 0:
+        drawn = self._defined(resampled)
+        if drawn is None:
             return None
+        bias, acceleration = norm.ppf(_share_below(drawn, resampled[0])), self._acceleration(resampled)
         reach = self._reach((1 - level) / 2)
-        bias, acceleration = self._bias(resampled), self._acceleration(resampled)
         deviate = bias + np.array([-reach, reach])
         # With three patients the widened levels can lie beyond the skewness's pole: there stands the last replicate.
         low, high = np.quantile(drawn, norm.cdf(bias + deviate / np.maximum(1 - acceleration * deviate, 1e-9)))
         return float(low), float(high)
 
-    def p_value(self, resampled: np.ndarray, null: float = 0.0) -> float | None:
-        """The two-sided p that belongs to `interval`: below 1 - level where the interval excludes the null.
+    def difference_interval(self, resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
+        """The percentile interval of a difference, its levels widened for few patients.
+
+        A difference of two scores is hardly skewed, and estimating its skewness only adds noise: in simulation BCa
+        excluded a true zero in 6 to 12 % of studies of 25 patients, percentiles in 4 to 7 %.
 
         Args:
-            resampled: [1 + B + P].
-            null: The value that is tested, which no replicate needs to reach: the smallest p is about 2 / B.
+            resampled: As in `interval`.
+            level: Of the interval.
+        """
+        drawn = self._defined(resampled)
+        if drawn is None:
+            return None
+        reach = self._reach((1 - level) / 2)
+        low, high = np.quantile(drawn, norm.cdf([-reach, reach]))
+        return float(low), float(high)
+
+    def p_value(self, resampled: np.ndarray) -> float | None:
+        """The two-sided p of a difference: below 1 - level where `difference_interval` excludes 0.
+
+        Args:
+            resampled: As in `interval`.
 
         Returns:
-            In [0, 1]; None where there is no interval.
+            At least about 1 / B; None where there is no interval.
         """
+        drawn = self._defined(resampled)
+        if drawn is None:
+            return None
+        share = _share_below(drawn, 0.0)
+        return 2 * self._tail(float(norm.isf(min(share, 1 - share))))
+
+    def _defined(self, resampled: np.ndarray) -> np.ndarray | None:
         drawn = self.drawn(resampled)
         drawn = drawn[~np.isnan(drawn)]
-        if np.isnan(resampled[0]) or drawn.size == 0:
-            return None
-        if np.ptp(np.append(drawn, resampled[0])) < 1e-12:
-            return 1.0 if abs(resampled[0] - null) < 1e-12 else 2 / (1 + drawn.size)
-        bias, acceleration = self._bias(resampled), self._acceleration(resampled)
-        step = norm.ppf(_share_below(drawn, null)) - bias
-        deviate = step / max(1 + acceleration * step, 1e-9) - bias
-        return 2 * self._tail(abs(deviate))
-
-    def _bias(self, resampled: np.ndarray) -> float:
-        drawn = self.drawn(resampled)
-        return float(norm.ppf(_share_below(drawn[~np.isnan(drawn)], resampled[0])))
+        return None if np.isnan(resampled[0]) or drawn.size == 0 else drawn
 
     def _acceleration(self, resampled: np.ndarray) -> float:
         without = resampled[1 + self.replicates :]

@@ -17,7 +17,7 @@ from ggn_tf.evaluation.table import PredictionsError
 
 _NOTHING = {"difference": None, **dict.fromkeys(PairedTest._fields), "test": ""}
 
-# The smallest p of a bootstrap is about 2 / replicates, and Holm multiplies it by the size of the family.
+# The smallest p of a bootstrap is about 1 / replicates, and Holm multiplies it by the size of the family.
 REPLICATES = 10_000
 
 

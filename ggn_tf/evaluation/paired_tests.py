@@ -54,7 +54,7 @@ def paired_test(
         resampled: The difference of the means over repeats on resampled nodules [1 + replicates + patients].
         resampling: Of the patients.
     """
-    low, high = resampling.interval(resampled) or (None, None)
+    low, high = resampling.difference_interval(resampled) or (None, None)
     error = float(np.nanstd(resampling.drawn(resampled)))
     if metric == "auc":
         found = auc_difference(a.label == 1, a.probabilities[..., 1], b.probabilities[..., 1], a.patients)

@@ -141,6 +141,7 @@ def test_interval_without_a_score_or_a_replicate_is_none(undefined):
     resampling, mean = _of_nodules(np.arange(20.0))
     mean[undefined] = np.nan
     assert resampling.interval(mean) is None
+    assert resampling.difference_interval(mean) is None
     assert resampling.p_value(mean) is None
 
 
@@ -155,7 +156,7 @@ def test_p_crosses_the_level_where_the_interval_leaves_the_null(shift):
     values = np.random.default_rng(1).normal(shift, 1, 40)
     resampling, mean = _of_nodules(values, 4000)
     p = resampling.p_value(mean)
-    low, high = resampling.interval(mean, 1 - p)
+    low, high = resampling.difference_interval(mean, 1 - p)
     assert min(abs(low), abs(high)) == pytest.approx(0, abs=2e-3)
 
 
@@ -165,14 +166,22 @@ def test_p_of_a_mean_is_that_of_the_t_test():
     assert resampling.p_value(mean) == pytest.approx(ttest_1samp(values, 0).pvalue, abs=5e-3)
 
 
+def test_difference_interval_is_of_percentiles_at_the_widened_level():
+    resampling, mean = _of_nodules(np.random.default_rng(5).normal(size=15), 1000)
+    reach = np.sqrt(15 / 14) * t.isf(0.025, 14)
+    expected = np.quantile(mean[1:1001], [norm.sf(reach), norm.cdf(reach)])
+    assert resampling.difference_interval(mean) == pytest.approx(tuple(expected), abs=1e-12)
+
+
 def test_p_of_no_difference_at_all_is_one():
     resampling, mean = _of_nodules(np.zeros(20))
-    assert resampling.p_value(mean) == 1.0
+    assert resampling.p_value(mean) == pytest.approx(1.0)
 
 
-def test_smallest_p_is_that_of_one_replicate():
+def test_p_of_a_difference_in_every_replicate_is_that_of_half_a_replicate():
+    """Widened for 20 patients; without that it would be 1 / 40."""
     resampling, mean = _of_nodules(np.full(20, 0.1))
-    assert resampling.p_value(mean) == pytest.approx(2 / 41)
+    assert resampling.p_value(mean) == pytest.approx(2 * t.sf(norm.isf(0.5 / 40) / np.sqrt(20 / 19), 19))
 
 
 def test_replicates_of_one_class_have_no_auc():
