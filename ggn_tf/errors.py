@@ -75,6 +75,10 @@ class DatasetError(GgnError):
     """A dataset folder is missing, damaged, or was made by another protocol."""
 
 
+class RadiomicsError(GgnError):
+    """Radiomic features cannot be measured, or a stored classifier of them cannot be trusted or does not fit."""
+
+
 class SplitError(GgnError):
     """A split is missing, does not match its dataset, or puts a patient in two sets."""
 

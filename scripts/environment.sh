@@ -29,3 +29,27 @@ install() {
     echo "$state $extras" > .venv/installed
   fi
 }
+
+# pyradiomics has no wheel for current Pythons, and its archive is built by means of a time before build isolation: it
+# needs numpy and setuptools beside it, and since Python 3.12 a class of configparser that was dropped.
+install_radiomics() {
+  local shim
+  compgen -G '.venv/lib/python*/site-packages/pyradiomics-*' > /dev/null && return
+  echo "building pyradiomics into $root/.venv"
+  shim="$(mktemp -d)"
+  cat > "$shim/sitecustomize.py" <<'PY'
+import configparser
+
+if not hasattr(configparser, "SafeConfigParser"):
+    configparser.SafeConfigParser = configparser.ConfigParser
+    configparser.ConfigParser.readfp = configparser.ConfigParser.read_file
+PY
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check setuptools wheel
+  if ! PYTHONPATH="$shim" .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+    --no-build-isolation -e ".[radiomics]"; then
+    rm -r "$shim"
+    echo "note: pyradiomics could not be built (is there a C compiler, and are Python's headers there?)" >&2
+    return 1
+  fi
+  rm -r "$shim"
+}

@@ -14,6 +14,7 @@ from ggn_tf.cases.components import nodule_of
 from ggn_tf.cases.grid import Box, Grid, Vector, point_text
 from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask, place_of_mask
 from ggn_tf.cases.measures import measure
+from ggn_tf.cases.radiomics import measure_radiomics
 from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
@@ -37,6 +38,7 @@ class Patch:
         mean_hu: Mean inside the mask.
         solid_fraction: Share of the mask's voxels above -300 HU.
         repaired: What was wrong with the CT or the mask and was put right.
+        radiomics: The nodule's radiomic features, if they were asked for.
     """
 
     hu: npt.NDArray[np.float32]
@@ -50,6 +52,7 @@ class Patch:
     mean_hu: float | None = None
     solid_fraction: float | None = None
     repaired: tuple[str, ...] = ()
+    radiomics: dict[str, float] | None = None
 
 
 class Target(NamedTuple):
@@ -80,6 +83,7 @@ def cut_patch(
     series: str | None = None,
     allowance: Allowance = STRICT,
     case: str | None = None,
+    radiomics: bool = False,
 ) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
 
@@ -92,6 +96,7 @@ def cut_patch(
         series: SeriesInstanceUID of the CT. None: what `choose_series` finds by the mask and the centre.
         allowance: What may be put right instead of being refused.
         case: Named in errors.
+        radiomics: Whether to measure the mask's radiomic features too.
 
     Raises:
         VolumeError: The CT cannot be read, or the centre lies outside it.
@@ -101,11 +106,16 @@ def cut_patch(
         place = None if mask_path is None else partial(place_of_mask, mask_path)
         volume = open_volume(image_path, Wanted(series, center_mm_lps, place), repair=allowance.repair)
         aim = _aim(volume, Target(mask_path, segment, center_mm_lps), protocol, allowance)
-        return _cut(volume, aim, volume.read(aim.box), protocol)
+        return _cut(volume, aim, volume.read(aim.box), protocol, radiomics)
 
 
 def cut_patches(
-    image_path: Path, targets: Sequence[Target], protocol: PatchProtocol, allowance: Allowance = STRICT
+    image_path: Path,
+    targets: Sequence[Target],
+    protocol: PatchProtocol,
+    allowance: Allowance = STRICT,
+    *,
+    radiomics: bool = False,
 ) -> list[Patch]:
     """Cut the patches of several nodules out of one volume file, which is read once.
 
@@ -114,6 +124,7 @@ def cut_patches(
         targets: The nodules.
         protocol: As in `cut_patch`.
         allowance: As in `cut_patch`.
+        radiomics: As in `cut_patch`.
 
     Raises:
         VolumeError, MaskError: As in `cut_patch`, for any of the nodules.
@@ -121,7 +132,7 @@ def cut_patches(
     volume = open_volume(image_path, repair=allowance.repair)
     aims = [_aim(volume, target, protocol, allowance) for target in targets]
     images = volume.read_blocks([aim.box for aim in aims])
-    return [_cut(volume, aim, image, protocol) for aim, image in zip(aims, images, strict=True)]
+    return [_cut(volume, aim, image, protocol, radiomics) for aim, image in zip(aims, images, strict=True)]
 
 
 def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) -> Grid:
@@ -171,14 +182,15 @@ def _aim(volume: Volume, target: Target, protocol: PatchProtocol, allowance: All
     return _Aim(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
 
 
-def _cut(volume: Volume, aim: _Aim, image: sitk.Image, protocol: PatchProtocol) -> Patch:
+def _cut(volume: Volume, aim: _Aim, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
     mask, center, grid, _, repaired = aim
     hu = resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
         return Patch(hu, None, center, grid, volume.grid, repaired=repaired)
     patch_mask = resampled(mask, grid, sitk.sitkNearestNeighbor, 0)
     _check_reaches(mask, patch_mask, center)
-    return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired)
+    features = measure_radiomics(image, mask) if radiomics else None
+    return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired, features)
 
 
 def _nodule(mask: sitk.Image, protocol: PatchProtocol, center_mm_lps: Vector | None) -> sitk.Image:

@@ -32,7 +32,12 @@ def allowance_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
 
 
 def cut_cases(
-    cases: "Sequence[Case]", protocol: "PatchProtocol", jobs: int | None, allowance: "Allowance | None" = None
+    cases: "Sequence[Case]",
+    protocol: "PatchProtocol",
+    jobs: int | None,
+    allowance: "Allowance | None" = None,
+    *,
+    radiomics: bool = False,
 ) -> "Generator[tuple[Case, Patch | GgnError], None, None]":
     """As `prepare_cases`, drawing a bar on stderr; None for `jobs` takes every processor."""
     from rich.console import Console
@@ -42,7 +47,7 @@ def cut_cases(
     from ggn_tf.dataset.preparation import prepare_cases
 
     jobs = min(jobs or _processors(), len(cases))
-    with closing(prepare_cases(cases, protocol, jobs, allowance or STRICT)) as prepared:
+    with closing(prepare_cases(cases, protocol, jobs, allowance or STRICT, radiomics=radiomics)) as prepared:
         yield from track(prepared, "Cutting patches", len(cases), console=Console(stderr=True), transient=True)
 
 

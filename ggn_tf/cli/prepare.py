@@ -32,6 +32,11 @@ def _user_salt() -> Path:
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
 @click.option("--allow-rejects", is_flag=True, help="Leave out the cases that cannot be used, instead of refusing all.")
 @allowance_options
+@click.option(
+    "--radiomics",
+    is_flag=True,
+    help="Measure each nodule's radiomic features on the CT's own voxels too, for the SVM; needs pyradiomics.",
+)
 @click.option("--keep-ids", is_flag=True, help="Keep the table's ids, instead of salted hashes of them.")
 @click.option(
     "--salt-file",
@@ -51,6 +56,7 @@ def command(
     allow_rejects: bool,
     repair: bool,
     align_masks: bool,
+    radiomics: bool,
     keep_ids: bool,
     salt_file: Path | None,
     id_list: Path | None,
@@ -62,6 +68,7 @@ def command(
     Each CT and mask is checked, the patch around the nodule is cut and resampled, and the cases are split into
     training, validation and test sets by patient. The dataset is written whole or not at all.
     """
+    from ggn_tf.cases.radiomics import radiomics_settings
     from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.table import read_table
     from ggn_tf.dataset.description import refuse_existing
@@ -69,6 +76,7 @@ def command(
     from ggn_tf.protocol import Protocol
 
     refuse_existing(output)
+    settings = radiomics_settings() if radiomics else None
     if id_list is not None:
         refuse_unwritable(id_list, output)
     cases = read_table(table, label_column)
@@ -80,11 +88,17 @@ def command(
     pseudonyms = Pseudonyms(None if keep_ids else read_salt(salt_file or _user_salt()))
     hidden = pseudonyms.telling_columns(cases)
     protocol = Protocol()
-    prepared = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks))
+    prepared = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks), radiomics=radiomics)
     outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects)
     with closing(outcomes), written_id_list(id_list, cases, pseudonyms):
         dataset = write_dataset(
-            output, protocol.patch, outcomes, split_protocol=protocol.split, splits=splits, seed=seed
+            output,
+            protocol.patch,
+            outcomes,
+            split_protocol=protocol.split,
+            splits=splits,
+            seed=seed,
+            radiomics=settings,
         )
     _print_summary(dataset, len(cases) - len(dataset.cases), hidden)
 

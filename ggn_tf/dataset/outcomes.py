@@ -21,11 +21,13 @@ class Nodule:
         record: What is known about it; where it lies is filled in when it is written.
         hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
         mask: uint8 [S, S, S], 0 or 1.
+        radiomics: Radiomic features on the CT's own voxels, if they were measured.
     """
 
     record: CaseRecord
     hu: np.ndarray
     mask: np.ndarray
+    radiomics: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def outcome_of(
         repaired=tuple(pseudonyms.hide(note, case) for note in patch.repaired),
         **measures,
     )
-    return Nodule(record, patch.hu, patch.mask)
+    return Nodule(record, patch.hu, patch.mask, patch.radiomics)
 
 
 def _reason(error: GgnError, case: Case, pseudonyms: Pseudonyms) -> str:

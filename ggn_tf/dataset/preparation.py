@@ -26,7 +26,12 @@ _Outcome = Patch | GgnError
 
 
 def prepare_cases(
-    cases: Sequence[Case], protocol: PatchProtocol, jobs: int, allowance: Allowance = STRICT
+    cases: Sequence[Case],
+    protocol: PatchProtocol,
+    jobs: int,
+    allowance: Allowance = STRICT,
+    *,
+    radiomics: bool = False,
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch.
 
@@ -37,6 +42,7 @@ def prepare_cases(
         protocol: How to cut.
         jobs: Processes; 1 works in this one.
         allowance: What may be put right instead of being refused.
+        radiomics: Whether to measure the masks' radiomic features too.
 
     Yields:
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
@@ -47,7 +53,7 @@ def prepare_cases(
     groups = _groups(cases)
     if jobs == 1:
         for group in groups:
-            yield from zip(group, prepare_group(group, protocol, allowance), strict=True)
+            yield from zip(group, prepare_group(group, protocol, allowance, radiomics), strict=True)
         return
     # Not forked: a fork of a process with TensorFlow's threads can hang.
     context = multiprocessing.get_context("spawn")
@@ -56,7 +62,7 @@ def prepare_cases(
         try:
             for group in groups:
                 with _interrupts_held():
-                    waiting.append((group, pool.submit(prepare_group, group, protocol, allowance)))
+                    waiting.append((group, pool.submit(prepare_group, group, protocol, allowance, radiomics)))
                 if len(waiting) == jobs * _AHEAD_PER_JOB:
                     yield from _next(waiting)
             while waiting:
@@ -73,17 +79,21 @@ def _groups(cases: Sequence[Case]) -> Iterator[list[Case]]:
             yield group
 
 
-def prepare_group(cases: Sequence[Case], protocol: PatchProtocol, allowance: Allowance = STRICT) -> list[_Outcome]:
+def prepare_group(
+    cases: Sequence[Case], protocol: PatchProtocol, allowance: Allowance = STRICT, radiomics: bool = False
+) -> list[_Outcome]:
     """Cut the patches of cases of one CT; as `prepare_case`."""
     if len(cases) > 1 and all(case.mask for case in cases):
         targets = [Target(case.mask, case.segment, case.center_mm_lps) for case in cases]
         # Where something is wrong, each is cut on its own: one nodule's fault is not the others'.
         with suppress(GgnError):
-            return list(cut_patches(cases[0].image, targets, protocol, allowance))
-    return [prepare_case(case, protocol, allowance) for case in cases]
+            return list(cut_patches(cases[0].image, targets, protocol, allowance, radiomics=radiomics))
+    return [prepare_case(case, protocol, allowance, radiomics) for case in cases]
 
 
-def prepare_case(case: Case, protocol: PatchProtocol, allowance: Allowance = STRICT) -> Patch | GgnError:
+def prepare_case(
+    case: Case, protocol: PatchProtocol, allowance: Allowance = STRICT, radiomics: bool = False
+) -> Patch | GgnError:
     """Cut one case's patch; what is wrong with the case is returned, not raised."""
     try:
         if case.mask is None:
@@ -103,6 +113,7 @@ def prepare_case(case: Case, protocol: PatchProtocol, allowance: Allowance = STR
             series=case.series,
             allowance=allowance,
             case=case.case_id,
+            radiomics=radiomics,
         )
     except GgnError as error:
         return error

@@ -4,8 +4,9 @@ import csv
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ggn_tf import __version__
 from ggn_tf.dataset.description import DESCRIPTION, SCHEMA, refuse_existing
 from ggn_tf.dataset.outcomes import Nodule, Rejection
 from ggn_tf.dataset.previews import PreviewWriter
+from ggn_tf.dataset.radiomics import RadiomicsWriter
 from ggn_tf.dataset.records import CaseRecord, Dataset, digest_patch, fingerprint_of, open_dataset
 from ggn_tf.dataset.shards import CASES_PER_SHARD, ShardWriter, shard_name
 from ggn_tf.dataset.splits import make_splits, write_splits
@@ -33,6 +35,7 @@ def write_dataset(
     seed: int = 0,
     previews: bool = True,
     cases_per_shard: int = CASES_PER_SHARD,
+    radiomics: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Write a dataset with its splits; an error from `outcomes` or on the way leaves nothing behind.
 
@@ -47,6 +50,7 @@ def write_dataset(
         seed: Of the splits.
         previews: Whether to draw contact sheets.
         cases_per_shard: Cases in a TFRecord file.
+        radiomics: How the nodules' radiomic features were measured; None where they have none.
 
     Raises:
         DatasetError: The folder exists, no case is left, an id occurs twice, or a patch does not fit the protocol.
@@ -55,19 +59,28 @@ def write_dataset(
     folder = Path(folder)
     refuse_existing(folder)
     with whole_folder(folder) as temporary:
-        with ShardWriter(temporary, cases_per_shard) as shards, PreviewWriter(temporary, previews) as sheets:
-            records, rejections = _write_cases(protocol, outcomes, shards, sheets)
+        with (
+            ShardWriter(temporary, cases_per_shard) as shards,
+            PreviewWriter(temporary, previews) as sheets,
+            RadiomicsWriter(temporary, radiomics) as features,
+        ):
+            records, rejections = _write_cases(protocol, outcomes, shards, sheets, features)
             paths = shards.finish()
         cases = [dataclasses.replace(case, shard=shard_name(int(case.shard), len(paths))) for case in records]
         _write_rejections(temporary / REJECTED, rejections)
-        _write_description(temporary / DESCRIPTION, protocol, cases, {path.name: path.stat().st_size for path in paths})
+        sizes = {path.name: path.stat().st_size for path in paths}
+        _write_description(temporary / DESCRIPTION, protocol, cases, sizes, features.description())
         written = open_dataset(temporary, protocol)
         write_splits(written, make_splits(cases, split_protocol, splits, seed), split_protocol, seed)
     return dataclasses.replace(written, folder=folder)
 
 
 def _write_cases(
-    protocol: PatchProtocol, outcomes: Iterable[Nodule | Rejection], shards: ShardWriter, sheets: PreviewWriter
+    protocol: PatchProtocol,
+    outcomes: Iterable[Nodule | Rejection],
+    shards: ShardWriter,
+    sheets: PreviewWriter,
+    features: RadiomicsWriter,
 ) -> tuple[list[CaseRecord], list[Rejection]]:
     records: dict[str, CaseRecord] = {}
     rejections = []
@@ -81,6 +94,7 @@ def _write_cases(
         digest = digest_patch(outcome.hu, outcome.mask)
         records[record.case_id] = dataclasses.replace(record, shard=str(shard), offset=offset, digest=digest)
         sheets.add(f"{record.case_id}  {record.label}", outcome.hu, outcome.mask)
+        features.add(record.case_id, outcome.radiomics)
     if not records:
         raise DatasetError(
             "No case is left for the dataset.",
@@ -117,7 +131,9 @@ def _write_rejections(path: Path, rejections: list[Rejection]) -> None:
         rows.writerows([rejection.case_id, rejection.reason, rejection.remedy] for rejection in rejections)
 
 
-def _write_description(path: Path, protocol: PatchProtocol, cases: list[CaseRecord], shards: dict[str, int]) -> None:
+def _write_description(
+    path: Path, protocol: PatchProtocol, cases: list[CaseRecord], shards: dict[str, int], further: dict[str, Any]
+) -> None:
     labels = Counter(case.label for case in cases)
     description = {
         "schema": SCHEMA,
@@ -126,6 +142,7 @@ def _write_description(path: Path, protocol: PatchProtocol, cases: list[CaseReco
         "fingerprint": fingerprint_of(protocol, cases),
         "labels": dict(sorted(labels.items())),
         "shards": shards,
+        **further,
         "cases": [dataclasses.asdict(case) for case in cases],
     }
     path.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

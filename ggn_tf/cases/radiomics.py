@@ -1,0 +1,110 @@
+"""Radiomic features of a nodule on the CT's own voxels: what a classifier without a network sees (Table 6)."""
+
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.grid import Grid
+from ggn_tf.errors import RadiomicsError
+
+# pyradiomics's default. A part-solid nodule spans some -900 to 100 HU: 40 bins, in the range (30 to 130) in which its
+# texture features are known to work.
+BIN_WIDTH_HU = 25.0
+# The order of the columns.
+FAMILIES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
+
+
+def require_radiomics() -> None:
+    """Refuse to begin without pyradiomics.
+
+    Raises:
+        RadiomicsError: It is not installed.
+    """
+    try:
+        import radiomics  # noqa: F401
+    except ImportError as error:
+        raise RadiomicsError(
+            "Radiomic features need pyradiomics, which is not installed.",
+            found=str(error),
+            expected="the package pyradiomics 3.0.1",
+            remedy="Run scripts/radiomics.sh, which builds it with a C compiler; or leave out --radiomics.",
+        ) from error
+
+
+def radiomics_settings(bin_width_hu: float = BIN_WIDTH_HU) -> dict[str, Any]:
+    """What decides the features' values besides CT and mask, as JSON types.
+
+    Raises:
+        RadiomicsError: pyradiomics is not installed.
+    """
+    require_radiomics()
+    import radiomics
+
+    return {
+        "software": f"pyradiomics {radiomics.__version__.lstrip('v')}",
+        "bin_width_hu": bin_width_hu,
+        "voxels": "native",
+        "families": list(FAMILIES),
+    }
+
+
+def measure_radiomics(image: sitk.Image, mask: sitk.Image, bin_width_hu: float = BIN_WIDTH_HU) -> dict[str, float]:
+    """Measure a nodule's radiomic features, without filters and without resampling.
+
+    Texture is that of the 3D neighbourhood of 26 voxels, whatever their spacing; grey levels are bins of a fixed width.
+
+    Args:
+        image: Hounsfield units of a block that holds the nodule.
+        mask: The nodule, 0 or 1, on a block of the same CT that may be smaller.
+        bin_width_hu: Width of a grey level.
+
+    Returns:
+        107 features, named `<family>_<feature>` as in pyradiomics, always the same and in the same order. NaN where a
+        mask is too small for a feature: two neighbouring voxels have every feature but one, a lone voxel has its size,
+        its Hounsfield units, and no texture.
+
+    Raises:
+        RadiomicsError: pyradiomics is not installed.
+    """
+    require_radiomics()
+    hu, nodule = _framed(image, mask)
+    features: dict[str, float] = {}
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        # What is undefined comes back as NaN, and is meant to.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for family, measurer in _measurers().items():
+            measuring = measurer(hu, nodule, binWidth=bin_width_hu)
+            measuring.enableAllFeatures()
+            values = measuring.execute()
+            features |= {f"{family}_{name}": _finite(value) for name, value in sorted(values.items())}
+    return features
+
+
+def _measurers() -> dict[str, Any]:
+    import radiomics
+
+    # It warns of every GLCM that its sum average is twice the joint average.
+    radiomics.setVerbosity(logging.CRITICAL)
+    classes = radiomics.getFeatureClasses()
+    return {family: classes[family] for family in FAMILIES}
+
+
+def _framed(image: sitk.Image, mask: sitk.Image) -> tuple[sitk.Image, sitk.Image]:
+    """CT and mask on the mask's block with a voxel of nothing around: at the rim of its array a lone voxel fails."""
+    own = Grid.from_image(mask)
+    box = Grid.from_image(image).block_of(own)
+    if box is None:
+        raise ValueError(f"Expected a mask on a block of the CT. Received: {own} on {Grid.from_image(image)}")
+    hu = np.pad(sitk.GetArrayViewFromImage(image)[box.slices_zyx].astype(np.float64), 1, mode="edge")
+    inside = np.pad(sitk.GetArrayViewFromImage(mask) > 0, 1).astype(np.uint8)
+    origin = own.point_of((-1, -1, -1))
+    framed = Grid(tuple(inside.shape[::-1]), own.spacing_mm_xyz, tuple(origin.tolist()), own.direction)
+    return framed.image_of(hu), framed.image_of(inside)
+
+
+def _finite(value: Any) -> float:
+    number = float(np.real(value))
+    return number if np.isfinite(number) else float("nan")

@@ -1,0 +1,126 @@
+"""`radiomics.csv`: the radiomic features of a dataset's nodules, written with it and verified at every read."""
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from ggn_tf.dataset.description import REMAKE, damaged, read_description
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.errors import DatasetError
+
+RADIOMICS = "radiomics.csv"
+
+
+@dataclass(frozen=True)
+class RadiomicsTable:
+    """The features of every nodule of a dataset.
+
+    Attributes:
+        features: float64, a row a nodule under its case id, in the dataset's order; NaN where a mask is too small for a
+            feature.
+        settings: How they were measured, as `radiomics_settings` tells.
+    """
+
+    features: pd.DataFrame
+    settings: dict[str, Any]
+
+    def rows(self, case_ids: Sequence[str]) -> np.ndarray:
+        """The features of some nodules, float64 [N, F], in the order of the ids."""
+        values: np.ndarray = self.features.loc[list(case_ids)].to_numpy(dtype=np.float64)
+        return values
+
+
+class RadiomicsWriter:
+    """Writes the features of nodule after nodule into a dataset that is being made; none makes no file.
+
+    Args:
+        folder: The dataset's.
+        settings: How the features are measured.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any] | None) -> None:
+        """Nothing is opened before there is something to write."""
+        self._path = folder / RADIOMICS
+        self._settings = settings
+        self._names: list[str] = []
+
+    def __enter__(self) -> Self:
+        """Open the file, if features are expected."""
+        self._file = None if self._settings is None else self._path.open("w", encoding="utf-8", newline="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, case_id: str, features: Mapping[str, float] | None) -> None:
+        """Write a nodule's features; every float reads back equal.
+
+        Raises:
+            ValueError: There are none though they are expected, or they are others than the nodule's before.
+        """
+        if self._file is None:
+            return
+        names = list(features or ())
+        if not names or names != (self._names or names):
+            raise ValueError(f"Expected features {self._names or 'of every nodule'}. Received: {names} of {case_id}")
+        rows = csv.writer(self._file, lineterminator="\n")
+        if not self._names:
+            self._names = names
+            rows.writerow(["case", *names])
+        rows.writerow([case_id, *("" if np.isnan(value) else repr(value) for value in (features or {}).values())])
+
+    def description(self) -> dict[str, Any]:
+        """What `dataset.json` says of the closed file: nothing where there is none."""
+        if self._settings is None:
+            return {}
+        return {"radiomics": {"file": RADIOMICS, "sha256": _digest(self._path), "settings": dict(self._settings)}}
+
+
+def read_radiomics(dataset: Dataset) -> RadiomicsTable:
+    """Read a dataset's radiomic features.
+
+    Raises:
+        DatasetError: The dataset was prepared without them, or the file is missing, changed, or of other cases.
+    """
+    stored = read_description(dataset.folder).get("radiomics")
+    if stored is None:
+        raise DatasetError(
+            "The dataset holds no radiomic features.",
+            case=dataset.folder,
+            found="a dataset that was prepared without --radiomics",
+            expected=f"{RADIOMICS}: patches alone do not tell the CT's own voxels",
+            remedy="Make the dataset anew, into another folder: ggn-tf prepare TABLE --radiomics -o FOLDER",
+        )
+    path = dataset.folder / RADIOMICS
+    try:
+        expected, settings = str(stored["sha256"]), dict(stored["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(dataset.folder, f"radiomics: {type(error).__name__}: {error}") from error
+    found = _digest(path) if path.is_file() else None
+    if found != expected:
+        raise DatasetError(
+            "The dataset's radiomic features are not those that were written.",
+            case=path,
+            found="no file" if found is None else f"SHA-256 {found}",
+            expected=f"SHA-256 {expected}",
+            remedy=REMAKE,
+        )
+    features = pd.read_csv(path, dtype={"case": str}, float_precision="round_trip").set_index("case")
+    if list(features.index) != [case.case_id for case in dataset.cases]:
+        raise damaged(dataset.folder, f"{RADIOMICS} of other cases than the dataset's")
+    return RadiomicsTable(features.astype(np.float64), settings)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
