@@ -1,0 +1,54 @@
+"""Folds of a training set for choosing and calibrating a classifier: no patient in two of them."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from ggn_tf.errors import SplitError
+
+FOLDS = 5
+# Folds are drawn anew as long as the training part of one lacks a class.
+_ATTEMPTS = 20
+
+Fold = tuple[np.ndarray, np.ndarray]
+
+
+def grouped_folds(label: np.ndarray, patients: Sequence[str], seed: int, class_names: Sequence[str]) -> list[Fold]:
+    """Draw folds by patient, each class in its share as far as whole patients allow.
+
+    Args:
+        label: Class index of each case [N].
+        patients: Of each case.
+        seed: Of the draw.
+        class_names: Every class that must be in every training part.
+
+    Returns:
+        For each of five folds, or fewer where a class has fewer patients, the indices of its training part and of the
+        fold itself.
+
+    Raises:
+        SplitError: A class has fewer than two patients, or no draw leaves every class in every training part.
+    """
+    patient = np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
+    counts = [len(np.unique(patient[label == index])) for index in range(len(class_names))]
+    if min(counts) >= 2:
+        for attempt in range(_ATTEMPTS):
+            state = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
+            folds = _drawn(label, patient, min(FOLDS, *counts), state)
+            if all(len(np.unique(label[training])) == len(class_names) for training, _ in folds):
+                return folds
+    raise SplitError(
+        "The training set has too few patients of a class for cross-validation.",
+        found=", ".join(f"{count} of {name}" for count, name in zip(counts, class_names, strict=True)),
+        expected="at least two patients of every class, of whom none has nearly all nodules",
+        remedy="Take another split (--split), merge classes (--task), or prepare more cases.",
+    )
+
+
+def _drawn(label: np.ndarray, patient: np.ndarray, folds: int, state: int) -> list[Fold]:
+    with warnings.catch_warnings():
+        # "The least populated class has fewer members than folds": counted in patients, it has not.
+        warnings.simplefilter("ignore", UserWarning)
+        return list(StratifiedGroupKFold(folds, shuffle=True, random_state=state).split(label, label, patient))

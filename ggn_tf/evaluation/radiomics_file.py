@@ -1,0 +1,115 @@
+"""A fitted radiomics baseline on disk, stored with skops: a file of data and types, where a pickle would run code."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import sklearn
+import skops.io
+from sklearn.calibration import CalibratedClassifierCV
+
+from ggn_tf.errors import RadiomicsError, TaskError
+from ggn_tf.evaluation.radiomics_svm import FittedRadiomics
+from ggn_tf.files import whole_file
+from ggn_tf.tasks import Task
+
+SCHEMA = 1
+# What the pipeline holds besides scikit-learn's public estimators, which skops trusts by itself. None of it runs code
+# that a file could bring.
+TRUSTED = (
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+)
+# What skops raises on files that are damaged or none of its own.
+_UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, zlib.error)
+
+
+def save_radiomics(fitted: FittedRadiomics, path: Path) -> None:
+    """Write a fitted baseline, whole or not at all.
+
+    Args:
+        fitted: From `fit_radiomics`.
+        path: For example `RUN/radiomics.skops`.
+    """
+    about = {
+        "schema": SCHEMA,
+        "scikit-learn": sklearn.__version__,
+        "features": list(fitted.features),
+        "settings": fitted.settings,
+        "task": str(fitted.task),
+        "split": fitted.split,
+        "seed": fitted.seed,
+        "dataset_fingerprint": fitted.dataset_fingerprint,
+        "chosen": fitted.chosen,
+    }
+    with whole_file(path) as temporary:
+        skops.io.dump({"about": json.dumps(about), "classifier": fitted.classifier}, temporary)
+
+
+def load_radiomics(path: Path) -> FittedRadiomics:
+    """Read a fitted baseline, and run nothing that its file names beyond scikit-learn's own.
+
+    Raises:
+        RadiomicsError: The file is missing, damaged or no baseline, names a type that is not trusted, or was written
+            with another scikit-learn, which may answer otherwise.
+    """
+    stored = _read(path)
+    try:
+        about = json.loads(stored["about"])
+        if about["schema"] != SCHEMA or not isinstance(stored["classifier"], CalibratedClassifierCV):
+            raise KeyError("schema")
+        _check_version(path, str(about["scikit-learn"]))
+        return FittedRadiomics(
+            classifier=stored["classifier"],
+            features=tuple(about["features"]),
+            settings=about["settings"],
+            task=Task.parse(about["task"]),
+            split=int(about["split"]),
+            seed=int(about["seed"]),
+            dataset_fingerprint=about["dataset_fingerprint"],
+            chosen=about["chosen"],
+        )
+    except (KeyError, TypeError, ValueError, TaskError) as error:
+        raise _no_baseline(path, f"{type(error).__name__}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
+        if unknown:
+            raise RadiomicsError(
+                "The stored classifier names types that are not trusted, and was not loaded.",
+                case=path,
+                found=", ".join(unknown[:5]),
+                expected="scikit-learn's own",
+                remedy="Do not use a file whose origin you do not know; fit the classifier anew.",
+            )
+        stored: dict[str, Any] = skops.io.load(path, trusted=list(TRUSTED))
+    except (*_UNREADABLE, zipfile.BadZipFile) as error:
+        raise _no_baseline(path, f"{type(error).__name__}: {error}") from error
+    return stored
+
+
+def _check_version(path: Path, written: str) -> None:
+    if written.split(".")[:2] != sklearn.__version__.split(".")[:2]:
+        raise RadiomicsError(
+            "The stored classifier was written with another scikit-learn.",
+            case=path,
+            found=f"scikit-learn {written}",
+            expected=f"scikit-learn {sklearn.__version__}, which is installed",
+            remedy="Fit it anew, which takes seconds, or install that version.",
+        )
+
+
+def _no_baseline(path: Path, found: str) -> RadiomicsError:
+    return RadiomicsError(
+        "This is not a stored radiomics classifier.",
+        case=path,
+        found=found,
+        expected=f"a file of schema {SCHEMA} that save_radiomics wrote",
+        remedy="Name the right file, or fit the classifier anew.",
+    )

@@ -1,0 +1,211 @@
+"""The baseline of Table 6: a support vector machine on radiomic features, in the place of a network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.feature_selection import SelectPercentile, VarianceThreshold, f_classif
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from ggn_tf.dataset.radiomics import RadiomicsTable, read_radiomics
+from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.dataset.splits import Split
+from ggn_tf.errors import RadiomicsError
+from ggn_tf.evaluation.grouped_folds import grouped_folds
+from ggn_tf.evaluation.table import PROBABILITY_PREFIX, SETS, check_predictions, columns
+from ggn_tf.tasks import Task
+
+MODEL = "radiomics"
+STAGE = "classify"
+
+# Share of the features that is kept, softness of the margin, and the kernel; from the simpler to the finer, and of
+# equals the first is taken.
+GRID = [
+    {"svm__kernel": ["linear"], "svm__C": [0.01, 0.1, 1.0], "select__percentile": [5, 10, 25, 50, 100]},
+    {
+        "svm__kernel": ["rbf"],
+        "svm__C": [0.1, 1.0, 10.0, 100.0],
+        "svm__gamma": ["scale", 0.01],
+        "select__percentile": [5, 10, 25, 50, 100],
+    },
+]
+
+
+@dataclass(frozen=True)
+class FittedRadiomics:
+    """A fitted baseline, and what its answers rest on.
+
+    Attributes:
+        classifier: Features [N, F] in, a probability a class [N, C] out.
+        features: Names of the features, in the order of the columns.
+        settings: How they were measured.
+        task: What it tells apart.
+        split: Number of the split whose training set it was fitted on.
+        seed: Of the folds.
+        dataset_fingerprint: Of the dataset.
+        chosen: What the cross-validation chose, and its accuracy.
+    """
+
+    classifier: Any
+    features: tuple[str, ...]
+    settings: dict[str, Any]
+    task: Task
+    split: int
+    seed: int
+    dataset_fingerprint: str
+    chosen: dict[str, Any]
+
+
+def fit_radiomics(
+    dataset: Dataset, split: Split, task: Task, seed: int, *, repeat: int = 1
+) -> tuple[FittedRadiomics, pd.DataFrame]:
+    """Fit the baseline on a split's training set, and ask it about every case of the split.
+
+    Selection, tuning and calibration see the training set alone, in folds by patient. The networks use the validation
+    set to select their weights; this needs none, so its validation scores are as honest as its test scores.
+
+    Args:
+        dataset: Prepared with --radiomics.
+        split: Of the dataset.
+        task: What to tell apart.
+        seed: Of the folds.
+        repeat: Number of this fit in the predictions.
+
+    Returns:
+        The fitted baseline and `predict_radiomics` of it.
+
+    Raises:
+        DatasetError: The dataset holds no radiomic features, or they are damaged.
+        TaskError: The task names labels that the dataset does not hold.
+        SplitError: The training set has too few patients of a class.
+    """
+    task.check_labels(case.label for case in dataset.cases)
+    table = read_radiomics(dataset)
+    training = _cases_of(dataset, split.train, task)
+    label = np.array([task.class_of(case.label) for case in training], dtype=np.int64)
+    values = table.rows([case.case_id for case in training])
+    patients = [case.patient_id for case in training]
+    classifier, chosen = fit_classifier(values, label, patients, seed, task.class_names)
+    fitted = FittedRadiomics(
+        classifier=classifier,
+        features=tuple(table.features.columns),
+        settings=table.settings,
+        task=task,
+        split=split.number,
+        seed=seed,
+        dataset_fingerprint=dataset.fingerprint,
+        chosen=chosen,
+    )
+    return fitted, _answers(fitted, dataset, split, table, repeat)
+
+
+def predict_radiomics(fitted: FittedRadiomics, dataset: Dataset, split: Split, *, repeat: int = 1) -> pd.DataFrame:
+    """Ask a fitted baseline about every case of a split, of its own dataset or of another.
+
+    Returns:
+        A checked predictions table like the networks', with the model `radiomics`, the stage `classify` and no Dice.
+
+    Raises:
+        DatasetError: The dataset holds no radiomic features, or they are damaged.
+        RadiomicsError: Its features were measured otherwise.
+    """
+    table = read_radiomics(dataset)
+    names = tuple(table.features.columns)
+    if names != fitted.features or table.settings != fitted.settings:
+        raise RadiomicsError(
+            "The dataset's radiomic features were measured otherwise than those that the classifier was fitted on.",
+            case=dataset.folder,
+            found=f"{len(names)} features, {_settings_text(table.settings)}",
+            expected=f"{len(fitted.features)} features, {_settings_text(fitted.settings)}",
+            remedy="Prepare both datasets with --radiomics and the same versions of ggn-tf and pyradiomics.",
+        )
+    return _answers(fitted, dataset, split, table, repeat)
+
+
+def fit_classifier(
+    values: np.ndarray, label: np.ndarray, patients: Sequence[str], seed: int, class_names: Sequence[str]
+) -> tuple[Any, dict[str, Any]]:
+    """Choose, fit and calibrate the pipeline.
+
+    What is chosen has the best accuracy (as the networks' weights are selected) in cross-validation by patient, with
+    imputation, scaling and selection inside the folds. Its probabilities are calibrated (Platt) on what the same
+    pipeline answers out of other folds.
+
+    Args:
+        values: Features [N, F]; NaN where a feature is undefined.
+        label: Class index [N].
+        patients: Of each case.
+        seed: Of the folds.
+        class_names: In the order of the class indices.
+
+    Returns:
+        The classifier, and what was chosen with its accuracy in cross-validation.
+
+    Raises:
+        SplitError: As `grouped_folds`.
+    """
+    choosing, calibrating = np.random.SeedSequence(seed).generate_state(2).tolist()
+    folds = grouped_folds(label, patients, choosing, class_names)
+    search = GridSearchCV(_pipeline(), GRID, scoring="accuracy", cv=folds, refit=False).fit(values, label)
+    best = {name: _plain(value) for name, value in search.best_params_.items()}
+    folds = grouped_folds(label, patients, calibrating, class_names)
+    classifier = CalibratedClassifierCV(_pipeline().set_params(**best), cv=folds, ensemble=False).fit(values, label)
+    # The folds' indices are of no use any more, and would be stored.
+    classifier.cv = None
+    return classifier, {**best, "accuracy": float(search.best_score_)}
+
+
+def _pipeline() -> Pipeline:
+    return Pipeline(
+        [
+            ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+            ("scale", StandardScaler()),
+            # Scaled, a feature's variance is 1, or 0 where it tells nothing.
+            ("vary", VarianceThreshold(0.5)),
+            ("select", SelectPercentile(f_classif)),
+            ("svm", SVC()),
+        ]
+    )
+
+
+def _answers(
+    fitted: FittedRadiomics, dataset: Dataset, split: Split, table: RadiomicsTable, repeat: int
+) -> pd.DataFrame:
+    task, parts = fitted.task, []
+    for name in SETS:
+        cases = _cases_of(dataset, getattr(split, name), task)
+        if not cases:
+            continue
+        chance = fitted.classifier.predict_proba(table.rows([case.case_id for case in cases]))
+        rows = [(case.case_id, case.patient_id, task.class_names[task.class_of(case.label) or 0]) for case in cases]
+        part = pd.DataFrame(rows, columns=["case", "patient", "label"])
+        run: dict[str, Any] = {
+            "split": split.number,
+            "set": name,
+            "model": MODEL,
+            "stage": STAGE,
+            "repeat": repeat,
+            "dice": np.nan,
+        }
+        names = [PROBABILITY_PREFIX + name for name in task.class_names]
+        parts.append(part.assign(**run, **{name: chance[:, index] for index, name in enumerate(names)}))
+    return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
+
+
+def _cases_of(dataset: Dataset, case_ids: Sequence[str], task: Task) -> list[CaseRecord]:
+    return [case for case in dataset.select(case_ids) if task.class_of(case.label) is not None]
+
+
+def _settings_text(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if name != "families")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
