@@ -1,11 +1,14 @@
 """What the report's sections are drawn from: the predictions of some systems on one set, and what is known about it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
 
-from ggn_tf.evaluation.bootstrap import LEVEL
+from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.evaluation.bootstrap import LEVEL, Resampling, resample
+from ggn_tf.evaluation.cells import Cell, cells_of
 from ggn_tf.evaluation.scores import REPLICATES, gives_dice, gives_probabilities
 from ggn_tf.evaluation.table import table_classes
 
@@ -29,7 +32,7 @@ class Evidence:
         set_name: The set that is shown.
         replicates: Of every bootstrap.
         seed: Of every bootstrap.
-        nodules: What is known about the nodules, a row a case, indexed by case id; None where nothing is.
+        nodules: What the dataset knows of the nodules, by case id; None where it is not at hand.
         prefix: Of the figures' file names, where a page holds several tasks or splits.
     """
 
@@ -38,8 +41,12 @@ class Evidence:
     set_name: str = "test"
     replicates: int = REPLICATES
     seed: int = 0
-    nodules: pd.DataFrame | None = None
+    nodules: Mapping[str, CaseRecord] | None = None
     prefix: str = ""
+
+    def of(self, frame: pd.DataFrame) -> "Evidence":
+        """The same about other predictions, such as scaled ones."""
+        return replace(self, frame=frame)
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -70,6 +77,22 @@ class Evidence:
     def segmented(self) -> dict[str, pd.DataFrame]:
         """The systems that give a Dice."""
         return {name: rows for name, rows in self.systems.items() if gives_dice(rows)}
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """The systems that give probabilities, each with all its repeats."""
+        by_system = {
+            (str(cell.system.model), str(cell.system.stage)): cell for cell in cells_of(self.rows, [self.set_name])
+        }
+        return {
+            name: by_system[str(rows["model"].iloc[0]), str(rows["stage"].iloc[0])]
+            for name, rows in self.classified.items()
+        }
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """The bootstrap's sets of the nodules, which all systems share."""
+        return resample(next(iter(self.cells.values())).patients, self.replicates, self.seed)
 
     @property
     def mark(self) -> str:

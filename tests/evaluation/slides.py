@@ -1,9 +1,13 @@
-"""Gallery nodules made in code: a ball in noise, two masks that miss it a little, and evidence in its middle."""
+"""Gallery nodules made in code: a ball in noise, two masks that miss it a little, and evidence in its middle.
+
+And what a dataset would know of them.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from ggn_tf.dataset.records import CaseRecord
 from ggn_tf.evaluation.gallery import Slides
 
 SIZE = 16
@@ -24,3 +28,25 @@ def make_slides(case_ids: Sequence[str], stages: Sequence[str] = ("segment", "jo
         )
         for case in case_ids
     ]
+
+
+def make_records(case_ids: Sequence[str]) -> dict[str, CaseRecord]:
+    """Every second nodule is 7 mm and ground glass, the others 12 mm and part-solid."""
+    return {case: _record(case, large=bool(index % 2)) for index, case in enumerate(case_ids)}
+
+
+def _record(case: str, *, large: bool) -> CaseRecord:
+    return CaseRecord(
+        case_id=case,
+        patient_id="patient",
+        label="MIA",
+        columns={},
+        spacing_mm_zyx=(1.25, 0.7, 0.7),
+        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        center_mm_lps=(0.0, 0.0, 0.0),
+        volume_mm3=500.0,
+        diameter_mm=9.8,
+        longest_diameter_mm=12.0 if large else 7.0,
+        mean_hu=-500.0,
+        solid_fraction=0.3 if large else 0.0,
+    )

@@ -13,7 +13,7 @@ import pytest
 from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.folder import write_evaluation
 from ggn_tf.evaluation.scores import score_predictions
-from tests.evaluation.slides import SIZE, make_slides
+from tests.evaluation.slides import SIZE, make_records, make_slides
 
 TWO = ("AAH+AIS", "MIA+IAC")
 WIDTHS = {"desktop": 1280, "telephone": 390}
@@ -64,7 +64,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, drawn_frame) -> Path:
     joint = joint.assign(label=frozen["label"], patient=frozen["patient"])
     segment = frozen.assign(**{"stage": "segment", "p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan})
     frame = pd.concat([segment, frozen.assign(stage="classify"), joint], ignore_index=True)
-    nodules = pd.DataFrame({"diameter_mm": 8.0}, index=pd.Index(frame["case"].unique(), name="case"))
+    nodules = make_records(list(frame["case"].unique()))
     extras = Extras(nodules, joint.assign(dice=1.0), make_slides(list(joint["case"][:6])))
     run = {
         "task": ",".join(TWO),
@@ -104,8 +104,8 @@ def test_console_is_silent(page):
 
 def test_every_image_loads(page):
     widths = page.execute_script("return [...document.images].map(image => image.naturalWidth)")
-    # Six figures and 6 nodules of two panels: CT and three outlines, CT and evidence.
-    assert len(widths) == 6 + 6 * 6
+    # Ten figures, and 6 nodules of two panels: CT and three outlines, CT and evidence.
+    assert len(widths) == 10 + 6 * 6
     assert min(widths) > 0
 
 

@@ -3,9 +3,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from ggn_tf.evaluation.calibration import ReliabilityBin
+from ggn_tf.evaluation.decision_curve import DecisionCurve
 from ggn_tf.evaluation.figures.budget import draw_budget
+from ggn_tf.evaluation.figures.calibration import draw_reliability
 from ggn_tf.evaluation.figures.confusion import draw_confusion
+from ggn_tf.evaluation.figures.decision import draw_decision
 from ggn_tf.evaluation.figures.dice import draw_change, draw_dice
+from ggn_tf.evaluation.figures.forest import ForestRow, draw_forest
 from ggn_tf.evaluation.figures.roc import draw_roc
 from ggn_tf.evaluation.figures.style import save_figure, style
 from ggn_tf.evaluation.roc import RocCurve, roc_curve_with_band
@@ -117,3 +122,37 @@ def test_dollar_sign_in_a_class_name_is_drawn_as_it_is(tmp_path):
     with style():
         save_figure(draw_confusion(np.eye(2, dtype=int), ("$a_{", "b$"), "$"), tmp_path / "confusion")
     assert (tmp_path / "confusion.png").exists()
+
+
+def test_reliability_has_a_point_and_an_interval_a_bin():
+    bins = [ReliabilityBin(0.2, 0.1, 0.0, 0.3, 12), ReliabilityBin(0.8, 0.7, 0.6, 0.9, 12)]
+    axes = draw_reliability({"joint": bins}, ("Predicted", "Share"), "").axes[0]
+    lines = [line.get_xydata().tolist() for line in axes.lines[1:]]
+    assert lines == [[[0.2, 0.0], [0.2, 0.3]], [[0.8, 0.6], [0.8, 0.9]], [[0.2, 0.1], [0.8, 0.7]]]
+
+
+def test_reliability_without_an_interval_has_the_point_alone():
+    axes = draw_reliability({"joint": [ReliabilityBin(0.2, 0.1, None, None, 12)]}, ("", ""), "").axes[0]
+    assert [line.get_xydata().tolist() for line in axes.lines[1:]] == [[[0.2, 0.1]]]
+
+
+def test_decision_curve_stands_beside_acting_on_all_and_on_none():
+    at = np.array([0.25, 0.5])
+    curve = DecisionCurve(at, np.array([0.4, 0.3]), np.array([0.3, 0.2]), np.array([0.5, 0.4]), np.array([0.33, 0.0]))
+    figure = draw_decision({"joint": curve}, TWO[1], "")
+    assert _legend(figure) == ["act on all as MIA+IAC", "act on none", "joint"]
+    everybody, nobody, system = figure.axes[0].lines
+    assert list(everybody.get_ydata()) == [0.33, 0.0]
+    assert set(nobody.get_ydata()) == {0}
+    assert list(system.get_ydata()) == [0.4, 0.3]
+
+
+def test_forest_has_a_row_a_group_from_top_to_bottom():
+    rows = [ForestRow("Size", heading=True), ForestRow("< 6 mm", 0.5, 0.4, 0.7), ForestRow("few (n = 3)")]
+    axes = draw_forest(rows, 0.6, "accuracy", "").axes[0]
+    labels = axes.get_yticklabels()
+    assert [label.get_text() for label in labels] == ["Size", "< 6 mm", "few (n = 3)"]
+    assert [label.get_fontweight() for label in labels] == ["bold", "normal", "normal"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
+    whole, interval, point = (line.get_xydata().tolist() for line in axes.lines)
+    assert (whole[0][0], interval, point) == (0.6, [[0.4, 1.0], [0.7, 1.0]], [[0.5, 1.0]])

@@ -36,7 +36,11 @@ def evaluated(tmp_path, drawn_frame) -> Path:
 
 def test_evaluation_holds_the_contracts_files(evaluated):
     assert _files(evaluated) == [
-        *(f"figures/{name}.{kind}" for name in ("confusion-joint", "dice", "roc") for kind in ("png", "svg")),
+        *(
+            f"figures/{name}.{kind}"
+            for name in ("confusion-joint", "decision-curve", "dice", "reliability", "roc")
+            for kind in ("png", "svg")
+        ),
         "predictions.csv",
         "report.html",
         "scores.json",
@@ -50,7 +54,7 @@ def test_scores_can_be_computed_again_from_the_predictions(evaluated):
 
 
 def test_report_holds_every_figure(evaluated):
-    assert (evaluated / "report.html").read_text(encoding="utf-8").count("data:image/svg+xml;base64,") == 3
+    assert (evaluated / "report.html").read_text(encoding="utf-8").count("data:image/svg+xml;base64,") == 5
 
 
 def test_nothing_lies_beside_the_evaluation(evaluated):

@@ -6,7 +6,7 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset, read_patches
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.extras import Extras, collect_extras, nodule_table
+from ggn_tf.evaluation.extras import Extras, collect_extras
 from ggn_tf.evaluation.gallery import GAINED, LOST, SUREST, WORST_MASK, WRONG, Slides, choose_cases
 from ggn_tf.evaluation.predictions import open_run_dataset, predict_run
 from ggn_tf.evaluation.reference_masks import predict_with_reference
@@ -135,18 +135,10 @@ def test_stage_without_classifier_has_no_reference_side(run, dataset, rows):
     assert predict_with_reference(run, dataset, rows[rows["stage"] == "segment"]) is None
 
 
-def test_nodule_table_is_of_the_runs_cases(extras, rows):
-    assert set(extras.nodules.index) == set(rows["case"])
+def test_nodules_are_the_datasets(extras, dataset):
+    assert extras.nodules == dataset.case_by_id
 
 
 def test_run_without_test_cases_has_no_gallery(run, dataset, rows):
     extras = collect_extras(run, dataset, rows.assign(set="validation"))
     assert (extras.reference, extras.slides) == (None, ())
-
-
-def test_nodule_table_is_the_datasets(dataset):
-    case = dataset.cases[3]
-    row = nodule_table(dataset, [case.case_id]).loc[case.case_id]
-    assert row["diameter_mm"] == case.diameter_mm
-    assert row["slice_spacing_mm"] == case.spacing_mm_zyx[0]
-    assert row["sex"] == case.columns["sex"]

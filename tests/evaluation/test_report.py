@@ -10,11 +10,12 @@ from matplotlib.image import imread
 
 from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.folder import write_evaluation
-from ggn_tf.evaluation.report.blocks import Drawing, Page, Prose
+from ggn_tf.evaluation.report.blocks import Drawing, Page, Prose, Table
 from ggn_tf.evaluation.report.run import run_page
-from ggn_tf.evaluation.scores import score_predictions
-from ggn_tf.evaluation.table import table_classes
-from tests.evaluation.slides import make_slides
+from ggn_tf.evaluation.scores import class_indices, score_predictions
+from ggn_tf.evaluation.table import probabilities, table_classes
+from ggn_tf.evaluation.temperature import fit_temperature
+from tests.evaluation.slides import make_records, make_slides
 
 TWO = ("AAH+AIS", "MIA+IAC")
 RUN = {
@@ -63,7 +64,7 @@ def cascade(drawn_frame) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def extras(cascade) -> Extras:
     test = cascade[(cascade["set"] == "test") & (cascade["stage"] == "joint")]
-    nodules = pd.DataFrame({"diameter_mm": 8.0}, index=pd.Index(cascade["case"].unique(), name="case"))
+    nodules = make_records(list(cascade["case"].unique()))
     return Extras(nodules, test.assign(dice=1.0), make_slides(list(test["case"][:3])))
 
 
@@ -117,6 +118,11 @@ def _titles(page: Page) -> list[str]:
     return [section.title for section in page.sections]
 
 
+def _title(drawing: Drawing) -> str:
+    figure = drawing.draw()
+    return figure.get_suptitle() or figure.axes[0].get_title(loc="left")
+
+
 def _drawings(page: Page) -> list[Drawing]:
     return [block for section in page.sections for block in section.blocks if isinstance(block, Drawing)]
 
@@ -144,7 +150,7 @@ def test_report_holds_every_figure_and_a_file_of_each_lies_beside_it(folder, tex
     drawn = [image for image in _Page(text).images if image["src"].startswith("data:image/svg+xml;base64,")]
     svg = {base64.b64decode(image["src"].partition(",")[2]) for image in drawn}
     assert svg == {path.read_bytes() for path in (folder / "figures").glob("*.svg")}
-    assert len(list((folder / "figures").glob("*.png"))) == len(drawn) == 6
+    assert len(list((folder / "figures").glob("*.png"))) == len(drawn) == 11
 
 
 def test_every_image_has_a_text_for_those_who_cannot_see_it(text):
@@ -161,8 +167,11 @@ def test_sections_of_a_cascade(cascade, extras):
         "Scores",
         "Confusion matrices",
         "ROC curves",
+        "Calibration",
+        "Decision curve",
         "Segmentation and joint training",
         "Error budget",
+        "Size, texture and slice spacing",
         "Failures",
         "Gallery",
         "What was trained",
@@ -175,6 +184,8 @@ def test_model_without_masks_has_no_section_on_them(cascade):
         "Scores",
         "Confusion matrices",
         "ROC curves",
+        "Calibration",
+        "Decision curve",
         "Failures",
         "What was trained",
     ]
@@ -185,9 +196,36 @@ def test_stage_without_probabilities_has_masks_alone(segmented):
     assert titles == ["Scores", "Segmentation and joint training", "What was trained"]
 
 
-def test_three_classes_have_no_roc(drawn_frame):
+def test_three_classes_have_no_roc_and_no_decision_curve(drawn_frame):
     frame = drawn_frame(("AAH+AIS", "MIA", "IAC"))
-    assert "ROC curves" not in _titles(run_page(frame, _document(frame)))
+    titles = _titles(run_page(frame, _document(frame)))
+    assert "Calibration" in titles
+    assert not {"ROC curves", "Decision curve"} & set(titles)
+
+
+def test_temperature_is_fitted_on_the_validation_set(cascade):
+    page = run_page(cascade, _document(cascade))
+    (section,) = [section for section in page.sections if section.anchor == "calibration"]
+    told = section.blocks[-1].text
+    for stage in ("classify", "joint"):
+        rows = cascade[(cascade["stage"] == stage) & (cascade["set"] == "validation")]
+        assert f"{stage} {fit_temperature(probabilities(rows), class_indices(rows)[0]):.2f}" in told
+
+
+def test_run_without_validation_cases_has_no_scaled_calibration(cascade):
+    test = cascade[cascade["set"] == "test"]
+    names = [drawing.name for drawing in _drawings(run_page(test, _document(test)))]
+    assert "reliability" in names
+    assert "reliability-scaled" not in names
+
+
+def test_groups_of_nodules_have_their_number_beside_them(cascade, extras):
+    page = run_page(cascade, _document(cascade), extras)
+    (section,) = [section for section in page.sections if section.anchor == "subgroups"]
+    (table,) = [
+        block for block in section.blocks if isinstance(block, Table) and block.caption == "By longest diameter"
+    ]
+    assert [row[:2] for row in table.rows] == [["6 to < 8 mm", "20"], ["10 to < 15 mm", "20"]]
 
 
 def test_run_without_test_cases_has_scores_alone(cascade):
@@ -225,10 +263,10 @@ def test_selection_on_the_test_set_is_said_on_top_and_at_every_figure(cascade, e
         "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic.", warning=True
     )
     drawings = _drawings(page)
-    assert len(drawings) == 6
+    assert len(drawings) == 11
     for drawing in drawings:
         assert drawing.caption.endswith("The weights were selected on this set: what is shown is optimistic.")
-        assert "weights selected on this set" in drawing.draw().axes[0].get_title(loc="left")
+        assert "weights selected on this set" in _title(drawing)
 
 
 def test_warning_is_loud(segmented, tmp_path):
@@ -240,7 +278,7 @@ def test_report_of_an_honest_run_has_no_warning(text, cascade, extras):
     assert 'class="warning"' not in text
     assert "optimistic" not in text
     for drawing in _drawings(run_page(cascade, _document(cascade), extras)):
-        assert "selected" not in drawing.draw().axes[0].get_title(loc="left")
+        assert "selected" not in _title(drawing)
 
 
 def test_report_escapes_what_users_name(segmented, tmp_path):

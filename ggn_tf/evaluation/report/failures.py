@@ -1,11 +1,12 @@
 """The wrong answers, the surest first: what a reader should look at before trusting the rest."""
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ggn_tf.dataset.records import CaseRecord
 from ggn_tf.evaluation.evidence import Evidence
 from ggn_tf.evaluation.report.blocks import Cell, Link, Prose, Section, Table
 from ggn_tf.evaluation.scores import class_indices
@@ -35,7 +36,14 @@ def failures_section(
     if wrong.empty:
         return Section("failures", "Failures", [Prose(told)])
     known = evidence.nodules
-    heading = ["case", "true class", "answer", "its probability", "Dice", *([] if known is None else ["diameter, mm"])]
+    heading = [
+        "case",
+        "true class",
+        "answer",
+        "its probability",
+        "Dice",
+        *([] if known is None else ["longest diameter, mm"]),
+    ]
     table = Table(
         heading,
         [_row(row, known, shown_cases) for row in wrong.head(shown).to_dict("records")],
@@ -64,9 +72,9 @@ def wrong_answers(rows: pd.DataFrame) -> pd.DataFrame:
     return told[label != predicted].sort_values(["probability", "case"], ascending=[False, True])
 
 
-def _row(row: dict[Hashable, Any], known: pd.DataFrame | None, shown_cases: Collection[str]) -> list[Cell]:
+def _row(row: dict[Hashable, Any], known: Mapping[str, CaseRecord] | None, shown_cases: Collection[str]) -> list[Cell]:
     case = row["case"]
     first: Cell = Link(case, f"case-{case}") if case in shown_cases else case
     dice = "-" if np.isnan(row["dice"]) else f"{row['dice']:.3f}"
     cells: list[Cell] = [first, row["label"], row["answer"], f"{row['probability']:.3f}", dice]
-    return cells if known is None else [*cells, f"{known.loc[case, 'diameter_mm']:.1f}"]
+    return cells if known is None else [*cells, f"{known[case].longest_diameter_mm:.1f}"]

@@ -8,11 +8,13 @@ from ggn_tf.evaluation.evidence import Evidence
 from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table
 from ggn_tf.evaluation.report.budget import budget_section
+from ggn_tf.evaluation.report.calibration import calibration_section, decision_section
 from ggn_tf.evaluation.report.classification import confusion_section, roc_section
 from ggn_tf.evaluation.report.failures import failures_section
 from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.scores import scores_section, tiles
 from ggn_tf.evaluation.report.segmentation import segmentation_section
+from ggn_tf.evaluation.report.subgroups import subgroups_section
 from ggn_tf.evaluation.summary import facts, selection, training_rows
 
 
@@ -46,8 +48,11 @@ def _test_sections(evidence: Evidence, extras: Extras) -> list[Section | None]:
     return [
         confusion_section(evidence),
         roc_section(evidence),
+        calibration_section(evidence),
+        decision_section(evidence),
         segmentation_section(evidence),
         budget_section(evidence, extras.reference),
+        subgroups_section(evidence),
         failures_section(evidence, shown_cases={each.case_id for each in extras.slides}),
         gallery_section(extras.slides, evidence.rows, total, evidence.caption) if extras.slides else None,
     ]

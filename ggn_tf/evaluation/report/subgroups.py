@@ -1,0 +1,84 @@
+"""Scores by nodule size, texture and slice spacing."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+
+import numpy as np
+
+from ggn_tf.evaluation.evidence import Evidence
+from ggn_tf.evaluation.figures.forest import ForestRow, draw_forest
+from ggn_tf.evaluation.report.blocks import Cell, Drawing, Estimate, Prose, Section, Table
+from ggn_tf.evaluation.scores import score_values
+from ggn_tf.evaluation.subgroups import LEAST_NODULES, SubgroupScore, score_subgroups
+from ggn_tf.evaluation.summary import NAMES
+
+DRAWN = ("accuracy", "dice")
+
+
+def subgroups_section(evidence: Evidence, system: str | None = None) -> Section | None:
+    """The scores of one system in every group of nodules.
+
+    Args:
+        evidence: Of a run or a study, with its nodules.
+        system: Its name; None for the last one of the evidence.
+
+    Returns:
+        None without systems, or where nothing is known about the nodules.
+    """
+    if evidence.nodules is None or not evidence.systems:
+        return None
+    name = system or list(evidence.systems)[-1]
+    scores = score_subgroups(
+        evidence.systems[name],
+        evidence.nodules,
+        set_name=evidence.set_name,
+        seed=evidence.seed,
+        replicates=evidence.replicates,
+    )
+    drawings = [
+        _drawing(evidence, name, metric, [score for score in scores if score.metric == metric])
+        for metric in DRAWN
+        if any(score.metric == metric and score.value is not None for score in scores)
+    ]
+    tables = [_table(what, list(of)) for what, of in groupby(scores, key=lambda score: score.characteristic)]
+    told = (
+        f"{name}. A group of fewer than {LEAST_NODULES} nodules has no score but its number. Groups were not planned "
+        f"for power: where intervals overlap nothing can be said. In brackets {evidence.interval}. {evidence.caption}"
+    )
+    return Section("subgroups", "Size, texture and slice spacing", [Prose(told), *drawings, *tables])
+
+
+def _drawing(evidence: Evidence, name: str, metric: str, scores: Sequence[SubgroupScore]) -> Drawing:
+    rows = []
+    for what, of in groupby(scores, key=lambda score: score.characteristic):
+        rows.append(ForestRow(what.capitalize(), heading=True))
+        for score in of:
+            few = ", too few" if score.value is None else ""
+            rows.append(ForestRow(f"{score.group} (n = {score.nodules}{few})", score.value, score.low, score.high))
+    # The mean over repeats, as the groups' scores are.
+    wholes = [score_values(repeat)[metric][0] for _, repeat in evidence.systems[name].groupby("repeat")]
+    whole = float(np.mean([value for value in wholes if value is not None]))
+    return Drawing(
+        f"{evidence.prefix}subgroups-{metric}",
+        f"{NAMES[metric]} of {name} by group; dashed: of all nodules; lines: {evidence.interval}. {evidence.caption}",
+        partial(draw_forest, rows, whole, NAMES[metric], f"{name}, {evidence.set_name} set{evidence.mark}"),
+    )
+
+
+def _table(what: str, scores: Sequence[SubgroupScore]) -> Table:
+    shown = [metric for metric in NAMES if any(score.metric == metric for score in scores)]
+    rows: list[list[Cell]] = []
+    for group, of in groupby(scores, key=lambda score: score.group):
+        by_metric = {score.metric: score for score in of}
+        some = next(iter(by_metric.values()))
+        cells = [_cell(by_metric.get(metric)) for metric in shown]
+        rows.append([group, str(some.nodules), str(some.patients), *cells])
+    return Table([what, "nodules", "patients", *(NAMES[metric] for metric in shown)], rows, f"By {what}")
+
+
+def _cell(score: SubgroupScore | None) -> Cell:
+    if score is None or score.value is None:
+        return "-"
+    interval = "" if score.low is None else f"[{score.low:.3f}, {score.high:.3f}]"
+    return Estimate(f"{score.value:.3f}", interval)
