@@ -86,4 +86,6 @@ def _line(name: str, predicted: np.ndarray, reference: np.ndarray, resampling: b
     cost = reference - predicted
     if np.isnan(cost[0]):
         return BudgetLine(name, None, None, None, None)
-    return BudgetLine(name, float(predicted[0]), float(reference[0]), float(cost[0]), resampling.difference_interval(cost))
+    return BudgetLine(
+        name, float(predicted[0]), float(reference[0]), float(cost[0]), resampling.difference_interval(cost)
+    )
