@@ -18,12 +18,13 @@ from ggn_tf.cli.quiet import load_tensorflow
 def command(run: Path, dataset: Path | None, replicates: int, seed: int, gallery: int, as_json: bool) -> None:
     """Score every finished stage of RUN on its validation and test set.
 
-    Writes RUN/evaluation: predictions.csv, scores.json, report.html and figures/, in place of a former evaluation.
+    Writes RUN/evaluation: predictions.csv, scores.json, model_card.md, report.html and figures/, in place of a former
+    evaluation.
     """
     load_tensorflow()
     from ggn_tf.dataset.splits import read_split
     from ggn_tf.evaluation.extras import collect_extras
-    from ggn_tf.evaluation.folder import FIGURES, PREDICTIONS, REPORT, SCORES, write_evaluation
+    from ggn_tf.evaluation.folder import FIGURES, MODEL_CARD, PREDICTIONS, REPORT, SCORES, write_evaluation
     from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run
     from ggn_tf.evaluation.scores import score_predictions
     from ggn_tf.evaluation.summary import summarise
@@ -43,7 +44,7 @@ def command(run: Path, dataset: Path | None, replicates: int, seed: int, gallery
         return
     click.echo(summarise(document))
     click.echo(f"\npredictions: {folder / PREDICTIONS}\nscores:      {folder / SCORES}")
-    click.echo(f"figures:     {folder / FIGURES}\nreport:      {folder / REPORT}")
+    click.echo(f"model card:  {folder / MODEL_CARD}\nfigures:     {folder / FIGURES}\nreport:      {folder / REPORT}")
 
 
 def _announce(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The evaluation folder of a run: predictions, scores, figures and report, which exist together or not at all."""
+"""The evaluation folder of a run: predictions, scores, model card, figures and report, all together or not at all."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import Any
 import pandas as pd
 
 from ggn_tf.evaluation.extras import Extras
+from ggn_tf.evaluation.model_card import run_card
 from ggn_tf.evaluation.report.page import write_page
 from ggn_tf.evaluation.report.run import run_page
 from ggn_tf.evaluation.table import write_predictions
 from ggn_tf.files import replaced_folder
 
 PREDICTIONS, SCORES, REPORT, FIGURES = "predictions.csv", "scores.json", "report.html", "figures"
+MODEL_CARD = "model_card.md"
 
 
 def write_evaluation(frame: pd.DataFrame, document: dict[str, Any], folder: Path, extras: Extras | None = None) -> None:
@@ -27,4 +29,5 @@ def write_evaluation(frame: pd.DataFrame, document: dict[str, Any], folder: Path
     with replaced_folder(folder) as new:
         write_predictions(frame, new / PREDICTIONS)
         (new / SCORES).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (new / MODEL_CARD).write_text(run_card(document), encoding="utf-8")
         write_page(run_page(frame, document, extras), new / REPORT, new / FIGURES)

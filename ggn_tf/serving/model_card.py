@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ggn_tf.evaluation.model_card import LIMITS, caution, heading, intended_use, score_lines, section, told
 from ggn_tf.serving.contract import SIGNATURE, SIGNATURE_ROI, ExportContract, TensorContract
-
-UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -58,19 +57,15 @@ def model_card(contract: ExportContract, provenance: Provenance, version: int) -
 
 def _what_for(contract: ExportContract, version: int) -> list[str]:
     return [
-        f"# Classifier of pulmonary ground-glass nodules: {', '.join(contract.task.class_names)}",
+        *heading(contract.task.class_names),
         "",
-        f"Version {version}. Method: Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814.",
+        f"Version {version}.",
         "",
-        "## Intended use",
+        *intended_use(),
         "",
-        "Research on ground-glass nodules that a radiologist has already found on non-contrast chest CT. Given a patch",
-        "around the nodule's centre it gives a probability for each class and a soft mask of the nodule.",
+        "Given a patch around the nodule's centre it gives a probability for each class and a soft mask of the nodule.",
         "",
-        "**Not a medical device.** Not for diagnosis, not for a decision on a patient. It does not find nodules, and",
-        "answers for any patch, a vessel or a solid nodule included. The probabilities are not calibrated: they follow",
-        "the frequencies of the training data.",
-        "",
+        *section("Limits", [f"- {limit}" for limit in LIMITS]),
     ]
 
 
@@ -108,7 +103,8 @@ def _table(tensors: Sequence[TensorContract]) -> list[str]:
 
 
 def _origin(provenance: Provenance) -> list[str]:
-    told = [
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(provenance.versions.items()))
+    facts = [
         ("run", provenance.run),
         ("model", provenance.model),
         ("last stage", provenance.stage),
@@ -117,32 +113,14 @@ def _origin(provenance: Provenance) -> list[str]:
         ("precision", provenance.precision),
         ("weights selected on", provenance.select_on),
         ("dataset fingerprint", provenance.dataset_fingerprint),
-        ("packages", ", ".join(f"{name} {version}" for name, version in sorted(provenance.versions.items())) or None),
+        ("packages", versions or None),
     ]
-    return ["## Origin", "", *[f"- {name}: {UNKNOWN if value is None else value}" for name, value in told], ""]
+    return section("Origin", told(facts))
 
 
 def _scores(provenance: Provenance) -> list[str]:
     if provenance.scores is None:
         return ["## Scores", "", "The run was not evaluated before it was exported."]
-    told = _numbers(provenance.scores)
-    caution = (
-        ["", "The weights were selected on the test set, as in the paper: these scores are optimistic."]
-        if provenance.select_on == "test"
-        else []
-    )
-    return ["## Scores on the test set", "", *[f"- {line}" for line in told], *caution]
-
-
-def _numbers(tree: Any, path: str = "") -> list[str]:
-    """The scores' tree as lines; a score with an interval is one line."""
-    if not isinstance(tree, Mapping):
-        return [f"{path}: {tree:.3f}" if isinstance(tree, float) else f"{path}: {tree}"]
-    if {"value", "low", "high"} <= set(tree):
-        value, low, high = (_number(tree[name]) for name in ("value", "low", "high"))
-        return [f"{path}: {value} ({low} to {high})"]
-    return [line for name, part in tree.items() for line in _numbers(part, f"{path} {name}".strip())]
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+    lines = [f"- {line}" for line in score_lines(provenance.scores)]
+    alarm = caution(provenance.select_on)
+    return ["## Scores on the test set", "", *lines, *(["", *alarm] if alarm else [])]

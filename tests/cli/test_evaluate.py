@@ -26,7 +26,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 def test_evaluate_writes_everything_and_says_where(evaluated):
     run, result = evaluated
     assert result.exit_code == 0, result.output
-    for name in ("predictions.csv", "scores.json", "figures", "report.html"):
+    for name in ("predictions.csv", "scores.json", "model_card.md", "figures", "report.html"):
         assert (run / "evaluation" / name).exists()
         assert str(run / "evaluation" / name) in result.stdout
 

@@ -41,6 +41,7 @@ def test_evaluation_holds_the_contracts_files(evaluated):
             for name in ("confusion-joint", "decision-curve", "dice", "reliability", "roc")
             for kind in ("png", "svg")
         ),
+        "model_card.md",
         "predictions.csv",
         "report.html",
         "scores.json",

@@ -1,0 +1,73 @@
+import pytest
+
+from ggn_tf.evaluation.model_card import LIMITS, run_card, table, told
+
+RUN = {
+    "task": "AAH+AIS,MIA+IAC",
+    "model": "cascade",
+    "split": 2,
+    "seed": 3,
+    "precision": "float32",
+    "select_on": "validation",
+    "dataset": "ggn740",
+    "dataset_fingerprint": "0f1e2d",
+    "versions": {"ggn-tf": "1.0.0"},
+    "stages": [{"stage": "joint", "epochs": 71, "best_epoch": 21, "ended": "50 epochs without a better score"}],
+}
+
+
+@pytest.fixture
+def document() -> dict:
+    return {
+        "test": {"accuracy": {"value": 0.7822, "low": 0.7, "high": 0.85}},
+        "counts": {"test": {"nodules": 225, "patients": 201, "classes": {"AAH+AIS": 69, "MIA+IAC": 156}}},
+        "bootstrap": {"unit": "patient", "replicates": 2000, "seed": 0, "level": 0.95},
+        "run": RUN,
+    }
+
+
+def test_card_has_the_parts_that_a_reader_looks_for(document):
+    titles = [line for line in run_card(document).splitlines() if line.startswith("#")]
+    assert titles == [
+        "# Classifier of pulmonary ground-glass nodules: AAH+AIS, MIA+IAC",
+        "## Intended use",
+        "## Data",
+        "## Training",
+        "## Scores",
+        "## Limits",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "**Not a medical device.** Not for diagnosis, not for a decision on a patient.",
+        "- test: 225 nodules of 201 patients (AAH+AIS 69, MIA+IAC 156)",
+        "- dataset fingerprint: 0f1e2d",
+        "- split: 2",
+        "- selection of the weights: Weights selected on the validation set; no test case took part.",
+        "| joint | 71 | 21 | 50 epochs without a better score |",
+        "| joint | 0.782 [0.700, 0.850] |",
+    ],
+)
+def test_card_says(document, line):
+    assert line in run_card(document).splitlines()
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_card_says_every_limit(document, limit):
+    assert f"- {limit}" in run_card(document)
+
+
+def test_selection_on_the_test_set_is_said_beside_the_scores(document):
+    alarm = "**The weights were selected on the test set, as in the paper: these scores are optimistic.**"
+    assert alarm not in run_card(document)
+    assert alarm in run_card({**document, "run": {**RUN, "select_on": "test"}})
+
+
+def test_what_is_not_known_is_said_to_be_unknown():
+    assert told([("seed", 0), ("versions", None)]) == ["- seed: 0", "- versions: not recorded"]
+
+
+def test_bar_in_a_name_does_not_end_its_cell():
+    assert table(["a|b"], [["c"]]) == ["| a\\|b |", "| --- |", "| c |"]
