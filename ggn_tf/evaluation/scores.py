@@ -79,7 +79,10 @@ def score_predictions(
     return {
         **scores,
         "counts": {set_name: _counts(part, class_names) for set_name, part in scored.items()},
-        "bootstrap": {"unit": "patient", "replicates": replicates, "seed": seed, "level": bootstrap.LEVEL},
+        "bootstrap": {
+            **{"unit": "patient", "interval": "BCa"},
+            **{"replicates": replicates, "seed": seed, "level": bootstrap.LEVEL},
+        },
     }
 
 

@@ -56,7 +56,13 @@ def test_json_is_the_scores_and_nothing_else(tmp_path):
     printed = json.loads(_evaluate(run, "--replicates", 50, "--seed", 3, "--json").stdout)
     assert printed.pop("evaluation") == str(run / "evaluation")
     assert printed == json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
-    assert printed["bootstrap"] == {"unit": "patient", "replicates": 50, "seed": 3, "level": 0.95}
+    assert printed["bootstrap"] == {
+        "unit": "patient",
+        "interval": "BCa",
+        "replicates": 50,
+        "seed": 3,
+        "level": 0.95,
+    }
 
 
 def test_selection_on_the_test_set_is_marked_everywhere(tmp_path):
