@@ -105,6 +105,7 @@ def _status(
     response = get_model_status_pb2.GetModelStatusResponse()
     for version, standing in states.items():
         status = response.model_version_status.add(version=version, state=int(standing.state))
+        status.status.SetInParent()
         if standing.error is not None:
             status.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
             status.status.error_message = standing.error

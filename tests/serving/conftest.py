@@ -1,4 +1,3 @@
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,20 +7,12 @@ import numpy as np
 import pytest
 
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.protocol import CnnProtocol, Protocol, UnetProtocol
+from ggn_tf.protocol import Protocol
 from ggn_tf.serving.export import export_model
 from ggn_tf.serving.recordings import sample_patches
 from ggn_tf.serving.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
-
-# Two scales are enough to be a cascade; every layer costs time at each export and load.
-TINY = dataclasses.replace(
-    Protocol(),
-    cnn=CnnProtocol(channels=(2, 2, 4, 4), fc_units=(8,)),
-    unet=UnetProtocol(
-        channels_down=(2, 2, 4, 4), channels_up=(2, 2), dilations_down=(1, 1, 2, 2), dilations_up=(2, 1), prior=0.4
-    ),
-)
+from tests.tiny_cascade import TINY
 
 
 @pytest.fixture(scope="session")

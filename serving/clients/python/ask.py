@@ -1,0 +1,76 @@
+"""Asks a model server about one nodule: TensorFlow Serving, or `ggn-tf serve`. Needs neither TensorFlow nor ggn_tf.
+
+pip install -r requirements.txt
+python ask.py 127.0.0.1:8500 region.npy --spacing 1.25 0.7 0.7 --center 20 31.5 32
+python ask.py 127.0.0.1:8500 patch.npy
+
+FILE is a numpy array of Hounsfield units, axes z, y, x. With --spacing and --center it is a region of the CT, from
+which the server cuts the patch (signature `roi`); without, a patch of 32 x 32 x 32 that is cut already
+(`serving_default`). Prints one JSON document.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "proto"))
+messages, services = grpc.protos_and_services("tensorflow_serving.proto")
+
+SECONDS = 30
+# gRPC's own limit is 4 MiB.
+OPTIONS = [("grpc.max_receive_message_length", 2**26), ("grpc.max_send_message_length", 2**26)]
+DT_FLOAT = 1
+
+
+def fill(tensor, values):
+    values = np.ascontiguousarray(values, "<f4")
+    tensor.dtype = DT_FLOAT
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = values.tobytes()
+
+
+def make_request(model, hu, spacing_mm, center_index):
+    request = messages.PredictRequest()
+    request.model_spec.name = model
+    if spacing_mm is None:
+        request.model_spec.signature_name = "serving_default"
+        fill(request.inputs["hu"], hu[None, ..., None])
+    else:
+        request.model_spec.signature_name = "roi"
+        fill(request.inputs["hu"], hu[None])
+        fill(request.inputs["spacing_mm"], [spacing_mm])
+        fill(request.inputs["center_index"], [center_index])
+    return request
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", metavar="HOST:PORT")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--model", default="ggn")
+    parser.add_argument("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"))
+    parser.add_argument("--center", nargs=3, type=float, metavar=("Z", "Y", "X"))
+    asked = parser.parse_args()
+    request = make_request(asked.model, np.load(asked.file), asked.spacing, asked.center)
+    with grpc.insecure_channel(asked.target, OPTIONS) as channel:
+        try:
+            response = services.PredictionServiceStub(channel).Predict(request, timeout=SECONDS)
+        except grpc.RpcError as error:
+            sys.exit(f"error: {error.details()}")
+    outputs = response.outputs
+    names = [name.decode() for name in outputs["class_names"].string_val]
+    answer = {
+        "version": response.model_spec.version.value,
+        "probabilities": dict(zip(names, outputs["probabilities"].float_val, strict=True)),
+        "nodule_voxels": int((np.array(outputs["mask"].float_val) > 0.5).sum()),
+        "warning": "\n".join(line.decode() for line in outputs["warning"].string_val),
+    }
+    print(json.dumps(answer))
+
+
+main()
