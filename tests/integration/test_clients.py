@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tensorflow_serving.apis import (
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.serving.export import export_model
 from ggn_tf.serving.local_model import LocalModel
-from ggn_tf.serving.recordings import sample_patches
+from ggn_tf.serving.recordings import sample_patches, sample_regions
 from ggn_tf.serving.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
 from tests.tiny_cascade import TINY
@@ -34,7 +35,7 @@ MODULES = Path(os.environ.get("GGN_TF_NODE_MODULES", "no-such-folder"))
 
 needs_node = pytest.mark.skipif(
     not shutil.which("node") or not MODULES.is_dir(),
-    reason="needs node, and GGN_TF_NODE_MODULES naming node_modules with serving/clients/node/package.json (npm ci)",
+    reason="needs node, and GGN_TF_NODE_MODULES naming a node_modules with what .ci/run installs",
 )
 
 
@@ -345,6 +346,30 @@ def test_the_node_example_asks_about_a_patch(target, exported, patch, tmp_path):
     assert_answers(result, exported, patch)
 
 
+@pytest.fixture(scope="module")
+def region():
+    """One region, its spacing and its centre."""
+    return tuple(part[:1] for part in sample_regions(seed=3))
+
+
+def test_the_python_example_asks_about_a_region(target, exported, region, tmp_path):
+    hu, spacing_mm, center_index = region
+    np.save(tmp_path / "region.npy", hu[0])
+    flags = ["--spacing", *map(str, spacing_mm[0]), "--center", *map(str, center_index[0])]
+    result = run_example(sys.executable, CLIENTS / "python" / "ask.py", target, tmp_path / "region.npy", *flags)
+    assert_answers(result, exported, *region)
+
+
+@needs_node
+def test_the_node_example_asks_about_a_region(target, exported, region, tmp_path):
+    hu, spacing_mm, center_index = region
+    hu.astype("<f4").tofile(tmp_path / "region.raw")
+    triples = {"--shape": hu[0].shape, "--spacing": spacing_mm[0], "--center": center_index[0]}
+    flags = [text for name, triple in triples.items() for text in (name, ",".join(map(str, triple)))]
+    result = run_example("node", node_example(tmp_path), target, tmp_path / "region.raw", *flags)
+    assert_answers(result, exported, *region)
+
+
 def node_example(folder):
     """Beside the modules, which are not in the repository."""
     shutil.copy(CLIENTS / "node" / "ask.mjs", folder)
@@ -354,11 +379,12 @@ def node_example(folder):
     return folder / "ask.mjs"
 
 
-def assert_answers(result, exported, patch):
+def assert_answers(result, exported, hu, *geometry):
     assert result.returncode == 0, result.stderr
     answer = json.loads(result.stdout)
     with LocalModel(exported) as model:
-        expected = model.predict(patch)
+        expected = model.predict_roi(hu, *geometry) if geometry else model.predict(hu)
+    assert answer["warning"] == expected.warnings[0]
     assert answer["version"] == 1
     assert list(answer["probabilities"]) == ["AAH+AIS", "MIA", "IAC"]
     np.testing.assert_allclose(list(answer["probabilities"].values()), expected.probabilities[0], atol=1e-6)
@@ -379,10 +405,25 @@ def test_an_example_tells_the_servers_words(language, target, tmp_path):
     assert (result.returncode, result.stderr) == (1, told)
 
 
+SHELL = re.findall(r"^```\n(buf curl.+?)\n```$", (CLIENTS / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
 @needs_node
-@pytest.mark.parametrize("program", ["node", "buf"])
-def test_the_modules_are_the_locked_ones(program):
-    lock = json.loads((CLIENTS / "node" / "package-lock.json").read_text())["packages"]
-    name = {"node": "@grpc/grpc-js", "buf": "@bufbuild/buf"}[program]
-    installed = json.loads((MODULES / name / "package.json").read_text())["version"]
-    assert installed == lock[f"node_modules/{name}"]["version"]
+@pytest.mark.parametrize(("command", "told"), zip(SHELL, ['"state": "AVAILABLE"', '"probabilities"'], strict=True))
+def test_the_shell_examples_run_as_they_are_written(command, told, target):
+    environment = {**os.environ, "PATH": f"{MODULES / '.bin'}{os.pathsep}{os.environ['PATH']}"}
+    command = command.replace("127.0.0.1:8500", target)
+    root = CLIENTS.parents[1]
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, env=environment, cwd=root
+    )
+    assert result.returncode == 0, result.stderr
+    assert told in result.stdout
+
+
+@needs_node
+def test_the_modules_are_the_locked_ones():
+    lock = json.loads((CLIENTS / "node" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    for name in ("@grpc/grpc-js", "@grpc/proto-loader"):
+        installed = json.loads((MODULES / name / "package.json").read_text(encoding="utf-8"))["version"]
+        assert installed == lock[f"node_modules/{name}"]["version"]

@@ -1,4 +1,6 @@
+import asyncio
 import socket
+import threading
 from concurrent import futures
 from contextlib import contextmanager
 
@@ -10,15 +12,43 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.client import PredictionClient
+from ggn_tf.serving.client import AsyncPredictionClient, PredictionClient
 from ggn_tf.serving.local_model import LocalModel
-from ggn_tf.serving.recordings import sample_patches
+from ggn_tf.serving.recordings import sample_patches, sample_regions
 from ggn_tf.serving.server import ModelServer, ServerOptions
 
 
+class Awaited:
+    """The asyncio client behind the blocking one's methods: what holds for one holds for the other."""
+
+    def __init__(self, *args, **kwargs):
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda loop, context: None)  # two loops in a process: gRPC tells of empty reads
+
+        async def made():
+            return AsyncPredictionClient(*args, **kwargs)
+
+        self.client = self.loop.run_until_complete(made())
+
+    def __getattr__(self, name):
+        return lambda *args: self.loop.run_until_complete(getattr(self.client, name)(*args))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+        self.loop.close()
+
+
+@pytest.fixture(params=[PredictionClient, Awaited], ids=["blocking", "asyncio"])
+def client_class(request):
+    return request.param
+
+
 @pytest.fixture
-def client(server):
-    with PredictionClient(f"127.0.0.1:{server.port}") as opened:
+def client(server, client_class):
+    with client_class(f"127.0.0.1:{server.port}") as opened:
         yield opened
 
 
@@ -154,17 +184,17 @@ class Refusing(Forwarding):
         return super().Predict(request, context)
 
 
-def test_an_unavailable_server_is_asked_again(server, patches):
+def test_an_unavailable_server_is_asked_again(server, patches, client_class):
     servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 2)
-    with serving(servicer) as target, PredictionClient(target) as client:
+    with serving(servicer) as target, client_class(target) as client:
         assert len(client.predict(patches).probabilities) == 3
     assert servicer.asked == 3
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL"])
-def test_any_other_refusal_is_final(code, server, patches):
+def test_any_other_refusal_is_final(code, server, patches, client_class):
     servicer = Refusing(server, grpc.StatusCode[code], 1)
-    with serving(servicer) as target, PredictionClient(target) as client, pytest.raises(ServingError) as caught:
+    with serving(servicer) as target, client_class(target) as client, pytest.raises(ServingError) as caught:
         client.predict(patches)
     assert caught.value.found == f"{code}: not now"
     assert servicer.asked == 1
@@ -231,3 +261,104 @@ def test_an_answer_that_breaks_the_contract_is_refused(server, patches):
     with serving(servicer) as target, PredictionClient(target) as client, pytest.raises(ServingError) as caught:
         client.predict(patches)
     assert caught.value.found == "an output is missing; outputs class_names, probabilities, warning"
+
+
+def test_regions_are_answered_as_the_export_answers_them(client, exported):
+    regions = sample_regions(seed=1)
+    answer = client.predict_roi(*regions)
+    with LocalModel(exported) as model:
+        expected = model.predict_roi(*regions)
+    np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(answer.mask, expected.mask, atol=1e-5)
+    assert answer.warnings == expected.warnings
+    assert [warning.partition(":")[0] for warning in answer.warnings][2] == "partly_outside_ct"
+
+
+def test_regions_too_large_for_one_message_are_asked_about_one_by_one(server):
+    """Two regions of 2.3 MiB: gRPC's default limit is 4 MiB."""
+
+    class Measuring(Forwarding):
+        def Predict(self, request, context):  # noqa: N802
+            sizes.append(request.ByteSize())
+            return super().Predict(request, context)
+
+    sizes: list[int] = []
+    hu = np.full((2, 60, 100, 100), -700, np.int16)
+    triples = np.ones((2, 3)), np.full((2, 3), 50.0)
+    with serving(Measuring(server)) as target, PredictionClient(target) as client:
+        assert client.predict_roi(hu, *triples).probabilities.shape == (2, 3)
+    assert len(sizes) == 2 and max(sizes) < 4 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("hu", "spacing_mm", "center_index"),
+    [
+        ((2, 8, 8, 8), (1, 3), (2, 3)),
+        ((2, 8, 8, 8), (2, 3), (3,)),
+        ((8, 8, 8), (8, 3), (8, 3)),
+        ((0, 8, 8, 8), (0, 3), (0, 3)),
+    ],
+)
+def test_regions_of_another_shape_are_refused_before_they_are_sent(hu, spacing_mm, center_index, client):
+    with pytest.raises(ServingError, match="regions do not have the shapes") as caught:
+        client.predict_roi(np.zeros(hu), np.ones(spacing_mm), np.ones(center_index))
+    assert "spacing [N,3]" in caught.value.expected
+
+
+def test_a_version_that_is_named_is_the_one_that_answers(server, patches, client_class):
+    with client_class(f"127.0.0.1:{server.port}", version=1) as client:
+        assert client.predict(patches).model_version == 1
+
+
+def test_a_version_that_is_named_and_not_served_is_told_as_such(server, patches, client_class):
+    with (
+        client_class(f"127.0.0.1:{server.port}", version=4) as client,
+        pytest.raises(ServingError, match="refuses") as caught,
+    ):
+        client.predict(patches)
+    assert caught.value.case == f"model ggn version 4 on 127.0.0.1:{server.port}"
+    assert caught.value.found == "NOT_FOUND: Servable not found for request: Specific(ggn, 4)"
+
+
+def test_the_metadata_is_asked_for_once(server, patches):
+    class Counting(Forwarding):
+        told = 0
+
+        def GetModelMetadata(self, request, context):  # noqa: N802
+            self.told += 1
+            return super().GetModelMetadata(request, context)
+
+    servicer = Counting(server)
+    with serving(servicer) as target, PredictionClient(target) as client:
+        client.predict(patches)
+        client.predict(patches)
+    assert (servicer.told, servicer.asked) == (1, 2)
+
+
+def test_many_questions_are_awaited_at_a_time(server, patches):
+    async def ask():
+        async with AsyncPredictionClient(f"127.0.0.1:{server.port}") as client:
+            return await asyncio.gather(*(client.predict(patches[:1]) for _ in range(12)))
+
+    answers = asyncio.run(ask())
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer.probabilities, answers[0].probabilities, atol=1e-6)
+
+
+def test_a_deadline_ends_the_waiting(patches, client_class):
+    class Silent(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def GetModelMetadata(self, request, context):  # noqa: N802
+            ended.wait(30)
+
+    ended = threading.Event()
+    with (
+        serving(Silent()) as target,
+        client_class(target, timeout_s=0.5) as client,
+        pytest.raises(ServingError, match="refuses") as caught,
+    ):
+        try:
+            client.predict(patches)
+        finally:
+            ended.set()
+    assert caught.value.found.startswith("DEADLINE_EXCEEDED: ")
+    assert "Allow more time" in caught.value.remedy
