@@ -168,7 +168,7 @@ def test_a_full_disk_behind_its_output_does_not_keep_it_from_serving(models):
     with Path("/dev/full").open("w") as full:
         process = subprocess.Popen(command, stdout=full, stderr=full)
     try:
-        with PredictionClient(f"127.0.0.1:{port}", pauses_s=[0.2] * 100) as client:
+        with PredictionClient(f"127.0.0.1:{port}", timeout_s=120, pauses_s=[0.2] * 600) as client:
             assert client.patch_shape() == (16, 16, 16, 1)
         assert process.poll() is None
     finally:
