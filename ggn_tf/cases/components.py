@@ -87,5 +87,6 @@ def _several(grid: Grid, places: dict[int, np.ndarray]) -> MaskError:
         f"The mask holds {len(places)} nodules.",
         found="; ".join([*listed[:_MOST_LISTED], *more]) + " (LPS mm)",
         expected="parts that lie no further apart than a patch is long",
-        remedy="Give the nodule's centre (center_x_mm, center_y_mm, center_z_mm), or a segment of its own to each.",
+        remedy="Give the nodule's centre: in the table's columns center_x_mm, center_y_mm and center_z_mm, or with "
+        "--center-mm instead of the mask. Or give a segment of its own to each.",
     )

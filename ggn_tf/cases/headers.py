@@ -1,5 +1,6 @@
 """The headers of volume files, of CTs and of masks."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def grid_of(path: Path, reader: sitk.ImageFileReader) -> Grid:
 def reason(error: Exception) -> str:
     """What an error says; of an ITK message the last line, which is the one that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].removeprefix("ITK ERROR: ") if lines else type(error).__name__
+    return re.sub(r"^(ITK ERROR|sitk::ERROR): ", "", lines[-1]) if lines else type(error).__name__
 
 
 def _not_3d(path: Path, reader: sitk.ImageFileReader) -> VolumeError:

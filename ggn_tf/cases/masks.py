@@ -142,7 +142,7 @@ def _read_segment(path: Path, segment: str | None, grid: Grid, course: Course | 
             case=path,
             found="a folder" if path.is_dir() else "no such file",
             expected="a file: a label map (.nii, .nii.gz, .nrrd, .mha) or a DICOM segmentation",
-            remedy="Mend the path in the case table; paths are relative to the table.",
+            remedy="Mend the path; those in a case table are relative to the table.",
         )
     if is_dicom(path):
         from ggn_tf.cases.dicom_seg import is_structure_set, read_dicom_segment

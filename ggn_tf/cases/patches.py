@@ -218,12 +218,17 @@ def _center(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector | Non
         return centroid_mm_lps(mask)
     if not volume.grid.covers(center_mm_lps):
         corners = volume.grid.corners_mm_lps()
+        x, y, z = center_mm_lps
+        turned = volume.grid.covers((-x, -y, z))
         raise VolumeError(
             "The centre lies outside the CT.",
             case=volume.path,
             found=f"centre {point_text(center_mm_lps)} mm",
             expected=f"LPS mm from {point_text(corners.min(axis=0))} to {point_text(corners.max(axis=0))}",
-            remedy="Give the centre in LPS: 3D Slicer shows RAS, where x and y have the other sign.",
+            remedy=f"With x and y negated it lies in the CT: {point_text((-x, -y, z))}. LPS and RAS, which 3D Slicer "
+            "shows, were taken for one another: tables hold LPS, --center-mm is LPS without --ras."
+            if turned
+            else "Give the centre in mm, and in LPS: 3D Slicer shows RAS, where x and y have the other sign.",
         )
     return center_mm_lps
 

@@ -15,6 +15,9 @@ from ggn_tf.cases.nifti import is_nifti, read_occupied
 from ggn_tf.cases.volumes import UNREADABLE, read_voxels
 from ggn_tf.errors import MaskError
 
+# Whole-body segmentations have a hundred.
+_MOST_LABELS = 255
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -147,7 +150,7 @@ def pick_error(path: Path, segment: str | None, names: Sequence[str], matching: 
         case=path,
         found=f"segments {', '.join(names)}" if names else "a label map without names",
         expected="the name of one segment" if names else "a label's value, or a name that the mask's file holds",
-        remedy="Mend the segment column of the case table: it names the nodule's segment, a row a nodule.",
+        remedy="Name the nodule's segment: in the table's column segment, a row a nodule, or with --segment.",
     )
 
 
@@ -168,7 +171,7 @@ def _of_label_map(
             f"The mask has no voxel of segment {segment!r}.",
             case=path,
             found=f"labels {listed}",
-            remedy="Mend the segment column of the case table.",
+            remedy="Name one of these: in the table's column segment, or with --segment.",
         )
     if not segment and len(present) > 1:
         raise MaskError(
@@ -176,7 +179,9 @@ def _of_label_map(
             case=path,
             found=f"labels {listed}" + (f" (segments {', '.join(item.name for item in named)})" if named else ""),
             expected="one label, or a segment column that names the nodule's",
-            remedy="Give the nodule's label in the segment column, a row a nodule.",
+            remedy="Name the file of the mask: this one looks like a CT."
+            if len(present) > _MOST_LABELS
+            else "Give the nodule's label: in the table's column segment, a row a nodule, or with --segment.",
         )
     return inside
 

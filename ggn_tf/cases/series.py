@@ -132,7 +132,7 @@ def _only_named(folder: Path, series: dict[str, list[Slice]], uid: str) -> Itera
             case=folder,
             found="; ".join(_listed(map(stack_slices, series.values()))),
             expected=f"series {uid}",
-            remedy="Mend the series column of the case table: it holds a SeriesInstanceUID.",
+            remedy="Give the SeriesInstanceUID of one of these: in the table's column series, or with --series.",
         )
     yield uid
 
@@ -159,7 +159,8 @@ def _several(folder: Path, stacks: list[Stack]) -> VolumeError:
         case=folder,
         found="; ".join(_listed(stacks)),
         expected="one series, or a mask or centre that lies in one of them alone",
-        remedy="Give the SeriesInstanceUID of the one that the mask was drawn on in the table's column series.",
+        remedy="Give the SeriesInstanceUID of the one that the nodule was seen on: in the table's column series, or "
+        "with --series.",
     )
 
 

@@ -8,6 +8,10 @@ import numpy as np
 
 # Where the scale of CT begins, and the window of the paper (section 3.2).
 AIR_HU = -1024.0
+# Air in lung lies near -850 HU. In all of LIDC-IDRI's crops the lowest hundredth of a patch is below -700 HU.
+NO_LUNG_HU, LEAST_LUNG = -500.0, 0.01
+# Air itself is -1000 HU: noise alone does not put half of a patch that holds a nodule below it.
+BELOW_AIR_HU, MOST_BELOW_AIR = -1000.0, 0.5
 # The scale of CT is 12 bits wide and ends here; a declared padding value below its start is made air anyway.
 _HIGHEST_HU = 3071.0
 # How far axes that a scanner rounds may be from unit length and right angles.

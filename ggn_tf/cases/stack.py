@@ -96,18 +96,20 @@ def _differences(slices: Sequence[Slice]) -> Iterator[Problem]:
     unplaced = [item.name for item in slices if not item.positioned]
     if unplaced:
         expected = "a position and an orientation in every slice (0020,0032 and 0020,0037)"
-        yield Problem(f"{len(unplaced)} slices without a position, {unplaced[0]} first", expected, remedy)
+        yield Problem(f"{_counted(len(unplaced), 'slice')} without a position, {unplaced[0]} first", expected, remedy)
     unscaled = [item.name for item in slices if item.rescale is None]
     if unscaled:
         yield Problem(
-            f"{len(unscaled)} slices without a usable rescale slope and intercept, {unscaled[0]} first",
+            f"{_counted(len(unscaled), 'slice')} without a usable rescale slope and intercept, {unscaled[0]} first",
             "what turns the stored values into Hounsfield units (0028,1053 and 0028,1052)",
             "Export the original images from the scanner or PACS.",
         )
     unsized = [item.name for item in slices if min(item.spacing_mm_xyz) <= 0]
     if unsized:
         expected = "the distance of its pixels in every slice (0028,0030)"
-        yield Problem(f"{len(unsized)} slices without a pixel spacing, {unsized[0]} first", expected, remedy)
+        yield Problem(
+            f"{_counted(len(unsized), 'slice')} without a pixel spacing, {unsized[0]} first", expected, remedy
+        )
     aspects: dict[str, list[tuple[float, ...]]] = {
         "size": [item.size_xyz for item in slices],
         "pixel spacing": [item.spacing_mm_xyz[:2] for item in slices],
@@ -172,12 +174,16 @@ def _spacing_problems(slices: list[Slice], positions: Floats) -> Iterator[Proble
             f"{steps[index]:.2f} mm from {slices[index].name} to {slices[index + 1].name}" for index in gaps[:4]
         )
         yield Problem(
-            f"{missing} missing slices in {len(gaps)} gaps: {listed}",
+            f"{_counted(missing, 'missing slice')} in {_counted(len(gaps), 'gap')}: {listed}",
             f"{usual:.2f} mm from slice to slice",
             "Export the series again, with all of its slices.",
         )
     elif not repeated.size:
         yield from _uneven(positions, apart)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _uneven(positions: Floats, steps: Floats) -> Iterator[Problem]:

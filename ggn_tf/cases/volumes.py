@@ -132,7 +132,7 @@ def open_volume(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> Vo
             case=path,
             found="no such file or folder",
             expected=FORMATS,
-            remedy="Mend the path in the case table; paths are relative to the table.",
+            remedy="Mend the path; those in a case table are relative to the table.",
         )
     if path.is_dir() or (not is_nifti(path) and is_dicom(path)):
         stack, grid = scan_series(path, wanted, repair=repair)

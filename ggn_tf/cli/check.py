@@ -58,7 +58,8 @@ def command(
     cut = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks))
     findings = _examine(cut, output)
     problems, counts = problems_of(findings, protocol.split), count_labels(findings)
-    notes = notes_on(records_of(findings), hidden_columns(findings))
+    outside_lung = [finding.case.case_id for finding in findings if not finding.in_lung]
+    notes = notes_on(records_of(findings), hidden_columns(findings), outside_lung)
     rejected = sum(finding.rejection is not None for finding in findings)
     if as_json:
         document = {

@@ -81,6 +81,7 @@ def command(
         refuse_unwritable(id_list, output)
     cases = read_table(table, label_column)
     load_tensorflow()
+    from ggn_tf.dataset.findings import notes_on
     from ggn_tf.dataset.splits import check_patients
     from ggn_tf.dataset.writer import write_dataset
 
@@ -89,7 +90,8 @@ def command(
     hidden = pseudonyms.telling_columns(cases)
     protocol = Protocol()
     prepared = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks), radiomics=radiomics)
-    outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects)
+    outside_lung: list[str] = []
+    outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects, outside_lung)
     with closing(outcomes), written_id_list(id_list, cases, pseudonyms):
         dataset = write_dataset(
             output,
@@ -100,7 +102,7 @@ def command(
             seed=seed,
             radiomics=settings,
         )
-    _print_summary(dataset, len(cases) - len(dataset.cases), hidden)
+    _print_summary(dataset, len(cases) - len(dataset.cases), notes_on(dataset.cases, hidden, outside_lung))
 
 
 def _outcomes(
@@ -109,16 +111,23 @@ def _outcomes(
     pseudonyms: "Pseudonyms",
     hidden: set[str],
     allow_rejects: bool,
+    outside_lung: list[str],
 ) -> Generator["Nodule | Rejection", None, None]:
-    """The cases as they are cut; rejects are told at the end, and end it all unless they are allowed."""
-    from ggn_tf.dataset.outcomes import outcome_of
+    """The cases as they are cut, noting which lie outside lung.
+
+    Rejects are told at the end, and end it all unless they are allowed.
+    """
+    from ggn_tf.dataset.outcomes import Nodule, outcome_of
 
     rejects: list[GgnError] = []
     with closing(prepared):
         for case, patch in prepared:
             if isinstance(patch, GgnError):
                 rejects.append(patch)
-            yield outcome_of(case, patch, pseudonyms, hidden)
+            outcome = outcome_of(case, patch, pseudonyms, hidden)
+            if isinstance(outcome, Nodule) and not outcome.in_lung:
+                outside_lung.append(outcome.record.case_id)
+            yield outcome
     for reject in rejects:
         click.echo(f"rejected: {reject}\n", err=True)
     if rejects and not allow_rejects:
@@ -129,9 +138,8 @@ def _outcomes(
         )
 
 
-def _print_summary(dataset: "Dataset", rejected: int, hidden: set[str]) -> None:
+def _print_summary(dataset: "Dataset", rejected: int, notes: list[str]) -> None:
     """Counts a label and a set, what was left out, and what to know before training."""
-    from ggn_tf.dataset.findings import notes_on
     from ggn_tf.dataset.previews import PREVIEWS
     from ggn_tf.dataset.writer import REJECTED
 
@@ -144,7 +152,7 @@ def _print_summary(dataset: "Dataset", rejected: int, hidden: set[str]) -> None:
     repaired = [case for case in dataset.cases if case.repaired]
     if repaired:
         click.echo(f"put right:   {len(repaired)} cases, each with what was done under 'repaired' in dataset.json")
-    for note in notes_on(dataset.cases, hidden):
+    for note in notes:
         click.echo(f"note: {note}")
 
 

@@ -30,12 +30,14 @@ class Finding:
         record: Its measures; None where it is rejected.
         rejection: Why, in the words of `rejected.csv`; None where it is usable.
         error: The same with the file that it was found in.
+        in_lung: Whether the values around a usable nodule are those of lung.
     """
 
     case: Case
     record: CaseRecord | None = None
     rejection: Rejection | None = None
     error: GgnError | None = None
+    in_lung: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types; what is not known of a rejected case is None."""
@@ -74,7 +76,7 @@ def find(case: Case, patch: Patch | GgnError) -> tuple[Finding, Nodule | None]:
     if isinstance(outcome, Rejection):
         return Finding(case, rejection=outcome, error=patch if isinstance(patch, GgnError) else None), None
     record = dataclasses.replace(outcome.record, digest=digest_patch(outcome.hu, outcome.mask))
-    return Finding(case, record), outcome
+    return Finding(case, record, in_lung=outcome.in_lung), outcome
 
 
 def count_labels(findings: Iterable[Finding]) -> dict[str, LabelCounts]:
@@ -101,16 +103,22 @@ def hidden_columns(findings: Sequence[Finding]) -> set[str]:
     return Pseudonyms(b"any").telling_columns([finding.case for finding in findings])
 
 
-def notes_on(cases: Sequence[CaseRecord], hidden: set[str]) -> list[str]:
+def notes_on(cases: Sequence[CaseRecord], hidden: set[str], outside_lung: Sequence[str]) -> list[str]:
     """What to know before training, though nothing is refused for it.
 
     Args:
         cases: The usable ones.
         hidden: Columns of the table that are not carried along.
+        outside_lung: Ids of usable cases around which there is no lung.
     """
     columns = [f"columns that name cases, patients or files are left out of the dataset: {', '.join(sorted(hidden))}"]
+    strange = (
+        f"no lung around the {'nodule' if len(outside_lung) == 1 else 'nodules'} of {', '.join(outside_lung)}: "
+        "is the mask in its place, and is the CT in Hounsfield units?"
+    )
     return [
         *(columns if hidden else []),
+        *([strange] if outside_lung else []),
         *(
             f"label {label} has {count} usable {'patient' if count == 1 else 'patients'}: not in every set"
             for label, count in scarce_labels(cases).items()

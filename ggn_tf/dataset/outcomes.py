@@ -7,6 +7,7 @@ import numpy as np
 
 from ggn_tf.cases.measures import Measures
 from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.surroundings import surroundings_of
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.records import CaseRecord
@@ -22,12 +23,14 @@ class Nodule:
         hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
         mask: uint8 [S, S, S], 0 or 1.
         radiomics: Radiomic features on the CT's own voxels, if they were measured.
+        in_lung: Whether the values around it are those of lung.
     """
 
     record: CaseRecord
     hu: np.ndarray
     mask: np.ndarray
     radiomics: dict[str, float] | None = None
+    in_lung: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ def outcome_of(
         repaired=tuple(pseudonyms.hide(note, case) for note in patch.repaired),
         **measures,
     )
-    return Nodule(record, patch.hu, patch.mask, patch.radiomics)
+    around = surroundings_of(patch)
+    in_lung = not (around.no_lung or around.below_air)
+    return Nodule(record, patch.hu, patch.mask, patch.radiomics, in_lung)
 
 
 def _reason(error: GgnError, case: Case, pseudonyms: Pseudonyms) -> str:

@@ -62,7 +62,8 @@ class PreviewWriter:
     def _draw(self) -> None:
         self._sheets += 1
         self._folder.mkdir(exist_ok=True)
-        draw_sheet(self._folder / f"sheet-{self._sheets:04d}.png", self._tiles)
+        rows = -(-len(self._tiles) // COLUMNS)
+        draw_sheet(self._folder / f"sheet-{self._sheets:04d}.png", self._tiles, rows=rows)
         self._tiles = []
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.surroundings import covered_voxels, surroundings_of
 from ggn_tf.serving.doubts import (
     BELOW_AIR,
     BELOW_AIR_HU,
@@ -15,19 +16,16 @@ from ggn_tf.serving.doubts import (
     DENSE,
     DENSE_HU,
     LARGER_THAN_PATCH,
-    LEAST_LUNG,
-    MOST_BELOW_AIR,
     MOST_DENSE,
     NO_LUNG,
-    NO_LUNG_HU,
     NO_NODULE,
     PARTLY_OUTSIDE_CT,
 )
 
-# As parts of a hundred, for numpy.
-_LOWEST_PERCENTILE = 100 * LEAST_LUNG
+# As a part of a hundred, for numpy.
 _DENSE_PERCENTILE = 100 * (1 - MOST_DENSE)
-_MIDDLE_PERCENTILE = 100 * MOST_BELOW_AIR
+# By far the most frequent mistake, and one that often leads into the other lung.
+_SLICER = "If it was read off 3D Slicer, it is in RAS: repeat with --ras."
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def _about_spacing(patch: Patch) -> Iterator[Caution]:
 
 
 def _about_place(patch: Patch) -> Iterator[Caution]:
-    outside = 1 - float(_covered(patch).mean())
+    outside = 1 - float(covered_voxels(patch).mean())
     if outside > 0:
         yield Caution(
             PARTLY_OUTSIDE_CT.code,
@@ -94,19 +92,18 @@ def _about_place(patch: Patch) -> Iterator[Caution]:
 
 
 def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator[Caution]:
-    percentiles = (_LOWEST_PERCENTILE, _MIDDLE_PERCENTILE)
-    lowest, middle = np.percentile(patch.hu[_covered(patch)], percentiles).tolist()
-    if middle <= BELOW_AIR_HU:
+    around = surroundings_of(patch)
+    if around.below_air:
         yield Caution(
             BELOW_AIR.code,
-            f"Half of the values are at most {middle:.0f}, and air itself has {BELOW_AIR_HU:.0f} HU. "
+            f"Half of the values are at most {around.middle_hu:.0f}, and air itself has {BELOW_AIR_HU:.0f} HU. "
             "The centre lies elsewhere, or the CT's values are not Hounsfield units.",
         )
-    elif lowest > NO_LUNG_HU:
+    elif around.no_lung:
         yield Caution(
             NO_LUNG.code,
-            f"There is no lung around the centre: hardly a value is below {lowest:.0f}, where lung has -850 HU. "
-            "The centre lies elsewhere, or the CT's values are not Hounsfield units.",
+            f"There is no lung around the centre: hardly a value is below {around.lowest_hu:.0f}, where lung has -850 "
+            f"HU. The centre lies elsewhere, or the CT's values are not Hounsfield units. {_SLICER}",
         )
     elif inside_hu.size and (dense := float(np.percentile(inside_hu, _DENSE_PERCENTILE))) > DENSE_HU:
         yield Caution(
@@ -118,17 +115,9 @@ def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator
 
 def _about_mask(nodule: npt.NDArray[np.bool_]) -> Iterator[Caution]:
     if not nodule.any():
-        yield Caution(NO_NODULE.code, NO_NODULE.text)
+        yield Caution(NO_NODULE.code, f"{NO_NODULE.text} {_SLICER}")
     if np.count_nonzero(nodule) > np.count_nonzero(nodule[1:-1, 1:-1, 1:-1]):
         yield Caution(
             LARGER_THAN_PATCH.code,
             "The nodule reaches the patch's border and may go on beyond it: volume, diameter and class are of a part.",
         )
-
-
-def _covered(patch: Patch) -> npt.NDArray[np.bool_]:
-    """[z, y, x]: the patch's voxels that lie in one of the CT's."""
-    z, y, x = np.indices(patch.hu.shape)
-    index = patch.ct_grid.index_of(patch.grid.point_of(np.stack([x, y, z], axis=-1)))
-    covered: npt.NDArray[np.bool_] = np.all((index >= -0.5) & (index < np.array(patch.ct_grid.size_xyz) - 0.5), axis=-1)
-    return covered

@@ -5,14 +5,13 @@ The scans of the paper (section 3.1): without contrast agent, slices of 1.25 mm,
 
 from typing import NamedTuple
 
+from ggn_tf.cases.slices import BELOW_AIR_HU as BELOW_AIR_HU
+from ggn_tf.cases.slices import LEAST_LUNG as LEAST_LUNG
+from ggn_tf.cases.slices import MOST_BELOW_AIR as MOST_BELOW_AIR
+from ggn_tf.cases.slices import NO_LUNG_HU as NO_LUNG_HU
+
 # Twice the distance of the paper's slices: beyond it most of the patch's 1 mm layers are interpolated, not measured.
 COARSEST_SPACING_MM = 2.5
-# Air in lung lies near -850 HU. In all of LIDC-IDRI's crops the lowest hundredth of a patch is below -700 HU.
-NO_LUNG_HU = -500.0
-LEAST_LUNG = 0.01
-# Air itself is -1000 HU: noise alone does not put half of a patch that holds a nodule below it.
-BELOW_AIR_HU = -1000.0
-MOST_BELOW_AIR = 0.5
 # From here on coronary scores count calcium (Agatston et al. 1990): without contrast agent soft tissue stays below.
 DENSE_HU = 130.0
 # Of the values inside the mask: noise alone does not lift so many of a soft nodule's voxels to DENSE_HU.

@@ -107,7 +107,7 @@ def test_a_header_that_makes_no_sense_is_not_replaced_by_another(save_series, na
     edit(folder, lambda number, dataset: setattr(dataset, name, value) if number == 2 else None)
     with pytest.raises(VolumeError, match="do not make a volume") as caught:
         open_volume(folder)
-    assert f"1 slices {found}, 0003.dcm first" in caught.value.found
+    assert f"1 slice {found}, 0003.dcm first" in caught.value.found
 
 
 @pytest.mark.parametrize(("stored", "expected"), [(-2000, -1024), (-976, -1024), (4000, 2976), (30000, -1024)])
@@ -171,7 +171,7 @@ def test_an_enhanced_ct_without_a_frame(save_series, tmp_path):
     write_enhanced(save_series(noise(SMALL)), path, order=[0, 1, 3, 4, 5])
     with pytest.raises(VolumeError, match="do not make a volume") as caught:
         open_volume(path)
-    assert caught.value.found == "1 missing slices in 1 gaps: 2.50 mm from enhanced.dcm frame 2 to enhanced.dcm frame 3"
+    assert caught.value.found == "1 missing slice in 1 gap: 2.50 mm from enhanced.dcm frame 2 to enhanced.dcm frame 3"
 
 
 def test_a_cut_enhanced_ct(save_series, tmp_path):

@@ -86,7 +86,7 @@ def test_missing_slices_cannot_be_repaired(save_series):
     (folder / "0007.dcm").unlink()
     with pytest.raises(VolumeError) as caught:
         open_volume(folder, repair=True)
-    assert "1 missing slices" in caught.value.found
+    assert "1 missing slice in" in caught.value.found
     assert "--repair" not in caught.value.remedy
 
 

@@ -98,7 +98,7 @@ def test_no_series_is_a_volume(study):
     (folder / "thick" / "0003.dcm").unlink()
     (folder / "thin" / "0003.dcm").unlink()
     error = refused(folder, "None of the folder's 2 CT series is a volume")
-    assert error.found.count("1 missing slices in 1 gaps") == 2
+    assert error.found.count("1 missing slice in 1 gap") == 2
 
 
 def test_a_series_of_one_slice_is_no_candidate(study):

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
@@ -156,6 +157,29 @@ def test_what_prepare_would_note(copied: Path) -> None:
     assert "left out of the dataset: report" in notes
     assert "label AIS has 1 usable patient" in notes
     assert "SMITH-0001, SMITH-0011" in notes
+
+
+def test_a_ct_that_is_not_in_hounsfield_units_is_noted(copied: Path) -> None:
+    path = copied.parent / "SMITH-0003.nii"
+    image = sitk.ReadImage(str(path))
+    # As stored before the intercept is applied.
+    sitk.WriteImage(image + 1024, str(path))
+    document = document_of(copied)
+    (note,) = [note for note in document["notes"] if "no lung" in note]
+    assert "of SMITH-0003: " in note and "Hounsfield" in note
+
+
+def test_a_ct_in_place_of_a_mask_is_called_one(copied: Path) -> None:
+    rows = read_rows(copied)
+    rows[3]["mask"] = rows[3]["image"]
+    path = copied.parent / rows[3]["image"]
+    image = sitk.ReadImage(str(path))
+    values = sitk.GetImageFromArray(np.arange(image.GetNumberOfPixels(), dtype=np.int32).reshape(image.GetSize()[::-1]))
+    values.CopyInformation(image)
+    sitk.WriteImage(values, str(path))
+    write_table(copied, rows)
+    case = document_of(copied, exit_code=1)["cases"][3]
+    assert case["remedy"] == "Name the file of the mask: this one looks like a CT."
 
 
 def test_a_mask_on_another_grid_is_put_right_only_where_asked_and_told(copied: Path) -> None:

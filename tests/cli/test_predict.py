@@ -327,6 +327,19 @@ def test_one_centre_outside_the_ct_refuses_the_call_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_centre_in_ras_that_is_taken_for_lps_is_told_as_such(ct: Path, models: Path) -> None:
+    told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *ras(SECOND), "--export", models)
+    assert "With x and y negated it lies in the CT: (5.00, -17.00, 81.00)" in told and "--ras" in told
+    (nodule,) = answered("--ct", ct / "ct.nii.gz", "--center-mm", *ras(SECOND), "--ras", "--export", models)["nodules"]
+    assert nodule["volume_mm3"] == pytest.approx(4 / 3 * np.pi * 4**3, rel=0.05)
+
+
+def test_a_centre_where_no_nodule_is_may_be_in_ras(ct: Path, models: Path) -> None:
+    (nodule,) = answered("--ct", ct / "ct.nii.gz", "--center-mm", *EMPTY, "--export", models)["nodules"]
+    (warning,) = nodule["warnings"]
+    assert "repeat with --ras" in warning["text"]
+
+
 def test_a_voxel_outside_the_ct_is_refused(ct: Path, models: Path) -> None:
     told = refused("--ct", ct / "ct.nii.gz", "--center-index", 10, 60, 10, "--export", models)
     assert "The voxel lies outside the CT." in told and "(63, 59, 71)" in told

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
@@ -257,6 +258,16 @@ def test_a_scarce_label_and_a_copied_nodule_are_noted(table: Path, tmp_path: Pat
     assert "note: label AIS has 1 usable patient: not in every set" in result.stdout
     assert "note: the same patch under several patients" in result.stdout
     assert "SMITH-0001, SMITH-0011" in result.stdout
+
+
+def test_a_ct_that_is_not_in_hounsfield_units_is_noted_by_hash(table: Path, tmp_path: Path) -> None:
+    shutil.copytree(table.parent, tmp_path / "cases")
+    path = tmp_path / "cases" / "SMITH-0003.nii"
+    sitk.WriteImage(sitk.ReadImage(str(path)) + 1024, str(path))
+    result = prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset", "--id-list", tmp_path / "ids.csv")
+    (row,) = [row for row in read_rows(tmp_path / "ids.csv") if row["case_id"] == "SMITH-0003"]
+    assert f"note: no lung around the nodule of {row['dataset_case_id']}: " in result.stdout
+    assert "SMITH" not in result.stdout
 
 
 def test_the_number_of_splits_and_their_seed(table: Path, tmp_path: Path) -> None:
