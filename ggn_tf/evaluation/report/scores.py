@@ -35,7 +35,10 @@ def tiles(document: dict[str, Any]) -> list[Markup | Prose]:
         for name, entry in shown
     )
     chosen = " The weights were selected on this set." if document["run"]["select_on"] == "test" else ""
-    told = f"Test set, stage {stage}, {counts['nodules']} nodules of {counts['patients']} patients.{chosen}"
+    told = (
+        f"Test set, stage {stage}: {counts['nodules']} nodules of {counts['patients']} other patients of the "
+        f"training's own dataset (internal validation).{chosen}"
+    )
     return [Markup(f'<dl class="tiles">\n{parts}\n</dl>'), Prose(told)]
 
 
