@@ -85,3 +85,5 @@ INDOLENT_INVASIVE = Task.parse("AAH+AIS,MIA+IAC")
 NOT_IAC_IAC = Task.parse("AAH+AIS+MIA,IAC")
 AIS_MIA = Task.parse("AIS,MIA")
 FOUR_CLASSES = Task.parse("AAH,AIS,MIA,IAC")
+PAPER_TASKS = (THREE_CLASSES, INDOLENT_INVASIVE, NOT_IAC_IAC, AIS_MIA)
+"""The rows 1) to 4) of the paper's Tables 2 to 4."""

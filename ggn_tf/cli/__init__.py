@@ -11,7 +11,7 @@ import click
 from ggn_tf import __version__
 from ggn_tf.errors import GgnError
 
-COMMANDS = ("phantom", "check", "prepare", "fit", "evaluate", "export", "serve", "predict")
+COMMANDS = ("phantom", "check", "prepare", "fit", "evaluate", "study", "export", "serve", "predict")
 
 
 class _CommandGroup(click.Group):

@@ -3,16 +3,15 @@
 import dataclasses
 import math
 import shlex
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggn_tf.cli.quiet import load_tensorflow
+from ggn_tf.cli.stop import StopSignal
 from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
+from ggn_tf.quiet import load_tensorflow
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ggn_tf.training.trainer import Plan
 
 STAGE_NAMES = ("segment", "classify", "joint")
+_STOPPING = "stopping after this step; the same command goes on from there"
 
 
 class _PerStage(click.ParamType):
@@ -111,6 +111,7 @@ def command(
     from ggn_tf.training.run_folder import RunFolder
     from ggn_tf.training.tensorboard import EventWriter
     from ggn_tf.training.trainer import plan_run, train
+    from ggn_tf.training.versions import package_versions
 
     protocol = _protocol(asked)
     opened = open_dataset(dataset, protocol.patch)
@@ -130,9 +131,9 @@ def command(
     folder = run_path or Path("runs") / _run_name(description)
     with lock_run(folder):
         command_line = shlex.join(["ggn-tf", *sys.argv[1:]])
-        run = RunFolder.create(folder, description, opened.folder, _versions(), command_line)
+        run = RunFolder.create(folder, description, opened.folder, package_versions(), command_line)
         click.echo(_banner(run, opened, plan, reason))
-        with EpochBars() as bars, _StopSignal() as stop:
+        with EpochBars() as bars, StopSignal(_STOPPING) as stop:
             observers = Observers([EventWriter(folder / "tensorboard"), bars])
             train(run, opened, plan, observers, stop.requested, checkpoint_minutes)
     click.echo(f"finished   {', '.join(run.finished_stages())}\nnext       ggn-tf evaluate {folder}")
@@ -152,13 +153,6 @@ def _protocol(asked: dict[str, Any]) -> Protocol:
 def _run_name(description: "RunDescription") -> str:
     task = str(description.task).replace(",", "_")
     return f"{description.model}-{task}-split{description.split}-seed{description.seed}"
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("ggn-tf", "tensorflow", "keras", "numpy", "scikit-learn", "SimpleITK")
-    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
 
 
 def _banner(run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason: str) -> str:
@@ -198,7 +192,9 @@ def _device() -> str:
 
 def _other_versions(run: "RunFolder") -> list[tuple[str, str]]:
     """What makes a run that goes on differ from one that never stopped."""
-    now = _versions()
+    from ggn_tf.training.versions import package_versions
+
+    now = package_versions()
     changed = [f"{name} {old} -> {now.get(name)}" for name, old in run.versions.items() if now.get(name) != old]
     return [("note", f"begun with other versions, so not the same to the bit: {', '.join(changed)}")] if changed else []
 
@@ -209,25 +205,3 @@ def _stage_plan(stage: "Stage", asked: "RunDescription") -> str:
         f"up to {numbers.max_epochs} epochs from learning rate {numbers.learning_rate:g}, trains "
         f"{' and '.join(stage.trains)}, keeps the best {asked.select_on} {stage.monitored}"
     )
-
-
-class _StopSignal:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the step; the second ends at once."""
-
-    def __enter__(self) -> "_StopSignal":
-        self._asked = False
-        self._former = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-
-    def requested(self) -> bool:
-        return self._asked
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        click.echo("stopping after this step; the same command goes on from there", err=True)

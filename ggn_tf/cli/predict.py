@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggn_tf.cli.cutting import allowance_options
-from ggn_tf.cli.quiet import load_tensorflow
 from ggn_tf.errors import ServingError
 from ggn_tf.protocol import PatchProtocol
+from ggn_tf.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME
 
 if TYPE_CHECKING:

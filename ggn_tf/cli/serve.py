@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.cli.quiet import load_tensorflow
+from ggn_tf.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME, PORT
 from ggn_tf.serving.tensorflow_model_server import PROGRAM, RealServer
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -13,11 +12,15 @@ from ggn_tf.dataset.pipeline import Batch, CaseStream
 from ggn_tf.dataset.records import CaseRecord, Dataset, open_dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
+from ggn_tf.evaluation.systems import TRANSFER
 from ggn_tf.evaluation.table import PROBABILITY_PREFIX, check_predictions, columns
 from ggn_tf.tasks import Task
 from ggn_tf.training.metrics import dice_score
 from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import STAGES, Stage
+from ggn_tf.training.stages import CLASSIFY, SEGMENT, STAGES
+
+Answer = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+"""From patches and reference masks [N, S, S, S, 1] to `mask` and `probabilities`, or one of them."""
 
 
 def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
@@ -89,25 +92,46 @@ def predict_run(
             expected="at least one finished stage",
             remedy="Repeat the run's ggn-tf fit command; it goes on where it stopped.",
         )
-    cases = {name: records for name, records in _cases(asked.task, dataset, split).items() if records}
-    streams = {
-        name: CaseStream(dataset, [case.case_id for case in records], asked.task) for name, records in cases.items()
-    }
+    batch_size, sets = asked.protocol.training.batch_size, _Sets(asked.task, dataset, split)
     parts = []
     for stage in finished:
-        answer = _answerer(stage, run.load_model(stage.name))
-        for name, records in cases.items():
-            announce(f"predicting: stage {stage.name}, {name} set, {len(records)} nodules")
-            answers = _gather(answer, streams[name].in_order(asked.protocol.training.batch_size), asked.task)
-            whole: dict[str, Any] = {
-                "split": split.number,
-                "set": name,
-                "model": asked.model,
-                "stage": stage.name,
-                "repeat": repeat,
-            }
-            parts.append(_identity(records, asked.task).assign(**whole, **answers))
+        answer = _answerer(stage.network(run.load_model(stage.name)))
+        for name in sets.names:
+            announce(f"predicting: stage {stage.name}, {name} set, {sets.count(name)} nodules")
+            told: dict[str, Any] = {"split": split.number, "model": asked.model, "stage": stage.name, "repeat": repeat}
+            parts.append(sets.answer(name, answer, batch_size).assign(**told))
     return check_predictions(pd.concat(parts, ignore_index=True)[columns(asked.task.class_names)])
+
+
+def predict_transfer(
+    classifier: RunFolder, segmenter: RunFolder, dataset: Dataset, split: Split, *, repeat: int = 1
+) -> pd.DataFrame:
+    """Ask a classifier that was trained on reference masks about the soft masks of a U-Net (paper's Table 4).
+
+    Args:
+        classifier: A finished run of the model `reference`.
+        segmenter: A run of the cascade with its first stage finished, on the same split.
+        dataset: Their dataset.
+        split: Their split.
+        repeat: Which of several trainings this is.
+
+    Returns:
+        A checked predictions table of the model `transfer`, stage `classify`.
+
+    Raises:
+        RunError: A stage is not finished, or a model cannot be read.
+    """
+    task, batch_size = classifier.description.task, classifier.description.protocol.training.batch_size
+    segment, classify = SEGMENT.network(segmenter.load_model(SEGMENT.name)), CLASSIFY.network(classifier.load_model())
+
+    def network(patch: tf.Tensor, mask: tf.Tensor, *, training: bool) -> dict[str, tf.Tensor]:
+        found = segment(patch, mask, training=training)["mask"]
+        return {"mask": found, **classify(patch, found, training=training)}
+
+    answer, sets = _answerer(network), _Sets(task, dataset, split)
+    told: dict[str, Any] = {"split": split.number, "model": TRANSFER, "stage": CLASSIFY.name, "repeat": repeat}
+    parts = [sets.answer(name, answer, batch_size).assign(**told) for name in sets.names]
+    return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
 
 
 def describe_run(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
@@ -128,30 +152,40 @@ def describe_run(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _cases(task: Task, dataset: Dataset, split: Split) -> dict[str, list[CaseRecord]]:
-    sets = {"train": split.train, "validation": split.validation, "test": split.test}
-    return {
-        name: [case for case in dataset.select(ids) if task.class_of(case.label) is not None]
-        for name, ids in sets.items()
-    }
+class _Sets:
+    """The task's nodules of every set of a split that has any, read once."""
+
+    def __init__(self, task: Task, dataset: Dataset, split: Split) -> None:
+        self._task = task
+        sets = {"train": split.train, "validation": split.validation, "test": split.test}
+        chosen = {
+            name: [case for case in dataset.select(ids) if task.class_of(case.label) is not None]
+            for name, ids in sets.items()
+        }
+        self._cases = {name: records for name, records in chosen.items() if records}
+        self._streams = {
+            name: CaseStream(dataset, [case.case_id for case in records], task) for name, records in self._cases.items()
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._cases)
+
+    def count(self, name: str) -> int:
+        return len(self._cases[name])
+
+    def answer(self, name: str, answer: Answer, batch_size: int) -> pd.DataFrame:
+        """Rows of a set: who the nodules are, and what the network answers."""
+        rows = _identity(self._cases[name], self._task).assign(set=name)
+        return rows.assign(**_gather(answer, self._streams[name].in_order(batch_size), self._task))
 
 
-def _answerer(stage: Stage, model: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
-    """What the stage trained: without the classifier after the stage `segment`."""
-    network = stage.network(model)
-    volume = tf.TensorSpec(model.inputs[0].shape, tf.float32)
-
-    # One trace for whole and short batches.
-    @tf.function(input_signature=[volume, volume])
-    def answer(patch: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
-        return network(patch, mask, training=False)
-
-    return answer
+def _answerer(network: Callable[..., dict[str, tf.Tensor]]) -> Answer:
+    """The network as a graph: one trace for all batches of a size."""
+    return tf.function(lambda patch, mask: network(patch, mask, training=False), reduce_retracing=True)
 
 
-def _gather(
-    answer: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]], batches: Iterable[Batch], task: Task
-) -> dict[str, np.ndarray]:
+def _gather(answer: Answer, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
     """Dice [N] and a column [N] a class, batch by batch, so that no set of masks is ever held.
 
     NaN where the network does not segment, or does not classify.

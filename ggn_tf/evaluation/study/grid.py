@@ -1,0 +1,132 @@
+"""The grid of a study: which trainings answer what is asked, and which of them share a stage."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.evaluation.study.item import Item
+from ggn_tf.evaluation.study.training import Training, with_joint_weight
+from ggn_tf.evaluation.study.transfer import Transfer
+from ggn_tf.evaluation.systems import TRANSFER
+from ggn_tf.protocol import Protocol
+from ggn_tf.tasks import Task
+from ggn_tf.training.description import RunDescription
+from ggn_tf.training.sharing import stage_key
+from ggn_tf.training.stages import CLASSIFY, SEGMENT
+from ggn_tf.training.trainer import plan_run
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a study is asked.
+
+    Attributes:
+        tasks: The paper's four, or others.
+        models: Of `raw`, `reference`, `cascade`, `multitask`, `transfer`.
+        splits: Numbers of the dataset's splits.
+        repeats: Trainings of each cell, with seeds of their own.
+        joint_weights: Lambdas of the paper's Table 5, asked of the second task (or the only one) on the first split.
+        seed: Of the first repeat; the others count on.
+        precision: As resolved.
+        select_on: `validation`, or `test` as the paper did.
+        protocol: All numbers.
+    """
+
+    tasks: tuple[Task, ...]
+    models: tuple[str, ...]
+    splits: tuple[int, ...]
+    repeats: int
+    joint_weights: tuple[float, ...]
+    seed: int
+    precision: str
+    select_on: str
+    protocol: Protocol
+
+    @property
+    def weighted_task(self) -> Task:
+        """The task whose lambda is varied: the paper's is its second."""
+        return self.tasks[min(1, len(self.tasks) - 1)]
+
+
+def table_name(system: str, task: Task, split: int, repeat: int) -> str:
+    """The name of a run and of its predictions, for example `raw-AAH+AIS_MIA-split1-repeat2`."""
+    return f"{system}-{task_name(task)}-split{split}-repeat{repeat}"
+
+
+def task_name(task: Task) -> str:
+    """A task in a file's name."""
+    return str(task).replace(",", "_")
+
+
+def weighted_system(weight: float) -> str:
+    """What a joint training with another lambda is called."""
+    return f"cascade-lambda{weight:g}"
+
+
+def items_of(question: Question, dataset: Dataset) -> list[Item]:
+    """Every piece of work, each after those that it needs.
+
+    Raises:
+        TaskError: The dataset does not hold a task's labels.
+        SplitError: A split does not exist, or one of its sets has no nodule of a class.
+    """
+    items: dict[str, Item] = {}
+    segmenters: dict[str, str] = {}
+    for split, repeat, task in product(question.splits, range(1, question.repeats + 1), question.tasks):
+        for item in _cell(question, dataset, segmenters, task, split, repeat):
+            items.setdefault(item.name, item)
+    return list(items.values())
+
+
+def _cell(
+    question: Question, dataset: Dataset, segmenters: dict[str, str], task: Task, split: int, repeat: int
+) -> Iterator[Item]:
+    asked = RunDescription(
+        task=task,
+        model="cascade",
+        split=split,
+        seed=question.seed + repeat - 1,
+        precision=question.precision,
+        select_on=question.select_on,
+        protocol=question.protocol,
+        dataset_fingerprint=dataset.fingerprint,
+    )
+    plan = plan_run(asked, dataset, read_split(dataset, split))
+    segmenter = None
+    if {"cascade", TRANSFER} & set(question.models):
+        key = stage_key(asked, plan.cases, SEGMENT.name)
+        segmenter = segmenters.setdefault(key, table_name("unet", task, split, repeat))
+        if segmenter == table_name("unet", task, split, repeat):
+            yield Training(segmenter, asked, repeat, "unet", last_stage=SEGMENT.name, predicts=False)
+    alone = [model for model in ("raw", "reference", "multitask") if model in question.models]
+    if TRANSFER in question.models and "reference" not in alone:
+        alone.append("reference")
+    for model in alone:
+        name = table_name(model, task, split, repeat)
+        yield Training(name, dataclasses.replace(asked, model=model), repeat, model)
+    if segmenter and "cascade" in question.models:
+        yield from _cascades(question, asked, repeat, segmenter)
+    if segmenter and TRANSFER in question.models:
+        name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER, "reference"))
+        yield Transfer(name, split, repeat, reference, segmenter)
+
+
+def _cascades(question: Question, asked: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:
+    """The cascade, and its joint stage once more for every other lambda."""
+    name = table_name("cascade", asked.task, asked.split, repeat)
+    yield Training(name, asked, repeat, "cascade", takes=((SEGMENT.name, segmenter),))
+    if asked.task != question.weighted_task or asked.split != question.splits[0]:
+        return
+    for weight in question.joint_weights:
+        if weight != asked.protocol.training.joint_weight:
+            system = weighted_system(weight)
+            yield Training(
+                table_name(system, asked.task, asked.split, repeat),
+                with_joint_weight(asked, weight),
+                repeat,
+                system,
+                takes=((SEGMENT.name, name), (CLASSIFY.name, name)),
+            )

@@ -1,0 +1,123 @@
+"""A training of a study: a run folder, and the predictions of its stages."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.evaluation.predictions import predict_run
+from ggn_tf.evaluation.study.item import Line, Place
+from ggn_tf.evaluation.table import write_predictions
+from ggn_tf.training.description import RunDescription
+from ggn_tf.training.lock import lock_run
+from ggn_tf.training.monitor import Monitored
+from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.training.sharing import adopt_stage
+from ggn_tf.training.stages import STAGES, Stage, stages_up_to
+from ggn_tf.training.trainer import plan_run, train
+from ggn_tf.training.versions import package_versions
+
+# Measured on a CPU in bfloat16: an epoch of each stage against one of the joint training.
+_EPOCH_COST = {
+    ("raw", "classify"): 0.2,
+    ("reference", "classify"): 0.2,
+    ("cascade", "segment"): 0.6,
+    ("cascade", "classify"): 0.45,
+    ("cascade", "joint"): 1.0,
+    ("multitask", "classify"): 0.7,
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """Train a system on one task, split and repeat.
+
+    Attributes:
+        name: Of its run folder.
+        asked: The run.
+        repeat: Number of the repeat.
+        system: What its rows say under `model`.
+        last_stage: None for all of the model's stages.
+        takes: Stages that are taken over, each with the name of the training that they come from.
+        predicts: Whether its answers count; those of a U-Net that others share do not.
+    """
+
+    name: str
+    asked: RunDescription
+    repeat: int
+    system: str
+    last_stage: str | None = None
+    takes: tuple[tuple[str, str], ...] = ()
+    predicts: bool = True
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The trainings that stages are taken from."""
+        return tuple(dict.fromkeys(donor for _, donor in self.takes))
+
+    @property
+    def cost(self) -> float:
+        """In epochs of joint training."""
+        return sum(self._stage_cost(stage) for stage in self._stages() if stage.name not in dict(self.takes))
+
+    def is_done(self, place: Place) -> bool:
+        """Whether every stage is finished and predicted."""
+        folder = place.run(self.name)
+        if not (folder / "run.json").exists():
+            return False
+        run = self._open(place)
+        finished = all(stage.name in run.finished_stages() for stage in self._stages())
+        return finished and (not self.predicts or place.predictions(self.name).exists())
+
+    def do(self, place: Place, line: Line) -> None:
+        """Take stages over, train the others, and predict."""
+        split = read_split(place.dataset, self.asked.split)
+        plan = plan_run(self.asked, place.dataset, split, self.last_stage)
+        with lock_run(place.run(self.name)):
+            run = self._open(place)
+            for stage, donor in self.takes:
+                if stage not in run.finished_stages():
+                    adopt_stage(run, RunFolder.open(place.run(donor)), stage)
+            train(run, place.dataset, plan, _Watch(self, line), line.stop_requested)
+        if self.predicts:
+            frame = predict_run(run, place.dataset, split, repeat=self.repeat).assign(model=self.system)
+            write_predictions(frame, place.predictions(self.name))
+
+    def _open(self, place: Place) -> RunFolder:
+        versions = package_versions()
+        return RunFolder.create(place.run(self.name), self.asked, place.dataset.folder, versions, place.command)
+
+    def _stages(self) -> tuple[Stage, ...]:
+        return stages_up_to(self.asked.model, self.last_stage)
+
+    def _stage_cost(self, stage: Stage) -> float:
+        epochs = stage.numbers(self.asked.protocol.training).max_epochs
+        return _EPOCH_COST[self.asked.model, stage.name] * epochs
+
+
+class _Watch:
+    """An observer of the loop that tells how far a training is."""
+
+    def __init__(self, training: Training, line: Line) -> None:
+        self._training, self._line = training, line
+        costs = {stage.name: training._stage_cost(stage) for stage in STAGES[training.asked.model]}
+        self._costs = {name: cost for name, cost in costs.items() if name not in dict(training.takes)}
+
+    def epoch_started(self, stage: Stage, epoch: int, steps: int, done: int) -> None:
+        names = list(self._costs)
+        before = sum(self._costs[name] for name in names[: names.index(stage.name)])
+        epochs = stage.numbers(self._training.asked.protocol.training).max_epochs
+        done_share = (before + self._costs[stage.name] * (epoch - 1) / epochs) / self._training.cost
+        self._line.tell(min(1.0, done_share), f"{stage.name} epoch {epoch}")
+
+    def step_done(self, loss: float) -> None:
+        pass
+
+    def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
+        pass
+
+
+def with_joint_weight(asked: RunDescription, weight: float) -> RunDescription:
+    """The same run with another lambda of eq. 4."""
+    training = dataclasses.replace(asked.protocol.training, joint_weight=weight)
+    return dataclasses.replace(asked, protocol=dataclasses.replace(asked.protocol, training=training))
