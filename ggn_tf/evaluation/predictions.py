@@ -1,26 +1,21 @@
 """What a run's models answer on every case of its split: the only part of evaluation that needs the networks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ggn_tf.dataset.pipeline import Batch, CaseStream
-from ggn_tf.dataset.records import CaseRecord, Dataset, open_dataset
-from ggn_tf.dataset.splits import Split
+from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.errors import RunError
+from ggn_tf.evaluation.answers import AskedCases
 from ggn_tf.evaluation.systems import TRANSFER
-from ggn_tf.evaluation.table import PROBABILITY_PREFIX, check_predictions, columns
+from ggn_tf.evaluation.table import check_predictions, columns
 from ggn_tf.tasks import Task
-from ggn_tf.training.metrics import dice_score
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.stages import CLASSIFY, SEGMENT, STAGES
-
-Answer = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
-"""From patches and reference masks [N, S, S, S, 1] to `mask` and `probabilities`, or one of them."""
 
 
 def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
@@ -92,15 +87,14 @@ def predict_run(
             expected="at least one finished stage",
             remedy="Repeat the run's ggn-tf fit command; it goes on where it stopped.",
         )
-    batch_size, sets = asked.protocol.training.batch_size, _Sets(asked.task, dataset, split)
-    parts = []
+    sets, parts = _sets(asked.task, dataset, split), []
     for stage in finished:
-        answer = _answerer(stage.network(run.load_model(stage.name)))
-        for name in sets.names:
-            announce(f"predicting: stage {stage.name}, {name} set, {sets.count(name)} nodules")
-            told: dict[str, Any] = {"split": split.number, "model": asked.model, "stage": stage.name, "repeat": repeat}
-            parts.append(sets.answer(name, answer, batch_size).assign(**told))
-    return check_predictions(pd.concat(parts, ignore_index=True)[columns(asked.task.class_names)])
+        network = stage.network(run.load_model(stage.name))
+        for name, cases in sets.items():
+            announce(f"predicting: stage {stage.name}, {name} set, {len(cases)} nodules")
+            told = {"split": split.number, "set": name, "model": asked.model, "stage": stage.name, "repeat": repeat}
+            parts.append(cases.answers(network, asked.protocol.training.batch_size, **told))
+    return _checked(parts, asked.task)
 
 
 def predict_transfer(
@@ -128,10 +122,9 @@ def predict_transfer(
         found = segment(patch, mask, training=training)["mask"]
         return {"mask": found, **classify(patch, found, training=training)}
 
-    answer, sets = _answerer(network), _Sets(task, dataset, split)
-    told: dict[str, Any] = {"split": split.number, "model": TRANSFER, "stage": CLASSIFY.name, "repeat": repeat}
-    parts = [sets.answer(name, answer, batch_size).assign(**told) for name in sets.names]
-    return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
+    told = {"split": split.number, "model": TRANSFER.model, "stage": CLASSIFY.name, "repeat": repeat}
+    sets = _sets(task, dataset, split).items()
+    return _checked([cases.answers(network, batch_size, set=name, **told) for name, cases in sets], task)
 
 
 def describe_run(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
@@ -152,57 +145,11 @@ def describe_run(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-class _Sets:
-    """The task's nodules of every set of a split that has any, read once."""
-
-    def __init__(self, task: Task, dataset: Dataset, split: Split) -> None:
-        self._task = task
-        sets = {"train": split.train, "validation": split.validation, "test": split.test}
-        chosen = {
-            name: [case for case in dataset.select(ids) if task.class_of(case.label) is not None]
-            for name, ids in sets.items()
-        }
-        self._cases = {name: records for name, records in chosen.items() if records}
-        self._streams = {
-            name: CaseStream(dataset, [case.case_id for case in records], task) for name, records in self._cases.items()
-        }
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._cases)
-
-    def count(self, name: str) -> int:
-        return len(self._cases[name])
-
-    def answer(self, name: str, answer: Answer, batch_size: int) -> pd.DataFrame:
-        """Rows of a set: who the nodules are, and what the network answers."""
-        rows = _identity(self._cases[name], self._task).assign(set=name)
-        return rows.assign(**_gather(answer, self._streams[name].in_order(batch_size), self._task))
+def _sets(task: Task, dataset: Dataset, split: Split) -> dict[str, AskedCases]:
+    """The sets of the split in which the task has nodules."""
+    sets = {name: AskedCases(dataset, getattr(split, name), task) for name in SETS}
+    return {name: cases for name, cases in sets.items() if len(cases)}
 
 
-def _answerer(network: Callable[..., dict[str, tf.Tensor]]) -> Answer:
-    """The network as a graph: one trace for all batches of a size."""
-    return tf.function(lambda patch, mask: network(patch, mask, training=False), reduce_retracing=True)
-
-
-def _gather(answer: Answer, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
-    """Dice [N] and a column [N] a class, batch by batch, so that no set of masks is ever held.
-
-    NaN where the network does not segment, or does not classify.
-    """
-    dice, chances = [], []
-    for batch in batches:
-        outputs = answer(batch.patch, batch.mask)
-        missing = np.full((len(batch.label), len(task.classes)), np.nan)
-        reference = batch.mask.numpy()
-        dice.append(dice_score(reference, outputs["mask"].numpy()) if "mask" in outputs else missing[:, 0])
-        chances.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
-    chance = np.concatenate(chances).astype(np.float64)
-    names = [PROBABILITY_PREFIX + name for name in task.class_names]
-    return {**{name: chance[:, index] for index, name in enumerate(names)}, "dice": np.concatenate(dice)}
-
-
-def _identity(records: list[CaseRecord], task: Task) -> pd.DataFrame:
-    class_name = {label: name for name, group in zip(task.class_names, task.classes, strict=True) for label in group}
-    rows = [(case.case_id, case.patient_id, class_name[case.label]) for case in records]
-    return pd.DataFrame(rows, columns=["case", "patient", "label"])
+def _checked(parts: list[pd.DataFrame], task: Task) -> pd.DataFrame:
+    return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])

@@ -7,9 +7,9 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
 
 from ggn_tf.evaluation import bootstrap
-from ggn_tf.evaluation.table import RUN_KEY, PredictionsError, check_predictions, probabilities, table_classes
+from ggn_tf.evaluation.table import EXTERNAL, RUN_KEY, PredictionsError, check_predictions, probabilities, table_classes
 
-SCORED_SETS = ("validation", "test")
+SCORED_SETS = ("validation", "test", EXTERNAL)
 REPLICATES = 2000
 METRICS = ("accuracy", "average_f1", "mcc", "auc", "dice")
 

@@ -1,48 +1,52 @@
-"""The systems that the paper compares (Fig. 3), as rows of a predictions table."""
+"""The systems that the paper compares (Fig. 3), by the model and stage that a predictions table names."""
 
 from dataclasses import dataclass
 
+from ggn_tf.evaluation.cells import System
+
 
 @dataclass(frozen=True)
-class System:
-    """A model after one of its stages.
+class PaperSystem:
+    """A system of the paper's tables.
 
     Attributes:
-        letter: As in the paper's Fig. 3 and Tables 2 and 3; empty for what has none there.
-        model: The table's column `model`.
-        stage: The table's column `stage`.
+        letter: As in Fig. 3 and Tables 2 and 3; empty for what has none there.
+        system: What answers.
         title: For a reader.
     """
 
     letter: str
-    model: str
-    stage: str
+    system: System
     title: str
 
-    @property
-    def name(self) -> str:
+    def __str__(self) -> str:
         """Letter and title."""
         return f"({self.letter}) {self.title}" if self.letter else self.title
 
 
-TRANSFER = "transfer"
-RADIOMICS = "radiomics"
+REFERENCE = System("reference", "classify")
+JOINT = System("cascade", "joint")
+TRANSFER = System("transfer", "classify")
+RADIOMICS = System("radiomics", "classify")
 
 NETWORKS = (
-    System("a", "raw", "classify", "raw CT"),
-    System("b", "reference", "classify", "reference mask"),
-    System("c", "cascade", "classify", "cascade, U-Net frozen"),
-    System("d", "cascade", "joint", "cascade, joint"),
-    System("e", "multitask", "classify", "multi-task"),
+    PaperSystem("a", System("raw", "classify"), "raw CT"),
+    PaperSystem("b", REFERENCE, "reference mask"),
+    PaperSystem("c", System("cascade", "classify"), "cascade, U-Net frozen"),
+    PaperSystem("d", JOINT, "cascade, joint"),
+    PaperSystem("e", System("multitask", "classify"), "multi-task"),
 )
-SYSTEMS = (
+"""Tables 2 and 3."""
+
+PAPER_SYSTEMS = (
     *NETWORKS,
-    System("", TRANSFER, "classify", "(b) on automatic masks"),
-    System("", RADIOMICS, "classify", "SVM on radiomics"),
+    PaperSystem("", TRANSFER, "(b) on automatic masks"),
+    PaperSystem("", RADIOMICS, "SVM on radiomics"),
 )
 """In the order of the paper's tables: 2 and 3, then 4, then 6."""
 
 
-def system_of(model: str, stage: str) -> System | None:
-    """The system of a predictions row; None for a stage that is none, as the cascade's first."""
-    return next((system for system in SYSTEMS if (system.model, system.stage) == (model, stage)), None)
+def title_of(system: System) -> str:
+    """A system as a reader knows it: those that are not the paper's by their model."""
+    known = {one.system: str(one) for one in PAPER_SYSTEMS}
+    return known.get(system) or (system.model if system.stage == "classify" else str(system))

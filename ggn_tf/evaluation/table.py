@@ -11,7 +11,8 @@ from ggn_tf.files import whole_file
 TEXT_COLUMNS = ("case", "patient", "set", "model", "stage", "label")
 LEADING_COLUMNS = ("case", "patient", "split", "set", "model", "stage", "repeat", "label")
 PROBABILITY_PREFIX = "p_"
-SETS = ("train", "validation", "test")
+EXTERNAL = "external"
+SETS = ("train", "validation", "test", EXTERNAL)
 RUN_KEY = ["model", "split", "repeat"]
 
 # A softmax in float32 is exact to 1e-6; a table that another program wrote may be rounded to four digits.

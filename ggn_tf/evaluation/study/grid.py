@@ -96,21 +96,21 @@ def _cell(
     )
     plan = plan_run(asked, dataset, read_split(dataset, split))
     segmenter = None
-    if {"cascade", TRANSFER} & set(question.models):
+    if {"cascade", TRANSFER.model} & set(question.models):
         key = stage_key(asked, plan.cases, SEGMENT.name)
         segmenter = segmenters.setdefault(key, table_name("unet", task, split, repeat))
         if segmenter == table_name("unet", task, split, repeat):
             yield Training(segmenter, asked, repeat, "unet", last_stage=SEGMENT.name, predicts=False)
     alone = [model for model in ("raw", "reference", "multitask") if model in question.models]
-    if TRANSFER in question.models and "reference" not in alone:
+    if TRANSFER.model in question.models and "reference" not in alone:
         alone.append("reference")
     for model in alone:
         name = table_name(model, task, split, repeat)
         yield Training(name, dataclasses.replace(asked, model=model), repeat, model)
     if segmenter and "cascade" in question.models:
         yield from _cascades(question, asked, repeat, segmenter)
-    if segmenter and TRANSFER in question.models:
-        name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER, "reference"))
+    if segmenter and TRANSFER.model in question.models:
+        name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER.model, "reference"))
         yield Transfer(name, split, repeat, reference, segmenter)
 
 

@@ -27,6 +27,9 @@ _EPOCH_COST = {
     ("multitask", "classify"): 0.7,
 }
 
+# After a kill the processes of the former study still take a step before they see that they are alone.
+_PATIENCE_S = 120.0
+
 
 @dataclass(frozen=True)
 class Training:
@@ -73,7 +76,7 @@ class Training:
         """Take stages over, train the others, and predict."""
         split = read_split(place.dataset, self.asked.split)
         plan = plan_run(self.asked, place.dataset, split, self.last_stage)
-        with lock_run(place.run(self.name)):
+        with lock_run(place.run(self.name), _PATIENCE_S):
             run = self._open(place)
             for stage, donor in self.takes:
                 if stage not in run.finished_stages():

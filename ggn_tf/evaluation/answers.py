@@ -1,0 +1,78 @@
+"""What a network answers about cases of a dataset."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from ggn_tf.dataset.pipeline import Batch, CaseStream
+from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.evaluation.table import PROBABILITY_PREFIX
+from ggn_tf.tasks import Task
+from ggn_tf.training.metrics import dice_score
+
+Network = Callable[..., dict[str, tf.Tensor]]
+"""`network(patch, mask, training=False)` answers `mask`, `probabilities` or both (`training.stages.Network`)."""
+
+
+class AskedCases:
+    """The nodules of a task among some cases, read once and asked about by several networks.
+
+    Args:
+        dataset: Holds the cases.
+        case_ids: Those whose label the task leaves out are left out here too, as they were in training.
+        task: Names the classes.
+    """
+
+    def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task) -> None:
+        """See the class."""
+        self._task = task
+        self._records = [case for case in dataset.select(case_ids) if task.class_of(case.label) is not None]
+        self._stream = CaseStream(dataset, [case.case_id for case in self._records], task) if self._records else None
+
+    def __len__(self) -> int:
+        """How many nodules."""
+        return len(self._records)
+
+    def answers(self, network: Network, batch_size: int, **told: Any) -> pd.DataFrame:
+        """A row a nodule: case, patient, label, a column `p_<class>` a class, Dice.
+
+        Args:
+            network: Asked batch by batch.
+            batch_size: Nodules at a time.
+            told: Columns that are the same in every row, as `model`.
+
+        Returns:
+            NaN where the network does not segment, or does not classify. No rows where there are no nodules.
+        """
+        if self._stream is None:
+            return pd.DataFrame()
+        # One trace for all batches of a size.
+        answer = tf.function(lambda patch, mask: network(patch, mask, training=False), reduce_retracing=True)
+        answers = _gather(answer, self._stream.in_order(batch_size), self._task)
+        return _identity(self._records, self._task).assign(**told, **answers)
+
+
+def _gather(answer: Network, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
+    """Dice [N] and a column [N] a class, batch by batch, so that no set of masks is ever held.
+
+    NaN where the network does not segment, or does not classify.
+    """
+    dice, chances = [], []
+    for batch in batches:
+        outputs = answer(batch.patch, batch.mask)
+        missing = np.full((len(batch.label), len(task.classes)), np.nan)
+        reference = batch.mask.numpy()
+        dice.append(dice_score(reference, outputs["mask"].numpy()) if "mask" in outputs else missing[:, 0])
+        chances.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
+    chance = np.concatenate(chances).astype(np.float64)
+    names = [PROBABILITY_PREFIX + name for name in task.class_names]
+    return {**{name: chance[:, index] for index, name in enumerate(names)}, "dice": np.concatenate(dice)}
+
+
+def _identity(records: list[CaseRecord], task: Task) -> pd.DataFrame:
+    class_name = {label: name for name, group in zip(task.class_names, task.classes, strict=True) for label in group}
+    rows = [(case.case_id, case.patient_id, class_name[case.label]) for case in records]
+    return pd.DataFrame(rows, columns=["case", "patient", "label"])

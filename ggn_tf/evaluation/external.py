@@ -1,0 +1,69 @@
+"""External validation: a finished run on the nodules of another site."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.errors import RunError
+from ggn_tf.evaluation.answers import AskedCases
+from ggn_tf.evaluation.table import EXTERNAL, check_predictions, columns
+from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.training.stages import STAGES
+
+
+def open_external(run: RunFolder, own: Dataset, folder: Path) -> Dataset:
+    """Open another site's dataset for a run.
+
+    Args:
+        run: The run.
+        own: Its own dataset.
+        folder: The other dataset's.
+
+    Raises:
+        DatasetError: The dataset cannot be read, or its patches were cut in another way.
+        RunError: It holds a patient of the run's dataset. Ids are salted hashes: patients are known again in datasets
+            of one salt; whether two sites that hashed apart share a patient cannot be told from them.
+    """
+    other = open_dataset(folder, run.description.protocol.patch)
+    known = {case.patient_id for case in own.cases}
+    shared = sorted({case.patient_id for case in other.cases} & known)
+    if shared:
+        raise RunError(
+            "The other dataset holds patients of the run's own.",
+            case=folder,
+            found=f"{len(shared)} patients of both, such as {shared[0]}",
+            expected="patients that the run has never seen",
+            remedy="Take these patients out of the other case table, and prepare it anew.",
+        )
+    return other
+
+
+def predict_external(
+    run: RunFolder, other: Dataset, announce: Callable[[str], None] = lambda line: None
+) -> pd.DataFrame:
+    """Ask every finished stage's model about every nodule of another dataset.
+
+    Args:
+        run: The run.
+        other: From `open_external`.
+        announce: Told of every stage before it is predicted.
+
+    Returns:
+        A checked predictions table of the set `external`.
+
+    Raises:
+        TaskError: The other dataset does not hold the task's labels.
+        RunError: A model cannot be read.
+    """
+    asked = run.description
+    asked.task.check_labels(case.label for case in other.cases)
+    cases = AskedCases(other, [case.case_id for case in other.cases], asked.task)
+    parts = []
+    for stage in (stage for stage in STAGES[asked.model] if stage.name in run.finished_stages()):
+        announce(f"predicting: stage {stage.name}, {EXTERNAL} set, {len(cases)} nodules")
+        network = stage.network(run.load_model(stage.name))
+        told = {"split": asked.split, "set": EXTERNAL, "model": asked.model, "stage": stage.name, "repeat": 1}
+        parts.append(cases.answers(network, asked.protocol.training.batch_size, **told))
+    return check_predictions(pd.concat(parts, ignore_index=True)[columns(asked.task.class_names)])
