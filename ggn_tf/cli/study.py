@@ -85,9 +85,12 @@ def command(dataset: Path, folder: Path, tasks: str | None, protocol: str, jobs:
     load_tensorflow()
     from ggn_tf.cli.study_progress import StudyBars
     from ggn_tf.dataset.records import open_dataset
+    from ggn_tf.evaluation.study.folder import TABLES, write_study
     from ggn_tf.evaluation.study.grid import Question, items_of
     from ggn_tf.evaluation.study.item import Place
     from ggn_tf.evaluation.study.pool import work
+    from ggn_tf.evaluation.study.results import gather
+    from ggn_tf.evaluation.study.tables import tables_of
     from ggn_tf.training.precision import resolve_precision
 
     numbers = quick_protocol() if protocol == "quick" else Protocol()
@@ -109,6 +112,9 @@ def command(dataset: Path, folder: Path, tasks: str | None, protocol: str, jobs:
     click.echo(_banner(question, opened, protocol, reason, len(items)))
     with StudyBars(items) as bars, StopSignal("stopping; the same command goes on from here") as stop:
         work(items, place, jobs, bars.tell, stop.requested)
+    results = gather(question, items, place)
+    written = write_study(question, opened, results, tables_of(question, results), folder)
+    click.echo(f"\n{(written / TABLES).read_text(encoding='utf-8')}\nresults: {written}")
 
 
 def _banner(question: "Question", dataset: "Dataset", protocol: str, precision_reason: str, items: int) -> str:

@@ -24,17 +24,20 @@ class PaperSystem:
         return f"({self.letter}) {self.title}" if self.letter else self.title
 
 
+RAW = System("raw", "classify")
 REFERENCE = System("reference", "classify")
+FROZEN = System("cascade", "classify")
 JOINT = System("cascade", "joint")
+MULTITASK = System("multitask", "classify")
 TRANSFER = System("transfer", "classify")
 RADIOMICS = System("radiomics", "classify")
 
 NETWORKS = (
-    PaperSystem("a", System("raw", "classify"), "raw CT"),
+    PaperSystem("a", RAW, "raw CT"),
     PaperSystem("b", REFERENCE, "reference mask"),
-    PaperSystem("c", System("cascade", "classify"), "cascade, U-Net frozen"),
+    PaperSystem("c", FROZEN, "cascade, U-Net frozen"),
     PaperSystem("d", JOINT, "cascade, joint"),
-    PaperSystem("e", System("multitask", "classify"), "multi-task"),
+    PaperSystem("e", MULTITASK, "multi-task"),
 )
 """Tables 2 and 3."""
 

@@ -51,7 +51,7 @@ def make_frame() -> MakeFrame:
     return _make_frame
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def figure_4() -> Callable[[str], pd.DataFrame]:
     """Predictions that have one of the paper's confusion matrices."""
 

@@ -15,7 +15,7 @@ from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.sharing import stage_key
-from ggn_tf.training.stages import CLASSIFY, SEGMENT
+from ggn_tf.training.stages import CLASSIFY, JOINT, SEGMENT
 from ggn_tf.training.trainer import plan_run
 
 
@@ -100,7 +100,7 @@ def _cell(
         key = stage_key(asked, plan.cases, SEGMENT.name)
         segmenter = segmenters.setdefault(key, table_name("unet", task, split, repeat))
         if segmenter == table_name("unet", task, split, repeat):
-            yield Training(segmenter, asked, repeat, "unet", last_stage=SEGMENT.name, predicts=False)
+            yield Training(segmenter, asked, repeat, "unet", last_stage=SEGMENT.name, told=())
     alone = [model for model in ("raw", "reference", "multitask") if model in question.models]
     if TRANSFER.model in question.models and "reference" not in alone:
         alone.append("reference")
@@ -129,4 +129,5 @@ def _cascades(question: Question, asked: RunDescription, repeat: int, segmenter:
                 repeat,
                 system,
                 takes=((SEGMENT.name, name), (CLASSIFY.name, name)),
+                told=(JOINT.name,),
             )

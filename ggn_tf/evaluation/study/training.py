@@ -42,7 +42,7 @@ class Training:
         system: What its rows say under `model`.
         last_stage: None for all of the model's stages.
         takes: Stages that are taken over, each with the name of the training that they come from.
-        predicts: Whether its answers count; those of a U-Net that others share do not.
+        told: The stages whose answers count; None for all.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Training:
     system: str
     last_stage: str | None = None
     takes: tuple[tuple[str, str], ...] = ()
-    predicts: bool = True
+    told: tuple[str, ...] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ class Training:
             return False
         run = self._open(place)
         finished = all(stage.name in run.finished_stages() for stage in self._stages())
-        return finished and (not self.predicts or place.predictions(self.name).exists())
+        return finished and (self.told == () or place.predictions(self.name).exists())
 
     def do(self, place: Place, line: Line) -> None:
         """Take stages over, train the others, and predict."""
@@ -82,9 +82,11 @@ class Training:
                 if stage not in run.finished_stages():
                     adopt_stage(run, RunFolder.open(place.run(donor)), stage)
             train(run, place.dataset, plan, _Watch(self, line), line.stop_requested)
-        if self.predicts:
-            frame = predict_run(run, place.dataset, split, repeat=self.repeat).assign(model=self.system)
-            write_predictions(frame, place.predictions(self.name))
+        if self.told == ():
+            return
+        frame = predict_run(run, place.dataset, split, repeat=self.repeat).assign(model=self.system)
+        counts = frame if self.told is None else frame[frame["stage"].isin(self.told)]
+        write_predictions(counts, place.predictions(self.name))
 
     def _open(self, place: Place) -> RunFolder:
         versions = package_versions()

@@ -1,0 +1,227 @@
+"""The paper's Tables 2 to 6, filled by a study; the paper's numbers stand beside ours where the labels are its own."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ggn_tf.evaluation.cells import System
+from ggn_tf.evaluation.comparison import Comparison
+from ggn_tf.evaluation.published import PublishedScore, published_score
+from ggn_tf.evaluation.repeats import RepeatedScore
+from ggn_tf.evaluation.single_measures import MEASURES
+from ggn_tf.evaluation.study.grid import Question, weighted_system
+from ggn_tf.evaluation.study.results import TaskResults
+from ggn_tf.evaluation.systems import JOINT, NETWORKS, RADIOMICS, TRANSFER, title_of
+
+METRIC_NAMES = {"accuracy": "accuracy", "average_f1": "average F1", "mcc": "MCC", "auc": "AUC", "dice": "Dice"}
+NOT_THERE = "-"
+_CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
+_CAPTION = (
+    "Mean over repeats ± standard deviation over repeats [95 % patient-bootstrap interval of the mean], test set."
+)
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """A table as a person reads it.
+
+    Attributes:
+        name: Of its file, for example `table-2`.
+        title: What it shows.
+        caption: How to read it.
+        heading: A text a column.
+        rows: A text a cell.
+    """
+
+    name: str
+    title: str
+    caption: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables_of(question: Question, results: Sequence[TaskResults]) -> list[ScoreTable]:
+    """Every table that the study has an answer for.
+
+    Args:
+        question: What was asked.
+        results: From `gather`.
+    """
+    found = _Found(question, results)
+    tables = [_systems(found, split) for split in question.splits]
+    tables += [_transfer(found), _joint_weights(found), _others(found), _comparisons(results)]
+    return [_marked(table, question.select_on) for table in tables if table.rows]
+
+
+class _Found:
+    """Scores of the test set, looked up as a table's cell needs them."""
+
+    def __init__(self, question: Question, results: Sequence[TaskResults]) -> None:
+        self.question = question
+        self.tasks = [str(result.task) for result in results]
+        self._scores = {
+            (score.task, score.split, System(score.model, score.stage), score.metric): score
+            for result in results
+            for score in result.scores
+            if score.set == "test"
+        }
+
+    def has(self, system: System, split: int | None = None) -> bool:
+        return any(key[2] == system and split in (None, key[1]) for key in self._scores)
+
+    def cell(self, task: str, split: int, system: System, metric: str) -> str:
+        score = self._scores.get((task, split, system, metric))
+        return NOT_THERE if score is None else score_text(score)
+
+
+def score_text(score: RepeatedScore) -> str:
+    """For example `0.846 ± 0.012 [0.754, 0.928]`; without ± for one repeat."""
+    if score.value is None:
+        return "undefined"
+    deviation = "" if score.deviation is None else f" ± {score.deviation:.3f}"
+    interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
+    return f"{score.value:.3f}{deviation}{interval}"
+
+
+def _printed(score: PublishedScore | None) -> str:
+    if score is None:
+        return NOT_THERE
+    return f"{score.value:.4f}" + ("" if score.deviation is None else f" ± {score.deviation:.4f}")
+
+
+def _systems(found: _Found, split: int) -> ScoreTable:
+    """Tables 2 and 3: every network on one split."""
+    networks = [network for network in NETWORKS if found.has(network.system, split)]
+    rows = []
+    for metric in (*_CLASSIFICATION, "dice"):
+        for task in found.tasks:
+            ours = [found.cell(task, split, network.system, metric) for network in networks]
+            paper = [
+                published_score(metric, task=task, system=network.letter, split=split, table=split + 1)
+                for network in networks
+            ]
+            if set(ours) != {NOT_THERE}:
+                rows.append((METRIC_NAMES[metric], task, *_beside(ours, paper, found)))
+    name = {1: "table-2", 2: "table-3"}.get(split, f"split-{split}")
+    heading = ("score", "task", *_headings([str(network) for network in networks], found))
+    return ScoreTable(name, f"All systems, split {split} (the paper's Tables 2 and 3)", _CAPTION, heading, tuple(rows))
+
+
+def _transfer(found: _Found) -> ScoreTable:
+    rows = []
+    for split in found.question.splits:
+        for task in found.tasks:
+            ours = [found.cell(task, split, TRANSFER, metric) for metric in _CLASSIFICATION]
+            paper = [published_score(metric, task=task, system="automatic", split=split) for metric in _CLASSIFICATION]
+            if set(ours) != {NOT_THERE}:
+                rows.append((str(split), task, *_beside(ours, paper, found)))
+    heading = ("split", "task", *_headings([METRIC_NAMES[metric] for metric in _CLASSIFICATION], found))
+    title = "The classifier of the reference masks on automatic masks (the paper's Table 4)"
+    return ScoreTable("table-4", title, _CAPTION, heading, tuple(rows))
+
+
+def _joint_weights(found: _Found) -> ScoreTable:
+    question, rows = found.question, []
+    task, split = str(question.weighted_task), question.splits[0]
+    own = question.protocol.training.joint_weight
+    for weight in sorted({*question.joint_weights, own}):
+        system = JOINT if weight == own else System(weighted_system(weight), JOINT.stage)
+        metrics = (*_CLASSIFICATION, "dice")
+        ours = [found.cell(task, split, system, metric) for metric in metrics]
+        named = f"d, lambda {weight:.1f}"
+        paper = [published_score(metric, task=task, system=named, split=split) for metric in metrics]
+        if set(ours) != {NOT_THERE}:
+            rows.append((f"{weight:g}", *_beside(ours, paper, found)))
+    heading = ("λ", *_headings([METRIC_NAMES[metric] for metric in (*_CLASSIFICATION, "dice")], found))
+    title = f"Joint training with other λ, task {task}, split {split} (the paper's Table 5)"
+    return ScoreTable("table-5", title, _CAPTION, heading, tuple(rows) if len(rows) > 1 else ())
+
+
+def _others(found: _Found) -> ScoreTable:
+    """Table 6, with what needs no learning of images beside it."""
+    systems = [RADIOMICS, *(System(measure, "classify") for measure in MEASURES), JOINT]
+    present = [system for system in systems if found.has(system)]
+    rows = []
+    for metric in ("accuracy", "auc"):
+        for split in found.question.splits:
+            for task in found.tasks:
+                ours = [found.cell(task, split, system, metric) for system in present]
+                paper = [published_score(metric, task=task, system=name) for name in ("radiologists", "svm", "d")]
+                printed = [_printed(score) for score in paper] if _of_the_paper(found) else []
+                if set(ours) != {NOT_THERE}:
+                    rows.append((METRIC_NAMES[metric], str(split), task, *ours, *printed))
+    published = ("paper: radiologists", "paper: SVM", "paper: cascade") if _of_the_paper(found) else ()
+    heading = ("score", "split", "task", *(title_of(system) for system in present), *published)
+    title = "Beside radiomics and single measures of the reference mask (the paper's Table 6)"
+    return ScoreTable("table-6", title, _CAPTION, heading, tuple(rows) if len(present) > 1 else ())
+
+
+def _comparisons(results: Sequence[TaskResults]) -> ScoreTable:
+    heading = (
+        "task",
+        "split",
+        "system A",
+        "system B",
+        "score",
+        "A - B [95 %]",
+        "p",
+        "p (Holm)",
+        "p, retrained",
+        "test",
+    )
+    rows = tuple(_comparison(one) for result in results for one in result.comparisons if one.difference is not None)
+    caption = (
+        "Test set. p is over patients; Holm's correction is over all pairs and scores of a task and split. "
+        "p, retrained, also counts how much another training moves the difference."
+    )
+    return ScoreTable("comparisons", "Paired comparisons", caption, heading, rows)
+
+
+def _comparison(one: Comparison) -> tuple[str, ...]:
+    interval = NOT_THERE if one.low is None else f"[{one.low:+.3f}, {one.high:+.3f}]"
+    systems = (title_of(System(one.model_a, one.stage_a)), title_of(System(one.model_b, one.stage_b)))
+    p_values = (NOT_THERE if p is None else f"{p:.3f}" for p in (one.p, one.p_holm, one.p_retrained))
+    return (
+        one.task,
+        str(one.split),
+        *systems,
+        METRIC_NAMES[one.metric],
+        f"{one.difference:+.3f} {interval}",
+        *p_values,
+        one.test,
+    )
+
+
+def _of_the_paper(found: _Found) -> bool:
+    return any(published_score("accuracy", task=task, system="d", split=1) for task in found.tasks)
+
+
+def _headings(columns: Sequence[str], found: _Found) -> Iterator[str]:
+    for column in columns:
+        yield column
+        if _of_the_paper(found):
+            yield "paper"
+
+
+def _beside(ours: Sequence[str], paper: Sequence[PublishedScore | None], found: _Found) -> Iterator[str]:
+    for text, printed in zip(ours, paper, strict=True):
+        yield text
+        if _of_the_paper(found):
+            yield _printed(printed)
+
+
+def _marked(table: ScoreTable, select_on: str) -> ScoreTable:
+    if select_on == "validation":
+        return table
+    warning = "WEIGHTS SELECTED ON THE TEST SET, as the paper did: these scores are optimistic."
+    return ScoreTable(table.name, table.title, f"{warning} {table.caption}", table.heading, table.rows)
+
+
+def markdown(tables: Sequence[ScoreTable]) -> str:
+    """All tables as one Markdown text."""
+    return "\n".join(_markdown(table) for table in tables)
+
+
+def _markdown(table: ScoreTable) -> str:
+    lines = [table.heading, tuple("---" for _ in table.heading), *table.rows]
+    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"## {table.title}\n\n{table.caption}\n\n{body}\n"
