@@ -24,6 +24,7 @@ def write_synthetic_dataset(
     seed: int = 0,
     previews: bool = False,
     cases_per_shard: int = 16,
+    site: str = "",
 ) -> Dataset:
     """Write a dataset of balls in noise; case k has label k modulo their number.
 
@@ -37,9 +38,10 @@ def write_synthetic_dataset(
         seed: Of noise, sizes and splits.
         previews: Whether to draw contact sheets (slow for a test).
         cases_per_shard: Cases in a TFRecord file.
+        site: Leads every id, so that another site's patients are others.
     """
     protocol = PatchProtocol(size=size)
-    nodules = synthetic_nodules(cases, labels, nodules_per_patient, protocol, seed)
+    nodules = synthetic_nodules(cases, labels, nodules_per_patient, protocol, seed, site)
     return write_dataset(
         folder,
         protocol,
@@ -58,13 +60,14 @@ def synthetic_nodules(
     nodules_per_patient: int = 1,
     protocol: PatchProtocol | None = None,
     seed: int = 0,
+    site: str = "",
 ) -> Iterator[Nodule]:
     """The nodules themselves, in the order of their ids."""
     protocol = protocol or PatchProtocol()
     generator = np.random.default_rng(seed)
     for number in range(cases):
         kind = number % len(labels)
-        case_id, patient_id = f"case-{number:04d}", f"patient-{number // nodules_per_patient:04d}"
+        case_id, patient_id = f"{site}case-{number:04d}", f"{site}patient-{number // nodules_per_patient:04d}"
         yield synthetic_nodule(case_id, patient_id, labels[kind], kind / max(1, len(labels) - 1), protocol, generator)
 
 

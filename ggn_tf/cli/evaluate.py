@@ -10,19 +10,31 @@ from ggn_tf.quiet import load_tensorflow
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--dataset", type=click.Path(path_type=Path), help="Where the run's dataset lies, if it was moved.")
+@click.option("--dataset", "other", type=click.Path(path_type=Path), help="Another site's: external validation.")
+@click.option("--own-dataset", type=click.Path(path_type=Path), help="Where the run's dataset lies, if it was moved.")
 @click.option("--replicates", type=click.IntRange(min=1), default=2000, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--gallery", type=click.IntRange(min=0), default=24, show_default=True, help="Nodules in it; 0: none.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
-def command(run: Path, dataset: Path | None, replicates: int, seed: int, gallery: int, as_json: bool) -> None:
-    """Score every finished stage of RUN on its validation and test set.
+def command(
+    run: Path,
+    other: Path | None,
+    own_dataset: Path | None,
+    replicates: int,
+    seed: int,
+    gallery: int,
+    as_json: bool,
+) -> None:
+    """Score every finished stage of RUN on its validation and test set, and with --dataset on another site's nodules.
 
     Writes RUN/evaluation: predictions.csv, scores.json, model_card.md, report.html and figures/, in place of a former
     evaluation.
     """
     load_tensorflow()
+    import pandas as pd
+
     from ggn_tf.dataset.splits import read_split
+    from ggn_tf.evaluation.external import differences, open_external, predict_external
     from ggn_tf.evaluation.extras import collect_extras
     from ggn_tf.evaluation.folder import FIGURES, MODEL_CARD, PREDICTIONS, REPORT, SCORES, write_evaluation
     from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run
@@ -31,13 +43,17 @@ def command(run: Path, dataset: Path | None, replicates: int, seed: int, gallery
     from ggn_tf.training.run_folder import RunFolder
 
     opened = RunFolder.open(run)
-    own_dataset = open_run_dataset(opened, dataset)
-    split = read_split(own_dataset, opened.description.split)
-    frame = predict_run(opened, own_dataset, split, announce=_announce)
+    own = open_run_dataset(opened, own_dataset)
+    others = open_external(opened, own, other) if other else None
+    frame = predict_run(opened, own, read_split(own, opened.description.split), announce=_announce)
+    extras = collect_extras(opened, own, frame, gallery, announce=_announce)
+    sites = {}
+    if others:
+        frame = pd.concat([frame, predict_external(opened, others, _announce)], ignore_index=True)
+        sites = {"sites": differences(frame, seed, replicates), "external_dataset": others.folder.resolve().name}
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
-    document = {**scores, "run": describe_run(opened, own_dataset)}
+    document = {**scores, **sites, "run": describe_run(opened, own)}
     folder = run / "evaluation"
-    extras = collect_extras(opened, own_dataset, frame, gallery, announce=_announce)
     write_evaluation(frame, document, folder, extras)
     if as_json:
         click.echo(json.dumps({**document, "evaluation": str(folder)}, indent=2))

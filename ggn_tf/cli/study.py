@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.evaluation.study.grid import Question
 
-MODELS = ("raw", "reference", "cascade", "multitask", "transfer")
+NETWORKS = ("raw", "reference", "cascade", "multitask", "transfer")
+MODELS = (*NETWORKS, "radiomics")
 JOINT_WEIGHTS = (0.5, 0.7, 1.0, 1.3, 1.5)
 
 
@@ -48,7 +49,13 @@ class _Several(click.ParamType):
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("-o", "--out", "folder", type=click.Path(path_type=Path), required=True, help="The study's folder.")
 @click.option("--tasks", help='With semicolons between, as "AAH+AIS,MIA+IAC;AIS,MIA".  [default: the paper\'s four]')
-@click.option("--models", type=_Several(str, MODELS), default=",".join(MODELS), show_default=True)
+@click.option(
+    "--models",
+    type=_Several(str, MODELS),
+    default=",".join(NETWORKS),
+    show_default=True,
+    help="transfer: the reference classifier on automatic masks; radiomics, of a dataset prepared with --radiomics.",
+)
 @click.option("--splits", type=_Several(int), default="1,2", show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of each cell.")
 @click.option(

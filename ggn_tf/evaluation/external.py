@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.answers import AskedCases
+from ggn_tf.evaluation.bootstrap import LEVEL, draw_weights
+from ggn_tf.evaluation.scores import resampled_scores, score_values
 from ggn_tf.evaluation.table import EXTERNAL, check_predictions, columns
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.stages import STAGES
@@ -67,3 +71,34 @@ def predict_external(
         told = {"split": asked.split, "set": EXTERNAL, "model": asked.model, "stage": stage.name, "repeat": 1}
         parts.append(cases.answers(network, asked.protocol.training.batch_size, **told))
     return check_predictions(pd.concat(parts, ignore_index=True)[columns(asked.task.class_names)])
+
+
+def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[str, Any]]:
+    """External scores minus those of the test set, with what drawing other patients at both sites does to them.
+
+    Args:
+        frame: The predictions of one run, of the sets `test` and `external`.
+        seed: Of the bootstrap.
+        replicates: Of the bootstrap.
+
+    Returns:
+        A dict a stage and score that both sets have: `stage`, `metric`, `test`, `external`, `difference`, and `low` and
+        `high`, the percentile interval over both sites' patients, drawn apart.
+    """
+    rows = []
+    for stage, part in frame.groupby("stage", sort=False):
+        sites = [part[part["set"] == name] for name in ("test", EXTERNAL)]
+        values = [score_values(site) for site in sites]
+        drawn = [
+            resampled_scores(site, draw_weights(site["patient"].to_numpy(dtype=str), replicates, seed + number))
+            for number, site in enumerate(sites)
+        ]
+        for metric in values[0]:
+            test, external = (value[metric][0] for value in values)
+            if test is None or external is None:
+                continue
+            spread = drawn[1][metric] - drawn[0][metric]
+            low, high = np.nanquantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            told = {"stage": str(stage), "metric": metric, "test": test, "external": external}
+            rows.append({**told, "difference": external - test, "low": float(low), "high": float(high)})
+    return rows

@@ -36,7 +36,7 @@ def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
             case=run.folder,
             found=f"no folder {folder}",
             expected="the dataset that the run was trained on",
-            remedy="Name the folder it lies in now with --dataset.",
+            remedy="Name the folder it lies in now with --own-dataset.",
         )
     dataset = open_dataset(folder, run.description.protocol.patch)
     if dataset.fingerprint != run.description.dataset_fingerprint:
@@ -45,7 +45,7 @@ def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
             case=folder,
             found=f"fingerprint {dataset.fingerprint}",
             expected=f"fingerprint {run.description.dataset_fingerprint}",
-            remedy="Name the run's own dataset with --dataset, or train a run on this one.",
+            remedy="Name the run's own dataset with --own-dataset; another site's is named with --dataset.",
         )
     return dataset
 

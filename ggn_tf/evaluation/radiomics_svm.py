@@ -16,10 +16,10 @@ from sklearn.svm import SVC
 
 from ggn_tf.dataset.radiomics import RadiomicsTable, read_radiomics
 from ggn_tf.dataset.records import CaseRecord, Dataset
-from ggn_tf.dataset.splits import Split
+from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.errors import RadiomicsError
 from ggn_tf.evaluation.grouped_folds import grouped_folds
-from ggn_tf.evaluation.table import PROBABILITY_PREFIX, SETS, check_predictions, columns
+from ggn_tf.evaluation.table import PROBABILITY_PREFIX, check_predictions, columns
 from ggn_tf.tasks import Task
 
 MODEL = "radiomics"

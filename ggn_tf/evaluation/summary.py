@@ -3,9 +3,11 @@
 from typing import Any
 
 from ggn_tf.evaluation.scores import stage_scores
+from ggn_tf.evaluation.table import EXTERNAL
 
 NAMES = {"accuracy": "accuracy", "average_f1": "average F1", "mcc": "MCC", "auc": "AUC", "dice": "Dice"}
-SETS = ("test", "validation")
+SETS = ("test", EXTERNAL, "validation")
+SITES_TITLE = "test set against the external set; in brackets the percentile interval over both sites' patients"
 NOT_GIVEN, UNDEFINED = "-", "undefined"
 NOT_A_DEVICE = "For research. This is not a medical device: no output may guide the care of a patient."
 
@@ -20,6 +22,7 @@ def summarise(document: dict[str, Any]) -> str:
     blocks = [
         f"{run['model']}, task {run['task']}, split {run['split']}, seed {run['seed']}\n{selection(run)}",
         *(_text_block(document, name) for name in SETS if name in document),
+        *(["\n".join([SITES_TITLE, *_aligned(*site_rows(document))])] if "sites" in document else []),
         "\n".join([intervals(document), *notes(document)]),
     ]
     return "\n\n".join(blocks)
@@ -102,12 +105,33 @@ def _cell(entry: dict[str, Any] | None) -> str:
     return value if entry["low"] is None else f"{value} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
 
+def site_rows(document: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The scores of both sites side by side, of a run that was scored on another dataset.
+
+    Returns:
+        The heading, and a row a stage and score.
+    """
+    rows = [
+        [
+            site["stage"],
+            NAMES[site["metric"]],
+            f"{site['test']:.3f}",
+            f"{site['external']:.3f}",
+            f"{site['difference']:+.3f} [{site['low']:+.3f}, {site['high']:+.3f}]",
+        ]
+        for site in document["sites"]
+    ]
+    return ["stage", "score", "test", "external", "external - test"], rows
+
+
 def _text_block(document: dict[str, Any], set_name: str) -> str:
-    heading, rows = score_rows(document, set_name)
+    return "\n".join([set_title(document, set_name), *_aligned(*score_rows(document, set_name))])
+
+
+def _aligned(heading: list[str], rows: list[list[str]]) -> list[str]:
     table = [heading, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(heading))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([set_title(document, set_name), *(f"  {line}" for line in lines)])
+    return ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
 def training_rows(run: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -80,9 +80,9 @@ def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_p
     (run / "evaluation" / "former.txt").write_text("former", encoding="utf-8")
     lost = _evaluate(run)
     assert lost.exit_code == 1
-    assert "Name the folder it lies in now with --dataset." in lost.stderr
+    assert "Name the folder it lies in now with --own-dataset." in lost.stderr
     assert [path.name for path in (run / "evaluation").iterdir()] == ["former.txt"]
-    assert _evaluate(run, "--dataset", tmp_path / "moved", "--replicates", 50).exit_code == 0
+    assert _evaluate(run, "--own-dataset", tmp_path / "moved", "--replicates", 50).exit_code == 0
     assert not (run / "evaluation" / "former.txt").exists()
 
 

@@ -143,7 +143,7 @@ def test_missing_dataset_is_refused_with_the_option_that_names_it(run, tmp_path)
     with pytest.raises(RunError) as caught:
         open_run_dataset(lost)
     assert caught.value.found == f"no folder {tmp_path / 'gone'}"
-    assert "--dataset" in str(caught.value.remedy)
+    assert "--own-dataset" in str(caught.value.remedy)
 
 
 def test_dataset_of_another_fingerprint_is_refused(run, dataset):

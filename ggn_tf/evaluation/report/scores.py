@@ -5,7 +5,7 @@ from typing import Any
 
 from ggn_tf.evaluation.report.blocks import Cell, Estimate, Markup, Prose, Section, Table
 from ggn_tf.evaluation.scores import stage_scores
-from ggn_tf.evaluation.summary import NAMES, SETS, intervals, notes, score_rows, set_title
+from ggn_tf.evaluation.summary import NAMES, SETS, SITES_TITLE, intervals, notes, score_rows, set_title, site_rows
 
 
 def scores_section(document: dict[str, Any]) -> Section:
@@ -19,6 +19,9 @@ def scores_section(document: dict[str, Any]) -> Section:
         if name in document:
             heading, rows = score_rows(document, name)
             tables.append(Table(heading, [[_split(cell) for cell in row] for row in rows], set_title(document, name)))
+    if "sites" in document:
+        heading, rows = site_rows(document)
+        tables.append(Table(heading, [[_split(cell) for cell in row] for row in rows], SITES_TITLE))
     return Section("scores", "Scores", [*tables, *(Prose(line) for line in (intervals(document), *notes(document)))])
 
 

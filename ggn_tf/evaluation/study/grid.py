@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.study.item import Item
+from ggn_tf.evaluation.study.radiomics import Radiomics
 from ggn_tf.evaluation.study.training import Training, with_joint_weight
 from ggn_tf.evaluation.study.transfer import Transfer
-from ggn_tf.evaluation.systems import TRANSFER
+from ggn_tf.evaluation.systems import RADIOMICS, TRANSFER
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
@@ -25,7 +27,7 @@ class Question:
 
     Attributes:
         tasks: The paper's four, or others.
-        models: Of `raw`, `reference`, `cascade`, `multitask`, `transfer`.
+        models: Of `raw`, `reference`, `cascade`, `multitask`, `transfer`, `radiomics`.
         splits: Numbers of the dataset's splits.
         repeats: Trainings of each cell, with seeds of their own.
         joint_weights: Lambdas of the paper's Table 5, asked of the second task (or the only one) on the first split.
@@ -72,9 +74,12 @@ def items_of(question: Question, dataset: Dataset) -> list[Item]:
     Raises:
         TaskError: The dataset does not hold a task's labels.
         SplitError: A split does not exist, or one of its sets has no nodule of a class.
+        DatasetError: The radiomics baseline is asked for, and the dataset holds no features.
     """
     items: dict[str, Item] = {}
     segmenters: dict[str, str] = {}
+    if RADIOMICS.model in question.models:
+        read_radiomics(dataset)
     for split, repeat, task in product(question.splits, range(1, question.repeats + 1), question.tasks):
         for item in _cell(question, dataset, segmenters, task, split, repeat):
             items.setdefault(item.name, item)
@@ -101,6 +106,8 @@ def _cell(
         segmenter = segmenters.setdefault(key, table_name("unet", task, split, repeat))
         if segmenter == table_name("unet", task, split, repeat):
             yield Training(segmenter, asked, repeat, "unet", last_stage=SEGMENT.name, told=())
+    if repeat == 1 and RADIOMICS.model in question.models:
+        yield Radiomics(table_name(RADIOMICS.model, task, split, repeat), task, split, question.seed)
     alone = [model for model in ("raw", "reference", "multitask") if model in question.models]
     if TRANSFER.model in question.models and "reference" not in alone:
         alone.append("reference")

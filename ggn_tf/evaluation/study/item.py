@@ -28,6 +28,10 @@ class Place:
         """The run folder of a training."""
         return self.folder / RUNS / name
 
+    def fitted(self, name: str) -> Path:
+        """The file of a fitted baseline that is no network."""
+        return self.folder / RUNS / f"{name}.skops"
+
     def predictions(self, name: str) -> Path:
         """The predictions table of an item."""
         return self.folder / PREDICTIONS / f"{name}.csv"

@@ -1,7 +1,7 @@
 import pytest
 
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.errors import TaskError
+from ggn_tf.errors import DatasetError, TaskError
 from ggn_tf.evaluation.study.grid import items_of
 from ggn_tf.evaluation.study.training import Training
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
@@ -60,3 +60,9 @@ def test_table_4_alone_trains_what_it_needs(dataset: Dataset):
 def test_a_task_that_the_dataset_does_not_hold_is_refused(dataset: Dataset):
     with pytest.raises(TaskError, match="labels that no nodule has"):
         names(dataset, tasks=(INDOLENT_INVASIVE, Task.parse("1+2,4+5")))
+
+
+def test_radiomics_needs_a_dataset_with_features(dataset: Dataset):
+    with pytest.raises(DatasetError, match="radiomic") as caught:
+        names(dataset, models=("radiomics",))
+    assert "--radiomics" in str(caught.value)

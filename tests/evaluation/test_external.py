@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from sklearn.metrics import accuracy_score
+
+from ggn_tf.cli import main
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.errors import RunError, TaskError
+from ggn_tf.evaluation.external import differences, open_external, predict_external
+from ggn_tf.evaluation.predictions import open_run_dataset
+from ggn_tf.training.run_folder import RunFolder
+from tests.synthetic import write_synthetic_dataset
+from tests.untrained_run import SIZE, write_untrained_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return write_untrained_run(tmp_path_factory.mktemp("own"), stages=("segment", "classify"))
+
+
+@pytest.fixture(scope="module")
+def own(run: RunFolder) -> Dataset:
+    return open_run_dataset(run)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("other") / "dataset"
+    return write_synthetic_dataset(folder, 18, size=SIZE, seed=5, site="b-")
+
+
+def test_every_nodule_of_the_other_site_is_predicted(run: RunFolder, own: Dataset, other: Dataset):
+    frame = predict_external(run, open_external(run, own, other.folder))
+    assert set(frame["set"]) == {"external"}
+    assert sorted(frame[frame["stage"] == "classify"]["case"]) == sorted(case.case_id for case in other.cases)
+
+
+def test_a_patient_of_both_sites_is_refused(run: RunFolder, own: Dataset, tmp_path: Path):
+    shared = write_synthetic_dataset(tmp_path / "shared", 12, size=SIZE, seed=5)
+    with pytest.raises(RunError, match="holds patients of the run's own") as caught:
+        open_external(run, own, shared.folder)
+    assert "12 patients of both" in str(caught.value)
+
+
+def test_another_sites_labels_have_to_be_the_tasks(run: RunFolder, tmp_path: Path):
+    foreign = write_synthetic_dataset(tmp_path / "foreign", 12, labels=("benign", "malignant"), size=SIZE, site="c-")
+    with pytest.raises(TaskError, match="labels that no nodule has"):
+        predict_external(run, foreign)
+
+
+def test_the_difference_is_the_external_score_minus_the_tests():
+    right = pd.DataFrame({"label": ["A", "B"] * 20, "p_A": [0.9, 0.1] * 20, "p_B": [0.1, 0.9] * 20})
+    wrong = right.assign(label=["B"] * 10 + right["label"].tolist()[10:])
+    sites = [
+        frame.assign(set=name, patient=[f"{name}{i}" for i in range(40)], stage="joint", dice=0.5)
+        for name, frame in (("test", right), ("external", wrong))
+    ]
+    rows = differences(pd.concat(sites), seed=0, replicates=500)
+    (accuracy,) = [row for row in rows if row["metric"] == "accuracy"]
+    expected = accuracy_score(wrong["label"], np.where(wrong["p_B"] > 0.5, "B", "A")) - 1
+    assert (accuracy["test"], accuracy["external"]) == (1.0, 1 + expected)
+    assert accuracy["difference"] == expected == -5 / 40
+    assert accuracy["low"] < expected < accuracy["high"] < 0
+
+
+def test_evaluate_puts_both_sites_side_by_side(run: RunFolder, other: Dataset):
+    asked = ["evaluate", str(run.folder), "--dataset", str(other.folder), "--replicates", "50", "--gallery", "0"]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 0, result.output
+    assert "external: 18 nodules of 18 patients" in result.stdout
+    assert "test set against the external set" in result.stdout
+    document = json.loads((run.folder / "evaluation" / "scores.json").read_text(encoding="utf-8"))
+    assert document["external_dataset"] == "dataset"
+    assert {row["stage"] for row in document["sites"]} == {"segment", "classify"}
+
+
+def test_evaluate_refuses_a_shared_patient_and_leaves_the_former_evaluation(run: RunFolder, own: Dataset):
+    (run.folder / "evaluation").mkdir(exist_ok=True)
+    before = sorted(path.name for path in (run.folder / "evaluation").iterdir())
+    result = CliRunner().invoke(main, ["evaluate", str(run.folder), "--dataset", str(own.folder)])
+    assert result.exit_code == 1
+    assert "holds patients of the run's own" in result.stderr
+    assert sorted(path.name for path in (run.folder / "evaluation").iterdir()) == before
