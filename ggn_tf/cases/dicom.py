@@ -22,8 +22,9 @@ ENHANCED = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _PREAMBLE = 132
 _SOP_CLASS, _ROWS, _COLUMNS = "0008|0016", "0028|0010", "0028|0011"
 _IDENTITY = ("0008|0008", "0008|0016", "0008|0018", "0008|0060", "0008|103e", "0020|000e")
+_CONTRAST = "0018|0010"
 _PLACE, _VALUES = ("0020|0032", "0020|0037", "0028|0030"), ("0028|0120", "0028|0121", "0028|1052", "0028|1053")
-_TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES))
+_TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES, _CONTRAST))
 
 
 def scan_series(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> tuple[Stack, Grid]:
@@ -135,6 +136,7 @@ def _slice(path: Path, tags: Mapping[str, str], size_xy: Sequence[int], componen
         localizer="LOCALIZER" in tags.get("0008|0008", ""),
         rescale=(slope[0], intercept[0]) if slope and intercept else None,
         padding=(padding[0], (numbers("0028|0121", 1) or padding)[0]) if padding else None,
+        contrast=tags.get(_CONTRAST, ""),
     )
 
 

@@ -1,5 +1,6 @@
 """Multi-frame CT, and a closer look at DICOM files that are no images, through pydicom."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,28 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 import SimpleITK as sitk  # noqa: N813
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID
+from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from ggn_tf.cases.slices import Damaged, Slice, make_slice
 
 _CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+# What the decoding of pixels depends on.
+_IMAGE_PIXEL = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
+# Longer values stay in the file until they are asked for.
+_DEFERRED_BYTES = 1 << 16
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
 
@@ -93,12 +109,41 @@ def read_frames(slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
     for item in slices:
         slope, intercept = item.rescale or (1.0, 0.0)
         try:
-            stored = pixel_array(item.path, index=item.frame)
+            stored = _stored_values(item)
         except Exception as error:
             # The decoders raise whatever their libraries do.
             raise RuntimeError(f"{item.name}: {error}") from error
         layers.append((stored.astype(np.float64) * slope + intercept).astype(np.float32))
     return np.stack(layers)
+
+
+def _stored_values(item: Slice) -> npt.NDArray[Any]:
+    """A frame's pixels before slope and intercept, [y, x]: by pydicom, or by GDCM where pydicom has no decoder."""
+    stored: npt.NDArray[Any]
+    with pydicom.dcmread(item.path, defer_size=_DEFERRED_BYTES) as dataset:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if not syntax.is_compressed or get_decoder(syntax).is_available:
+            stored = pixel_array(item.path, index=item.frame)
+            return stored
+        stream = get_frame(dataset.PixelData, item.frame or 0, number_of_frames=int(dataset.NumberOfFrames))
+        with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
+            _single_image(dataset, stream).save_as(file.name)
+            stored = sitk.GetArrayFromImage(sitk.ReadImage(file.name, imageIO="GDCMImageIO"))[0]
+            return stored
+
+
+def _single_image(dataset: Dataset, stream: bytes) -> Dataset:
+    """A frame as an image of its own, without slope and intercept, which may be the frame's own."""
+    single = Dataset()
+    single.file_meta = FileMetaDataset()
+    single.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    single.SOPClassUID = single.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    single.SOPInstanceUID = single.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    for name in _IMAGE_PIXEL:
+        single[name] = dataset[name]
+    single.PixelData = encapsulate([stream])
+    single["PixelData"].is_undefined_length = True
+    return single
 
 
 def _frame(path: Path, header: Dataset, shared: Dataset, own: Dataset, number: int | None) -> Slice:
@@ -125,7 +170,13 @@ def _frame(path: Path, header: Dataset, shared: Dataset, own: Dataset, number: i
         rescale=None if slope is None or intercept is None else (float(slope), float(intercept)),
         padding=None if padding is None else (float(padding), float(limit)),
         frame=number,
+        contrast=_contrast(header),
     )
+
+
+def _contrast(header: Dataset) -> str:
+    agents = header.get("ContrastBolusAgentSequence") or [Dataset()]
+    return str(header.get("ContrastBolusAgent") or agents[0].get("CodeMeaning", ""))
 
 
 def _floats(values: Any, count: int) -> tuple[float, ...] | None:

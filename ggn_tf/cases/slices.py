@@ -14,6 +14,7 @@ NO_LUNG_HU, LEAST_LUNG = -500.0, 0.01
 BELOW_AIR_HU, MOST_BELOW_AIR = -1000.0, 0.5
 # The scale of CT is 12 bits wide and ends here; a declared padding value below its start is made air anyway.
 _HIGHEST_HU = 3071.0
+_NO_CONTRAST = ("", "NONE", "NO", "N", "WITHOUT", "NO CONTRAST", "NATIVE")
 # How far axes that a scanner rounds may be from unit length and right angles.
 _AXES_TOLERANCE = 1e-3
 
@@ -37,6 +38,7 @@ class Slice:
         rescale: Slope and intercept to Hounsfield units; None where unknown.
         padding_hu: From where to where values above the scale of CT stand for no measurement, or None.
         frame: Its number in a multi-frame file, from 0; None for a file that is one slice.
+        contrast_agent: Whether its header tells of one.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Slice:
     rescale: tuple[float, float] | None
     padding_hu: tuple[float, float] | None = None
     frame: int | None = None
+    contrast_agent: bool = False
 
     @property
     def name(self) -> str:
@@ -84,6 +87,7 @@ def make_slice(
     rescale: tuple[float, float] | None,
     padding: tuple[float, float] | None,
     frame: int | None = None,
+    contrast: str = "",
 ) -> Slice:
     """A slice from the values of its tags; what is missing or makes no sense counts as unknown.
 
@@ -102,6 +106,7 @@ def make_slice(
         padding: PixelPaddingValue and PixelPaddingRangeLimit, stored values. One that tissue has, too, is not believed:
             some exporters write 0 where 0 is water.
         frame: Its number in a multi-frame file.
+        contrast: ContrastBolusAgent, which some scanners fill in where there was none.
     """
     axes = None if orientation is None else _axes(orientation)
     usable = rescale if rescale and np.isfinite(rescale).all() and rescale[0] != 0 else None
@@ -121,6 +126,7 @@ def make_slice(
         rescale=usable,
         padding_hu=_high_padding(padding, usable),
         frame=frame,
+        contrast_agent=contrast.strip().upper() not in _NO_CONTRAST,
     )
 
 

@@ -47,6 +47,11 @@ class Volume:
         return tuple(problem.found for problem in self.stack.problems) if self.stack else ()
 
     @property
+    def contrast_agent(self) -> bool:
+        """Whether the series' headers tell of one; volume files do not tell."""
+        return self.stack is not None and any(item.contrast_agent for item in self.stack.slices)
+
+    @property
     def slices(self) -> tuple[Path, ...]:
         """The DICOM files in the order of the z axis; empty for a volume file."""
         return tuple(item.path for item in self.stack.slices) if self.stack else ()

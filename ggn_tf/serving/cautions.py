@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.surroundings import covered_voxels, surroundings_of
+from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.doubts import (
     BELOW_AIR,
     BELOW_AIR_HU,
@@ -59,6 +60,18 @@ def cautions_about(patch: Patch, nodule: npt.NDArray[np.bool_], inside_hu: npt.N
         *_about_place(patch),
         *_about_values(patch, inside_hu),
         *_about_mask(nodule),
+    ]
+
+
+def cautions_about_series(volume: Volume) -> list[Caution]:
+    """Look for reasons to doubt all answers to a CT, in what its headers tell."""
+    if not volume.contrast_agent:
+        return []
+    return [
+        Caution(
+            "contrast_agent",
+            "The series' headers tell of a contrast agent; the model was trained on scans without one.",
+        )
     ]
 
 

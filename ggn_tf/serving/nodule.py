@@ -13,7 +13,7 @@ from ggn_tf.cases.masks import nodule_box
 from ggn_tf.cases.measures import Measures, measure
 from ggn_tf.cases.patches import Patch, paste_mask
 from ggn_tf.cases.volumes import Volume
-from ggn_tf.serving.cautions import Caution, cautions_about, shared_voxels
+from ggn_tf.serving.cautions import Caution, cautions_about, cautions_about_series, shared_voxels
 from ggn_tf.serving.doubts import MASK_THRESHOLD
 from ggn_tf.serving.messages import Prediction
 from ggn_tf.serving.overlay import field_around
@@ -125,7 +125,7 @@ def _answer(volume: Volume, question: Question, probabilities: dict[str, float],
         mask=mask,
         measures=None if mask is None else measure(block, mask),
         block=block,
-        cautions=tuple(cautions_about(patch, nodule, inside_hu)),
+        cautions=(*cautions_about_series(volume), *cautions_about(patch, nodule, inside_hu)),
     )
 
 

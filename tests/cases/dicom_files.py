@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import JPEGLSLossless, RLELossless
 
@@ -86,6 +87,23 @@ def write_enhanced(folder: Path, path: Path, *, slopes: Sequence[float] = (1.0,)
     for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
         delattr(whole, name)
     whole.PixelData = b"".join(item.PixelData for item in slices)
+    whole.save_as(path)
+
+
+def compress_enhanced(folder: Path, path: Path, syntax: str) -> None:
+    """Store the frames of an enhanced CT, of the slices of a folder, in one of the compressed transfer syntaxes."""
+    write_enhanced(folder, path)
+    whole = pydicom.dcmread(path)
+    streams = []
+    for name in sorted(folder.iterdir()):
+        compress(name, syntax)
+        packed = pydicom.dcmread(name)
+        streams.append(next(generate_frames(packed.PixelData, number_of_frames=1)))
+    whole.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+    for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+        setattr(whole, name, getattr(packed, name))
+    whole.PixelData = encapsulate(streams)
+    whole["PixelData"].is_undefined_length = True
     whole.save_as(path)
 
 

@@ -3,7 +3,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from case_phantoms import noise, rotation
-from dicom_files import compress, edit, store, write_enhanced
+from dicom_files import compress, compress_enhanced, edit, store, write_enhanced
 from pydicom.encaps import encapsulate, generate_frames
 
 from ggn_tf.cases.grid import Box, Grid
@@ -155,6 +155,13 @@ def test_an_enhanced_ct(save_series, tmp_path):
     np.testing.assert_array_equal(
         sitk.GetArrayFromImage(read_region(path, box)), sitk.GetArrayFromImage(image)[box.slices_zyx]
     )
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_an_enhanced_ct_of_compressed_frames(save_series, tmp_path, syntax):
+    image = noise(SMALL)
+    compress_enhanced(save_series(image), tmp_path / "enhanced.dcm", syntax)
+    np.testing.assert_array_equal(values(tmp_path / "enhanced.dcm"), sitk.GetArrayFromImage(image))
 
 
 def test_an_enhanced_ct_in_a_folder_scaled_frame_by_frame(save_series, tmp_path):

@@ -1,7 +1,9 @@
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from case_phantoms import ball, noise, ramp, rotation
-from dicom_files import edit, write_report
+from dicom_files import edit, write_enhanced, write_report
+from pydicom.dataset import Dataset
 
 from ggn_tf.cases.dicom_writer import uid
 from ggn_tf.cases.grid import Box, Grid
@@ -168,6 +170,34 @@ def test_images_of_no_place_are_no_series(save_series):
     folder = save_series(noise(THIN))
     edit(folder, lambda _, dataset: delattr(dataset, "ImagePositionPatient"))
     assert refused(folder, "no CT series").found == "24 of modality CT, without a position"
+
+
+@pytest.mark.parametrize(
+    ("agent", "told"),
+    [(None, False), ("", False), ("NONE", False), ("No", False), ("Omnipaque 350", True), ("APPLIED", True)],
+)
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_a_contrast_agent_is_told_by_the_headers(save_series, tmp_path, agent, told, multi_frame):
+    folder = save_series(noise(THIN))
+    if agent is not None:
+        edit(folder, lambda _, dataset: setattr(dataset, "ContrastBolusAgent", agent))
+    if multi_frame:
+        write_enhanced(folder, tmp_path / "enhanced.dcm")
+    assert open_volume(tmp_path / "enhanced.dcm" if multi_frame else folder).contrast_agent is told
+
+
+def test_an_enhanced_ct_tells_its_contrast_agent_by_a_code(save_series, tmp_path):
+    write_enhanced(save_series(noise(THIN)), tmp_path / "enhanced.dcm")
+    header = pydicom.dcmread(tmp_path / "enhanced.dcm")
+    header.ContrastBolusAgentSequence = [_coded("Iohexol")]
+    header.save_as(tmp_path / "enhanced.dcm")
+    assert open_volume(tmp_path / "enhanced.dcm").contrast_agent
+
+
+def _coded(meaning):
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "109219007", "SCT", meaning
+    return code
 
 
 def test_the_mask_may_be_a_part_of_the_series(study, save):

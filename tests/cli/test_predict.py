@@ -23,7 +23,7 @@ from ggn_tf.protocol import PatchProtocol, Protocol
 from ggn_tf.serving.export import export_model
 from ggn_tf.serving.server import ModelServer, ServerOptions
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.cases.dicom_files import write_enhanced
+from tests.cases.dicom_files import edit, write_enhanced
 from tests.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, tilt, write_dicom, write_nifti
 from tests.dicom_segmentations import affine_of, frames_of, labels_of
 from tests.threshold_model import build_threshold_model
@@ -242,6 +242,13 @@ def test_a_multi_frame_ct_is_answered_with_a_segmentation_of_its_frames(ct: Path
     used = np.flatnonzero(voxels.any(axis=(1, 2)))
     found, _ = labels_of(tmp_path / "answer" / document["segmentation"])
     np.testing.assert_array_equal(found, voxels[used[0] : used[-1] + 1])
+
+
+def test_a_series_with_contrast_agent_is_answered_with_a_warning(ct: Path, models: Path, tmp_path: Path) -> None:
+    shutil.copytree(ct / "dicom", tmp_path / "dicom")
+    edit(tmp_path / "dicom", lambda _, header: setattr(header, "ContrastBolusAgent", "Iohexol"))
+    (nodule,) = answered("--ct", tmp_path / "dicom", "--center-mm", *CENTER, "--export", models)["nodules"]
+    assert [warning["code"] for warning in nodule["warnings"]] == ["contrast_agent"]
 
 
 def test_a_person_reads_classes_decision_and_measures(ct: Path, models: Path) -> None:
