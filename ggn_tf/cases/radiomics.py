@@ -2,10 +2,12 @@
 
 import logging
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from threadpoolctl import ThreadpoolController
 
 from ggn_tf.cases.grid import Grid
 from ggn_tf.errors import RadiomicsError
@@ -13,6 +15,9 @@ from ggn_tf.errors import RadiomicsError
 # pyradiomics's default. A part-solid nodule spans some -900 to 100 HU: 40 bins, in the range (30 to 130) in which its
 # texture features are known to work.
 BIN_WIDTH_HU = 25.0
+# The end of CT's 12-bit scale. Above it lies metal, on extended scales up to 30,000: texture matrices grow with the
+# square of the grey levels.
+HIGHEST_HU = 3071.0
 # The order of the columns.
 FAMILIES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
 
@@ -46,6 +51,7 @@ def radiomics_settings(bin_width_hu: float = BIN_WIDTH_HU) -> dict[str, Any]:
     return {
         "software": f"pyradiomics {radiomics.__version__.lstrip('v')}",
         "bin_width_hu": bin_width_hu,
+        "highest_hu": HIGHEST_HU,
         "voxels": "native",
         "families": list(FAMILIES),
     }
@@ -55,6 +61,7 @@ def measure_radiomics(image: sitk.Image, mask: sitk.Image, bin_width_hu: float =
     """Measure a nodule's radiomic features, without filters and without resampling.
 
     Texture is that of the 3D neighbourhood of 26 voxels, whatever their spacing; grey levels are bins of a fixed width.
+    Values above 3071 HU count as 3071.
 
     Args:
         image: Hounsfield units of a block that holds the nodule.
@@ -72,7 +79,8 @@ def measure_radiomics(image: sitk.Image, mask: sitk.Image, bin_width_hu: float =
     require_radiomics()
     hu, nodule = _framed(image, mask)
     features: dict[str, float] = {}
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
+    # The eigenvalues of small matrices take six times the processor's time in threads.
+    with warnings.catch_warnings(), np.errstate(all="ignore"), _threads().limit(limits=1):
         # What is undefined comes back as NaN, and is meant to.
         warnings.simplefilter("ignore", RuntimeWarning)
         for family, measurer in _measurers().items():
@@ -83,6 +91,12 @@ def measure_radiomics(image: sitk.Image, mask: sitk.Image, bin_width_hu: float =
     return features
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@cache
 def _measurers() -> dict[str, Any]:
     import radiomics
 
@@ -98,7 +112,8 @@ def _framed(image: sitk.Image, mask: sitk.Image) -> tuple[sitk.Image, sitk.Image
     box = Grid.from_image(image).block_of(own)
     if box is None:
         raise ValueError(f"Expected a mask on a block of the CT. Received: {own} on {Grid.from_image(image)}")
-    hu = np.pad(sitk.GetArrayViewFromImage(image)[box.slices_zyx].astype(np.float64), 1, mode="edge")
+    values = np.minimum(sitk.GetArrayViewFromImage(image)[box.slices_zyx], HIGHEST_HU, dtype=np.float64)
+    hu = np.pad(values, 1, mode="edge")
     inside = np.pad(sitk.GetArrayViewFromImage(mask) > 0, 1).astype(np.uint8)
     origin = own.point_of((-1, -1, -1))
     framed = Grid(tuple(inside.shape[::-1]), own.spacing_mm_xyz, tuple(origin.tolist()), own.direction)

@@ -161,6 +161,14 @@ def test_one_grey_level_alone_is_no_obstacle() -> None:
 
 
 @needs_pyradiomics
+def test_metal_on_an_extended_scale_neither_takes_all_memory_nor_counts_above_the_scales_end() -> None:
+    hu = np.random.default_rng(0).normal(-400, 100, (6, 6, 6)).astype(np.float32)
+    hu[2, 2, 2] = 3e7
+    features = measure_radiomics(image_of(hu), image_of(np.ones((6, 6, 6), np.uint8)))
+    assert features["firstorder_Maximum"] == 3071
+
+
+@needs_pyradiomics
 def test_a_mask_between_the_voxels_is_no_mask_of_this_ct() -> None:
     mask = image_of(np.ones((2, 2, 2), np.uint8))
     mask.SetOrigin((0.5, 0, 0))
