@@ -19,6 +19,8 @@ PAPER_NAMES = {
     ("cascade", "classify"): "(c) cascade, U-Net frozen",
     ("cascade", "joint"): "(d) cascade, joint",
     ("multitask", "classify"): "(e) multi-task",
+    ("transfer", "classify"): "(b) on automatic masks",
+    ("radiomics", "classify"): "SVM on radiomics",
 }
 
 
@@ -93,6 +95,13 @@ class Evidence:
     def resampling(self) -> Resampling:
         """The bootstrap's sets of the nodules, which all systems share."""
         return resample(next(iter(self.cells.values())).patients, self.replicates, self.seed)
+
+    @property
+    def chief(self) -> str | None:
+        """The system that is looked at closely: the joint cascade, else the last that classifies; None without one."""
+        joint = [name for name, rows in self.classified.items() if (rows["stage"] == "joint").all()]
+        own = [name for name in joint if (self.classified[name]["model"] == "cascade").all()]
+        return next(iter([*own, *reversed(self.classified)]), None)
 
     @property
     def mark(self) -> str:

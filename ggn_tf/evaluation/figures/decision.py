@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.decision_curve import DecisionCurve
-from ggn_tf.evaluation.figures.style import COLOURS, INK, WIDTH_INCHES, look, new_figure
+from ggn_tf.evaluation.figures.style import COLOURS, FEW, INK, WIDTH_INCHES, look, new_figure
 
 
 def draw_decision(curves: Mapping[str, DecisionCurve], positive: str, title: str) -> Figure:
-    """Draw the net benefit of all systems, of acting on every nodule and of acting on none.
+    """Draw the net benefit of all systems, of a few with intervals, of acting on every nodule and of acting on none.
 
     Args:
         curves: Of each system.
@@ -23,7 +23,8 @@ def draw_decision(curves: Mapping[str, DecisionCurve], positive: str, title: str
     axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (1, 3)), label="act on none")
     for index, (name, curve) in enumerate(curves.items()):
         colour = COLOURS[index % len(COLOURS)]
-        axes.fill_between(curve.thresholds, curve.low, curve.high, color=colour, alpha=0.1, linewidth=0)
+        if len(curves) <= FEW:
+            axes.fill_between(curve.thresholds, curve.low, curve.high, color=colour, alpha=0.1, linewidth=0)
         axes.plot(curve.thresholds, curve.net_benefit, label=name, **look(index))
     top = max(float(np.nanmax(curve.high)) for curve in curves.values()) if curves else 1.0
     axes.set(xlim=(0, 1), ylim=(-0.15 * top, 1.08 * top))

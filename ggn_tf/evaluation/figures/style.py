@@ -11,10 +11,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; the line styles tell them apart without colour.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A5C00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A5C00", "#56B4E9", "#5B5B5B")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 INK, FAINT, GRID = "#222222", "#767676", "#E6E6E6"
 
+# Intervals of more curves than these hide each other.
+FEW = 3
 # A figure is shown as wide as a telephone; its letters are then as large as the text around it.
 WIDTH_INCHES = 4.8
 
@@ -80,6 +82,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     svg = path.with_name(path.name + ".svg")
-    figure.savefig(path.with_name(path.name + ".png"))
-    figure.savefig(svg, metadata={"Date": None})
+    # Nothing is cut off, however many lines a title or a legend has.
+    figure.savefig(path.with_name(path.name + ".png"), bbox_inches="tight")
+    figure.savefig(svg, bbox_inches="tight", metadata={"Date": None})
     return svg

@@ -104,3 +104,13 @@ class Page:
     subtitle: str
     blocks: Sequence[Block]
     sections: Sequence[Section]
+
+
+def cell_of(text: str) -> Cell:
+    """A text as a cell; an interval in brackets at its end is shown small below it.
+
+    >>> cell_of("0.846 [0.754, 0.928]")
+    Estimate(value='0.846', interval='[0.754, 0.928]')
+    """
+    value, bracket, interval = text.partition(" [")
+    return Estimate(value, f"[{interval}") if bracket and text.endswith("]") else text

@@ -40,7 +40,11 @@ def budget_section(evidence: Evidence, reference: pd.DataFrame | None) -> Sectio
         [_row(line) for line in budget.lines],
         f"Stage {stage}, {evidence.set_name} set, n = {evidence.size}; in brackets {evidence.interval}",
     )
-    return Section("error-budget", "Error budget", [Prose(_explanation(budget)), scores, _counts(budget), drawing])
+    return Section(
+        f"{evidence.prefix}error-budget",
+        "Error budget",
+        [Prose(_explanation(budget)), scores, _counts(budget), drawing],
+    )
 
 
 def _explanation(budget: ErrorBudget) -> str:

@@ -9,6 +9,7 @@ from ggn_tf.evaluation.decision_curve import decision_curve
 from ggn_tf.evaluation.evidence import Evidence
 from ggn_tf.evaluation.figures.calibration import draw_reliability
 from ggn_tf.evaluation.figures.decision import draw_decision
+from ggn_tf.evaluation.figures.style import FEW
 from ggn_tf.evaluation.repeats import RepeatedScore
 from ggn_tf.evaluation.report.blocks import Block, Cell, Drawing, Estimate, Prose, Section, Table
 from ggn_tf.evaluation.temperature import temper
@@ -35,14 +36,14 @@ def calibration_section(evidence: Evidence) -> Section | None:
         "positive: the second column is what it would be on average, were the probabilities exactly right. A slope "
         "below 1 means too sure."
     )
-    if not bool((evidence.frame["set"] == "validation").any()):
-        return Section("calibration", "Calibration", [*blocks, Prose(explained)])
+    if not _has_validation(evidence):
+        return Section(f"{evidence.prefix}calibration", "Calibration", [*blocks, Prose(explained)])
     scaled, temperatures = temper(evidence.frame)
     after = evidence.of(scaled)
     blocks.insert(1, _curves(after, "temperature scaled", "reliability-scaled"))
     blocks += _scores(after, "After temperature scaling")
     told = f"{explained} Temperatures, fitted on the validation set: {_temperatures(evidence, temperatures)}."
-    return Section("calibration", "Calibration", [*blocks, Prose(told)])
+    return Section(f"{evidence.prefix}calibration", "Calibration", [*blocks, Prose(told)])
 
 
 def decision_section(evidence: Evidence) -> Section | None:
@@ -55,11 +56,19 @@ def decision_section(evidence: Evidence) -> Section | None:
     drawing = Drawing(
         f"{evidence.prefix}decision-curve",
         f"Decision curve for acting on {positive}: true positives a nodule, less false ones weighed by the threshold's "
-        f"odds. A system is of use where it lies above both acting on all and acting on none. Shaded: pointwise "
-        f"{evidence.interval}. {evidence.caption}",
+        f"odds. A system is of use where it lies above both acting on all and acting on none. "
+        + (f"Shaded: pointwise {evidence.interval}. " if len(drawn) <= FEW else "")
+        + evidence.caption,
         partial(draw_decision, drawn, positive, f"Decision curve, {evidence.set_name} set{evidence.mark}"),
     )
-    return Section("decision", "Decision curve", [drawing])
+    return Section(f"{evidence.prefix}decision", "Decision curve", [drawing])
+
+
+def _has_validation(evidence: Evidence) -> bool:
+    """Whether every system that classifies also answered about the validation set, in every repeat."""
+    by = ["model", "stage", "split", "repeat"]
+    validation = set(map(tuple, evidence.frame[evidence.frame["set"] == "validation"][by].to_numpy()))
+    return all(set(map(tuple, rows[by].to_numpy())) <= validation for rows in evidence.classified.values())
 
 
 def _curves(evidence: Evidence, how: str, name: str) -> Drawing:
@@ -72,7 +81,8 @@ def _curves(evidence: Evidence, how: str, name: str) -> Drawing:
     return Drawing(
         f"{evidence.prefix}{name}",
         f"Calibration, {how}: on the dotted line a probability comes true as often as it says. Points: bins of equal "
-        f"numbers; lines through them: {evidence.interval}. {evidence.caption}",
+        + (f"numbers; lines through them: {evidence.interval}. " if len(curves) <= FEW else "numbers. ")
+        + evidence.caption,
         partial(draw_reliability, curves, labels, f"Calibration, {how}, {evidence.set_name} set{evidence.mark}"),
     )
 

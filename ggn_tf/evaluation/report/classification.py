@@ -29,7 +29,7 @@ def confusion_section(evidence: Evidence) -> Section | None:
         for name, rows in evidence.classified.items()
     ]
     averaged = [Prose(f"Counts are means over {evidence.repeats} repeats.")] if evidence.repeats > 1 else []
-    return Section("confusion", "Confusion matrices", [*averaged, *drawings]) if drawings else None
+    return Section(f"{evidence.prefix}confusion", "Confusion matrices", [*averaged, *drawings]) if drawings else None
 
 
 def roc_section(evidence: Evidence) -> Section | None:
@@ -47,7 +47,7 @@ def roc_section(evidence: Evidence) -> Section | None:
         f"{evidence.interval}. {evidence.caption}",
         partial(draw_roc, curves, positive, f"ROC, {evidence.set_name} set{evidence.mark}"),
     )
-    return Section("roc", "ROC curves", [drawing])
+    return Section(f"{evidence.prefix}roc", "ROC curves", [drawing])
 
 
 def mean_confusion(rows: pd.DataFrame) -> np.ndarray:

@@ -18,7 +18,7 @@ SHOWN = 40
 def failures_section(
     evidence: Evidence, shown: int = SHOWN, shown_cases: Collection[str] = frozenset()
 ) -> Section | None:
-    """The wrong answers of the last system that classifies, sorted by how sure they were.
+    """The wrong answers of the chief system, sorted by how sure they were.
 
     Args:
         evidence: Of a run or a study; of several repeats a nodule's answer is the mean probability.
@@ -28,13 +28,14 @@ def failures_section(
     Returns:
         None where nothing classifies.
     """
-    if not evidence.classified:
+    name = evidence.chief
+    if name is None:
         return None
-    name, rows = list(evidence.classified.items())[-1]
+    rows = evidence.classified[name]
     wrong = wrong_answers(rows)
     told = f"{name}: {len(wrong)} of {rows['case'].nunique()} nodules are wrong. {evidence.caption}"
     if wrong.empty:
-        return Section("failures", "Failures", [Prose(told)])
+        return Section(f"{evidence.prefix}failures", "Failures", [Prose(told)])
     known = evidence.nodules
     heading = [
         "case",
@@ -46,10 +47,10 @@ def failures_section(
     ]
     table = Table(
         heading,
-        [_row(row, known, shown_cases) for row in wrong.head(shown).to_dict("records")],
+        [_row(row, known, shown_cases, evidence.prefix) for row in wrong.head(shown).to_dict("records")],
         f"The {min(shown, len(wrong))} surest wrong answers of {len(wrong)}",
     )
-    return Section("failures", "Failures", [Prose(told), table])
+    return Section(f"{evidence.prefix}failures", "Failures", [Prose(told), table])
 
 
 def wrong_answers(rows: pd.DataFrame) -> pd.DataFrame:
@@ -72,9 +73,11 @@ def wrong_answers(rows: pd.DataFrame) -> pd.DataFrame:
     return told[label != predicted].sort_values(["probability", "case"], ascending=[False, True])
 
 
-def _row(row: dict[Hashable, Any], known: Mapping[str, CaseRecord] | None, shown_cases: Collection[str]) -> list[Cell]:
+def _row(
+    row: dict[Hashable, Any], known: Mapping[str, CaseRecord] | None, shown_cases: Collection[str], prefix: str
+) -> list[Cell]:
     case = row["case"]
-    first: Cell = Link(case, f"case-{case}") if case in shown_cases else case
+    first: Cell = Link(case, f"{prefix}case-{case}") if case in shown_cases else case
     dice = "-" if np.isnan(row["dice"]) else f"{row['dice']:.3f}"
     cells: list[Cell] = [first, row["label"], row["answer"], f"{row['probability']:.3f}", dice]
     return cells if known is None else [*cells, f"{known[case].longest_diameter_mm:.1f}"]

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from ggn_tf.evaluation.evidence import Evidence
 from ggn_tf.evaluation.gallery import Slides
 from ggn_tf.evaluation.report.blocks import Markup, Prose, Section, Table
 from ggn_tf.evaluation.report.page import table_html
@@ -22,30 +23,30 @@ REFERENCE, BEFORE, AFTER = "#2BD99F", "#FF7A33", "#5CC8FF"
 _OPACITY = 150
 
 
-def gallery_section(slides: Sequence[Slides], rows: pd.DataFrame, total: int, note: str) -> Section:
-    """Show the chosen nodules.
+def gallery_section(slides: Sequence[Slides], evidence: Evidence) -> Section | None:
+    """Show the chosen nodules; None where there are none.
 
     Args:
         slides: From `collect_slides`.
-        rows: The run's predictions on the set that they are of.
-        total: Nodules of the set.
-        note: The set, and whether it selected the weights.
+        evidence: Of the run that they are of.
     """
+    if not slides:
+        return None
     stages = list(slides[0].masks)
     heat = slides[0].heat is not None
     how = (
-        f"{len(slides)} of {total} nodules, chosen by rule, in turns: the largest rise and the largest fall of the "
-        "true class's probability by joint training, the surest wrong answer, the lowest Dice (without joint training: "
-        f"the surest right answer, the surest wrong one, the lowest Dice). {note}"
+        f"{len(slides)} of {evidence.rows['case'].nunique()} nodules, chosen by rule, in turns: the largest rise and "
+        "the largest fall of the true class's probability by joint training, the surest wrong answer, the lowest Dice "
+        "(without joint training: the surest right answer, the surest wrong one, the lowest Dice). " + evidence.caption
     )
     what = "Axial slices of the patch that the networks see, in the method's window of Hounsfield units."
     seen = (
         " Right: Grad-CAM, brighter where the classifier's last maps speak for its answer. It is as coarse as these "
         "maps, and shows what the network uses, not why the nodule is what it is."
     )
-    cards = "\n".join(_card(each, rows) for each in slides)
+    cards = "\n".join(_card(each, evidence) for each in slides)
     html = f'<div class="gallery">\n{_switches(stages)}\n<div class="cases">\n{cards}\n</div>\n</div>'
-    return Section("gallery", "Gallery", [Prose(how), Prose(what + seen * heat), Markup(html)])
+    return Section(f"{evidence.prefix}gallery", "Gallery", [Prose(how), Prose(what + seen * heat), Markup(html)])
 
 
 def _switches(stages: list[str]) -> str:
@@ -68,8 +69,8 @@ def _layers(stages: list[str]) -> list[tuple[str, str, str]]:
     return [("after", f"predicted mask ({stage})", AFTER) for stage in stages]
 
 
-def _card(slides: Slides, rows: pd.DataFrame) -> str:
-    own = rows[rows["case"] == slides.case_id]
+def _card(slides: Slides, evidence: Evidence) -> str:
+    own = evidence.rows[evidence.rows["case"] == slides.case_id]
     label = str(own["label"].iloc[0])
     areas = slides.reference.sum(axis=(1, 2))
     start, depth = int(areas.argmax()), len(slides.gray)
@@ -84,7 +85,8 @@ def _card(slides: Slides, rows: pd.DataFrame) -> str:
         heat = _image(heat_sheet(slides.heat, _heat_colours()), "heat", "Grad-CAM", start)
         panels.append(_panel([_image(gray, "ct", f"CT of nodule {case}", start), heat], "Grad-CAM", "heat"))
     return (
-        f'<article class="case" id="case-{case}">\n<h4>{case}</h4>\n<p>{escape(label)}; {escape(slides.reason)}</p>\n'
+        f'<article class="case" id="{evidence.prefix}case-{case}">\n<h4>{case}</h4>\n'
+        f"<p>{escape(label)}; {escape(slides.reason)}</p>\n"
         f'<div class="panels">{"".join(panels)}</div>\n'
         f'<input type="range" min="0" max="{depth - 1}" value="{start}" aria-label="Slice of nodule {case}">\n'
         f'<div class="where">slice <output>{start + 1}</output> of {depth}</div>\n'

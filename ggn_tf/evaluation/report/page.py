@@ -66,9 +66,10 @@ def _blocks(blocks: Iterable[Block], draw: Draw) -> str:
 def _runs(blocks: Iterable[Block], draw: Draw) -> Iterator[str]:
     """Drawings that follow each other become one row of figures."""
     for drawings, run in groupby(blocks, key=lambda block: isinstance(block, Drawing)):
+        parts = [_block(block, draw) for block in run]
         if drawings:
-            yield '<div class="figures">'
-        yield from (_block(block, draw) for block in run)
+            yield f'<div class="figures{" many" if len(parts) > 2 else ""}">'
+        yield from parts
         if drawings:
             yield "</div>"
 

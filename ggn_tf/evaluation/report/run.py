@@ -7,14 +7,8 @@ import pandas as pd
 from ggn_tf.evaluation.evidence import Evidence
 from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table
-from ggn_tf.evaluation.report.budget import budget_section
-from ggn_tf.evaluation.report.calibration import calibration_section, decision_section
-from ggn_tf.evaluation.report.classification import confusion_section, roc_section
-from ggn_tf.evaluation.report.failures import failures_section
-from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.scores import scores_section, tiles
-from ggn_tf.evaluation.report.segmentation import segmentation_section
-from ggn_tf.evaluation.report.subgroups import subgroups_section
+from ggn_tf.evaluation.report.sections import evidence_sections
 from ggn_tf.evaluation.summary import facts, selection, training_rows
 
 
@@ -33,7 +27,7 @@ def run_page(frame: pd.DataFrame, document: dict[str, Any], extras: Extras | Non
     )
     sections = [scores_section(document)]
     if not evidence.rows.empty:
-        sections += [section for section in _test_sections(evidence, extras) if section is not None]
+        sections += evidence_sections(evidence, extras)
     warning = [Prose(selection(run), warning=True)] if run["select_on"] == "test" else []
     return Page(
         title=f"{run['model']}, task {run['task']}",
@@ -41,21 +35,6 @@ def run_page(frame: pd.DataFrame, document: dict[str, Any], extras: Extras | Non
         blocks=[*warning, *tiles(document)],
         sections=[*sections, _training(run)],
     )
-
-
-def _test_sections(evidence: Evidence, extras: Extras) -> list[Section | None]:
-    total = evidence.rows["case"].nunique()
-    return [
-        confusion_section(evidence),
-        roc_section(evidence),
-        calibration_section(evidence),
-        decision_section(evidence),
-        segmentation_section(evidence),
-        budget_section(evidence, extras.reference),
-        subgroups_section(evidence),
-        failures_section(evidence, shown_cases={each.case_id for each in extras.slides}),
-        gallery_section(extras.slides, evidence.rows, total, evidence.caption) if extras.slides else None,
-    ]
 
 
 def _training(run: dict[str, Any]) -> Section:

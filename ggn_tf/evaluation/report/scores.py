@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from ggn_tf.evaluation.report.blocks import Cell, Estimate, Markup, Prose, Section, Table
+from ggn_tf.evaluation.report.blocks import Markup, Prose, Section, Table, cell_of
 from ggn_tf.evaluation.scores import stage_scores
 from ggn_tf.evaluation.summary import NAMES, SETS, SITES_TITLE, intervals, notes, score_rows, set_title, site_rows
 
@@ -18,10 +18,9 @@ def scores_section(document: dict[str, Any]) -> Section:
     for name in SETS:
         if name in document:
             heading, rows = score_rows(document, name)
-            tables.append(Table(heading, [[_split(cell) for cell in row] for row in rows], set_title(document, name)))
+            tables.append(_table(heading, rows, set_title(document, name)))
     if "sites" in document:
-        heading, rows = site_rows(document)
-        tables.append(Table(heading, [[_split(cell) for cell in row] for row in rows], SITES_TITLE))
+        tables.append(_table(*site_rows(document), SITES_TITLE))
     return Section("scores", "Scores", [*tables, *(Prose(line) for line in (intervals(document), *notes(document)))])
 
 
@@ -49,6 +48,5 @@ def _interval(entry: dict[str, Any]) -> str:
     return "no interval" if entry["low"] is None else f"{entry['low']:.3f} to {entry['high']:.3f}"
 
 
-def _split(cell: str) -> Cell:
-    value, bracket, interval = cell.partition(" [")
-    return Estimate(value, bracket.strip() + interval) if bracket else cell
+def _table(heading: list[str], rows: list[list[str]], caption: str) -> Table:
+    return Table(heading, [[*map(cell_of, row)] for row in rows], caption)

@@ -29,7 +29,7 @@ def segmentation_section(evidence: Evidence) -> Section | None:
         if change is not None and bool(change.changes["dice_change"].notna().all())
         else []
     )
-    return Section("segmentation", "Segmentation and joint training", [drawing, *blocks])
+    return Section(f"{evidence.prefix}segmentation", "Segmentation and joint training", [drawing, *blocks])
 
 
 def _dice_of_systems(evidence: Evidence) -> dict[str, np.ndarray]:

@@ -16,19 +16,14 @@ from ggn_tf.evaluation.summary import NAMES
 DRAWN = ("accuracy", "dice")
 
 
-def subgroups_section(evidence: Evidence, system: str | None = None) -> Section | None:
-    """The scores of one system in every group of nodules.
+def subgroups_section(evidence: Evidence) -> Section | None:
+    """The scores of the chief system in every group of nodules.
 
-    Args:
-        evidence: Of a run or a study, with its nodules.
-        system: Its name; None for the last one of the evidence.
-
-    Returns:
-        None without systems, or where nothing is known about the nodules.
+    None without systems, or where nothing is known about the nodules.
     """
     if evidence.nodules is None or not evidence.systems:
         return None
-    name = system or list(evidence.systems)[-1]
+    name = evidence.chief or list(evidence.systems)[-1]
     scores = score_subgroups(
         evidence.systems[name],
         evidence.nodules,
@@ -46,7 +41,7 @@ def subgroups_section(evidence: Evidence, system: str | None = None) -> Section 
         f"{name}. A group of fewer than {LEAST_NODULES} nodules has no score but its number. Groups were not planned "
         f"for power: where intervals overlap nothing can be said. In brackets {evidence.interval}. {evidence.caption}"
     )
-    return Section("subgroups", "Size, texture and slice spacing", [Prose(told), *drawings, *tables])
+    return Section(f"{evidence.prefix}subgroups", "Size, texture and slice spacing", [Prose(told), *drawings, *tables])
 
 
 def _drawing(evidence: Evidence, name: str, metric: str, scores: Sequence[SubgroupScore]) -> Drawing:
