@@ -1,6 +1,7 @@
 """`ggn-tf evaluate`: predict, score, draw and report a run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -49,6 +50,7 @@ def command(
     extras = collect_extras(opened, own, frame, gallery, announce=_announce)
     sites = {}
     if others:
+        extras = replace(extras, external=others.case_by_id)
         frame = pd.concat([frame, predict_external(opened, others, _announce)], ignore_index=True)
         sites = {"sites": differences(frame, seed, replicates), "external_dataset": others.folder.resolve().name}
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)

@@ -8,20 +8,10 @@ import pandas as pd
 
 from ggn_tf.dataset.records import CaseRecord
 from ggn_tf.evaluation.bootstrap import LEVEL, Resampling, resample
-from ggn_tf.evaluation.cells import Cell, cells_of
+from ggn_tf.evaluation.cells import Cell, System, cells_of
 from ggn_tf.evaluation.scores import REPLICATES, gives_dice, gives_probabilities
+from ggn_tf.evaluation.systems import title_of
 from ggn_tf.evaluation.table import table_classes
-
-# The rows of the paper's tables, as it letters them (Fig. 3).
-PAPER_NAMES = {
-    ("raw", "classify"): "(a) raw CT",
-    ("reference", "classify"): "(b) reference mask",
-    ("cascade", "classify"): "(c) cascade, U-Net frozen",
-    ("cascade", "joint"): "(d) cascade, joint",
-    ("multitask", "classify"): "(e) multi-task",
-    ("transfer", "classify"): "(b) on automatic masks",
-    ("radiomics", "classify"): "SVM on radiomics",
-}
 
 
 @dataclass(frozen=True)
@@ -139,6 +129,6 @@ def named_systems(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     one_model = rows["model"].nunique() == 1
     systems = {}
     for (model, stage), part in rows.groupby(["model", "stage"], sort=False):
-        name = str(stage) if one_model else PAPER_NAMES.get((str(model), str(stage)), f"{model}, {stage}")
+        name = str(stage) if one_model else title_of(System(str(model), str(stage)))
         systems[name] = part
     return systems

@@ -17,11 +17,13 @@ class Extras:
 
     Attributes:
         nodules: What the dataset knows of the nodules, by case id.
+        external: What another site's dataset knows of its nodules.
         reference: Predictions with the reference masks, from `predict_with_reference`.
         slides: The gallery's nodules, from `collect_slides`.
     """
 
     nodules: Mapping[str, CaseRecord] | None = None
+    external: Mapping[str, CaseRecord] | None = None
     reference: pd.DataFrame | None = None
     slides: Sequence[Slides] = ()
 
@@ -53,4 +55,4 @@ def collect_extras(
     reference = predict_with_reference(run, dataset, rows)
     chosen = choose_cases(rows, gallery)
     announce(f"gallery: {len(chosen)} nodules")
-    return Extras(dataset.case_by_id, reference, collect_slides(run, dataset, rows, chosen))
+    return Extras(nodules=dataset.case_by_id, reference=reference, slides=collect_slides(run, dataset, rows, chosen))

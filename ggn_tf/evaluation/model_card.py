@@ -49,6 +49,41 @@ def run_card(document: Mapping[str, Any]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def study_card(description: Mapping[str, Any], tables: str) -> str:
+    """The card of a study: not of one model, but of what was compared.
+
+    Args:
+        description: As `study.json` holds it.
+        tables: Its tables as Markdown, with headings of the second level.
+
+    Returns:
+        Markdown.
+    """
+    data = [("dataset", description["dataset"]), ("dataset fingerprint", description["dataset_fingerprint"])]
+    asked = [
+        ("tasks", "; ".join(description["tasks"])),
+        ("models", ", ".join(description["models"])),
+        ("splits", ", ".join(map(str, description["splits"]))),
+        ("repeats", description["repeats"]),
+        ("weights selected on", description["select_on"]),
+        ("precision", description["precision"]),
+        ("versions", ", ".join(f"{name} {version}" for name, version in description["versions"].items())),
+    ]
+    lines = [
+        "# Study of classifiers of pulmonary ground-glass nodules",
+        "",
+        f"Method: {METHOD}.",
+        "",
+        *intended_use(),
+        "",
+        *section("Data", told(data)),
+        *section("What was compared", [*told(asked), *(["", *caution(description["select_on"])])]),
+        *section("Limits", [f"- {limit}" for limit in LIMITS]),
+        tables.strip(),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def heading(class_names: Sequence[str]) -> list[str]:
     """Title and method."""
     return [f"# Classifier of pulmonary ground-glass nodules: {', '.join(class_names)}", "", f"Method: {METHOD}."]

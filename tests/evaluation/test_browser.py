@@ -65,7 +65,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, drawn_frame) -> Path:
     segment = frozen.assign(**{"stage": "segment", "p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan})
     frame = pd.concat([segment, frozen.assign(stage="classify"), joint], ignore_index=True)
     nodules = make_records(list(frame["case"].unique()))
-    extras = Extras(nodules, joint.assign(dice=1.0), make_slides(list(joint["case"][:6])))
+    extras = Extras(nodules, reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:6])))
     run = {
         "task": ",".join(TWO),
         "model": "cascade",

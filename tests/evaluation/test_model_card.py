@@ -1,6 +1,6 @@
 import pytest
 
-from ggn_tf.evaluation.model_card import LIMITS, run_card, table, told
+from ggn_tf.evaluation.model_card import LIMITS, run_card, study_card, table, told
 
 RUN = {
     "task": "AAH+AIS,MIA+IAC",
@@ -71,3 +71,36 @@ def test_what_is_not_known_is_said_to_be_unknown():
 
 def test_bar_in_a_name_does_not_end_its_cell():
     assert table(["a|b"], [["c"]]) == ["| a\\|b |", "| --- |", "| c |"]
+
+
+STUDY = {
+    "tasks": ["AAH+AIS,MIA+IAC", "AIS,MIA"],
+    "models": ["raw", "cascade"],
+    "splits": [1, 2],
+    "repeats": 5,
+    "select_on": "test",
+    "precision": "float32",
+    "dataset": "ggn740",
+    "dataset_fingerprint": "0f1e2d",
+    "versions": {"ggn-tf": "1.0.0"},
+}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "- dataset fingerprint: 0f1e2d",
+        "- tasks: AAH+AIS,MIA+IAC; AIS,MIA",
+        "- repeats: 5",
+        "- weights selected on: test",
+        "The weights were selected on the test set, as in the paper: these scores are optimistic.",
+        "**Not a medical device.** Not for diagnosis, not for a decision on a patient.",
+        "## Table 2",
+    ],
+)
+def test_card_of_a_study_says(line):
+    assert line in study_card(STUDY, "## Table 2\n\n| a |\n").splitlines()
+
+
+def test_card_of_an_honest_study_has_no_caution():
+    assert "optimistic" not in study_card({**STUDY, "select_on": "validation"}, "")

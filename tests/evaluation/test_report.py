@@ -65,7 +65,7 @@ def cascade(drawn_frame) -> pd.DataFrame:
 def extras(cascade) -> Extras:
     test = cascade[(cascade["set"] == "test") & (cascade["stage"] == "joint")]
     nodules = make_records(list(cascade["case"].unique()))
-    return Extras(nodules, test.assign(dice=1.0), make_slides(list(test["case"][:3])))
+    return Extras(nodules, reference=test.assign(dice=1.0), slides=make_slides(list(test["case"][:3])))
 
 
 @pytest.fixture(scope="module")
@@ -324,3 +324,19 @@ def test_gallery_shows_scores_before_and_after(text, cascade):
     for stage in ("classify", "joint"):
         assert f"{own.loc[stage, 'dice']:.3f}" in card
         assert f"{own.loc[stage, f'p_{label}']:.3f}" in card
+
+
+def test_other_sites_nodules_have_a_part_of_their_own(cascade):
+    other = cascade[cascade["set"] == "test"]
+    other = other.assign(set="external", case="b" + other["case"], patient="b" + other["patient"])
+    frame = pd.concat([cascade, other], ignore_index=True)
+    document = {**_document(frame), "external_dataset": "elsewhere"}
+    page = run_page(frame, document, Extras(external=make_records(list(other["case"].unique()))))
+    (section,) = [section for section in page.sections if section.anchor == "external"]
+    assert section.title == "External site: elsewhere"
+    titles = [part.title for part in section.inner]
+    assert {"Confusion matrices", "ROC curves", "Calibration", "Size, texture and slice spacing"} <= set(titles)
+    drawings = [block for part in section.inner for block in part.blocks if isinstance(block, Drawing)]
+    for drawing in drawings:
+        assert drawing.name.startswith("external-")
+        assert "External set, n = 40 nodules of" in drawing.caption

@@ -1,5 +1,6 @@
 """The report of one run."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table
 from ggn_tf.evaluation.report.scores import scores_section, tiles
 from ggn_tf.evaluation.report.sections import evidence_sections
 from ggn_tf.evaluation.summary import facts, selection, training_rows
+from ggn_tf.evaluation.table import EXTERNAL
 
 
 def run_page(frame: pd.DataFrame, document: dict[str, Any], extras: Extras | None = None) -> Page:
@@ -28,6 +30,10 @@ def run_page(frame: pd.DataFrame, document: dict[str, Any], extras: Extras | Non
     sections = [scores_section(document)]
     if not evidence.rows.empty:
         sections += evidence_sections(evidence, extras)
+    external = replace(evidence, set_name=EXTERNAL, nodules=extras.external, prefix="external-")
+    if not external.rows.empty:
+        inner = evidence_sections(external, Extras(extras.external))
+        sections.append(Section("external", f"External site: {document['external_dataset']}", inner=inner))
     warning = [Prose(selection(run), warning=True)] if run["select_on"] == "test" else []
     return Page(
         title=f"{run['model']}, task {run['task']}",

@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from ggn_tf.evaluation.evidence import PAPER_NAMES, Evidence
+from ggn_tf.evaluation.evidence import Evidence
 from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table, cell_of
 from ggn_tf.evaluation.report.budget import budget_section
 from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.sections import evidence_sections
 from ggn_tf.evaluation.scores import REPLICATES
+from ggn_tf.evaluation.systems import PAPER_SYSTEMS
 
 OPTIMISTIC = "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic."
 _FACTS = {
@@ -116,7 +117,7 @@ def _task(study: StudyEvidence, task: str, number: int) -> Section:
 def _split(study: StudyEvidence, task: str, split: int, number: int) -> Section:
     frame = study.predictions[task]
     systems = pd.MultiIndex.from_frame(frame[["model", "stage"]])
-    shown = frame[(frame["split"] == split) & (systems.isin(list(PAPER_NAMES)) | (frame["stage"] == "segment"))]
+    shown = frame[(frame["split"] == split) & systems.isin([one.system for one in PAPER_SYSTEMS])]
     prefix = f"task{number}-split{split}-"
     sections = evidence_sections(_evidence(study, shown, prefix), study.extras)
     example = study.examples.get((task, split))
