@@ -69,7 +69,7 @@ def weighted_system(weight: float) -> str:
 
 
 def items_of(question: Question, dataset: Dataset) -> list[Item]:
-    """Every piece of work, each after those that it needs.
+    """Every piece of work, each after those that it needs; a repeat of everything before the next repeat.
 
     Raises:
         TaskError: The dataset does not hold a task's labels.
@@ -80,7 +80,7 @@ def items_of(question: Question, dataset: Dataset) -> list[Item]:
     segmenters: dict[str, str] = {}
     if RADIOMICS.model in question.models:
         read_radiomics(dataset)
-    for split, repeat, task in product(question.splits, range(1, question.repeats + 1), question.tasks):
+    for repeat, split, task in product(range(1, question.repeats + 1), question.splits, question.tasks):
         for item in _cell(question, dataset, segmenters, task, split, repeat):
             items.setdefault(item.name, item)
     return list(items.values())

@@ -29,7 +29,7 @@ def test_tasks_with_the_same_nodules_share_one_unet(dataset: Dataset):
 def test_every_split_and_repeat_has_a_unet_of_its_own(dataset: Dataset):
     asked = names(dataset, models=("cascade",), splits=(1, 2), repeats=2)
     assert [name for name in asked if name.startswith("unet")] == [
-        f"unet-AAH+AIS_MIA+IAC-split{split}-repeat{repeat}" for split in (1, 2) for repeat in (1, 2)
+        f"unet-AAH+AIS_MIA+IAC-split{split}-repeat{repeat}" for repeat in (1, 2) for split in (1, 2)
     ]
 
 
