@@ -83,7 +83,8 @@ def grid_of(path: Path, reader: sitk.ImageFileReader) -> Grid:
             case=path,
             found=f"a shear of {off:.2f} mm across the volume, affine {np.round(affine, 4).tolist()}",
             expected=f"orthogonal axes, within {SAME_GRID_MM} mm",
-            remedy="Resample the CT (and draw or resample the mask) on a grid with right angles.",
+            remedy="Resample the CT (and draw or resample the mask) on a grid with right angles. If it was converted "
+            "from DICOM of a tilted gantry, take the DICOM series with --repair.",
         )
     return grid
 

@@ -56,6 +56,7 @@ _CAUTION = "for research only; not a medical device"
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder for result.json, masks (NIfTI, DICOM) and overlays."
 )
+@click.option("--keep-ids", is_flag=True, help="Tell the path of the CT in result.json, which often names the patient.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     ct: Path,
@@ -73,6 +74,7 @@ def command(
     timeout: float,
     export: Path | None,
     output: Path | None,
+    keep_ids: bool,
     as_json: bool,
 ) -> None:
     """Classify one or more nodules of a CT, and segment them.
@@ -110,7 +112,7 @@ def command(
     else:
         answers = _ask_export(Path(export or ""), answer)
         source = {"export": str(export)}
-    _report(answers, volume, {"ct": str(ct), **source}, output, as_json)
+    _report(answers, volume, {"ct": str(ct) if keep_ids else None, **source}, output, as_json)
 
 
 def _answer(
@@ -174,7 +176,9 @@ def _ask_export(folder: Path, answer: "Callable[[PatchProtocol, Any], Answers]")
         return answer(model.contract.protocol.patch, model.predict)
 
 
-def _report(answers: "Answers", volume: "Volume", asked: dict[str, str], output: Path | None, as_json: bool) -> None:
+def _report(
+    answers: "Answers", volume: "Volume", asked: dict[str, str | None], output: Path | None, as_json: bool
+) -> None:
     from ggn_tf.serving.answer_folder import write_answers
 
     document: dict[str, Any] = {

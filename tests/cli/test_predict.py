@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import json
 import shutil
 import socket
@@ -170,6 +171,32 @@ def test_of_a_volume_file_there_is_no_dicom(ct: Path, models: Path, tmp_path: Pa
     document = answered("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models, "-o", out)
     assert document["segmentation"] is None and document["warnings"] == []
     assert sorted(path.name for path in out.iterdir()) == FILES
+
+
+def test_nothing_but_the_dicom_object_tells_who_it_was(ct: Path, models: Path, tmp_path: Path) -> None:
+    shutil.copytree(ct / "dicom", tmp_path / "DOE_JOHN" / "ct")
+    header = pydicom.dcmread(tmp_path / "DOE_JOHN" / "ct" / "0001.dcm")
+    tags = ("PatientName", "PatientID", "StudyDate", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    secrets = {"DOE_JOHN", *(str(header[tag].value) for tag in tags)}
+    assert {"PHANTOM-0001", "20000101"} <= secrets
+    asked = (
+        "--ct",
+        tmp_path / "DOE_JOHN" / "ct",
+        "--center-mm",
+        *CENTER,
+        "--export",
+        models,
+        "-o",
+        tmp_path / "answer",
+    )
+    document = answered(*asked)
+    for path in (path for path in (tmp_path / "answer").rglob("*") if path.is_file()):
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        found = {secret for secret in secrets if secret.encode() in content}
+        # It belongs to the patient's study, so it must name both.
+        assert path.name == document["segmentation"] or not found, (path.name, found)
+    assert document["ct"] is None
+    assert answered(*asked, "--keep-ids")["ct"] == str(tmp_path / "DOE_JOHN" / "ct")
 
 
 def test_of_two_series_the_one_that_holds_the_place_or_is_named(ct: Path, models: Path, tmp_path: Path) -> None:
