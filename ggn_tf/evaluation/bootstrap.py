@@ -6,6 +6,8 @@ import numpy as np
 from scipy.stats import norm, t
 
 LEVEL = 0.95
+_EQUAL = 1e-12
+_NO_VALUE, _NO_SPREAD = "no replicate has a value", "every replicate has the same value, so there is no interval"
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ class Resampling:
             level: Of the interval.
 
         Returns:
-            Lower and upper end; None where the score itself or every replicate is undefined.
+            Lower and upper end; None where the score itself or every replicate is undefined, and where all replicates
+            are equal: of 20 right answers in 20, or of one patient, resampling learns nothing.
         """
         drawn = self._defined(resampled)
-        if drawn is None:
+        if drawn is None or np.ptp(drawn) < _EQUAL:
             return None
         bias, acceleration = norm.ppf(_share_below(drawn, resampled[0])), self._acceleration(resampled)
         reach = self._reach((1 - level) / 2)
@@ -56,6 +59,10 @@ class Resampling:
         # With three patients the widened levels can lie beyond the skewness's pole: there stands the last replicate.
         low, high = np.quantile(drawn, norm.cdf(bias + deviate / np.maximum(1 - acceleration * deviate, 1e-9)))
         return float(low), float(high)
+
+    def without_interval(self, resampled: np.ndarray) -> str:
+        """Why `interval` gave None for a score that is defined."""
+        return _NO_VALUE if self._defined(resampled) is None else _NO_SPREAD
 
     def difference_interval(self, resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
         """The percentile interval of a difference, its levels widened for few patients.
@@ -158,8 +165,7 @@ def draw_weights(patients: np.ndarray, replicates: int, seed: int) -> np.ndarray
 
 def _share_below(drawn: np.ndarray, value: float) -> float:
     """The share of replicates below a value, ties counting half, never quite 0 or 1."""
-    tolerance = 1e-12
-    share = (np.mean(drawn < value - tolerance) + np.mean(drawn <= value + tolerance)) / 2
+    share = (np.mean(drawn < value - _EQUAL) + np.mean(drawn <= value + _EQUAL)) / 2
     return float(np.clip(share, 0.5 / drawn.size, 1 - 0.5 / drawn.size))
 
 

@@ -101,11 +101,12 @@ def compare_systems(
     compared: list[Comparison] = []
     for _, group in itertools.groupby(cells_of(frame, [set_name]), key=lambda cell: cell.split):
         cells = {cell.system: cell for cell in group}
+        asked = pairs or [(later, earlier) for earlier, later in itertools.combinations(cells, 2)]
+        _check_known(asked, cells)
         resampling = resample(next(iter(cells.values())).patients, replicates, seed)
         resampled = {system: cell.resampled(resampling.weights) for system, cell in cells.items()}
         family = []
-        for a, b in pairs or [(later, earlier) for earlier, later in itertools.combinations(cells, 2)]:
-            _check_known((a, b), cells)
+        for a, b in asked:
             family += _compare(cells[a], cells[b], resampled[a], resampled[b], resampling)
         compared += _corrected(family)
     return compared
@@ -168,8 +169,8 @@ def _corrected(family: list[Comparison]) -> list[Comparison]:
     ]
 
 
-def _check_known(pair: tuple[System, System], cells: dict[System, Cell]) -> None:
-    unknown = [system for system in pair if system not in cells]
+def _check_known(pairs: Sequence[tuple[System, System]], cells: dict[System, Cell]) -> None:
+    unknown = [system for pair in pairs for system in pair if system not in cells]
     if unknown:
         raise PredictionsError(
             "A system that is to be compared has no predictions.",

@@ -22,7 +22,8 @@ class DecisionCurve:
     Attributes:
         thresholds: Probabilities of the second class from which on one acts [T].
         net_benefit: Of the system, its mean over repeats [T].
-        low, high: The patient bootstrap's interval at 95 %, at each threshold by itself [T].
+        low, high: The patient bootstrap's interval at 95 %, at each threshold by itself [T]; of no width where
+            nobody is acted on.
         treat_all: Of acting on every nodule [T]; of acting on none it is 0.
     """
 
@@ -68,6 +69,6 @@ def decision_curve(
     at, positive = np.array(thresholds), cell.label == 1
     parts = net_benefit(positive, chance[..., 1], at).mean(axis=0)
     benefit = np.stack([resampled_mean(part, resampling.weights) for part in parts.T])
-    intervals = np.array([resampling.interval(one) or (np.nan, np.nan) for one in benefit])
+    intervals = np.array([resampling.interval(one) or (one[0], one[0]) for one in benefit])
     treat_all = net_benefit(positive, np.ones(len(positive)), at).mean(axis=0)
     return DecisionCurve(at, benefit[:, 0], intervals[:, 0], intervals[:, 1], treat_all)

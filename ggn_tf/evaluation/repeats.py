@@ -31,7 +31,7 @@ class RepeatedScore:
         value: The mean over repeats; None where the score is undefined.
         deviation: The standard deviation over repeats (of a sample: n - 1); None with one.
         low, high: The patient bootstrap's interval of the mean over repeats at 95 %.
-        reason: Why a value is None.
+        reason: Why a value or its interval is None.
     """
 
     model: str
@@ -104,6 +104,8 @@ def repeated_score(
         reason: Why `values` is None.
     """
     low, high = (None, None) if values is None else resampling.interval(resampled) or (None, None)
+    if low is None and reason is None:
+        reason = resampling.without_interval(resampled)
     return RepeatedScore(
         **cell.system._asdict(),
         task=cell.task,

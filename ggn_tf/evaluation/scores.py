@@ -186,5 +186,5 @@ def _entry(
     if value is None:
         return {**entry, "reason": reason}
     if interval is None:
-        entry["reason"] = "no replicate has a value"
+        entry["reason"] = resampling.without_interval(resampled)
     return {**entry, "left_out": left_out} if left_out else entry

@@ -84,11 +84,17 @@ def test_draw_does_not_depend_on_the_order_of_the_rows():
     np.testing.assert_array_equal(bootstrap.draw_weights(patients[order], 50, 9), weights[:, order])
 
 
-def test_interval_of_one_patient_has_no_width(drawn_frame):
+def test_one_patient_gives_no_interval(drawn_frame):
     frame = drawn_frame().assign(patient="one")
     for entry in score_predictions(frame, TWO, replicates=50)["test"].values():
-        assert entry["low"] == pytest.approx(entry["value"], abs=1e-12)
-        assert entry["high"] == pytest.approx(entry["value"], abs=1e-12)
+        assert (entry["low"], entry["high"]) == (None, None)
+        assert entry["reason"] == "every replicate has the same value, so there is no interval"
+
+
+def test_perfect_score_has_no_interval(make_frame):
+    frame = make_frame(TWO, [0, 1, 0, 1], np.array([[0.9, 0.1], [0.2, 0.8]] * 2))
+    entry = score_predictions(frame, TWO, replicates=50)["test"]["accuracy"]
+    assert (entry["value"], entry["low"]) == (1.0, None)
 
 
 def test_interval_of_a_proportion_is_the_binomial_one(make_frame):

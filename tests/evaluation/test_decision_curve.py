@@ -57,6 +57,11 @@ def test_repeats_are_averaged(drawn_study):
     assert (whole.net_benefit < whole.high).all()
 
 
+def test_threshold_that_nobody_reaches_is_worth_nothing(make_frame):
+    curve = _curve(make_frame, [1, 0, 0, 1], [0.5] * 4, (0.9,))
+    assert (curve.net_benefit.tolist(), curve.low.tolist(), curve.high.tolist()) == ([0.0], [0.0], [0.0])
+
+
 def test_more_than_two_classes_have_none(drawn_study):
     cell = cells_of(drawn_study(classes=("AAH+AIS", "MIA", "IAC")))[0]
     assert decision_curve(cell, resample(cell.patients, 10, 0)) is None

@@ -100,6 +100,14 @@ def test_delong_is_obuchowski_with_a_patient_a_nodule(seed):
     assert auc_interval(positive, scores[0], single).method == "DeLong"
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_exchanged_classes_and_monotone_scores_change_nothing(seed):
+    positive, scores, patients = _drawn(seed)
+    one = auc_difference(positive, scores[0], scores[1], patients)
+    other = auc_difference(~positive, -np.exp(scores[0]), -(scores[1] ** 3), patients)
+    assert (other.value, other.standard_error) == pytest.approx((one.value, one.standard_error), abs=1e-12)
+
+
 def test_auc_is_scikit_learns():
     positive, scores, patients = _drawn(9)
     assert auc_interval(positive, scores[1], patients).value == pytest.approx(roc_auc_score(positive, scores[1]))

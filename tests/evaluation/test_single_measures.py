@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from ggn_tf.dataset.records import CaseRecord
 from ggn_tf.dataset.splits import Split
+from ggn_tf.evaluation.repeats import score_repeats
 from ggn_tf.evaluation.single_measures import MEASURES, predict_by_measure
 from ggn_tf.evaluation.table import PredictionsError
 from ggn_tf.tasks import FOUR_CLASSES, INDOLENT_INVASIVE, NOT_IAC_IAC, THREE_CLASSES, Task
@@ -115,3 +116,20 @@ def test_train_set_without_a_class_is_refused(cases, split):
     with pytest.raises(PredictionsError) as caught:
         predict_by_measure(cases, dataclasses.replace(split, train=ids), FOUR_CLASSES, "volume")
     assert caught.value.found == "no nodule of AAH among 27"
+
+
+def test_shuffled_labels_cannot_be_told(cases, split):
+    """The 95 % interval of the AUC misses 0.5 in one of twenty shuffles, so in at most four of twenty."""
+    missed = 0
+    for seed in range(20):
+        shuffled = np.random.default_rng(seed).permutation([case.label for case in cases.values()])
+        relabelled = {
+            case_id: dataclasses.replace(case, label=str(label))
+            for (case_id, case), label in zip(cases.items(), shuffled, strict=True)
+        }
+        ids = sorted(cases)
+        halves = dataclasses.replace(split, train=tuple(ids[:24]), validation=(), test=tuple(ids[24:]))
+        frame = predict_by_measure(relabelled, halves, INDOLENT_INVASIVE, "diameter")
+        auc = next(score for score in score_repeats(frame, ["test"], replicates=500) if score.metric == "auc")
+        missed += not auc.low <= 0.5 <= auc.high
+    assert missed <= 4
