@@ -35,7 +35,9 @@ CONTRACT_FILE = "contract.json"
 MODEL_CARD_FILE = "model_card.md"
 
 WARMUP_BATCHES = (1, 2, 4, 8, 16, 24)
-"""What batching rounds up to (`allowed_batch_sizes` in `serving/batching.config`)."""
+"""Of `serving_default`: what batching rounds up to (`allowed_batch_sizes` in `serving/batching.config`)."""
+WARMUP_BATCHES_ROI = (1, 24)
+"""Of `roi`: its convolutions are those of `serving_default`, and kernels are kept by shape, whoever asked."""
 LARGEST_BATCH = 24
 """Patches a request: `serving/batching.config` admits no more, and 24 patches stay under gRPC's default 4 MiB."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ggn_tf.errors import ExportError
@@ -21,6 +22,7 @@ from ggn_tf.serving.contract import (
     SIGNATURE,
     SIGNATURE_ROI,
     WARMUP_BATCHES,
+    WARMUP_BATCHES_ROI,
     WARMUP_FILE,
 )
 from ggn_tf.serving.messages import make_request, make_roi_request
@@ -38,25 +40,21 @@ _REGION_CENTERS = ((13.5, 16.25, 17.75), (14.25, 17.0, 17.5), (22.0, 17.5, 18.0)
 
 
 def write_warmup(version_folder: Path, patch: PatchProtocol) -> None:
-    """Write the requests that a server replays before a version answers: both signatures, every size of batch.
+    """Write the requests that a server replays before a version answers: both signatures, at the sizes of batches.
 
-    Each tensor holds a single value that fills it, so that the file has some kilobytes instead of 20 MB.
+    Each tensor holds a single value that fills it, so that the file has some kilobytes instead of 10 MB.
     """
+    size = patch.size
     logs = []
     for batch in WARMUP_BATCHES:
-        shape = (batch, *(patch.size,) * 3)
-        patches = {INPUT_HU: tensors.repeat(_NODULE_HU, (*shape, 1))}
-        regions = {
-            INPUT_HU: tensors.repeat(_NODULE_HU, shape),
+        logs.append(_warmup_log(SIGNATURE, {INPUT_HU: tensors.repeat(_NODULE_HU, (batch, size, size, size, 1))}))
+    for batch in WARMUP_BATCHES_ROI:
+        region = {
+            INPUT_HU: tensors.repeat(_NODULE_HU, (batch, size, size, size)),
             INPUT_SPACING: tensors.repeat(1.0, (batch, 3)),
-            INPUT_CENTER: tensors.repeat(patch.size / 2, (batch, 3)),
+            INPUT_CENTER: tensors.repeat(size / 2, (batch, 3)),
         }
-        for signature, inputs in ((SIGNATURE, patches), (SIGNATURE_ROI, regions)):
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
-            for name, tensor in inputs.items():
-                request.inputs[name].CopyFrom(tensor)
-            logs.append(_log(request))
+        logs.append(_warmup_log(SIGNATURE_ROI, region))
     _write_logs(version_folder / ASSETS_EXTRA / WARMUP_FILE, logs)
 
 
@@ -171,6 +169,14 @@ def _ball(axes_mm: Sequence[np.ndarray], radius_mm: float, generator: np.random.
     inside = 1 / (1 + np.exp(2 * (np.sqrt(z**2 + y**2 + x**2) - radius_mm)))
     noise = generator.normal(0.0, _NOISE_HU, inside.shape)
     return (_LUNG_HU + (_NODULE_HU - _LUNG_HU) * inside + noise).astype(np.float32)
+
+
+def _warmup_log(signature: str, inputs: dict[str, tensor_pb2.TensorProto]) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
+    for name, tensor in inputs.items():
+        request.inputs[name].CopyFrom(tensor)
+    return _log(request)
 
 
 def _log(
