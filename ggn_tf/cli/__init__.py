@@ -11,7 +11,7 @@ import click
 from ggn_tf import __version__
 from ggn_tf.errors import GgnError
 
-COMMANDS = ("phantom", "check", "prepare", "fit", "evaluate", "study", "export", "serve", "predict")
+COMMANDS = ("phantom", "check", "prepare", "fit", "evaluate", "study", "export", "serve", "serve-check", "predict")
 
 
 class _CommandGroup(click.Group):
@@ -23,7 +23,7 @@ class _CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"ggn_tf.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"ggn_tf.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

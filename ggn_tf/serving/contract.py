@@ -42,8 +42,8 @@ LARGEST_BATCH = 24
 """Patches a request: `serving/batching.config` admits no more, and 24 patches stay under gRPC's default 4 MiB."""
 
 TOLERANCES = {
-    "float32": {OUTPUT_PROBABILITIES: 1e-3, OUTPUT_MASK: 1e-3},
-    "bfloat16": {OUTPUT_PROBABILITIES: 0.05, OUTPUT_MASK: 0.1},
+    "float32": {OUTPUT_PROBABILITIES: 1e-3, OUTPUT_MASK: 1e-2},
+    "bfloat16": {OUTPUT_PROBABILITIES: 0.02, OUTPUT_MASK: 0.1},
 }
 """How far the same weights may answer apart on another machine, by precision: another order of the same sums."""
 

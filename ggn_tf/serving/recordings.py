@@ -114,6 +114,8 @@ def read_golden(version_folder: Path) -> list[tuple[predict_pb2.PredictRequest, 
     file = version_folder / ASSETS_EXTRA / GOLDEN_FILE
     try:
         logs = list(_read_logs(file))
+        if not logs:
+            raise ValueError("no record")
     except ValueError as error:
         raise ExportError(
             "The version's golden predictions cannot be read.",

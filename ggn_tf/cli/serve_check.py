@@ -1,0 +1,62 @@
+"""`ggn-tf serve-check`: whether a live server answers as the export did."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ggn_tf.cli.quiet import load_tensorflow
+from ggn_tf.serving.contract import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
+
+
+@click.command()
+@click.option("--server", required=True, metavar="HOST:PORT", help="Its gRPC port.")
+@click.option("--export", type=click.Path(path_type=Path), required=True, help="MODELS/NAME, or a version of it.")
+@click.option("--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="What the server calls it.")
+@click.option("--version", type=click.IntRange(min=1), help="The version to ask.  [default: the export's own number]")
+@click.option("--probability-tolerance", type=click.FloatRange(min=0), help="[default: by the export's precision]")
+@click.option("--mask-tolerance", type=click.FloatRange(min=0), help="[default: by the export's precision]")
+@click.option("--repeats", type=click.IntRange(min=1), default=20, show_default=True, help="For the median latency.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
+def command(
+    server: str,
+    export: Path,
+    model_name: str,
+    version: int | None,
+    probability_tolerance: float | None,
+    mask_tolerance: float | None,
+    repeats: int,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Replay the golden requests of an export against a live server, compare its answers, and measure its latency.
+
+    The server may be ggn-tf serve or TensorFlow Serving. Exits with 1 where an answer is not the recorded one.
+    """
+    load_tensorflow()
+    from ggn_tf.serving.server_check import check_server
+
+    given = {OUTPUT_PROBABILITIES: probability_tolerance, OUTPUT_MASK: mask_tolerance}
+    check = check_server(
+        server,
+        export,
+        model_name=model_name,
+        version=version,
+        tolerances={name: value for name, value in given.items() if value is not None},
+        repeats=repeats,
+        timeout_s=timeout_s,
+    )
+    if as_json:
+        click.echo(json.dumps(check.to_dict(), indent=2))
+    else:
+        click.echo(f"{model_name} version {check.version} on {server}, against {check.export}")
+        for part in check.signatures:
+            off = ", ".join(f"{name} within {value:.2g}" for name, value in part.differences.items())
+            click.echo(
+                f"  {part.signature:<16} {part.requests} requests, {off}; "
+                f"first answer {part.first_ms:.1f} ms, median {part.median_ms:.1f} ms"
+            )
+    check.refuse_drift()
