@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ggn_tf.cli.quiet import load_tensorflow
+from ggn_tf.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
 
 
