@@ -92,6 +92,8 @@ def command(dataset: Path, folder: Path, tasks: str | None, protocol: str, jobs:
     load_tensorflow()
     from ggn_tf.cli.study_progress import StudyBars
     from ggn_tf.dataset.records import open_dataset
+    from ggn_tf.evaluation.folder import REPORT
+    from ggn_tf.evaluation.study.examples import collect_examples
     from ggn_tf.evaluation.study.folder import TABLES, write_study
     from ggn_tf.evaluation.study.grid import Question, items_of
     from ggn_tf.evaluation.study.item import Place
@@ -120,8 +122,9 @@ def command(dataset: Path, folder: Path, tasks: str | None, protocol: str, jobs:
     with StudyBars(items) as bars, StopSignal("stopping; the same command goes on from here") as stop:
         work(items, place, jobs, bars.tell, stop.requested)
     results = gather(question, items, place)
-    written = write_study(question, opened, results, tables_of(question, results), folder)
-    click.echo(f"\n{(written / TABLES).read_text(encoding='utf-8')}\nresults: {written}")
+    examples = collect_examples(question, results, place, announce=lambda line: click.echo(line, err=True))
+    written = write_study(question, opened, results, tables_of(question, results), folder, examples)
+    click.echo(f"\n{(written / TABLES).read_text(encoding='utf-8')}\nresults: {written}\nreport:  {written / REPORT}")
 
 
 def _banner(question: "Question", dataset: "Dataset", protocol: str, precision_reason: str, items: int) -> str:

@@ -79,7 +79,7 @@ def drawn_frame() -> Callable[..., pd.DataFrame]:
     return frame
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def drawn_study() -> Callable[..., pd.DataFrame]:
     """Predictions of several systems and repeats on the same nodules, several a patient; later systems are better."""
 

@@ -7,7 +7,8 @@ import pytest
 from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.report.blocks import Drawing, Estimate, Page, Prose, Section, Table
 from ggn_tf.evaluation.report.page import write_page
-from ggn_tf.evaluation.report.study import Example, StudyEvidence, StudyTable, study_page
+from ggn_tf.evaluation.report.study import Example, StudyEvidence, study_page
+from ggn_tf.evaluation.study.tables import ScoreTable
 from tests.evaluation.slides import make_records, make_slides
 
 TASK, THREE = "AAH+AIS,MIA+IAC", "AAH+AIS,MIA,IAC"
@@ -24,12 +25,10 @@ DESCRIPTION = {
     "dataset_fingerprint": "0f1e2d",
     "versions": {"ggn-tf": "1.0.0"},
 }
-TABLE = StudyTable(
-    "table-2", "All systems", "Mean.", ("score", "(a) raw CT"), [["AUC", "0.846 ± 0.012 [0.754, 0.928]"]]
-)
+TABLE = ScoreTable("table-2", "All systems", "Mean.", ("score", "(a) raw CT"), (("AUC", "0.8 ± 0.1 [0.7, 0.9]"),))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def predictions(drawn_study) -> pd.DataFrame:
     test = drawn_study(SYSTEMS, repeats=2, splits=(1, 2))
     validation = drawn_study(SYSTEMS, repeats=2, splits=(1, 2), cases=30, seed=1)
@@ -37,10 +36,15 @@ def predictions(drawn_study) -> pd.DataFrame:
     return pd.concat([test, validation], ignore_index=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def study(predictions) -> StudyEvidence:
     extras = Extras(make_records(list(predictions["case"].unique())))
     return StudyEvidence(DESCRIPTION, [TABLE], {TASK: predictions}, extras, replicates=20)
+
+
+@pytest.fixture(scope="module")
+def page(study) -> Page:
+    return study_page(study)
 
 
 def _all(sections: list[Section]) -> list[Section]:
@@ -51,19 +55,18 @@ def _drawings(page: Page) -> list[Drawing]:
     return [block for section in _all(page.sections) for block in section.blocks if isinstance(block, Drawing)]
 
 
-def test_tables_come_first_then_the_tasks_with_their_splits(study):
-    page = study_page(study)
+def test_tables_come_first_then_the_tasks_with_their_splits(page):
     assert [section.title for section in page.sections] == ["Tables", f"Task {TASK}", "What was asked"]
     assert [section.title for section in page.sections[1].inner] == ["Split 1", "Split 2"]
 
 
-def test_interval_of_a_cell_stands_below_its_value(study):
-    (table,) = study_page(study).sections[0].inner[0].blocks
-    assert table == Table(TABLE.heading, [["AUC", Estimate("0.846 ± 0.012", "[0.754, 0.928]")]], "Mean.")
+def test_interval_of_a_cell_stands_below_its_value(page):
+    (table,) = page.sections[0].inner[0].blocks
+    assert table == Table(TABLE.heading, [["AUC", Estimate("0.8 ± 0.1", "[0.7, 0.9]")]], "Mean.")
 
 
-def test_figures_show_the_papers_systems_alone(study):
-    captions = [drawing.caption for drawing in _drawings(study_page(study)) if "confusion" in drawing.name]
+def test_figures_show_the_papers_systems_alone(page):
+    captions = [drawing.caption for drawing in _drawings(page) if "confusion" in drawing.name]
     assert [caption.partition(".")[0] for caption in captions] == [
         "Confusion matrix, (a) raw CT",
         "Confusion matrix, (c) cascade, U-Net frozen",
@@ -71,20 +74,19 @@ def test_figures_show_the_papers_systems_alone(study):
     ] * 2
 
 
-def test_every_place_and_every_figure_has_its_own_name(study):
-    page = study_page(study)
+def test_every_place_and_every_figure_has_its_own_name(page):
     for names in ([section.anchor for section in _all(page.sections)], [one.name for one in _drawings(page)]):
         assert len(set(names)) == len(names)
 
 
-def test_captions_tell_the_repeats(study):
-    for drawing in _drawings(study_page(study)):
+def test_captions_tell_the_repeats(page):
+    for drawing in _drawings(page):
         assert "n = 60 nodules of" in drawing.caption
         assert "2 repeats" in drawing.caption
 
 
-def test_joint_cascade_is_looked_at_closely(study):
-    for section in _all(study_page(study).sections):
+def test_joint_cascade_is_looked_at_closely(page):
+    for section in _all(page.sections):
         if section.title == "Failures":
             assert section.blocks[0].text.startswith("(d) cascade, joint: ")
 
@@ -131,8 +133,8 @@ def test_three_classes_have_neither_roc_nor_decision_curve(study, drawn_study):
     assert not {"ROC curves", "Decision curve"} & titles
 
 
-def test_system_without_masks_has_no_row_in_the_dice_figure(study):
-    drawing = next(one for one in _drawings(study_page(study)) if one.name == "task1-split1-dice")
+def test_system_without_masks_has_no_row_in_the_dice_figure(page):
+    drawing = next(one for one in _drawings(page) if one.name == "task1-split1-dice")
     labels = [label.get_text() for label in drawing.draw().axes[0].get_yticklabels()]
     assert len(labels) == 2
     assert not any("raw" in label for label in labels)

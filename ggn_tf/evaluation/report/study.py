@@ -13,6 +13,7 @@ from ggn_tf.evaluation.report.budget import budget_section
 from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.sections import evidence_sections
 from ggn_tf.evaluation.scores import REPLICATES
+from ggn_tf.evaluation.study.tables import ScoreTable
 from ggn_tf.evaluation.systems import PAPER_SYSTEMS
 
 OPTIMISTIC = "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic."
@@ -29,25 +30,6 @@ _FACTS = {
     "dataset_fingerprint": "Dataset fingerprint",
     "versions": "Versions",
 }
-
-
-@dataclass(frozen=True)
-class StudyTable:
-    """A table of the study.
-
-    Attributes:
-        name: Its address in the page.
-        title: What it shows.
-        caption: How to read it.
-        heading: A text a column.
-        rows: A text a cell; what stands in brackets at a cell's end is shown small below it.
-    """
-
-    name: str
-    title: str
-    caption: str
-    heading: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +51,7 @@ class StudyEvidence:
 
     Attributes:
         description: As `study.json` holds it.
-        tables: In the order of reading.
+        tables: In the order of reading; what stands in brackets at a cell's end is shown small below it.
         predictions: For each task its table: every system, split and repeat.
         extras: What the dataset knows of the nodules; nothing else of it is used.
         examples: For some tasks and splits one run of the cascade.
@@ -77,7 +59,7 @@ class StudyEvidence:
     """
 
     description: Mapping[str, Any]
-    tables: Sequence[StudyTable]
+    tables: Sequence[ScoreTable]
     predictions: Mapping[str, pd.DataFrame]
     extras: Extras = field(default_factory=Extras)
     examples: Mapping[tuple[str, int], Example] = field(default_factory=dict)

@@ -1,14 +1,19 @@
 """A study's results on disk, which exist together or not at all."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.evaluation.extras import Extras
+from ggn_tf.evaluation.folder import FIGURES, MODEL_CARD, REPORT
+from ggn_tf.evaluation.model_card import study_card
 from ggn_tf.evaluation.repeats import table_of
+from ggn_tf.evaluation.report.page import write_page
+from ggn_tf.evaluation.report.study import Example, StudyEvidence, study_page
 from ggn_tf.evaluation.study.grid import Question, task_name
 from ggn_tf.evaluation.study.results import TaskResults
 from ggn_tf.evaluation.study.tables import ScoreTable, markdown
@@ -38,20 +43,37 @@ def describe_study(question: Question, dataset: Dataset) -> dict[str, Any]:
 
 
 def write_study(
-    question: Question, dataset: Dataset, results: Sequence[TaskResults], tables: Sequence[ScoreTable], folder: Path
+    question: Question,
+    dataset: Dataset,
+    results: Sequence[TaskResults],
+    tables: Sequence[ScoreTable],
+    folder: Path,
+    examples: Mapping[tuple[str, int], Example] | None = None,
 ) -> Path:
     """Write `results/` in a study's folder, in place of a former one.
 
-    It holds `study.json`, `tables.md`, each table as CSV, and a folder a task with `predictions.csv`, `scores.csv` and
-    `comparisons.csv`, from which other programs go on.
+    It holds `report.html` with its `figures/`, `model_card.md`, `study.json`, `tables.md`, each table as CSV, and a
+    folder a task with `predictions.csv`, `scores.csv` and `comparisons.csv`, from which other programs go on.
+
+    Args:
+        question: What was asked.
+        dataset: What the study was trained on.
+        results: From `gather`.
+        tables: From `tables_of`.
+        folder: The study's.
+        examples: Runs that the report looks into, from `collect_examples`.
 
     Returns:
         The folder `results`.
     """
     with replaced_folder(folder / RESULTS) as new:
-        description = json.dumps(describe_study(question, dataset), indent=2, allow_nan=False)
-        (new / STUDY).write_text(description + "\n", encoding="utf-8")
+        description = describe_study(question, dataset)
+        (new / STUDY).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         (new / TABLES).write_text(markdown(tables), encoding="utf-8")
+        (new / MODEL_CARD).write_text(study_card(description, markdown(tables)), encoding="utf-8")
+        predictions = {str(result.task): result.predictions for result in results}
+        evidence = StudyEvidence(description, tables, predictions, Extras(dataset.case_by_id), examples or {})
+        write_page(study_page(evidence), new / REPORT, new / FIGURES)
         for table in tables:
             pd.DataFrame(table.rows, columns=list(table.heading)).to_csv(new / f"{table.name}.csv", index=False)
         for result in results:
