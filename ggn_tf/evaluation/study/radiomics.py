@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
@@ -42,14 +43,14 @@ class Radiomics:
         if not place.predictions(self.name).exists():
             return False
         fitted = load_radiomics(place.fitted(self.name))
-        found = (fitted.seed, fitted.dataset_fingerprint)
-        expected = (self.seed, place.dataset.fingerprint)
+        found = (fitted.seed, fitted.dataset_fingerprint, fitted.settings)
+        expected = (self.seed, place.dataset.fingerprint, read_radiomics(place.dataset).settings)
         if found != expected:
             raise RunError(
                 "The study holds a radiomics baseline with other settings.",
                 case=place.fitted(self.name),
-                found=f"seed {found[0]}, dataset {found[1][:12]}",
-                expected=f"seed {expected[0]}, dataset {expected[1][:12]}",
+                found=f"seed {found[0]}, dataset {found[1][:12]}, measured with {found[2]}",
+                expected=f"seed {expected[0]}, dataset {expected[1][:12]}, measured with {expected[2]}",
                 remedy="Name another folder with -o.",
             )
         return True
