@@ -3,9 +3,8 @@
 One rule for repeats: a system's score is the mean over its trainings, the expected score of one training, and the
 tests ask whether that mean would differ on other patients, the trainings being what they are. Whether the *method* is
 better is another question, which other trainings would answer differently: where a system was trained several times,
-a second interval and p are for patients and trainings together. In simulation, with trainings that move the AUC by as
-much as patients do and no true difference, the first p is below 0.05 in a quarter of studies, the second in a
-twentieth.
+a second interval and p are for patients and trainings together. In simulation, with trainings that move the AUC as much
+as patients do and no true difference, the first p is below 0.05 in 18 % of studies, the second in 6 %.
 
 Each test is by patient:
 - AUC: DeLong's; Obuchowski's where patients have several nodules.
@@ -65,7 +64,10 @@ def paired_test(
     else:
         p, name = resampling.p_value(resampled), BOOTSTRAP
     difference = float(of_a.mean() - of_b.mean())
-    return PairedTest(low, high, p, name, *_retrained(difference, error, a, b, of_a, of_b, resampling.patients))
+    # Repeats with the same numbers are pairs.
+    paired = a.repeats.keys() == b.repeats.keys()
+    more = over_trainings(difference, error, of_a, of_b, paired=paired, patients=resampling.patients)
+    return PairedTest(low, high, p, name, *more)
 
 
 def swap_p_value(differences: np.ndarray) -> float:
@@ -100,15 +102,27 @@ def _mcnemar(a: Cell, b: Cell) -> tuple[float, str]:
     return swap_p_value(by_patient), MCNEMAR if plain else MCNEMAR_BY_PATIENT
 
 
-def _retrained(
-    difference: float, error: float, a: Cell, b: Cell, of_a: np.ndarray, of_b: np.ndarray, patients: int
+def over_trainings(
+    difference: float, error: float, of_a: np.ndarray, of_b: np.ndarray, *, paired: bool, patients: int
 ) -> tuple[float | None, float | None, float | None, float | None]:
-    """The trainings' standard error; interval and p over patients and trainings, as Welch's test adds two variances.
+    """Interval and p over patients and trainings, as Welch's test adds two variances.
 
-    Repeats with the same numbers are pairs: the joint stage of a repeat starts from the same repeat's classifier.
+    Args:
+        difference: Of the means over repeats.
+        error: Its standard error over patients, for these trainings.
+        of_a: The score in every repeat of A [R].
+        of_b: Of B [Q].
+        paired: Whether the repeats are pairs, as where a joint stage starts from the same repeat's classifier.
+        patients: How many.
+
+    Returns:
+        The trainings' standard error, lower and upper end, p; None where neither system has several repeats.
     """
-    of_pairs = [of_a - of_b] if a.repeats.keys() == b.repeats.keys() else [of_a, of_b]
-    terms = [(float(of.var(ddof=1)) / len(of), len(of) - 1) for of in of_pairs if len(of) > 1]
+    terms = [
+        (float(of.var(ddof=1)) / len(of), len(of) - 1)
+        for of in ([of_a - of_b] if paired else [of_a, of_b])
+        if len(of) > 1
+    ]
     if not terms:
         return None, None, None, None
     training = sum(variance for variance, _ in terms)

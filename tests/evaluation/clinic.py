@@ -13,7 +13,7 @@ import numpy as np
 
 from ggn_tf.evaluation import bootstrap
 from ggn_tf.evaluation.delong import auc_difference, auc_interval
-from ggn_tf.evaluation.paired_tests import swap_p_value
+from ggn_tf.evaluation.paired_tests import over_trainings, swap_p_value
 
 LEVEL = 0.95
 
@@ -106,6 +106,43 @@ def false_alarms(clinic: Clinic, studies: int, replicates: int, seed: int = 0) -
     return {name: float(np.mean(one)) for name, one in alarms.items()}
 
 
+def false_alarms_of_trainings(
+    patients: int, repeats: int, luck: float, studies: int, seed: int = 0
+) -> tuple[float, float, float]:
+    """Two equally good methods, whose trainings are by luck better or worse, compared by AUC.
+
+    Args:
+        patients: Of a study.
+        repeats: Trainings of either method.
+        luck: How far a training's classes lie apart, as a standard deviation around 1.
+        studies: How many.
+        seed: Of all of them.
+
+    Returns:
+        The share of studies with p < 0.05 over patients alone; the same over patients and trainings; and how large the
+        trainings' standard error is beside that of the patients, on average.
+    """
+    generator = np.random.default_rng(seed)
+    clinic = Clinic(patients, 2, 0.0)
+    alarms, ratio = [], []
+    for _ in range(studies):
+        study = clinic.draw(generator, patients)
+        positive = study.label == 1
+
+        def trained(seen: np.ndarray, positive: np.ndarray = positive) -> np.ndarray:
+            gains = generator.normal(1.0, luck, (repeats, 1))
+            return seen[:, 0] + gains * positive + 0.3 * generator.normal(size=(repeats, len(positive)))
+
+        a, b = trained(study.a), trained(study.b)
+        found = auc_difference(positive, a, b, study.patients)
+        of_a, of_b = (np.array([auc_interval(positive, one).value for one in of]) for of in (a, b))
+        error, _, _, p = over_trainings(found.value, found.standard_error, of_a, of_b, paired=True, patients=patients)
+        alarms.append((found.p < 1 - LEVEL, p < 1 - LEVEL))
+        ratio.append(error / found.standard_error)
+    over_patients, over_both = np.mean(alarms, axis=0)
+    return float(over_patients), float(over_both), float(np.mean(ratio))
+
+
 def _ones(study: Study) -> np.ndarray:
     return np.ones((1, study.label.size))
 
@@ -123,6 +160,12 @@ def main(studies: int, replicates: int) -> None:
                     f"{name} {clinic.truth.get(name, np.nan):.3f}: {100 * share:.1f}" for name, share in shares.items()
                 )
                 click.echo(f"{measure.__name__} {patients} patients, {classes} classes | " + " | ".join(cells))
+    for patients, repeats, luck in ((80, 3, 0.25), (80, 5, 0.25), (180, 3, 0.15), (180, 3, 0.0)):
+        over_patients, over_both, ratio = false_alarms_of_trainings(patients, repeats, luck, studies)
+        click.echo(
+            f"{patients} patients, {repeats} trainings, luck {luck}: p {100 * over_patients:.1f}, "
+            f"p_retrained {100 * over_both:.1f}, errors {ratio:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.evaluation.clinic import Clinic, coverage, false_alarms
+from tests.evaluation.clinic import Clinic, coverage, false_alarms, false_alarms_of_trainings
 
 
 @pytest.mark.slow
@@ -19,3 +19,11 @@ def test_tests_find_a_difference_where_there_is_none_in_3_to_7_percent():
     shares = false_alarms(Clinic(60, 2, 1.2), studies=1000, replicates=400)
     assert shares.pop("accuracy") < 0.06
     assert {name: share for name, share in shares.items() if not 0.03 <= share <= 0.07} == {}
+
+
+@pytest.mark.slow
+def test_p_over_trainings_is_right_where_p_over_patients_misleads():
+    over_patients, over_both, ratio = false_alarms_of_trainings(80, repeats=3, luck=0.25, studies=600)
+    assert ratio == pytest.approx(1, abs=0.1)
+    assert over_patients > 0.14
+    assert 0.03 <= over_both <= 0.08
