@@ -26,7 +26,7 @@ from ggn_tf.serving.doubts import (
 # As a part of a hundred, for numpy.
 _DENSE_PERCENTILE = 100 * (1 - MOST_DENSE)
 # By far the most frequent mistake, and one that often leads into the other lung.
-_SLICER = "If it was read off 3D Slicer, it is in RAS: repeat with --ras."
+_SLICER = "A centre that was read off 3D Slicer is in RAS: repeat with --ras."
 
 
 @dataclass(frozen=True)
