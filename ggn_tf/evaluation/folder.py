@@ -29,5 +29,5 @@ def write_evaluation(frame: pd.DataFrame, document: dict[str, Any], folder: Path
     with replaced_folder(folder) as new:
         write_predictions(frame, new / PREDICTIONS)
         (new / SCORES).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        (new / MODEL_CARD).write_text(run_card(document), encoding="utf-8")
+        (new / MODEL_CARD).write_text(run_card(document, frame), encoding="utf-8")
         write_page(run_page(frame, document, extras), new / REPORT, new / FIGURES)

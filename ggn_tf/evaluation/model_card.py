@@ -6,7 +6,18 @@ What any card says stands here once; an export's card adds what its model takes 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ggn_tf.evaluation.summary import SETS, facts, intervals, notes, score_rows, set_title, training_rows
+import pandas as pd
+
+from ggn_tf.evaluation.summary import (
+    SETS,
+    facts,
+    intervals,
+    notes,
+    partition_rows,
+    score_rows,
+    set_title,
+    training_rows,
+)
 
 METHOD = "Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814"
 UNKNOWN = "not recorded"
@@ -24,11 +35,12 @@ LIMITS = (
 )
 
 
-def run_card(document: Mapping[str, Any]) -> str:
+def run_card(document: Mapping[str, Any], frame: pd.DataFrame) -> str:
     """The card of an evaluated run.
 
     Args:
         document: What `scores.json` holds.
+        frame: The run's predictions, of which the sets are counted.
 
     Returns:
         Markdown.
@@ -41,7 +53,9 @@ def run_card(document: Mapping[str, Any]) -> str:
         "",
         *intended_use(),
         "",
-        *section("Data", [*_data(whole, present), "", *_facts(run, ("Dataset", "Dataset fingerprint", "Split"))]),
+        *section(
+            "Data", [*_facts(run, ("Dataset", "Dataset fingerprint", "Split")), "", *table(*partition_rows(frame))]
+        ),
         *section("Training", [*_facts(run, TRAINING), "", *table(*training_rows(run))]),
         *section("Scores", _scores(whole, present)),
         *section("Limits", [f"- {limit}" for limit in LIMITS]),
@@ -132,10 +146,6 @@ def caution(select_on: str | None) -> list[str]:
     if select_on != "test":
         return []
     return ["The weights were selected on the test set, as in the paper: these scores are optimistic."]
-
-
-def _data(document: dict[str, Any], present: Sequence[str]) -> list[str]:
-    return [f"- {set_title(document, name)}" for name in present]
 
 
 def _facts(run: dict[str, Any], names: Sequence[str]) -> list[str]:

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pandas as pd
+
 from ggn_tf.evaluation.scores import stage_scores
-from ggn_tf.evaluation.table import EXTERNAL
+from ggn_tf.evaluation.table import EXTERNAL, table_classes
+from ggn_tf.evaluation.table import SETS as TABLE_SETS
 
 NAMES = {"accuracy": "accuracy", "average_f1": "average F1", "mcc": "MCC", "auc": "AUC", "dice": "Dice"}
 SETS = ("test", EXTERNAL, "validation")
@@ -41,6 +44,24 @@ def set_title(document: dict[str, Any], set_name: str) -> str:
     classes = ", ".join(f"{name} {count}" for name, count in counts["classes"].items())
     chosen = ", weights selected on it" if document["run"]["select_on"] == set_name else ""
     return f"{set_name}: {counts['nodules']} nodules of {counts['patients']} patients ({classes}){chosen}"
+
+
+def partition_rows(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """What each set holds, the training set too.
+
+    Args:
+        frame: A checked predictions table of one run.
+
+    Returns:
+        The heading, and a row a set: nodules, patients, nodules of each class.
+    """
+    classes = table_classes(frame)
+    rows = []
+    for name in (name for name in TABLE_SETS if bool((frame["set"] == name).any())):
+        nodules = frame[frame["set"] == name].drop_duplicates("case")
+        counts = [len(nodules), nodules["patient"].nunique(), *((nodules["label"] == label).sum() for label in classes)]
+        rows.append([name, *map(str, counts)])
+    return ["set", "nodules", "patients", *classes], rows
 
 
 def score_rows(document: dict[str, Any], set_name: str) -> tuple[list[str], list[list[str]]]:

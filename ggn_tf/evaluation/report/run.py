@@ -10,7 +10,7 @@ from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table
 from ggn_tf.evaluation.report.scores import scores_section, tiles
 from ggn_tf.evaluation.report.sections import evidence_sections
-from ggn_tf.evaluation.summary import facts, selection, training_rows
+from ggn_tf.evaluation.summary import facts, partition_rows, selection, training_rows
 from ggn_tf.evaluation.table import EXTERNAL
 
 
@@ -39,9 +39,14 @@ def run_page(frame: pd.DataFrame, document: dict[str, Any], extras: Extras | Non
         title=f"{run['model']}, task {run['task']}",
         subtitle=f"Split {run['split']}, seed {run['seed']}, dataset {run['dataset']}",
         blocks=[*warning, *tiles(document)],
-        sections=[*sections, _training(run)],
+        sections=[*sections, _training(run, frame)],
     )
 
 
-def _training(run: dict[str, Any]) -> Section:
-    return Section("training", "What was trained", [Table([], facts(run)), Table(*training_rows(run))])
+def _training(run: dict[str, Any], frame: pd.DataFrame) -> Section:
+    parts = [
+        Table([], facts(run)),
+        Table(*partition_rows(frame), "Nodules of each set; no patient is in two"),
+        Table(*training_rows(run), "Stages of the training"),
+    ]
+    return Section("training", "What was trained", parts)

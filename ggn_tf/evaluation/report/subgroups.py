@@ -38,8 +38,9 @@ def subgroups_section(evidence: Evidence) -> Section | None:
     ]
     tables = [_table(what, list(of)) for what, of in groupby(scores, key=lambda score: score.characteristic)]
     told = (
-        f"{name}. A group of fewer than {LEAST_NODULES} nodules has no score but its number. Groups were not planned "
-        f"for power: where intervals overlap nothing can be said. In brackets {evidence.interval}. {evidence.caption}"
+        f"Shown: {name}. A group of fewer than {LEAST_NODULES} nodules has no score but its number. Groups were not "
+        "planned for power: where intervals overlap nothing can be said. "
+        f"In brackets {evidence.interval}. {evidence.caption}"
     )
     return Section(f"{evidence.prefix}subgroups", "Size, texture and slice spacing", [Prose(told), *drawings, *tables])
 
@@ -56,7 +57,8 @@ def _drawing(evidence: Evidence, name: str, metric: str, scores: Sequence[Subgro
     whole = float(np.mean([value for value in wholes if value is not None]))
     return Drawing(
         f"{evidence.prefix}subgroups-{metric}",
-        f"{NAMES[metric]} of {name} by group; dashed: of all nodules; lines: {evidence.interval}. {evidence.caption}",
+        f"Groups of nodules, {NAMES[metric]} of {name}; dashed: of all nodules; lines: {evidence.interval}. "
+        + evidence.caption,
         partial(draw_forest, rows, whole, NAMES[metric], f"{name}, {evidence.set_name} set{evidence.mark}"),
     )
 
