@@ -39,7 +39,10 @@ def gallery_section(slides: Sequence[Slides], evidence: Evidence) -> Section | N
         "the largest fall of the true class's probability by joint training, the surest wrong answer, the lowest Dice "
         "(without joint training: the surest right answer, the surest wrong one, the lowest Dice). " + evidence.caption
     )
-    what = "Axial slices of the patch that the networks see, in the method's window of Hounsfield units."
+    what = (
+        "The slices are of patients' CTs: pass this page on as you would pass those on. "
+        "They are axial slices of the patch that the networks see, in the method's window of Hounsfield units."
+    )
     seen = (
         " Right: Grad-CAM, brighter where the classifier's last maps speak for its answer. It is as coarse as these "
         "maps, and shows what the network uses, not why the nodule is what it is."
@@ -75,10 +78,9 @@ def _card(slides: Slides, evidence: Evidence) -> str:
     areas = slides.reference.sum(axis=(1, 2))
     start, depth = int(areas.argmax()), len(slides.gray)
     case = escape(slides.case_id)
-    kinds = [kind for kind, _, _ in _layers(list(slides.masks))]
     outlines = [_image(outline_sheet(slides.reference, REFERENCE), "reference", "reference mask", start, margin=0)]
-    for kind, mask, colour in zip(kinds, slides.masks.values(), (BEFORE, AFTER)[-len(kinds) :], strict=True):
-        outlines.append(_image(outline_sheet(mask, colour), kind, f"mask, {kind}", start, margin=0))
+    for (kind, text, colour), mask in zip(_layers(list(slides.masks)), slides.masks.values(), strict=True):
+        outlines.append(_image(outline_sheet(mask, colour), kind, text, start, margin=0))
     gray = gray_sheet(slides.gray)
     panels = [_panel([_image(gray, "ct", f"CT of nodule {case}", start), *outlines], "CT and masks", "masks")]
     if slides.heat is not None:
