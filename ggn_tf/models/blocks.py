@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 from ggn_tf.models import layers
-from ggn_tf.models.lattice import fitting_lattice
+from ggn_tf.models.lattice import fitting_lattice, plain_grid
+from ggn_tf.models.rows import dilates_natively
 from ggn_tf.protocol import Protocol
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
@@ -152,6 +153,11 @@ class FastBlocks(StockBlocks):
     dilation changes.
     """
 
+    def __init__(self, network: str, protocol: Protocol, *, precision: str = "float32", seed: int = 0) -> None:
+        """See `StockBlocks`."""
+        super().__init__(network, protocol, precision=precision, seed=seed)
+        self._layout = {"interleaved": dilates_natively(), "dtype": self.policy}
+
     def convolution(self, x: LatticeMap | keras.KerasTensor, channels: int, dilation: int = 1) -> LatticeMap:
         """See `StockBlocks`."""
         x = self._in_lattice(x, fitting_lattice(self._grid(x), dilation))
@@ -188,8 +194,8 @@ class FastBlocks(StockBlocks):
             dilation_rate=dilation,
             lattice=lattice,
             bias_apart=True,
-            dtype=self.policy,
             name=name,
+            **self._layout,
             **self._weights(name),
         )
         momentum = self.protocol.training.batch_norm_momentum
@@ -205,14 +211,14 @@ class FastBlocks(StockBlocks):
             return x
         values = x.values
         if x.lattice > 1:
-            values = layers.Gather(x.lattice, dtype=self.policy, name=self._next("gather"))(values)
+            values = layers.Gather(x.lattice, name=self._next("gather"), **self._layout)(values)
         if lattice > 1:
-            values = layers.Scatter(lattice, dtype=self.policy, name=self._next("scatter"))(values)
+            values = layers.Scatter(lattice, name=self._next("scatter"), **self._layout)(values)
         return LatticeMap(values, lattice)
 
     def _grid(self, x: LatticeMap | keras.KerasTensor) -> list[int | None]:
         values, lattice = (x.values, x.lattice) if isinstance(x, LatticeMap) else (x, 1)
-        return [extent and extent * lattice for extent in values.shape[1:4]]
+        return plain_grid(values.shape[1:4], lattice, self._layout["interleaved"])
 
 
 def make_blocks(network: str, protocol: Protocol, *, precision: str, seed: int, stock: bool) -> StockBlocks:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ggn_tf.models.rows import convolve_short_rows, dilates_natively, has_short_rows
 from ggn_tf.models.single_channel import convolve_single_channel, is_single_channel
 from ggn_tf.models.upsampling import concatenate_upsampled, concatenated_shape, convolve_upsampled
 
@@ -32,6 +33,7 @@ class Conv3D(keras.layers.Conv3D):
         filters: Channels of the result.
         kernel_size: Taps along each axis, odd.
         lattice: The layout (see lattice.py) of the map, or of the fine map of a pair. It must divide the dilation.
+        interleaved: The lattice's layout is the interleaved one.
         bias_apart: Return `(result without bias, bias)`: the batch normalisation behind it accounts for the bias.
         contrast: For two filters: return the second channel minus the first, in float32. Softmax over two channels is
             the sigmoid of this difference, and its kernel is the kernels' difference.
@@ -47,6 +49,7 @@ class Conv3D(keras.layers.Conv3D):
         kernel_size: int | Sequence[int] = 3,
         *,
         lattice: int = 1,
+        interleaved: bool = False,
         bias_apart: bool = False,
         contrast: bool = False,
         **config: Any,
@@ -56,6 +59,7 @@ class Conv3D(keras.layers.Conv3D):
         # Keras's says one map; `build` sets it again where that is so.
         self.input_spec = None
         self.lattice = lattice
+        self.interleaved = interleaved
         self.bias_apart = bias_apart
         self.contrast = contrast
         self._check_options()
@@ -76,7 +80,7 @@ class Conv3D(keras.layers.Conv3D):
         if self.lattice > 1 and (self.lattice, self.dilation_rate) != (2, (2, 2, 2)):
             raise ValueError(f"Expected a pair in lattice 1, or 2 at dilation 2. Received: {self.get_config()}.")
         coarse, fine = input_shape
-        super().build(concatenated_shape(coarse, fine, self.lattice))
+        super().build(concatenated_shape(coarse, fine, self.lattice, self.interleaved))
         self.input_spec = None
 
     def call(self, inputs: Any) -> Any:
@@ -105,11 +109,13 @@ class Conv3D(keras.layers.Conv3D):
 
     def get_config(self) -> dict[str, Any]:
         """What the constructor needs to build an equal layer."""
-        own = {"lattice": self.lattice, "bias_apart": self.bias_apart, "contrast": self.contrast}
-        return {**super().get_config(), **own}
+        own = ("lattice", "interleaved", "bias_apart", "contrast")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
     def _convolve(self, inputs: Any, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
         dilation = [rate // self.lattice for rate in self.dilation_rate]
+        if self.interleaved:
+            dilation[2] *= self.lattice**3
         if not isinstance(inputs, (list, tuple)):
             return self._add_bias(self._convolve_map(inputs, kernel, dilation), bias)
         coarse, fine = inputs
@@ -117,18 +123,22 @@ class Conv3D(keras.layers.Conv3D):
         if self.dilation_rate == (1, 1, 1) and self.kernel_size == (3, 3, 3):
             from_coarse = convolve_upsampled(coarse, for_coarse)
         elif self.dilation_rate == (2, 2, 2) and self.lattice == 2:
-            from_coarse = tf.repeat(convolve(coarse, for_coarse, dilation), 8, axis=0)
+            from_coarse = self._convolve_map(coarse, for_coarse, (1, 1, 1))
+            from_coarse = tf.repeat(from_coarse, 8, axis=3 if self.interleaved else 0)
         else:
             return self._add_bias(convolve(concatenate_upsampled(coarse, fine), kernel, dilation), bias)
         # Convolution, bias, sum, ReLU: in this order TensorFlow makes one operation of them in inference.
-        return self._add_bias(convolve(fine, for_fine, dilation), bias) + from_coarse
+        from_fine = convolve(fine, for_fine, dilation, native=self.interleaved)
+        return self._add_bias(from_fine, bias) + from_coarse
 
     # Gradients of our own, which the following two bring, would keep inference from making one operation of several.
 
     def _convolve_map(self, x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Tensor:
         if self.trainable and is_single_channel(x.shape, kernel.shape, dilation):
             return convolve_single_channel(x, tf.cast(kernel, x.dtype))
-        return convolve(x, kernel, dilation)
+        if self.trainable and tuple(dilation) == (1, 1, 1) and has_short_rows(x.shape):
+            return convolve_short_rows(x, tf.cast(kernel, x.dtype))
+        return convolve(x, kernel, dilation, native=self.interleaved)
 
     def _add_bias(self, x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
         if bias is None:
@@ -152,7 +162,7 @@ class Conv3D(keras.layers.Conv3D):
             raise ValueError(f"Expected an activation only behind an added bias. Received: {self.get_config()}.")
 
 
-def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Tensor:
+def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int], *, native: bool = False) -> tf.Tensor:
     """A 'same' convolution of stride 1 that leaves out the taps which can read nothing but padding.
 
     The tap at distance j from the kernel's centre reads voxels j d away. Along an axis of at most j d voxels they all
@@ -162,6 +172,7 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Ten
         x: [N, D, H, W, C].
         kernel: float32 [kD, kH, kW, C, F], odd sizes.
         dilation: Distance of neighbouring taps, an axis each.
+        native: Leave a dilation to the device where it can, instead of bringing the map into another layout.
 
     Returns:
         [N, D, H, W, F] in the type of `x`.
@@ -172,6 +183,8 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Ten
         taps.append(slice(size // 2 - reach, size // 2 + reach + 1))
     kernel = tf.cast(kernel[tuple(taps)], x.dtype)
     rates = [1 if size == 1 else rate for size, rate in zip(kernel.shape[:3], dilation, strict=True)]
+    if native and dilates_natively():
+        return tf.nn.conv3d(x, kernel, [1] * 5, "SAME", dilations=[1, *rates, 1])
     return tf.nn.convolution(x, kernel, padding="SAME", data_format="NDHWC", dilations=rates)
 
 

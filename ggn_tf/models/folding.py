@@ -18,7 +18,8 @@ def fold(model: keras.Model) -> keras.Model:
 
     with s = gamma / sqrt(variance + epsilon): a convolution with kernel s k. Convolution, bias and ReLU, one behind the
     other, are one operation to TensorFlow on a CPU. In a bfloat16 network these kernels are stored rounded, where the
-    trainable network rounds them at each call.
+    trainable network rounds them at each call. The lattice layout (see lattice.py) is the one along the batch, which
+    every device computes.
 
     Args:
         model: A trained network of this package, cascade and sub-models included, of fast or stock layers.
@@ -77,7 +78,7 @@ def _norms_behind_convolutions(
 
 
 def _folded_convolution(convolution: keras.layers.Conv3D, norm: keras.layers.BatchNormalization) -> Conv3D:
-    config = {**convolution.get_config(), "bias_apart": False, "kernel_regularizer": None}
+    config = {**_inference_config(convolution), "bias_apart": False}
     config["activation"] = norm.get_config().get("activation", "linear")
     return Conv3D.from_config({**config, "dtype": convolution.compute_dtype})
 
@@ -94,6 +95,8 @@ def _inference_config(layer: keras.layers.Layer) -> dict[str, Any]:
     config = dict(layer.get_config())
     if "kernel_regularizer" in config:
         config["kernel_regularizer"] = None
+    if "interleaved" in config:
+        config["interleaved"] = False
     if isinstance(layer, keras.layers.Dense):
         config["dtype"] = layer.compute_dtype
     return config

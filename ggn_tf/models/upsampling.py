@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from ggn_tf.models.lattice import plain_grid
+
 
 def convolve_upsampled(coarse: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Up-sample by 2 and convolve 'same' with 3 taps of dilation 1.
@@ -44,15 +46,16 @@ def concatenate_upsampled(coarse: tf.Tensor, fine: tf.Tensor) -> tf.Tensor:
 
 
 def concatenated_shape(
-    coarse: Sequence[int | None], fine: Sequence[int | None], lattice: int
+    coarse: Sequence[int | None], fine: Sequence[int | None], lattice: int, interleaved: bool = False
 ) -> tuple[int | None, ...]:
-    """The shape of the concatenation, in the layout of the fine map.
+    """The shape of the concatenation, in the layout of the fine map (see lattice.py).
 
     Raises:
         ValueError: The fine grid has not twice the voxels of the coarse one along each axis, or channels are unknown.
     """
-    grids = zip(coarse[1:-1], fine[1:-1], strict=True)
-    if coarse[-1] is None or fine[-1] is None or any(c and f and f * lattice != 2 * c for c, f in grids):
+    voxels = plain_grid(fine[1:-1], lattice, interleaved)
+    unequal = any(c and f and f != 2 * c for c, f in zip(coarse[1:-1], voxels, strict=True))
+    if coarse[-1] is None or fine[-1] is None or unequal:
         raise ValueError(
             "Expected a coarse map and one of twice its extents, the channels of both known. "
             f"Received: {tuple(coarse)} and {tuple(fine)} in lattice {lattice}."

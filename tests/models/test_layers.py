@@ -7,9 +7,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggn_tf.models import layers
-from ggn_tf.models.lattice import fitting_lattice, gather, scatter
+from ggn_tf.models import blocks, convolution, layers, rows
+from ggn_tf.models.lattice import fitting_lattice, gather, plain_grid, scatter
+from ggn_tf.models.unet import build_unet
 from ggn_tf.models.upsampling import convolve_upsampled
+from ggn_tf.protocol import Protocol
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 grids = st.tuples(*[st.integers(1, 9)] * 3)
@@ -40,11 +42,26 @@ def test_scattering_puts_each_sub_lattice_side_by_side():
         np.testing.assert_array_equal(scattered[:, *p], x[:, p[0] :: 2, p[1] :: 2, p[2] :: 2])
 
 
+def test_the_interleaved_layout_takes_a_voxel_of_each_sub_lattice_in_turn():
+    x = normal(2, 4, 6, 8, 3)
+    scattered = scatter(x, 2, interleaved=True)
+    assert scattered.shape == (2, 2, 3, 4 * 8, 3)
+    for i, p in enumerate(np.ndindex(2, 2, 2)):
+        np.testing.assert_array_equal(scattered[:, :, :, i::8], x[:, p[0] :: 2, p[1] :: 2, p[2] :: 2])
+
+
 @quick
-@given(grid=st.tuples(*[st.integers(1, 3)] * 3), lattice=st.integers(1, 4), batch=st.integers(1, 3))
-def test_gathering_undoes_scattering(grid, lattice, batch):
+@given(
+    grid=st.tuples(*[st.integers(1, 3)] * 3),
+    lattice=st.integers(1, 4),
+    batch=st.integers(1, 3),
+    interleaved=st.booleans(),
+)
+def test_gathering_undoes_scattering(grid, lattice, batch, interleaved):
     x = normal(batch, *(extent * lattice for extent in grid), 2)
-    np.testing.assert_array_equal(gather(scatter(x, lattice), lattice), x)
+    scattered = scatter(x, lattice, interleaved)
+    assert plain_grid(scattered.shape[1:4], lattice, interleaved) == x.shape[1:4]
+    np.testing.assert_array_equal(gather(scattered, lattice, interleaved), x)
 
 
 @pytest.mark.parametrize(
@@ -89,15 +106,53 @@ def test_a_convolution_of_one_channel_equals_kerass(blocks, odd, batch):
 
 
 @quick
-@given(grid=st.tuples(*[st.integers(1, 4)] * 3), lattice=st.integers(2, 3), factor=st.integers(1, 2))
-def test_a_convolution_in_its_lattice_equals_the_dilated_one(grid, lattice, factor):
+@given(
+    grid=st.tuples(*[st.integers(1, 4)] * 3),
+    lattice=st.integers(2, 3),
+    factor=st.integers(1, 2),
+    interleaved=st.booleans(),
+)
+def test_a_convolution_in_its_lattice_equals_the_dilated_one(grid, lattice, factor, interleaved):
     x = normal(2, *(extent * lattice for extent in grid), 2)
-    inside = layers.Conv3D(3, dilation_rate=lattice * factor, lattice=lattice)
+    inside = layers.Conv3D(3, dilation_rate=lattice * factor, lattice=lattice, interleaved=interleaved)
     stock = keras.layers.Conv3D(3, 3, dilation_rate=lattice * factor, padding="same")
-    result = inside(scatter(x, lattice))
+    result = inside(scatter(x, lattice, interleaved))
     stock.build(x.shape)
     stock.set_weights(inside.get_weights())
-    np.testing.assert_allclose(gather(result, lattice), stock(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gather(result, lattice, interleaved), stock(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("lattice", [2, 3])
+def test_a_device_without_dilation_convolves_the_interleaved_layout_too(lattice, without_dilation):
+    x = normal(2, *[2 * lattice] * 3, 2)
+    inside = layers.Conv3D(3, dilation_rate=lattice, lattice=lattice, interleaved=True)
+    stock = keras.layers.Conv3D(3, 3, dilation_rate=lattice, padding="same")
+    result = inside(scatter(x, lattice, interleaved=True))
+    stock.build(x.shape)
+    stock.set_weights(inside.get_weights())
+    np.testing.assert_allclose(gather(result, lattice, interleaved=True), stock(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_device_without_dilation_gets_the_layout_along_the_batch(without_dilation):
+    model = build_unet(Protocol())
+    assert not any(layer.interleaved for layer in model.layers if isinstance(layer, layers.Conv3D))
+
+
+@pytest.fixture
+def without_dilation(monkeypatch):
+    for module in (rows, convolution, blocks):
+        monkeypatch.setattr(module, "dilates_natively", lambda: False)
+
+
+@quick
+@given(grid=st.tuples(*[st.integers(1, 4)] * 3), batch=st.integers(1, 9))
+def test_a_convolution_of_short_rows_equals_kerass(grid, batch):
+    x = normal(batch, *grid, 2)
+    fast, stock = layers.Conv3D(3), keras.layers.Conv3D(3, 3, padding="same")
+    fast.build(x.shape)
+    stock.build(x.shape)
+    stock.set_weights(fast.get_weights())
+    assert_equal(results_and_gradients(fast, x), results_and_gradients(stock, x))
 
 
 def test_taps_that_reach_across_the_grid_keep_their_weights_and_get_no_gradient():
@@ -128,14 +183,14 @@ def test_an_unknown_grid_takes_the_general_way(grid, dilation):
     np.testing.assert_allclose(model(x), stock(x), rtol=1e-4, atol=1e-5)
 
 
-def up_convolution(grid, dilation, lattice, size=3, batch=2):
+def up_convolution(grid, dilation, lattice, size=3, batch=2, interleaved=False):
     """The fast layer on a pair and Keras's on the concatenation: their results and gradients of the weights."""
     coarse, fine = normal(batch, *grid, 3), normal(batch, *(2 * extent for extent in grid), 2)
     stock = keras.layers.Conv3D(4, size, dilation_rate=dilation, padding="same")
-    fast = layers.Conv3D(4, size, dilation_rate=dilation, lattice=lattice)
+    fast = layers.Conv3D(4, size, dilation_rate=dilation, lattice=lattice, interleaved=interleaved)
     both = keras.layers.Concatenate()([keras.layers.UpSampling3D(2)(coarse), fine])
     stock.build(both.shape)
-    fast.build([coarse.shape, scatter(fine, lattice).shape])
+    fast.build([coarse.shape, scatter(fine, lattice, interleaved).shape])
     fast.set_weights(stock.get_weights())
     cotangent = normal(*both.shape[:-1], 4, seed=3)
 
@@ -148,7 +203,8 @@ def up_convolution(grid, dilation, lattice, size=3, batch=2):
 
     concatenate = lambda: keras.layers.Concatenate()([keras.layers.UpSampling3D(2)(coarse), fine])  # noqa: E731
     expected = run(stock, concatenate, lambda y: y)
-    return run(fast, lambda: [coarse, scatter(fine, lattice)], lambda y: gather(y, lattice)), expected
+    scattered = lambda: [coarse, scatter(fine, lattice, interleaved)]  # noqa: E731
+    return run(fast, scattered, lambda y: gather(y, lattice, interleaved)), expected
 
 
 @quick
@@ -158,9 +214,9 @@ def test_an_up_convolution_of_dilation_1_needs_no_up_sampled_map(grid, batch):
 
 
 @quick
-@given(grid=st.tuples(*[st.integers(1, 4)] * 3), batch=st.integers(1, 2))
-def test_an_up_convolution_of_dilation_2_works_in_the_lattice(grid, batch):
-    assert_equal(*up_convolution(grid, 2, 2, batch=batch))
+@given(grid=st.tuples(*[st.integers(1, 4)] * 3), batch=st.integers(1, 2), interleaved=st.booleans())
+def test_an_up_convolution_of_dilation_2_works_in_the_lattice(grid, batch, interleaved):
+    assert_equal(*up_convolution(grid, 2, 2, batch=batch, interleaved=interleaved))
 
 
 @pytest.mark.parametrize(("dilation", "size"), [(2, 3), (3, 3), (4, 3), (1, 5), (1, 1), (2, 1)])
@@ -351,7 +407,7 @@ def test_bfloat16_maps_have_float32_statistics():
         layers.Conv3D(2, 1, contrast=True),
         layers.BatchNormalization(momentum=0.7, activation="relu"),
         layers.Scatter(2),
-        layers.Gather(3),
+        layers.Gather(3, interleaved=True),
     ],
 )
 def test_a_layer_comes_back_from_its_configuration(layer):

@@ -1,0 +1,58 @@
+"""Longer rows for convolutions on small grids.
+
+A processor computes several voxels of a row at once to keep its registers full; rows of 4 voxels leave most of them
+empty. A convolution whose taps lie k voxels apart along the rows convolves k interleaved maps without mixing them, and
+its rows are k times as long.
+"""
+
+import functools
+
+import tensorflow as tf
+
+_SHORT = 4
+_SAMPLES = 4
+
+
+@functools.cache
+def dilates_natively() -> bool:
+    """Whether convolutions take a dilation as they are: oneDNN's do, TensorFlow's own on a processor do not.
+
+    False where there is a GPU, which needs no longer rows.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return False
+    with tf.init_scope():
+        row, kernel = tf.zeros([1, 1, 1, 3, 1]), tf.zeros([1, 1, 3, 1, 1])
+        try:
+            tf.nn.conv3d(row, kernel, strides=[1] * 5, padding="SAME", dilations=[1, 1, 1, 2, 1])
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True
+
+
+def has_short_rows(shape: tf.TensorShape) -> bool:
+    """Whether `convolve_short_rows` is made for a map [N, D, H, W, C] of this shape, and for this machine."""
+    return None not in shape[1:] and 1 < shape[3] <= _SHORT and dilates_natively()
+
+
+def convolve_short_rows(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """A 'same' convolution of stride and dilation 1, with the rows of 4 samples interleaved.
+
+    Zeros stand for the samples that a batch lacks of a multiple of 4, so it does not pay for single samples.
+
+    Args:
+        x: [N, D, H, W, C] with known D, H, W.
+        kernel: [kD, kH, kW, C, F] in the type of `x`.
+
+    Returns:
+        [N, D, H, W, F].
+    """
+    depth, height, width, channels = x.shape[1:]
+    count = tf.shape(x)[0]
+    x = tf.pad(x, [[0, -count % _SAMPLES], *[[0, 0]] * 4])
+    x = tf.transpose(tf.reshape(x, [-1, _SAMPLES, depth, height, width, channels]), [0, 2, 3, 4, 1, 5])
+    rows = tf.reshape(x, [-1, depth, height, width * _SAMPLES, channels])
+    rows = tf.nn.conv3d(rows, kernel, strides=[1] * 5, padding="SAME", dilations=[1, 1, 1, _SAMPLES, 1])
+    rows = tf.reshape(rows, [-1, depth, height, width, _SAMPLES, kernel.shape[-1]])
+    result = tf.reshape(tf.transpose(rows, [0, 4, 1, 2, 3, 5]), [-1, depth, height, width, kernel.shape[-1]])
+    return result[:count]
