@@ -171,7 +171,7 @@ def _comparisons(results: Sequence[TaskResults]) -> ScoreTable:
     rows = tuple(_comparison(one) for result in results for one in result.comparisons if one.difference is not None)
     caption = (
         "Test set. p is over patients; Holm's correction is over all pairs and scores of a task and split. "
-        "p, retrained, also counts how much another training moves the difference."
+        "p retrained also counts how much another training moves the difference: it is the one to read for a method."
     )
     return ScoreTable("comparisons", "Paired comparisons", caption, heading, rows)
 
@@ -179,7 +179,7 @@ def _comparisons(results: Sequence[TaskResults]) -> ScoreTable:
 def _comparison(one: Comparison) -> tuple[str, ...]:
     interval = NOT_THERE if one.low is None else f"[{one.low:+.3f}, {one.high:+.3f}]"
     systems = (title_of(System(one.model_a, one.stage_a)), title_of(System(one.model_b, one.stage_b)))
-    p_values = (NOT_THERE if p is None else f"{p:.3f}" for p in (one.p, one.p_holm, one.p_retrained))
+    p_values = (_p_value(p) for p in (one.p, one.p_holm, one.p_retrained_holm))
     return (
         one.task,
         str(one.split),
@@ -189,6 +189,12 @@ def _comparison(one: Comparison) -> tuple[str, ...]:
         *p_values,
         one.test,
     )
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return NOT_THERE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _of_the_paper(found: _Found) -> bool:
