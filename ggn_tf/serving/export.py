@@ -1,6 +1,7 @@
 """Export: a trained model as a version directory that TensorFlow Serving loads."""
 
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -63,7 +64,11 @@ def export_model(
             if version_folder.exists():
                 continue
             raise ExportError(
-                "The export cannot be written.", case=version_folder, found=error, remedy="Name another folder with -o."
+                "The export cannot be written.",
+                case=version_folder,
+                found=_reason(error),
+                expected="a folder that can be written to, with room on the disk",
+                remedy="Free space, or name another folder with -o. Nothing half-written was left behind.",
             ) from error
         return version_folder
     raise ExportError(
@@ -92,6 +97,13 @@ def _write(model: keras.Model, contract: ExportContract, provenance: Provenance,
         servable.close()
 
 
+def _reason(error: OSError | tf.errors.OpError) -> str:
+    """Without TensorFlow's names of nodes."""
+    return re.sub(
+        r"\{\{.*?\}\} | \[Op:\w+\]", "", error.message if isinstance(error, tf.errors.OpError) else str(error)
+    )
+
+
 def _precision(model: keras.Model) -> str:
     """What the network computes in, whatever the run says of itself."""
     types = {layer.compute_dtype for layer in model._flatten_layers()}
@@ -106,20 +118,17 @@ def _check_model(model: keras.Model, contract: ExportContract) -> None:
     }
     outputs = model.output if isinstance(model.output, dict) else {"": model.output}
     found = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
-    patch_shape = tuple(model.input_shape) if isinstance(model.input_shape, tuple) else model.input_shape
-    if found != expected or patch_shape != (None, size, size, size, 1):
+    taken = [tuple(tensor.shape) for tensor in model.inputs]
+    wanted = [(None, size, size, size, 1)]
+    if found != expected or taken != wanted:
         raise ExportError(
             "The model is not one that can be served.",
             case=model.name,
-            found=f"input {_shape(patch_shape)}; outputs {_told(found)}",
-            expected=f"input {_shape((None, size, size, size, 1))}; outputs {_told(expected)}",
+            found=f"input {' and '.join(map(shape_text, taken))}; outputs {_told(found)}",
+            expected=f"input {shape_text(wanted[0])}; outputs {_told(expected)}",
             remedy="Export a model that segments and classifies, with the task and protocol it was trained with.",
         )
 
 
 def _told(shapes: dict[str, tuple[int | None, ...]]) -> str:
     return ", ".join(f"{name} {shape_text(shape)}".strip() for name, shape in sorted(shapes.items()))
-
-
-def _shape(shape: object) -> str:
-    return shape_text(shape) if isinstance(shape, tuple) else str(shape)

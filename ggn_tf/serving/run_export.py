@@ -12,13 +12,26 @@ from ggn_tf.serving.model_card import Provenance
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.stages import SEGMENT
 
+# A caller is to see what was classified, and has no expert's mask to send.
+_NOT_SERVED = {"raw": "gives no mask", "reference": "wants the expert's mask beside the patch"}
+
 
 def load_served_model(run: RunFolder) -> keras.Model:
     """The model of the last finished stage.
 
     Raises:
-        RunError: No stage is finished, or only the first, whose classifier has never been trained.
+        RunError: The model does not segment and classify, no stage is finished, or only the first, whose classifier
+            has never been trained.
     """
+    model = run.description.model
+    if model in _NOT_SERVED:
+        raise RunError(
+            "A run of this model cannot be served.",
+            case=run.folder,
+            found=f"model {model}, which {_NOT_SERVED[model]}",
+            expected="a model that takes a patch, segments and classifies: cascade or multitask",
+            remedy="Train one with: ggn-tf fit --model cascade",
+        )
     finished = run.finished_stages()
     if finished and finished[-1] == SEGMENT.name:
         raise RunError(

@@ -60,8 +60,9 @@ class ServedModel(tf.Module):
             return answer(cut.hu, cut.covered, [(BAD_GEOMETRY, ~sound), *doubts_about_regions(spacing_mm, cut.covered)])
 
         signatures = {signature.name: signature for signature in contract.signatures}
-        self.serve = tf.function(serve, input_signature=_specs(signatures[SIGNATURE]))
-        self.serve_roi = tf.function(serve_roi, input_signature=_specs(signatures[SIGNATURE_ROI]))
+        # AutoGraph has nothing to convert here, and would write into the temporary folder, which may be full.
+        self.serve = tf.function(serve, _specs(signatures[SIGNATURE]), autograph=False)
+        self.serve_roi = tf.function(serve_roi, _specs(signatures[SIGNATURE_ROI]), autograph=False)
 
 
 def _or_nan(values: tf.Tensor, answered: tf.Tensor) -> tf.Tensor:

@@ -90,3 +90,15 @@ def test_the_output_is_asked_for(tmp_path):
     result = export(tmp_path)
     assert result.exit_code == 2
     assert "--output" in result.stderr
+
+
+@pytest.mark.parametrize(("model", "why"), [("raw", "gives no mask"), ("reference", "wants the expert's mask")])
+def test_a_model_that_cannot_be_asked_about_a_ct_is_refused(model, why, run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    stored = json.loads((copy / "run.json").read_text(encoding="utf-8"))
+    (copy / "run.json").write_text(json.dumps({**stored, "model": model}), encoding="utf-8")
+    result = export(copy, "-o", tmp_path / "models")
+    assert result.exit_code == 1
+    assert f"model {model}, which {why}" in result.stderr
+    assert "cascade or multitask" in result.stderr and "ggn-tf fit --model cascade" in result.stderr
+    assert not (tmp_path / "models").exists()

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ExportError
+from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.models.cnn import build_cnn
 from ggn_tf.models.multitask import build_multitask
 from ggn_tf.serving import export as export_module
 from ggn_tf.serving.contract import read_contract
@@ -178,9 +178,15 @@ def test_a_task_with_other_classes_is_refused(tiny_model, tmp_path, tiny):
 
 
 def test_a_model_without_a_mask_is_refused(tmp_path, tiny):
-    with pytest.raises(ExportError, match="outputs \\[N,3\\]") as caught:
-        export_model(build_cnn(3, tiny), THREE_CLASSES, tiny, tmp_path)
+    with pytest.raises(ExportError, match="outputs probabilities \\[N,3\\]") as caught:
+        export_model(build_raw(3, tiny), THREE_CLASSES, tiny, tmp_path)
     assert "mask [N,32,32,32,1]" in caught.value.expected
+
+
+def test_a_model_that_wants_the_experts_mask_is_refused(tmp_path, tiny):
+    with pytest.raises(ExportError, match="not one that can be served") as caught:
+        export_model(build_reference(3, tiny), THREE_CLASSES, tiny, tmp_path)
+    assert "input [N,32,32,32,1] and [N,32,32,32,1]; outputs probabilities [N,3]" in caught.value.found
 
 
 def test_the_contract_travels_and_reads_back(exported, tiny):

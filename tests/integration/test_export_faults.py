@@ -1,0 +1,107 @@
+"""Exports that are killed, or that run out of disk, beside a server that serves the version before."""
+
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggn_tf.errors import ExportError
+from ggn_tf.serving.client import PredictionClient
+from ggn_tf.serving.export import export_model
+from ggn_tf.serving.recordings import sample_patches
+from ggn_tf.serving.server import ModelServer, ServerOptions
+from ggn_tf.serving.version_folders import list_versions
+from ggn_tf.tasks import THREE_CLASSES
+from tests.tiny_cascade import TINY
+from tests.tiny_export import build
+
+ROOT = Path(__file__).parents[2]
+PATCHES = sample_patches(TINY.patch, 1, seed=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With version 1."""
+    folder = tmp_path_factory.mktemp("models") / "ggn"
+    export_model(build(), THREE_CLASSES, TINY, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[PredictionClient]:
+    """Of a server that looks for new versions all the time."""
+    with (
+        ModelServer(folder, ServerOptions(port=0, poll_wait_seconds=0.02)) as server,
+        PredictionClient(f"127.0.0.1:{server.port}") as client,
+    ):
+        yield client
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """No file of this process can grow beyond `size` bytes, as on a disk with so little room."""
+    _, hard = former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+def only_version_1(folder: Path) -> bool:
+    # What the export that was killed has left behind has no number for a name.
+    return set(list_versions(folder)) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reached", ["", "saved_model.pb", "assets.extra/tf_serving_warmup_requests"])
+def test_an_export_killed_for_good_leaves_the_served_version(reached: str, folder: Path, client: PredictionClient):
+    expected = client.predict(PATCHES)
+    process = subprocess.Popen([sys.executable, "-m", "tests.tiny_export", str(folder)], cwd=ROOT)
+    while process.poll() is None and not list(folder.glob(f".2-*/{reached}")):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the export ended before it was killed: kill earlier"
+    left = list(folder.glob(".2-*"))
+    assert left and only_version_1(folder)
+    time.sleep(0.1)  # some polls
+    answer = client.predict(PATCHES)
+    assert answer.model_version == 1
+    np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
+    for path in left:
+        shutil.rmtree(path)
+
+
+@pytest.mark.parametrize(("size", "file"), [(100_000, "variables"), (1_000_000, "golden_predictions")])
+def test_a_disk_without_room_leaves_nothing_but_the_served_version(
+    size: int, file: str, folder: Path, client: PredictionClient
+):
+    with files_at_most(size), pytest.raises(ExportError, match="cannot be written") as caught:
+        export_model(build(), THREE_CLASSES, TINY, folder)
+    assert file in caught.value.found and caught.value.found.endswith("; File too large")
+    assert "{{" not in caught.value.found
+    assert "room on the disk" in caught.value.expected
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    assert client.predict(PATCHES).model_version == 1
+
+
+def test_a_full_disk_is_told_in_the_systems_words(tmp_path: Path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        with pytest.raises(ExportError, match="No space left on device"):
+            export_model(build(), THREE_CLASSES, TINY, disk / "ggn")
+        assert list((disk / "ggn").iterdir()) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)

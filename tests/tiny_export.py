@@ -1,0 +1,19 @@
+"""`python -m tests.tiny_export FOLDER`: the next version of a model folder, of a cascade with some hundred weights."""
+
+import sys
+from pathlib import Path
+
+import keras
+
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.serving.export import export_model
+from ggn_tf.tasks import THREE_CLASSES
+from tests.tiny_cascade import TINY
+
+
+def build() -> keras.Model:
+    return build_cascade(3, TINY, seed=1)
+
+
+if __name__ == "__main__":
+    export_model(build(), THREE_CLASSES, TINY, Path(sys.argv[1]))
