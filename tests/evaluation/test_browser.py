@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.folder import write_evaluation
@@ -42,8 +45,7 @@ def _program(*names: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    webdriver = pytest.importorskip("selenium.webdriver")
+def browser() -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = _program("chromium", "chromium-browser", "google-chrome")
     service = webdriver.ChromeService(_program("chromedriver"))
@@ -166,9 +168,6 @@ def test_slider_moves_its_own_nodule_alone(page):
 
 
 def test_arrow_key_moves_the_slider(page):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
     _move(page, 2, 4)
     page.find_elements(By.CSS_SELECTOR, ".case input[type=range]")[2].send_keys(Keys.ARROW_RIGHT)
     told = page.execute_script("return document.querySelectorAll('.case output')[2].textContent")

@@ -72,6 +72,16 @@ def test_of_a_pooling_classifier_it_is_grad_cam_by_its_formula(bright_or_dark, p
     np.testing.assert_allclose(heat, slow / slow.max(), atol=1e-6)
 
 
+def test_what_speaks_for_every_class_alike_is_no_evidence(patch):
+    """Softmax does not see what is added to all logits."""
+    weights = np.zeros((GRID, GRID, GRID, 2, 2), np.float32)
+    weights[0, 1, 2, 0, 1] = 1.0
+    common = weights.copy()
+    common[2, 3, 3, 0] += 5.0
+    alone, both = (class_activation(_classifier(each), patch, np.array([1])) for each in (weights, common))
+    np.testing.assert_allclose(both, alone, atol=1e-6)
+
+
 def test_every_patch_has_its_own_target(bright_or_dark, patch):
     both = class_activation(bright_or_dark, np.concatenate([patch, patch]), np.array([0, 1]))
     for index in (0, 1):
