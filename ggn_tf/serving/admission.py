@@ -2,13 +2,12 @@
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TypeVar
 
 import grpc
-from grpc import aio
 
 from ggn_tf.serving.status_error import StatusError
 
@@ -58,32 +57,3 @@ class Admission:
             if not self._places.acquire(timeout=max(0.0, ends - time.monotonic())):
                 break
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-class Door(aio.ServerInterceptor):  # type: ignore[misc]
-    """Answers UNAVAILABLE once it is closed; gRPC itself cancels what reaches a server that stops.
-
-    Health stays open, so that a probe reads NOT_SERVING.
-    """
-
-    def __init__(self) -> None:
-        """Open."""
-        self._closed = threading.Event()
-
-    def close(self) -> None:
-        """Refuse whatever comes from now on."""
-        self._closed.set()
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        """Let a call in, or refuse it."""
-        if not self._closed.is_set() or handler_call_details.method.startswith("/grpc.health."):
-            return await continuation(handler_call_details)
-        return grpc.unary_unary_rpc_method_handler(_refuse)
-
-
-async def _refuse(request: object, context: aio.ServicerContext) -> None:
-    await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")

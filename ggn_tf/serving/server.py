@@ -16,9 +16,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from ggn_tf.errors import GgnError, ServingError
-from ggn_tf.serving.admission import Admission, Door
+from ggn_tf.serving.admission import Admission
 from ggn_tf.serving.batching import BatchingParameters
 from ggn_tf.serving.contract import MODEL_NAME, PORT
+from ggn_tf.serving.door import Door
 from ggn_tf.serving.services import ModelService, PredictionService
 from ggn_tf.serving.version_folders import newest_version
 from ggn_tf.serving.versions import Versions
@@ -124,7 +125,7 @@ class ModelServer:
         self._door.close()
         self._admission.drain(grace_s)
         if self._server is not None:
-            self._await(self._server.stop(max(0.0, ends - time.monotonic())))
+            self._await(self._door.stop(self._server, ends - time.monotonic()))
         if self._poller.is_alive():
             self._poller.join()
         self.versions.close()
@@ -157,8 +158,8 @@ class ModelServer:
             )
 
     async def _listen(self) -> aio.Server:
-        # The last of two arguments of one name counts.
-        server = aio.server(interceptors=[self._door], options=_GRPC_OPTIONS + self.options.channel_arguments)
+        options = {**dict(_GRPC_OPTIONS), **dict(self.options.channel_arguments)}
+        server = aio.server(interceptors=[self._door], options=tuple(options.items()))
         prediction = PredictionService(self.versions, self._admission)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.versions), server)

@@ -1,13 +1,18 @@
 """The files for the real server: it cannot be run here, so they are held to its messages and to our code."""
 
+import copy
 import re
 from pathlib import Path
 
+import kubernetes_validate
+import pytest
 import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from ggn_tf.serving.batching import read_batching_parameters
 from ggn_tf.serving.contract import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
+from ggn_tf.serving.tensorflow_model_server import DEFAULT_IMAGE
 
 FOLDER = Path(__file__).parents[2] / "serving"
 SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["tensorflow-serving"]
@@ -50,3 +55,79 @@ def test_batches_are_as_large_as_the_clients_and_the_warm_up():
     allowed = [int(size) for size in re.findall(r"^allowed_batch_sizes: (\d+)$", text, re.M)]
     assert largest == LARGEST_BATCH == allowed[-1]
     assert allowed == sorted(set(allowed)) and set(WARMUP_BATCHES) <= set(allowed)
+
+
+def test_the_batching_file_is_one_that_the_scheduler_takes():
+    assert read_batching_parameters(FOLDER / "batching.config").max_batch_size == LARGEST_BATCH
+
+
+MANIFESTS = [
+    manifest
+    for file in sorted((FOLDER / "kubernetes").glob("*.yaml"))
+    for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+]
+BY_KIND = {manifest["kind"]: manifest for manifest in MANIFESTS}
+POD = BY_KIND["Deployment"]["spec"]["template"]
+CONTAINER = POD["spec"]["containers"][0]
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.34"])
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: manifest["kind"])
+def test_every_manifest_is_valid_by_kubernetes_own_schema(manifest, version):
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_a_manifest_that_is_not_valid_would_be_found():
+    wrong = copy.deepcopy(BY_KIND["Deployment"])
+    wrong["spec"]["template"]["spec"]["containers"][0]["imagePullPolicies"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.30", strict=True)
+
+
+def test_everything_that_belongs_together_is_there():
+    assert set(BY_KIND) == {
+        "ConfigMap",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+    }
+
+
+def test_the_cluster_serves_with_the_flags_and_files_of_the_compose_file():
+    assert CONTAINER["args"] == SERVICE["command"]
+    assert CONTAINER["command"] == SERVICE["entrypoint"]
+    files = ("models.config", "batching.config", "monitoring.config")
+    assert BY_KIND["ConfigMap"]["data"] == {name: (FOLDER / name).read_text(encoding="utf-8") for name in files}
+
+
+def test_one_image_is_named_everywhere():
+    assert CONTAINER["image"] == DEFAULT_IMAGE == SERVICE["image"].replace("${TF_SERVING_VERSION:-", "").rstrip("}")
+
+
+def test_the_container_may_write_and_become_nothing():
+    security = CONTAINER["securityContext"]
+    assert security["readOnlyRootFilesystem"] and not security["allowPrivilegeEscalation"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert POD["spec"]["securityContext"]["runAsNonRoot"] and POD["spec"]["securityContext"]["runAsUser"] != 0
+    mounted = {mount["name"]: mount.get("readOnly", False) for mount in CONTAINER["volumeMounts"]}
+    assert mounted == {"models": True, "config": True, "scratch": False}
+    volumes = {volume["name"]: volume for volume in POD["spec"]["volumes"]}
+    assert volumes["models"]["persistentVolumeClaim"]["readOnly"]
+
+
+def test_selectors_ports_and_probes_name_what_there_is():
+    labels = POD["metadata"]["labels"]
+    for kind in ("Deployment", "PodDisruptionBudget"):
+        assert BY_KIND[kind]["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert BY_KIND["Service"]["spec"]["selector"].items() <= labels.items()
+    assert BY_KIND["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
+    assert ports == {port["targetPort"]: port["port"] for port in BY_KIND["Service"]["spec"]["ports"]}
+    assert [f"--port={ports['grpc']}", f"--rest_api_port={ports['http']}"] == CONTAINER["args"][:2]
+    probed = [CONTAINER[probe] for probe in ("startupProbe", "readinessProbe")]
+    assert all(probe["httpGet"] == {"path": f"/v1/models/{MODEL_NAME}", "port": "http"} for probe in probed)
+    target = BY_KIND["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", BY_KIND["Deployment"]["metadata"]["name"])
+    assert set(CONTAINER["resources"]["requests"]) == {"cpu", "memory"}

@@ -1,0 +1,238 @@
+"""The embedded server: what it adds to the graph's own time, under load, while versions change, with batching.
+
+python scripts/bench_serving.py [--precision float32] [--part overhead --part load --part batching --part memory]
+                                [--seconds 60] [--clients 8] [--json]
+
+The weights are untrained: they change no time. Server and clients share the machine.
+"""
+
+import json
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import click
+import grpc
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from serving_load import Answers, ServerProcess, add_version, load
+from side_by_side import measure
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.protocol import Protocol
+from ggn_tf.serving.export import export_model
+from ggn_tf.serving.local_model import LocalModel
+from ggn_tf.serving.messages import make_request
+from ggn_tf.serving.recordings import sample_patches
+from ggn_tf.serving.servable import open_servable
+from ggn_tf.tasks import THREE_CLASSES
+
+MIXED = (1, 1, 1, 1, 2, 4, 8, 24)
+BATCHING = Path(__file__).parents[1] / "serving" / "batching.config"
+PARTS = ("overhead", "load", "batching", "memory")
+ROUNDS = 3
+
+
+def export_two(folder: Path, precision: str) -> list[Path]:
+    """Two models with different weights, so that an answer tells which of them gave it."""
+    models = [build_cascade(3, Protocol(), precision=precision, seed=seed) for seed in (1, 2)]
+    return [export_model(model, THREE_CLASSES, Protocol(), folder / "exported") for model in models]
+
+
+def served(folder: Path, source: Path) -> Path:
+    folder.mkdir(parents=True)
+    add_version(source, folder, 1)
+    return folder
+
+
+def own_ms(version: Path, patches: np.ndarray, batches: tuple[int, ...], repeats: int) -> dict[int, float]:
+    """The graph's own time, without a server."""
+    with LocalModel(version) as model:
+        runs = {str(batch): (lambda batch=batch: model.predict(patches[:batch])) for batch in sorted(set(batches))}
+        return {int(name): 1e3 * statistics.median(seconds) for name, seconds in measure(runs, repeats).items()}
+
+
+def overhead(folder: Path, version: Path, patches: np.ndarray) -> dict[str, object]:
+    """One client, one request after the other, in turn with the bare session.
+
+    In blocks, of which the first run is left out: TensorFlow's threads spin for a while after a run, and would take the
+    other process's cores.
+    """
+    rows = {}
+    servable = open_servable(version, "ggn", 1)
+    signature = servable.signatures["serving_default"]
+    fetches = {alias: info.name for alias, info in signature.outputs.items()}
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    model_folder = served(folder / "overhead", version)
+    with ServerProcess(model_folder) as server, grpc.insecure_channel(server.target, options) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for batch, blocks in ((1, 25), (24, 5)):
+            hu, request = patches[:batch], make_request(patches[:batch], "ggn")
+            contestants = {
+                "graph": lambda hu=hu: servable.run({signature.inputs["hu"].name: hu}, fetches),
+                "server": lambda request=request: stub.Predict(request, timeout=60),
+            }
+            seconds: dict[str, list[float]] = {name: [] for name in contestants}
+            for _ in range(blocks):
+                for name, run in contestants.items():
+                    seconds[name] += measure({name: run}, 5, warm_up=1)[name]
+            graph_ms, server_ms = (1e3 * statistics.median(seconds[name]) for name in ("graph", "server"))
+            rows[batch] = {"graph_ms": graph_ms, "server_ms": server_ms, "overhead_ms": server_ms - graph_ms}
+    servable.close()
+    return {"rows": rows}
+
+
+def under_load(folder: Path, versions: list[Path], patches: np.ndarray, clients: int, seconds: float, swap_s: float):
+    """Mixed batch sizes, and a new version every few seconds, alternately of the one model and of the other."""
+    told = []
+    for version in versions:
+        with LocalModel(version) as model:
+            told.append(model.predict(patches).probabilities)
+    expected = {number: told[(number - 1) % 2] for number in range(1, 1000)}
+    compute_ms = own_ms(versions[0], patches, MIXED, 5)
+    model_folder, ended, number = served(folder / "load", versions[0]), threading.Event(), 1
+    with ServerProcess(model_folder) as server:
+
+        def swap() -> None:
+            nonlocal number
+            while not ended.wait(swap_s):
+                number += 1
+                add_version(versions[(number - 1) % 2], model_folder, number)
+
+        swapper = threading.Thread(target=swap)
+        swapper.start()
+        before = time.monotonic()
+        answers = load(server.target, clients, seconds, patches, MIXED, expected, atol=0.02)
+        took = time.monotonic() - before
+        ended.set()
+        swapper.join()
+    return {"swaps": number - 1, "seconds": took, "answers": answers, "compute_ms": compute_ms}
+
+
+def batching(folder: Path, version: Path, patches: np.ndarray, clients: int, seconds: float) -> dict[str, object]:
+    """Single patches from many clients, with and without, in turn."""
+    model_folder = served(folder / "batching", version)
+    flags = {
+        "without": [],
+        "without, 2 at a time": ["--running=2"],
+        "with": ["--enable_batching", f"--batching_parameters_file={BATCHING}"],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in flags}
+    p50: dict[str, list[float]] = {name: [] for name in flags}
+    servers = {name: ServerProcess(model_folder, *given) for name, given in flags.items()}
+    try:
+        for _ in range(ROUNDS):
+            for name, server in servers.items():
+                load(server.target, clients, 1.0, patches, (1,))
+                answers = load(server.target, clients, seconds, patches, (1,))
+                rates[name].append(answers.count / seconds)
+                p50[name].append(1e3 * statistics.median(answers.seconds[1]))
+                if answers.failed:
+                    raise click.ClickException(answers.failed[0])
+    finally:
+        for server in servers.values():
+            server.terminate()
+    return {
+        name: {"a_second": statistics.median(r), "p50_ms": statistics.median(p50[name])} for name, r in rates.items()
+    }
+
+
+def memory(folder: Path, version: Path, patches: np.ndarray, clients: int, requests: int) -> dict[str, object]:
+    """What the server holds after every thousand requests."""
+    rows = []
+    with ServerProcess(served(folder / "memory", version)) as server:
+        answered = 0
+        while answered < requests:
+            answers = load(server.target, clients, 5.0, patches, (1, 1, 2))
+            answered += answers.count
+            rows.append((answered, server.resident_mib, server.threads, server.files))
+    return {"rows": [row for at, row in enumerate(rows) if at in (0, len(rows) // 4, len(rows) // 2, len(rows) - 1)]}
+
+
+def percentile_ms(seconds: list[float], percent: float) -> float:
+    return 1e3 * float(np.percentile(seconds, percent))
+
+
+def load_table(result: dict) -> Table:
+    answers: Answers = result["answers"]
+    title = (
+        f"{answers.count} answers in {result['seconds']:.0f} s, {result['swaps']} swaps, versions "
+        f"{min(answers.versions)} to {max(answers.versions)}; {len(answers.failed)} failed, {answers.wrong} wrong"
+    )
+    table = Table("batch", "answers", "graph alone ms", "p50 ms", "p99 ms", title=title)
+    for batch, seconds in sorted(answers.seconds.items()):
+        own = result["compute_ms"][batch]
+        p50, p99 = percentile_ms(seconds, 50), percentile_ms(seconds, 99)
+        table.add_row(str(batch), str(len(seconds)), f"{own:.1f}", f"{p50:.0f}", f"{p99:.0f}")
+    return table
+
+
+def show(console: Console, part: str, result: dict) -> None:
+    if part == "load":
+        console.print(load_table(result))
+        for failed in sorted(set(result["answers"].failed)):
+            console.print(failed)
+        return
+    if part == "overhead":
+        table = Table("batch", "graph ms", "through the server ms", "overhead ms", "%", title="overhead")
+        for batch, row in result["rows"].items():
+            share = 100 * row["overhead_ms"] / row["graph_ms"]
+            table.add_row(str(batch), *(f"{row[key]:.2f}" for key in row), f"{share:.0f}")
+    elif part == "batching":
+        table = Table("batching", "patches a second", "p50 ms", title="single patches")
+        for name, row in result.items():
+            table.add_row(name, f"{row['a_second']:.1f}", f"{row['p50_ms']:.0f}")
+    else:
+        table = Table("requests", "resident MiB", "threads", "open files", title="memory")
+        for row in result["rows"]:
+            table.add_row(*(f"{value:.0f}" for value in row))
+    console.print(table)
+
+
+@click.command()
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS)
+@click.option("--seconds", default=60.0, show_default=True, help="Of the load; a round of batching takes a tenth.")
+@click.option("--swap-seconds", default=10.0, show_default=True, help="Between two new versions.")
+@click.option("--clients", default=8, show_default=True)
+@click.option("--requests", default=10_000, show_default=True, help="For the memory.")
+@click.option("--models", type=click.Path(path_type=Path), help="Keep the exports here, and use them where they are.")
+@click.option("--json", "as_json", is_flag=True)
+def main(
+    precision: str,
+    parts: tuple[str, ...],
+    seconds: float,
+    swap_seconds: float,
+    clients: int,
+    requests: int,
+    models: Path | None,
+    as_json: bool,
+) -> None:
+    patches = sample_patches(Protocol().patch, max(MIXED), seed=1)
+    console = Console()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kept = None if models is None else models / precision
+        if kept is None or not kept.exists():
+            export_two(kept or folder, precision)
+        versions = [(kept or folder) / "exported" / number for number in ("1", "2")]
+        runs = {
+            "overhead": lambda: overhead(folder, versions[0], patches),
+            "load": lambda: under_load(folder, versions, patches, clients, seconds, swap_seconds),
+            "batching": lambda: batching(folder, versions[0], patches, clients, seconds / 10),
+            "memory": lambda: memory(folder, versions[0], patches, clients, requests),
+        }
+        for part in parts:
+            result = runs[part]()
+            if as_json:
+                click.echo(json.dumps({"part": part, "precision": precision, **result}, default=vars))
+            else:
+                show(console, part, result)
+
+
+if __name__ == "__main__":
+    main()

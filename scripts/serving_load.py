@@ -1,0 +1,160 @@
+"""A server in a process of its own, and clients that load it and judge every answer."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+import numpy as np
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from ggn_tf.serving.messages import make_request
+from ggn_tf.serving.tensors import decode
+
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+class ServerProcess:
+    """`ggn-tf serve` on a free port.
+
+    Args:
+        folder: The model folder.
+        flags: Further flags.
+    """
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(folder), "--port=0"]
+        self._process = subprocess.Popen(
+            [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.pid = self._process.pid
+        self.target = self._process.stdout.readline().rpartition(" ")[2].strip()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def resident_mib(self) -> float:
+        return int(self._status("VmRSS").split()[0]) / 1024
+
+    @property
+    def threads(self) -> int:
+        return int(self._status("Threads"))
+
+    @property
+    def files(self) -> int:
+        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
+
+    def _status(self, name: str) -> str:
+        lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith(name + ":"))
+
+    def terminate(self) -> int:
+        """Ask it to stop; its exit code."""
+        self._process.terminate()
+        return self._process.wait(60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def add_version(source: Path, folder: Path, number: int) -> None:
+    """Put a copy of a version into a model folder, as an export does: under another name, then renamed."""
+    temporary = folder / f".{number}"
+    shutil.copytree(source, temporary)
+    temporary.rename(folder / str(number))
+
+
+@dataclass
+class Answers:
+    """What clients were told.
+
+    Attributes:
+        seconds: Of every answer, by the batch size of its request.
+        versions: How many answers each version gave.
+        failed: What was refused, in the server's words.
+        wrong: Answers that are not those of the version they name.
+    """
+
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    versions: dict[int, int] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    wrong: int = 0
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.seconds.values()))
+
+
+def load(
+    target: str,
+    clients: int,
+    seconds: float,
+    patches: np.ndarray,
+    batches: tuple[int, ...],
+    expected: dict[int, np.ndarray] | None = None,
+    atol: float = 1e-3,
+) -> Answers:
+    """Ask from several clients, each with a channel of its own, one request after the other.
+
+    Args:
+        target: HOST:PORT.
+        clients: How many.
+        seconds: How long.
+        patches: [N, S, S, S, 1], N the largest batch at least; a request has the first of them.
+        batches: Sizes of requests, drawn by each client in its own order.
+        expected: Probabilities [N, C] of the patches, by version.
+        atol: How far an answer may lie from them.
+    """
+    requests = {batch: make_request(patches[:batch], "ggn") for batch in set(batches)}
+    answers, lock, ends = Answers(), threading.Lock(), time.monotonic() + seconds
+
+    def ask(seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        with grpc.insecure_channel(target, [*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            while time.monotonic() < ends:
+                batch = int(generator.choice(batches))
+                start = time.perf_counter()
+                try:
+                    response = stub.Predict(requests[batch], timeout=60)
+                except grpc.RpcError as error:
+                    with lock:
+                        answers.failed.append(f"{error.code().name}: {error.details()}")
+                    continue
+                took = time.perf_counter() - start
+                version = response.model_spec.version.value
+                good = expected is None or _agrees(response, expected.get(version), atol)
+                with lock:
+                    answers.seconds.setdefault(batch, []).append(took)
+                    answers.versions[version] = answers.versions.get(version, 0) + 1
+                    answers.wrong += not good
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def _agrees(response: predict_pb2.PredictResponse, expected: np.ndarray | None, atol: float) -> bool:
+    probabilities = decode(response.outputs["probabilities"])
+    return expected is not None and np.allclose(probabilities, expected[: len(probabilities)], atol=atol)
