@@ -117,8 +117,8 @@ def batching(folder: Path, version: Path, patches: np.ndarray, clients: int, sec
     """Single patches from many clients, with and without, in turn."""
     model_folder = served(folder / "batching", version)
     flags = {
+        "without, one at a time": ["--running=1"],
         "without": [],
-        "without, 2 at a time": ["--running=2"],
         "with": ["--enable_batching", f"--batching_parameters_file={BATCHING}"],
     }
     rates: dict[str, list[float]] = {name: [] for name in flags}

@@ -64,7 +64,9 @@ class _TensorFlowFlags(click.Command):
     callback=_channel_arguments,
     help="NAME=VALUE,... for gRPC's core, for example grpc.max_receive_message_length=67108864.",
 )
-@click.option("--running", type=click.IntRange(min=1), help="Requests at work at a time.  [default: half the cores]")
+@click.option(
+    "--running", type=click.IntRange(min=1), help="Requests at work at a time.  [default: half the cores, at least 2]"
+)
 @click.option("--waiting", type=click.IntRange(min=0), default=64, show_default=True, help="Requests that may wait.")
 @click.option(
     "--engine",

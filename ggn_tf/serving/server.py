@@ -48,7 +48,8 @@ class ServerOptions:
         port: 0 for a free one.
         poll_wait_seconds: Between two looks at the model folder; 0 to look once.
         batching: How to join requests of several clients; None to run each by itself.
-        running: Requests at work at a time; None for half the cores, with batching for two batches of single patches.
+        running: Requests at work at a time; None for half the cores but at least two, so that one computes while
+            another is read or written; with batching for two batches of single patches.
         waiting: Requests that may wait; further ones are answered UNAVAILABLE.
         channel_arguments: Of gRPC's core, for example `grpc.max_receive_message_length`.
     """
@@ -65,7 +66,7 @@ class ServerOptions:
     @property
     def threads(self) -> int:
         """Requests at work at a time; with batching most of them wait for company."""
-        alone = max(1, (os.cpu_count() or 1) // 2)
+        alone = max(2, (os.cpu_count() or 1) // 2)
         joined = 0 if self.batching is None else 2 * self.batching.max_batch_size
         return self.running or min(max(alone, joined), _MOST_THREADS)
 
