@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
-from ggn_tf.cli.fit import _StopSignal
+from ggn_tf.cli.stop import StopSignal
 from tests.synthetic import write_synthetic_dataset
 
 
@@ -64,7 +64,7 @@ def test_bad_input_is_one_block_and_begins_no_run(folder: Path, monkeypatch, arg
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_to_stop_and_the_second_ends(number: signal.Signals):
-    with _StopSignal() as stop:
+    with StopSignal("stopping") as stop:
         assert not stop.requested()
         os.kill(os.getpid(), number)
         assert stop.requested()
