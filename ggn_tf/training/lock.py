@@ -56,7 +56,7 @@ def _acquire(handle: IO[str], patience_s: float) -> bool:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    if folder.is_dir() and ((folder / "run.json").exists() or all(path.name == _LOCK for path in folder.iterdir())):
+    if folder.is_dir() and ((folder / "run.json").exists() or all(map(_is_ours, folder.iterdir()))):
         return
     if folder.exists():
         raise RunError(
@@ -66,3 +66,8 @@ def _refuse_foreign(folder: Path) -> None:
             expected="a run of ggn-tf, or an empty or new folder",
             remedy="Name another folder with -o.",
         )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder without run.json may hold it: a process that was killed while it wrote that file leaves both."""
+    return path.name == _LOCK or path.match(".run-*.json")

@@ -67,6 +67,13 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(run: RunFolder)
     assert (run.folder / "run.json").exists()
 
 
+def test_a_run_that_was_killed_at_its_very_first_file_can_be_begun_again(tmp_path: Path):
+    for name in (".lock", ".run-abcd.json"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    with lock_run(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(None, "FileNotFoundError"), ("{", "JSONDecodeError"), ("{}", "KeyError"), ('{"schema": 99}', "schema")],
