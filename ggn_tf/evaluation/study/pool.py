@@ -56,11 +56,12 @@ def work(
                 theirs.close()
                 at_work[ours] = _Worker(item, process)
             ready_to_read = wait(list(at_work), _POLL_S)
+            # Asked before listening: who stops a whole process group stops processes that have just begun, too.
+            if stop_requested():
+                raise KeyboardInterrupt
             for connection in [connection for connection in at_work if connection in ready_to_read]:
                 if _listen(connection, at_work[connection], tell):
                     done.add(at_work.pop(connection).item.name)
-            if stop_requested():
-                raise KeyboardInterrupt
     finally:
         stop.set()
         for worker in at_work.values():

@@ -38,8 +38,9 @@ def do_item(pickled: bytes, parent: int, stop: Event, connection: Connection) ->
         stop: Set when the work is to come to a place from which it can go on.
         connection: Where `News` go.
     """
-    # Ctrl-C reaches every process of a terminal; only the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches every process of a terminal, SIGTERM those of a batch job; only the parent decides what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     load_tensorflow()
     from ggn_tf.evaluation.study.item import Line
 
