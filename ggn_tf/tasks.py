@@ -56,6 +56,15 @@ class Task:
         """The text that `parse` reads back."""
         return ",".join(self.class_names)
 
+    @property
+    def file_name(self) -> str:
+        """The task in the name of a file or folder.
+
+        >>> Task.parse("AAH+AIS,MIA").file_name
+        'AAH+AIS_MIA'
+        """
+        return "".join(letter if letter.isalnum() or letter in "+-" else "_" for letter in str(self))
+
     def class_of(self, label: str) -> int | None:
         """The index of the class that holds a label, or None where the task leaves the label out."""
         return next((index for index, group in enumerate(self.classes) if label in group), None)

@@ -15,6 +15,13 @@ def test_a_task_survives_as_text():
 
 
 @pytest.mark.parametrize(
+    ("text", "name"), [("AAH+AIS,MIA", "AAH+AIS_MIA"), ("1/2,..", "1_2___"), ("non-solid,solid", "non-solid_solid")]
+)
+def test_a_task_names_a_file_and_no_other_folder(text: str, name: str):
+    assert Task.parse(text).file_name == name
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("", "empty label"),

@@ -151,8 +151,7 @@ def _protocol(asked: dict[str, Any]) -> Protocol:
 
 
 def _run_name(description: "RunDescription") -> str:
-    task = str(description.task).replace(",", "_")
-    return f"{description.model}-{task}-split{description.split}-seed{description.seed}"
+    return f"{description.model}-{description.task.file_name}-split{description.split}-seed{description.seed}"
 
 
 def _banner(run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason: str) -> str:

@@ -88,7 +88,7 @@ def command(dataset: Path, folder: Path, tasks: str | None, protocol: str, jobs:
     What is done is not done again: the same command goes on after Ctrl-C or a crash, and more --repeats, --splits or
     --models add to what is there.
     """
-    parsed = tuple(Task.parse(text) for text in tasks.split(";")) if tasks else PAPER_TASKS
+    parsed = tuple(dict.fromkeys(map(Task.parse, tasks.split(";")))) if tasks else PAPER_TASKS
     load_tensorflow()
     from ggn_tf.cli.study_progress import StudyBars
     from ggn_tf.dataset.records import open_dataset

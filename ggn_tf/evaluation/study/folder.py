@@ -14,7 +14,7 @@ from ggn_tf.evaluation.model_card import study_card
 from ggn_tf.evaluation.repeats import table_of
 from ggn_tf.evaluation.report.page import write_page
 from ggn_tf.evaluation.report.study import Example, StudyEvidence, study_page
-from ggn_tf.evaluation.study.grid import Question, task_name
+from ggn_tf.evaluation.study.grid import Question
 from ggn_tf.evaluation.study.results import TaskResults
 from ggn_tf.evaluation.study.tables import ScoreTable, markdown
 from ggn_tf.evaluation.table import write_predictions
@@ -77,7 +77,7 @@ def write_study(
         for table in tables:
             pd.DataFrame(table.rows, columns=list(table.heading)).to_csv(new / f"{table.name}.csv", index=False)
         for result in results:
-            part = new / task_name(result.task)
+            part = new / result.task.file_name
             part.mkdir()
             write_predictions(result.predictions, part / "predictions.csv")
             table_of(result.scores).to_csv(part / "scores.csv", index=False)

@@ -55,12 +55,7 @@ class Question:
 
 def table_name(system: str, task: Task, split: int, repeat: int) -> str:
     """The name of a run and of its predictions, for example `raw-AAH+AIS_MIA-split1-repeat2`."""
-    return f"{system}-{task_name(task)}-split{split}-repeat{repeat}"
-
-
-def task_name(task: Task) -> str:
-    """A task in a file's name."""
-    return str(task).replace(",", "_")
+    return f"{system}-{task.file_name}-split{split}-repeat{repeat}"
 
 
 def weighted_system(weight: float) -> str:
@@ -118,7 +113,7 @@ def _cell(
         yield from _cascades(question, asked, repeat, segmenter)
     if segmenter and TRANSFER.model in question.models:
         name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER.model, "reference"))
-        yield Transfer(name, split, repeat, reference, segmenter)
+        yield Transfer(name, task, split, repeat, reference, segmenter)
 
 
 def _cascades(question: Question, asked: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:

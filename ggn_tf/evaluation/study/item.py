@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.tasks import Task
 
 PREDICTIONS, RUNS = "predictions", "runs"
 
@@ -56,6 +57,10 @@ class Item(Protocol):
     @property
     def name(self) -> str:
         """Unique in the study; the name of its run or table."""
+
+    @property
+    def task(self) -> Task:
+        """What it tells apart."""
 
     @property
     def needs(self) -> tuple[str, ...]:

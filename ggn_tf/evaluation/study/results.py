@@ -10,7 +10,7 @@ from ggn_tf.evaluation.cells import System
 from ggn_tf.evaluation.comparison import Comparison, compare_systems
 from ggn_tf.evaluation.repeats import RepeatedScore, score_repeats
 from ggn_tf.evaluation.single_measures import MEASURES, predict_by_measure
-from ggn_tf.evaluation.study.grid import Question, task_name
+from ggn_tf.evaluation.study.grid import Question
 from ggn_tf.evaluation.study.item import Item, Place
 from ggn_tf.evaluation.systems import FROZEN, JOINT, MULTITASK, RADIOMICS, RAW, REFERENCE, TRANSFER
 from ggn_tf.evaluation.table import read_predictions
@@ -71,10 +71,9 @@ def _results(question: Question, items: Sequence[Item], place: Place, task: Task
 
 def _read(items: Sequence[Item], place: Place, task: Task) -> Iterator[pd.DataFrame]:
     """The tables of a task; a repeat of `cells_of` needs them in one order."""
-    marker = f"-{task_name(task)}-"
     for item in items:
         path = place.predictions(item.name)
-        if marker in item.name and path.exists():
+        if item.task == task and path.exists():
             yield read_predictions(path)
 
 

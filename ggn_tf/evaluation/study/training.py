@@ -8,6 +8,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.predictions import predict_run
 from ggn_tf.evaluation.study.item import Line, Place
 from ggn_tf.evaluation.table import write_predictions
+from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.lock import lock_run
 from ggn_tf.training.monitor import Monitored
@@ -52,6 +53,11 @@ class Training:
     last_stage: str | None = None
     takes: tuple[tuple[str, str], ...] = ()
     told: tuple[str, ...] | None = None
+
+    @property
+    def task(self) -> Task:
+        """The run's."""
+        return self.asked.task
 
     @property
     def needs(self) -> tuple[str, ...]:

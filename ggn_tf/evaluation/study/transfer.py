@@ -6,6 +6,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.predictions import predict_transfer
 from ggn_tf.evaluation.study.item import Line, Place
 from ggn_tf.evaluation.table import write_predictions
+from ggn_tf.tasks import Task
 from ggn_tf.training.run_folder import RunFolder
 
 
@@ -15,6 +16,7 @@ class Transfer:
 
     Attributes:
         name: Of its table.
+        task: What the classifier tells apart.
         split: Number of the split.
         repeat: Number of the repeat.
         classifier: The training of the model `reference`.
@@ -22,6 +24,7 @@ class Transfer:
     """
 
     name: str
+    task: Task
     split: int
     repeat: int
     classifier: str
