@@ -127,7 +127,7 @@ def _joint_weights(found: _Found) -> ScoreTable:
         system = JOINT if weight == own else System(weighted_system(weight), JOINT.stage)
         metrics = (*_CLASSIFICATION, "dice")
         ours = [found.cell(task, split, system, metric) for metric in metrics]
-        named = f"d, lambda {weight:.1f}"
+        named = f"d, lambda {weight}"
         paper = [published_score(metric, task=task, system=named, split=split) for metric in metrics]
         if set(ours) != {NOT_THERE}:
             rows.append((f"{weight:g}", *_beside(ours, paper, found)))
