@@ -156,7 +156,7 @@ class FastBlocks(StockBlocks):
     def __init__(self, network: str, protocol: Protocol, *, precision: str = "float32", seed: int = 0) -> None:
         """See `StockBlocks`."""
         super().__init__(network, protocol, precision=precision, seed=seed)
-        self._layout = {"interleaved": dilates_natively(), "dtype": self.policy}
+        self._layout = {"interleaved": dilates_natively(self.policy.compute_dtype), "dtype": self.policy}
 
     def convolution(self, x: LatticeMap | keras.KerasTensor, channels: int, dilation: int = 1) -> LatticeMap:
         """See `StockBlocks`."""

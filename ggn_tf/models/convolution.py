@@ -136,7 +136,7 @@ class Conv3D(keras.layers.Conv3D):
     def _convolve_map(self, x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Tensor:
         if self.trainable and is_single_channel(x.shape, kernel.shape, dilation):
             return convolve_single_channel(x, tf.cast(kernel, x.dtype))
-        if self.trainable and tuple(dilation) == (1, 1, 1) and has_short_rows(x.shape):
+        if self.trainable and tuple(dilation) == (1, 1, 1) and has_short_rows(x):
             return convolve_short_rows(x, tf.cast(kernel, x.dtype))
         return convolve(x, kernel, dilation, native=self.interleaved)
 
@@ -183,7 +183,7 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int], *, native
         taps.append(slice(size // 2 - reach, size // 2 + reach + 1))
     kernel = tf.cast(kernel[tuple(taps)], x.dtype)
     rates = [1 if size == 1 else rate for size, rate in zip(kernel.shape[:3], dilation, strict=True)]
-    if native and dilates_natively():
+    if native and dilates_natively(x.dtype.name):
         return tf.nn.conv3d(x, kernel, [1] * 5, "SAME", dilations=[1, *rates, 1])
     return tf.nn.convolution(x, kernel, padding="SAME", data_format="NDHWC", dilations=rates)
 

@@ -14,15 +14,18 @@ _SAMPLES = 4
 
 
 @functools.cache
-def dilates_natively() -> bool:
+def dilates_natively(dtype: str) -> bool:
     """Whether convolutions take a dilation as they are: oneDNN's do, TensorFlow's own on a processor do not.
 
     False where there is a GPU, which needs no longer rows.
+
+    Args:
+        dtype: Of the maps: on processors without AVX-512, oneDNN has float32 alone.
     """
     if tf.config.list_physical_devices("GPU"):
         return False
     with tf.init_scope():
-        row, kernel = tf.zeros([1, 1, 1, 3, 1]), tf.zeros([1, 1, 3, 1, 1])
+        row, kernel = tf.zeros([1, 1, 1, 3, 1], dtype), tf.zeros([1, 1, 3, 1, 1], dtype)
         try:
             tf.nn.conv3d(row, kernel, strides=[1] * 5, padding="SAME", dilations=[1, 1, 1, 2, 1])
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
@@ -30,9 +33,9 @@ def dilates_natively() -> bool:
     return True
 
 
-def has_short_rows(shape: tf.TensorShape) -> bool:
-    """Whether `convolve_short_rows` is made for a map [N, D, H, W, C] of this shape, and for this machine."""
-    return None not in shape[1:] and 1 < shape[3] <= _SHORT and dilates_natively()
+def has_short_rows(x: tf.Tensor) -> bool:
+    """Whether `convolve_short_rows` is made for a map [N, D, H, W, C], and for this machine."""
+    return None not in x.shape[1:] and 1 < x.shape[3] <= _SHORT and dilates_natively(x.dtype.name)
 
 
 def convolve_short_rows(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

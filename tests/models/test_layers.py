@@ -141,7 +141,7 @@ def test_a_device_without_dilation_gets_the_layout_along_the_batch(without_dilat
 @pytest.fixture
 def without_dilation(monkeypatch):
     for module in (rows, convolution, blocks):
-        monkeypatch.setattr(module, "dilates_natively", lambda: False)
+        monkeypatch.setattr(module, "dilates_natively", lambda dtype: False)
 
 
 @quick
