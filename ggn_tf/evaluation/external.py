@@ -16,6 +16,8 @@ from ggn_tf.evaluation.table import EXTERNAL, check_predictions, columns
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.stages import STAGES
 
+_REMEDY = "Take these patients out of the other case table, and prepare it anew."
+
 
 def open_external(run: RunFolder, own: Dataset, folder: Path) -> Dataset:
     """Open another site's dataset for a run.
@@ -27,8 +29,8 @@ def open_external(run: RunFolder, own: Dataset, folder: Path) -> Dataset:
 
     Raises:
         DatasetError: The dataset cannot be read, or its patches were cut in another way.
-        RunError: It holds a patient of the run's dataset. Ids are salted hashes: patients are known again in datasets
-            of one salt; whether two sites that hashed apart share a patient cannot be told from them.
+        RunError: It holds a patient of the run's dataset, or a patch of it. Ids are salted hashes: patients are known
+            again in datasets of one salt; where two sites hashed apart, only the same nodule of the same CT is.
     """
     other = open_dataset(folder, run.description.protocol.patch)
     known = {case.patient_id for case in own.cases}
@@ -39,7 +41,17 @@ def open_external(run: RunFolder, own: Dataset, folder: Path) -> Dataset:
             case=folder,
             found=f"{len(shared)} patients of both, such as {shared[0]}",
             expected="patients that the run has never seen",
-            remedy="Take these patients out of the other case table, and prepare it anew.",
+            remedy=_REMEDY,
+        )
+    patches = {case.digest for case in own.cases}
+    copies = [case.case_id for case in other.cases if case.digest in patches]
+    if copies:
+        raise RunError(
+            "The other dataset holds nodules of the run's own, under other ids.",
+            case=folder,
+            found=f"{len(copies)} patches of both, such as {copies[0]}",
+            expected="patients that the run has never seen",
+            remedy=f"{_REMEDY} Ids are the same where both tables are prepared with one --salt-file.",
         )
     return other
 

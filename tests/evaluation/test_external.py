@@ -46,6 +46,13 @@ def test_a_patient_of_both_sites_is_refused(run: RunFolder, own: Dataset, tmp_pa
     assert "12 patients of both" in str(caught.value)
 
 
+def test_a_nodule_of_both_sites_is_refused_under_another_id(run: RunFolder, own: Dataset, tmp_path: Path):
+    same = write_synthetic_dataset(tmp_path / "same", len(own.cases), size=SIZE, site="c-")
+    with pytest.raises(RunError, match="nodules of the run's own, under other ids") as caught:
+        open_external(run, own, same.folder)
+    assert f"{len(own.cases)} patches of both, such as c-case-0000" in str(caught.value)
+
+
 def test_another_sites_labels_have_to_be_the_tasks(run: RunFolder, tmp_path: Path):
     foreign = write_synthetic_dataset(tmp_path / "foreign", 12, labels=("benign", "malignant"), size=SIZE, site="c-")
     with pytest.raises(TaskError, match="labels that no nodule has"):
