@@ -1,6 +1,6 @@
 """A whole training of three stages in some seconds. As a program, a process that can be killed:
 
-python -m tests.tiny_fit DATASET RUN
+python -m tests.tiny_fit DATASET RUN [EPOCHS]
 """
 
 import dataclasses
@@ -15,18 +15,18 @@ from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.lock import lock_run
-from ggn_tf.training.loop import Observers
+from ggn_tf.training.observers import Observers
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.tensorboard import EventWriter
 from ggn_tf.training.trainer import plan_run, train
 
 
-def tiny_protocol() -> Protocol:
-    """Networks of two scales on 16^3 patches with two to four channels; stages of two epochs, batches of 4."""
+def tiny_protocol(epochs: int = 2) -> Protocol:
+    """Networks of two scales on 16^3 patches with two to four channels; stages of few epochs, batches of 4."""
     whole = Protocol()
     training = dataclasses.replace(whole.training, batch_size=4)
     for name in ("segment", "classify", "joint"):
-        stage = dataclasses.replace(getattr(training, name), max_epochs=2, learning_rate=1e-3)
+        stage = dataclasses.replace(getattr(training, name), max_epochs=epochs, learning_rate=1e-3)
         training = dataclasses.replace(training, **{name: stage})
     return dataclasses.replace(
         whole,
@@ -39,7 +39,7 @@ def tiny_protocol() -> Protocol:
     )
 
 
-def tiny_description(dataset: Dataset) -> RunDescription:
+def tiny_description(dataset: Dataset, epochs: int = 2) -> RunDescription:
     return RunDescription(
         task=Task.parse("AAH+AIS,MIA+IAC"),
         model="cascade",
@@ -47,7 +47,7 @@ def tiny_description(dataset: Dataset) -> RunDescription:
         seed=7,
         precision="float32",
         select_on="validation",
-        protocol=tiny_protocol(),
+        protocol=tiny_protocol(epochs),
         dataset_fingerprint=dataset.fingerprint,
     )
 
@@ -79,4 +79,5 @@ def results(run: RunFolder) -> dict[str, str]:
 if __name__ == "__main__":
     opened = open_dataset(Path(sys.argv[1]), tiny_protocol().patch)
     # A checkpoint after every step: most kills then hit the writing of one.
-    fit(Path(sys.argv[2]), tiny_description(opened), opened, checkpoint_minutes=0.0)
+    asked = tiny_description(opened, *map(int, sys.argv[3:]))
+    fit(Path(sys.argv[2]), asked, opened, checkpoint_minutes=0.0)

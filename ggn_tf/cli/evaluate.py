@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -42,6 +43,7 @@ def command(
     from ggn_tf.evaluation.scores import score_predictions
     from ggn_tf.evaluation.summary import summarise
     from ggn_tf.training.run_folder import RunFolder
+    from ggn_tf.training.tensorboard import write_scores
 
     opened = RunFolder.open(run)
     own = open_run_dataset(opened, own_dataset)
@@ -57,12 +59,27 @@ def command(
     document = {**scores, **sites, "run": describe_run(opened, own)}
     folder = run / "evaluation"
     write_evaluation(frame, document, folder, extras)
+    if (run / "tensorboard").is_dir():
+        write_scores(run / "tensorboard", _test_scores(document))
     if as_json:
         click.echo(json.dumps({**document, "evaluation": str(folder)}, indent=2))
         return
     click.echo(summarise(document))
     click.echo(f"\npredictions: {folder / PREDICTIONS}\nscores:      {folder / SCORES}")
     click.echo(f"model card:  {folder / MODEL_CARD}\nfigures:     {folder / FIGURES}\nreport:      {folder / REPORT}")
+
+
+def _test_scores(document: dict[str, Any]) -> dict[str, float]:
+    """For TensorBoard's HParams page."""
+    from ggn_tf.evaluation.scores import stage_scores
+
+    by_stage = stage_scores(document, "test", tuple(entry["stage"] for entry in document["run"]["stages"]))
+    return {
+        f"test {stage}/{name}": score["value"]
+        for stage, scores in by_stage.items()
+        for name, score in scores.items()
+        if score["value"] is not None
+    }
 
 
 def _announce(line: str) -> None:

@@ -91,28 +91,45 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
     show_default=True,
     help="Within a long epoch.",
 )
+@click.option("--histograms", is_flag=True, help="Show every weight's histogram in TensorBoard, some 10 MB an epoch.")
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="Have a GPU repeat its bits, at the cost of speed; a CPU does without being asked.",
+)
 @click.option("-o", "--run", "run_path", type=click.Path(path_type=Path), help="The run folder.  [default: runs/...]")
 def command(
-    dataset: Path, task: str, stage: str | None, checkpoint_minutes: float, run_path: Path | None, **asked: Any
+    dataset: Path,
+    task: str,
+    stage: str | None,
+    checkpoint_minutes: float,
+    histograms: bool,
+    deterministic: bool,
+    run_path: Path | None,
+    **asked: Any,
 ) -> None:
     """Train every stage up to --stage on DATASET, going on where an earlier call stopped.
 
-    DATASET is what `ggn-tf prepare` wrote (default: dataset). Ctrl-C leaves a run that the same command continues.
+    DATASET is what `ggn-tf prepare` wrote (default: dataset). Ctrl-C leaves a run that the same command continues; with
+    larger --epochs, its last stage too.
     """
     parsed = Task.parse(task)
     load_tensorflow()
     from ggn_tf.cli.progress import EpochBars
     from ggn_tf.dataset.records import open_dataset
     from ggn_tf.dataset.splits import read_split
+    from ggn_tf.training.conditions import ask_determinism, conditions_here, keep_threads
     from ggn_tf.training.description import RunDescription
     from ggn_tf.training.lock import lock_run
-    from ggn_tf.training.loop import Observers
+    from ggn_tf.training.observers import Observers
     from ggn_tf.training.precision import resolve_precision
     from ggn_tf.training.run_folder import RunFolder
     from ggn_tf.training.tensorboard import EventWriter
     from ggn_tf.training.trainer import plan_run, train
     from ggn_tf.training.versions import package_versions
 
+    if deterministic:
+        ask_determinism()
     protocol = _protocol(asked)
     opened = open_dataset(dataset, protocol.patch)
     precision, reason = resolve_precision(asked["precision"])
@@ -131,11 +148,14 @@ def command(
     folder = run_path or Path("runs") / _run_name(description)
     with lock_run(folder):
         command_line = shlex.join(["ggn-tf", *sys.argv[1:]])
-        run = RunFolder.create(folder, description, opened.folder, package_versions(), command_line)
-        click.echo(_banner(run, opened, plan, reason))
+        conditions = conditions_here(deterministic)
+        run = RunFolder.create(folder, description, opened.folder, package_versions(), command_line, conditions)
+        keep_threads(run.conditions)
+        click.echo(_banner(run, opened, plan, reason, conditions_here(deterministic)))
         with EpochBars() as bars, StopSignal(_STOPPING) as stop:
-            observers = Observers([EventWriter(folder / "tensorboard"), bars])
-            train(run, opened, plan, observers, stop.requested, checkpoint_minutes)
+            events = EventWriter(folder / "tensorboard", description, histograms=histograms)
+            observers = Observers([events, bars])
+            train(run, opened, plan, observers, stop.requested, checkpoint_minutes, deterministic=deterministic)
     click.echo(f"finished   {', '.join(run.finished_stages())}\nnext       ggn-tf evaluate {folder}")
 
 
@@ -154,7 +174,9 @@ def _run_name(description: "RunDescription") -> str:
     return f"{description.model}-{description.task.file_name}-split{description.split}-seed{description.seed}"
 
 
-def _banner(run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason: str) -> str:
+def _banner(
+    run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason: str, conditions: dict[str, Any]
+) -> str:
     """The whole plan, for a person to read before the first step."""
     asked = run.description
     names = asked.task.class_names
@@ -167,7 +189,8 @@ def _banner(run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason
         ("precision", f"{asked.precision}: {precision_reason}"),
         ("select on", asked.select_on + optimistic),
         ("run", str(run.folder)),
-        *_other_versions(run),
+        ("exact", f"{'to the bit' if conditions['bit_for_bit'] else 'no'}: {conditions['why']}"),
+        *_differences(run, conditions),
     ]
     for name, counts in plan.class_counts.items():
         classes = ", ".join(f"{count} {label}" for count, label in zip(counts, names, strict=True))
@@ -189,13 +212,17 @@ def _device() -> str:
     return ", ".join(names) or "CPU: TensorFlow finds no GPU (the extra [gpu] brings what it needs for NVIDIA's)"
 
 
-def _other_versions(run: "RunFolder") -> list[tuple[str, str]]:
+def _differences(run: "RunFolder", conditions: dict[str, Any]) -> list[tuple[str, str]]:
     """What makes a run that goes on differ from one that never stopped."""
+    from ggn_tf.training.conditions import differences
     from ggn_tf.training.versions import package_versions
 
     now = package_versions()
     changed = [f"{name} {old} -> {now.get(name)}" for name, old in run.versions.items() if now.get(name) != old]
-    return [("note", f"begun with other versions, so not the same to the bit: {', '.join(changed)}")] if changed else []
+    changed += differences(run.conditions, conditions)
+    return (
+        [("note", f"begun under other conditions, so not the same to the bit: {', '.join(changed)}")] if changed else []
+    )
 
 
 def _stage_plan(stage: "Stage", asked: "RunDescription") -> str:

@@ -1,7 +1,8 @@
 """Checkpoints: everything a stage needs to go on, in one file that is whole or absent."""
 
+import hashlib
+import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ggn_tf.files import whole_file
 
 _KEPT = 2
 _PROGRESS = "progress"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one stage: numbered files, the last two kept.
 
-    A file is an uncompressed NumPy archive; its members carry CRC-32 sums, which reading verifies. It is written under
-    a temporary name, brought to the disk, then renamed.
+    A file is an uncompressed NumPy archive, which `numpy.load` reads, and behind it the SHA-256 of all its bytes: the
+    archive's own sums do not cover its directory, and a flipped bit there can hide a member. A file is written under a
+    temporary name, brought to the disk, then renamed.
 
     Args:
         folder: Where they lie.
@@ -50,23 +53,29 @@ class CheckpointStore:
         files = self._files()
         number = int(files[-1].stem.rsplit("-", 1)[1]) + 1 if files else 1
         text = np.frombuffer(json.dumps(checkpoint.progress).encode(), np.uint8)
-        with whole_file(self._folder / f"{self._stage}-{number:06d}.npz") as temporary, temporary.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **{_PROGRESS: text}, **checkpoint.arrays)
+        with whole_file(self._folder / f"{self._stage}-{number:06d}.npz") as temporary:
+            with temporary.open("wb") as stream:
+                np.savez(stream, allow_pickle=False, **{_PROGRESS: text}, **checkpoint.arrays)
+            with temporary.open("r+b") as stream:
+                digest = hashlib.file_digest(stream, "sha256").digest()
+                stream.write(digest)
         for file in self._files()[:-_KEPT]:
             file.unlink()
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that reads whole, or None where there is none at all.
+        """The newest checkpoint that reads whole, or None where the stage is to begin at its first step.
+
+        The first checkpoint of a stage has none before it: where it alone is there and damaged, the stage begins anew.
 
         Raises:
-            RunError: There are checkpoints, and every one is damaged.
+            RunError: There are two checkpoints, and both are damaged.
         """
         files = self._files()
         for file in reversed(files):
             checkpoint = _read(file)
             if checkpoint is not None:
                 return checkpoint
-        if files:
+        if len(files) > 1:
             raise RunError(
                 "No checkpoint of the run can be read.",
                 case=files[-1],
@@ -76,8 +85,17 @@ class CheckpointStore:
             )
         return None
 
+    def exists(self) -> bool:
+        """Whether the stage has a checkpoint, whole or not."""
+        return bool(self._files())
+
+    def keep_newest(self) -> None:
+        """Delete all but the last: the stage is finished, and more epochs would go on from there."""
+        for file in self._files()[:-1]:
+            file.unlink()
+
     def clear(self) -> None:
-        """Delete this stage's checkpoints: the stage is finished and its model saved."""
+        """Delete this stage's checkpoints: nothing can go on from them any more."""
         for file in self._files():
             file.unlink()
 
@@ -87,8 +105,12 @@ class CheckpointStore:
 
 def _read(file: Path) -> Checkpoint | None:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return Checkpoint(json.loads(arrays.pop(_PROGRESS).tobytes()), arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        whole = memoryview(file.read_bytes())
+    except OSError:
         return None
+    content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return Checkpoint(json.loads(arrays.pop(_PROGRESS).tobytes()), arrays)

@@ -43,6 +43,18 @@ def lock_run(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
         yield
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains in a run folder right now; nothing is changed."""
+    if not (folder / _LOCK).exists():
+        return False
+    with (folder / _LOCK).open() as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def _acquire(handle: IO[str], patience_s: float) -> bool:
     ends = time.monotonic() + patience_s
     while True:

@@ -6,9 +6,9 @@ Keras's own `fit` is not used: it forgets best scores, dropout and shuffle state
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,47 +19,12 @@ from ggn_tf.protocol import AugmentationProtocol, TrainingProtocol
 from ggn_tf.training import schedule
 from ggn_tf.training.checkpoints import Checkpoint, CheckpointStore
 from ggn_tf.training.monitor import Monitored, monitor_by
+from ggn_tf.training.observers import Observer
 from ggn_tf.training.schedule import EpochScore
 from ggn_tf.training.stages import Stage
 from ggn_tf.training.step import TrainStep
 
 SUMS = ("loss", "classification_loss", "dice_loss")
-
-
-class Observer(Protocol):
-    """Watches a stage: a progress bar, TensorBoard. It changes nothing."""
-
-    def epoch_started(self, stage: Stage, epoch: int, steps: int, done: int) -> None:
-        """An epoch (from 1) of so many steps begins, `done` of them before a restart."""
-
-    def step_done(self, loss: float) -> None:
-        """A step is done; its loss."""
-
-    def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
-        """An epoch is done: its line of the history, and what was monitored."""
-
-
-class Observers:
-    """Several observers as one."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        """Told in this order."""
-        self._observers = observers
-
-    def epoch_started(self, stage: Stage, epoch: int, steps: int, done: int) -> None:
-        """Tell each."""
-        for observer in self._observers:
-            observer.epoch_started(stage, epoch, steps, done)
-
-    def step_done(self, loss: float) -> None:
-        """Tell each."""
-        for observer in self._observers:
-            observer.step_done(loss)
-
-    def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
-        """Tell each."""
-        for observer in self._observers:
-            observer.epoch_done(stage, row, monitored)
 
 
 @dataclass
@@ -143,7 +108,7 @@ class StageLoop:
 
         Raises:
             KeyboardInterrupt: `stop_requested` said yes; a checkpoint is written.
-        RunError: The loss is no longer a finite number.
+            RunError: The loss is no longer a finite number.
         """
         numbers = self._stage.numbers(self._protocol)
         while (reason := schedule.stop_reason(numbers, self.progress.scores)) is None:

@@ -1,7 +1,6 @@
 """The run folder: what was asked (`run.json`), which stages are finished (`stages.json`), and their models."""
 
-import csv
-import json
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,10 @@ from ggn_tf.errors import ProtocolError, RunError, TaskError
 from ggn_tf.files import whole_file
 from ggn_tf.training.checkpoints import CheckpointStore
 from ggn_tf.training.description import RunDescription
+from ggn_tf.training.documents import read_document, write_document
+from ggn_tf.training.extension import check_extension
+from ggn_tf.training.ledger import Ledger
+from ggn_tf.training.stages import STAGES
 
 SCHEMA = 1
 
@@ -22,28 +25,45 @@ SCHEMA = 1
 class RunFolder:
     """A run on disk.
 
-    Layout: `run.json`, `stages.json`, `history.csv`, `checkpoints/`, `stages/<stage>.keras`, `model.keras` (the last
-    finished stage's), `tensorboard/`, `evaluation/`.
+    Layout: `run.json`, `stages.json` (both with the version before them, hidden), `history.csv`, `checkpoints/`,
+    `stages/<stage>.keras`, `model.keras` (the last finished stage's), `tensorboard/`, `evaluation/`. `history.csv` and
+    `model.keras` are copies for people; what the product reads lies in the others.
 
     Args:
         folder: The run folder.
         description: What `run.json` holds.
         dataset: The dataset's folder, as last seen.
         versions: Of the packages that the run was begun with.
+        conditions: How exactly its numbers can be had again, as `conditions_here` told at its beginning.
     """
 
-    def __init__(self, folder: Path, description: RunDescription, dataset: Path, versions: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        description: RunDescription,
+        dataset: Path,
+        versions: dict[str, str],
+        conditions: dict[str, Any] | None = None,
+    ) -> None:
         """Use `create` or `open`."""
         self.folder = folder
         self.description = description
         self.dataset = dataset
         self.versions = versions
+        self.conditions = conditions or {}
+        self._ledger = Ledger(folder)
 
     @classmethod
     def create(
-        cls, folder: Path, description: RunDescription, dataset: Path, versions: dict[str, str], command: str
+        cls,
+        folder: Path,
+        description: RunDescription,
+        dataset: Path,
+        versions: dict[str, str],
+        command: str,
+        conditions: dict[str, Any] | None = None,
     ) -> "RunFolder":
-        """Begin a run, or come back to one with the same description.
+        """Begin a run, or come back to one with the same description, or with more epochs.
 
         Args:
             folder: Made where it does not exist. The caller holds its lock (`lock_run`).
@@ -51,23 +71,26 @@ class RunFolder:
             dataset: The dataset's folder; `run.json` names it relative to the run.
             versions: Package versions, for the record.
             command: The command line, for the record.
+            conditions: From `conditions_here`, for the record.
 
         Raises:
-            RunError: The folder holds a run with other settings.
+            RunError: The folder holds a run with other settings, or one whose stages are past extending.
         """
-        if (folder / "run.json").exists():
+        if (folder / "run.json").exists() and not _only_begun(folder):
             run = cls.open(folder)
-            run._check_same(description)
+            if check_extension(folder, run.description, description, run._closed_stages()):
+                run._extend(description, command)
             return run
         stored = {
             "schema": SCHEMA,
             **description.to_dict(),
             "dataset": os.path.relpath(dataset.resolve(), folder.resolve()),
             "versions": versions,
+            "conditions": conditions or {},
             "command": command,
         }
-        _write_json(folder / "run.json", stored)
-        return cls(folder, description, dataset, versions)
+        write_document(folder / "run.json", stored)
+        return cls(folder, description, dataset, versions, conditions)
 
     @classmethod
     def open(cls, folder: Path) -> "RunFolder":
@@ -76,13 +99,13 @@ class RunFolder:
         Raises:
             RunError: There is no run, or it was written by another version of ggn-tf.
         """
-        stored = _read_json(folder / "run.json", folder)
+        stored = read_document(folder / "run.json")
         try:
             if stored["schema"] != SCHEMA:
                 raise KeyError("schema")
             description = RunDescription.from_dict(stored)
             dataset = (folder / stored["dataset"]).resolve()
-            return cls(folder, description, dataset, stored["versions"])
+            return cls(folder, description, dataset, stored["versions"], stored.get("conditions"))
         except (KeyError, TypeError, ProtocolError, TaskError) as error:
             raise RunError(
                 "The run's run.json cannot be understood.",
@@ -94,13 +117,22 @@ class RunFolder:
 
     def finished_stages(self) -> tuple[str, ...]:
         """The names of the stages whose models are saved, in the order of training."""
-        return tuple(entry["stage"] for entry in self.ledger())
+        return self._ledger.finished()
 
     def ledger(self) -> list[dict[str, Any]]:
-        """An entry a finished stage: epochs, best epoch and scores, why it ended, what moved."""
-        file = self.folder / "stages.json"
-        entries: list[dict[str, Any]] = _read_json(file, self.folder)["stages"] if file.exists() else []
-        return entries
+        """An entry a finished stage: epochs, best epoch and scores, why it ended, what moved, its history."""
+        return self._ledger.entries()
+
+    def is_complete(self, stage: str) -> bool:
+        """Whether a stage is finished, its model is whole, and no epochs were added since."""
+        entry = next((entry for entry in self.ledger() if entry["stage"] == stage), None)
+        if entry is None:
+            return False
+        file = self.folder / "stages" / f"{stage}.keras"
+        if "sha256" in entry and (not file.exists() or _sha256(file) != entry["sha256"]):
+            # Only the last stage is made again, from its kept checkpoint; of an earlier one `load_model` complains.
+            return self.finished_stages()[-1] != stage
+        return not self._wants_epochs(entry)
 
     def checkpoints(self, stage: str) -> CheckpointStore:
         """The checkpoints of a stage."""
@@ -141,78 +173,83 @@ class RunFolder:
             ) from error
 
     def history(self, stage: str) -> list[dict[str, str]]:
-        """A stage's lines of history.csv, an epoch each, as text; none where it has not begun."""
-        file = self.folder / "history.csv"
-        if not file.exists():
-            return []
-        with file.open(newline="", encoding="utf-8") as stream:
-            return [row for row in csv.DictReader(stream) if row["stage"] == stage]
+        """A stage's history, a mapping of text an epoch; none where it has not begun."""
+        return self._ledger.history(stage)
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write history.csv anew: the finished stages' lines as they stand, then those of the stage under way.
+        """Write history.csv anew: the finished stages' lines, then those of the stage under way.
 
         Args:
             rows: A mapping an epoch, all with the same keys, `stage` among them. Floats are written to the last bit.
         """
-        kept = [row for stage in self.finished_stages() for row in self.history(stage)]
-        with (
-            whole_file(self.folder / "history.csv") as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as stream,
-        ):
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows([*kept, *rows])
+        self._ledger.write_history(rows)
 
     def finish_stage(self, model: keras.Model, entry: dict[str, Any]) -> None:
-        """Save a finished stage's model, then enter it in the ledger, then drop its checkpoints.
+        """Save a finished stage's model, then enter it in the ledger, with its lines of history.csv.
 
         The ledger's entry makes the stage finished: a kill before it repeats the end of the stage, after it nothing.
+        The stage's last checkpoint stays, for more epochs; those of earlier stages go.
 
         Args:
             model: With the best weights.
             entry: Its line of the ledger, with the key `stage`.
         """
-        with whole_file(self.folder / "stages" / f"{entry['stage']}.keras") as temporary:
+        stage = entry["stage"]
+        file = self.folder / "stages" / f"{stage}.keras"
+        with whole_file(file) as temporary:
             model.save(temporary)
+        self._copy_model(file)
+        self._ledger.enter({**entry, "sha256": _sha256(file)})
+        self.checkpoints(stage).keep_newest()
+        for other in self.finished_stages():
+            if other != stage:
+                self.checkpoints(other).clear()
+
+    def refresh_copies(self) -> None:
+        """Write history.csv and model.keras again where they are not what the finished stages say."""
+        self._ledger.refresh_history()
+        finished = self.finished_stages()
+        if not finished:
+            return
+        file, copy = self.folder / "stages" / f"{finished[-1]}.keras", self.folder / "model.keras"
+        if file.exists() and (not copy.exists() or _sha256(copy) != _sha256(file)):
+            self._copy_model(file)
+
+    def _copy_model(self, file: Path) -> None:
         with whole_file(self.folder / "model.keras") as temporary:
-            shutil.copyfile(self.folder / "stages" / f"{entry['stage']}.keras", temporary)
-        _write_json(self.folder / "stages.json", {"stages": [*self.ledger(), entry]})
-        self.checkpoints(entry["stage"]).clear()
+            shutil.copyfile(file, temporary)
 
-    def _check_same(self, asked: RunDescription) -> None:
-        ours, theirs = _flat(self.description.to_dict()), _flat(asked.to_dict())
-        different = [name for name in ours if ours[name] != theirs.get(name)]
-        if different:
-            raise RunError(
-                "The run folder holds a run with other settings.",
-                case=self.folder,
-                found="; ".join(f"{name} = {ours[name]}" for name in different),
-                expected="; ".join(f"{name} = {theirs.get(name)}" for name in different),
-                remedy="Repeat the run's own command, which run.json holds, or name another folder with -o.",
-            )
+    def _wants_epochs(self, entry: dict[str, Any]) -> bool:
+        """Whether the number of epochs ended a stage, and is larger now."""
+        epochs = entry.get("epochs")
+        numbers = getattr(self.description.protocol.training, entry["stage"])
+        return str(entry.get("ended")) == f"all {epochs} epochs done" and numbers.max_epochs > epochs
 
+    def _closed_stages(self) -> tuple[str, ...]:
+        """The stages that their number of epochs ended, and from whose weights another stage has started."""
+        finished = self.ledger()
+        names = [str(stage.name) for stage in STAGES[self.description.model]]
+        begun = [name for name in names if name in self.finished_stages() or self.checkpoints(name).exists()]
+        ended = [entry["stage"] for entry in finished if str(entry.get("ended", "")).startswith("all ")]
+        taken = [entry["stage"] for entry in finished if "taken_from" in entry]
+        return tuple(stage for stage in ended if stage != begun[-1] or stage in taken)
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    def _extend(self, asked: RunDescription, command: str) -> None:
+        stored = read_document(self.folder / "run.json")
+        extended = {**stored, **asked.to_dict(), "extended_by": [*stored.get("extended_by", []), command]}
+        write_document(self.folder / "run.json", extended, former=stored)
+        self.description = asked
 
 
-def _read_json(file: Path, run: Path) -> dict[str, Any]:
+def _only_begun(folder: Path) -> bool:
+    """Whether all that was ever written is a run.json that is damaged: then there is nothing to lose."""
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return content
-    except (OSError, ValueError) as error:
-        raise RunError(
-            "This is not a run folder that can be read.",
-            case=run,
-            found=f"{file.name}: {type(error).__name__}",
-            expected="the folder that ggn-tf fit wrote, with a whole run.json and stages.json",
-            remedy="Name the run folder, for example runs/NAME, or begin a run with ggn-tf fit.",
-        ) from error
+        read_document(folder / "run.json")
+    except RunError:
+        return not (folder / "checkpoints").exists() and not (folder / "stages").exists()
+    return False
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

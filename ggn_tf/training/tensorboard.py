@@ -1,40 +1,54 @@
-"""TensorBoard's event files of a run: scalars a stage, and mask overlays."""
+"""TensorBoard's event files of a run: scalars a stage, mask overlays, the graph, weights, and HParams."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
+from ggn_tf.errors import RunError
+from ggn_tf.training.description import RunDescription
 from ggn_tf.training.monitor import Monitored
-from ggn_tf.training.stages import Stage
+from ggn_tf.training.observers import Observer
+from ggn_tf.training.stages import STAGES, Stage, parts_of
 
 _OVERLAYS = 4
 
 
-class EventWriter:
-    """An observer of the loop that writes `tensorboard/<stage>`.
+class EventWriter(Observer):
+    """An observer of the loop that writes `tensorboard/<stage>`, and the run's best scores into `tensorboard` itself.
 
     Args:
         folder: The run's tensorboard folder.
+        description: Of the run, for the HParams page; None for none.
+        histograms: Whether to write every weight's histogram after each epoch: some 10 MB an epoch.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, description: RunDescription | None = None, *, histograms: bool = False) -> None:
         """See the class."""
         self._folder = folder
+        self._histograms = histograms
+        self._description = description
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._parts: dict[str, keras.Model] = {}
 
-    def epoch_started(self, stage: Stage, epoch: int, steps: int, done: int) -> None:
-        """Nothing to write yet."""
-
-    def step_done(self, loss: float) -> None:
-        """Steps are not written: an epoch is some twenty of them."""
+    def stage_started(self, stage: Stage, model: keras.Model) -> None:
+        """Write the run's numbers and the stage's graph, unless a process before this one did."""
+        self._parts = parts_of(model)
+        if self._description is not None and not _has_events(self._folder):
+            with self._writing("", 0):
+                hparams.hparams(numbers_of(self._description), trial_id=self._folder.resolve().parent.name)
+        if not _has_events(self._folder / stage.name):
+            with self._writing(stage.name, 0):
+                tf.summary.graph(_graph(stage, model))
 
     def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
-        """Write the epoch's scalars and the first monitored cases with both masks."""
-        if stage.name not in self._writers:
-            self._writers[stage.name] = tf.summary.create_file_writer(str(self._folder / stage.name))
-        with self._writers[stage.name].as_default(step=row["epoch"]):
+        """Write the epoch's scalars, and the first monitored cases with both masks."""
+        with self._writing(stage.name, row["epoch"]):
             for name, value in row.items():
                 if isinstance(value, float):
                     tf.summary.scalar(name, value)
@@ -42,7 +56,64 @@ class EventWriter:
                 sample = monitored.sample
                 images = overlays(sample.patch.numpy(), sample.mask.numpy(), monitored.sample_mask)
                 tf.summary.image("mask: reference green, predicted red", images, max_outputs=_OVERLAYS)
-        self._writers[stage.name].flush()
+            if self._histograms:
+                # The parts of a cascade have layers of the same names.
+                for name, weight in ((name, weight) for name, part in self._parts.items() for weight in part.weights):
+                    tf.summary.histogram(f"weights/{name}/{weight.path}", weight.numpy())
+
+    def stage_done(self, stage: Stage, best: dict[str, Any]) -> None:
+        """Write the best epoch's scores, for the HParams page."""
+        scores = {name: value for name, value in best.items() if isinstance(value, float) and name != "learning_rate"}
+        with self._writing("", 0):
+            for name, value in scores.items():
+                tf.summary.scalar(f"best {stage.name}/{name}", value)
+
+    @contextmanager
+    def _writing(self, name: str, step: int) -> Iterator[None]:
+        """Write to `tensorboard/<name>` inside the block; afterwards it is on the disk."""
+        try:
+            if name not in self._writers:
+                self._writers[name] = tf.summary.create_file_writer(str(self._folder / name))
+            with self._writers[name].as_default(step=step):
+                yield
+            self._writers[name].flush()
+        except tf.errors.OpError as error:
+            raise RunError(
+                "TensorBoard's events cannot be written.",
+                case=self._folder / name,
+                found=str(error.message).splitlines()[0],
+                expected="a place that can be written, with room on the disk",
+                remedy="Make room and repeat the command; the run goes on from its last checkpoint.",
+            ) from error
+
+
+def write_scores(folder: Path, scores: Mapping[str, float]) -> None:
+    """Add final scores to a run's HParams, for example of the test set.
+
+    Args:
+        folder: The run's tensorboard folder.
+        scores: By their names, as `test joint/accuracy`.
+    """
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=0):
+        for name, value in scores.items():
+            tf.summary.scalar(name, value)
+    writer.close()
+
+
+def numbers_of(description: RunDescription) -> dict[str, str | float | int]:
+    """What runs of a study differ in, a column each of the HParams page."""
+    training = description.protocol.training
+    chosen: dict[str, str | float | int] = {
+        **{name: getattr(description, name) for name in ("model", "split", "seed", "precision", "select_on")},
+        "task": str(description.task),
+        "batch_size": training.batch_size,
+        "joint_weight": training.joint_weight,
+    }
+    for stage in STAGES[description.model]:
+        numbers = stage.numbers(training)
+        chosen |= {f"{stage.name}.{name}": getattr(numbers, name) for name in ("learning_rate", "max_epochs")}
+    return chosen
 
 
 def overlays(patch: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -63,3 +134,14 @@ def overlays(patch: np.ndarray, reference: np.ndarray, predicted: np.ndarray) ->
     image[..., 1] += 0.35 * truth
     image[..., 0] += 0.35 * found
     return np.clip(image, 0, 1).astype(np.float32)
+
+
+def _graph(stage: Stage, model: keras.Model) -> Any:
+    network = stage.network(model)
+    volume = tf.TensorSpec(network.model.inputs[0].shape, tf.float32)
+    traced = tf.function(lambda patch, mask: network(patch, mask, training=False))
+    return traced.get_concrete_function(volume, volume).graph
+
+
+def _has_events(folder: Path) -> bool:
+    return any(folder.glob("events.out.tfevents.*"))

@@ -15,9 +15,11 @@ from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.models.multitask import build_multitask
 from ggn_tf.tasks import Task
-from ggn_tf.training.audit import audit_stage, snapshot
+from ggn_tf.training.audit import Change, audit_stage, snapshot, summarise
+from ggn_tf.training.conditions import conditions_here
 from ggn_tf.training.description import RunDescription
-from ggn_tf.training.loop import Observer, StageLoop
+from ggn_tf.training.loop import StageLoop
+from ggn_tf.training.observers import Observer
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.schedule import best_epoch
 from ggn_tf.training.stages import STAGES, Stage, stages_up_to
@@ -82,8 +84,11 @@ def train(
     observer: Observer,
     stop_requested: Callable[[], bool] = lambda: False,
     checkpoint_minutes: float = 10.0,
+    *,
+    deterministic: bool = False,
+    keep_last_checkpoint: bool = True,
 ) -> None:
-    """Train every stage of the plan that the run folder does not hold finished.
+    """Train every stage of the plan that the run folder does not hold finished, and finished stages' added epochs.
 
     Args:
         run: The run folder; the caller holds its lock.
@@ -92,6 +97,8 @@ def train(
         observer: Told of every step.
         stop_requested: Asked after every step.
         checkpoint_minutes: Longest time between checkpoints within an epoch.
+        deterministic: Whether the caller asked TensorFlow for determinism, for the record.
+        keep_last_checkpoint: Whether the last stage can be given more epochs later: some 160 MB.
 
     Raises:
         KeyboardInterrupt: Asked to stop; the run goes on from here when called again.
@@ -99,13 +106,15 @@ def train(
     """
     asked = run.description
     streams = {name: CaseStream(dataset, plan.cases[name], asked.task) for name in ("train", asked.select_on)}
-    for stage in plan.stages:
-        if stage.name in run.finished_stages():
+    run.refresh_copies()
+    for stage, former in zip(plan.stages, (None, *plan.stages), strict=False):
+        if run.is_complete(stage.name):
             continue
         # Read back even what this process has just saved: a run that was stopped between two stages starts from the
         # same bits.
-        model = run.load_model() if run.finished_stages() else initial_model(asked)
+        model = run.load_model(former.name) if former else initial_model(asked)
         before = snapshot(model)
+        observer.stage_started(stage, model)
         loop = StageLoop(
             model,
             stage,
@@ -122,9 +131,13 @@ def train(
             checkpoint_minutes=checkpoint_minutes,
         )
         reason = loop.run()
-        moved = audit_stage(model, stage, before)
+        changes = audit_stage(model, stage, before)
         run.write_history(loop.progress.rows)
-        run.finish_stage(model, _ledger_entry(stage, loop, reason, moved))
+        entry = _ledger_entry(stage, loop, reason, changes)
+        run.finish_stage(model, {**entry, "conditions": conditions_here(deterministic)})
+        observer.stage_done(stage, entry["best"])
+    if not keep_last_checkpoint:
+        run.checkpoints(plan.stages[-1].name).clear()
 
 
 def initial_model(asked: RunDescription) -> keras.Model:
@@ -143,7 +156,7 @@ def _stage_seed(seed: int, model: str, stage: Stage) -> int:
     return int(np.random.SeedSequence([seed, STAGES[model].index(stage)]).generate_state(1)[0] >> 1)
 
 
-def _ledger_entry(stage: Stage, loop: StageLoop, reason: str, moved: dict[str, float]) -> dict[str, Any]:
+def _ledger_entry(stage: Stage, loop: StageLoop, reason: str, changes: list[Change]) -> dict[str, Any]:
     progress = loop.progress
     best = best_epoch(progress.scores)
     return {
@@ -152,5 +165,5 @@ def _ledger_entry(stage: Stage, loop: StageLoop, reason: str, moved: dict[str, f
         "ended": reason,
         "best_epoch": best + 1,
         "best": progress.rows[best],
-        "largest_change": moved,
+        **summarise(changes),
     }

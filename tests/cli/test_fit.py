@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from pathlib import Path
@@ -85,6 +86,9 @@ def test_without_arguments_the_joint_model_of_the_dataset_here_is_trained(folder
     assert "joint     epoch   1" in result.stderr
     run = folder / "runs" / "cascade-AAH+AIS_MIA+IAC-split1-seed0"
     assert (run / "model.keras").is_file() and (run / "history.csv").read_text(encoding="utf-8").count("\n") == 4
+    assert "exact      to the bit: on a CPU" in result.stdout
+    conditions = json.loads((run / "run.json").read_text(encoding="utf-8"))["conditions"]
+    assert conditions["bit_for_bit"] is True and conditions["threads"] >= 1 and conditions["deterministic"] is False
     again = fit(folder, monkeypatch, "--epochs", "1,1,1")
     assert again.exit_code == 0 and "joint      finished" in again.output
     other = fit(folder, monkeypatch, "--epochs", "2,1,1", "-o", str(run))

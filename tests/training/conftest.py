@@ -2,8 +2,9 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.training.description import RunDescription
+from ggn_tf.training.run_folder import RunFolder
 from tests.synthetic import write_synthetic_dataset
-from tests.tiny_fit import tiny_description
+from tests.tiny_fit import fit, tiny_description
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="session")
 def description(dataset: Dataset) -> RunDescription:
     return tiny_description(dataset)
+
+
+@pytest.fixture(scope="session")
+def whole_run(tmp_path_factory: pytest.TempPathFactory, description: RunDescription, dataset: Dataset) -> RunFolder:
+    """A run of three stages that nothing disturbed; not to be written to."""
+    return fit(tmp_path_factory.mktemp("runs") / "whole", description, dataset)

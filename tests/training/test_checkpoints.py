@@ -36,6 +36,29 @@ def test_a_damaged_newest_gives_way_to_the_one_before(store: CheckpointStore, tm
     assert store.latest().progress["step"] == 2
 
 
+def test_no_flipped_bit_passes_unnoticed(store: CheckpointStore, tmp_path: Path):
+    """The archive's own sums would not do: a flip in its directory can hide a member."""
+    file = tmp_path / "segment-000003.npz"
+    whole = file.read_bytes()
+    for position in (*range(300), *range(len(whole) - 400, len(whole))):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        file.write_bytes(damaged)
+        assert store.latest().progress["step"] == 2, position
+
+
+def test_numpy_reads_it_too(store: CheckpointStore, tmp_path: Path):
+    with np.load(tmp_path / "segment-000003.npz") as archive:
+        assert archive["model/0"][0] == 3
+
+
+def test_a_damaged_first_checkpoint_is_as_none(tmp_path: Path):
+    store = CheckpointStore(tmp_path, "segment")
+    store.write(checkpoint(1))
+    (tmp_path / "segment-000001.npz").write_bytes(b"x")
+    assert store.latest() is None
+
+
 def test_all_damaged_is_an_error_with_a_remedy(store: CheckpointStore, tmp_path: Path):
     for file in tmp_path.iterdir():
         file.write_bytes(b"x")

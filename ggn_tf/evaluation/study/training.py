@@ -2,19 +2,22 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+
+import pandas as pd
 
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.predictions import predict_run
+from ggn_tf.evaluation.scores import score_values
 from ggn_tf.evaluation.study.item import Line, Place
 from ggn_tf.evaluation.table import write_predictions
 from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.lock import lock_run
-from ggn_tf.training.monitor import Monitored
+from ggn_tf.training.observers import Observer, Observers
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.sharing import adopt_stage
 from ggn_tf.training.stages import STAGES, Stage, stages_up_to
+from ggn_tf.training.tensorboard import EventWriter, write_scores
 from ggn_tf.training.trainer import plan_run, train
 from ggn_tf.training.versions import package_versions
 
@@ -87,10 +90,12 @@ class Training:
             for stage, donor in self.takes:
                 if stage not in run.finished_stages():
                     adopt_stage(run, RunFolder.open(place.run(donor)), stage)
-            train(run, place.dataset, plan, _Watch(self, line), line.stop_requested)
+            seen = Observers([_Watch(self, line), EventWriter(run.folder / "tensorboard", self.asked)])
+            train(run, place.dataset, plan, seen, line.stop_requested, keep_last_checkpoint=False)
         if self.told == ():
             return
         frame = predict_run(run, place.dataset, split, repeat=self.repeat).assign(model=self.system)
+        write_scores(run.folder / "tensorboard", _test_scores(frame))
         counts = frame if self.told is None else frame[frame["stage"].isin(self.told)]
         write_predictions(counts, place.predictions(self.name))
 
@@ -106,7 +111,7 @@ class Training:
         return _EPOCH_COST[self.asked.model, stage.name] * epochs
 
 
-class _Watch:
+class _Watch(Observer):
     """An observer of the loop that tells how far a training is."""
 
     def __init__(self, training: Training, line: Line) -> None:
@@ -121,11 +126,16 @@ class _Watch:
         done_share = (before + self._costs[stage.name] * (epoch - 1) / epochs) / self._training.cost
         self._line.tell(min(1.0, done_share), f"{stage.name} epoch {epoch}")
 
-    def step_done(self, loss: float) -> None:
-        pass
 
-    def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
-        pass
+def _test_scores(frame: pd.DataFrame) -> dict[str, float]:
+    """For TensorBoard's HParams page, where the trainings of a study stand beside one another."""
+    test = frame[frame["set"] == "test"]
+    return {
+        f"test {stage}/{name}": value
+        for stage in test["stage"].unique()
+        for name, (value, _) in score_values(test[test["stage"] == stage]).items()
+        if value is not None
+    }
 
 
 def with_joint_weight(asked: RunDescription, weight: float) -> RunDescription:

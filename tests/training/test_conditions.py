@@ -1,0 +1,57 @@
+"""How exactly a run can be had again, measured in processes of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ggn_tf.training.conditions import differences
+
+ROOT = Path(__file__).parents[2]
+TRAIN = """
+import hashlib, sys
+import numpy as np, tensorflow as tf
+from ggn_tf.dataset.pipeline import Batch
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.training.conditions import ask_determinism, conditions_here, keep_threads
+from ggn_tf.training.stages import JOINT
+from ggn_tf.training.step import TrainStep
+from tests.tiny_fit import tiny_protocol
+if sys.argv[2] == "deterministic":
+    ask_determinism()
+keep_threads({"threads": int(sys.argv[1])})
+conditions = conditions_here(sys.argv[2] == "deterministic")
+assert conditions["threads"] == int(sys.argv[1]) and conditions["bit_for_bit"]
+protocol, generator = tiny_protocol(), np.random.default_rng(0)
+model = build_cascade(2, protocol, seed=1)
+step = TrainStep(model, JOINT, protocol.training)
+for _ in range(8):
+    patch = generator.uniform(-1, 1, (4, 16, 16, 16, 1)).astype("f")
+    step(Batch(tf.constant(patch), tf.constant(np.float32(patch > 0.8)), tf.constant([0, 1, 1, 0])))
+print(hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights())).hexdigest())
+"""
+
+
+def train(threads: int, kind: str = "plain") -> str:
+    done = subprocess.run([sys.executable, "-c", TRAIN, str(threads), kind], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_cpu_repeats_its_bits_with_and_without_being_asked_but_not_with_other_threads():
+    """Should the last line fail, sums no longer depend on the threads, and conditions.py is too careful."""
+    assert train(2) == train(2)
+    assert train(2, "deterministic") == train(2, "deterministic")
+    assert train(1) != train(2)
+
+
+def test_what_differs_is_told():
+    begun = {"device": "AMD EPYC", "threads": 2, "deterministic": False}
+    assert differences(begun, begun) == []
+    assert differences(begun, {**begun, "threads": 8, "device": "H200"}) == [
+        "device AMD EPYC -> H200",
+        "threads 2 -> 8",
+    ]
+    assert differences({}, begun) == []
