@@ -23,8 +23,8 @@ class AucEstimate:
         value: The AUC, its mean over repeats, or the difference of two of them.
         standard_error: None where it is undefined: fewer than two patients with either class.
         low, high: Wald's interval, an AUC's cut at 0 and 1; None without a positive standard error: of a perfect
-            separation this method says nothing. Near 1 and with few patients it is too narrow (87 % coverage for an AUC
-            of 0.957 of 50 patients, where the bootstrap's has 95 %), which a difference's is not.
+            separation this method says nothing. Near 1 and with few patients it is too narrow, which a difference's is
+            not (docs/statistics.md).
         p: Two-sided, of an AUC against 0.5 and of a difference against 0; 1 where value and null are equal.
         method: `DeLong` where every patient has one nodule, else `Obuchowski`.
     """

@@ -45,8 +45,8 @@ class Admission:
         if not self._places.acquire(blocking=False):
             raise StatusError(grpc.StatusCode.UNAVAILABLE, f"The queue is full: {self._waiting} requests wait already.")
         held.callback(self._places.release)
-        kept = held.pop_all()
         future = self._threads.submit(work)
+        kept = held.pop_all()
         future.add_done_callback(lambda _: kept.close())
         return future
 
