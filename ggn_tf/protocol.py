@@ -8,6 +8,9 @@ from typing import Any, Literal, Self
 
 from ggn_tf.errors import ProtocolError
 
+MASK_THRESHOLD = 0.5
+"""A voxel belongs to the nodule where the soft mask is at least this; the paper names none."""
+
 
 class _Stored:
     """Reading and writing as plain JSON types."""

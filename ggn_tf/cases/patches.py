@@ -19,7 +19,7 @@ from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
 from ggn_tf.errors import MaskError, VolumeError
-from ggn_tf.protocol import PatchProtocol
+from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) ->
 
 
 def paste_mask(
-    probability_zyx: npt.NDArray[np.floating], patch_grid: Grid, ct_grid: Grid, threshold: float = 0.5
+    probability_zyx: npt.NDArray[np.floating], patch_grid: Grid, ct_grid: Grid, threshold: float = MASK_THRESHOLD
 ) -> sitk.Image:
     """Put a patch's predicted mask on the CT's own grid.
 

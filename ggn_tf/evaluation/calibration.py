@@ -12,13 +12,12 @@ from scipy.special import expit
 from ggn_tf.evaluation.bootstrap import Resampling, resampled_mean
 from ggn_tf.evaluation.cells import Cell
 from ggn_tf.evaluation.repeats import RepeatedScore, repeated_score
+from ggn_tf.evaluation.temperature import SMALLEST
 
 MOST_BINS, LEAST_IN_BIN = 10, 10
 NO_INTERVAL = "chance raises an ECE, and a bootstrap raises it again: compare it with ece_by_chance"
 _DRAWS = 500
 _NEWTON_STEPS = 15
-# A softmax in float32 gives 0 where its logarithm has no end.
-_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def resampled_slope(chance: np.ndarray, hit: np.ndarray, weights: np.ndarray) ->
     Returns:
         float64 [B]; NaN where the regression does not settle: one class only, or classes that the log odds separate.
     """
-    odds = np.log(np.clip(chance, _SMALLEST, 1 - _SMALLEST)) - np.log(np.clip(1 - chance, _SMALLEST, 1 - _SMALLEST))
+    odds = np.log(np.clip(chance, SMALLEST, 1 - SMALLEST)) - np.log(np.clip(1 - chance, SMALLEST, 1 - SMALLEST))
     intercept, slope = np.zeros(len(weights)), np.zeros(len(weights))
     settled = np.zeros(len(weights), bool)
     with np.errstate(all="ignore"):

@@ -12,10 +12,10 @@ from ggn_tf.evaluation.changes import paired_stages
 from ggn_tf.evaluation.explain import explain_patches
 from ggn_tf.evaluation.scores import class_indices, gives_dice, gives_probabilities
 from ggn_tf.evaluation.table import probabilities
+from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.training.run_folder import RunFolder
 
 CASES = 24
-MASK_THRESHOLD = 0.5
 _AT_ONCE = 8
 
 GAINED, LOST = "joint training raised its class score", "joint training lowered its class score"

@@ -12,7 +12,7 @@ NAMES = {"accuracy": "accuracy", "average_f1": "average F1", "mcc": "MCC", "auc"
 SETS = ("test", EXTERNAL, "validation")
 SITES_TITLE = "test set against the external set; in brackets the percentile interval over both sites' patients"
 NOT_GIVEN, UNDEFINED = "-", "undefined"
-NOT_A_DEVICE = "For research. This is not a medical device: no output may guide the care of a patient."
+OPTIMISTIC = "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic."
 
 
 def summarise(document: dict[str, Any]) -> str:
@@ -34,7 +34,7 @@ def summarise(document: dict[str, Any]) -> str:
 def selection(run: dict[str, Any]) -> str:
     """How the weights were selected, and what that makes of the scores."""
     if run["select_on"] == "test":
-        return "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic."
+        return OPTIMISTIC
     return f"Weights selected on the {run['select_on']} set; no test case took part."
 
 

@@ -18,7 +18,7 @@ from ggn_tf.evaluation.table import (
 )
 
 # A softmax in float32 gives 0 where its logarithm has no end.
-_SMALLEST = 1e-12
+SMALLEST = 1e-12
 _TEMPERATURES = (0.05, 20.0)
 
 
@@ -32,7 +32,7 @@ def fit_temperature(chance: np.ndarray, label: np.ndarray) -> float:
     Returns:
         T in [0.05, 20]; above 1 the probabilities were too sure.
     """
-    logits = np.log(np.maximum(chance, _SMALLEST))
+    logits = np.log(np.maximum(chance, SMALLEST))
 
     def cross_entropy(log_temperature: float) -> float:
         logs = log_softmax(logits / np.exp(log_temperature), axis=1)
@@ -44,7 +44,7 @@ def fit_temperature(chance: np.ndarray, label: np.ndarray) -> float:
 
 def apply_temperature(chance: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities [..., C] at another temperature; their order within a nodule stays."""
-    scaled: np.ndarray = softmax(np.log(np.maximum(chance, _SMALLEST)) / temperature, axis=-1)
+    scaled: np.ndarray = softmax(np.log(np.maximum(chance, SMALLEST)) / temperature, axis=-1)
     return scaled
 
 

@@ -16,8 +16,6 @@ COARSEST_SPACING_MM = 2.5
 DENSE_HU = 130.0
 # Of the values inside the mask: noise alone does not lift so many of a soft nodule's voxels to DENSE_HU.
 MOST_DENSE = 0.05
-# The nodule is where the soft mask is at least this.
-MASK_THRESHOLD = 0.5
 
 
 class Doubt(NamedTuple):

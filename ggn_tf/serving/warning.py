@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.serving.doubts import (
     BELOW_AIR,
     BELOW_AIR_HU,
@@ -13,7 +14,6 @@ from ggn_tf.serving.doubts import (
     DENSE_HU,
     LARGER_THAN_PATCH,
     LEAST_LUNG,
-    MASK_THRESHOLD,
     MOST_BELOW_AIR,
     MOST_DENSE,
     NO_LUNG,

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from ggn_tf.protocol import MASK_THRESHOLD
 
-def dice_score(reference: np.ndarray, predicted: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+
+def dice_score(reference: np.ndarray, predicted: np.ndarray, threshold: float = MASK_THRESHOLD) -> np.ndarray:
     """Dice of the thresholded mask, a value a case.
 
     Args:

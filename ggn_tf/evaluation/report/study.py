@@ -14,9 +14,9 @@ from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.sections import evidence_sections
 from ggn_tf.evaluation.scores import REPLICATES
 from ggn_tf.evaluation.study.tables import ScoreTable
+from ggn_tf.evaluation.summary import OPTIMISTIC
 from ggn_tf.evaluation.systems import PAPER_SYSTEMS
 
-OPTIMISTIC = "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic."
 _FACTS = {
     "tasks": "Tasks",
     "models": "Models",

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from ggn_tf.evaluation.cells import System
 from ggn_tf.evaluation.comparison import Comparison
+from ggn_tf.evaluation.model_card import table as markdown_table
 from ggn_tf.evaluation.published import PublishedScore, published_score
 from ggn_tf.evaluation.repeats import RepeatedScore
 from ggn_tf.evaluation.single_measures import MEASURES
 from ggn_tf.evaluation.study.grid import Question, weighted_system
 from ggn_tf.evaluation.study.results import TaskResults
+from ggn_tf.evaluation.summary import NAMES, NOT_GIVEN, OPTIMISTIC, UNDEFINED
 from ggn_tf.evaluation.systems import JOINT, NETWORKS, RADIOMICS, TRANSFER, title_of
 
-METRIC_NAMES = {"accuracy": "accuracy", "average_f1": "average F1", "mcc": "MCC", "auc": "AUC", "dice": "Dice"}
-NOT_THERE = "-"
 _CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
 _CAPTION = (
     "Mean over repeats ± standard deviation over repeats [95 % patient-bootstrap interval of the mean], test set."
@@ -70,13 +70,13 @@ class _Found:
 
     def cell(self, task: str, split: int, system: System, metric: str) -> str:
         score = self._scores.get((task, split, system, metric))
-        return NOT_THERE if score is None else score_text(score)
+        return NOT_GIVEN if score is None else score_text(score)
 
 
 def score_text(score: RepeatedScore) -> str:
     """For example `0.846 ± 0.012 [0.754, 0.928]`; without ± for one repeat."""
     if score.value is None:
-        return "undefined"
+        return UNDEFINED
     deviation = "" if score.deviation is None else f" ± {score.deviation:.3f}"
     interval = "" if score.low is None else f" [{score.low:.3f}, {score.high:.3f}]"
     return f"{score.value:.3f}{deviation}{interval}"
@@ -84,7 +84,7 @@ def score_text(score: RepeatedScore) -> str:
 
 def _printed(score: PublishedScore | None) -> str:
     if score is None:
-        return NOT_THERE
+        return NOT_GIVEN
     return f"{score.value:.4f}" + ("" if score.deviation is None else f" ± {score.deviation:.4f}")
 
 
@@ -99,8 +99,8 @@ def _systems(found: _Found, split: int) -> ScoreTable:
                 published_score(metric, task=task, system=network.letter, split=split, table=split + 1)
                 for network in networks
             ]
-            if set(ours) != {NOT_THERE}:
-                rows.append((METRIC_NAMES[metric], task, *_beside(ours, paper, found)))
+            if set(ours) != {NOT_GIVEN}:
+                rows.append((NAMES[metric], task, *_beside(ours, paper, found)))
     name = {1: "table-2", 2: "table-3"}.get(split, f"split-{split}")
     heading = ("score", "task", *_headings([str(network) for network in networks], found))
     return ScoreTable(name, f"All systems, split {split} (the paper's Tables 2 and 3)", _CAPTION, heading, tuple(rows))
@@ -112,9 +112,9 @@ def _transfer(found: _Found) -> ScoreTable:
         for task in found.tasks:
             ours = [found.cell(task, split, TRANSFER, metric) for metric in _CLASSIFICATION]
             paper = [published_score(metric, task=task, system="automatic", split=split) for metric in _CLASSIFICATION]
-            if set(ours) != {NOT_THERE}:
+            if set(ours) != {NOT_GIVEN}:
                 rows.append((str(split), task, *_beside(ours, paper, found)))
-    heading = ("split", "task", *_headings([METRIC_NAMES[metric] for metric in _CLASSIFICATION], found))
+    heading = ("split", "task", *_headings([NAMES[metric] for metric in _CLASSIFICATION], found))
     title = "The classifier of the reference masks on automatic masks (the paper's Table 4)"
     return ScoreTable("table-4", title, _CAPTION, heading, tuple(rows))
 
@@ -129,9 +129,9 @@ def _joint_weights(found: _Found) -> ScoreTable:
         ours = [found.cell(task, split, system, metric) for metric in metrics]
         named = f"d, lambda {weight}"
         paper = [published_score(metric, task=task, system=named, split=split) for metric in metrics]
-        if set(ours) != {NOT_THERE}:
+        if set(ours) != {NOT_GIVEN}:
             rows.append((f"{weight:g}", *_beside(ours, paper, found)))
-    heading = ("λ", *_headings([METRIC_NAMES[metric] for metric in (*_CLASSIFICATION, "dice")], found))
+    heading = ("λ", *_headings([NAMES[metric] for metric in (*_CLASSIFICATION, "dice")], found))
     title = f"Joint training with other λ, task {task}, split {split} (the paper's Table 5)"
     return ScoreTable("table-5", title, _CAPTION, heading, tuple(rows) if len(rows) > 1 else ())
 
@@ -147,8 +147,8 @@ def _others(found: _Found) -> ScoreTable:
                 ours = [found.cell(task, split, system, metric) for system in present]
                 paper = [published_score(metric, task=task, system=name) for name in ("radiologists", "svm", "d")]
                 printed = [_printed(score) for score in paper] if _of_the_paper(found) else []
-                if set(ours) != {NOT_THERE}:
-                    rows.append((METRIC_NAMES[metric], str(split), task, *ours, *printed))
+                if set(ours) != {NOT_GIVEN}:
+                    rows.append((NAMES[metric], str(split), task, *ours, *printed))
     published = ("paper: radiologists", "paper: SVM", "paper: cascade") if _of_the_paper(found) else ()
     heading = ("score", "split", "task", *(title_of(system) for system in present), *published)
     title = "Beside radiomics and single measures of the reference mask (the paper's Table 6)"
@@ -177,14 +177,14 @@ def _comparisons(results: Sequence[TaskResults]) -> ScoreTable:
 
 
 def _comparison(one: Comparison) -> tuple[str, ...]:
-    interval = NOT_THERE if one.low is None else f"[{one.low:+.3f}, {one.high:+.3f}]"
+    interval = NOT_GIVEN if one.low is None else f"[{one.low:+.3f}, {one.high:+.3f}]"
     systems = (title_of(System(one.model_a, one.stage_a)), title_of(System(one.model_b, one.stage_b)))
     p_values = (_p_value(p) for p in (one.p, one.p_holm, one.p_retrained_holm))
     return (
         one.task,
         str(one.split),
         *systems,
-        METRIC_NAMES[one.metric],
+        NAMES[one.metric],
         f"{one.difference:+.3f} {interval}",
         *p_values,
         one.test,
@@ -193,7 +193,7 @@ def _comparison(one: Comparison) -> tuple[str, ...]:
 
 def _p_value(p: float | None) -> str:
     if p is None:
-        return NOT_THERE
+        return NOT_GIVEN
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -218,8 +218,7 @@ def _beside(ours: Sequence[str], paper: Sequence[PublishedScore | None], found: 
 def _marked(table: ScoreTable, select_on: str) -> ScoreTable:
     if select_on == "validation":
         return table
-    warning = "WEIGHTS SELECTED ON THE TEST SET, as the paper did: these scores are optimistic."
-    return ScoreTable(table.name, table.title, f"{warning} {table.caption}", table.heading, table.rows)
+    return ScoreTable(table.name, table.title, f"{OPTIMISTIC} {table.caption}", table.heading, table.rows)
 
 
 def markdown(tables: Sequence[ScoreTable]) -> str:
@@ -228,6 +227,5 @@ def markdown(tables: Sequence[ScoreTable]) -> str:
 
 
 def _markdown(table: ScoreTable) -> str:
-    lines = [table.heading, tuple("---" for _ in table.heading), *table.rows]
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    body = "\n".join(markdown_table(table.heading, table.rows))
     return f"## {table.title}\n\n{table.caption}\n\n{body}\n"
