@@ -11,7 +11,21 @@ import click
 from ggn_tf import __version__
 from ggn_tf.errors import GgnError
 
-COMMANDS = ("phantom", "check", "prepare", "fit", "evaluate", "study", "export", "serve", "serve-check", "predict")
+COMMANDS = (
+    "phantom",
+    "check",
+    "prepare",
+    "fit",
+    "evaluate",
+    "study",
+    "export",
+    "serve",
+    "serve-check",
+    "predict",
+    "runs",
+    "profile",
+    "doctor",
+)
 
 
 class _CommandGroup(click.Group):

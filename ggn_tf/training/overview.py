@@ -1,0 +1,120 @@
+"""The runs of a folder, as far as they got. TensorFlow is not needed to look."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ggn_tf.errors import RunError
+from ggn_tf.training.documents import read_document
+from ggn_tf.training.ledger import Ledger
+from ggn_tf.training.lock import is_locked
+
+_MONITORED = {"segment": "dice", "classify": "accuracy", "joint": "accuracy"}
+
+
+@dataclass(frozen=True)
+class RunOverview:
+    """A run in a line.
+
+    Attributes:
+        folder: The run folder.
+        model, task, split, seed, precision: As in run.json.
+        finished: The finished stages.
+        stage: The stage of the last finished epoch; None before the first.
+        epoch: That epoch's number in its stage.
+        training: Whether a process trains it right now.
+        select_on: The set of `best`.
+        best: The stage's best score so far: Dice of `segment`, accuracy of the others.
+        test: The test scores of the last stage, by name, where the run was evaluated.
+        problem: Why the run cannot be read; then nothing else is known.
+    """
+
+    folder: Path
+    model: str | None = None
+    task: str | None = None
+    split: int | None = None
+    seed: int | None = None
+    precision: str | None = None
+    finished: tuple[str, ...] = ()
+    stage: str | None = None
+    epoch: int | None = None
+    training: bool = False
+    select_on: str | None = None
+    best: float | None = None
+    test: Mapping[str, float] | None = None
+    problem: str | None = None
+
+
+def list_runs(folder: Path) -> list[RunOverview]:
+    """Every run under a folder, or the one that the folder is, by name.
+
+    A folder with a run.json is a run; what lies deeper in it is not looked at.
+
+    Raises:
+        RunError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise RunError(
+            "There is no such folder.",
+            case=folder,
+            found="a file" if folder.exists() else "nothing",
+            expected="a folder that holds runs",
+            remedy="Name it: ggn-tf runs DIR. ggn-tf fit makes its runs in runs/.",
+        )
+    return [describe(run) for run in _run_folders(folder)]
+
+
+def describe(folder: Path) -> RunOverview:
+    """One run, from its files as they are at this moment."""
+    try:
+        stored, ledger = read_document(folder / "run.json"), Ledger(folder)
+        finished = ledger.finished()
+    except RunError as error:
+        return RunOverview(folder, problem=error.found)
+    names = ("model", "task", "split", "seed", "precision", "select_on")
+    rows = _rows(folder / "history.csv")
+    stage = rows[-1]["stage"] if rows else None
+    current = [row for row in rows if row["stage"] == stage]
+    return RunOverview(
+        folder,
+        **{name: stored.get(name) for name in names},
+        finished=finished,
+        stage=stage,
+        epoch=len(current) or None,
+        training=is_locked(folder),
+        best=_best(current, f"{stored.get('select_on')}_{_MONITORED.get(str(stage))}"),
+        test=_test_scores(folder / "evaluation" / "scores.json", finished),
+    )
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    if (folder / "run.json").exists():
+        return [folder]
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    return [run for path in inner for run in _run_folders(path)]
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as stream:
+        # A line that is just being written, or was cut short, is left out.
+        return [row for row in csv.DictReader(stream) if row.get("stage") and None not in row.values()]
+
+
+def _best(rows: Sequence[Mapping[str, str]], column: str) -> float | None:
+    values = [float(row[column]) for row in rows if row.get(column)]
+    return max(values, default=None)
+
+
+def _test_scores(file: Path, finished: Sequence[str]) -> dict[str, float] | None:
+    try:
+        scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["test"]
+    except (OSError, ValueError, KeyError):
+        return None
+    levels = [scores[stage] for stage in finished if stage in scores]
+    last = levels[-1] if levels else scores
+    return {name: score["value"] for name, score in last.items() if isinstance(score, dict) and "value" in score}

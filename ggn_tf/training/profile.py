@@ -1,0 +1,176 @@
+"""Where a run's training step spends its time: a trace of some steps, and what can be said without opening it."""
+
+import itertools
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ggn_tf.dataset.pipeline import Batch, CaseStream
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import Split
+from ggn_tf.errors import RunError
+from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.training.stages import STAGES, Stage
+from ggn_tf.training.step import TrainStep
+from ggn_tf.training.trainer import initial_model, plan_run
+
+_SUMMARY_TOOL = "framework_op_stats"
+
+
+@dataclass(frozen=True)
+class OpTime:
+    """What one operation of the graph cost over all traced steps.
+
+    Attributes:
+        kind: Its type, for example `Conv3D`; `Dataset` for a part of the input pipeline.
+        name: Its place in the graph.
+        calls: How often it ran.
+        self_ms: Time within it, without the operations that it called.
+        share: Of the self time of all operations, from 0 to 1.
+    """
+
+    kind: str
+    name: str
+    calls: int
+    self_ms: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Some traced steps of a stage.
+
+    Attributes:
+        stage: The stage whose step it is.
+        trace: The `.xplane.pb` that TensorBoard's profile plugin opens.
+        step_ms: Duration of each traced step, the wait for its batch included.
+        waited_ms: How long each of them waited for its batch.
+        ops: Every operation, the dearest first.
+    """
+
+    stage: str
+    trace: Path
+    step_ms: tuple[float, ...]
+    waited_ms: tuple[float, ...]
+    ops: tuple[OpTime, ...]
+
+    @property
+    def input_share(self) -> float:
+        """The input pipeline's share of the step: the time that the step waits for its batch."""
+        return sum(self.waited_ms) / sum(self.step_ms)
+
+
+def profile_run(run: RunFolder, dataset: Dataset, split: Split, folder: Path, *, steps: int, warm_up: int) -> Profile:
+    """Trace training steps of the stage that the run reached last, on its own data. The run stays as it is.
+
+    The steps start from the last finished stage's weights, or from the initial ones, in memory alone: no checkpoint is
+    read, nothing but the trace is written, and a process that trains the run is not disturbed.
+
+    Args:
+        run: A run, finished or not.
+        dataset: The run's dataset.
+        split: The run's split.
+        folder: Where the trace goes: `plugins/profile/<time>/` in it.
+        steps: How many are traced.
+        warm_up: How many are taken before, for tracing the graph, threads and caches.
+    """
+    asked = run.description
+    stage = _stage(run)
+    training = asked.protocol.training
+    stream = CaseStream(dataset, plan_run(asked, dataset, split, stage.name).cases["train"], asked.task)
+    step = TrainStep(run.load_model() if run.finished_stages() else initial_model(asked), stage, training)
+    batches = _batches(stream, training.batch_size, run)
+    for batch in itertools.islice(batches, warm_up):
+        step(batch)
+    times = _traced(step, batches, folder, steps)
+    trace = max(folder.glob("plugins/profile/*/*.xplane.pb"), key=lambda path: path.stat().st_mtime_ns)
+    durations, waits = (tuple(1000 * row for row in rows) for rows in zip(*times, strict=True))
+    return Profile(stage.name, trace, durations, waits, read_ops(trace))
+
+
+def read_ops(trace: Path) -> tuple[OpTime, ...]:
+    """The operations of a trace, the dearest first.
+
+    Args:
+        trace: A `.xplane.pb`.
+
+    Raises:
+        RunError: TensorFlow cannot read it.
+    """
+    # The converter that TensorFlow carries for the profile plugin. It has no public name; the version is pinned.
+    from tensorflow.python.profiler.internal import _pywrap_profiler_plugin as plugin
+
+    # Elsewhere: it leaves a cache beside what it reads, which the plugin, of another version, would take for its own.
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copy(trace, folder)
+        content, succeeded = plugin.xspace_to_tools_data([copy], _SUMMARY_TOOL, {})
+    if not succeeded:
+        raise RunError(
+            "The trace cannot be read.",
+            case=trace,
+            found="TensorFlow's converter refuses it",
+            expected="a trace that ggn-tf profile wrote",
+            remedy="Repeat ggn-tf profile.",
+        )
+    return op_table(json.loads(content))
+
+
+def op_table(tables: list[dict[str, Any]]) -> tuple[OpTime, ...]:
+    """Read the profile plugin's table of framework operations.
+
+    Args:
+        tables: Its JSON: one table with the time in which nothing ran, one without; the latter is taken.
+    """
+    table = tables[1]
+    columns = [column["id"] for column in table["cols"]]
+    rows = [dict(zip(columns, (cell["v"] for cell in row["c"]), strict=True)) for row in table["rows"]]
+    whole = sum(row["total_self_time"] for row in rows)
+    ops = [
+        OpTime(
+            str(row["type"]),
+            str(row["operation"]),
+            int(row["occurrences"]),
+            row["total_self_time"] / 1000,
+            row["total_self_time"] / whole,
+        )
+        for row in rows
+    ]
+    return tuple(sorted(ops, key=lambda op: -op.self_ms))
+
+
+def _stage(run: RunFolder) -> Stage:
+    """The stage under way, or else the one that finished last."""
+    stages = STAGES[run.description.model]
+    begun = [stage for stage in stages if stage.name in run.finished_stages() or run.checkpoints(stage.name).exists()]
+    return begun[-1] if begun else stages[0]
+
+
+def _batches(stream: CaseStream, batch_size: int, run: RunFolder) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from stream.training_epoch(batch_size, run.description.seed, epoch, run.description.protocol.augmentation)
+
+
+def _traced(step: TrainStep, batches: Iterator[Batch], folder: Path, steps: int) -> list[tuple[float, float]]:
+    """(seconds, seconds waited for the batch) of each step."""
+    times = []
+    tf.profiler.experimental.start(str(folder))
+    try:
+        for number in range(steps):
+            with tf.profiler.experimental.Trace("train", step_num=number, _r=1):
+                begun = time.perf_counter()
+                batch = next(batches)
+                waited = time.perf_counter() - begun
+                # Read, so that the step's work lies within it on every device.
+                np.asarray(step(batch)[0])
+                times.append((time.perf_counter() - begun, waited))
+    finally:
+        tf.profiler.experimental.stop()
+    return times

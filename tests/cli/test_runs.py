@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ggn_tf.cli import main
+from ggn_tf.training.lock import lock_run
+from tests.untrained_run import write_untrained_run
+
+
+def runs(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["runs", *map(str, arguments)])
+
+
+HISTORY = """stage,epoch,learning_rate,loss,validation_loss,validation_dice,validation_accuracy
+segment,1,0.0001,0.5,0.5,0.61,
+segment,2,0.0001,0.5,0.5,0.71,
+classify,1,0.0001,0.5,0.5,,0.8
+classify,2,0.0001,0.5,0.5,,0.75
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """runs/run: segment is finished, classify in its second epoch."""
+    write_untrained_run(tmp_path / "runs", stages=("segment",))
+    (tmp_path / "runs" / "run" / "history.csv").write_text(HISTORY, encoding="utf-8")
+    return tmp_path / "runs"
+
+
+def test_a_run_is_a_line_with_how_far_it_got(folder: Path):
+    heading, line = runs(folder).stdout.splitlines()
+    assert heading.split() == ["run", "model", "task", "split", "seed", "precision", "reached", "best", "test"]
+    expected = "run cascade AAH+AIS,MIA+IAC 1 0 float32 classify 2 validation 0.800 -"
+    assert line.split() == expected.split()
+
+
+def test_a_run_that_is_being_trained_has_a_star(folder: Path):
+    with lock_run(folder / "run"):
+        assert "classify 2 *" in runs(folder).stdout
+    assert "classify 2 *" not in runs(folder).stdout
+
+
+def test_test_scores_are_those_of_the_last_stage(folder: Path):
+    score = {"segment": {"dice": {"value": 0.7}}}
+    (folder / "run" / "evaluation").mkdir()
+    (folder / "run" / "evaluation" / "scores.json").write_text(json.dumps({"test": score}), encoding="utf-8")
+    assert runs(folder).stdout.splitlines()[1].endswith("dice 0.700")
+    score = {"accuracy": {"value": 0.8}, "auc": {"value": None, "reason": "one class"}, "dice": {"value": 0.7}}
+    (folder / "run" / "evaluation" / "scores.json").write_text(json.dumps({"test": score}), encoding="utf-8")
+    assert runs(folder).stdout.splitlines()[1].endswith("accuracy 0.800, dice 0.700")
+
+
+def test_json_is_one_document(folder: Path):
+    (told,) = json.loads(runs(folder, "--json").stdout)
+    assert told["folder"] == str(folder / "run") and told["finished"] == ["segment"]
+    assert (told["stage"], told["epoch"], told["best"], told["training"]) == ("classify", 2, 0.8, False)
+
+
+def test_a_run_that_only_began_has_reached_nothing(folder: Path):
+    (folder / "run" / "history.csv").unlink()
+    assert runs(folder).stdout.splitlines()[1].split()[6:] == ["-", "-", "-"]
+
+
+def test_a_damaged_run_is_told_beside_the_others(folder: Path):
+    (folder / "broken").mkdir()
+    (folder / "broken" / "run.json").write_text("{", encoding="utf-8")
+    result = runs(folder)
+    assert result.exit_code == 0 and "cannot be read" in result.stdout.splitlines()[1]
+    assert "broken: run.json: JSONDecodeError" in result.stderr and "classify 2" in result.stdout
+
+
+def test_a_line_that_is_just_being_written_is_left_out(folder: Path):
+    with (folder / "run" / "history.csv").open("a", encoding="utf-8") as stream:
+        stream.write("classify,3,0.00")
+    assert "classify 2 " in runs(folder).stdout
+
+
+def test_no_folder_is_an_error_with_a_remedy(tmp_path: Path):
+    result = runs(tmp_path / "none")
+    assert result.exit_code == 1 and "remedy:" in result.output
+
+
+def test_an_empty_folder_has_no_runs(tmp_path: Path):
+    result = runs(tmp_path)
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
