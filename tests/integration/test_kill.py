@@ -1,20 +1,32 @@
-"""Runs that are killed for good, by the operating system, and repeated."""
+"""Runs, datasets and exports whose process is killed for good, by the operating system, and begun again."""
 
+import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.evaluation.predictions import predict_run
+from ggn_tf.protocol import PatchProtocol
+from ggn_tf.serving.version_folders import list_versions
 from ggn_tf.training.run_folder import RunFolder
+from tests.case_files import write_case_files
 from tests.synthetic import write_synthetic_dataset
 from tests.tiny_fit import results
+from tests.untrained_run import write_untrained_run
 
 ROOT = Path(__file__).parents[2]
+STAGES = ("segment", "classify", "joint")
+COMMAND = "from ggn_tf.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -22,26 +34,172 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_synthetic_dataset(tmp_path_factory.mktemp("data") / "dataset", cases=32, size=16)
 
 
-def start(dataset: Dataset, run: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "tests.tiny_fit", str(dataset.folder), str(run)], cwd=ROOT)
+def start(*arguments: object) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)], env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+    )
 
 
-def checkpoints(run: Path) -> set[str]:
-    return {path.name for path in run.glob("checkpoints/*.npz")}
+def fit(dataset: Dataset, run: Path, epochs: int) -> subprocess.Popen:
+    return start("-m", "tests.tiny_fit", dataset.folder, run, epochs)
+
+
+def kill_when(process: subprocess.Popen, ready: Callable[[], bool], delay_s: float) -> None:
+    """Kill -9, and see that no worker process outlives its parent."""
+    while process.poll() is None and not ready():
+        time.sleep(0.002)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed: kill earlier"
+    ends = time.monotonic() + 60
+    while alive(process.pid):
+        assert time.monotonic() < ends, "a worker process outlives its killed parent"
+        time.sleep(0.05)
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def has_reached(run: Path, moment: float) -> bool:
+    """Whether so many checkpoints were written, in stages of thousands."""
+    told = [path.stem.rsplit("-", 1) for path in run.glob("checkpoints/[a-z]*.npz")]
+    return max((1000 * STAGES.index(stage) + int(number) for stage, number in told), default=0) >= moment
+
+
+def has_begun_writing(folder: Path, name: str) -> bool:
+    """Whether a folder's temporary twin holds something."""
+    return any(folder.glob(f".{name}-*/*"))
+
+
+def at_once() -> bool:
+    return True
+
+
+def answers(run: Path, dataset: Dataset) -> str:
+    """Every prediction to the last bit, and the hashes of weights and history."""
+    opened = RunFolder.open(run)
+    return f"{results(opened)}\n{predict_run(opened, dataset, read_split(dataset, 1)).to_csv(index=False)}"
+
+
+def moments(kills: int, epochs: int, checkpoints_an_epoch: int) -> list[float]:
+    """Random moments over the three stages, as `has_reached` counts; the last ones leave time to be killed in."""
+    whole = epochs * checkpoints_an_epoch
+    drawn = np.sort(np.random.default_rng(0).uniform(0, 3 * whole - 3, kills))
+    return [1000 * (moment // whole) + moment % whole for moment in drawn]
+
+
+def kill_again_and_again(dataset: Dataset, killed: Path, kills: int, epochs: int) -> None:
+    steps = -(-len(read_split(dataset, 1).train) // 4)
+    delays = np.random.default_rng(1).uniform(0, 0.02, kills)
+    for moment, delay in zip(moments(kills, epochs, steps + 1), delays, strict=True):
+        kill_when(fit(dataset, killed, epochs), partial(has_reached, killed, moment), float(delay))
+    assert fit(dataset, killed, epochs).wait() == 0
+
+
+@pytest.fixture(scope="module")
+def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs a stage that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert fit(dataset, folder / "run", 3).wait() == 0
+    return folder / "run"
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_in_the_same_bits(dataset: Dataset, tmp_path: Path):
-    whole = start(dataset, tmp_path / "whole")
-    assert whole.wait() == 0
-    generator = np.random.default_rng(0)
-    for _ in range(3):
-        before = checkpoints(tmp_path / "killed")
-        process = start(dataset, tmp_path / "killed")
-        while process.poll() is None and checkpoints(tmp_path / "killed") <= before:
-            time.sleep(0.01)
-        time.sleep(generator.uniform(0, 2))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "the run ended before it was killed: kill earlier"
-    assert start(dataset, tmp_path / "killed").wait() == 0
-    assert results(RunFolder.open(tmp_path / "killed")) == results(RunFolder.open(tmp_path / "whole"))
+def test_a_run_killed_in_each_stage_ends_in_the_same_bits(dataset: Dataset, whole: Path, tmp_path: Path):
+    kill_again_and_again(dataset, tmp_path / "killed", kills=3, epochs=3)
+    assert answers(tmp_path / "killed", dataset) == answers(whole, dataset)
+
+
+@pytest.mark.slow
+def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room(dataset: Dataset, whole: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    for moment in (3, 1004, 2008):
+        process = fit(dataset, run, 3)
+        while process.poll() is None and not has_reached(run, moment):
+            time.sleep(0.002)
+        # From now on no file of the process can grow beyond a kilobyte.
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        assert process.wait() == 1
+        assert not list(run.rglob(".*-*.*")), "something half-written stays"
+    assert fit(dataset, run, 3).wait() == 0
+    assert answers(run, dataset) == answers(whole, dataset)
+
+
+@pytest.mark.nightly
+def test_a_run_killed_at_20_random_moments_ends_in_the_same_bits(dataset: Dataset, tmp_path: Path):
+    undisturbed = fit(dataset, tmp_path / "whole", 5)
+    kill_again_and_again(dataset, tmp_path / "killed", kills=20, epochs=5)
+    assert undisturbed.wait() == 0
+    assert answers(tmp_path / "killed", dataset) == answers(tmp_path / "whole", dataset)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_case_files(tmp_path_factory.mktemp("cases"), 12)
+
+
+def prepare_and_kill(table: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, kills: int) -> None:
+    monkeypatch.setenv("GGN_TF_SALT_FILE", str(folder / "salt"))
+
+    def begin(name: str = "dataset") -> subprocess.Popen:
+        return start("-c", COMMAND, "prepare", table, "-o", folder / name, "--jobs", 2)
+
+    assert begin("whole").wait() == 0
+    generator = np.random.default_rng(2)
+    for _ in range(kills):
+        process = begin()
+        # Half of the kills hit the writing of the dataset, the others what comes before.
+        ready = partial(has_begun_writing, folder, "dataset") if generator.uniform() < 0.5 else at_once
+        kill_when(process, ready, float(generator.uniform(0, 0.3)))
+        assert not (folder / "dataset").exists(), "a half-written dataset has the name of a whole one"
+    assert begin().wait() == 0
+    again, whole = (open_dataset(folder / name, PatchProtocol()) for name in ("dataset", "whole"))
+    assert again.fingerprint == whole.fingerprint
+
+
+@pytest.mark.slow
+def test_a_prepare_killed_at_random_moments_leaves_no_dataset_and_succeeds_when_repeated(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepare_and_kill(table, tmp_path, monkeypatch, kills=3)
+
+
+@pytest.mark.nightly
+def test_a_prepare_killed_at_20_random_moments_leaves_no_dataset_and_succeeds_when_repeated(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepare_and_kill(table, tmp_path, monkeypatch, kills=20)
+
+
+def export_and_kill(folder: Path, kills: int) -> None:
+    run, models = write_untrained_run(folder).folder, folder / "models" / "ggn"
+    models.mkdir(parents=True)
+
+    def begin() -> subprocess.Popen:
+        return start("-c", COMMAND, "export", run, "-o", models)
+
+    generator = np.random.default_rng(3)
+    for _ in range(kills):
+        process = begin()
+        ready = partial(has_begun_writing, models, "1") if generator.uniform() < 0.7 else at_once
+        kill_when(process, ready, float(generator.uniform(0, 2.0)))
+        assert list_versions(models) == {}, "a server would take it for a version"
+    assert begin().wait() == 0
+    assert list(list_versions(models)) == [1]
+    assert (models / "1" / "assets.extra" / "model_card.md").is_file()
+
+
+@pytest.mark.slow
+def test_an_export_killed_at_random_moments_is_no_version_and_succeeds_when_repeated(tmp_path: Path):
+    export_and_kill(tmp_path, kills=2)
+
+
+@pytest.mark.nightly
+def test_an_export_killed_at_20_random_moments_is_no_version_and_succeeds_when_repeated(tmp_path: Path):
+    export_and_kill(tmp_path, kills=20)
