@@ -9,20 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
-# The rows 1) to 4) of Tables 2 to 4 (section 3.3), and those of Table 6 whose labels these do not name.
-TASKS = ("AAH+AIS,MIA,IAC", "AAH+AIS,MIA+IAC", "AAH+AIS+MIA,IAC", "AIS,MIA")
-FOUR_CLASSES, INDOLENT_INVASIVE = "AAH,AIS,MIA,IAC", TASKS[1]
-
-# Fig. 3's letters, by model and stage.
-SYSTEMS = MappingProxyType(
-    {
-        ("raw", "classify"): "a",
-        ("reference", "classify"): "b",
-        ("cascade", "classify"): "c",
-        ("cascade", "joint"): "d",
-        ("multitask", "classify"): "e",
-    }
-)
+from ggn_tf.tasks import AIS_MIA, FOUR_CLASSES, INDOLENT_INVASIVE, PAPER_TASKS, Task
 
 # Accuracy and AveF1 are printed in percent, MCC and AUC in tenths; only Table 2 says so of the latter.
 _UNIT = MappingProxyType({"accuracy": 100.0, "average_f1": 100.0, "mcc": 10.0, "auc": 10.0})
@@ -123,9 +110,7 @@ def published_score(
     metric: str,
     *,
     task: str,
-    system: str | None = None,
-    model: str | None = None,
-    stage: str | None = None,
+    system: str,
     split: int | None = None,
     table: int | None = None,
 ) -> PublishedScore | None:
@@ -134,17 +119,14 @@ def published_score(
     Args:
         metric: As in `scores.METRICS`.
         task: As `str(Task)` writes it; other labels than the paper's find nothing.
-        system: As in `PublishedScore`; None to take it from `model` and `stage`.
-        model: Whose letter is asked for, with `stage`.
-        stage: Of the model.
+        system: As in `PublishedScore`; others find nothing.
         split: 1 or 2; others find nothing. None in Table 6.
         table: Which; None for the first of Tables 2 to 6 that has it.
     """
-    wanted = system or SYSTEMS.get((str(model), str(stage)))
     found = (
         score
         for score in PUBLISHED
-        if (score.metric, score.task, score.system, score.split) == (metric, task, wanted, split)
+        if (score.metric, score.task, score.system, score.split) == (metric, task, system, split)
         and table in (None, score.table)
     )
     return next(found, None)
@@ -153,12 +135,12 @@ def published_score(
 def _scores() -> Iterator[PublishedScore]:
     for table, split, text in ((2, 1, _TABLE_2), (3, 2, _TABLE_3)):
         for row, (metric, *cells) in enumerate(_rows(text)):
-            yield from _of(table, split, TASKS[row % 4], zip("abcde", [metric] * 5, cells, strict=True))
+            yield from _of(table, split, PAPER_TASKS[row % 4], zip("abcde", [metric] * 5, cells, strict=True))
     for row, line in enumerate(_rows(_TABLE_4)):
-        yield from _of(4, 1 + row // 4, TASKS[row % 4], zip(["automatic"] * 4, _UNIT, line, strict=True))
+        yield from _of(4, 1 + row // 4, PAPER_TASKS[row % 4], zip(["automatic"] * 4, _UNIT, line, strict=True))
     for weight, *cells in _rows(_TABLE_5):
         yield from _of(5, 1, INDOLENT_INVASIVE, zip([f"d, lambda {weight}"] * 4, _UNIT, cells, strict=True))
-    for task, line in zip((FOUR_CLASSES, TASKS[3], INDOLENT_INVASIVE), _rows(_TABLE_6), strict=True):
+    for task, line in zip((FOUR_CLASSES, AIS_MIA, INDOLENT_INVASIVE), _rows(_TABLE_6), strict=True):
         yield from _of(6, None, task, zip(("radiologists", "svm", "d"), ["accuracy"] * 3, line, strict=True))
 
 
@@ -166,12 +148,12 @@ def _rows(text: str) -> list[list[str]]:
     return [line.split() for line in text.strip().splitlines()]
 
 
-def _of(table: int, split: int | None, task: str, cells: Iterator[tuple[str, str, str]]) -> Iterator[PublishedScore]:
+def _of(table: int, split: int | None, task: Task, cells: Iterator[tuple[str, str, str]]) -> Iterator[PublishedScore]:
     for system, metric, printed in cells:
         numbers = [float(number) / _UNIT[metric] for number in re.findall(r"[\d.]+", printed)]
         if numbers:
             deviation = numbers[1] if len(numbers) == 2 else None
-            yield PublishedScore(table, split, task, system, metric, numbers[0], deviation)
+            yield PublishedScore(table, split, str(task), system, metric, numbers[0], deviation)
 
 
 PUBLISHED: tuple[PublishedScore, ...] = tuple(_scores())
