@@ -47,10 +47,13 @@ class StudyBars:
 
     def tell(self, news: "News") -> None:
         """An item is so far."""
-        advance = self._costs[news.item] * (news.share - self._shares[news.item])
         self._shares[news.item] = news.share
+        done = sum(self._costs[item] * share for item, share in self._shares.items())
         ended = sum(share == 1.0 for share in self._shares.values())
-        self._bars.update(self._whole, advance=advance, what=f"{ended} of {len(self._costs)} done")
+        if news.share == 1.0 and news.item not in self._at_work:
+            # Done by an earlier call: it would count as done within no time.
+            self._bars.reset(self._whole, completed=done)
+        self._bars.update(self._whole, completed=done, what=f"{ended} of {len(self._costs)} done")
         if news.share < 1.0:
             if news.item not in self._at_work:
                 self._at_work[news.item] = self._bars.add_task(f"  {news.item}", total=1.0, what="")
