@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.errors import RunError
+from ggn_tf.errors import RadiomicsError, RunError
 from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
 from ggn_tf.evaluation.radiomics_svm import fit_radiomics
 from ggn_tf.evaluation.study.item import Line, Place
@@ -39,10 +39,13 @@ class Radiomics:
         return 1.0
 
     def is_done(self, place: Place) -> bool:
-        """Whether the table is there, and of these settings."""
+        """Whether the table is there, and of these settings; what cannot be read back is soon fitted anew."""
         if not place.predictions(self.name).exists():
             return False
-        fitted = load_radiomics(place.fitted(self.name))
+        try:
+            fitted = load_radiomics(place.fitted(self.name))
+        except RadiomicsError:
+            return False
         found = (fitted.seed, fitted.dataset_fingerprint, fitted.settings)
         expected = (self.seed, place.dataset.fingerprint, read_radiomics(place.dataset).settings)
         if found != expected:
