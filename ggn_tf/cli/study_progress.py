@@ -51,8 +51,8 @@ class StudyBars:
         done = sum(self._costs[item] * share for item, share in self._shares.items())
         ended = sum(share == 1.0 for share in self._shares.values())
         if news.share == 1.0 and news.item not in self._at_work:
-            # Done by an earlier call: it would count as done within no time.
-            self._bars.reset(self._whole, completed=done)
+            # Done by an earlier call, within no time: the first count of all is no part of the rate.
+            self._bars.reset(self._whole)
         self._bars.update(self._whole, completed=done, what=f"{ended} of {len(self._costs)} done")
         if news.share < 1.0:
             if news.item not in self._at_work:
