@@ -59,7 +59,7 @@ def command(
     document = {**scores, **sites, "run": describe_run(opened, own)}
     folder = run / "evaluation"
     write_evaluation(frame, document, folder, extras)
-    if (run / "tensorboard").is_dir():
+    if "test" in document and (run / "tensorboard").is_dir():
         write_scores(run / "tensorboard", _test_scores(document))
     if as_json:
         click.echo(json.dumps({**document, "evaluation": str(folder)}, indent=2))

@@ -100,6 +100,9 @@ def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[st
     rows = []
     for stage, part in frame.groupby("stage", sort=False):
         sites = [part[part["set"] == name] for name in ("test", EXTERNAL)]
+        if any(site.empty for site in sites):
+            # A small split can have no test nodule of the task.
+            continue
         values = [score_values(site) for site in sites]
         drawn = [
             resampled_scores(site, draw_weights(site["patient"].to_numpy(dtype=str), replicates, seed + number))

@@ -74,6 +74,12 @@ def test_the_difference_is_the_external_score_minus_the_tests():
     assert accuracy["low"] < expected < accuracy["high"] < 0
 
 
+def test_without_a_test_nodule_there_is_nothing_to_compare_with():
+    external = pd.DataFrame({"label": ["A", "B"], "p_A": [0.9, 0.1], "p_B": [0.1, 0.9]})
+    frame = external.assign(set="external", patient=["1", "2"], stage="joint", dice=0.5)
+    assert differences(frame, seed=0, replicates=50) == []
+
+
 def test_evaluate_puts_both_sites_side_by_side(run: RunFolder, other: Dataset):
     asked = ["evaluate", str(run.folder), "--dataset", str(other.folder), "--replicates", "50", "--gallery", "0"]
     result = CliRunner().invoke(main, asked)
