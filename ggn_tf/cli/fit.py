@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggn_tf.cli.finite import FiniteRange
 from ggn_tf.cli.stop import StopSignal
 from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
 from ggn_tf.quiet import load_tensorflow
@@ -43,13 +44,6 @@ class _PerStage(click.ParamType):
         return numbers
 
 
-def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    # click's ranges let NaN pass: it compares false with every bound.
-    if not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number")
-    return value
-
-
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path), default=Path("dataset"))
 @click.option("--task", default=str(INDOLENT_INVASIVE), show_default=True, help="Classes; a plus merges labels.")
@@ -69,8 +63,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option("--batch-size", type=click.IntRange(min=1), default=24, show_default=True)
 @click.option(
     "--joint-weight",
-    type=click.FloatRange(min=0),
-    callback=_finite,
+    type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
     help="Lambda of the paper's eq. 4.",
@@ -85,8 +78,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
 @click.option(
     "--checkpoint-minutes",
-    type=click.FloatRange(min=0),
-    callback=_finite,
+    type=FiniteRange(min=0),
     default=10.0,
     show_default=True,
     help="Within a long epoch.",

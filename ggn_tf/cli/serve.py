@@ -26,7 +26,7 @@ def _channel_arguments(ctx: click.Context, param: click.Parameter, text: str) ->
     pairs = [pair.partition("=") for pair in text.split(",") if pair]
     if not all(name and equals for name, equals, _ in pairs):
         raise click.BadParameter("NAME=VALUE,NAME=VALUE,... is wanted.", ctx, param)
-    return tuple((name, int(value) if value.lstrip("-").isdecimal() else value) for name, _, value in pairs)
+    return tuple((name, int(value) if value.removeprefix("-").isdecimal() else value) for name, _, value in pairs)
 
 
 class _TensorFlowFlags(click.Command):

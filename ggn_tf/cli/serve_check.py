@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ggn_tf.cli.finite import FiniteRange
 from ggn_tf.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
 
@@ -14,12 +15,10 @@ from ggn_tf.serving.contract import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIE
 @click.option("--export", type=click.Path(path_type=Path), required=True, help="MODELS/NAME, or a version of it.")
 @click.option("--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="What the server calls it.")
 @click.option("--version", type=click.IntRange(min=1), help="The version to ask.  [default: the export's own number]")
-@click.option("--probability-tolerance", type=click.FloatRange(min=0), help="[default: by the export's precision]")
-@click.option("--mask-tolerance", type=click.FloatRange(min=0), help="[default: by the export's precision]")
+@click.option("--probability-tolerance", type=FiniteRange(min=0), help="[default: by the export's precision]")
+@click.option("--mask-tolerance", type=FiniteRange(min=0), help="[default: by the export's precision]")
 @click.option("--repeats", type=click.IntRange(min=1), default=20, show_default=True, help="For the median latency.")
-@click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds."
-)
+@click.option("--timeout", "timeout_s", type=FiniteRange(min=0.1), default=60.0, show_default=True, help="Seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
 def command(
     server: str,

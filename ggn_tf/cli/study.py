@@ -81,8 +81,17 @@ class _Several(click.ParamType):
     help="The set that selects the weights; test is the paper's way, and optimistic.",
 )
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@click.option(
+    "--gallery",
+    type=click.IntRange(min=0),
+    default=12,
+    show_default=True,
+    help="Nodules a task in the report, with slices of their CT; 0 leaves patients' images out.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings at a time.")
-def command(dataset: Path, folder: Path, tasks: str | None, protocol: str, jobs: int, **asked: Any) -> None:
+def command(
+    dataset: Path, folder: Path, tasks: str | None, protocol: str, gallery: int, jobs: int, **asked: Any
+) -> None:
     """Train and compare every system on DATASET: the paper's Tables 2 to 6.
 
     What is done is not done again: the same command goes on after Ctrl-C or a crash, and more --repeats, --splits or
@@ -122,7 +131,7 @@ def command(dataset: Path, folder: Path, tasks: str | None, protocol: str, jobs:
     with StudyBars(items) as bars, StopSignal("stopping; the same command goes on from here") as stop:
         work(items, place, jobs, bars.tell, stop.requested)
     results = gather(question, items, place)
-    examples = collect_examples(question, results, place, announce=lambda line: click.echo(line, err=True))
+    examples = collect_examples(question, results, place, gallery, lambda line: click.echo(line, err=True))
     written = write_study(question, opened, results, tables_of(question, results), folder, examples)
     click.echo(f"\n{(written / TABLES).read_text(encoding='utf-8')}\nresults: {written}\nreport:  {written / REPORT}")
 

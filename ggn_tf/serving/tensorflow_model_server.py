@@ -73,7 +73,7 @@ class RealServer:
     def _docker_command(self, docker: str, image: str) -> list[str]:
         ports = [
             self.port,
-            *(int(flag.partition("=")[2]) for flag in self.flags if flag.startswith("--rest_api_port=")),
+            *(flag.partition("=")[2] for flag in self.flags if flag.startswith("--rest_api_port=")),
         ]
         return [
             *(docker, "run", "--rm", "--init", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL"),

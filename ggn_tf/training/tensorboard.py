@@ -78,13 +78,7 @@ class EventWriter(Observer):
                 yield
             self._writers[name].flush()
         except tf.errors.OpError as error:
-            raise RunError(
-                "TensorBoard's events cannot be written.",
-                case=self._folder / name,
-                found=str(error.message).splitlines()[0],
-                expected="a place that can be written, with room on the disk",
-                remedy="Make room and repeat the command; the run goes on from its last checkpoint.",
-            ) from error
+            raise _unwritable(self._folder / name, error) from error
 
 
 def write_scores(folder: Path, scores: Mapping[str, float]) -> None:
@@ -94,11 +88,24 @@ def write_scores(folder: Path, scores: Mapping[str, float]) -> None:
         folder: The run's tensorboard folder.
         scores: By their names, as `test joint/accuracy`.
     """
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default(step=0):
-        for name, value in scores.items():
-            tf.summary.scalar(name, value)
-    writer.close()
+    try:
+        writer = tf.summary.create_file_writer(str(folder))
+        with writer.as_default(step=0):
+            for name, value in scores.items():
+                tf.summary.scalar(name, value)
+        writer.close()
+    except tf.errors.OpError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(place: Path, error: tf.errors.OpError) -> RunError:
+    return RunError(
+        "TensorBoard's events cannot be written.",
+        case=place,
+        found=str(error.message).splitlines()[0],
+        expected="a place that can be written, with room on the disk",
+        remedy="Make room and repeat the command; a training goes on from its last checkpoint.",
+    )
 
 
 def numbers_of(description: RunDescription) -> dict[str, str | float | int]:

@@ -73,12 +73,13 @@ class Training:
         return sum(self._stage_cost(stage) for stage in self._stages() if stage.name not in dict(self.takes))
 
     def is_done(self, place: Place) -> bool:
-        """Whether every stage is finished and predicted."""
+        """Whether every stage is finished and predicted; only reads."""
         folder = place.run(self.name)
         if not (folder / "run.json").exists():
             return False
-        run = self._open(place)
-        finished = all(stage.name in run.finished_stages() for stage in self._stages())
+        run = RunFolder.open(folder)
+        # With other settings it is not done: `do` then says what differs.
+        finished = run.description == self.asked and all(run.is_complete(stage.name) for stage in self._stages())
         return finished and (self.told == () or place.predictions(self.name).exists())
 
     def do(self, place: Place, line: Line) -> None:
