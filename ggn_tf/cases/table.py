@@ -46,16 +46,17 @@ class Case:
     series: str | None = None
 
 
-def read_table(path: Path, label_column: str = "label") -> list[Case]:
+def read_table(path: Path, label_column: str = "label", folder: Path | None = None) -> list[Case]:
     """Read a case table.
 
     Columns: `case_id`, `patient_id`, `image`, `mask`, the label column; optional `segment`, `series`,
     `center_x_mm`, `center_y_mm`, `center_z_mm` (LPS); further ones are carried along. Paths are relative to the
-    table. Whether the files exist is found when a case is read.
+    table, or URLs. Whether the files exist is found when a case is read.
 
     Args:
         path: A .csv (comma, semicolon or tab; UTF-8) or .xlsx file; of a workbook the first sheet.
         label_column: The column that holds the label.
+        folder: What its paths are relative to. None: the folder it lies in.
 
     Raises:
         TableError: The file is missing or no table, a column is missing, there is no row, or rows are not usable; all
@@ -76,7 +77,7 @@ def read_table(path: Path, label_column: str = "label") -> list[Case]:
             "(they have a meaning in tasks), and a mask or a centre of three numbers",
             remedy="Mend these rows (the header is row 1).",
         )
-    return [_case(path.parent, row, label_column) for row in rows.values()]
+    return [_case(folder or path.parent, row, label_column) for row in rows.values()]
 
 
 def _read_rows(path: Path) -> dict[int, Row]:
@@ -182,11 +183,16 @@ def _case(folder: Path, row: Row, label_column: str) -> Case:
     return Case(
         case_id=row["case_id"],
         patient_id=row["patient_id"],
-        image=folder / row["image"],
-        mask=folder / row["mask"] if row.get("mask") else None,
+        image=_place(folder, row["image"]),
+        mask=_place(folder, row["mask"]) if row.get("mask") else None,
         label=row[label_column],
         segment=row.get("segment") or None,
         center_mm_lps=(float(x), float(y), float(z)) if x else None,
         extra={column: text for column, text in row.items() if column not in known},
         series=row.get("series") or None,
     )
+
+
+def _place(folder: Path, cell: str) -> Path:
+    """A path as the table means it; a URL stands for itself."""
+    return Path(cell) if "://" in cell else folder / cell

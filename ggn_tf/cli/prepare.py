@@ -15,10 +15,12 @@ from ggn_tf.quiet import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.cases.patches import Patch
+    from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.table import Case
     from ggn_tf.dataset.identity import Pseudonyms
     from ggn_tf.dataset.outcomes import Nodule, Rejection
     from ggn_tf.dataset.records import Dataset
+    from ggn_tf.protocol import PatchProtocol
 
 
 def _user_salt() -> Path:
@@ -30,6 +32,16 @@ def _user_salt() -> Path:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("dataset"), show_default=True)
 @click.option("--label-column", default="label", show_default=True, help="The table's column with the labels.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
+@click.option(
+    "--runner",
+    type=click.Choice(["processes", "beam"]),
+    default="processes",
+    show_default=True,
+    help="Cut in processes of this machine, or by Apache Beam, whose own options stand behind --.",
+)
+@click.option(
+    "--staging", metavar="FOLDER|URL", help="Where Beam's workers on other machines leave patches; a new one."
+)
 @click.option("--allow-rejects", is_flag=True, help="Leave out the cases that cannot be used, instead of refusing all.")
 @allowance_options
 @click.option(
@@ -48,11 +60,14 @@ def _user_salt() -> Path:
 @click.option("--id-list", type=click.Path(path_type=Path, dir_okay=False), help="Write which id became which hash.")
 @click.option("--splits", type=click.IntRange(min=1), default=5, show_default=True, help="How many to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the splits.")
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
 def command(
     table: Path,
     output: Path,
     label_column: str,
     jobs: int | None,
+    runner: str,
+    staging: str | None,
     allow_rejects: bool,
     repair: bool,
     align_masks: bool,
@@ -62,24 +77,29 @@ def command(
     id_list: Path | None,
     splits: int,
     seed: int,
+    beam_options: tuple[str, ...],
 ) -> None:
     """Make a dataset of the nodules in TABLE (.csv or .xlsx; a row a nodule).
 
     Each CT and mask is checked, the patch around the nodule is cut and resampled, and the cases are split into
     training, validation and test sets by patient. The dataset is written whole or not at all.
+
+    TABLE, its CTs and masks and the output may be URLs of object storage (gs://, s3://).
     """
     from ggn_tf.cases.radiomics import radiomics_settings
+    from ggn_tf.cases.remote import local_folder, url_of
     from ggn_tf.cases.repair import Allowance
-    from ggn_tf.cases.table import read_table
     from ggn_tf.dataset.description import refuse_existing
     from ggn_tf.dataset.identity import Pseudonyms, read_salt
     from ggn_tf.protocol import Protocol
 
+    if runner != "beam" and (beam_options or staging):
+        raise click.UsageError(f"{beam_options[0] if beam_options else '--staging'} needs --runner beam.")
     refuse_existing(output)
     settings = radiomics_settings() if radiomics else None
     if id_list is not None:
         refuse_unwritable(id_list, output)
-    cases = read_table(table, label_column)
+    cases = _read_table(table, label_column)
     load_tensorflow()
     from ggn_tf.dataset.findings import notes_on
     from ggn_tf.dataset.splits import check_patients
@@ -89,20 +109,62 @@ def command(
     pseudonyms = Pseudonyms(None if keep_ids else read_salt(salt_file or _user_salt()))
     hidden = pseudonyms.telling_columns(cases)
     protocol = Protocol()
-    prepared = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks), radiomics=radiomics)
+    allowance = Allowance(repair, align_masks)
+    if runner == "beam":
+        prepared = _by_beam(cases, protocol.patch, beam_options, allowance, staging, radiomics)
+    else:
+        prepared = cut_cases(cases, protocol.patch, jobs, allowance, radiomics=radiomics)
     outside_lung: list[str] = []
     outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects, outside_lung)
-    with closing(outcomes), written_id_list(id_list, cases, pseudonyms):
-        dataset = write_dataset(
-            output,
-            protocol.patch,
-            outcomes,
-            split_protocol=protocol.split,
-            splits=splits,
-            seed=seed,
-            radiomics=settings,
+    with local_folder(output) as folder:
+        with closing(outcomes), written_id_list(id_list, cases, pseudonyms):
+            dataset = write_dataset(
+                folder,
+                protocol.patch,
+                outcomes,
+                split_protocol=protocol.split,
+                splits=splits,
+                seed=seed,
+                radiomics=settings,
+            )
+        _print_summary(
+            dataset,
+            url_of(output) or output,
+            len(cases) - len(dataset.cases),
+            notes_on(dataset.cases, hidden, outside_lung),
         )
-    _print_summary(dataset, len(cases) - len(dataset.cases), notes_on(dataset.cases, hidden, outside_lung))
+
+
+def _read_table(table: Path, label_column: str) -> list["Case"]:
+    from ggn_tf.cases.remote import local_file, url_of
+    from ggn_tf.cases.table import read_table
+
+    try:
+        with local_file(table) as file:
+            return read_table(file, label_column, table.parent)
+    except FileNotFoundError as error:
+        raise DatasetError(
+            "The case table does not exist.", case=url_of(table) or table, remedy="Name an existing .csv or .xlsx file."
+        ) from error
+
+
+def _by_beam(
+    cases: list["Case"],
+    protocol: "PatchProtocol",
+    options: tuple[str, ...],
+    allowance: "Allowance",
+    staging: str | None,
+    radiomics: bool,
+) -> Generator[tuple["Case", "Patch | GgnError"], None, None]:
+    try:
+        from ggn_tf.dataset.beam import prepare_by_beam
+    except ImportError as error:
+        raise DatasetError(
+            "Apache Beam is not installed.",
+            found=error,
+            remedy='In an environment of its own, without constraints.txt: pip install "ggn-tf[beam]"',
+        ) from error
+    return prepare_by_beam(cases, protocol, options, allowance, staging=staging, radiomics=radiomics)
 
 
 def _outcomes(
@@ -138,17 +200,17 @@ def _outcomes(
         )
 
 
-def _print_summary(dataset: "Dataset", rejected: int, notes: list[str]) -> None:
+def _print_summary(dataset: "Dataset", place: str | Path, rejected: int, notes: list[str]) -> None:
     """Counts a label and a set, what was left out, and what to know before training."""
     from ggn_tf.dataset.previews import PREVIEWS
     from ggn_tf.dataset.writer import REJECTED
 
     patients = len({case.patient_id for case in dataset.cases})
-    click.echo(f"{len(dataset.cases)} cases of {patients} patients in {dataset.folder}\n")
+    click.echo(f"{len(dataset.cases)} cases of {patients} patients in {place}\n")
     click.echo(_label_table(dataset))
-    click.echo(f"\npreviews:    {dataset.folder / PREVIEWS}\nfingerprint: {dataset.fingerprint[:12]}")
+    click.echo(f"\npreviews:    {place}/{PREVIEWS}\nfingerprint: {dataset.fingerprint[:12]}")
     if rejected:
-        click.echo(f"rejected:    {rejected}, listed in {dataset.folder / REJECTED}")
+        click.echo(f"rejected:    {rejected}, listed in {place}/{REJECTED}")
     repaired = [case for case in dataset.cases if case.repaired]
     if repaired:
         click.echo(f"put right:   {len(repaired)} cases, each with what was done under 'repaired' in dataset.json")

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.patches import Patch, Target, cut_patch, cut_patches
+from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.table import Case
 from ggn_tf.errors import DatasetError, GgnError, MaskError
@@ -52,7 +53,7 @@ def prepare_cases(
     Raises:
         DatasetError: A worker process died.
     """
-    groups = _groups(cases)
+    groups = groups_of(cases)
     if jobs == 1:
         for group in groups:
             yield from zip(group, prepare_group(group, protocol, allowance, radiomics), strict=True)
@@ -73,7 +74,8 @@ def prepare_cases(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _groups(cases: Sequence[Case]) -> Iterator[list[Case]]:
+def groups_of(cases: Sequence[Case]) -> Iterator[list[Case]]:
+    """Neighbouring cases that are cut together, in the order of `cases`: those of one compressed CT."""
     for image, same in itertools.groupby(cases, key=lambda case: case.image):
         # Of a DICOM folder each nodule may mean another series, and only its own slices are read.
         size = _GROUP if image.suffix.lower() == ".gz" else 1
@@ -84,7 +86,13 @@ def _groups(cases: Sequence[Case]) -> Iterator[list[Case]]:
 def prepare_group(
     cases: Sequence[Case], protocol: PatchProtocol, allowance: Allowance = STRICT, radiomics: bool = False
 ) -> list[_Outcome]:
-    """Cut the patches of cases of one CT; as `prepare_case`."""
+    """Cut the patches of cases of one CT; as `prepare_case`. CTs and masks may lie at URLs."""
+    if any(url_of(path) for case in cases for path in (case.image, case.mask) if path):
+        with fetched(cases) as copies:
+            outcomes = iter(
+                prepare_group([case for case in copies if isinstance(case, Case)], protocol, allowance, radiomics)
+            )
+            return [copy if isinstance(copy, GgnError) else next(outcomes) for copy in copies]
     if len(cases) > 1 and all(case.mask for case in cases):
         targets = [Target(case.mask, case.segment, case.center_mm_lps) for case in cases]
         # Where something is wrong, each is cut on its own: one nodule's fault is not the others'.

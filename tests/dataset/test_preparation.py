@@ -13,7 +13,7 @@ from ggn_tf.cases.repair import Allowance
 from ggn_tf.cases.table import Case, read_table
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.outcomes import Nodule, Rejection, outcome_of
-from ggn_tf.dataset.preparation import _groups, prepare_case, prepare_cases
+from ggn_tf.dataset.preparation import groups_of, prepare_case, prepare_cases
 from ggn_tf.errors import DatasetError, GgnError, MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.case_files import write_case_files
@@ -101,7 +101,7 @@ def test_only_the_nodule_that_is_missing_is_rejected(nodules_of_one_ct: list[Cas
 def test_a_compressed_ct_is_decompressed_once_for_its_neighbouring_rows(nodules_of_one_ct: list[Case]) -> None:
     dicom = [dataclasses.replace(case, image=Path("series")) for case in nodules_of_one_ct[:3]]
     cases = [*nodules_of_one_ct, *dicom, *nodules_of_one_ct[:2]]
-    groups = list(_groups(cases))
+    groups = list(groups_of(cases))
     assert [len(group) for group in groups] == [16, 2, 1, 1, 1, 2]
     assert [case for group in groups for case in group] == cases
 

@@ -1,0 +1,163 @@
+"""Cutting the patches of a whole case table on more machines than one, by Apache Beam.
+
+Beam's workers cut blocks of neighbouring cases, by the function that the process pool runs, and leave what they find
+in a staging folder; who started them reads it in the order of the table. So the dataset is the same to the bit.
+"""
+
+import itertools
+import pickle
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import apache_beam
+import SimpleITK as sitk  # noqa: N813
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.repair import STRICT, Allowance
+from ggn_tf.cases.table import Case
+from ggn_tf.dataset.preparation import groups_of, prepare_group
+from ggn_tf.errors import DatasetError, GgnError
+from ggn_tf.protocol import PatchProtocol
+
+# Groups of one CT that are staged as one file: 10 MB of patches, mostly. Smaller where that keeps more workers busy.
+_MOST_GROUPS = 64
+_LOCAL_RUNNERS = ("DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner", "InteractiveRunner")
+
+
+class _Work(NamedTuple):
+    """What every block is cut by."""
+
+    staging: str
+    protocol: PatchProtocol
+    allowance: Allowance
+    radiomics: bool
+
+
+def prepare_by_beam(
+    cases: Sequence[Case],
+    protocol: PatchProtocol,
+    options: Sequence[str] = (),
+    allowance: Allowance = STRICT,
+    *,
+    staging: str | None = None,
+    radiomics: bool = False,
+) -> Generator[tuple[Case, Patch | GgnError], None, None]:
+    """Cut every case's patch, as `prepare_cases`; memory holds one block of patches.
+
+    Args:
+        cases: The rows of a table.
+        protocol: How to cut.
+        options: Beam's own, as on a command line; none is Beam's DirectRunner.
+        allowance: What may be put right instead of being refused.
+        staging: A new folder, path or URL, that the workers and this process reach; deleted at the end. None: a
+            temporary folder of this machine.
+        radiomics: Whether to measure the masks' radiomic features too.
+
+    Yields:
+        Each case with its patch, or with the error that rejects it, in the order of `cases`.
+
+    Raises:
+        DatasetError: Workers of other machines could not reach the staging folder, it exists, or the pipeline failed.
+    """
+    pipeline_options = PipelineOptions(list(options))
+    _check_reachable(pipeline_options, staging)
+    with _staging_folder(staging) as folder:
+        work = _Work(folder, protocol, allowance, radiomics)
+        count = 0
+        for count, block in enumerate(_blocks(cases), start=1):
+            _write(_cases_name(folder, count - 1), block)
+        _cut_blocks(count, work, pipeline_options)
+        for number in range(count):
+            yield from _read(_patches_name(folder, number))
+
+
+def cut_block(number: int, work: _Work) -> None:
+    """Cut the cases of a staged block and stage what becomes of them; a repeated attempt writes the same file."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    outcomes = [
+        outcome
+        for group in _read(_cases_name(work.staging, number))
+        for outcome in zip(group, prepare_group(group, work.protocol, work.allowance, work.radiomics), strict=True)
+    ]
+    _write(_patches_name(work.staging, number), outcomes)
+
+
+def _cut_blocks(count: int, work: _Work, options: PipelineOptions) -> None:
+    try:
+        with apache_beam.Pipeline(options=options) as pipeline:
+            numbers = pipeline | apache_beam.Create(range(count), reshuffle=True)
+            numbers | apache_beam.Map(cut_block, work)
+    except Exception as error:
+        # Of any type: whatever a worker, a runner or its service raised.
+        raise DatasetError(
+            "Beam's pipeline failed.",
+            found=(str(error).strip() or type(error).__name__).splitlines()[0],
+            expected="a runner that starts, and storage that answers",
+            remedy="See the workers' logs; repeat without --runner to know whether a case is to blame.",
+        ) from error
+
+
+def _blocks(cases: Sequence[Case]) -> Iterator[list[list[Case]]]:
+    groups = groups_of(cases)
+    size = max(1, min(_MOST_GROUPS, len(cases) // _MOST_GROUPS))
+    while block := list(itertools.islice(groups, size)):
+        yield block
+
+
+def _check_reachable(options: PipelineOptions, staging: str | None) -> None:
+    runner = options.view_as(StandardOptions).runner or "DirectRunner"
+    if staging is None and runner not in _LOCAL_RUNNERS:
+        raise DatasetError(
+            "The workers may be on other machines, which do not see this one's temporary folder.",
+            found=f"Beam's {runner} and no --staging",
+            expected="a folder that they and this process reach",
+            remedy="Name one: --staging gs://BUCKET/FOLDER, or a folder that all of them mount.",
+        )
+
+
+@contextmanager
+def _staging_folder(staging: str | None) -> Iterator[str]:
+    if staging is None:
+        folder = tempfile.mkdtemp(prefix="ggn-tf-beam-")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder)
+        return
+    if FileSystems.exists(staging):
+        raise DatasetError(
+            "The staging folder exists.",
+            case=staging,
+            expected="a new one, which is deleted at the end",
+            remedy="Name another with --staging.",
+        )
+    # Object storage has no folders and refuses none.
+    FileSystems.mkdirs(staging)
+    try:
+        yield staging
+    finally:
+        FileSystems.delete([staging])
+
+
+def _cases_name(folder: str, number: int) -> str:
+    return FileSystems.join(folder, f"{number:06d}.cases")
+
+
+def _patches_name(folder: str, number: int) -> str:
+    return FileSystems.join(folder, f"{number:06d}.patches")
+
+
+# Pickled, as what a process pool's workers are sent; Beam keeps its own pickled functions in such a place too.
+def _write(name: str, content: Any) -> None:
+    with FileSystems.create(name) as file:
+        file.write(pickle.dumps(content))
+
+
+def _read(name: str) -> Any:
+    with FileSystems.open(name) as file:
+        return pickle.loads(file.read())
