@@ -10,6 +10,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from ggn_tf.cli.prepare import command as prepare
 from ggn_tf.serving.batching import read_batching_parameters
 from ggn_tf.serving.contract import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 from ggn_tf.serving.tensorflow_model_server import DEFAULT_IMAGE
@@ -131,3 +132,13 @@ def test_selectors_ports_and_probes_name_what_there_is():
     target = BY_KIND["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", BY_KIND["Deployment"]["metadata"]["name"])
     assert set(CONTAINER["resources"]["requests"]) == {"cpu", "memory"}
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.34"])
+def test_the_job_that_prepares_is_valid_and_its_options_are_ours(version):
+    job = yaml.safe_load((FOLDER / "preparing" / "job.yaml").read_text(encoding="utf-8"))
+    kubernetes_validate.validate(job, version, strict=True)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    ours = container["args"][: container["args"].index("--")]
+    context = prepare.make_context("prepare", list(ours))
+    assert (context.params["runner"], context.params["allow_rejects"]) == ("beam", True)
