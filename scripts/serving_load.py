@@ -31,7 +31,7 @@ class ServerProcess:
     def __init__(self, folder: Path, *flags: str) -> None:
         command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(folder), "--port=0"]
         self._process = subprocess.Popen(
-            [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
         )
         self.pid = self._process.pid
         self.target = self._process.stdout.readline().rpartition(" ")[2].strip()

@@ -225,5 +225,7 @@ def test_it_needs_no_tensorflow(table: Path, tmp_path: Path) -> None:
         f"try: main(['check', {str(table)!r}, '--jobs', '1', '-o', {str(tmp_path / 'look')!r}])\n"
         "except SystemExit as end: print('tensorflow' in sys.modules, 'keras' in sys.modules, end.code)"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8", timeout=120, check=False
+    )
     assert result.stdout.splitlines()[-1] == "False False 0", result.stderr

@@ -47,6 +47,7 @@ def test_a_tensorflow_that_does_not_start_is_told_and_exits_with_1(tmp_path: Pat
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 1, done.stderr
     assert "PROBLEM      TensorFlow does not start: ImportError: no AVX" in done.stdout

@@ -333,7 +333,7 @@ def test_no_server_is_one_block_without_a_traceback(ct: Path) -> None:
         target = f"127.0.0.1:{probe.getsockname()[1]}"
     command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "predict", "--ct", str(ct / "ct.nii.gz")]
     asked = ["--center-mm", *map(str, CENTER), "--server", target, "--timeout", "0.5"]
-    result = subprocess.run([*command, *asked], capture_output=True, text=True, check=False)
+    result = subprocess.run([*command, *asked], capture_output=True, text=True, encoding="utf-8", check=False)
     assert (result.returncode, result.stdout) == (1, "")
     assert "error: No model server answers." in result.stderr
     assert target in result.stderr

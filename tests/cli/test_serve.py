@@ -29,7 +29,9 @@ def models(tmp_path_factory):
 def test_serve_says_where_it_is_and_stops_at_a_signal(number, models):
     command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(models), "--port", "0"]
     flags = ["--model_name", "lung", "--file_system_poll_wait_seconds", "1"]
-    process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     try:
         ready = process.stdout.readline()
         told = re.fullmatch(r"serving lung version 1 on (127\.0\.0\.1:\d+)\n", ready)
@@ -67,7 +69,7 @@ BATCHING = Path(__file__).parents[2] / "serving" / "batching.config"
 def serve(*arguments, path=None, **environment):
     command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", *map(str, arguments)]
     environment = {**os.environ, **environment, **({} if path is None else {"PATH": str(path)})}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=60)
 
 
 def program(folder, name, text):
@@ -165,7 +167,7 @@ def test_a_full_disk_behind_its_output_does_not_keep_it_from_serving(models):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(models), "--port", str(port)]
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         process = subprocess.Popen(command, stdout=full, stderr=full)
     try:
         with PredictionClient(f"127.0.0.1:{port}", timeout_s=120, pauses_s=[0.2] * 600) as client:

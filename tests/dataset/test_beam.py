@@ -133,7 +133,7 @@ def test_a_case_that_is_not_at_its_url_is_rejected_alone(table: Path, tmp_path: 
     assert "9 cases of" in result.stdout
     assert "SMITH-0003" in result.stderr
     assert "at the URL" in result.stderr
-    rejected = (tmp_path / "out" / "rejected.csv").read_text()
+    rejected = (tmp_path / "out" / "rejected.csv").read_text(encoding="utf-8")
     assert "SMITH" not in rejected
     assert str(tmp_path) not in rejected
 

@@ -190,6 +190,10 @@ print("batches lie on the second device")
 def test_batches_are_augmented_on_the_device(synthetic: Dataset) -> None:
     tests = str(Path(__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES, str(synthetic.folder), tests], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", TWO_DEVICES, str(synthetic.folder), tests],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
     )
     assert "batches lie on the second device" in done.stdout, done.stderr[-3000:]

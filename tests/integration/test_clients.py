@@ -188,7 +188,9 @@ def official(calls, target):
 
 
 def by_process(calls, *command):
-    process = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, timeout=120)
+    process = subprocess.run(
+        command, input=json.dumps(calls), capture_output=True, text=True, encoding="utf-8", timeout=120
+    )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
 
@@ -213,6 +215,7 @@ def _buf_curl(call, target):
         input=json.dumps(call["request"]),
         capture_output=True,
         text=True,
+        encoding="utf-8",
         timeout=60,
     )
     if process.returncode == 0:
@@ -325,7 +328,7 @@ def _official_messages():
 
 def run_example(*command):
     environment = {**os.environ, "PYTHONPATH": ""}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -415,7 +418,7 @@ def test_the_shell_examples_run_as_they_are_written(command, told, target):
     command = command.replace("127.0.0.1:8500", target)
     root = CLIENTS.parents[1]
     result = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=60, env=environment, cwd=root
+        ["bash", "-c", command], capture_output=True, text=True, encoding="utf-8", timeout=60, env=environment, cwd=root
     )
     assert result.returncode == 0, result.stderr
     assert told in result.stdout

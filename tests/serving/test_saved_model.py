@@ -85,7 +85,7 @@ def test_the_cpp_runtime_answers_without_python(signature, exported, tiny, names
     fetches = [wire["probabilities"], wire["mask"]]
     library = Path(tf.__file__).parent
     command = [sys.executable, script, library, exported / "1", tmp_path / "feeds.npz", *fetches]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
     assert run.returncode == 0, run.stderr
     probabilities, mask = (np.array(json.loads(line)) for line in run.stdout.splitlines())
     np.testing.assert_allclose(probabilities.reshape(expected.probabilities.shape), expected.probabilities, atol=1e-5)

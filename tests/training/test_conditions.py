@@ -34,7 +34,9 @@ print(hashlib.sha256(b"".join(weight.tobytes() for weight in model.get_weights()
 
 
 def train(threads: int, kind: str = "plain") -> str:
-    done = subprocess.run([sys.executable, "-c", TRAIN, str(threads), kind], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, str(threads), kind], cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

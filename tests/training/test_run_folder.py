@@ -107,7 +107,9 @@ def test_a_process_that_never_built_a_model_loads_one(run: RunFolder, descriptio
         "import sys; from pathlib import Path; from ggn_tf.training.run_folder import RunFolder; "
         "print(RunFolder.open(Path(sys.argv[1])).load_model().name)"
     )
-    result = subprocess.run([sys.executable, "-c", code, str(run.folder)], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(run.folder)], capture_output=True, text=True, encoding="utf-8"
+    )
     assert result.stdout == "cascade\n", result.stderr
 
 

@@ -112,7 +112,7 @@ def test_a_study_killed_again_and_again_ends_in_the_same_predictions(finished: P
         time.sleep(seconds)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
     assert ended.returncode == 0, ended.stderr
     for system in ("raw", "cascade", "transfer"):
         name = f"{system}-{CELL}.csv"
