@@ -70,7 +70,10 @@ class _Found:
 
     def cell(self, task: str, split: int, system: System, metric: str) -> str:
         score = self._scores.get((task, split, system, metric))
-        return NOT_GIVEN if score is None else score_text(score)
+        # A system without a segmenter has no Dice; other scores without a value are undefined, and that is said.
+        if score is None or (metric == "dice" and score.value is None):
+            return NOT_GIVEN
+        return score_text(score)
 
 
 def score_text(score: RepeatedScore) -> str:
@@ -165,7 +168,7 @@ def _comparisons(results: Sequence[TaskResults]) -> ScoreTable:
         "A - B [95 %]",
         "p",
         "p (Holm)",
-        "p, retrained",
+        "p retrained (Holm)",
         "test",
     )
     rows = tuple(_comparison(one) for result in results for one in result.comparisons if one.difference is not None)
