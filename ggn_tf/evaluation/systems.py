@@ -52,4 +52,4 @@ PAPER_SYSTEMS = (
 def title_of(system: System) -> str:
     """A system as a reader knows it: those that are not the paper's by their model."""
     known = {one.system: str(one) for one in PAPER_SYSTEMS}
-    return known.get(system) or (system.model if system.stage == "classify" else str(system))
+    return known.get(system) or (system.model if system.stage == "classify" else str(system)).replace("_", " ")

@@ -84,7 +84,7 @@ def study_page(study: StudyEvidence) -> Page:
     return Page(
         title=f"Study: {len(study.predictions)} task{'s' * (len(study.predictions) > 1)}",
         subtitle=f"Dataset {description['dataset']}; splits {_text(description['splits'])}; "
-        f"{description['repeats']} repeats",
+        f"{description['repeats']} repeat{'s' * (description['repeats'] > 1)}",
         blocks=warning,
         sections=[Section("tables", "Tables", inner=tables), *tasks, _asked(description)],
     )
