@@ -11,6 +11,7 @@ import click
 
 from ggn_tf.cli.finite import FiniteRange
 from ggn_tf.cli.stop import StopSignal
+from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
 from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
 from ggn_tf.quiet import load_tensorflow
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
@@ -49,7 +50,7 @@ class _PerStage(click.ParamType):
 @click.option("--task", default=str(INDOLENT_INVASIVE), show_default=True, help="Classes; a plus merges labels.")
 @click.option(
     "--model",
-    type=click.Choice(["raw", "reference", "cascade", "multitask"]),
+    type=click.Choice(MODELS),
     default="cascade",
     show_default=True,
     help="The systems of the paper's Fig. 3: (a), (b), (c and d), (e).",
@@ -68,14 +69,8 @@ class _PerStage(click.ParamType):
     show_default=True,
     help="Lambda of the paper's eq. 4.",
 )
-@click.option(
-    "--select-on",
-    type=click.Choice(["validation", "test"]),
-    default="validation",
-    show_default=True,
-    help="The set that selects the weights; test is the paper's way, and optimistic.",
-)
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@select_on_option
+@precision_option
 @click.option(
     "--checkpoint-minutes",
     type=FiniteRange(min=0),

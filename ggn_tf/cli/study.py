@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggn_tf.cli.stop import StopSignal
+from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
 from ggn_tf.protocol import Protocol, quick_protocol
 from ggn_tf.quiet import load_tensorflow
 from ggn_tf.tasks import PAPER_TASKS, Task
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.evaluation.study.grid import Question
 
-NETWORKS = ("raw", "reference", "cascade", "multitask", "transfer")
-MODELS = (*NETWORKS, "radiomics")
+DEFAULT_SYSTEMS = (*MODELS, "transfer")
+SYSTEMS = (*DEFAULT_SYSTEMS, "radiomics")
 JOINT_WEIGHTS = (0.5, 0.7, 1.0, 1.3, 1.5)
 
 
@@ -51,8 +52,8 @@ class _Several(click.ParamType):
 @click.option("--tasks", help='With semicolons between, as "AAH+AIS,MIA+IAC;AIS,MIA".  [default: the paper\'s four]')
 @click.option(
     "--models",
-    type=_Several(str, MODELS),
-    default=",".join(NETWORKS),
+    type=_Several(str, SYSTEMS),
+    default=",".join(DEFAULT_SYSTEMS),
     show_default=True,
     help="transfer: the reference classifier on automatic masks; radiomics, of a dataset prepared with --radiomics.",
 )
@@ -73,14 +74,8 @@ class _Several(click.ParamType):
     help="quick: a tenth of the epochs at ten times the learning rate.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the first repeat.")
-@click.option(
-    "--select-on",
-    type=click.Choice(["validation", "test"]),
-    default="validation",
-    show_default=True,
-    help="The set that selects the weights; test is the paper's way, and optimistic.",
-)
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@select_on_option
+@precision_option
 @click.option(
     "--gallery",
     type=click.IntRange(min=0),

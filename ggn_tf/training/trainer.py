@@ -110,9 +110,7 @@ def train(
     for stage, former in zip(plan.stages, (None, *plan.stages), strict=False):
         if run.is_complete(stage.name):
             continue
-        # Read back even what this process has just saved: a run that was stopped between two stages starts from the
-        # same bits.
-        model = run.load_model(former.name) if former else initial_model(asked)
+        model = _model_before(run, former)
         before = snapshot(model)
         observer.stage_started(stage, model)
         loop = StageLoop(
@@ -138,6 +136,14 @@ def train(
         observer.stage_done(stage, entry["best"])
     if not keep_last_checkpoint:
         run.checkpoints(plan.stages[-1].name).clear()
+
+
+def _model_before(run: RunFolder, former: Stage | None) -> keras.Model:
+    """The model that a stage starts from.
+
+    Read back even what this process has just saved: a run that was stopped in between starts from the same bits.
+    """
+    return run.load_model(former.name) if former else initial_model(run.description)
 
 
 def initial_model(asked: RunDescription) -> keras.Model:

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ggn_tf.cli import main
+from tests.synthetic import write_synthetic_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_synthetic_dataset(tmp_path_factory.mktemp("study") / "dataset", 16).folder
+
+
+def study(dataset: Path, folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["study", str(dataset), "-o", str(folder), *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--models", "raw,svm"), "'svm' is none of raw, reference, cascade, multitask, transfer, radiomics"),
+        (("--joint-weights", "0.5,nan"), "nan is not a positive number"),
+        (("--splits", "1,0"), "0 is not a positive number"),
+        (("--splits", "one"), "'one' is not ints with commas between"),
+        (("--repeats", "0"), "0 is not in the range x>=1"),
+    ],
+)
+def test_bad_options_are_a_usage_error(dataset: Path, tmp_path: Path, arguments: tuple[str, ...], message: str):
+    result = study(dataset, tmp_path / "study", *arguments)
+    assert result.exit_code == 2 and message in result.stderr
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tasks", "1+2,4+5"), "names labels that no nodule has"),
+        (("--tasks", "AAH+AIS"), "does not parse"),
+        (("--models", "radiomics"), "The dataset holds no radiomic features."),
+        (("--splits", "9"), "split"),
+    ],
+)
+def test_bad_input_is_one_block_and_trains_nothing(
+    dataset: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+):
+    result = study(dataset, tmp_path / "study", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ") and message in result.stderr and "remedy:" in result.stderr
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_dataset_that_is_not_there_is_one_block(tmp_path: Path):
+    result = study(tmp_path / "nowhere", tmp_path / "study")
+    assert result.exit_code == 1 and "remedy:" in result.stderr
+    assert not (tmp_path / "study").exists()
