@@ -1,9 +1,11 @@
-"""The report in a real browser: headless Chromium on a desktop's and on a telephone's width."""
+"""The reports of a run and of a study in a real browser: headless Chromium, as wide as a desktop and as a telephone."""
 
+import dataclasses
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,27 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from ggn_tf.evaluation.comparison import compare_systems
 from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.folder import write_evaluation
+from ggn_tf.evaluation.repeats import score_repeats
+from ggn_tf.evaluation.report.page import write_page
+from ggn_tf.evaluation.report.study import Example, StudyEvidence, study_page
 from ggn_tf.evaluation.scores import score_predictions
+from ggn_tf.evaluation.study.grid import weighted_system
+from ggn_tf.evaluation.study.results import PLANNED_PAIRS, TaskResults
+from ggn_tf.evaluation.study.tables import tables_of
+from ggn_tf.evaluation.systems import PAPER_SYSTEMS
+from ggn_tf.protocol import Protocol
+from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.evaluation.slides import SIZE, make_records, make_slides
+from tests.tiny_study import tiny_question
 
-TWO = ("AAH+AIS", "MIA+IAC")
+TWO = INDOLENT_INVASIVE.class_names
+LAMBDA = 0.5
 WIDTHS = {"desktop": 1280, "telephone": 390}
+RUN, STUDY = "run", "study"
+FIGURES = {RUN: 10, STUDY: 16}
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -88,15 +104,58 @@ def report(tmp_path_factory: pytest.TempPathFactory, drawn_frame) -> Path:
     return folder / "report.html"
 
 
-@pytest.fixture(scope="module", params=WIDTHS)
-def page(request: pytest.FixtureRequest, browser, report: Path):
-    """The report opened; what its console says is in `page.console`."""
-    width = WIDTHS[request.param]
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": request.param == "telephone"}
+@pytest.fixture(scope="module")
+def study_report(tmp_path_factory: pytest.TempPathFactory, drawn_study) -> Path:
+    """The paper's systems, another lambda and the diameter, twice each, with every table; one run in a gallery."""
+    systems = [(*one.system,) for one in PAPER_SYSTEMS]
+    systems += [(weighted_system(LAMBDA), "joint"), ("diameter", "classify")]
+    test, validation = (drawn_study(systems, repeats=2, cases=cases, gain=0.1) for cases in (60, 30))
+    validation = validation.assign(set="validation", case="v" + validation["case"], patient="v" + validation["patient"])
+    scores = tuple(score_repeats(test, replicates=50))
+    compared = tuple(compare_systems(test, PLANNED_PAIRS, replicates=50))
+    results = TaskResults(INDOLENT_INVASIVE, test, scores, compared)
+    question = dataclasses.replace(tiny_question(repeats=2, joint_weights=(LAMBDA, 1.0)), protocol=Protocol())
+    example = test[(test["model"] == "cascade") & (test["repeat"] == 1)]
+    joint = example[example["stage"] == "joint"]
+    extras = Extras(reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:6])))
+    study = StudyEvidence(
+        {
+            "tasks": [str(INDOLENT_INVASIVE)],
+            "models": list(question.models),
+            "splits": [1],
+            "repeats": 2,
+            "seed": 0,
+            "precision": "float32",
+            "select_on": "test",
+            "dataset": "dataset",
+            "dataset_fingerprint": 8 * "0f1e2d3c",
+            "versions": {"ggn-tf": "1.0.0", "tensorflow": "2.21.0"},
+        },
+        tables_of(question, [results]),
+        {str(INDOLENT_INVASIVE): pd.concat([test, validation], ignore_index=True)},
+        Extras(make_records(list(test["case"].unique()))),
+        {(str(INDOLENT_INVASIVE), 1): Example(example, extras)},
+        replicates=50,
+    )
+    folder = tmp_path_factory.mktemp("browser_study")
+    write_page(study_page(study), folder / "report.html", folder / "figures")
+    return folder / "report.html"
+
+
+PAGES = list(product((RUN, STUDY), WIDTHS))
+
+
+@pytest.fixture(scope="module", params=PAGES, ids="-".join)
+def page(request: pytest.FixtureRequest, browser):
+    """A report opened; what its console says is in `page.console`."""
+    kind, screen = request.param
+    report: Path = request.getfixturevalue({RUN: "report", STUDY: "study_report"}[kind])
+    metrics = {"width": WIDTHS[screen], "height": 900, "deviceScaleFactor": 1, "mobile": screen == "telephone"}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get_log("browser")
     browser.get(report.as_uri())
     browser.console = browser.get_log("browser")
+    browser.kind = kind
     return browser
 
 
@@ -104,10 +163,15 @@ def test_console_is_silent(page):
     assert page.console == []
 
 
+def test_nothing_is_loaded_from_elsewhere(page):
+    loaded = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert [name for name in loaded if not name.startswith("data:")] == []
+
+
 def test_every_image_loads(page):
     widths = page.execute_script("return [...document.images].map(image => image.naturalWidth)")
-    # Ten figures, and 6 nodules of two panels: CT and three outlines, CT and evidence.
-    assert len(widths) == 10 + 6 * 6
+    # The figures, and 6 nodules of two panels: CT and three outlines, CT and evidence.
+    assert len(widths) == FIGURES[page.kind] + 6 * 6
     assert min(widths) > 0
 
 
