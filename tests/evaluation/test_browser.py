@@ -193,6 +193,21 @@ def test_nothing_but_what_scrolls_by_itself_sticks_out(page):
     assert outside == []
 
 
+def test_what_names_a_row_leaves_room_for_its_values(page):
+    shares = page.execute_script("""
+        return [...document.querySelectorAll(".scroll th[scope=row]")]
+            .map(cell => cell.getBoundingClientRect().width / cell.closest(".scroll").clientWidth);
+    """)
+    assert max(shares) < 0.55
+
+
+def test_scores_below_a_nodule_need_no_scrolling(page):
+    wider = page.execute_script("""
+        return [...document.querySelectorAll(".case .scroll")].map(frame => frame.scrollWidth - frame.clientWidth);
+    """)
+    assert wider == [0] * 6
+
+
 def _move(page, card: int, slice_: int) -> dict:
     """Move a slider as a hand does, and tell where the sheets of its card then lie."""
     return page.execute_script(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ggn_tf.evaluation.extras import Extras
-from ggn_tf.evaluation.report.blocks import Drawing, Estimate, Page, Prose, Section, Table
+from ggn_tf.evaluation.report.blocks import Drawing, Estimate, Page, Prose, Section
 from ggn_tf.evaluation.report.page import write_page
 from ggn_tf.evaluation.report.study import Example, StudyEvidence, study_page
 from ggn_tf.evaluation.study.tables import ScoreTable
@@ -25,7 +25,14 @@ DESCRIPTION = {
     "dataset_fingerprint": "0f1e2d",
     "versions": {"ggn-tf": "1.0.0"},
 }
-TABLE = ScoreTable("table-2", "All systems", "Mean.", ("score", "(a) raw CT"), (("AUC", "0.8 ± 0.1 [0.7, 0.9]"),))
+TABLE = ScoreTable(
+    "table-2",
+    "All systems",
+    "Mean.",
+    ("score", "split", "task", "(a) raw CT"),
+    (("AUC", "1", TASK, "0.8 ± 0.1 [0.7, 0.9]"),),
+    keys=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,13 @@ def test_tables_come_first_then_the_tasks_with_their_splits(page):
 
 def test_interval_of_a_cell_stands_below_its_value(page):
     (table,) = page.sections[0].inner[0].blocks
-    assert table == Table(TABLE.heading, [["AUC", Estimate("0.8 ± 0.1", "[0.7, 0.9]")]], "Mean.")
+    assert table.rows[0][1] == Estimate("0.8 ± 0.1", "[0.7, 0.9]")
+
+
+def test_what_a_row_is_of_stands_in_one_cell(page):
+    (table,) = page.sections[0].inner[0].blocks
+    assert table.heading == [Estimate("score", "split; task"), "(a) raw CT"]
+    assert table.rows[0][0] == Estimate("AUC", f"1; {TASK}")
 
 
 def test_figures_show_the_papers_systems_alone(page):

@@ -37,12 +37,12 @@ class Table:
     """A table.
 
     Attributes:
-        heading: A text a column; none for a list of facts.
+        heading: A cell a column; none for a list of facts.
         rows: Cells; the first of a row is its heading.
         caption: What it shows, above it.
     """
 
-    heading: Sequence[str]
+    heading: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ggn_tf.evaluation.evidence import Evidence
 from ggn_tf.evaluation.extras import Extras
-from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table, cell_of
+from ggn_tf.evaluation.report.blocks import Cell, Estimate, Page, Prose, Section, Table, cell_of
 from ggn_tf.evaluation.report.budget import budget_section
 from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.sections import evidence_sections
@@ -74,20 +74,26 @@ def study_page(study: StudyEvidence) -> Page:
     """
     description = study.description
     warning = [Prose(OPTIMISTIC, warning=True)] if description["select_on"] == "test" else []
-    tables = [
-        Section(
-            table.name, table.title, [Table(table.heading, [[*map(cell_of, row)] for row in table.rows], table.caption)]
-        )
-        for table in study.tables
-    ]
+    tables = [Section(table.name, table.title, [_table(table)]) for table in study.tables]
     tasks = [_task(study, task, number) for number, task in enumerate(study.predictions, start=1)]
     return Page(
         title=f"Study: {len(study.predictions)} task{'s' * (len(study.predictions) > 1)}",
-        subtitle=f"Dataset {description['dataset']}; splits {_text(description['splits'])}; "
+        subtitle=f"Dataset {description['dataset']}; "
+        f"split{'s' * (len(description['splits']) > 1)} {', '.join(map(str, description['splits']))}; "
         f"{description['repeats']} repeat{'s' * (description['repeats'] > 1)}",
         blocks=warning,
         sections=[Section("tables", "Tables", inner=tables), *tasks, _asked(description)],
     )
+
+
+def _table(table: ScoreTable) -> Table:
+    """What tells a row from the others stands in one cell, which stays in view where the table scrolls."""
+
+    def joined(cells: Sequence[str]) -> Cell:
+        return Estimate(cells[0], "; ".join(cells[1 : table.keys]))
+
+    rows = [[joined(row), *map(cell_of, row[table.keys :])] for row in table.rows]
+    return Table([joined(table.heading), *table.heading[table.keys :]], rows, table.caption)
 
 
 def _task(study: StudyEvidence, task: str, number: int) -> Section:

@@ -1,7 +1,7 @@
 """The paper's Tables 2 to 6, filled by a study; the paper's numbers stand beside ours where the labels are its own."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ggn_tf.evaluation.cells import System
 from ggn_tf.evaluation.comparison import Comparison
@@ -30,6 +30,7 @@ class ScoreTable:
         caption: How to read it.
         heading: A text a column.
         rows: A text a cell.
+        keys: How many columns, from the left, tell what a row is of.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ScoreTable:
     caption: str
     heading: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    keys: int = 1
 
 
 def tables_of(question: Question, results: Sequence[TaskResults]) -> list[ScoreTable]:
@@ -48,7 +50,8 @@ def tables_of(question: Question, results: Sequence[TaskResults]) -> list[ScoreT
     """
     found = _Found(question, results)
     tables = [_systems(found, split) for split in question.splits]
-    tables += [_transfer(found), _joint_weights(found), _others(found), _comparisons(results)]
+    tables += [_transfer(found), _joint_weights(found), _others(found)]
+    tables += [_comparisons(result, split) for result in results for split in question.splits]
     return [_marked(table, question.select_on) for table in tables if table.rows]
 
 
@@ -106,7 +109,8 @@ def _systems(found: _Found, split: int) -> ScoreTable:
                 rows.append((NAMES[metric], task, *_beside(ours, paper, found)))
     name = {1: "table-2", 2: "table-3"}.get(split, f"split-{split}")
     heading = ("score", "task", *_headings([str(network) for network in networks], found))
-    return ScoreTable(name, f"All systems, split {split} (the paper's Tables 2 and 3)", _CAPTION, heading, tuple(rows))
+    title = f"All systems, split {split} (the paper's Tables 2 and 3)"
+    return ScoreTable(name, title, _CAPTION, heading, tuple(rows), keys=2)
 
 
 def _transfer(found: _Found) -> ScoreTable:
@@ -119,7 +123,7 @@ def _transfer(found: _Found) -> ScoreTable:
                 rows.append((str(split), task, *_beside(ours, paper, found)))
     heading = ("split", "task", *_headings([NAMES[metric] for metric in _CLASSIFICATION], found))
     title = "The classifier of the reference masks on automatic masks (the paper's Table 4)"
-    return ScoreTable("table-4", title, _CAPTION, heading, tuple(rows))
+    return ScoreTable("table-4", title, _CAPTION, heading, tuple(rows), keys=2)
 
 
 def _joint_weights(found: _Found) -> ScoreTable:
@@ -155,43 +159,31 @@ def _others(found: _Found) -> ScoreTable:
     published = ("paper: radiologists", "paper: SVM", "paper: cascade") if _of_the_paper(found) else ()
     heading = ("score", "split", "task", *(title_of(system) for system in present), *published)
     title = "Beside radiomics and single measures of the reference mask (the paper's Table 6)"
-    return ScoreTable("table-6", title, _CAPTION, heading, tuple(rows) if len(present) > 1 else ())
+    return ScoreTable("table-6", title, _CAPTION, heading, tuple(rows) if len(present) > 1 else (), keys=3)
 
 
-def _comparisons(results: Sequence[TaskResults]) -> ScoreTable:
-    heading = (
-        "task",
-        "split",
-        "system A",
-        "system B",
-        "score",
-        "A - B [95 %]",
-        "p",
-        "p (Holm)",
-        "p retrained (Holm)",
-        "test",
-    )
-    rows = tuple(_comparison(one) for result in results for one in result.comparisons if one.difference is not None)
+def _comparisons(result: TaskResults, split: int) -> ScoreTable:
+    """The pairs that Holm's correction takes together."""
+    compared = [one for one in result.comparisons if one.split == split and one.difference is not None]
     caption = (
-        "Test set. p is over patients; Holm's correction is over all pairs and scores of a task and split. "
+        "Test set. p is over patients; Holm's correction is over all pairs and scores of this table. "
         "p retrained also counts how much another training moves the difference: it is the one to read for a method."
     )
-    return ScoreTable("comparisons", "Paired comparisons", caption, heading, rows)
+    return ScoreTable(
+        f"comparisons-{result.task.file_name}-split{split}",
+        f"Paired comparisons, task {result.task}, split {split}",
+        caption,
+        ("A - B", "score", "difference [95 %]", "p", "p (Holm)", "p retrained (Holm)", "test"),
+        tuple(map(_comparison, compared)),
+        keys=2,
+    )
 
 
 def _comparison(one: Comparison) -> tuple[str, ...]:
     interval = NOT_GIVEN if one.low is None else f"[{one.low:+.3f}, {one.high:+.3f}]"
-    systems = (title_of(System(one.model_a, one.stage_a)), title_of(System(one.model_b, one.stage_b)))
+    of_a, of_b = title_of(System(one.model_a, one.stage_a)), title_of(System(one.model_b, one.stage_b))
     p_values = (_p_value(p) for p in (one.p, one.p_holm, one.p_retrained_holm))
-    return (
-        one.task,
-        str(one.split),
-        *systems,
-        NAMES[one.metric],
-        f"{one.difference:+.3f} {interval}",
-        *p_values,
-        one.test,
-    )
+    return f"{of_a} - {of_b}", NAMES[one.metric], f"{one.difference:+.3f} {interval}", *p_values, one.test
 
 
 def _p_value(p: float | None) -> str:
@@ -221,7 +213,7 @@ def _beside(ours: Sequence[str], paper: Sequence[PublishedScore | None], found: 
 def _marked(table: ScoreTable, select_on: str) -> ScoreTable:
     if select_on == "validation":
         return table
-    return ScoreTable(table.name, table.title, f"{OPTIMISTIC} {table.caption}", table.heading, table.rows)
+    return replace(table, caption=f"{OPTIMISTIC} {table.caption}")
 
 
 def markdown(tables: Sequence[ScoreTable]) -> str:
