@@ -12,9 +12,11 @@ import click
 from ggn_tf.cli.finite import FiniteRange
 from ggn_tf.cli.stop import StopSignal
 from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
+from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
 from ggn_tf.quiet import load_tensorflow
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
+from ggn_tf.training.stages import STAGES
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from ggn_tf.training.stages import Stage
     from ggn_tf.training.trainer import Plan
 
-STAGE_NAMES = ("segment", "classify", "joint")
+STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
 _STOPPING = "stopping after this step; the same command goes on from there"
 
 
@@ -51,7 +53,7 @@ class _PerStage(click.ParamType):
 @click.option(
     "--model",
     type=click.Choice(MODELS),
-    default="cascade",
+    default=CASCADE,
     show_default=True,
     help="The systems of the paper's Fig. 3: (a), (b), (c and d), (e).",
 )

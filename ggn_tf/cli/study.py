@@ -10,6 +10,7 @@ import click
 
 from ggn_tf.cli.stop import StopSignal
 from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
+from ggn_tf.models.names import RADIOMICS, TRANSFER
 from ggn_tf.protocol import Protocol, quick_protocol
 from ggn_tf.quiet import load_tensorflow
 from ggn_tf.tasks import PAPER_TASKS, Task
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.evaluation.study.grid import Question
 
-DEFAULT_SYSTEMS = (*MODELS, "transfer")
-SYSTEMS = (*DEFAULT_SYSTEMS, "radiomics")
+DEFAULT_SYSTEMS = (*MODELS, TRANSFER)
+SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
 JOINT_WEIGHTS = (0.5, 0.7, 1.0, 1.3, 1.5)
 
 

@@ -2,7 +2,9 @@
 
 import click
 
-MODELS = ("raw", "reference", "cascade", "multitask")
+from ggn_tf.training.stages import STAGES
+
+MODELS = tuple(STAGES)
 """The systems that `fit` trains (paper Fig. 3)."""
 
 select_on_option = click.option(

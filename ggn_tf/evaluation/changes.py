@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 
 from ggn_tf.evaluation.scores import class_indices, gives_dice, gives_probabilities
 from ggn_tf.evaluation.table import probabilities
+from ggn_tf.training.stages import CLASSIFY, JOINT
 
-BEFORE, AFTER = "classify", "joint"
 JOINS = ["case", "model", "repeat", "split"]
 
 
@@ -45,7 +45,7 @@ def paired_stages(rows: pd.DataFrame) -> JointChange | None:
     Returns:
         None where no model has both stages.
     """
-    before, after = (rows[rows["stage"] == stage] for stage in (BEFORE, AFTER))
+    before, after = (rows[rows["stage"] == stage] for stage in (CLASSIFY.name, JOINT.name))
     before, after = (
         part[part["model"].isin(set(other["model"]))] for part, other in ((before, after), (after, before))
     )

@@ -10,7 +10,7 @@ from ggn_tf.dataset.records import CaseRecord
 from ggn_tf.evaluation.bootstrap import LEVEL, Resampling, resample
 from ggn_tf.evaluation.cells import Cell, System, cells_of
 from ggn_tf.evaluation.scores import REPLICATES, gives_dice, gives_probabilities
-from ggn_tf.evaluation.systems import title_of
+from ggn_tf.evaluation.systems import JOINT, title_of
 from ggn_tf.evaluation.table import table_classes
 
 
@@ -89,8 +89,8 @@ class Evidence:
     @property
     def chief(self) -> str | None:
         """The system that is looked at closely: the joint cascade, else the last that classifies; None without one."""
-        joint = [name for name, rows in self.classified.items() if (rows["stage"] == "joint").all()]
-        own = [name for name in joint if (self.classified[name]["model"] == "cascade").all()]
+        joint = [name for name, rows in self.classified.items() if (rows["stage"] == JOINT.stage).all()]
+        own = [name for name in joint if (self.classified[name]["model"] == JOINT.model).all()]
         return next(iter([*own, *reversed(self.classified)]), None)
 
     @property

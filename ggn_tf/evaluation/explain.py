@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-CLASSIFICATION = "classification"
+from ggn_tf.models.names import CLASSIFICATION
 
 
 def class_activation(classifier: keras.Model, seen: np.ndarray, target: np.ndarray) -> np.ndarray:

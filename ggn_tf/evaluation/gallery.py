@@ -12,6 +12,7 @@ from ggn_tf.evaluation.changes import paired_stages
 from ggn_tf.evaluation.explain import explain_patches
 from ggn_tf.evaluation.scores import class_indices, gives_dice, gives_probabilities
 from ggn_tf.evaluation.table import probabilities
+from ggn_tf.models.names import SEGMENTATION
 from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.training.run_folder import RunFolder
 
@@ -147,7 +148,7 @@ def _segmenting(rows: pd.DataFrame) -> list[str]:
 
 def _masks(model: keras.Model, patch: np.ndarray) -> np.ndarray:
     """The segmenter's masks, bool [N, S, S, S]; some patches at a time, so that their maps stay small."""
-    network = next((layer for layer in model.layers if layer.name == "segmentation"), model)
+    network = next((layer for layer in model.layers if layer.name == SEGMENTATION), model)
     parts = [network(patch[start : start + _AT_ONCE], training=False) for start in range(0, len(patch), _AT_ONCE)]
     soft = np.concatenate([part["mask"] if isinstance(part, dict) else part for part in parts])
     mask: np.ndarray = soft[..., 0] >= MASK_THRESHOLD

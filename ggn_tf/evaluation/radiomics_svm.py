@@ -19,11 +19,9 @@ from ggn_tf.dataset.records import CaseRecord, Dataset
 from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.errors import RadiomicsError
 from ggn_tf.evaluation.grouped_folds import grouped_folds
+from ggn_tf.evaluation.systems import RADIOMICS
 from ggn_tf.evaluation.table import PROBABILITY_PREFIX, check_predictions, columns
 from ggn_tf.tasks import Task
-
-MODEL = "radiomics"
-STAGE = "classify"
 
 # Share of the features that is kept, softness of the margin, and the kernel; from the simpler to the finer, and of
 # equals the first is taken.
@@ -189,8 +187,8 @@ def _answers(
         run: dict[str, Any] = {
             "split": split.number,
             "set": name,
-            "model": MODEL,
-            "stage": STAGE,
+            "model": RADIOMICS.model,
+            "stage": RADIOMICS.stage,
             "repeat": repeat,
             "dice": np.nan,
         }

@@ -8,6 +8,7 @@ from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.evaluation.scores import gives_dice, gives_probabilities
 from ggn_tf.evaluation.table import PROBABILITY_PREFIX
+from ggn_tf.models.names import CLASSIFICATION, SEGMENTATION
 from ggn_tf.training.run_folder import RunFolder
 
 
@@ -46,4 +47,4 @@ def predict_with_reference(run: RunFolder, dataset: Dataset, rows: pd.DataFrame)
 def _masked_classifier(model: keras.Model) -> keras.Model | None:
     """The classifier behind the product of patch and mask; only a cascade has one."""
     names = {layer.name for layer in model.layers}
-    return model.get_layer("classification") if {"segmentation", "classification"} <= names else None
+    return model.get_layer(CLASSIFICATION) if {SEGMENTATION, CLASSIFICATION} <= names else None

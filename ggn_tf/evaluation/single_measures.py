@@ -17,6 +17,7 @@ from ggn_tf.dataset.records import CaseRecord
 from ggn_tf.dataset.splits import Split
 from ggn_tf.evaluation.table import PROBABILITY_PREFIX, PredictionsError, check_predictions, columns
 from ggn_tf.tasks import Task
+from ggn_tf.training.stages import CLASSIFY
 
 # By the name of the model; sizes as logarithms, for a nodule grows by factors.
 MEASURES: Mapping[str, Callable[[CaseRecord], float]] = MappingProxyType(
@@ -27,7 +28,6 @@ MEASURES: Mapping[str, Callable[[CaseRecord], float]] = MappingProxyType(
         "solid_fraction": lambda case: case.solid_fraction,
     }
 )
-STAGE = "classify"
 
 
 def predict_by_measure(cases: Mapping[str, CaseRecord], split: Split, task: Task, model: str) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def predict_by_measure(cases: Mapping[str, CaseRecord], split: Split, task: Task
                 "split": split.number,
                 "set": name,
                 "model": model,
-                "stage": STAGE,
+                "stage": CLASSIFY.name,
                 "repeat": 1,
                 "dice": np.nan,
             }

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from ggn_tf.evaluation.cells import System
+from ggn_tf.models import names
+from ggn_tf.training import stages
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class PaperSystem:
         return f"({self.letter}) {self.title}" if self.letter else self.title
 
 
-RAW = System("raw", "classify")
-REFERENCE = System("reference", "classify")
-FROZEN = System("cascade", "classify")
-JOINT = System("cascade", "joint")
-MULTITASK = System("multitask", "classify")
-TRANSFER = System("transfer", "classify")
-RADIOMICS = System("radiomics", "classify")
+RAW = System(names.RAW, stages.CLASSIFY.name)
+REFERENCE = System(names.REFERENCE, stages.CLASSIFY.name)
+FROZEN = System(names.CASCADE, stages.CLASSIFY.name)
+JOINT = System(names.CASCADE, stages.JOINT.name)
+MULTITASK = System(names.MULTITASK, stages.MULTITASK.name)
+TRANSFER = System(names.TRANSFER, stages.CLASSIFY.name)
+RADIOMICS = System(names.RADIOMICS, stages.CLASSIFY.name)
 
 NETWORKS = (
     PaperSystem("a", RAW, "raw CT"),
@@ -52,4 +54,6 @@ PAPER_SYSTEMS = (
 def title_of(system: System) -> str:
     """A system as a reader knows it: those that are not the paper's by their model."""
     known = {one.system: str(one) for one in PAPER_SYSTEMS}
-    return known.get(system) or (system.model if system.stage == "classify" else str(system)).replace("_", " ")
+    return known.get(system) or (system.model if system.stage == stages.CLASSIFY.name else str(system)).replace(
+        "_", " "
+    )

@@ -4,6 +4,7 @@ import keras
 
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.models.masking import masked
+from ggn_tf.models.names import RAW, REFERENCE
 from ggn_tf.protocol import Protocol
 
 
@@ -25,7 +26,7 @@ def build_raw(
     """
     classification = build_cnn(classes, protocol, precision=precision, seed=seed, stock=stock)
     patch = keras.Input(classification.input_shape[1:], name="patch")
-    return keras.Model(patch, {"probabilities": classification(patch)}, name="raw")
+    return keras.Model(patch, {"probabilities": classification(patch)}, name=RAW)
 
 
 def build_reference(
@@ -49,4 +50,4 @@ def build_reference(
     shape = classification.input_shape[1:]
     patch, mask = keras.Input(shape, name="patch"), keras.Input(shape, name="mask")
     probabilities = classification(masked(patch, mask))
-    return keras.Model({"patch": patch, "mask": mask}, {"probabilities": probabilities}, name="reference")
+    return keras.Model({"patch": patch, "mask": mask}, {"probabilities": probabilities}, name=REFERENCE)

@@ -4,6 +4,7 @@ import keras
 
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.models.masking import masked
+from ggn_tf.models.names import CASCADE
 from ggn_tf.models.unet import build_unet
 from ggn_tf.protocol import Protocol
 
@@ -28,4 +29,4 @@ def build_cascade(
     classification = build_cnn(classes, protocol, precision=precision, seed=seed, stock=stock)
     patch = keras.Input(segmentation.input_shape[1:], name="patch")
     mask = segmentation(patch)
-    return keras.Model(patch, {"mask": mask, "probabilities": classification(masked(patch, mask))}, name="cascade")
+    return keras.Model(patch, {"mask": mask, "probabilities": classification(masked(patch, mask))}, name=CASCADE)

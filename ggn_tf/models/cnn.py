@@ -3,6 +3,7 @@
 import keras
 
 from ggn_tf.models.blocks import make_blocks, pairs
+from ggn_tf.models.names import CLASSIFICATION
 from ggn_tf.protocol import Protocol
 
 
@@ -13,7 +14,7 @@ def build_cnn(
     precision: str = "float32",
     seed: int = 0,
     stock: bool = False,
-    name: str = "classification",
+    name: str = CLASSIFICATION,
 ) -> keras.Model:
     """Build the 3D CNN: pairs of convolution blocks with max-pooling between, then fully connected blocks.
 

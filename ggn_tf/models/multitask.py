@@ -3,6 +3,7 @@
 import keras
 
 from ggn_tf.models.blocks import make_blocks
+from ggn_tf.models.names import CLASSIFICATION, MULTITASK
 from ggn_tf.models.unet import contract, expand
 from ggn_tf.protocol import Protocol
 
@@ -14,7 +15,7 @@ def build_multitask(
     precision: str = "float32",
     seed: int = 0,
     stock: bool = False,
-    name: str = "multitask",
+    name: str = MULTITASK,
 ) -> keras.Model:
     """Build the U-Net with 3 fully connected blocks on its bottleneck, the 8th block's map.
 
@@ -36,8 +37,6 @@ def build_multitask(
     features = blocks.plain(bottleneck)
     # A sub-model, so that the order of the weights does not depend on how deep the decoder beside it is.
     branch = keras.Input(features.shape[1:], dtype=features.dtype, name="features")
-    classification = keras.Model(
-        branch, blocks.classifier(branch, protocol.cnn.fc_units, classes), name="classification"
-    )
+    classification = keras.Model(branch, blocks.classifier(branch, protocol.cnn.fc_units, classes), name=CLASSIFICATION)
     mask = expand(bottleneck, skips, protocol.unet, blocks)
     return keras.Model(patch, {"mask": mask, "probabilities": classification(features)}, name=name)

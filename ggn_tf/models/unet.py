@@ -3,11 +3,12 @@
 import keras
 
 from ggn_tf.models.blocks import StockBlocks, make_blocks, pairs
+from ggn_tf.models.names import SEGMENTATION
 from ggn_tf.protocol import Protocol, UnetProtocol
 
 
 def build_unet(
-    protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False, name: str = "segmentation"
+    protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False, name: str = SEGMENTATION
 ) -> keras.Model:
     """Build the 3D U-Net with dilated convolutions.
 

@@ -8,12 +8,13 @@ import keras
 
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.scores import stage_scores
+from ggn_tf.models.names import RAW, REFERENCE
 from ggn_tf.serving.model_card import Provenance
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.stages import SEGMENT
 
 # A caller is to see what was classified, and has no expert's mask to send.
-_NOT_SERVED = {"raw": "gives no mask", "reference": "wants the expert's mask beside the patch"}
+_NOT_SERVED = {RAW: "gives no mask", REFERENCE: "wants the expert's mask beside the patch"}
 
 
 def load_served_model(run: RunFolder) -> keras.Model:

@@ -11,8 +11,9 @@ from ggn_tf.errors import RunError
 from ggn_tf.training.documents import read_document
 from ggn_tf.training.ledger import Ledger
 from ggn_tf.training.lock import is_locked
+from ggn_tf.training.stages import STAGES
 
-_MONITORED = {"segment": "dice", "classify": "accuracy", "joint": "accuracy"}
+_MONITORED: dict[str, str] = {stage.name: stage.monitored for stages in STAGES.values() for stage in stages}
 
 
 @dataclass(frozen=True)

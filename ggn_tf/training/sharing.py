@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ggn_tf.errors import RunError
+from ggn_tf.models.names import MULTITASK
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.stages import JOINT, SEGMENT, STAGES, parts_of
@@ -39,7 +40,7 @@ def stage_key(asked: RunDescription, cases: Mapping[str, Sequence[str]], stage: 
     }
     if done != [SEGMENT.name]:
         decisive |= {"task": str(asked.task), "cnn": numbers["cnn"]}
-    if JOINT.name in done or asked.model == "multitask":
+    if JOINT.name in done or asked.model == MULTITASK:
         decisive["joint_weight"] = training["joint_weight"]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

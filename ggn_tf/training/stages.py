@@ -1,13 +1,18 @@
-"""The stages of training as data: what moves, by which loss, and which score selects the weights (Fig. 3)."""
+"""The stages of training as data: what moves, by which loss, and which score selects the weights (Fig. 3).
+
+TensorFlow is not needed to read them.
+"""
 
 from dataclasses import dataclass
-from typing import Literal
-
-import keras
-import tensorflow as tf
+from typing import TYPE_CHECKING, Literal
 
 from ggn_tf.errors import RunError
+from ggn_tf.models import names
 from ggn_tf.protocol import StageProtocol, TrainingProtocol
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,9 @@ class Stage:
         numbers: StageProtocol = getattr(protocol, self.name)
         return numbers
 
-    def network(self, model: keras.Model) -> "Network":
+    def network(self, model: "keras.Model") -> "Network":
         """The part of the model that this stage runs: without the classifier where only the mask counts."""
-        return Network(model if "probabilities" in self.losses else model.get_layer("segmentation"))
+        return Network(model if "probabilities" in self.losses else model.get_layer(names.SEGMENTATION))
 
 
 class Network:
@@ -43,11 +48,11 @@ class Network:
         model: Takes the patch, or `{"patch", "mask"}`; answers a mask, or some of `{"mask", "probabilities"}`.
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: "keras.Model") -> None:
         """See the class."""
         self.model = model
 
-    def __call__(self, patch: tf.Tensor, reference: tf.Tensor, *, training: bool) -> dict[str, tf.Tensor]:
+    def __call__(self, patch: "tf.Tensor", reference: "tf.Tensor", *, training: bool) -> "dict[str, tf.Tensor]":
         """Run the network.
 
         Args:
@@ -63,19 +68,20 @@ class Network:
         return outputs if isinstance(outputs, dict) else {"mask": outputs}
 
 
-SEGMENT = Stage("segment", ("segmentation",), ("mask",), "dice")
-CLASSIFY = Stage("classify", ("classification",), ("probabilities",), "accuracy")
-JOINT = Stage("joint", ("segmentation", "classification"), ("mask", "probabilities"), "accuracy")
+SEGMENT = Stage("segment", (names.SEGMENTATION,), ("mask",), "dice")
+CLASSIFY = Stage("classify", (names.CLASSIFICATION,), ("probabilities",), "accuracy")
+JOINT = Stage("joint", (names.SEGMENTATION, names.CLASSIFICATION), ("mask", "probabilities"), "accuracy")
 
 # The paper names no numbers of its own for the multi-task model: it is trained from scratch, as a classifier is.
-MULTITASK = Stage("classify", ("multitask",), ("mask", "probabilities"), "accuracy")
+MULTITASK = Stage("classify", (names.MULTITASK,), ("mask", "probabilities"), "accuracy")
 
 STAGES: dict[str, tuple[Stage, ...]] = {
-    "raw": (CLASSIFY,),
-    "reference": (CLASSIFY,),
-    "cascade": (SEGMENT, CLASSIFY, JOINT),
-    "multitask": (MULTITASK,),
+    names.RAW: (CLASSIFY,),
+    names.REFERENCE: (CLASSIFY,),
+    names.CASCADE: (SEGMENT, CLASSIFY, JOINT),
+    names.MULTITASK: (MULTITASK,),
 }
+"""The models that can be trained, and the stages that each passes through."""
 
 
 def stages_up_to(model: str, last: str | None) -> tuple[Stage, ...]:
@@ -102,7 +108,7 @@ def stages_up_to(model: str, last: str | None) -> tuple[Stage, ...]:
     return stages[: [str(name) for name in names].index(last) + 1]
 
 
-def set_trainable(model: keras.Model, stage: Stage) -> None:
+def set_trainable(model: "keras.Model", stage: Stage) -> None:
     """Freeze every part of the model but those that the stage trains.
 
     A function traced before this call keeps what it was traced with: trace anew afterwards.
@@ -111,7 +117,7 @@ def set_trainable(model: keras.Model, stage: Stage) -> None:
         part.trainable = name in stage.trains
 
 
-def parts_of(model: keras.Model) -> dict[str, keras.Model]:
+def parts_of(model: "keras.Model") -> "dict[str, keras.Model]":
     """The parts that stages train or freeze, by name: the cascade's two sub-models, the whole multi-task model.
 
     Args:

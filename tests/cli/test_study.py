@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def study(dataset: Path, folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["study", str(dataset), "-o", str(folder), *arguments])
+
+
+@pytest.mark.parametrize("name", ["fit", "study"])
+def test_help_needs_no_tensorflow(name: str):
+    check = f"import sys; from ggn_tf.cli.{name} import command; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
 
 
 @pytest.mark.parametrize(

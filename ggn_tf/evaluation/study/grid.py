@@ -12,12 +12,12 @@ from ggn_tf.evaluation.study.item import Item
 from ggn_tf.evaluation.study.radiomics import Radiomics
 from ggn_tf.evaluation.study.training import Training, with_joint_weight
 from ggn_tf.evaluation.study.transfer import Transfer
-from ggn_tf.evaluation.systems import RADIOMICS, TRANSFER
+from ggn_tf.models.names import CASCADE, RADIOMICS, REFERENCE, TRANSFER
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.sharing import stage_key
-from ggn_tf.training.stages import CLASSIFY, JOINT, SEGMENT
+from ggn_tf.training.stages import CLASSIFY, JOINT, SEGMENT, STAGES
 from ggn_tf.training.trainer import plan_run
 
 
@@ -27,7 +27,7 @@ class Question:
 
     Attributes:
         tasks: The paper's four, or others.
-        models: Of `raw`, `reference`, `cascade`, `multitask`, `transfer`, `radiomics`.
+        models: Of those that can be trained, `transfer` and `radiomics`.
         splits: Numbers of the dataset's splits.
         repeats: Trainings of each cell, with seeds of their own.
         joint_weights: Lambdas of the paper's Table 5, asked of the second task (or the only one) on the first split.
@@ -60,7 +60,7 @@ def table_name(system: str, task: Task, split: int, repeat: int) -> str:
 
 def weighted_system(weight: float) -> str:
     """What a joint training with another lambda is called."""
-    return f"cascade-lambda{weight:g}"
+    return f"{CASCADE}-lambda{weight:g}"
 
 
 def items_of(question: Question, dataset: Dataset) -> list[Item]:
@@ -73,7 +73,7 @@ def items_of(question: Question, dataset: Dataset) -> list[Item]:
     """
     items: dict[str, Item] = {}
     segmenters: dict[str, str] = {}
-    if RADIOMICS.model in question.models:
+    if RADIOMICS in question.models:
         read_radiomics(dataset)
     for repeat, split, task in product(range(1, question.repeats + 1), question.splits, question.tasks):
         for item in _cell(question, dataset, segmenters, task, split, repeat):
@@ -86,7 +86,7 @@ def _cell(
 ) -> Iterator[Item]:
     asked = RunDescription(
         task=task,
-        model="cascade",
+        model=CASCADE,
         split=split,
         seed=question.seed + repeat - 1,
         precision=question.precision,
@@ -96,30 +96,30 @@ def _cell(
     )
     plan = plan_run(asked, dataset, read_split(dataset, split))
     segmenter = None
-    if {"cascade", TRANSFER.model} & set(question.models):
+    if {CASCADE, TRANSFER} & set(question.models):
         key = stage_key(asked, plan.cases, SEGMENT.name)
         segmenter = segmenters.setdefault(key, table_name("unet", task, split, repeat))
         if segmenter == table_name("unet", task, split, repeat):
             yield Training(segmenter, asked, repeat, "unet", last_stage=SEGMENT.name, told=())
-    if repeat == 1 and RADIOMICS.model in question.models:
-        yield Radiomics(table_name(RADIOMICS.model, task, split, repeat), task, split, question.seed)
-    alone = [model for model in ("raw", "reference", "multitask") if model in question.models]
-    if TRANSFER.model in question.models and "reference" not in alone:
-        alone.append("reference")
+    if repeat == 1 and RADIOMICS in question.models:
+        yield Radiomics(table_name(RADIOMICS, task, split, repeat), task, split, question.seed)
+    alone = [model for model in STAGES if model != CASCADE and model in question.models]
+    if TRANSFER in question.models and REFERENCE not in alone:
+        alone.append(REFERENCE)
     for model in alone:
         name = table_name(model, task, split, repeat)
         yield Training(name, dataclasses.replace(asked, model=model), repeat, model)
-    if segmenter and "cascade" in question.models:
+    if segmenter and CASCADE in question.models:
         yield from _cascades(question, asked, repeat, segmenter)
-    if segmenter and TRANSFER.model in question.models:
-        name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER.model, "reference"))
+    if segmenter and TRANSFER in question.models:
+        name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER, REFERENCE))
         yield Transfer(name, task, split, repeat, reference, segmenter)
 
 
 def _cascades(question: Question, asked: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:
     """The cascade, and its joint stage once more for every other lambda."""
-    name = table_name("cascade", asked.task, asked.split, repeat)
-    yield Training(name, asked, repeat, "cascade", takes=((SEGMENT.name, segmenter),))
+    name = table_name(CASCADE, asked.task, asked.split, repeat)
+    yield Training(name, asked, repeat, CASCADE, takes=((SEGMENT.name, segmenter),))
     if asked.task != question.weighted_task or asked.split != question.splits[0]:
         return
     for weight in question.joint_weights:

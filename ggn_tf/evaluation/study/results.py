@@ -15,6 +15,7 @@ from ggn_tf.evaluation.study.item import Item, Place
 from ggn_tf.evaluation.systems import FROZEN, JOINT, MULTITASK, RADIOMICS, RAW, REFERENCE, TRANSFER
 from ggn_tf.evaluation.table import read_predictions
 from ggn_tf.tasks import Task
+from ggn_tf.training.stages import CLASSIFY
 
 PLANNED_PAIRS = (
     (REFERENCE, RAW),
@@ -25,7 +26,7 @@ PLANNED_PAIRS = (
     (JOINT, MULTITASK),
     (JOINT, TRANSFER),
     (JOINT, RADIOMICS),
-    (JOINT, System("diameter", "classify")),
+    (JOINT, System("diameter", CLASSIFY.name)),
 )
 """What the paper claims, and whether it beats a ruler. Chosen before any score: fewer pairs lose less to correction."""
 

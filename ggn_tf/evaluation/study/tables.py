@@ -13,6 +13,7 @@ from ggn_tf.evaluation.study.grid import Question, weighted_system
 from ggn_tf.evaluation.study.results import TaskResults
 from ggn_tf.evaluation.summary import NAMES, NOT_GIVEN, OPTIMISTIC, UNDEFINED
 from ggn_tf.evaluation.systems import JOINT, NETWORKS, RADIOMICS, TRANSFER, title_of
+from ggn_tf.training.stages import CLASSIFY
 
 _CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
 _CAPTION = (
@@ -145,7 +146,7 @@ def _joint_weights(found: _Found) -> ScoreTable:
 
 def _others(found: _Found) -> ScoreTable:
     """Table 6, with what needs no learning of images beside it."""
-    systems = [RADIOMICS, *(System(measure, "classify") for measure in MEASURES), JOINT]
+    systems = [RADIOMICS, *(System(measure, CLASSIFY.name) for measure in MEASURES), JOINT]
     present = [system for system in systems if found.has(system)]
     rows = []
     for metric in ("accuracy", "auc"):

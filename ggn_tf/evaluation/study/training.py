@@ -6,29 +6,32 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ggn_tf.dataset.splits import read_split
+from ggn_tf.evaluation.cells import System
 from ggn_tf.evaluation.predictions import predict_run
 from ggn_tf.evaluation.scores import score_values
 from ggn_tf.evaluation.study.item import Line, Place
+from ggn_tf.evaluation.systems import FROZEN, JOINT, MULTITASK, RAW, REFERENCE
 from ggn_tf.evaluation.table import write_predictions
+from ggn_tf.models.names import CASCADE
 from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.lock import lock_run
 from ggn_tf.training.observers import Observer, Observers
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.sharing import adopt_stage
-from ggn_tf.training.stages import STAGES, Stage, stages_up_to
+from ggn_tf.training.stages import SEGMENT, STAGES, Stage, stages_up_to
 from ggn_tf.training.tensorboard import EventWriter, write_scores
 from ggn_tf.training.trainer import plan_run, train
 from ggn_tf.training.versions import package_versions
 
 # Measured on a CPU in bfloat16: an epoch of each stage against one of the joint training.
-_EPOCH_COST = {
-    ("raw", "classify"): 0.2,
-    ("reference", "classify"): 0.2,
-    ("cascade", "segment"): 0.6,
-    ("cascade", "classify"): 0.45,
-    ("cascade", "joint"): 1.0,
-    ("multitask", "classify"): 0.7,
+EPOCH_COST = {
+    RAW: 0.2,
+    REFERENCE: 0.2,
+    System(CASCADE, SEGMENT.name): 0.6,
+    FROZEN: 0.45,
+    JOINT: 1.0,
+    MULTITASK: 0.7,
 }
 
 # After a kill the processes of the former study still take a step before they see that they are alone.
@@ -109,7 +112,7 @@ class Training:
 
     def _stage_cost(self, stage: Stage) -> float:
         epochs = stage.numbers(self.asked.protocol.training).max_epochs
-        return _EPOCH_COST[self.asked.model, stage.name] * epochs
+        return EPOCH_COST[System(self.asked.model, stage.name)] * epochs
 
 
 class _Watch(Observer):

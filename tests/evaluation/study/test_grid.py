@@ -3,8 +3,11 @@ import pytest
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import DatasetError, TaskError
 from ggn_tf.evaluation.study.grid import items_of
-from ggn_tf.evaluation.study.training import Training
+from ggn_tf.evaluation.study.training import EPOCH_COST, Training
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
+from ggn_tf.training.stages import STAGES
+from ggn_tf.training.trainer import BUILDERS
+from tests.tiny_fit import tiny_protocol
 from tests.tiny_study import THREE_TASKS, tiny_question
 
 
@@ -17,6 +20,14 @@ def test_a_cell_is_a_training_of_every_system(dataset: Dataset):
     assert names(dataset) == [
         f"{system}-{cell}" for system in ("unet", "raw", "reference", "multitask", "cascade", "transfer")
     ]
+
+
+def test_every_stage_of_every_model_has_a_cost():
+    assert set(EPOCH_COST) == {(model, stage.name) for model, stages in STAGES.items() for stage in stages}
+
+
+def test_every_model_has_its_builder_under_its_own_name():
+    assert {model: BUILDERS[model](2, tiny_protocol()).name for model in STAGES} == {model: model for model in STAGES}
 
 
 def test_tasks_with_the_same_nodules_share_one_unet(dataset: Dataset):
