@@ -8,8 +8,9 @@ import pandas as pd
 import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream
-from ggn_tf.dataset.records import CaseRecord, Dataset
-from ggn_tf.evaluation.table import PROBABILITY_PREFIX
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.evaluation.nodules import identify, nodules_of
+from ggn_tf.evaluation.table import probability_columns
 from ggn_tf.tasks import Task
 from ggn_tf.training.metrics import dice_score
 
@@ -29,7 +30,7 @@ class AskedCases:
     def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task) -> None:
         """See the class."""
         self._task = task
-        self._records = [case for case in dataset.select(case_ids) if task.class_of(case.label) is not None]
+        self._records = nodules_of(dataset.select(case_ids), task)
         self._stream = CaseStream(dataset, [case.case_id for case in self._records], task) if self._records else None
 
     def __len__(self) -> int:
@@ -52,7 +53,7 @@ class AskedCases:
         # One trace for all batches of a size.
         answer = tf.function(lambda patch, mask: network(patch, mask, training=False), reduce_retracing=True)
         answers = _gather(answer, self._stream.in_order(batch_size), self._task)
-        return _identity(self._records, self._task).assign(**told, **answers)
+        return identify(self._records, self._task).assign(**told, **answers)
 
 
 def _gather(answer: Network, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
@@ -68,11 +69,4 @@ def _gather(answer: Network, batches: Iterable[Batch], task: Task) -> dict[str, 
         dice.append(dice_score(reference, outputs["mask"].numpy()) if "mask" in outputs else missing[:, 0])
         chances.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
     chance = np.concatenate(chances).astype(np.float64)
-    names = [PROBABILITY_PREFIX + name for name in task.class_names]
-    return {**{name: chance[:, index] for index, name in enumerate(names)}, "dice": np.concatenate(dice)}
-
-
-def _identity(records: list[CaseRecord], task: Task) -> pd.DataFrame:
-    class_name = {label: name for name, group in zip(task.class_names, task.classes, strict=True) for label in group}
-    rows = [(case.case_id, case.patient_id, class_name[case.label]) for case in records]
-    return pd.DataFrame(rows, columns=["case", "patient", "label"])
+    return {**probability_columns(chance, task.class_names), "dice": np.concatenate(dice)}

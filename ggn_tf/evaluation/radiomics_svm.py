@@ -15,12 +15,13 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from ggn_tf.dataset.radiomics import RadiomicsTable, read_radiomics
-from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.errors import RadiomicsError
 from ggn_tf.evaluation.grouped_folds import grouped_folds
+from ggn_tf.evaluation.nodules import identify, nodules_of
 from ggn_tf.evaluation.systems import RADIOMICS
-from ggn_tf.evaluation.table import PROBABILITY_PREFIX, check_predictions, columns
+from ggn_tf.evaluation.table import check_predictions, columns, probability_columns
 from ggn_tf.tasks import Task
 
 # Share of the features that is kept, softness of the margin, and the kernel; from the simpler to the finer, and of
@@ -86,7 +87,7 @@ def fit_radiomics(
     """
     task.check_labels(case.label for case in dataset.cases)
     table = read_radiomics(dataset)
-    training = _cases_of(dataset, split.train, task)
+    training = nodules_of(dataset.select(split.train), task)
     label = np.array([task.class_of(case.label) for case in training], dtype=np.int64)
     values = table.rows([case.case_id for case in training])
     patients = [case.patient_id for case in training]
@@ -177,28 +178,15 @@ def _answers(
     fitted: FittedRadiomics, dataset: Dataset, split: Split, table: RadiomicsTable, repeat: int
 ) -> pd.DataFrame:
     task, parts = fitted.task, []
+    told: dict[str, Any] = {"split": split.number, **RADIOMICS._asdict(), "repeat": repeat, "dice": np.nan}
     for name in SETS:
-        cases = _cases_of(dataset, getattr(split, name), task)
+        cases = nodules_of(dataset.select(getattr(split, name)), task)
         if not cases:
             continue
         chance = fitted.classifier.predict_proba(table.rows([case.case_id for case in cases]))
-        rows = [(case.case_id, case.patient_id, task.class_names[task.class_of(case.label) or 0]) for case in cases]
-        part = pd.DataFrame(rows, columns=["case", "patient", "label"])
-        run: dict[str, Any] = {
-            "split": split.number,
-            "set": name,
-            "model": RADIOMICS.model,
-            "stage": RADIOMICS.stage,
-            "repeat": repeat,
-            "dice": np.nan,
-        }
-        names = [PROBABILITY_PREFIX + name for name in task.class_names]
-        parts.append(part.assign(**run, **{name: chance[:, index] for index, name in enumerate(names)}))
+        columns_of_set = probability_columns(chance, task.class_names)
+        parts.append(identify(cases, task).assign(set=name, **told, **columns_of_set))
     return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
-
-
-def _cases_of(dataset: Dataset, case_ids: Sequence[str], task: Task) -> list[CaseRecord]:
-    return [case for case in dataset.select(case_ids) if task.class_of(case.label) is not None]
 
 
 def _settings_text(settings: dict[str, Any]) -> str:

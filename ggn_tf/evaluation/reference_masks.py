@@ -7,7 +7,7 @@ import pandas as pd
 from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.evaluation.scores import gives_dice, gives_probabilities
-from ggn_tf.evaluation.table import PROBABILITY_PREFIX
+from ggn_tf.evaluation.table import probability_columns
 from ggn_tf.models.names import CLASSIFICATION, SEGMENTATION
 from ggn_tf.training.run_folder import RunFolder
 
@@ -40,8 +40,7 @@ def predict_with_reference(run: RunFolder, dataset: Dataset, rows: pd.DataFrame)
     batches = stream.in_order(description.protocol.training.batch_size)
     answers = [classifier.predict_on_batch(batch.patch * batch.mask) for batch in batches]
     chance = np.concatenate(answers).astype(np.float64)
-    names = [PROBABILITY_PREFIX + name for name in description.task.class_names]
-    return asked.assign(**{name: chance[:, index] for index, name in enumerate(names)}, dice=1.0)
+    return asked.assign(**probability_columns(chance, description.task.class_names), dice=1.0)
 
 
 def _masked_classifier(model: keras.Model) -> keras.Model | None:

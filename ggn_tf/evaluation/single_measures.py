@@ -14,8 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ggn_tf.dataset.records import CaseRecord
-from ggn_tf.dataset.splits import Split
-from ggn_tf.evaluation.table import PROBABILITY_PREFIX, PredictionsError, check_predictions, columns
+from ggn_tf.dataset.splits import SETS, Split
+from ggn_tf.evaluation.nodules import identify, nodules_of
+from ggn_tf.evaluation.table import PredictionsError, check_predictions, columns, probability_columns
 from ggn_tf.tasks import Task
 from ggn_tf.training.stages import CLASSIFY
 
@@ -45,33 +46,17 @@ def predict_by_measure(cases: Mapping[str, CaseRecord], split: Split, task: Task
     Raises:
         PredictionsError: The train set lacks a class.
     """
-    sets = {
-        name: [cases[case_id] for case_id in ids if task.class_of(cases[case_id].label) is not None]
-        for name, ids in (("train", split.train), ("validation", split.validation), ("test", split.test))
-    }
-    names = [PROBABILITY_PREFIX + name for name in task.class_names]
+    sets = {name: nodules_of([cases[case_id] for case_id in getattr(split, name)], task) for name in SETS}
     regression = make_pipeline(StandardScaler(), LogisticRegression())
     regression.fit(_numbers(sets["train"], model), _classes(sets["train"], task))
+    told: dict[str, Any] = {"split": split.number, "model": model, "stage": CLASSIFY.name, "repeat": 1, "dice": np.nan}
     parts = []
     for name, records in sets.items():
         if records:
             chance = regression.predict_proba(_numbers(records, model))
-            given: dict[str, Any] = {
-                "split": split.number,
-                "set": name,
-                "model": model,
-                "stage": CLASSIFY.name,
-                "repeat": 1,
-                "dice": np.nan,
-            }
-            parts.append(_identity(records, task).assign(**given, **dict(zip(names, chance.T, strict=True))))
+            columns_of_set = probability_columns(chance, task.class_names)
+            parts.append(identify(records, task).assign(set=name, **told, **columns_of_set))
     return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
-
-
-def _identity(records: list[CaseRecord], task: Task) -> pd.DataFrame:
-    class_name = {label: name for name, group in zip(task.class_names, task.classes, strict=True) for label in group}
-    rows = [(case.case_id, case.patient_id, class_name[case.label]) for case in records]
-    return pd.DataFrame(rows, columns=["case", "patient", "label"])
 
 
 def _numbers(records: list[CaseRecord], model: str) -> np.ndarray:

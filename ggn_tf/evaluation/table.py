@@ -1,5 +1,6 @@
 """The predictions table: what every score, figure and report is computed from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,16 @@ def probabilities(frame: pd.DataFrame) -> np.ndarray:
     """The probabilities of a predictions table, float64 [rows, classes]; NaN where a stage gives none."""
     names = [PROBABILITY_PREFIX + name for name in table_classes(frame)]
     return frame[names].to_numpy(dtype=np.float64)
+
+
+def probability_columns(chance: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns that `probabilities` reads back.
+
+    Args:
+        chance: [rows, classes].
+        class_names: In the order of the columns.
+    """
+    return {PROBABILITY_PREFIX + name: column for name, column in zip(class_names, chance.T, strict=True)}
 
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
