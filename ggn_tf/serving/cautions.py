@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,6 @@ from ggn_tf.cases.surroundings import covered_voxels, surroundings_of
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.doubts import (
     BELOW_AIR,
-    BELOW_AIR_HU,
     COARSE_SPACING,
     COARSEST_SPACING_MM,
     DENSE,
@@ -21,6 +21,7 @@ from ggn_tf.serving.doubts import (
     NO_LUNG,
     NO_NODULE,
     PARTLY_OUTSIDE_CT,
+    Doubt,
 )
 
 # As a part of a hundred, for numpy.
@@ -40,6 +41,11 @@ class Caution:
 
     code: str
     text: str
+
+    @classmethod
+    def of(cls, doubt: Doubt, *more: str) -> Self:
+        """What the served graph says too, and what only this side knows of it."""
+        return cls(doubt.code, " ".join([doubt.text, *more]))
 
     def to_dict(self) -> dict[str, str]:
         """As JSON types."""
@@ -88,49 +94,27 @@ def _about_spacing(patch: Patch) -> Iterator[Caution]:
     coarsest = max(patch.ct_grid.spacing_mm_xyz)
     # A header's 32-bit number of 2.5 may read as 2.5000001.
     if coarsest > COARSEST_SPACING_MM + 1e-4:
-        yield Caution(
-            COARSE_SPACING.code,
-            f"The CT's voxels are {coarsest:.2f} mm apart in one direction; the model was trained on finer scans, "
-            f"and above {COARSEST_SPACING_MM:g} mm a small nodule is in too few slices.",
-        )
+        yield Caution.of(COARSE_SPACING, f"Here: {coarsest:.2f} mm.")
 
 
 def _about_place(patch: Patch) -> Iterator[Caution]:
     outside = 1 - float(covered_voxels(patch).mean())
     if outside > 0:
-        yield Caution(
-            PARTLY_OUTSIDE_CT.code,
-            f"The CT ends within the patch: {outside:.0%} of it was filled with air.",
-        )
+        yield Caution.of(PARTLY_OUTSIDE_CT, f"Here: {outside:.0%} of the patch.")
 
 
 def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator[Caution]:
     around = surroundings_of(patch)
     if around.below_air:
-        yield Caution(
-            BELOW_AIR.code,
-            f"Half of the values are at most {around.middle_hu:.0f}, and air itself has {BELOW_AIR_HU:.0f} HU. "
-            "The centre lies elsewhere, or the CT's values are not Hounsfield units.",
-        )
+        yield Caution.of(BELOW_AIR, f"Here: {around.middle_hu:.0f}.")
     elif around.no_lung:
-        yield Caution(
-            NO_LUNG.code,
-            f"There is no lung around the centre: hardly a value is below {around.lowest_hu:.0f}, where lung has -850 "
-            f"HU. The centre lies elsewhere, or the CT's values are not Hounsfield units. {_SLICER}",
-        )
+        yield Caution.of(NO_LUNG, f"Here: below {around.lowest_hu:.0f}.", _SLICER)
     elif inside_hu.size and (dense := float(np.percentile(inside_hu, _DENSE_PERCENTILE))) > DENSE_HU:
-        yield Caution(
-            DENSE.code,
-            f"A twentieth of the nodule is above {dense:.0f} HU: contrast agent, calcium or metal. "
-            "The model was trained on soft nodules in scans without contrast agent.",
-        )
+        yield Caution.of(DENSE, f"Here: above {dense:.0f} HU.")
 
 
 def _about_mask(nodule: npt.NDArray[np.bool_]) -> Iterator[Caution]:
     if not nodule.any():
-        yield Caution(NO_NODULE.code, f"{NO_NODULE.text} {_SLICER}")
+        yield Caution.of(NO_NODULE, _SLICER)
     if np.count_nonzero(nodule) > np.count_nonzero(nodule[1:-1, 1:-1, 1:-1]):
-        yield Caution(
-            LARGER_THAN_PATCH.code,
-            "The nodule reaches the patch's border and may go on beyond it: volume, diameter and class are of a part.",
-        )
+        yield Caution.of(LARGER_THAN_PATCH)

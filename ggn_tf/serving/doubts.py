@@ -1,4 +1,4 @@
-"""Why an answer may be worth little, once: the numbers and codes that command line and served graph share.
+"""Why an answer may be worth little, once: the numbers, codes and texts that command line and served graph share.
 
 The scans of the paper (section 3.1): without contrast agent, slices of 1.25 mm, nodules of at most a centimetre.
 """
@@ -43,7 +43,10 @@ BAD_GEOMETRY = Doubt(
     "spacing_mm is not positive, or center_index lies outside the region: there is no answer.",
     answered=False,
 )
-PARTLY_OUTSIDE_CT = Doubt("partly_outside_ct", "The region ends within the patch: what is missing was filled with air.")
+PARTLY_OUTSIDE_CT = Doubt(
+    "partly_outside_ct",
+    "The CT, or the piece of it that was sent, ends within the patch: what is missing was filled with air.",
+)
 COARSE_SPACING = Doubt(
     "coarse_spacing",
     f"Voxels are more than {COARSEST_SPACING_MM:g} mm apart in one direction; the model was trained on finer scans.",
@@ -68,7 +71,8 @@ NO_NODULE = Doubt(
     "The model finds no nodule here, so its classifier saw next to nothing: the probabilities say nothing.",
 )
 LARGER_THAN_PATCH = Doubt(
-    "larger_than_patch", "The nodule reaches the patch's border and may go on beyond it: class and mask are of a part."
+    "larger_than_patch",
+    "The nodule reaches the patch's border and may go on beyond it: class, mask and measures are of a part.",
 )
 
 OF_PATCHES = (NOT_FINITE, NO_LUNG, BELOW_AIR, DENSE, NO_NODULE, LARGER_THAN_PATCH)

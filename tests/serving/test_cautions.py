@@ -7,6 +7,7 @@ import pytest
 from ggn_tf.cases.patches import Patch, cut_patch
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.cautions import Caution, cautions_about, shared_voxels
+from ggn_tf.serving.doubts import COARSE_SPACING
 from tests.chest import CENTER, distance_mm, lung_grid, lung_with_balls, write_nifti
 
 SOFT = np.full(500, -500.0)
@@ -106,6 +107,11 @@ def test_what_lies_outside_the_ct_does_not_count_as_lung(tmp_path: Path, ball: n
     rim = tuple(grid.point_of((np.array(grid.size_xyz) - 1) / 2 * (1, 1, 0)).tolist())
     patch = cut_patch(write_nifti(soft, tmp_path / "ct.nii"), PatchProtocol(), center_mm_lps=rim)
     assert codes(cautions_about(patch, ball, SOFT)) == ["partly_outside_ct", "no_lung"]
+
+
+def test_a_person_reads_the_text_of_the_served_graph_and_what_was_measured(patch: Patch, ball: np.ndarray) -> None:
+    (caution,) = cautions_about(with_spacing(patch, 5.0), ball, SOFT)
+    assert caution.text == f"{COARSE_SPACING.text} Here: 5.00 mm."
 
 
 def test_a_program_reads_code_and_text() -> None:
