@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_service_pb2_grpc,
@@ -17,20 +16,11 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.contract import (
-    MODEL_NAME,
-    OUTPUT_CLASS_NAMES,
-    OUTPUT_WARNING,
-    TOLERANCES,
-    read_contract,
-)
-from ggn_tf.serving.doubts import DENSE, LARGER_THAN_PATCH, NO_NODULE
+from ggn_tf.serving.contract import MODEL_NAME, TOLERANCES, read_contract
+from ggn_tf.serving.drift import compare_answers
 from ggn_tf.serving.recordings import read_golden
-from ggn_tf.serving.tensors import decode
 from ggn_tf.serving.version_folders import find_version
 
-# What hangs on a mask's voxels may turn over within the mask's own tolerance.
-_ABOUT_THE_MASK = {doubt.code for doubt in (NO_NODULE, LARGER_THAN_PATCH, DENSE)}
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
@@ -190,13 +180,15 @@ def _check(
 ) -> tuple[SignatureCheck, int]:
     """One signature, and the version that answered."""
     differences = dict.fromkeys(asked.tolerances, 0.0)
-    drift, first_ms, served = [], 0.0, 0
+    drift: list[str] = []
+    first_ms, served = 0.0, 0
     for number, (request, recorded) in enumerate(pairs, start=1):
         response, took_ms = _ask(channel, asked, request)
         served = response.model_spec.version.value
         first_ms = took_ms if number == 1 else first_ms
-        for name, told in _compare(response, recorded, asked.tolerances, differences):
-            drift.append(f"request {number}: {name} {told}")
+        found = compare_answers(response, recorded, asked.tolerances)
+        drift += [f"request {number}: {line}" for line in found.drift]
+        differences |= {name: max(differences[name], by) for name, by in found.differences.items()}
     times_ms = [_ask(channel, asked, pairs[0][0])[1] for _ in range(asked.repeats)]
     median_ms = statistics.median(times_ms)
     check = SignatureCheck(signature, len(pairs), differences, tuple(drift), round(first_ms, 2), round(median_ms, 2))
@@ -237,39 +229,3 @@ def _served(channel: grpc.Channel, asked: Expectation) -> str:
         return ""
     versions = sorted(entry.version for entry in status.model_version_status if entry.state == _AVAILABLE)
     return f" (it serves version {', '.join(map(str, versions)) or 'none'})"
-
-
-def _compare(
-    response: predict_pb2.PredictResponse,
-    recorded: predict_pb2.PredictResponse,
-    tolerances: Mapping[str, float],
-    differences: dict[str, float],
-) -> list[tuple[str, str]]:
-    """What is not as recorded, by output; the largest differences are kept in `differences`."""
-    drift = []
-    for name in sorted(recorded.outputs):
-        if name not in response.outputs:
-            drift.append((name, "is missing"))
-            continue
-        found, expected = decode(response.outputs[name]), decode(recorded.outputs[name])
-        if found.shape != expected.shape or found.dtype != expected.dtype:
-            drift.append((name, f"is {found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"))
-        elif name in tolerances:
-            difference = float(np.max(np.abs(found - expected)))
-            differences[name] = max(differences[name], difference)
-            # Written so that not-a-number is drift, too.
-            if not difference <= tolerances[name]:
-                drift.append((name, f"lies off by {difference:.3g}"))
-        elif name == OUTPUT_CLASS_NAMES and (found != expected).any():
-            drift.append((name, f"are {_text(found)} instead of {_text(expected)}"))
-        elif name == OUTPUT_WARNING and list(map(_codes, found)) != list(map(_codes, expected)):
-            drift.append((name, f"is {_text(found)} instead of {_text(expected)}"))
-    return drift
-
-
-def _codes(warning: bytes) -> set[str]:
-    return {line.split(":")[0] for line in warning.decode("utf-8").splitlines()} - _ABOUT_THE_MASK
-
-
-def _text(values: np.ndarray) -> str:
-    return ", ".join(value.decode("utf-8") or "empty" for value in np.unique(values))
