@@ -1,10 +1,11 @@
-"""DeLong's variance, interval and paired test of the AUC, for nodules that share patients too.
+"""DeLong's covariance and paired test of AUCs, for nodules that share patients too.
 
 DeLong, DeLong and Clarke-Pearson (Biometrics 1988, 44:837) take every nodule for independent. Nodules of one patient
 are not, and the variance comes out too small; Obuchowski (Biometrics 1997, 53:567) adds up each patient's components
 first. With one nodule a patient the two are equal, so here the patients are always told.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +17,15 @@ DELONG, OBUCHOWSKI = "DeLong", "Obuchowski"
 
 
 @dataclass(frozen=True)
-class AucEstimate:
-    """An AUC, or the difference of two, with what sampling other patients would do to it.
+class AucDifference:
+    """The difference of two AUCs, with what sampling other patients would do to it.
 
     Attributes:
-        value: The AUC, its mean over repeats, or the difference of two of them.
+        value: Of the AUCs, or of their means over repeats.
         standard_error: None where it is undefined: fewer than two patients with either class.
-        low, high: Wald's interval, an AUC's cut at 0 and 1; None without a positive standard error: of a perfect
-            separation this method says nothing. Near 1 and with few patients it is too narrow, which a difference's is
-            not (docs/statistics.md).
-        p: Two-sided, of an AUC against 0.5 and of a difference against 0; 1 where value and null are equal.
+        low, high: Wald's interval, cut at -1 and 1; None without a positive standard error. Near 1 and with few
+            patients an AUC's own would be too narrow, which a difference's is not (docs/statistics.md).
+        p: Two-sided, against 0; 1 where the AUCs are equal.
         method: `DeLong` where every patient has one nodule, else `Obuchowski`.
     """
 
@@ -37,56 +37,34 @@ class AucEstimate:
     method: str
 
 
-def auc_interval(
-    positive: np.ndarray, score: np.ndarray, patients: np.ndarray | None = None, level: float = LEVEL
-) -> AucEstimate:
-    """The AUC with its interval.
-
-    Args:
-        positive: bool [N].
-        score: [N], or [R, N] of R repeats, whose AUCs are averaged; higher means positive.
-        patients: The patient of every nodule [N]; None where each has one nodule.
-        level: Of the interval.
-
-    Raises:
-        ValueError: Only one class is there.
-    """
-    value, variance = _mean_auc(positive, [score], patients)
-    return _estimate(float(value[0]), float(variance[0, 0]), _method(patients), level, null=0.5, bounds=(0.0, 1.0))
-
-
 def auc_difference(
-    positive: np.ndarray,
-    score_a: np.ndarray,
-    score_b: np.ndarray,
-    patients: np.ndarray | None = None,
-    level: float = LEVEL,
-) -> AucEstimate:
+    positive: np.ndarray, score_a: np.ndarray, score_b: np.ndarray, patients: np.ndarray | None = None
+) -> AucDifference:
     """The paired test of two systems on the same nodules: AUC of A minus AUC of B.
 
     Args:
         positive: bool [N].
-        score_a: [N], or [R, N] of R repeats.
+        score_a: [N], or [R, N] of R repeats, whose AUCs are averaged; higher means positive.
         score_b: [N], or [Q, N]: the number of repeats may differ.
         patients: The patient of every nodule [N]; None where each has one nodule.
-        level: Of the interval.
 
     Raises:
         ValueError: Only one class is there.
     """
-    value, variance = _mean_auc(positive, [score_a, score_b], patients)
+    auc, covariance = auc_covariance(positive, [score_a, score_b], patients)
     contrast = np.array([1.0, -1.0])
-    return _estimate(float(contrast @ value), float(contrast @ variance @ contrast), _method(patients), level, null=0.0)
+    return _tested(float(contrast @ auc), float(contrast @ covariance @ contrast), _method(patients))
 
 
 def auc_covariance(
-    positive: np.ndarray, scores: np.ndarray, patients: np.ndarray | None = None
+    positive: np.ndarray, scores: Sequence[np.ndarray], patients: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """AUCs of several scores on the same nodules, and their covariance.
+    """AUCs of several systems on the same nodules, and their covariance.
 
     Args:
         positive: bool [N].
-        scores: [S, N]; higher means positive.
+        scores: For each of S systems [N], or [R, N] of R repeats, whose AUCs are averaged: the components that the
+            covariance is made of are linear, so they average as the AUCs do.
         patients: The patient of every nodule [N]; None where each has one nodule.
 
     Returns:
@@ -95,14 +73,6 @@ def auc_covariance(
     Raises:
         ValueError: Only one class is there.
     """
-    auc, of_positives, of_negatives = _components(positive, scores)
-    return auc, _covariance(auc, of_positives, of_negatives, positive, patients)
-
-
-def _mean_auc(
-    positive: np.ndarray, scores: list[np.ndarray], patients: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Means over repeats and their covariance: the components are linear, so they average as the AUCs do."""
     parts = [_components(positive, np.atleast_2d(score)) for score in scores]
     auc, of_positives, of_negatives = (np.stack([part[i].mean(axis=0) for part in parts]) for i in range(3))
     return auc, _covariance(auc, of_positives, of_negatives, positive, patients)
@@ -160,18 +130,11 @@ def _method(patients: np.ndarray | None) -> str:
     return DELONG if patients is None or len(np.unique(patients)) == len(patients) else OBUCHOWSKI
 
 
-def _estimate(
-    value: float,
-    variance: float,
-    method: str,
-    level: float,
-    null: float,
-    bounds: tuple[float, float] = (-1.0, 1.0),
-) -> AucEstimate:
+def _tested(value: float, variance: float, method: str) -> AucDifference:
     error = float(np.sqrt(max(variance, 0.0))) if np.isfinite(variance) else None
     # Equal scores leave a variance of some 1e-18 by rounding.
     if error is None or error < 1e-8:
-        return AucEstimate(value, error, None, None, 1.0 if abs(value - null) < 1e-12 else None, method)
-    reach = float(norm.ppf((1 + level) / 2)) * error
-    p = float(2 * norm.sf(abs(value - null) / error))
-    return AucEstimate(value, error, max(value - reach, bounds[0]), min(value + reach, bounds[1]), p, method)
+        return AucDifference(value, error, None, None, 1.0 if abs(value) < 1e-12 else None, method)
+    reach = float(norm.ppf((1 + LEVEL) / 2)) * error
+    p = float(2 * norm.sf(abs(value) / error))
+    return AucDifference(value, error, max(value - reach, -1.0), min(value + reach, 1.0), p, method)

@@ -12,8 +12,9 @@ import click
 import numpy as np
 
 from ggn_tf.evaluation import bootstrap
-from ggn_tf.evaluation.delong import auc_difference, auc_interval
+from ggn_tf.evaluation.delong import auc_difference
 from ggn_tf.evaluation.paired_tests import over_trainings, swap_p_value
+from tests.evaluation.single_auc import auc_interval
 
 LEVEL = 0.95
 

@@ -14,7 +14,7 @@ from ggn_tf.dataset.outcomes import Nodule
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.dataset.writer import write_dataset
-from ggn_tf.evaluation.delong import AucEstimate, auc_interval
+from ggn_tf.evaluation.delong import AucDifference
 from ggn_tf.evaluation.predictions import predict_run
 from ggn_tf.evaluation.scores import class_indices, gives_probabilities
 from ggn_tf.evaluation.single_measures import MEASURES, predict_by_measure
@@ -22,6 +22,7 @@ from ggn_tf.evaluation.table import probabilities
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
 from ggn_tf.tasks import Task
 from ggn_tf.training.description import RunDescription
+from tests.evaluation.single_auc import auc_interval
 from tests.synthetic import synthetic_nodules
 from tests.tiny_fit import fit, tiny_description
 
@@ -50,7 +51,7 @@ def _relabelled(nodule: Nodule, label: str) -> Nodule:
 @pytest.fixture(scope="module", params=["shuffled", "true"])
 def aucs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, dict[str, AucEstimate]]:
+) -> tuple[str, dict[str, AucDifference]]:
     """The AUC of every system on the test set, by what the labels are."""
     folder = tmp_path_factory.mktemp(request.param)
     dataset = write(folder / "dataset", request.param == "shuffled")
@@ -73,19 +74,19 @@ def _longer(asked: RunDescription) -> RunDescription:
     return dataclasses.replace(asked, protocol=dataclasses.replace(asked.protocol, training=training))
 
 
-def _auc(rows: pd.DataFrame) -> AucEstimate:
+def _auc(rows: pd.DataFrame) -> AucDifference:
     label, _ = class_indices(rows)
     return auc_interval(label == 1, probabilities(rows)[:, 1], rows["patient"].to_numpy(dtype=str))
 
 
 @pytest.mark.slow
-def test_labels_that_say_nothing_cannot_be_told(aucs: tuple[str, dict[str, AucEstimate]]):
+def test_labels_that_say_nothing_cannot_be_told(aucs: tuple[str, dict[str, AucDifference]]):
     labels, found = aucs
     assert len(found) == 5 + len(MEASURES)
     told = {system: _tells(auc) for system, auc in found.items()}
     assert told == dict.fromkeys(found, labels == "true"), found
 
 
-def _tells(auc: AucEstimate) -> bool:
+def _tells(auc: AucDifference) -> bool:
     """Whether the interval leaves out 0.5; without spread, as at AUC 1, there is none."""
     return auc.value != 0.5 if auc.low is None or auc.high is None else not auc.low <= 0.5 <= auc.high
