@@ -2,9 +2,10 @@
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Any, Self
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any
 
 import grpc
 import numpy as np
@@ -24,7 +25,30 @@ _GRPC_OPTIONS = (
 )
 
 
-class PredictionClient:
+class _Client(ABC):
+    """What both clients are made of; nothing is sent before the first question."""
+
+    def __init__(
+        self,
+        target: str,
+        model_name: str = MODEL_NAME,
+        timeout_s: float = 60.0,
+        pauses_s: Iterable[float] = PAUSES_S,
+        version: int | None = None,
+    ) -> None:
+        """See `PredictionClient`."""
+        self.target = target
+        self.model_name = model_name
+        self._conversation = Conversation(target, model_name, version, timeout_s, pauses_s)
+        self._channel = self._open_channel(target)
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    @staticmethod
+    @abstractmethod
+    def _open_channel(target: str) -> Any: ...
+
+
+class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
     """Asks a model server, TensorFlow Serving or `ggn-tf serve`, over an unencrypted channel.
 
     The first question checks that the server's model has the signature of the contract. A server that is unavailable
@@ -38,20 +62,9 @@ class PredictionClient:
         version: The only version to ask; None for the newest.
     """
 
-    def __init__(
-        self,
-        target: str,
-        model_name: str = MODEL_NAME,
-        timeout_s: float = 60.0,
-        pauses_s: Iterable[float] = PAUSES_S,
-        version: int | None = None,
-    ) -> None:
-        """Nothing is sent before the first question."""
-        self.target = target
-        self.model_name = model_name
-        self._conversation = Conversation(target, model_name, version, timeout_s, pauses_s)
-        self._channel = grpc.insecure_channel(target, options=_GRPC_OPTIONS)
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+    @staticmethod
+    def _open_channel(target: str) -> grpc.Channel:
+        return grpc.insecure_channel(target, options=_GRPC_OPTIONS)
 
     def patch_shape(self) -> tuple[int, ...]:
         """The shape of a patch that the served model takes, for example (32, 32, 32, 1).
@@ -89,13 +102,7 @@ class PredictionClient:
         """Close the channel."""
         self._channel.close()
 
-    def __enter__(self) -> Self:
-        """Use as a context manager."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
@@ -114,29 +121,12 @@ class PredictionClient:
                     time.sleep(retries.pause_s(error))
 
 
-class AsyncPredictionClient:
-    """`PredictionClient` for asyncio: the same questions, to be awaited; made and used in one event loop.
+class AsyncPredictionClient(_Client, AbstractAsyncContextManager["AsyncPredictionClient"]):
+    """`PredictionClient` for asyncio: the same arguments and questions, to be awaited; used in one event loop alone."""
 
-    Args:
-        target: HOST:PORT.
-        model_name: What the server calls the model.
-        timeout_s: For one question, retries included.
-        pauses_s: Before an unavailable server is asked for the second time, the third, and so on.
-        version: The only version to ask; None for the newest.
-    """
-
-    def __init__(
-        self,
-        target: str,
-        model_name: str = MODEL_NAME,
-        timeout_s: float = 60.0,
-        pauses_s: Iterable[float] = PAUSES_S,
-        version: int | None = None,
-    ) -> None:
-        """Nothing is sent before the first question."""
-        self._conversation = Conversation(target, model_name, version, timeout_s, pauses_s)
-        self._channel = aio.insecure_channel(target, options=_GRPC_OPTIONS)
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+    @staticmethod
+    def _open_channel(target: str) -> aio.Channel:
+        return aio.insecure_channel(target, options=_GRPC_OPTIONS)
 
     async def patch_shape(self) -> tuple[int, ...]:
         """See `PredictionClient.patch_shape`."""
@@ -154,11 +144,7 @@ class AsyncPredictionClient:
         """Close the channel."""
         await self._channel.close()
 
-    async def __aenter__(self) -> Self:
-        """Use as a context manager."""
-        return self
-
-    async def __aexit__(self, *_: Any) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close."""
         await self.close()
 

@@ -1,8 +1,7 @@
 """An export in this process, without a server: the same signature, asked by the same messages."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
@@ -16,7 +15,7 @@ from ggn_tf.serving.status_error import StatusError
 from ggn_tf.serving.version_folders import find_version
 
 
-class LocalModel:
+class LocalModel(AbstractContextManager["LocalModel"]):
     """A loaded export.
 
     Args:
@@ -67,12 +66,6 @@ class LocalModel:
         """Give the memory back."""
         self._servable.close()
 
-    def __enter__(self) -> Self:
-        """Use as a context manager."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
