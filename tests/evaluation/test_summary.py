@@ -6,23 +6,9 @@ import pytest
 
 from ggn_tf.evaluation.scores import score_predictions
 from ggn_tf.evaluation.summary import summarise
+from tests.evaluation.described_run import RUN
 
 TWO = ("AAH+AIS", "MIA+IAC")
-RUN = {
-    "task": "AAH+AIS,MIA+IAC",
-    "model": "cascade",
-    "split": 1,
-    "seed": 3,
-    "precision": "float32",
-    "select_on": "validation",
-    "dataset": "ggn740",
-    "dataset_fingerprint": "0f1e2d",
-    "versions": {"ggn-tf": "1.0.0", "tensorflow": "2.21.0"},
-    "stages": [
-        {"stage": "segment", "epochs": 150, "best_epoch": 144, "ended": "150 epochs"},
-        {"stage": "joint", "epochs": 71, "best_epoch": 21, "ended": "50 epochs without a better score"},
-    ],
-}
 
 
 @pytest.fixture
