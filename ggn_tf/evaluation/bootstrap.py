@@ -54,7 +54,7 @@ class Resampling:
         if drawn is None or np.ptp(drawn) < _EQUAL:
             return None
         bias, acceleration = norm.ppf(_share_below(drawn, resampled[0])), self._acceleration(resampled)
-        reach = self._reach((1 - level) / 2)
+        reach = _reach((1 - level) / 2, self.patients)
         deviate = bias + np.array([-reach, reach])
         # With three patients the widened levels can lie beyond the skewness's pole: there stands the last replicate.
         low, high = np.quantile(drawn, norm.cdf(bias + deviate / np.maximum(1 - acceleration * deviate, 1e-9)))
@@ -75,11 +75,7 @@ class Resampling:
             level: Of the interval.
         """
         drawn = self._defined(resampled)
-        if drawn is None:
-            return None
-        reach = self._reach((1 - level) / 2)
-        low, high = np.quantile(drawn, norm.cdf([-reach, reach]))
-        return float(low), float(high)
+        return None if drawn is None else percentile_interval(drawn, self.patients, level)
 
     def p_value(self, resampled: np.ndarray) -> float | None:
         """The two-sided p of a difference: below 1 - level where `difference_interval` excludes 0.
@@ -110,13 +106,6 @@ class Resampling:
         spread = float((deviation**2).sum()) ** 1.5
         return float((deviation**3).sum()) / (6 * spread) if spread > 0 else 0.0
 
-    def _reach(self, tail: float) -> float:
-        """The normal deviate beyond which a tail lies, by Student's t for so many patients."""
-        freedom = self.patients - 1
-        if freedom < 1:
-            return float(norm.isf(tail))
-        return float(np.sqrt(1 + 1 / freedom) * t.isf(tail, freedom))
-
     def _tail(self, deviate: float) -> float:
         freedom = self.patients - 1
         if freedom < 1:
@@ -139,6 +128,27 @@ def resample(patients: np.ndarray, replicates: int, seed: int) -> Resampling:
         without = np.ones_like(without)
     whole = np.ones((1, len(patients)))
     return Resampling(np.concatenate([whole, draw_weights(patients, replicates, seed), without]), replicates)
+
+
+def percentile_interval(drawn: np.ndarray, patients: int, level: float = LEVEL) -> tuple[float, float]:
+    """The percentile interval, its levels widened for few patients (Hesterberg 2015).
+
+    Args:
+        drawn: A score or difference on every replicate that has one [B].
+        patients: How many were drawn from; of two groups drawn apart the fewer.
+        level: Of the interval.
+    """
+    reach = _reach((1 - level) / 2, patients)
+    low, high = np.quantile(drawn, norm.cdf([-reach, reach]))
+    return float(low), float(high)
+
+
+def _reach(tail: float, patients: int) -> float:
+    """The normal deviate beyond which a tail lies, by Student's t for so many patients."""
+    freedom = patients - 1
+    if freedom < 1:
+        return float(norm.isf(tail))
+    return float(np.sqrt(1 + 1 / freedom) * t.isf(tail, freedom))
 
 
 def draw_weights(patients: np.ndarray, replicates: int, seed: int) -> np.ndarray:

@@ -27,7 +27,8 @@ class ReliabilityBin:
     Attributes:
         predicted: Mean probability in the bin.
         observed: Share of nodules of the second class, or with more classes of right answers.
-        low, high: The patient bootstrap's interval of `observed` at 95 %; None where no replicate has a value.
+        low, high: The patient bootstrap's interval of `observed` at 95 %; None where no replicate has a value, or all
+            have the same, as where every answer came true.
         answers: How many nodules times repeats.
     """
 

@@ -30,7 +30,7 @@ class Cell:
         system: What answered.
         task: Its classes with commas between, as `Task.parse` reads them.
         split: Its number.
-        set_name: `validation` or `test`.
+        set_name: `validation`, `test` or `external`.
         repeats: For each training, by its number, the rows in the order of their cases, which are the same in all.
     """
 

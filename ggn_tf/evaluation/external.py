@@ -10,7 +10,7 @@ import pandas as pd
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.answers import AskedCases
-from ggn_tf.evaluation.bootstrap import LEVEL, draw_weights
+from ggn_tf.evaluation.bootstrap import draw_weights, percentile_interval
 from ggn_tf.evaluation.scores import resampled_scores, score_values
 from ggn_tf.evaluation.table import EXTERNAL, check_predictions, columns
 from ggn_tf.training.run_folder import RunFolder
@@ -95,7 +95,8 @@ def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[st
 
     Returns:
         A dict a stage and score that both sets have: `stage`, `metric`, `test`, `external`, `difference`, and `low` and
-        `high`, the percentile interval over both sites' patients, drawn apart.
+        `high`, the percentile interval over both sites' patients, drawn apart, its levels widened for as many patients
+        as the smaller site has.
     """
     rows = []
     for stage, part in frame.groupby("stage", sort=False):
@@ -103,6 +104,7 @@ def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[st
         if any(site.empty for site in sites):
             # A small split can have no test nodule of the task.
             continue
+        patients = min(int(site["patient"].nunique()) for site in sites)
         values = [score_values(site) for site in sites]
         drawn = [
             resampled_scores(site, draw_weights(site["patient"].to_numpy(dtype=str), replicates, seed + number))
@@ -110,10 +112,11 @@ def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[st
         ]
         for metric in values[0]:
             test, external = (value[metric][0] for value in values)
-            if test is None or external is None:
-                continue
             spread = drawn[1][metric] - drawn[0][metric]
-            low, high = np.nanquantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            spread = spread[~np.isnan(spread)]
+            if test is None or external is None or spread.size == 0:
+                continue
+            low, high = percentile_interval(spread, patients)
             told = {"stage": str(stage), "metric": metric, "test": test, "external": external}
-            rows.append({**told, "difference": external - test, "low": float(low), "high": float(high)})
+            rows.append({**told, "difference": external - test, "low": low, "high": high})
     return rows

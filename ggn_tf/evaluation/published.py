@@ -1,7 +1,8 @@
 """The paper's own scores, Tables 2 to 6 of Wang et al. 2021, as they are printed.
 
-They are of the authors' 740 nodules, of weights selected on the test set, the best of five trainings: beside other
-scores they say what was claimed, not what is to be expected. They belong only to tasks of the paper's own labels.
+They are of the authors' 740 nodules, of weights selected on the test set, the best of five trainings (section 3.2):
+beside other scores they say what was claimed, not what is to be expected. They belong only to tasks of the paper's own
+labels.
 """
 
 import re

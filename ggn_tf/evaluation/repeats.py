@@ -24,7 +24,7 @@ class RepeatedScore:
         model, stage: What answered.
         task: Its classes with commas between.
         split: Its number.
-        set: `validation` or `test`.
+        set: `validation`, `test` or `external`.
         metric: As in `scores.METRICS`.
         repeats: How many trainings.
         nodules, patients: How many.

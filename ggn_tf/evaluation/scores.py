@@ -126,7 +126,7 @@ def resampled_scores(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.n
 
 
 def stage_scores(scores: dict[str, Any], set_name: str, stages: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The scores of a set a stage, whether or not `score_predictions` left the level out."""
+    """The scores of a set, for each stage, whether or not `score_predictions` left the level out."""
     part: dict[str, Any] = scores[set_name]
     return part if len(stages) > 1 else {stages[0]: part}
 

@@ -51,6 +51,13 @@ def _sklearn(frame: pd.DataFrame, name: str) -> float:
     return float(frame["dice"].mean())
 
 
+def test_percentiles_are_widened_for_few_patients():
+    """Of a normal sample they reach as far as Student's interval with the standard deviation of a sample."""
+    drawn = norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+    reach = np.sqrt(10 / 9) * t.isf(0.025, 9)
+    assert bootstrap.percentile_interval(drawn, 10) == pytest.approx((-reach, reach), abs=5e-3)
+
+
 @pytest.mark.parametrize("name", ["accuracy", "average_f1", "mcc", "auc", "dice"])
 def test_interval_is_that_of_a_slow_loop_over_scikit_learn(drawn_frame, name):
     frame = drawn_frame(cases=40, seed=3)

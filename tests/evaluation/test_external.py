@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score
 from ggn_tf.cli import main
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import RunError, TaskError
+from ggn_tf.evaluation.bootstrap import draw_weights, percentile_interval, resampled_mean
 from ggn_tf.evaluation.external import differences, open_external, predict_external
 from ggn_tf.evaluation.predictions import open_run_dataset
 from ggn_tf.training.run_folder import RunFolder
@@ -72,6 +73,20 @@ def test_the_difference_is_the_external_score_minus_the_tests():
     assert (accuracy["test"], accuracy["external"]) == (1.0, 1 + expected)
     assert accuracy["difference"] == expected == -5 / 40
     assert accuracy["low"] < expected < accuracy["high"] < 0
+
+
+def test_the_interval_is_as_wide_as_the_smaller_sites_patients_make_it():
+    label, chance = ["A", "B"] * 20, [0.9, 0.6, 0.4, 0.1] * 10
+    answers = pd.DataFrame({"label": label, "p_A": chance, "p_B": 1 - np.array(chance), "stage": "joint", "dice": 0.5})
+    patients = {"test": [f"t{i}" for i in range(40)], "external": [f"e{i // 4}" for i in range(40)]}
+    frame = pd.concat([answers.assign(set=name, patient=who) for name, who in patients.items()])
+    (accuracy,) = [row for row in differences(frame, seed=3, replicates=400) if row["metric"] == "accuracy"]
+    hit = (np.array(chance) > 0.5) == (np.array(label) == "A")
+    test, external = (
+        resampled_mean(hit.astype(float), draw_weights(np.array(who), 400, 3 + number))
+        for number, who in enumerate(patients.values())
+    )
+    assert (accuracy["low"], accuracy["high"]) == pytest.approx(percentile_interval(external - test, 10))
 
 
 def test_without_a_test_nodule_there_is_nothing_to_compare_with():
