@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from ggn_tf.training.stages import STAGES
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
+    from ggn_tf.training.cluster import Place, Strategy
     from ggn_tf.training.description import RunDescription
     from ggn_tf.training.run_folder import RunFolder
     from ggn_tf.training.stages import Stage
@@ -86,6 +88,13 @@ class _PerStage(click.ParamType):
     is_flag=True,
     help="Have a GPU repeat its bits, at the cost of speed; a CPU does without being asked.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["one", "mirrored", "multiworker"]),
+    default="one",
+    show_default=True,
+    help="Who shares a batch: one device; this machine's GPUs; all machines in TF_CONFIG, each of which runs this.",
+)
 @click.option("-o", "--run", "run_path", type=click.Path(path_type=Path), help="The run folder.  [default: runs/...]")
 def command(
     dataset: Path,
@@ -94,29 +103,26 @@ def command(
     checkpoint_minutes: float,
     histograms: bool,
     deterministic: bool,
+    strategy: "Strategy",
     run_path: Path | None,
     **asked: Any,
 ) -> None:
     """Train every stage up to --stage on DATASET, going on where an earlier call stopped.
 
     DATASET is what `ggn-tf prepare` wrote (default: dataset). Ctrl-C leaves a run that the same command continues; with
-    larger --epochs, its last stage too.
+    larger --epochs, its last stage too. With --strategy multiworker the first machine alone has the run folder.
     """
     parsed = Task.parse(task)
     load_tensorflow()
-    from ggn_tf.cli.progress import EpochBars
     from ggn_tf.dataset.records import open_dataset
     from ggn_tf.dataset.splits import read_split
-    from ggn_tf.training.conditions import ask_determinism, conditions_here, keep_threads
+    from ggn_tf.training.cluster import place_of
+    from ggn_tf.training.conditions import ask_determinism
     from ggn_tf.training.description import RunDescription
-    from ggn_tf.training.lock import lock_run
-    from ggn_tf.training.observers import Observers
     from ggn_tf.training.precision import resolve_precision
-    from ggn_tf.training.run_folder import RunFolder
-    from ggn_tf.training.tensorboard import EventWriter
-    from ggn_tf.training.trainer import plan_run, train
-    from ggn_tf.training.versions import package_versions
+    from ggn_tf.training.trainer import plan_run
 
+    place = place_of(strategy, os.environ)
     if deterministic:
         ask_determinism()
     protocol = _protocol(asked)
@@ -134,18 +140,68 @@ def command(
     )
     split = read_split(opened, description.split)
     plan = plan_run(description, opened, split, stage)
+    if not place.is_chief:
+        _follow(opened, plan, strategy, place)
+        return
     folder = run_path or Path("runs") / _run_name(description)
+    _lead(folder, opened, plan, reason, strategy, place, checkpoint_minutes, deterministic, histograms)
+
+
+def _lead(
+    folder: Path,
+    opened: "Dataset",
+    plan: "Plan",
+    precision_reason: str,
+    strategy: "Strategy",
+    place: "Place",
+    checkpoint_minutes: float,
+    deterministic: bool,
+    histograms: bool,
+) -> None:
+    """Train in the run folder: alone, or as the chief of several processes."""
+    from ggn_tf.cli.progress import EpochBars
+    from ggn_tf.training.cluster import expected_replicas, gather
+    from ggn_tf.training.conditions import conditions_here, keep_threads
+    from ggn_tf.training.lock import lock_run
+    from ggn_tf.training.observers import Observers
+    from ggn_tf.training.run_folder import RunFolder
+    from ggn_tf.training.tensorboard import EventWriter
+    from ggn_tf.training.trainer import train
+    from ggn_tf.training.versions import package_versions
+
+    count = expected_replicas(strategy, place)
     with lock_run(folder):
         command_line = shlex.join(["ggn-tf", *sys.argv[1:]])
-        conditions = conditions_here(deterministic)
-        run = RunFolder.create(folder, description, opened.folder, package_versions(), command_line, conditions)
+        conditions = conditions_here(deterministic, count)
+        run = RunFolder.create(folder, plan.asked, opened.folder, package_versions(), command_line, conditions)
         keep_threads(run.conditions)
-        click.echo(_banner(run, opened, plan, reason, conditions_here(deterministic)))
+        click.echo(_banner(run, opened, plan, precision_reason, conditions_here(deterministic, count)))
+        replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
         with EpochBars() as bars, StopSignal(_STOPPING) as stop:
-            events = EventWriter(folder / "tensorboard", description, histograms=histograms)
-            observers = Observers([events, bars])
-            train(run, opened, plan, observers, stop.requested, checkpoint_minutes, deterministic=deterministic)
+            train(
+                run,
+                opened,
+                plan,
+                Observers([EventWriter(folder / "tensorboard", plan.asked, histograms=histograms), bars]),
+                stop.requested,
+                checkpoint_minutes,
+                deterministic=deterministic,
+                replicas=replicas,
+            )
     click.echo(f"finished   {', '.join(run.finished_stages())}\nnext       ggn-tf evaluate {folder}")
+
+
+def _follow(opened: "Dataset", plan: "Plan", strategy: "Strategy", place: "Place") -> None:
+    """Train as the chief says; what comes of it is the chief's to write."""
+    from ggn_tf.training.cluster import gather
+    from ggn_tf.training.observers import Observer
+    from ggn_tf.training.trainer import train
+
+    click.echo(f"worker {place.worker} of {place.workers}: the chief, worker 0, writes the run and tells how it goes")
+    replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
+    with StopSignal(_STOPPING) as stop:
+        train(None, opened, plan, Observer(), stop.requested, replicas=replicas)
+    click.echo("finished")
 
 
 def _protocol(asked: dict[str, Any]) -> Protocol:
@@ -174,7 +230,10 @@ def _banner(
         ("dataset", f"{dataset.folder}, {len(dataset.cases)} nodules, fingerprint {dataset.fingerprint[:12]}"),
         ("task", str(asked.task)),
         ("model", f"{asked.model}, split {asked.split}, seed {asked.seed}"),
-        ("device", _device()),
+        (
+            "device",
+            _device() + (f", {conditions['replicas']} of them share a batch" if conditions["replicas"] > 1 else ""),
+        ),
         ("precision", f"{asked.precision}: {precision_reason}"),
         ("select on", asked.select_on + optimistic),
         ("run", str(run.folder)),

@@ -46,6 +46,15 @@ class Part(NamedTuple):
     worker: int
     workers: int
 
+    def rows(self, size: int) -> tuple[int, int]:
+        """First row, and the one after the last, of the share in a batch of `size` cases.
+
+        Of fewer cases than workers everyone takes all: no share may be empty, and averages stay what they are.
+        """
+        if size < self.workers:
+            return 0, size
+        return size * self.worker // self.workers, size * (self.worker + 1) // self.workers
+
 
 WHOLE = Part(0, 1)
 
@@ -104,9 +113,9 @@ class CaseStream:
         """The number of cases."""
         return len(self.case_ids)
 
-    def batches(self, batch_size: int) -> int:
-        """The number of batches of an epoch; the last may be short."""
-        return -(-len(self) // batch_size)
+    def batch_sizes(self, batch_size: int) -> list[int]:
+        """How many cases each batch of an epoch holds; the last may be short."""
+        return [min(batch_size, len(self) - start) for start in range(0, len(self), batch_size)]
 
     def training_epoch(
         self,
@@ -141,7 +150,7 @@ class CaseStream:
 
         device = device or _default_device()
         with tf.device("/CPU:0"):
-            numbers = tf.data.Dataset.range(skip, self.batches(batch_size))
+            numbers = tf.data.Dataset.range(skip, len(self.batch_sizes(batch_size)))
             batches = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             if device is None:
                 return batches.map(_augmented, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
@@ -149,13 +158,18 @@ class CaseStream:
         with tf.device(device):
             return on_device.map(_augmented).prefetch(1)
 
-    def in_order(self, batch_size: int) -> tf.data.Dataset:
+    def in_order(self, batch_size: int, start: int = 0, stop: int | None = None) -> tf.data.Dataset:
         """The cases in the order of `case_ids`, as they are: for evaluation.
+
+        Args:
+            batch_size: Cases in a batch.
+            start: The first case.
+            stop: The one after the last; None for all.
 
         Returns:
             A dataset of `Batch`; the last one may be short.
         """
-        rows = tf.data.Dataset.range(len(self)).batch(batch_size)
+        rows = tf.data.Dataset.range(start, len(self) if stop is None else stop).batch(batch_size)
         return rows.map(self._read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
     def _keep(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
@@ -190,14 +204,14 @@ class CaseStream:
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, Augmentation]]:
         """From a batch's number to a worker's cases in it and their draw."""
         order = tf.constant(np.random.default_rng((seed, epoch)).permutation(len(self)))
+        shares = tf.constant([part.rows(size) for size in self.batch_sizes(batch_size)])
         epoch_seed = tf.constant(np.random.SeedSequence((seed, epoch)).generate_state(2).view(np.int32))
 
         def draw(number: tf.Tensor) -> tuple[tf.Tensor, Augmentation]:
             whole = order[number * batch_size : (number + 1) * batch_size]
-            size = tf.shape(whole)[0]
-            start, stop = size * part.worker // part.workers, size * (part.worker + 1) // part.workers
+            start, stop = tf.unstack(shares[number])
             seed = tf.random.experimental.stateless_fold_in(epoch_seed, number)
-            return whole[start:stop], draw_augmentation(size, seed, augmentation).part(start, stop)
+            return whole[start:stop], draw_augmentation(tf.shape(whole)[0], seed, augmentation).part(start, stop)
 
         return draw
 

@@ -32,6 +32,8 @@ class StockBlocks:
         ValueError: The precision is neither.
     """
 
+    _dropout_layer: type[keras.layers.Dropout] = keras.layers.Dropout
+
     def __init__(self, network: str, protocol: Protocol, *, precision: str = "float32", seed: int = 0) -> None:
         """See the class."""
         if precision not in PRECISIONS:
@@ -106,9 +108,7 @@ class StockBlocks:
         for size in units:
             name = self._next("fc")
             x = keras.layers.Dense(size, activation="relu", dtype=self.policy, name=name, **self._weights(name))(x)
-            x = keras.layers.Dropout(
-                self.protocol.cnn.dropout, seed=self._seed(f"{name}_dropout"), dtype=self.policy, name=f"{name}_dropout"
-            )(x)
+            x = self._drop(x, f"{name}_dropout")
         weights = self._weights("probabilities")
         return keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities", **weights)(x)
 
@@ -116,6 +116,10 @@ class StockBlocks:
         momentum = self.protocol.training.batch_norm_momentum
         x = keras.layers.BatchNormalization(momentum=momentum, dtype=self.policy, name=self._next("norm"))(x)
         return keras.layers.ReLU(dtype=self.policy, name=self._next("relu"))(x)
+
+    def _drop(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        rate = self.protocol.cnn.dropout
+        return self._dropout_layer(rate, seed=self._seed(name), dtype=self.policy, name=name)(x)
 
     def _prior_weights(self, layer: str) -> dict[str, Any]:
         prior = self.protocol.unet.prior
@@ -152,6 +156,8 @@ class FastBlocks(StockBlocks):
     The maps between blocks know their layout. A block asks for the one it needs, so a trip happens only where the
     dilation changes.
     """
+
+    _dropout_layer = layers.Dropout
 
     def __init__(self, network: str, protocol: Protocol, *, precision: str = "float32", seed: int = 0) -> None:
         """See `StockBlocks`."""

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ggn_tf.models.shares import current_share, sum_over_replicas
+
 # Below, TensorFlow's fused operation would silently take this one.
 _LEAST_EPSILON = 1.001e-5
 
@@ -22,6 +24,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     shifts the map and its mean alike, is not added to the map at all: in training it cancels, so that its gradient is
     exactly 0, and only the moving mean sees it; in inference it moves the offset by bias * gamma / sqrt(variance +
     epsilon).
+
+    Where several replicas share a batch, its statistics are gathered over all of them, whatever their number, so that
+    the result is the one that one device would find.
 
     Renormalisation, masks, synchronised replicas, another axis than the last, types other than floats of at most 32
     bits and an epsilon below 1.001e-5 take Keras's way.
@@ -61,7 +66,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones_like(self.moving_mean)
         beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros_like(self.moving_mean)
         bias = tf.zeros_like(beta) if bias is None else bias
-        normalise = self._by_batch if training and self.trainable else self._by_history
+        by_batch = self._by_batch if current_share() is None else self._by_shared_batch
+        normalise = by_batch if training and self.trainable else self._by_history
         image = tf.reshape(x, [tf.shape(x)[0], -1, 1, x.shape[-1]])
         result = self.activation(normalise(image, gamma, beta, bias))
         return tf.ensure_shape(tf.reshape(result, tf.shape(x)), x.shape)
@@ -75,10 +81,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
             image, gamma, _with_zero_gradient(beta, bias), epsilon=self.epsilon, is_training=True
         )
         count = tf.cast(tf.size(image) // image.shape[-1], variance.dtype)
-        variance *= tf.maximum(count - 1, 1) / count
-        for moving, value in ((self.moving_mean, mean + bias), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + tf.stop_gradient(value) * (1.0 - self.momentum))
+        self._remember(mean + bias, variance * tf.maximum(count - 1, 1) / count)
         return result
+
+    def _by_shared_batch(self, image: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        x = tf.cast(image, gamma.dtype)
+        mean, variance = _moments_over_replicas(x)
+        self._remember(mean + bias, variance)
+        offset = _with_zero_gradient(beta, bias)
+        return tf.cast(tf.nn.batch_normalization(x, mean, variance, offset, gamma, self.epsilon), image.dtype)
+
+    def _remember(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + tf.stop_gradient(value) * (1.0 - self.momentum))
 
     def _by_history(self, image: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
@@ -97,6 +112,20 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.epsilon >= _LEAST_EPSILON
             and x.dtype in (tf.float32, tf.bfloat16, tf.float16)
         )
+
+
+def _moments_over_replicas(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and variance of each channel of [N, V, 1, C] over the shares of all replicas.
+
+    Every replica's own moments are exact; what they add up to is a few numbers a channel, in float64, for there the
+    variance is a difference of two large ones.
+    """
+    mean, variance = tf.nn.moments(x, [0, 1, 2])
+    mean, variance = tf.cast(mean, tf.float64), tf.cast(variance, tf.float64)
+    count = tf.cast(tf.size(x) // x.shape[-1], tf.float64)
+    sums = sum_over_replicas([count * tf.stack([tf.ones_like(mean), mean, variance + tf.square(mean)])])[0]
+    whole_mean, whole_square = sums[1] / sums[0], sums[2] / sums[0]
+    return tf.cast(whole_mean, x.dtype), tf.cast(whole_square - tf.square(whole_mean), x.dtype)
 
 
 @tf.custom_gradient

@@ -1,5 +1,7 @@
 """Adam in one operation a variable."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -13,8 +15,20 @@ class FusedAdam(keras.optimizers.Adam):
         m <- m + (1 - beta_1) (g - m),  v <- v + (1 - beta_2) (g^2 - v),
         w <- w - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon).
 
-    Without AMSGrad, which the fused operation does not know.
+    Without AMSGrad, which the fused operation does not know, and without all that Keras can do to gradients first.
     """
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        """Take a step. Where several replicas train, each moves its own copy.
+
+        Args:
+            grads: One a variable, of the whole batch: Keras's own method would sum them over the replicas again.
+            trainable_variables: None for those that the optimizer was built with.
+        """
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        for gradient, variable in zip(grads, variables, strict=True):
+            self.update_step(gradient, variable.value, self.learning_rate)
+        self.iterations.assign_add(1)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """Move one variable and its moments."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -52,10 +52,9 @@ class CheckpointStore:
         """Add a checkpoint, then delete all but the last two."""
         files = self._files()
         number = int(files[-1].stem.rsplit("-", 1)[1]) + 1 if files else 1
-        text = np.frombuffer(json.dumps(checkpoint.progress).encode(), np.uint8)
         with whole_file(self._folder / f"{self._stage}-{number:06d}.npz") as temporary:
             with temporary.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **{_PROGRESS: text}, **checkpoint.arrays)
+                _write_archive(stream, checkpoint)
             with temporary.open("r+b") as stream:
                 digest = hashlib.file_digest(stream, "sha256").digest()
                 stream.write(digest)
@@ -103,6 +102,25 @@ class CheckpointStore:
         return sorted(self._folder.glob(f"{self._stage}-[0-9]*.npz"))
 
 
+def to_bytes(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint as a NumPy archive, for another process."""
+    stream = io.BytesIO()
+    _write_archive(stream, checkpoint)
+    return stream.getvalue()
+
+
+def from_bytes(content: bytes | memoryview) -> Checkpoint:
+    """Read what `to_bytes` wrote."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return Checkpoint(json.loads(arrays.pop(_PROGRESS).tobytes()), arrays)
+
+
+def _write_archive(stream: BinaryIO, checkpoint: Checkpoint) -> None:
+    text = np.frombuffer(json.dumps(checkpoint.progress).encode(), np.uint8)
+    np.savez(stream, allow_pickle=False, **{_PROGRESS: text}, **checkpoint.arrays)
+
+
 def _read(file: Path) -> Checkpoint | None:
     try:
         whole = memoryview(file.read_bytes())
@@ -111,6 +129,4 @@ def _read(file: Path) -> Checkpoint | None:
     content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    return Checkpoint(json.loads(arrays.pop(_PROGRESS).tobytes()), arrays)
+    return from_bytes(content)

@@ -38,19 +38,20 @@ def keep_threads(begun: Mapping[str, Any]) -> None:
 
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs: a run that goes on is then not the same to the bit as one that never stopped."""
-    names = ("device", "threads", "deterministic")
+    names = ("device", "threads", "deterministic", "replicas")
     return [f"{name} {begun[name]} -> {now[name]}" for name in names if name in begun and begun[name] != now[name]]
 
 
-def conditions_here(deterministic: bool) -> dict[str, Any]:
+def conditions_here(deterministic: bool, replicas: int = 1) -> dict[str, Any]:
     """What this process trains with.
 
     Args:
         deterministic: Whether `ask_determinism` was called.
+        replicas: How many devices share a batch, over all processes.
 
     Returns:
-        JSON types: `device`, `threads` of an operation, `deterministic`, `bit_for_bit` (whether a run that stops and
-        goes on, or is repeated, ends in the same bits), and `why`.
+        JSON types: `device`, `threads` of an operation, `deterministic`, `replicas`, `bit_for_bit` (whether a run that
+        stops and goes on, or is repeated, ends in the same bits), and `why`.
     """
     gpus = [
         str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
@@ -60,6 +61,7 @@ def conditions_here(deterministic: bool) -> dict[str, Any]:
         "device": ", ".join(gpus) or processor(),
         "threads": _threads(),
         "deterministic": deterministic,
+        "replicas": replicas,
         **_promise(bool(gpus), deterministic),
     }
 

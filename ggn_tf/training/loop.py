@@ -17,10 +17,12 @@ from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.errors import RunError
 from ggn_tf.protocol import AugmentationProtocol, TrainingProtocol
 from ggn_tf.training import schedule
-from ggn_tf.training.checkpoints import Checkpoint, CheckpointStore
+from ggn_tf.training.checkpoints import Checkpoint
 from ggn_tf.training.monitor import Monitored, monitor_by
 from ggn_tf.training.observers import Observer
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import EpochScore
+from ggn_tf.training.shared_run import SharedStore
 from ggn_tf.training.stages import Stage
 from ggn_tf.training.step import TrainStep
 
@@ -68,6 +70,7 @@ class StageLoop:
         stop_requested: Asked after every step; when it says yes, a checkpoint is written and KeyboardInterrupt raised.
         checkpoint_minutes: A checkpoint is also written within an epoch, this often.
         clock: Seconds, for `checkpoint_minutes`.
+        replicas: Who trains, together.
     """
 
     def __init__(
@@ -81,21 +84,23 @@ class StageLoop:
         *,
         monitored_set: str,
         seed: int,
-        store: CheckpointStore,
+        store: SharedStore,
         observer: Observer,
         record: Callable[[list[dict[str, Any]]], None],
         stop_requested: Callable[[], bool] = lambda: False,
         checkpoint_minutes: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
+        replicas: Replicas = ONE_REPLICA,
     ) -> None:
         """Freeze what the stage freezes, and go to where its last checkpoint stands."""
         self._model, self._stage, self._protocol, self._augmentation = model, stage, protocol, augmentation
         self._training, self._seed, self._store, self._record = training, seed, store, record
         self._monitored_set, self._observer, self._stop_requested = monitored_set, observer, stop_requested
         self._checkpoint_seconds, self._clock = 60 * checkpoint_minutes, clock
-        self._train_step = TrainStep(model, stage, protocol)
+        self._replicas = replicas
+        self._train_step = TrainStep(model, stage, protocol, replicas)
         self._optimizer = self._train_step.optimizer
-        self._monitor = monitor_by(model, stage, monitored.in_order(protocol.batch_size), protocol.joint_weight)
+        self._monitor = monitor_by(model, stage, monitored, protocol, replicas)
         self._best: list[np.ndarray] = []
         self.progress = Progress()
         self._restore()
@@ -122,21 +127,21 @@ class StageLoop:
 
     def _train_epoch(self) -> None:
         progress = self.progress
-        steps, epoch = self._training.batches(self._protocol.batch_size), len(progress.rows)
-        self._observer.epoch_started(self._stage, epoch + 1, steps, progress.step)
+        sizes, epoch = self._training.batch_sizes(self._protocol.batch_size), len(progress.rows)
+        self._observer.epoch_started(self._stage, epoch + 1, len(sizes), progress.step)
         written = self._clock()
-        for batch in self._training.training_epoch(
-            self._protocol.batch_size, self._seed, epoch, self._augmentation, skip=progress.step
+        for batch in self._replicas.epoch(
+            self._training, self._protocol.batch_size, self._seed, epoch, self._augmentation, progress.step
         ):
             losses = [float(value) for value in self._train_step(batch)]
             self._check_finite(losses[0])
-            cases = int(batch.label.shape[0])
+            cases = sizes[progress.step]
             progress.step, progress.cases = progress.step + 1, progress.cases + cases
             progress.sums = {
                 name: progress.sums[name] + value * cases for name, value in zip(SUMS, losses, strict=True)
             }
             self._observer.step_done(losses[0])
-            stopping = self._stop_requested()
+            stopping = self._replicas.any(self._stop_requested())
             if stopping or self._clock() - written > self._checkpoint_seconds:
                 self._save()
                 written = self._clock()
@@ -177,6 +182,8 @@ class StageLoop:
         self._observer.epoch_done(self._stage, row, monitored)
 
     def _save(self) -> None:
+        if not self._store.writes:
+            return
         arrays = {f"model/{i}": variable.numpy() for i, variable in enumerate(self._model.variables)}
         arrays |= {f"optimizer/{i}": variable.numpy() for i, variable in enumerate(self._optimizer.variables)}
         arrays |= {f"best/{i}": array for i, array in enumerate(self._best)}

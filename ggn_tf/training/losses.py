@@ -18,7 +18,9 @@ class DiceLoss(keras.losses.Loss):
         epsilon: The paper's n; "a small value", which it does not name.
     """
 
-    def __init__(self, epsilon: float = 1e-6, name: str = "dice_loss", reduction: str = "sum_over_batch_size") -> None:
+    def __init__(
+        self, epsilon: float = 1e-6, name: str = "dice_loss", reduction: str | None = "sum_over_batch_size"
+    ) -> None:
         """See the class."""
         super().__init__(name=name, reduction=reduction)
         self.epsilon = epsilon
@@ -44,12 +46,15 @@ class DiceLoss(keras.losses.Loss):
         return {"name": self.name, "reduction": self.reduction, "epsilon": self.epsilon}
 
 
-def classification_loss() -> keras.losses.Loss:
-    """Cross-entropy between class probabilities and the true class, averaged over the batch (eq. 1).
+def classification_loss(reduction: str | None = "sum_over_batch_size") -> keras.losses.Loss:
+    """Cross-entropy between class probabilities and the true class (eq. 1).
 
     Takes class indices [N] and probabilities [N, C].
+
+    Args:
+        reduction: By default the average over the batch; None for a value a case.
     """
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=False, dtype="float32")
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=False, dtype="float32", reduction=reduction)
 
 
 def joint_loss(classification: tf.Tensor, segmentation: tf.Tensor, weight: float) -> tf.Tensor:

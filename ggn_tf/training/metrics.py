@@ -40,10 +40,10 @@ def cross_entropy(label: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.mean(-np.log(np.clip(chosen, 1e-7, 1.0))))
 
 
-def dice_loss(reference: np.ndarray, predicted: np.ndarray, epsilon: float = 1e-6) -> float:
-    """Eq. 2 over a whole set: the mean of every case's negative soft Dice."""
+def dice_loss(reference: np.ndarray, predicted: np.ndarray, epsilon: float = 1e-6) -> np.ndarray:
+    """Eq. 2, a value a case: the negative soft Dice, float64 [N]; arguments as of `dice_score`."""
     cases = len(reference)
     truth = np.asarray(reference, np.float64).reshape(cases, -1)
     found = np.asarray(predicted, np.float64).reshape(cases, -1)
     size = (truth**2).sum(axis=1) + (found**2).sum(axis=1)
-    return float(np.mean(-2.0 * (truth * found).sum(axis=1) / (size + epsilon)))
+    return -2.0 * (truth * found).sum(axis=1) / (size + epsilon)

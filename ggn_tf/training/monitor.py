@@ -7,11 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ggn_tf.dataset.pipeline import Batch
+from ggn_tf.dataset.pipeline import Batch, CaseStream
+from ggn_tf.protocol import TrainingProtocol
 from ggn_tf.training import metrics
 from ggn_tf.training.losses import joint_loss
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import EpochScore
-from ggn_tf.training.stages import Stage
+from ggn_tf.training.stages import Network, Stage
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,14 @@ class Monitored:
         loss: The stage's own, without the L2 term.
         dice: Mean hard Dice a case, or None where the stage makes no mask.
         accuracy: None where the stage does not classify.
-        sample: The set's first batch.
+        sample: The set's first batch, or None in a process that has no case of the set.
         sample_mask: The soft mask on it [N, S, S, S, 1], or None where the stage makes no mask.
     """
 
     loss: float
     dice: float | None
     accuracy: float | None
-    sample: Batch
+    sample: Batch | None
     sample_mask: np.ndarray | None
 
     def epoch_score(self, stage: Stage) -> EpochScore:
@@ -41,62 +43,79 @@ class Monitored:
 
 
 def monitor_by(
-    model: keras.Model, stage: Stage, batches: tf.data.Dataset, joint_weight: float
+    model: keras.Model, stage: Stage, stream: CaseStream, protocol: TrainingProtocol, replicas: Replicas = ONE_REPLICA
 ) -> Callable[[], Monitored]:
-    """Build the pass over the monitored set for one stage.
+    """Build the pass over the monitored set for one stage; each process answers for its part of the cases.
 
     Args:
         model: The whole model; its weights are read at every call.
         stage: Which part runs, and which losses count.
-        batches: Of `Batch`, in order, not augmented.
-        joint_weight: Lambda of eq. 4.
+        stream: The monitored cases.
+        protocol: Batch size, lambda of eq. 4.
+        replicas: Who trains; all processes call what is returned, and are told the same.
     """
     network = stage.network(model)
     infer = tf.function(lambda patch, mask: network(patch, mask, training=False), reduce_retracing=True)
+    # Rounded up: the chief, whose first batch is shown, has always some.
+    start, stop = (-(-len(stream) * worker // replicas.workers) for worker in (replicas.worker, replicas.worker + 1))
+    batches = stream.in_order(protocol.batch_size, start, stop)
 
     def run() -> Monitored:
-        masks, answers, labels = _Masks(), [], []
-        samples: list[tuple[Batch, np.ndarray | None]] = []
+        cases = _Cases(len(stream), network)
+        sample: tuple[Batch, np.ndarray | None] | None = None
+        row = start
         for batch in batches:
             outputs = {name: output.numpy() for name, output in infer(batch.patch, batch.mask).items()}
-            mask = outputs.get("mask")
-            if mask is not None:
-                masks.add(batch.mask.numpy(), mask)
-            labels.append(batch.label.numpy())
-            answers.append(outputs.get("probabilities"))
-            samples = samples or [(batch, mask)]
-        return _monitored(stage, masks, np.concatenate(labels), answers, joint_weight, samples[0])
+            cases.enter(row, batch.mask.numpy(), outputs)
+            row += len(batch.label)
+            sample = sample or (batch, outputs.get("mask"))
+        cases.values = replicas.total(cases.values)
+        return _monitored(stage, cases, stream.labels, protocol.joint_weight, sample or (None, None))
 
     return run
 
 
-class _Masks:
-    """Dice and eq. 2 of every case, gathered batch by batch so that no set of masks is ever held."""
+class _Cases:
+    """What each case of the set comes to: Dice, eq. 2, probabilities. No set of masks is ever held.
 
-    def __init__(self) -> None:
-        self.dice: list[np.ndarray] = []
-        self.losses: list[tuple[float, int]] = []
+    Attributes:
+        values: float64 [cases, 2 + C]; 0 for cases that this process has not entered.
+    """
 
-    def add(self, reference: np.ndarray, predicted: np.ndarray) -> None:
-        self.dice.append(metrics.dice_score(reference, predicted))
-        self.losses.append((metrics.dice_loss(reference, predicted), len(reference)))
+    def __init__(self, cases: int, network: Network) -> None:
+        self._segments = network.segments
+        self.values = np.zeros([cases, 2 + (network.classes or 0)])
 
-    def loss(self) -> float:
-        return sum(loss * cases for loss, cases in self.losses) / sum(cases for _, cases in self.losses)
+    def enter(self, row: int, reference: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
+        rows = self.values[row : row + len(reference)]
+        if "mask" in outputs:
+            rows[:, 0] = metrics.dice_score(reference, outputs["mask"])
+            rows[:, 1] = metrics.dice_loss(reference, outputs["mask"])
+        if "probabilities" in outputs:
+            rows[:, 2:] = outputs["probabilities"]
+
+    @property
+    def dice(self) -> float | None:
+        return float(np.mean(self.values[:, 0])) if self._segments else None
+
+    @property
+    def dice_loss(self) -> float:
+        return float(np.mean(self.values[:, 1]))
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        return self.values[:, 2:]
 
 
 def _monitored(
     stage: Stage,
-    masks: _Masks,
+    cases: _Cases,
     labels: np.ndarray,
-    answers: list[np.ndarray | None],
     joint_weight: float,
-    first: tuple[Batch, np.ndarray | None],
+    sample: tuple[Batch | None, np.ndarray | None],
 ) -> Monitored:
-    dice = float(np.mean(np.concatenate(masks.dice))) if masks.dice else None
     if "probabilities" not in stage.losses:
-        return Monitored(masks.loss(), dice, None, *first)
-    probabilities = np.concatenate([answer for answer in answers if answer is not None])
-    entropy = metrics.cross_entropy(labels, probabilities)
-    loss = joint_loss(entropy, masks.loss(), joint_weight) if "mask" in stage.losses else entropy
-    return Monitored(loss, dice, metrics.accuracy_score(labels, probabilities), *first)
+        return Monitored(cases.dice_loss, cases.dice, None, *sample)
+    entropy = metrics.cross_entropy(labels, cases.probabilities)
+    loss = joint_loss(entropy, cases.dice_loss, joint_weight) if "mask" in stage.losses else entropy
+    return Monitored(loss, cases.dice, metrics.accuracy_score(labels, cases.probabilities), *sample)

@@ -52,6 +52,18 @@ class Network:
         """See the class."""
         self.model = model
 
+    @property
+    def classes(self) -> int | None:
+        """How many classes it tells apart, or None where it does not classify."""
+        output = self.model.output
+        return output["probabilities"].shape[-1] if isinstance(output, dict) and "probabilities" in output else None
+
+    @property
+    def segments(self) -> bool:
+        """Whether it makes a mask."""
+        output = self.model.output
+        return not isinstance(output, dict) or "mask" in output
+
     def __call__(self, patch: "tf.Tensor", reference: "tf.Tensor", *, training: bool) -> "dict[str, tf.Tensor]":
         """Run the network.
 

@@ -4,9 +4,11 @@ import keras
 import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch
+from ggn_tf.models.shares import sum_over_replicas
 from ggn_tf.protocol import TrainingProtocol
 from ggn_tf.training.adam import FusedAdam
 from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.stages import Stage, set_trainable
 
 
@@ -17,24 +19,32 @@ class TrainStep:
         model: The whole model.
         stage: What moves, and by which losses.
         protocol: Learning rate, lambda of eq. 4.
+        replicas: Who takes the step, together.
 
     Attributes:
         optimizer: Adam, with a slot for every variable that moves.
     """
 
-    def __init__(self, model: keras.Model, stage: Stage, protocol: TrainingProtocol) -> None:
+    def __init__(
+        self, model: keras.Model, stage: Stage, protocol: TrainingProtocol, replicas: Replicas = ONE_REPLICA
+    ) -> None:
         """See the class."""
         set_trainable(model, stage)
         self._network = stage.network(model)
         self._losses = stage.losses
         self._joint_weight = protocol.joint_weight if len(stage.losses) == 2 else 1.0
-        self._dice_loss, self._classification_loss = DiceLoss(), classification_loss()
-        self.optimizer = FusedAdam(stage.numbers(protocol).learning_rate)
-        self.optimizer.build(self._network.model.trainable_variables)
-        self._traced = tf.function(self._step, reduce_retracing=True)
+        # A value a case: Keras's averages are over a replica's share, and divided by the number of replicas.
+        self._dice_loss, self._classification_loss = DiceLoss(reduction=None), classification_loss(reduction=None)
+        with replicas.scope():
+            self.optimizer = FusedAdam(stage.numbers(protocol).learning_rate)
+            self.optimizer.build(self._network.model.trainable_variables)
+        self._traced = replicas.traced(self._step)
 
     def __call__(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Take the step.
+
+        Args:
+            batch: As the replicas' `epoch` yields it.
 
         Returns:
             Of the weights before it, averaged over the batch: the stage's loss without the L2 term, cross-entropy, Dice
@@ -46,14 +56,21 @@ class TrainStep:
         zero = tf.constant(0.0)
         with tf.GradientTape() as tape:
             outputs = self._network(batch.patch, batch.mask, training=True)
-            dice = self._dice_loss(batch.mask, outputs["mask"]) if "mask" in self._losses else zero
+            dice = _mean(self._dice_loss(batch.mask, outputs["mask"])) if "mask" in self._losses else zero
             classifies = "probabilities" in self._losses
-            entropy = self._classification_loss(batch.label, outputs["probabilities"]) if classifies else zero
+            entropy = _mean(self._classification_loss(batch.label, outputs["probabilities"])) if classifies else zero
             loss = joint_loss(entropy, dice, self._joint_weight)
         variables = self._network.model.trainable_variables
-        gradients = tape.gradient(loss, variables)
+        gradients = sum_over_replicas(tape.gradient(loss, variables))
         self.optimizer.apply(list(map(_with_l2, gradients, variables)), variables)
+        loss, entropy, dice = sum_over_replicas([loss, entropy, dice])
         return loss, entropy, dice
+
+
+def _mean(values: tf.Tensor) -> tf.Tensor:
+    """The mean over the batch; of a share of it, what its cases contribute to that mean."""
+    cases = tf.cast(tf.size(values), tf.float32)
+    return tf.reduce_sum(values) / sum_over_replicas([cases])[0]
 
 
 def _with_l2(gradient: tf.Tensor, variable: keras.Variable) -> tf.Tensor:

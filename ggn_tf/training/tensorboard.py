@@ -52,8 +52,8 @@ class EventWriter(Observer):
             for name, value in row.items():
                 if isinstance(value, float):
                     tf.summary.scalar(name, value)
-            if monitored.sample_mask is not None:
-                sample = monitored.sample
+            sample = monitored.sample
+            if sample is not None and monitored.sample_mask is not None:
                 images = overlays(sample.patch.numpy(), sample.mask.numpy(), monitored.sample_mask)
                 tf.summary.image("mask: reference green, predicted red", images, max_outputs=_OVERLAYS)
             if self._histograms:

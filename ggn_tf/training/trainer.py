@@ -4,27 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
 from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import CaseRecord, Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import SplitError
-from ggn_tf.models.baselines import build_raw, build_reference
-from ggn_tf.models.cascade import build_cascade
-from ggn_tf.models.multitask import build_multitask
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import Change, audit_stage, snapshot, summarise
 from ggn_tf.training.conditions import conditions_here
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.loop import StageLoop
 from ggn_tf.training.observers import Observer
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.schedule import best_epoch
+from ggn_tf.training.shared_run import SharedRun
 from ggn_tf.training.stages import STAGES, Stage, stages_up_to
-
-BUILDERS = {"raw": build_raw, "reference": build_reference, "cascade": build_cascade, "multitask": build_multitask}
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,13 @@ class Plan:
     """What a call of `train` will do, known before the first step.
 
     Attributes:
+        asked: The run.
         stages: Every stage up to the asked one.
         cases: Case ids of the task, by set.
         class_counts: For each set, the number of nodules a class.
     """
 
+    asked: RunDescription
     stages: tuple[Stage, ...]
     cases: dict[str, tuple[str, ...]]
     class_counts: dict[str, tuple[int, ...]]
@@ -74,11 +72,11 @@ def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: 
                 expected="at least one nodule of each class",
                 remedy="Take another split (--split), merge classes (--task), or prepare more cases.",
             )
-    return Plan(stages_up_to(asked.model, last_stage), cases, counts)
+    return Plan(asked, stages_up_to(asked.model, last_stage), cases, counts)
 
 
 def train(
-    run: RunFolder,
+    run: RunFolder | None,
     dataset: Dataset,
     plan: Plan,
     observer: Observer,
@@ -87,11 +85,12 @@ def train(
     *,
     deterministic: bool = False,
     keep_last_checkpoint: bool = True,
+    replicas: Replicas = ONE_REPLICA,
 ) -> None:
     """Train every stage of the plan that the run folder does not hold finished, and finished stages' added epochs.
 
     Args:
-        run: The run folder; the caller holds its lock.
+        run: The run folder; the caller holds its lock. None in a process that is not the chief.
         dataset: The run's dataset.
         plan: From `plan_run`.
         observer: Told of every step.
@@ -99,18 +98,20 @@ def train(
         checkpoint_minutes: Longest time between checkpoints within an epoch.
         deterministic: Whether the caller asked TensorFlow for determinism, for the record.
         keep_last_checkpoint: Whether the last stage can be given more epochs later: some 160 MB.
+        replicas: Who trains, together; every process calls this with the same plan.
 
     Raises:
-        KeyboardInterrupt: Asked to stop; the run goes on from here when called again.
-        RunError: A stage moved what it must not.
+        KeyboardInterrupt: Asked to stop, here or in another process; the run goes on from here when called again.
+        RunError: A stage moved what it must not, the processes were not asked for the same, or one is gone.
     """
-    asked = run.description
+    asked = plan.asked
+    shared = SharedRun(run, asked, replicas)
     streams = {name: CaseStream(dataset, plan.cases[name], asked.task) for name in ("train", asked.select_on)}
-    run.refresh_copies()
+    shared.refresh_copies()
     for stage, former in zip(plan.stages, (None, *plan.stages), strict=False):
-        if run.is_complete(stage.name):
+        if shared.is_complete(stage.name):
             continue
-        model = _model_before(run, former)
+        model = shared.model_before(former)
         before = snapshot(model)
         observer.stage_started(stage, model)
         loop = StageLoop(
@@ -122,34 +123,21 @@ def train(
             streams[asked.select_on],
             monitored_set=asked.select_on,
             seed=_stage_seed(asked.seed, asked.model, stage),
-            store=run.checkpoints(stage.name),
+            store=shared.checkpoints(stage.name),
             observer=observer,
-            record=run.write_history,
+            record=shared.write_history,
             stop_requested=stop_requested,
             checkpoint_minutes=checkpoint_minutes,
+            replicas=replicas,
         )
         reason = loop.run()
         changes = audit_stage(model, stage, before)
-        run.write_history(loop.progress.rows)
+        shared.write_history(loop.progress.rows)
         entry = _ledger_entry(stage, loop, reason, changes)
-        run.finish_stage(model, {**entry, "conditions": conditions_here(deterministic)})
+        shared.finish_stage(model, {**entry, "conditions": conditions_here(deterministic, replicas.count)})
         observer.stage_done(stage, entry["best"])
     if not keep_last_checkpoint:
-        run.checkpoints(plan.stages[-1].name).clear()
-
-
-def _model_before(run: RunFolder, former: Stage | None) -> keras.Model:
-    """The model that a stage starts from.
-
-    Read back even what this process has just saved: a run that was stopped in between starts from the same bits.
-    """
-    return run.load_model(former.name) if former else initial_model(run.description)
-
-
-def initial_model(asked: RunDescription) -> keras.Model:
-    """Build the run's model with the weights that its seed draws."""
-    build = BUILDERS[asked.model]
-    return build(len(asked.task.classes), asked.protocol, precision=asked.precision, seed=asked.seed)
+        shared.forget_checkpoints(plan.stages[-1].name)
 
 
 def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:

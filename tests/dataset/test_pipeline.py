@@ -66,7 +66,7 @@ def test_shapes_and_types(stream: CaseStream) -> None:
 def test_an_epoch_holds_every_case_once(stream: CaseStream, synthetic: Dataset) -> None:
     batches = arrays(stream.training_epoch(5, 0, 0, AUGMENTATION))
     assert [len(batch.label) for batch in batches] == [5, 5, 5, 5, 4]
-    assert len(batches) == stream.batches(5)
+    assert len(batches) == len(stream.batch_sizes(5))
     volumes = read_patches(synthetic, ids(synthetic))[1].sum(axis=(1, 2, 3, 4))
     seen = np.concatenate([batch.mask for batch in batches]).sum(axis=(1, 2, 3, 4))
     np.testing.assert_array_equal(np.sort(seen), np.sort(volumes))

@@ -74,4 +74,11 @@ def test_a_real_run_tells_what_its_stages_moved(whole_run: RunFolder):
         assert frozen and set(frozen) == {0.0}
     assert all(np.isfinite(change["largest"]) for change in joint["changes"].values())
     assert joint["changes"]["segmentation/norm_1/moving_mean"]["largest"] > 0
-    assert set(joint["conditions"]) == {"device", "threads", "deterministic", "bit_for_bit", "why"}
+    assert set(joint["conditions"]) == {
+        "device",
+        "threads",
+        "deterministic",
+        "replicas",
+        "bit_for_bit",
+        "why",
+    }

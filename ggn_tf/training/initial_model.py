@@ -1,0 +1,16 @@
+"""The model that a run starts from."""
+
+import keras
+
+from ggn_tf.models.baselines import build_raw, build_reference
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.multitask import build_multitask
+from ggn_tf.training.description import RunDescription
+
+BUILDERS = {"raw": build_raw, "reference": build_reference, "cascade": build_cascade, "multitask": build_multitask}
+
+
+def initial_model(asked: RunDescription) -> keras.Model:
+    """Build the run's model with the weights that its seed draws."""
+    build = BUILDERS[asked.model]
+    return build(len(asked.task.classes), asked.protocol, precision=asked.precision, seed=asked.seed)
