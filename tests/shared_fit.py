@@ -10,10 +10,12 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import tensorflow as tf
 
+from ggn_tf.cli.stop import StopSignal
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import GgnError
@@ -61,15 +63,14 @@ def main(dataset: str, run: str, strategy: str, devices: str, epochs: str) -> No
     plan = plan_run(asked, opened, read_split(opened, asked.split))
     place = place_of(strategy, os.environ)
     try:
-        if not place.is_chief:
-            train(None, opened, plan, Observer(), replicas=gather(strategy, place, 4))
-            return
-        with lock_run(Path(run)):
-            folder = RunFolder.create(Path(run), asked, opened.folder, {}, "")
-            replicas = gather(strategy, place, 4)
-            train(folder, opened, plan, Observer(), checkpoint_minutes=0.0, replicas=replicas)
+        with StopSignal("stopping") as stop, lock_run(Path(run)) if place.is_chief else nullcontext():
+            folder = RunFolder.create(Path(run), asked, opened.folder, {}, "") if place.is_chief else None
+            replicas = gather(strategy, place, asked.protocol.training.batch_size)
+            train(folder, opened, plan, Observer(), stop.requested, checkpoint_minutes=0.0, replicas=replicas)
     except GgnError as error:
         raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

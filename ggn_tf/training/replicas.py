@@ -152,6 +152,8 @@ class SharedReplicas(Replicas):
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """See `Replicas`."""
+        if self.workers == 1:
+            return values
         with a_worker_gone(self.worker, self.workers):
             return self._sum(tf.constant(values)).numpy()
 
@@ -179,7 +181,7 @@ class SharedReplicas(Replicas):
 
 @contextmanager
 def a_worker_gone(worker: int, workers: int) -> Iterator[None]:
-    """Say so where TensorFlow cannot reach another process.
+    """Say so where TensorFlow cannot reach another process; of one process its errors are others.
 
     Args:
         worker: This process's number.
@@ -191,13 +193,21 @@ def a_worker_gone(worker: int, workers: int) -> Iterator[None]:
     try:
         yield
     except _GONE as error:
+        if workers == 1:
+            raise
         raise RunError(
             "A worker of the training is gone, or cannot be reached.",
             case=f"worker {worker} of {workers}",
-            found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+            found=f"{type(error).__name__}: {_reason(str(error))}",
             expected=f"{workers} workers that train together",
             remedy="Start the same command on every worker again; it goes on from the chief's last checkpoint.",
         ) from error
+
+
+def _reason(text: str) -> str:
+    """The line of an error of TensorFlow's that says why, not where in the graph."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if line.startswith("Collective ops")), lines[0] if lines else "")
 
 
 def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:

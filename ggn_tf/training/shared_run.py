@@ -115,6 +115,10 @@ class SharedRun:
         if self._run is not None:
             self._run.checkpoints(stage).clear()
 
+    def wait_for_chief(self) -> None:
+        """Return when the chief has called this too: whoever left before could not help it to write anew."""
+        self._replicas.any(False)
+
     def _compare(self) -> None:
         ours = to_bytes(Checkpoint(self._asked.to_dict(), {}))
         chiefs = self._replicas.from_chief(ours)

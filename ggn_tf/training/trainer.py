@@ -138,6 +138,7 @@ def train(
         observer.stage_done(stage, entry["best"])
     if not keep_last_checkpoint:
         shared.forget_checkpoints(plan.stages[-1].name)
+    shared.wait_for_chief()
 
 
 def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:

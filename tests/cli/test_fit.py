@@ -47,6 +47,24 @@ def test_other_numbers_must_be_finite_and_not_negative(folder: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("strategy", "config", "message"),
+    [
+        ("multiworker", None, "not set"),
+        ("multiworker", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 5}}', '"index": 5'),
+        ("mirrored", '{"cluster": {"worker": ["a:1", "b:1"]}}', "one machine"),
+    ],
+)
+def test_machines_that_are_not_known_begin_no_run(folder: Path, monkeypatch, strategy: str, config: str, message: str):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config:
+        monkeypatch.setenv("TF_CONFIG", config)
+    result = fit(folder, monkeypatch, "--strategy", strategy)
+    assert result.exit_code == 1
+    assert message in result.output and "TF_CONFIG" in result.output and "Traceback" not in result.output
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("elsewhere",), "elsewhere"),

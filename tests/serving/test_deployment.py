@@ -2,6 +2,7 @@
 
 import copy
 import re
+import subprocess
 from pathlib import Path
 
 import kubernetes_validate
@@ -10,10 +11,12 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from ggn_tf.cli.fit import command as fit
 from ggn_tf.cli.prepare import command as prepare
 from ggn_tf.serving.batching import read_batching_parameters
 from ggn_tf.serving.contract import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 from ggn_tf.serving.tensorflow_model_server import DEFAULT_IMAGE
+from ggn_tf.training.cluster import Place, place_of
 
 FOLDER = Path(__file__).parents[2] / "serving"
 SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["tensorflow-serving"]
@@ -142,3 +145,38 @@ def test_the_job_that_prepares_is_valid_and_its_options_are_ours(version):
     ours = container["args"][: container["args"].index("--")]
     context = prepare.make_context("prepare", list(ours))
     assert (context.params["runner"], context.params["allow_rejects"]) == ("beam", True)
+
+
+TRAINING = {
+    manifest["kind"]: manifest
+    for manifest in yaml.safe_load_all((FOLDER / "training" / "job.yaml").read_text(encoding="utf-8"))
+}
+TRAINER = TRAINING["Job"]["spec"]["template"]["spec"]["containers"][0]
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.34"])
+@pytest.mark.parametrize("kind", ["Job", "NetworkPolicy", "Service"])
+def test_the_training_is_valid_by_kubernetes_own_schema(kind, version):
+    kubernetes_validate.validate(TRAINING[kind], version, strict=True)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_each_pod_learns_who_it_is(index):
+    shell, environment = TRAINER["command"], {"JOB_COMPLETION_INDEX": str(index), "PATH": "/usr/bin:/bin"}
+    told = subprocess.check_output([*shell, "printenv", "TF_CONFIG"], env=environment, text=True)
+    assert place_of("multiworker", {"TF_CONFIG": told}) == Place(index, TRAINING["Job"]["spec"]["completions"])
+    job, service, port = TRAINING["Job"], TRAINING["Service"]["metadata"]["name"], TRAINER["ports"][0]["containerPort"]
+    assert f"{job['metadata']['name']}-{index}.{service}:{port}" in told
+    assert job["spec"]["template"]["spec"]["subdomain"] == service
+
+
+def test_the_pods_run_our_command_and_only_they_reach_its_port():
+    program, command, *options = TRAINER["args"]
+    assert (program, command) == ("ggn-tf", "fit")
+    assert fit.make_context("fit", options).params["strategy"] == "multiworker"
+    labels = TRAINING["Job"]["spec"]["template"]["metadata"]["labels"]
+    policy = TRAINING["NetworkPolicy"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == TRAINING["Service"]["spec"]["selector"] == labels
+    assert policy["ingress"][0]["from"] == [{"podSelector": {"matchLabels": labels}}]
+    assert TRAINER["securityContext"]["readOnlyRootFilesystem"]
+    assert {mount["name"] for mount in TRAINER["volumeMounts"] if mount.get("readOnly")} == {"dataset"}
