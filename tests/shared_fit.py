@@ -63,10 +63,12 @@ def main(dataset: str, run: str, strategy: str, devices: str, epochs: str) -> No
     plan = plan_run(asked, opened, read_split(opened, asked.split))
     place = place_of(strategy, os.environ)
     try:
-        with StopSignal("stopping") as stop, lock_run(Path(run)) if place.is_chief else nullcontext():
+        with lock_run(Path(run)) if place.is_chief else nullcontext():
             folder = RunFolder.create(Path(run), asked, opened.folder, {}, "") if place.is_chief else None
             replicas = gather(strategy, place, asked.protocol.training.batch_size)
-            train(folder, opened, plan, Observer(), stop.requested, checkpoint_minutes=0.0, replicas=replicas)
+            # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
+            with StopSignal("stopping") as stop:
+                train(folder, opened, plan, Observer(), stop.requested, checkpoint_minutes=0.0, replicas=replicas)
     except GgnError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

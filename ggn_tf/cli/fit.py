@@ -177,6 +177,7 @@ def _lead(
         keep_threads(run.conditions)
         click.echo(_banner(run, opened, plan, precision_reason, conditions_here(deterministic, count)))
         replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
+        # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
         with EpochBars() as bars, StopSignal(_STOPPING) as stop:
             train(
                 run,
