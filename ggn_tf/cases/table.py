@@ -19,7 +19,7 @@ _MOST_PROBLEMS = 10
 Row = dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """A nodule: where its CT and mask lie, and its label.
 

@@ -102,7 +102,8 @@ def draw_sheet(
     from matplotlib.image import imsave
 
     height, width = tiles[0][1].shape[:2]
-    renderer: Any = RendererAgg(columns * (width + _GAP), rows * (height + _TITLE), _DPI)
+    sheet_height, sheet_width = rows * (height + _TITLE), columns * (width + _GAP)
+    renderer: Any = RendererAgg(sheet_width, sheet_height, _DPI)  # type: ignore[no-untyped-call]
     sheet = np.asarray(renderer.buffer_rgba())
     sheet[:] = _PAPER
     font, ink = FontProperties(size=title_points), renderer.new_gc()
@@ -110,7 +111,7 @@ def draw_sheet(
     for (top, left), (title, picture) in zip(places, tiles, strict=False):
         renderer.draw_text(ink, left, top - 4, title, font, 0)
         sheet[top : top + height, left : left + width, :3] = picture
-    imsave(path, np.ascontiguousarray(sheet[..., :3]))
+    imsave(path, sheet[..., :3])
 
 
 def _enlarge(picture: np.ndarray, times: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from ggn_tf.protocol import PatchProtocol
 _READ_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CaseRecord:
     """What a dataset knows about a nodule besides its patch.
 

@@ -88,8 +88,9 @@ def write_splits(dataset: Dataset, splits: Sequence[Split], protocol: SplitProto
         "seed": seed,
         "splits": [asdict(split) for split in splits],
     }
-    with whole_file(dataset.folder / SPLITS) as path:
-        path.write_text(json.dumps({**content, "checksum": _checksum(content)}, indent=1) + "\n", encoding="utf-8")
+    with whole_file(dataset.folder / SPLITS) as path, path.open("w", encoding="utf-8") as file:
+        json.dump({**content, "checksum": _checksum(content)}, file, indent=1)
+        file.write("\n")
 
 
 def read_split(dataset: Dataset, number: int) -> Split:
@@ -184,7 +185,10 @@ def _problems(dataset: Dataset, split: Split) -> Iterator[str]:
 
 
 def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    whole = hashlib.sha256()
+    for piece in json.JSONEncoder(sort_keys=True).iterencode(content):
+        whole.update(piece.encode())
+    return whole.hexdigest()
 
 
 def _refused(path: Path, what: str, found: object, expected: object) -> SplitError:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from ggn_tf.dataset.description import DESCRIPTION, SCHEMA, refuse_existing
 from ggn_tf.dataset.outcomes import Nodule, Rejection
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.radiomics import RadiomicsWriter
-from ggn_tf.dataset.records import CaseRecord, Dataset, digest_patch, fingerprint_of, open_dataset
-from ggn_tf.dataset.shards import CASES_PER_SHARD, ShardWriter, shard_name
+from ggn_tf.dataset.records import CaseRecord, Dataset, digest_patch, fingerprint_of
+from ggn_tf.dataset.shards import CASES_PER_SHARD, ShardWriter
 from ggn_tf.dataset.splits import make_splits, write_splits
 from ggn_tf.errors import DatasetError
 from ggn_tf.files import whole_folder
@@ -39,7 +38,7 @@ def write_dataset(
 ) -> Dataset:
     """Write a dataset with its splits; an error from `outcomes` or on the way leaves nothing behind.
 
-    Memory holds one case's patch at a time.
+    Memory holds one case's patch at a time, and every case's record.
 
     Args:
         folder: Must not exist, or be empty.
@@ -66,11 +65,12 @@ def write_dataset(
         ):
             records, rejections = _write_cases(protocol, outcomes, shards, sheets, features)
             paths = shards.finish()
-        cases = [dataclasses.replace(case, shard=shard_name(int(case.shard), len(paths))) for case in records]
+        names = [path.name for path in paths]
+        cases = tuple(dataclasses.replace(record, shard=names[int(record.shard)]) for record in records)
+        written = Dataset(temporary, protocol, fingerprint_of(protocol, cases), cases)
         _write_rejections(temporary / REJECTED, rejections)
         sizes = {path.name: path.stat().st_size for path in paths}
-        _write_description(temporary / DESCRIPTION, protocol, cases, sizes, features.description())
-        written = open_dataset(temporary, protocol)
+        _write_description(temporary / DESCRIPTION, written, sizes, features.description())
         write_splits(written, make_splits(cases, split_protocol, splits, seed), split_protocol, seed)
     return dataclasses.replace(written, folder=folder)
 
@@ -82,17 +82,17 @@ def _write_cases(
     sheets: PreviewWriter,
     features: RadiomicsWriter,
 ) -> tuple[list[CaseRecord], list[Rejection]]:
-    records: dict[str, CaseRecord] = {}
-    rejections = []
+    records, known, rejections = [], set(), []
     for outcome in outcomes:
         if isinstance(outcome, Rejection):
             rejections.append(outcome)
             continue
         record = outcome.record
-        _check_nodule(outcome, protocol, record.case_id in records)
+        _check_nodule(outcome, protocol, record.case_id in known)
         shard, offset = shards.write(record.case_id, outcome.hu, outcome.mask)
         digest = digest_patch(outcome.hu, outcome.mask)
-        records[record.case_id] = dataclasses.replace(record, shard=str(shard), offset=offset, digest=digest)
+        records.append(dataclasses.replace(record, shard=str(shard), offset=offset, digest=digest))
+        known.add(record.case_id)
         sheets.add(f"{record.case_id}  {record.label}", outcome.hu, outcome.mask)
         features.add(record.case_id, outcome.radiomics)
     if not records:
@@ -102,7 +102,7 @@ def _write_cases(
             expected="at least one case that can be used",
             remedy="Mend the rejected cases.",
         )
-    return list(records.values()), rejections
+    return records, rejections
 
 
 def _check_nodule(nodule: Nodule, protocol: PatchProtocol, twice: bool) -> None:
@@ -131,18 +131,18 @@ def _write_rejections(path: Path, rejections: list[Rejection]) -> None:
         rows.writerows([rejection.case_id, rejection.reason, rejection.remedy] for rejection in rejections)
 
 
-def _write_description(
-    path: Path, protocol: PatchProtocol, cases: list[CaseRecord], shards: dict[str, int], further: dict[str, Any]
-) -> None:
-    labels = Counter(case.label for case in cases)
+def _write_description(path: Path, dataset: Dataset, shards: dict[str, int], further: dict[str, Any]) -> None:
     description = {
         "schema": SCHEMA,
         "made_by": f"ggn-tf {__version__}",
-        "protocol": protocol.to_dict(),
-        "fingerprint": fingerprint_of(protocol, cases),
-        "labels": dict(sorted(labels.items())),
+        "protocol": dataset.protocol.to_dict(),
+        "fingerprint": dataset.fingerprint,
+        "labels": dict(sorted(dataset.label_counts.items())),
         "shards": shards,
         **further,
-        "cases": [dataclasses.asdict(case) for case in cases],
+        "cases": dataset.cases,
     }
-    path.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        # Piece by piece, a record made a dict when it is written: as a whole it takes several times its size.
+        json.dump(description, file, indent=1, default=dataclasses.asdict)
+        file.write("\n")
