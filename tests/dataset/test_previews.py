@@ -1,10 +1,11 @@
+import gc
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from ggn_tf.dataset.previews import COLUMNS, ROWS, PreviewWriter, outlined
+from ggn_tf.dataset.previews import COLUMNS, ROWS, PreviewWriter, draw_sheet, outlined
 
 YELLOW = (255, 220, 0)
 
@@ -55,3 +56,15 @@ def test_an_error_draws_nothing(tmp_path: Path) -> None:
         writer.add("", np.zeros((32, 32, 32)), np.zeros((32, 32, 32)))
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drawn_sheet_leaves_nothing_in_memory_for_pythons_search_of_rings(tmp_path: Path) -> None:
+    tiles = [("IAC", np.zeros((8, 8, 3), np.uint8))]
+    draw_sheet(tmp_path / "warm.png", tiles)
+    gc.collect()
+    gc.disable()
+    try:
+        draw_sheet(tmp_path / "sheet.png", tiles)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
