@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -87,7 +87,6 @@ def command(
     TABLE, its CTs and masks and the output may be URLs of object storage (gs://, s3://).
     """
     from ggn_tf.cases.radiomics import radiomics_settings
-    from ggn_tf.cases.remote import local_folder, url_of
     from ggn_tf.cases.repair import Allowance
     from ggn_tf.dataset.description import refuse_existing
     from ggn_tf.dataset.identity import Pseudonyms, read_salt
@@ -101,38 +100,16 @@ def command(
         refuse_unwritable(id_list, output)
     cases = _read_table(table, label_column)
     load_tensorflow()
-    from ggn_tf.dataset.findings import notes_on
     from ggn_tf.dataset.splits import check_patients
-    from ggn_tf.dataset.writer import write_dataset
 
     check_patients(case.patient_id for case in cases)
     pseudonyms = Pseudonyms(None if keep_ids else read_salt(salt_file or _user_salt()))
-    hidden = pseudonyms.telling_columns(cases)
-    protocol = Protocol()
-    allowance = Allowance(repair, align_masks)
+    protocol, allowance = Protocol().patch, Allowance(repair, align_masks)
     if runner == "beam":
-        prepared = _by_beam(cases, protocol.patch, beam_options, allowance, staging, radiomics)
+        prepared = _by_beam(cases, protocol, beam_options, allowance, staging, radiomics)
     else:
-        prepared = cut_cases(cases, protocol.patch, jobs, allowance, radiomics=radiomics)
-    outside_lung: list[str] = []
-    outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects, outside_lung)
-    with local_folder(output) as folder:
-        with closing(outcomes), written_id_list(id_list, cases, pseudonyms):
-            dataset = write_dataset(
-                folder,
-                protocol.patch,
-                outcomes,
-                split_protocol=protocol.split,
-                splits=splits,
-                seed=seed,
-                radiomics=settings,
-            )
-        _print_summary(
-            dataset,
-            url_of(output) or output,
-            len(cases) - len(dataset.cases),
-            notes_on(dataset.cases, hidden, outside_lung),
-        )
+        prepared = cut_cases(cases, protocol, jobs, allowance, radiomics=radiomics)
+    _write(output, cases, prepared, pseudonyms, allow_rejects, id_list, splits=splits, seed=seed, radiomics=settings)
 
 
 def _read_table(table: Path, label_column: str) -> list["Case"]:
@@ -165,6 +142,31 @@ def _by_beam(
             remedy='In an environment of its own, without constraints.txt: pip install "ggn-tf[beam]"',
         ) from error
     return prepare_by_beam(cases, protocol, options, allowance, staging=staging, radiomics=radiomics)
+
+
+def _write(
+    output: Path,
+    cases: list["Case"],
+    prepared: Generator[tuple["Case", "Patch | GgnError"], None, None],
+    pseudonyms: "Pseudonyms",
+    allow_rejects: bool,
+    id_list: Path | None,
+    **asked: Any,
+) -> None:
+    """Write the dataset to a folder or a URL, and tell what it holds; `asked` goes to `write_dataset`."""
+    from ggn_tf.cases.remote import local_folder, url_of
+    from ggn_tf.dataset.findings import notes_on
+    from ggn_tf.dataset.writer import write_dataset
+    from ggn_tf.protocol import Protocol
+
+    protocol, hidden = Protocol(), pseudonyms.telling_columns(cases)
+    outside_lung: list[str] = []
+    outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects, outside_lung)
+    with local_folder(output) as folder:
+        with closing(outcomes), written_id_list(id_list, cases, pseudonyms):
+            dataset = write_dataset(folder, protocol.patch, outcomes, split_protocol=protocol.split, **asked)
+        rejected, notes = len(cases) - len(dataset.cases), notes_on(dataset.cases, hidden, outside_lung)
+        _print_summary(dataset, url_of(output) or output, rejected, notes)
 
 
 def _outcomes(
