@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.components import nodule_of
-from ggn_tf.cases.grid import Box, Grid, Vector, point_text
-from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask, place_of_mask
+from ggn_tf.cases.aim import Aim, Target, aim_at
+from ggn_tf.cases.grid import Grid, Vector, point_text
+from ggn_tf.cases.masks import centroid_mm_lps, place_of_mask
 from ggn_tf.cases.measures import measure
 from ggn_tf.cases.radiomics import measure_radiomics
 from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
-from ggn_tf.errors import MaskError, VolumeError
+from ggn_tf.errors import MaskError
 from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
 
 
@@ -55,24 +55,6 @@ class Patch:
     radiomics: dict[str, float] | None = None
 
 
-class Target(NamedTuple):
-    """Where a nodule is; as in `cut_patch`."""
-
-    mask_path: Path | None
-    segment: str | None
-    center_mm_lps: Vector | None
-
-
-class _Aim(NamedTuple):
-    """What of a CT a patch needs."""
-
-    mask: sitk.Image | None
-    center_mm_lps: Vector
-    grid: Grid
-    box: Box
-    repaired: tuple[str, ...]
-
-
 def cut_patch(
     image_path: Path,
     protocol: PatchProtocol,
@@ -105,7 +87,7 @@ def cut_patch(
     with naming_case(case):
         place = None if mask_path is None else partial(place_of_mask, mask_path)
         volume = open_volume(image_path, Wanted(series, center_mm_lps, place), repair=allowance.repair)
-        aim = _aim(volume, Target(mask_path, segment, center_mm_lps), protocol, allowance)
+        aim = aim_at(volume, Target(mask_path, segment, center_mm_lps), protocol, allowance)
         return _cut(volume, aim, volume.read(aim.box), protocol, radiomics)
 
 
@@ -130,15 +112,9 @@ def cut_patches(
         VolumeError, MaskError: As in `cut_patch`, for any of the nodules.
     """
     volume = open_volume(image_path, repair=allowance.repair)
-    aims = [_aim(volume, target, protocol, allowance) for target in targets]
+    aims = [aim_at(volume, target, protocol, allowance) for target in targets]
     images = volume.read_blocks([aim.box for aim in aims])
     return [_cut(volume, aim, image, protocol, radiomics) for aim, image in zip(aims, images, strict=True)]
-
-
-def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) -> Grid:
-    """The patch's grid: centred on a point, along the CT's own axes."""
-    depth_mm, height_mm, width_mm = protocol.spacing_mm_zyx
-    return Grid.around(center_mm_lps, (protocol.size,) * 3, (width_mm, height_mm, depth_mm), ct_grid.direction)
 
 
 def paste_mask(
@@ -165,24 +141,7 @@ def paste_mask(
     return ct_grid.image_of(mask)
 
 
-def _aim(volume: Volume, target: Target, protocol: PatchProtocol, allowance: Allowance) -> _Aim:
-    mask, repaired = None, volume.repaired
-    if target.mask_path is not None:
-        placed = place_mask(
-            target.mask_path,
-            volume.grid,
-            segment=target.segment,
-            course=volume.course,
-            align_masks=allowance.align_masks,
-        )
-        mask = _nodule(placed.image, protocol, target.center_mm_lps)
-        repaired += placed.repaired
-    center = _center(volume, mask, target.center_mm_lps)
-    grid = patch_grid(center, volume.grid, protocol)
-    return _Aim(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
-
-
-def _cut(volume: Volume, aim: _Aim, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
+def _cut(volume: Volume, aim: Aim, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
     mask, center, grid, _, repaired = aim
     hu = resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
@@ -191,52 +150,6 @@ def _cut(volume: Volume, aim: _Aim, image: sitk.Image, protocol: PatchProtocol, 
     _check_reaches(mask, patch_mask, center)
     features = measure_radiomics(image, mask) if radiomics else None
     return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired, features)
-
-
-def _nodule(mask: sitk.Image, protocol: PatchProtocol, center_mm_lps: Vector | None) -> sitk.Image:
-    depth_mm, height_mm, width_mm = (protocol.size * spacing for spacing in protocol.spacing_mm_zyx)
-    whole = _trimmed(mask)
-    nodule = nodule_of(whole, (width_mm, height_mm, depth_mm), center_mm_lps)
-    return whole if nodule is whole else _trimmed(nodule)
-
-
-def _trimmed(mask: sitk.Image) -> sitk.Image:
-    box = nodule_box(mask)
-    # Not RegionOfInterest: on a crop its threads take longer to start than the copy.
-    voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(mask)[box.slices_zyx])
-    return Grid.from_image(mask).part(box).image_of(voxels)
-
-
-def _center(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector | None) -> Vector:
-    if center_mm_lps is None:
-        if mask is None:
-            raise MaskError(
-                "The nodule has neither a mask nor a centre.",
-                case=volume.path,
-                remedy="Give the mask, or the centre in LPS mm.",
-            )
-        return centroid_mm_lps(mask)
-    if not volume.grid.covers(center_mm_lps):
-        corners = volume.grid.corners_mm_lps()
-        x, y, z = center_mm_lps
-        turned = volume.grid.covers((-x, -y, z))
-        raise VolumeError(
-            "The centre lies outside the CT.",
-            case=volume.path,
-            found=f"centre {point_text(center_mm_lps)} mm",
-            expected=f"LPS mm from {point_text(corners.min(axis=0))} to {point_text(corners.max(axis=0))}",
-            remedy=f"With x and y negated it lies in the CT: {point_text((-x, -y, z))}. LPS and RAS, which 3D Slicer "
-            "shows, were taken for one another: tables hold LPS, --center-mm is LPS without --ras."
-            if turned
-            else "Give the centre in mm, and in LPS: 3D Slicer shows RAS, where x and y have the other sign.",
-        )
-    return center_mm_lps
-
-
-def _needed(ct_grid: Grid, grid: Grid, mask: sitk.Image | None) -> Box:
-    box = ct_grid.box_around(grid) or ct_grid.whole
-    own = None if mask is None else ct_grid.box_around(Grid.from_image(mask))
-    return box.joined(own) if own else box
 
 
 def resampled(image: sitk.Image, grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:

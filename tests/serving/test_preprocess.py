@@ -9,8 +9,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ggn_tf.cases.aim import patch_grid
 from ggn_tf.cases.grid import Grid
-from ggn_tf.cases.patches import cut_patch, patch_grid, resampled
+from ggn_tf.cases.patches import cut_patch, resampled
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.local_model import LocalModel
 from ggn_tf.serving.preprocess import cut_patches, is_sound
