@@ -41,8 +41,10 @@ def main(cases: str) -> None:
                 if runner == "beam" and importlib.util.find_spec("apache_beam") is None:
                     continue
                 seconds, megabytes, fingerprint = prepare(Path(folder), runner)
-                speed = f"{count / seconds:.0f}"
-                table.add_row(runner, str(count), f"{seconds:.1f}", speed, f"{megabytes:.0f}", fingerprint)
+                row = (runner, count, f"{seconds:.1f}", f"{count / seconds:.0f}", f"{megabytes:.1f}", fingerprint)
+                table.add_row(*map(str, row))
+                # At once, too: the largest sizes take long enough to be stopped.
+                click.echo(" ".join(map(str, row)), err=True)
     Console().print(table)
 
 
