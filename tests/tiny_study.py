@@ -1,15 +1,14 @@
-"""A whole study with tiny networks. As a program, a process that can be killed:
+"""A whole study with tiny networks. As a program, the command `ggn-tf study` with a tiny protocol for its quick one:
 
-python -m tests.tiny_study DATASET STUDY
+python -m tests.tiny_study DATASET STUDY EPOCHS
 """
 
 import sys
-from pathlib import Path
+from functools import partial
+from unittest.mock import patch
 
-from ggn_tf.dataset.records import open_dataset
-from ggn_tf.evaluation.study.grid import Question, items_of
-from ggn_tf.evaluation.study.item import Place
-from ggn_tf.evaluation.study.pool import work
+from ggn_tf.cli import main
+from ggn_tf.evaluation.study.grid import Question
 from ggn_tf.tasks import AIS_MIA, INDOLENT_INVASIVE, THREE_CLASSES, Task
 from tests.tiny_fit import tiny_protocol
 
@@ -37,7 +36,13 @@ def tiny_question(
     )
 
 
+OPTIONS = (
+    "--protocol=quick --tasks=AAH+AIS,MIA+IAC --models=raw,cascade,transfer --splits=1 --repeats=1 --joint-weights=1 "
+    "--precision=float32 --gallery=0 --jobs=2"
+)
+
 if __name__ == "__main__":
-    opened = open_dataset(Path(sys.argv[1]), tiny_protocol().patch)
-    asked = tiny_question(models=("raw", "cascade", "transfer"))
-    work(items_of(asked, opened), Place(Path(sys.argv[2]), opened, ""), 2, print, lambda: False)
+    dataset, study, epochs = sys.argv[1:]
+    # The trainings' processes are told the numbers, and need no patch.
+    with patch("ggn_tf.cli.study.quick_protocol", partial(tiny_protocol, int(epochs))):
+        main(["study", dataset, "-o", study, *OPTIONS.split()])

@@ -1,12 +1,8 @@
 """Runs, datasets and exports whose process is killed for good, by the operating system, and begun again."""
 
-import os
 import resource
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +16,12 @@ from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.version_folders import list_versions
 from ggn_tf.training.run_folder import RunFolder
 from tests.case_files import write_case_files
+from tests.killing import COMMAND, has_begun_writing, kill_when, start
 from tests.synthetic import write_synthetic_dataset
 from tests.tiny_fit import results
 from tests.untrained_run import write_untrained_run
 
-ROOT = Path(__file__).parents[2]
 STAGES = ("segment", "classify", "joint")
-COMMAND = "from ggn_tf.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -34,47 +29,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_synthetic_dataset(tmp_path_factory.mktemp("data") / "dataset", cases=32, size=16)
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)], env=environment, start_new_session=True, stdout=subprocess.DEVNULL
-    )
-
-
 def fit(dataset: Dataset, run: Path, epochs: int) -> subprocess.Popen:
     return start("-m", "tests.tiny_fit", dataset.folder, run, epochs)
-
-
-def kill_when(process: subprocess.Popen, ready: Callable[[], bool], delay_s: float) -> None:
-    """Kill -9, and see that no worker process outlives its parent."""
-    while process.poll() is None and not ready():
-        time.sleep(0.002)
-    time.sleep(delay_s)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it was killed: kill earlier"
-    ends = time.monotonic() + 60
-    while alive(process.pid):
-        assert time.monotonic() < ends, "a worker process outlives its killed parent"
-        time.sleep(0.05)
-
-
-def alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def has_reached(run: Path, moment: float) -> bool:
     """Whether so many checkpoints were written, in stages of thousands."""
     told = [path.stem.rsplit("-", 1) for path in run.glob("checkpoints/[a-z]*.npz")]
     return max((1000 * STAGES.index(stage) + int(number) for stage, number in told), default=0) >= moment
-
-
-def has_begun_writing(folder: Path, name: str) -> bool:
-    """Whether a folder's temporary twin holds something."""
-    return any(folder.glob(f".{name}-*/*"))
 
 
 def at_once() -> bool:

@@ -1,11 +1,6 @@
 """The items at work: what each leaves on disk, and that nothing is done twice."""
 
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -101,21 +96,3 @@ def test_an_error_of_an_item_reaches_the_user_whole(dataset: Dataset, tmp_path: 
     (place.run(item.name) / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="in use by something else"):
         work([item], place, 1, lambda news: None, lambda: False)
-
-
-@pytest.mark.slow
-def test_a_study_killed_again_and_again_ends_in_the_same_predictions(finished: Place, dataset: Dataset, tmp_path: Path):
-    command = [sys.executable, "-m", "tests.tiny_study", str(dataset.folder), str(tmp_path / "study")]
-    generator = np.random.default_rng(0)
-    for seconds in generator.uniform(6, 20, 3):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
-        os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
-    assert ended.returncode == 0, ended.stderr
-    for system in ("raw", "cascade", "transfer"):
-        name = f"{system}-{CELL}.csv"
-        assert (tmp_path / "study" / "predictions" / name).read_bytes() == (
-            finished.folder / "predictions" / name
-        ).read_bytes()

@@ -1,0 +1,77 @@
+"""Studies whose processes are killed for good, by the operating system, and begun again."""
+
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.training.run_folder import RunFolder
+from tests.killing import has_begun_writing, kill_when, start
+from tests.synthetic import write_synthetic_dataset
+from tests.tiny_fit import results
+
+# What a training may take to see that it is alone: TensorFlow's start and one step, on a busy machine.
+PATIENCE_S = 180
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return write_synthetic_dataset(tmp_path_factory.mktemp("data") / "dataset", cases=32, size=16)
+
+
+def begin(dataset: Dataset, study: Path, epochs: int) -> subprocess.Popen:
+    return start("-m", "tests.tiny_study", dataset.folder, study, epochs)
+
+
+def progress_of(study: Path) -> int:
+    """How many epochs and tables of predictions there are."""
+    epochs = sum(len(path.read_text(encoding="utf-8").splitlines()) - 1 for path in study.glob("runs/*/history.csv"))
+    return epochs + len(list(study.glob("predictions/*.csv")))
+
+
+def has_reached(study: Path, moment: float) -> bool:
+    return progress_of(study) >= moment
+
+
+def is_writing_results(study: Path) -> bool:
+    return has_begun_writing(study, ".results-new")
+
+
+def answers(study: Path) -> dict[str, str]:
+    """Every run's weights and history, the trainings' predictions, and the study's tables, to the last bit."""
+    runs = {path.name: str(results(RunFolder.open(path))) for path in study.glob("runs/*")}
+    folders = ("predictions", "results")
+    files = [path for folder in folders for path in (study / folder).rglob("*") if path.suffix in (".csv", ".md")]
+    return runs | {str(path.relative_to(study)): path.read_text(encoding="utf-8") for path in files}
+
+
+def kill_again_and_again(dataset: Dataset, folder: Path, kills: int, epochs: int) -> None:
+    """Kill a study at random moments of its progress, and twice in ten while it writes its results."""
+    whole, killed = folder / "whole", folder / "killed"
+    assert begin(dataset, whole, epochs).wait() == 0
+    generator = np.random.default_rng(4)
+    writing = -(-kills // 5)
+    moments = np.sort(generator.uniform(0, progress_of(whole) - 1, kills - writing))
+    ready = [partial(has_reached, killed, moment) for moment in moments] + [
+        partial(is_writing_results, killed)
+    ] * writing
+    for number, reached in enumerate(ready):
+        delay, workers_too = float(generator.uniform(0, 0.3)), number % 2 == 1
+        process = begin(dataset, killed, epochs)
+        kill_when(process, reached, delay, workers_too=workers_too, patience_s=PATIENCE_S)
+        assert not (killed / "results").exists(), "half-written results have the name of whole ones"
+    assert begin(dataset, killed, epochs).wait() == 0
+    assert answers(killed) == answers(whole)
+
+
+@pytest.mark.slow
+def test_a_study_killed_at_random_moments_ends_in_the_same_bits(dataset: Dataset, tmp_path: Path):
+    kill_again_and_again(dataset, tmp_path, kills=3, epochs=2)
+
+
+@pytest.mark.nightly
+def test_a_study_killed_at_20_random_moments_ends_in_the_same_bits(dataset: Dataset, tmp_path: Path):
+    kill_again_and_again(dataset, tmp_path, kills=20, epochs=5)
