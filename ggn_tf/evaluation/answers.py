@@ -12,6 +12,7 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.evaluation.nodules import identify, nodules_of
 from ggn_tf.evaluation.table import probability_columns
 from ggn_tf.tasks import Task
+from ggn_tf.training.inference import traced_inference
 from ggn_tf.training.metrics import dice_score
 
 Network = Callable[..., dict[str, tf.Tensor]]
@@ -30,6 +31,7 @@ class AskedCases:
     def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task) -> None:
         """See the class."""
         self._task = task
+        self._size = dataset.protocol.size
         self._records = nodules_of(dataset.select(case_ids), task)
         self._stream = CaseStream(dataset, [case.case_id for case in self._records], task) if self._records else None
 
@@ -50,8 +52,7 @@ class AskedCases:
         """
         if self._stream is None:
             return pd.DataFrame()
-        # One trace for all batches of a size.
-        answer = tf.function(lambda patch, mask: network(patch, mask, training=False), reduce_retracing=True)
+        answer = traced_inference(network, (None, *[self._size] * 3, 1))
         answers = _gather(answer, self._stream.in_order(batch_size), self._task)
         return identify(self._records, self._task).assign(**told, **answers)
 

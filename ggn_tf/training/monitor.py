@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream
 from ggn_tf.protocol import TrainingProtocol
 from ggn_tf.training import metrics
+from ggn_tf.training.inference import traced_inference
 from ggn_tf.training.losses import joint_loss
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import EpochScore
@@ -55,7 +55,7 @@ def monitor_by(
         replicas: Who trains; all processes call what is returned, and are told the same.
     """
     network = stage.network(model)
-    infer = tf.function(lambda patch, mask: network(patch, mask, training=False), reduce_retracing=True)
+    infer = traced_inference(network, network.model.inputs[0].shape)
     # Rounded up: the chief, whose first batch is shown, has always some.
     start, stop = (-(-len(stream) * worker // replicas.workers) for worker in (replicas.worker, replicas.worker + 1))
     batches = stream.in_order(protocol.batch_size, start, stop)

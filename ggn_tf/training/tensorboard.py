@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams import api as hparams
 
 from ggn_tf.errors import RunError
 from ggn_tf.training.description import RunDescription
+from ggn_tf.training.inference import traced_inference
 from ggn_tf.training.monitor import Monitored
 from ggn_tf.training.observers import Observer
 from ggn_tf.training.stages import STAGES, Stage, parts_of
@@ -145,9 +146,7 @@ def overlays(patch: np.ndarray, reference: np.ndarray, predicted: np.ndarray) ->
 
 def _graph(stage: Stage, model: keras.Model) -> Any:
     network = stage.network(model)
-    volume = tf.TensorSpec(network.model.inputs[0].shape, tf.float32)
-    traced = tf.function(lambda patch, mask: network(patch, mask, training=False))
-    return traced.get_concrete_function(volume, volume).graph
+    return traced_inference(network, network.model.inputs[0].shape).graph
 
 
 def _has_events(folder: Path) -> bool:
