@@ -1,6 +1,6 @@
 """The training of tests/tiny_fit.py by several replicas. A program, a process of those that train together:
 
-python -m tests.shared_fit DATASET RUN STRATEGY DEVICES EPOCHS
+python -m tests.shared_fit DATASET RUN STRATEGY DEVICES EPOCHS STAGE
 
 With `multiworker` TF_CONFIG says which process this is; DEVICES are logical CPUs of this process.
 """
@@ -30,15 +30,21 @@ ROOT = Path(__file__).parents[1]
 
 
 def start(
-    dataset: Dataset, run: Path, strategy: str, *, devices: int = 1, epochs: int = 2, config: str | None = None
+    dataset: Dataset,
+    run: Path,
+    strategy: str,
+    *,
+    devices: int = 1,
+    epochs: int = 2,
+    stage: str = "joint",
+    config: str | None = None,
 ) -> subprocess.Popen:
     """A process of a shared training; what it says in the end is in its stderr."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **({"TF_CONFIG": config} if config else {})}
-    arguments = [dataset.folder, run, strategy, devices, epochs]
+    arguments = [dataset.folder, run, strategy, devices, epochs, stage]
     command = [sys.executable, "-m", "tests.shared_fit", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stderr=pipe, text=True)
 
 
 def configurations(workers: int) -> list[str]:
@@ -55,12 +61,12 @@ def configurations(workers: int) -> list[str]:
     ]
 
 
-def main(dataset: str, run: str, strategy: str, devices: str, epochs: str) -> None:
+def main(dataset: str, run: str, strategy: str, devices: str, epochs: str, stage: str) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices))
     opened = open_dataset(Path(dataset), tiny_protocol().patch)
     asked = tiny_description(opened, int(epochs))
-    plan = plan_run(asked, opened, read_split(opened, asked.split))
+    plan = plan_run(asked, opened, read_split(opened, asked.split), stage)
     place = place_of(strategy, os.environ)
     try:
         with lock_run(Path(run)) if place.is_chief else nullcontext():

@@ -29,7 +29,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     the result is the one that one device would find.
 
     Renormalisation, masks, synchronised replicas, another axis than the last, types other than floats of at most 32
-    bits and an epsilon below 1.001e-5 take Keras's way.
+    bits and an epsilon below 1.001e-5 take Keras's way, and see a replica's share alone.
 
     Args:
         activation: Applied to the result, by which it can be fused: None or `relu`.

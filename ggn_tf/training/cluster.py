@@ -102,10 +102,10 @@ def gather(strategy: Strategy, place: Place, batch_size: int) -> Replicas:
 
 
 def _gather(strategy: Strategy, place: Place) -> Replicas:
-    if strategy == "multiworker":
+    if strategy == "multiworker" and expected_replicas(strategy, place) > 1:
         with a_worker_gone(place.worker, place.workers):
             return SharedReplicas(tf.distribute.MultiWorkerMirroredStrategy(), place.worker, place.workers)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if strategy == "one" or len(devices) == 1:
+    if strategy != "mirrored" or len(devices) == 1:
         return ONE_REPLICA
     return SharedReplicas(tf.distribute.MirroredStrategy([device.name for device in devices]))

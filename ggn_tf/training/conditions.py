@@ -30,7 +30,7 @@ def keep_threads(begun: Mapping[str, Any]) -> None:
         begun: The run's conditions, from `conditions_here`.
     """
     threads = begun.get("threads")
-    if threads and threads != _threads():
+    if threads and threads != threads_of_an_operation():
         # TensorFlow is at work already: `differences` tells.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -59,7 +59,7 @@ def conditions_here(deterministic: bool, replicas: int = 1) -> dict[str, Any]:
     ]
     return {
         "device": ", ".join(gpus) or processor(),
-        "threads": _threads(),
+        "threads": threads_of_an_operation(),
         "deterministic": deterministic,
         "replicas": replicas,
         **_promise(bool(gpus), deterministic),
@@ -89,6 +89,7 @@ def _promise(gpu: bool, deterministic: bool) -> dict[str, Any]:
     return {"bit_for_bit": False, "why": "a GPU adds up in no fixed order; --deterministic asks it to, and costs speed"}
 
 
-def _threads() -> int:
+def threads_of_an_operation() -> int:
+    """How many threads share an operation in this process."""
     asked: int = tf.config.threading.get_intra_op_parallelism_threads()
     return asked or int(os.environ.get(_THREADS) or 0) or processors()

@@ -17,7 +17,8 @@ _GONE = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
+    # A worker that came back as another process before its death was noticed.
+    tf.errors.FailedPreconditionError,
 )
 _WORD = np.dtype(np.int32)
 
@@ -104,9 +105,11 @@ class SharedReplicas(Replicas):
         self._first = worker * len(self._devices)
         self._sum = tf.function(self._sum_over_processes)
 
-    def scope(self) -> AbstractContextManager[Any]:
-        """See `Replicas`."""
-        return self._strategy.scope()
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """See `Replicas`. The chief sends the others every variable's first value."""
+        with a_worker_gone(self.worker, self.workers), self._strategy.scope():
+            yield
 
     def traced(self, step: Callable[[Batch], tuple[tf.Tensor, ...]]) -> Callable[[Any], tuple[tf.Tensor, ...]]:
         """See `Replicas`."""

@@ -1,5 +1,6 @@
 """A run folder as every process of a training sees it: it lies with the chief, who tells the others what it holds."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 
 from ggn_tf.errors import RunError
 from ggn_tf.training.checkpoints import Checkpoint, CheckpointStore, from_bytes, to_bytes
+from ggn_tf.training.conditions import threads_of_an_operation
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.initial_model import initial_model
 from ggn_tf.training.replicas import Replicas
@@ -52,19 +54,20 @@ class SharedRun:
     Args:
         run: None in a process that is not the chief.
         asked: The run.
+        stages: Names of the stages that the call goes through; with other ones the processes would wait for each other.
         replicas: Who trains.
 
     Raises:
         RunError: The processes were not asked for the same.
     """
 
-    def __init__(self, run: RunFolder | None, asked: RunDescription, replicas: Replicas) -> None:
+    def __init__(self, run: RunFolder | None, asked: RunDescription, stages: Sequence[str], replicas: Replicas) -> None:
         """See the class."""
         self._run = run
         self._asked = asked
         self._replicas = replicas
         if replicas.workers > 1:
-            self._compare()
+            self._compare({**asked.to_dict(), "stages": list(stages), "threads": threads_of_an_operation()})
 
     def is_complete(self, stage: str) -> bool:
         """Whether the chief has finished a stage; all processes must call it."""
@@ -83,12 +86,13 @@ class SharedRun:
             return stored or initial_model(self._asked)
         with self._replicas.scope():
             model = initial_model(self._asked)
-        source = stored or model
-        weights = Checkpoint({}, {str(index): weight.numpy() for index, weight in enumerate(source.variables)})
-        if self._replicas.workers > 1:
-            weights = from_bytes(self._replicas.from_chief(to_bytes(weights) if self._run is not None else b""))
+        content = b""
+        if self._run is not None:
+            weights = (stored or model).variables
+            content = to_bytes(Checkpoint({}, {str(index): weight.numpy() for index, weight in enumerate(weights)}))
+        chiefs = from_bytes(self._replicas.from_chief(content))
         for index, variable in enumerate(model.variables):
-            variable.assign(weights.arrays[str(index)])
+            variable.assign(chiefs.arrays[str(index)])
         return model
 
     def checkpoints(self, stage: str) -> SharedStore:
@@ -119,17 +123,14 @@ class SharedRun:
         """Return when the chief has called this too: whoever left before could not help it to write anew."""
         self._replicas.any(False)
 
-    def _compare(self) -> None:
-        ours = to_bytes(Checkpoint(self._asked.to_dict(), {}))
-        chiefs = self._replicas.from_chief(ours)
-        differ = ours != chiefs
-        if self._replicas.any(differ):
-            theirs = from_bytes(chiefs).progress
-            names = [name for name, value in self._asked.to_dict().items() if theirs.get(name) != value]
+    def _compare(self, ours: dict[str, Any]) -> None:
+        chiefs = json.loads(self._replicas.from_chief(json.dumps(ours).encode()))
+        others = [name for name, value in json.loads(json.dumps(ours)).items() if chiefs.get(name) != value]
+        if self._replicas.any(bool(others)):
             raise RunError(
                 "The workers were not asked for the same run.",
                 case=f"worker {self._replicas.worker} of {self._replicas.workers}",
-                found=f"other than the chief's: {', '.join(names)}" if differ else "another worker differs",
-                expected="the same dataset, task, model, split, seed, precision and numbers on every worker",
-                remedy="Give every worker the same command and the same dataset; name the --precision.",
+                found=f"other than the chief's: {', '.join(others)}" if others else "another worker differs",
+                expected="the same dataset, task, model, stages, split, seed, precision, numbers and threads",
+                remedy="Give all the same command, dataset and --precision; TF_NUM_INTRAOP_THREADS sets the threads.",
             )

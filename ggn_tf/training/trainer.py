@@ -105,7 +105,7 @@ def train(
         RunError: A stage moved what it must not, the processes were not asked for the same, or one is gone.
     """
     asked = plan.asked
-    shared = SharedRun(run, asked, replicas)
+    shared = SharedRun(run, asked, [stage.name for stage in plan.stages], replicas)
     streams = {name: CaseStream(dataset, plan.cases[name], asked.task) for name in ("train", asked.select_on)}
     shared.refresh_copies()
     for stage, former in zip(plan.stages, (None, *plan.stages), strict=False):

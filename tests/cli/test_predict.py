@@ -292,7 +292,7 @@ def test_a_person_reads_which_nodule_is_which_and_what_to_doubt(ct: Path, models
     told = predict("--ct", ct / "dicom", *places, "--export", models, "-o", tmp_path / "answer").stdout
     first, second = told.split("2: nodule 2")
     assert first.startswith("1: nodule 1\n") and "warning" not in first
-    assert "warning    The CT ends within the patch" in second
+    assert "warning    The CT, or the piece of it that was sent, ends within the patch" in second
     assert "warning    The model finds no nodule here" in second
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from ggn_tf.dataset.pipeline import Part
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import read_split
 from ggn_tf.training.run_folder import RunFolder
 from tests import shared_fit
 from tests.tiny_fit import fit, results, tiny_description
@@ -93,18 +94,23 @@ def test_two_devices_of_a_process_train_what_one_trains(dataset: Dataset, one: R
     assert_equal_to_rounding(RunFolder.open(tmp_path / "run"), one)
 
 
-def wait_for(ready: Callable[[], bool]) -> None:
+def wait_for(ready: Callable[[], bool], processes: list[subprocess.Popen]) -> None:
     ends = time.monotonic() + LIMIT_S
     while not ready():
-        assert time.monotonic() < ends
+        assert time.monotonic() < ends and all(process.poll() is None for process in processes)
         time.sleep(0.01)
 
 
 def interrupt(dataset: Dataset, folder: Path, whom: int, how: signal.Signals) -> list[tuple[int, str]]:
     """Send a signal to the chief (0) or the worker (1) in the middle of the second stage."""
     processes = start_two(dataset, folder)
-    wait_for(lambda: any((folder / "run" / "checkpoints").glob("classify-*2.npz")))
-    os.kill(processes[whom].pid, how)
+    try:
+        wait_for(lambda: any((folder / "run" / "checkpoints").glob("classify-*2.npz")), processes)
+        os.kill(processes[whom].pid, how)
+    except AssertionError:
+        for process in processes:
+            process.kill()
+        raise
     return ended(processes)
 
 
@@ -143,9 +149,21 @@ def test_workers_that_were_asked_for_different_runs_refuse(dataset: Dataset, tmp
     answers = ended(
         [
             shared_fit.start(dataset, tmp_path / "run", "multiworker", epochs=1, config=chief),
-            shared_fit.start(dataset, tmp_path / "run", "multiworker", epochs=2, config=worker),
+            shared_fit.start(dataset, tmp_path / "run", "multiworker", epochs=2, stage="classify", config=worker),
         ]
     )
     assert [code for code, _ in answers] == [1, 1]
     assert "another worker differs" in answers[0][1]
-    assert "other than the chief's: protocol" in answers[1][1]
+    assert "other than the chief's: protocol, stages" in answers[1][1]
+
+
+@pytest.mark.slow
+def test_batches_of_fewer_cases_than_devices_are_everyones(dataset: Dataset, tmp_path: Path):
+    """Three devices: shares of 1, 1 and 2 cases, and of the last batch, which has two cases or one, each takes all."""
+    cases = len(read_split(dataset, 1).train)
+    assert 0 < cases % 4 < 3
+    answers = ended([shared_fit.start(dataset, tmp_path / "run", "mirrored", devices=3, epochs=1, stage="segment")])
+    assert answers[0][0] == 0, answers
+    alone = fit(tmp_path / "one", tiny_description(dataset, 1), dataset, "segment")
+    ours, expected = (pd.read_csv(run / "history.csv") for run in (tmp_path / "run", alone.folder))
+    pd.testing.assert_frame_equal(ours, expected, rtol=1e-4, atol=1e-5)
