@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggn_tf.cli.finite import FiniteRange
-from ggn_tf.cli.stop import StopSignal
+from ggn_tf.cli.stop import StopSignal, ended_by_ctrl_c
 from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
@@ -176,7 +176,8 @@ def _lead(
         run = RunFolder.create(folder, plan.asked, opened.folder, package_versions(), command_line, conditions)
         keep_threads(run.conditions)
         click.echo(_banner(run, opened, plan, precision_reason, conditions_here(deterministic, count)))
-        replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
+        with ended_by_ctrl_c():
+            replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
         # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
         with EpochBars() as bars, StopSignal(_STOPPING) as stop:
             train(
@@ -199,7 +200,8 @@ def _follow(opened: "Dataset", plan: "Plan", strategy: "Strategy", place: "Place
     from ggn_tf.training.trainer import train
 
     click.echo(f"worker {place.worker} of {place.workers}: the chief, worker 0, writes the run and tells how it goes")
-    replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
+    with ended_by_ctrl_c():
+        replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
     with StopSignal(_STOPPING) as stop:
         train(None, opened, plan, Observer(), stop.requested, replicas=replicas)
     click.echo("finished")

@@ -1,6 +1,8 @@
 """Ctrl-C and SIGTERM as a request: what is at work comes to a place from which it can go on."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import click
@@ -36,3 +38,13 @@ class StopSignal:
             raise KeyboardInterrupt
         self._asked = True
         click.echo(self._told, err=True)
+
+
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Within the block Ctrl-C ends the process: TensorFlow waits for other machines where Python never wakes."""
+    former = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)

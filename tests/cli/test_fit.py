@@ -1,6 +1,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ from click.testing import CliRunner
 
 from ggn_tf.cli import main
 from ggn_tf.cli.stop import StopSignal
+from tests.killing import COMMAND
+from tests.shared_fit import configurations
 from tests.synthetic import write_synthetic_dataset
 
 
@@ -62,6 +67,22 @@ def test_machines_that_are_not_known_begin_no_run(folder: Path, monkeypatch, str
     assert result.exit_code == 1
     assert message in result.output and "TF_CONFIG" in result.output and "Traceback" not in result.output
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_machine_that_waits_for_another_is_ended_by_ctrl_c(folder: Path, index: int):
+    config = configurations(2)[index]
+    command = [sys.executable, "-c", COMMAND, "fit", "--strategy", "multiworker", "-o", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TF_CONFIG": config}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    told = process.stdout.readline()
+    assert ("worker 1 of 2" if index else "dataset") in told
+    time.sleep(5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize(
