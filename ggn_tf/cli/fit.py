@@ -233,10 +233,8 @@ def _banner(
         ("dataset", f"{dataset.folder}, {len(dataset.cases)} nodules, fingerprint {dataset.fingerprint[:12]}"),
         ("task", str(asked.task)),
         ("model", f"{asked.model}, split {asked.split}, seed {asked.seed}"),
-        (
-            "device",
-            _device() + (f", {conditions['replicas']} of them share a batch" if conditions["replicas"] > 1 else ""),
-        ),
+        ("device", _device()),
+        *([("replicas", f"{conditions['replicas']} devices share every batch")] if conditions["replicas"] > 1 else []),
         ("precision", f"{asked.precision}: {precision_reason}"),
         ("select on", asked.select_on + optimistic),
         ("run", str(run.folder)),
