@@ -69,7 +69,7 @@ def kill_again_and_again(dataset: Dataset, folder: Path, kills: int, epochs: int
 
 @pytest.mark.slow
 def test_a_study_killed_at_random_moments_ends_in_the_same_bits(dataset: Dataset, tmp_path: Path):
-    kill_again_and_again(dataset, tmp_path, kills=3, epochs=2)
+    kill_again_and_again(dataset, tmp_path, kills=2, epochs=2)
 
 
 @pytest.mark.nightly
