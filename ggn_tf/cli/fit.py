@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ggn_tf.cli.banner import banner
 from ggn_tf.cli.finite import FiniteRange
 from ggn_tf.cli.stop import StopSignal, ended_by_ctrl_c
 from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.training.cluster import Place, Strategy
     from ggn_tf.training.description import RunDescription
-    from ggn_tf.training.run_folder import RunFolder
-    from ggn_tf.training.stages import Stage
     from ggn_tf.training.trainer import Plan
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
@@ -175,7 +174,7 @@ def _lead(
         conditions = conditions_here(deterministic, count)
         run = RunFolder.create(folder, plan.asked, opened.folder, package_versions(), command_line, conditions)
         keep_threads(run.conditions)
-        click.echo(_banner(run, opened, plan, precision_reason, conditions_here(deterministic, count)))
+        click.echo(banner(run, opened, plan, precision_reason, conditions_here(deterministic, count)))
         with ended_by_ctrl_c():
             replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
         # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
@@ -220,63 +219,3 @@ def _protocol(asked: dict[str, Any]) -> Protocol:
 
 def _run_name(description: "RunDescription") -> str:
     return f"{description.model}-{description.task.file_name}-split{description.split}-seed{description.seed}"
-
-
-def _banner(
-    run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason: str, conditions: dict[str, Any]
-) -> str:
-    """The whole plan, for a person to read before the first step."""
-    asked = run.description
-    names = asked.task.class_names
-    optimistic = "" if asked.select_on == "validation" else ": the paper's way; scores on it are optimistic"
-    lines = [
-        ("dataset", f"{dataset.folder}, {len(dataset.cases)} nodules, fingerprint {dataset.fingerprint[:12]}"),
-        ("task", str(asked.task)),
-        ("model", f"{asked.model}, split {asked.split}, seed {asked.seed}"),
-        ("device", _device()),
-        *([("replicas", f"{conditions['replicas']} devices share every batch")] if conditions["replicas"] > 1 else []),
-        ("precision", f"{asked.precision}: {precision_reason}"),
-        ("select on", asked.select_on + optimistic),
-        ("run", str(run.folder)),
-        ("exact", f"{'to the bit' if conditions['bit_for_bit'] else 'no'}: {conditions['why']}"),
-        *_differences(run, conditions),
-    ]
-    for name, counts in plan.class_counts.items():
-        classes = ", ".join(f"{count} {label}" for count, label in zip(counts, names, strict=True))
-        lines.append((name, f"{sum(counts)} nodules: {classes}"))
-    finished = run.finished_stages()
-    lines += [
-        (stage.name, "finished" if stage.name in finished else _stage_plan(stage, asked)) for stage in plan.stages
-    ]
-    return "\n".join(f"{name:<11}{text}" for name, text in lines)
-
-
-def _device() -> str:
-    import tensorflow as tf
-
-    names = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    return ", ".join(names) or "CPU: TensorFlow finds no GPU (the extra [gpu] brings what it needs for NVIDIA's)"
-
-
-def _differences(run: "RunFolder", conditions: dict[str, Any]) -> list[tuple[str, str]]:
-    """What makes a run that goes on differ from one that never stopped."""
-    from ggn_tf.training.conditions import differences
-    from ggn_tf.training.versions import package_versions
-
-    now = package_versions()
-    changed = [f"{name} {old} -> {now.get(name)}" for name, old in run.versions.items() if now.get(name) != old]
-    changed += differences(run.conditions, conditions)
-    return (
-        [("note", f"begun under other conditions, so not the same to the bit: {', '.join(changed)}")] if changed else []
-    )
-
-
-def _stage_plan(stage: "Stage", asked: "RunDescription") -> str:
-    numbers = stage.numbers(asked.protocol.training)
-    return (
-        f"up to {numbers.max_epochs} epochs from learning rate {numbers.learning_rate:g}, trains "
-        f"{' and '.join(stage.trains)}, keeps the best {asked.select_on} {stage.monitored}"
-    )

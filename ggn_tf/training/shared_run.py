@@ -109,18 +109,20 @@ class SharedRun:
         if self._run is not None:
             self._run.write_history(rows)
 
-    def finish_stage(self, model: keras.Model, entry: dict[str, Any]) -> None:
-        """See `RunFolder`."""
+    def finish_stage(self, model: keras.Model, rows: Sequence[Mapping[str, Any]], entry: dict[str, Any]) -> None:
+        """See `RunFolder`; `rows` are the stage's lines of history.csv."""
         if self._run is not None:
+            self._run.write_history(rows)
             self._run.finish_stage(model, entry)
 
-    def forget_checkpoints(self, stage: str) -> None:
-        """Delete a stage's checkpoints: it will not be given more epochs."""
-        if self._run is not None:
-            self._run.checkpoints(stage).clear()
+    def close(self, past_extending: str | None = None) -> None:
+        """End together: a worker that left before the chief has written could not help it to go on.
 
-    def wait_for_chief(self) -> None:
-        """Return when the chief has called this too: whoever left before could not help it to write anew."""
+        Args:
+            past_extending: A stage that will not be given more epochs: its checkpoints go.
+        """
+        if self._run is not None and past_extending:
+            self._run.checkpoints(past_extending).clear()
         self._replicas.any(False)
 
     def _compare(self, ours: dict[str, Any]) -> None:

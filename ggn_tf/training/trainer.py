@@ -131,14 +131,11 @@ def train(
             replicas=replicas,
         )
         reason = loop.run()
-        changes = audit_stage(model, stage, before)
-        shared.write_history(loop.progress.rows)
-        entry = _ledger_entry(stage, loop, reason, changes)
-        shared.finish_stage(model, {**entry, "conditions": conditions_here(deterministic, replicas.count)})
+        changes, conditions = audit_stage(model, stage, before), conditions_here(deterministic, replicas.count)
+        entry = {**_ledger_entry(stage, loop, reason, changes), "conditions": conditions}
+        shared.finish_stage(model, loop.progress.rows, entry)
         observer.stage_done(stage, entry["best"])
-    if not keep_last_checkpoint:
-        shared.forget_checkpoints(plan.stages[-1].name)
-    shared.wait_for_chief()
+    shared.close(None if keep_last_checkpoint else plan.stages[-1].name)
 
 
 def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:
