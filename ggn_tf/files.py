@@ -1,5 +1,6 @@
 """Files and folders that exist whole or not at all: written under a temporary name, then renamed."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -70,6 +71,12 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         path.rename(former)
     new.rename(path)
     shutil.rmtree(former, ignore_errors=True)
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file's content, in hexadecimal digits as `sha256sum` prints it."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _reach_disk(path: Path) -> None:

@@ -1,7 +1,6 @@
 """`radiomics.csv`: the radiomic features of a dataset's nodules, written with it and verified at every read."""
 
 import csv
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from ggn_tf.dataset.description import REMAKE, damaged, read_description
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import DatasetError
+from ggn_tf.files import sha256
 
 RADIOMICS = "radiomics.csv"
 
@@ -84,7 +84,7 @@ class RadiomicsWriter:
         """What `dataset.json` says of the closed file: nothing where there is none."""
         if self._settings is None:
             return {}
-        return {"radiomics": {"file": RADIOMICS, "sha256": _digest(self._path), "settings": dict(self._settings)}}
+        return {"radiomics": {"file": RADIOMICS, "sha256": sha256(self._path), "settings": dict(self._settings)}}
 
 
 def read_radiomics(dataset: Dataset) -> RadiomicsTable:
@@ -107,7 +107,7 @@ def read_radiomics(dataset: Dataset) -> RadiomicsTable:
         expected, settings = str(stored["sha256"]), dict(stored["settings"])
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(dataset.folder, f"radiomics: {type(error).__name__}: {error}") from error
-    found = _digest(path) if path.is_file() else None
+    found = sha256(path) if path.is_file() else None
     if found != expected:
         raise DatasetError(
             "The dataset's radiomic features are not those that were written.",
@@ -120,7 +120,3 @@ def read_radiomics(dataset: Dataset) -> RadiomicsTable:
     if list(features.index) != [case.case_id for case in dataset.cases]:
         raise damaged(dataset.folder, f"{RADIOMICS} of other cases than the dataset's")
     return RadiomicsTable(features.astype(np.float64), settings)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,6 +1,5 @@
 """The run folder: what was asked (`run.json`), which stages are finished (`stages.json`), and their models."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ import keras
 
 import ggn_tf.models.layers  # noqa: F401 - registers the classes that a .keras file names
 from ggn_tf.errors import ProtocolError, RunError, TaskError
-from ggn_tf.files import whole_file
+from ggn_tf.files import sha256, whole_file
 from ggn_tf.training.checkpoints import CheckpointStore
 from ggn_tf.training.description import RunDescription
 from ggn_tf.training.documents import read_document, write_document
@@ -129,7 +128,7 @@ class RunFolder:
         if entry is None:
             return False
         file = self.folder / "stages" / f"{stage}.keras"
-        if "sha256" in entry and (not file.exists() or _sha256(file) != entry["sha256"]):
+        if "sha256" in entry and (not file.exists() or sha256(file) != entry["sha256"]):
             # Only the last stage is made again, from its kept checkpoint; of an earlier one `load_model` complains.
             return self.finished_stages()[-1] != stage
         return not self._wants_epochs(entry)
@@ -199,7 +198,7 @@ class RunFolder:
         with whole_file(file) as temporary:
             model.save(temporary)
         self._copy_model(file)
-        self._ledger.enter({**entry, "sha256": _sha256(file)})
+        self._ledger.enter({**entry, "sha256": sha256(file)})
         self.checkpoints(stage).keep_newest()
         for other in self.finished_stages():
             if other != stage:
@@ -212,7 +211,7 @@ class RunFolder:
         if not finished:
             return
         file, copy = self.folder / "stages" / f"{finished[-1]}.keras", self.folder / "model.keras"
-        if file.exists() and (not copy.exists() or _sha256(copy) != _sha256(file)):
+        if file.exists() and (not copy.exists() or sha256(copy) != sha256(file)):
             self._copy_model(file)
 
     def _copy_model(self, file: Path) -> None:
@@ -248,8 +247,3 @@ def _only_begun(folder: Path) -> bool:
     except RunError:
         return not (folder / "checkpoints").exists() and not (folder / "stages").exists()
     return False
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
