@@ -47,7 +47,7 @@ TOLERANCES = {
 }
 """How far the same weights may answer apart on another machine, by precision: another order of the same sums."""
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TensorContract:
 
     Attributes:
         name: On the wire.
-        dtype: `float32` or `string`.
+        dtype: `float32`, `float64` or `string`.
         shape: None for what is open; the first is the batch.
         meaning: Unit and axis order, for a person.
     """
@@ -129,11 +129,11 @@ class ExportContract:
         region = (
             TensorContract(INPUT_HU, "float32", (None,) * 4, "a region of the CT, Hounsfield units; batch, z, y, x"),
             TensorContract(
-                INPUT_SPACING, "float32", (None, 3), "distance of the region's voxels, mm; batch, (z, y, x)"
+                INPUT_SPACING, "float64", (None, 3), "distance of the region's voxels, mm; batch, (z, y, x)"
             ),
             TensorContract(
                 INPUT_CENTER,
-                "float32",
+                "float64",
                 (None, 3),
                 "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (z, y, x)",
             ),

@@ -44,9 +44,10 @@ _OUTPUTS = {
     OUTPUT_CLASS_NAMES: types_pb2.DT_STRING,
     OUTPUT_WARNING: types_pb2.DT_STRING,
 }
+_PATCHES = {INPUT_HU: types_pb2.DT_FLOAT}
 _INPUTS = {
-    SIGNATURE: (INPUT_HU,),
-    SIGNATURE_ROI: (INPUT_HU, INPUT_SPACING, INPUT_CENTER),
+    SIGNATURE: _PATCHES,
+    SIGNATURE_ROI: _PATCHES | {INPUT_SPACING: types_pb2.DT_DOUBLE, INPUT_CENTER: types_pb2.DT_DOUBLE},
 }
 _REMEDIES = {
     grpc.StatusCode.UNAVAILABLE: "Start a server with ggn-tf serve MODELS/NAME, or check host and port.",
@@ -169,7 +170,7 @@ class Conversation:
         signature = self._signatures.get(name, meta_graph_pb2.SignatureDef())
         tensors = {**signature.inputs, **signature.outputs}
         found = {alias: tensor.dtype for alias, tensor in tensors.items()}
-        expected = dict.fromkeys(_INPUTS[name], types_pb2.DT_FLOAT) | _OUTPUTS
+        expected = _INPUTS[name] | _OUTPUTS
         if found != expected or len(signature.outputs[OUTPUT_MASK].tensor_shape.dim) != 5:
             self._signatures = {}
             raise ServingError(

@@ -11,6 +11,7 @@ from ggn_tf.errors import ExportError
 from ggn_tf.files import whole_folder
 from ggn_tf.models.folding import fold
 from ggn_tf.protocol import Protocol
+from ggn_tf.serving.checksums import write_checksums
 from ggn_tf.serving.contract import (
     ASSETS_EXTRA,
     CONTRACT_FILE,
@@ -95,6 +96,7 @@ def _write(model: keras.Model, contract: ExportContract, provenance: Provenance,
         write_golden(folder, servable, contract.protocol.patch)
     finally:
         servable.close()
+    write_checksums(folder)
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:

@@ -66,10 +66,11 @@ def make_roi_request(
 
 
 def _request(model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
+    """Voxels are float32; where they lie is float64, as in DICOM."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model_name, signature
     for name, values in inputs.items():
-        request.inputs[name].CopyFrom(tensors.encode_content(values))
+        request.inputs[name].CopyFrom(tensors.encode_content(values, "float32" if name == INPUT_HU else "float64"))
     return request
 
 

@@ -32,13 +32,14 @@ def predict(servable: Servable, request: predict_pb2.PredictRequest) -> predict_
     protos = _inputs(signature, request)
     outputs = _outputs(signature, request.output_filter)
     feeds = {signature.inputs[alias].name: array for alias, array in _arrays(signature, protos).items()}
-    arrays = servable.run(feeds, {alias: signature.outputs[alias].name for alias in outputs})
+    # Always all outputs: TensorFlow keeps the weights anew for every set of tensors that was ever asked for.
+    arrays = servable.run(feeds, {alias: info.name for alias, info in signature.outputs.items()})
     response = predict_pb2.PredictResponse()
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version
     response.model_spec.signature_name = signature_name
-    for alias, array in arrays.items():
-        response.outputs[alias].CopyFrom(tensors.encode_fields(array))
+    for alias in outputs:
+        response.outputs[alias].CopyFrom(tensors.encode_fields(arrays[alias]))
     return response
 
 

@@ -2,7 +2,8 @@
 
 Patch and region have the same axes, so linear interpolation is separable: along each axis every layer of the patch lies
 between two of the region. Only voxels where such layers cross are read, so the cost does not depend on the region's
-size.
+size. All of it is in float64, as in SimpleITK, so that a patch is the same to the bit: of a thousandth HU, a bfloat16
+network makes some thousandths of a probability.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,8 @@ import tensorflow as tf
 
 from ggn_tf.protocol import PatchProtocol
 
-# In voxels: a float32 index of 512 is known to 0.00003. Centroids at fifths of 2.5 mm do put layers on the very end.
+# In voxels: an index of 512 that once was a float32 is known to 0.00003. Centroids at fifths of 2.5 mm do put layers on
+# the very end.
 _AT_THE_END = 1e-4
 
 
@@ -33,7 +35,7 @@ class _Layers(NamedTuple):
 
     Attributes:
         pair: int32 [N, 2 S], the region's layers before each of them, then those behind.
-        weight: float32 [N, S], of the layer behind.
+        weight: float64 [N, S], of the layer behind.
         covered: bool [N, S].
     """
 
@@ -51,8 +53,8 @@ def cut_patches(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, p
 
     Args:
         hu: [N, D, H, W] float32, Hounsfield units, axes z, y, x.
-        spacing_mm: [N, 3] float32, z, y, x, of the region's voxels.
-        center_index: [N, 3] float32, z, y, x: the patch's middle in voxels of the region, counted from 0 at the first
+        spacing_mm: [N, 3] float64, z, y, x, of the region's voxels.
+        center_index: [N, 3] float64, z, y, x: the patch's middle in voxels of the region, counted from 0 at the first
             voxel's centre.
         protocol: The patch's size, spacing, and value outside.
     """
@@ -65,12 +67,14 @@ def cut_patches(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, p
     (z, y, x), (weight_z, weight_y, weight_x), (in_z, in_y, in_x) = zip(*axes, strict=True)
     flat = (z[:, :, None, None] * extent[2] + y[:, None, :, None]) * extent[3] + x[:, None, None, :]
     values = tf.gather(tf.reshape(hu, [extent[0], -1]), tf.reshape(flat, [extent[0], -1]), batch_dims=1)
-    values = tf.reshape(tf.maximum(values, protocol.outside_hu), [-1, 2 * size, 2 * size, 2 * size])
+    values = tf.cast(tf.maximum(values, protocol.outside_hu), tf.float64)
+    values = tf.reshape(values, [-1, 2 * size, 2 * size, 2 * size])
     values = _between(values[:, :size], values[:, size:], weight_z[:, :, None, None])
     values = _between(values[:, :, :size], values[:, :, size:], weight_y[:, None, :, None])
     values = _between(values[..., :size], values[..., size:], weight_x[:, None, None, :])
     covered = in_z[:, :, None, None] & in_y[:, None, :, None] & in_x[:, None, None, :]
-    return CutPatches(tf.where(covered, values, protocol.outside_hu)[..., None], covered[..., None])
+    hu = tf.where(covered, tf.cast(values, tf.float32), protocol.outside_hu)
+    return CutPatches(hu[..., None], covered[..., None])
 
 
 def is_sound(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> tf.Tensor:
@@ -84,22 +88,22 @@ def is_sound(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> t
     Returns:
         [N] bool.
     """
-    end = tf.cast(tf.shape(hu)[1:], tf.float32) - 0.5
+    end = tf.cast(tf.shape(hu)[1:], tf.float64) - 0.5
     inside = (center_index >= -0.5) & (center_index < end)
     return tf.reduce_all(inside & (spacing_mm > 0) & tf.math.is_finite(spacing_mm), axis=1)
 
 
 def _layers(center: tf.Tensor, spacing_mm: tf.Tensor, extent: tf.Tensor, size: int, step_mm: float) -> _Layers:
-    """In float64: so near the region's end as a float32 can say, a layer is taken to lie on it."""
+    """So near the region's end as a float32 can say, a layer is taken to lie on it."""
     offsets_mm = (np.arange(size) - (size - 1) / 2) * step_mm
-    index = tf.cast(center, tf.float64)[:, None] + offsets_mm / tf.cast(spacing_mm, tf.float64)[:, None]
+    index = center[:, None] + tf.constant(offsets_mm) / spacing_mm[:, None]
     covered = (index >= -0.5 - _AT_THE_END) & (index < tf.cast(extent, tf.float64) - 0.5 - _AT_THE_END)
     # What is not covered, not-a-number included, reads any voxel that exists.
     within = tf.clip_by_value(tf.where(covered, index, 0.0), 0.0, tf.cast(extent - 1, tf.float64))
     before = tf.floor(within)
     lower = tf.cast(before, tf.int32)
     pair = tf.concat([lower, tf.minimum(lower + 1, extent - 1)], axis=1)
-    return _Layers(pair, tf.cast(within - before, tf.float32), covered)
+    return _Layers(pair, within - before, covered)
 
 
 def _between(before: tf.Tensor, behind: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

@@ -51,8 +51,8 @@ def write_warmup(version_folder: Path, patch: PatchProtocol) -> None:
     for batch in WARMUP_BATCHES_ROI:
         region = {
             INPUT_HU: tensors.repeat(_NODULE_HU, (batch, size, size, size)),
-            INPUT_SPACING: tensors.repeat(1.0, (batch, 3)),
-            INPUT_CENTER: tensors.repeat(size / 2, (batch, 3)),
+            INPUT_SPACING: tensors.repeat(1.0, (batch, 3), "float64"),
+            INPUT_CENTER: tensors.repeat(size / 2, (batch, 3), "float64"),
         }
         logs.append(_warmup_log(SIGNATURE_ROI, region))
     _write_logs(version_folder / ASSETS_EXTRA / WARMUP_FILE, logs)
@@ -151,7 +151,7 @@ def sample_regions(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         seed: Draws the noise.
 
     Returns:
-        Hounsfield units [3, D, H, W], spacing [3, 3] in mm and centre [3, 3] in voxels, float32, axes z, y, x. The
+        Hounsfield units [3, D, H, W], float32, spacing [3, 3] in mm and centre [3, 3] in voxels, axes z, y, x. The
         third region ends within its patch.
     """
     generator = np.random.default_rng(seed)
@@ -162,8 +162,8 @@ def sample_regions(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             for size, middle, step in zip(_REGION_SHAPE, center, _REGION_SPACING_MM, strict=True)
         ]
         regions.append(np.rint(_ball(axes, radius_mm, generator)))
-    spacing_mm = np.tile(np.array(_REGION_SPACING_MM, np.float32), (len(regions), 1))
-    return np.stack(regions), spacing_mm, np.array(_REGION_CENTERS, np.float32)
+    spacing_mm = np.tile(_REGION_SPACING_MM, (len(regions), 1))
+    return np.stack(regions), spacing_mm, np.array(_REGION_CENTERS)
 
 
 def _ball(axes_mm: Sequence[np.ndarray], radius_mm: float, generator: np.random.Generator) -> np.ndarray:

@@ -16,6 +16,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from ggn_tf.errors import ExportError
 from ggn_tf.serving.batching import BatchingParameters, add_batching
+from ggn_tf.serving.checksums import check_checksums
 from ggn_tf.serving.status_error import StatusError
 
 _SCHEDULER = re.compile(r"\n\t \[\[\{\{node batch(_\d+)?/BatchFunction\}\}\]\]")
@@ -87,8 +88,9 @@ def open_servable(folder: Path, name: str, version: int, batching: BatchingParam
         batching: How to join requests; None to run each by itself.
 
     Raises:
-        ExportError: TensorFlow cannot load it.
+        ExportError: It is damaged, or TensorFlow cannot load it.
     """
+    check_checksums(folder)
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph)
     try:

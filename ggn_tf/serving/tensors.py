@@ -9,6 +9,10 @@ from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 _LARGEST_BYTES = 2**31 - 1
 """No message can be larger, so no honest tensor is: a shape alone must not make us reserve memory."""
 
+_TYPES = {"float32": types_pb2.DT_FLOAT, "float64": types_pb2.DT_DOUBLE}
+_NUMBERS = {types_pb2.DT_FLOAT: ("<f4", "float_val"), types_pb2.DT_DOUBLE: ("<f8", "double_val")}
+"""Element type and typed field."""
+
 _FLOAT_VAL_TAG = bytes([5 << 3 | 2])
 """`float_val` is field 5 of TensorProto, packed."""
 
@@ -32,11 +36,12 @@ def decode(proto: tensor_pb2.TensorProto) -> np.ndarray:
         ValueError: The message contradicts itself.
     """
     shape = shape_of(proto)
-    if proto.dtype == types_pb2.DT_FLOAT:
+    if proto.dtype in _NUMBERS:
+        kind, field = _NUMBERS[proto.dtype]
         content = proto.tensor_content
         if content:
-            return np.frombuffer(content, "<f4").reshape(shape)
-        return _filled(np.array(proto.float_val, np.float32), shape)
+            return np.frombuffer(content, kind).reshape(shape)
+        return _filled(np.array(getattr(proto, field), kind), shape)
     if proto.dtype == types_pb2.DT_STRING:
         return _filled(np.array(proto.string_val, object), shape)
     try:
@@ -53,10 +58,15 @@ def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return values[:count].reshape(shape)
 
 
-def encode_content(values: np.ndarray) -> tensor_pb2.TensorProto:
-    """A float32 array as `tensor_content`: what a client sends, because it is fast."""
-    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape=_shape_proto(values.shape))
-    proto.tensor_content = np.ascontiguousarray(values, "<f4").tobytes()
+def encode_content(values: np.ndarray, dtype: str = "float32") -> tensor_pb2.TensorProto:
+    """An array as `tensor_content`: what a client sends, because it is fast.
+
+    Args:
+        values: Of any type.
+        dtype: What is sent, `float32` or `float64`.
+    """
+    proto = tensor_pb2.TensorProto(dtype=_TYPES[dtype], tensor_shape=_shape_proto(values.shape))
+    proto.tensor_content = np.ascontiguousarray(values, _NUMBERS[proto.dtype][0]).tobytes()
     return proto
 
 
@@ -78,9 +88,17 @@ def encode_fields(values: np.ndarray) -> tensor_pb2.TensorProto:
     return tf.make_tensor_proto(values)
 
 
-def repeat(value: float, shape: tuple[int, ...]) -> tensor_pb2.TensorProto:
-    """A constant float32 tensor in a few bytes: by the rule of `decode`, one value fills the shape."""
-    return tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_shape=_shape_proto(shape), float_val=[value])
+def repeat(value: float, shape: tuple[int, ...], dtype: str = "float32") -> tensor_pb2.TensorProto:
+    """A constant tensor in a few bytes: by the rule of `decode`, one value fills the shape.
+
+    Args:
+        value: Of every element.
+        shape: Sizes.
+        dtype: `float32` or `float64`.
+    """
+    proto = tensor_pb2.TensorProto(dtype=_TYPES[dtype], tensor_shape=_shape_proto(shape))
+    getattr(proto, _NUMBERS[proto.dtype][1]).append(value)
+    return proto
 
 
 def _shape_proto(shape: tuple[int, ...]) -> tensor_shape_pb2.TensorShapeProto:

@@ -28,7 +28,7 @@ Found = tuple[Doubt, tf.Tensor]
 """A doubt, and bool [N]: in which patches there is reason for it."""
 
 _VOXELS = (1, 2, 3, 4)
-# A 32-bit number of 2.5 may read as 2.5000001.
+# What was a 32-bit number may be 2.5000001.
 _SPACING_TOLERANCE_MM = 1e-4
 
 
@@ -60,7 +60,7 @@ def doubts_about_regions(spacing_mm: tf.Tensor, covered: tf.Tensor) -> list[Foun
     """Look for reasons in the geometry.
 
     Args:
-        spacing_mm: [N, 3] float32.
+        spacing_mm: [N, 3] float64.
         covered: [N, S, S, S, 1] bool, the patch's voxels that the region reaches.
     """
     return [
@@ -88,4 +88,4 @@ def answered_of(found: Sequence[Found]) -> tf.Tensor:
 
 
 def _count(flags: tf.Tensor) -> tf.Tensor:
-    return tf.math.count_nonzero(flags, _VOXELS, dtype=tf.float32)
+    return tf.reduce_sum(tf.cast(flags, tf.float32), _VOXELS)

@@ -80,7 +80,7 @@ def test_an_export_killed_for_good_leaves_the_served_version(reached: str, folde
         shutil.rmtree(path)
 
 
-@pytest.mark.parametrize(("size", "file"), [(100_000, "variables"), (1_000_000, "golden_predictions")])
+@pytest.mark.parametrize(("size", "file"), [(100_000, "saved_model.pb"), (1_000_000, "golden_predictions")])
 def test_a_disk_without_room_leaves_nothing_but_the_served_version(
     size: int, file: str, folder: Path, client: PredictionClient
 ):

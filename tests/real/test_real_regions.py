@@ -1,11 +1,13 @@
 """The signature `roi` on real crops, against the pipeline of SimpleITK and Keras."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import tensorflow as tf
 
 from ggn_tf.cases.patches import Patch, cut_patch
 from ggn_tf.cases.table import Case, read_table
@@ -15,6 +17,7 @@ from ggn_tf.protocol import CnnProtocol, Protocol
 from ggn_tf.serving.export import export_model
 from ggn_tf.serving.local_model import LocalModel
 from ggn_tf.serving.messages import Prediction
+from ggn_tf.serving.preprocess import cut_patches
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.threshold_model import build_threshold_model
 
@@ -23,12 +26,17 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 PROTOCOL = dataclasses.replace(Protocol(), cnn=CnnProtocol(channels=(4, 4, 8, 8), fc_units=(16,)))
 
 
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def precision(request) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def model() -> keras.Model:
+def model(precision) -> keras.Model:
     """A cascade whose segmenter is a threshold: masks and probabilities that differ from nodule to nodule."""
     thresholds = build_threshold_model(PROTOCOL.patch)
     mask = thresholds.output["mask"]
-    classifier = build_cnn(2, PROTOCOL, seed=4)
+    classifier = build_cnn(2, PROTOCOL, precision=precision, seed=4)
     for weight in classifier.weights:
         weight.assign(weight * 2 if "kernel" in weight.path else weight)
     masked = keras.layers.Multiply()([thresholds.input, mask])
@@ -42,11 +50,15 @@ def cases(real_data) -> list[tuple[Case, Patch]]:
 
 
 @pytest.fixture(scope="module")
-def answers(model, cases, tmp_path_factory) -> list[Prediction]:
+def served(model, tmp_path_factory) -> Iterator[LocalModel]:
+    with LocalModel(export_model(model, INDOLENT_INVASIVE, PROTOCOL, tmp_path_factory.mktemp("ggn"))) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def answers(served, cases) -> list[Prediction]:
     """To the crops as they are stored, each with its own size and spacing."""
-    folder = export_model(model, INDOLENT_INVASIVE, PROTOCOL, tmp_path_factory.mktemp("ggn"))
-    with LocalModel(folder) as served:
-        return [served.predict_roi(*region(case, patch)) for case, patch in cases]
+    return [served.predict_roi(*region(case, patch)) for case, patch in cases]
 
 
 def region(case, patch):
@@ -61,9 +73,23 @@ def expected(model, cases) -> dict[str, np.ndarray]:
     return model.predict(normalise_hu(hu, PROTOCOL.patch.window_hu), verbose=0)
 
 
-def test_two_hundred_crops_are_classified_alike(answers, expected):
+def test_two_hundred_patches_are_simpleitks_to_the_bit(cases):
+    cut = tf.function(lambda *parts: cut_patches(*parts, PROTOCOL.patch).hu, reduce_retracing=True)
+    for case, patch in cases:
+        hu, spacing_mm, center_index = region(case, patch)
+        np.testing.assert_array_equal(cut(np.float32(hu), spacing_mm, center_index)[0, ..., 0], patch.hu)
+
+
+def test_two_hundred_crops_are_classified_as_their_patches(answers, served, cases):
     found = np.concatenate([answer.probabilities for answer in answers])
+    expected = np.concatenate([served.predict(patch.hu[None, ..., None]).probabilities for _, patch in cases])
     assert len(found) == 200
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["float32"], indirect=True)
+def test_two_hundred_crops_are_classified_alike_by_keras(answers, expected):
+    found = np.concatenate([answer.probabilities for answer in answers])
     assert np.ptp(expected["probabilities"][:, 0]) > 0.1
     np.testing.assert_allclose(found, expected["probabilities"], atol=1e-3, rtol=0)
 

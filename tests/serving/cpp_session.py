@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-_FLOAT = 1
+_TYPES = {"float32": 1, "float64": 2}
 
 
 class _Output(ctypes.Structure):
@@ -66,9 +66,9 @@ def main(library_folder: str, version: str, feeds_file: str, *fetches: str) -> N
 
 
 def tensor(tf: ctypes.CDLL, array: np.ndarray) -> int:
-    data = np.ascontiguousarray(array, np.float32)
+    data = np.ascontiguousarray(array)
     shape = (c_int64 * data.ndim)(*data.shape)
-    made: int = tf.TF_AllocateTensor(_FLOAT, shape, data.ndim, c_size_t(data.nbytes))
+    made: int = tf.TF_AllocateTensor(_TYPES[data.dtype.name], shape, data.ndim, c_size_t(data.nbytes))
     ctypes.memmove(tf.TF_TensorData(c_void_p(made)), data.ctypes.data, data.nbytes)
     return made
 

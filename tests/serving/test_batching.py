@@ -114,7 +114,8 @@ def test_a_request_larger_than_a_batch_is_refused(stub, tiny):
 def test_a_full_queue_is_unavailable(exported, tmp_path):
     """One batch at work, one in the queue, and two patches in each."""
     shutil.copytree(exported, tmp_path / "ggn")
-    (tmp_path / "ggn/1/assets.extra/tf_serving_warmup_requests").unlink()
+    for file in ("tf_serving_warmup_requests", "SHA256SUMS"):
+        (tmp_path / "ggn/1/assets.extra" / file).unlink()
     options = ServerOptions(port=0, batching=BatchingParameters(2, 0, 1, 1), running=64)
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "ggn"

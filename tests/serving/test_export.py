@@ -39,8 +39,8 @@ INPUTS = {
     "serving_default": {"hu": ("float32", [-1, 32, 32, 32, 1])},
     "roi": {
         "hu": ("float32", [-1, -1, -1, -1]),
-        "spacing_mm": ("float32", [-1, 3]),
-        "center_index": ("float32", [-1, 3]),
+        "spacing_mm": ("float64", [-1, 3]),
+        "center_index": ("float64", [-1, 3]),
     },
 }
 OUTPUTS = {

@@ -258,8 +258,8 @@ def test_a_message_that_announces_gigabytes_reserves_none(process, leakless):
 
 def truncate(folder):
     """What a full disk leaves of a copy."""
-    data = next(folder.glob("variables/*.data-*"))
-    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    graph = folder / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
 
 
 def empty(folder):
@@ -267,17 +267,34 @@ def empty(folder):
 
 
 def flip(seed):
+    """One byte, most often of a weight: the graph still loads."""
+
     def damage(folder):
         file = folder / "saved_model.pb"
         content = bytearray(file.read_bytes())
-        for place in np.random.default_rng(seed).integers(0, len(content), 200):
-            content[place] ^= 0xFF
+        content[np.random.default_rng(seed).integers(len(content))] ^= 0xFF
         file.write_bytes(content)
 
     return damage
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip(0), flip(1), flip(2)])
+def lose(folder):
+    (folder / "assets.extra" / "golden_predictions").unlink()
+
+
+def unlisted(damage):
+    """The same in an export of an earlier release, which lists no checksums."""
+
+    def damage_both(folder):
+        (folder / "assets.extra" / "SHA256SUMS").unlink()
+        damage(folder)
+
+    return damage_both
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, empty, flip(0), flip(1), flip(2), lose, unlisted(truncate), unlisted(empty)]
+)
 def test_a_damaged_version_leaves_the_old_one_serving(damage, folder):
     versions = Versions("ggn", folder)
     versions.poll()

@@ -22,6 +22,10 @@ def float_tensor(*shape):
     return tf.make_tensor_proto(np.zeros(shape, np.float32))
 
 
+def double_tensor(*shape):
+    return tf.make_tensor_proto(np.zeros(shape, np.float64))
+
+
 def asking(name="ggn", signature="", version=None, label=None, inputs=None, output_filter=()):
     request = predict_pb2.PredictRequest(output_filter=output_filter)
     request.model_spec.name = name
@@ -148,8 +152,8 @@ REFUSED = {
             signature="roi",
             inputs={
                 "hu": float_tensor(1, 3, 0, 3),
-                "spacing_mm": float_tensor(1, 3),
-                "center_index": float_tensor(1, 3),
+                "spacing_mm": double_tensor(1, 3),
+                "center_index": double_tensor(1, 3),
             },
         ),
         "INVALID_ARGUMENT",
@@ -160,12 +164,24 @@ REFUSED = {
             signature="roi",
             inputs={
                 "hu": float_tensor(1, 3, 3, 3),
-                "spacing_mm": float_tensor(1, 2),
-                "center_index": float_tensor(1, 3),
+                "spacing_mm": double_tensor(1, 2),
+                "center_index": double_tensor(1, 3),
             },
         ),
         "INVALID_ARGUMENT",
         "input spacing_mm: expected shape [N,3] with N at least 1, received [1,2]",
+    ),
+    "a spacing of floats": (
+        asking(
+            signature="roi",
+            inputs={
+                "hu": float_tensor(1, 3, 3, 3),
+                "spacing_mm": float_tensor(1, 3),
+                "center_index": double_tensor(1, 3),
+            },
+        ),
+        "INVALID_ARGUMENT",
+        "Expects arg[2] to be double but float is provided",
     ),
     "a shape larger than any message": (
         asking(inputs={"hu": tf.make_tensor_proto(0.0, shape=(1,))}),

@@ -23,14 +23,14 @@ SMALL = dataclasses.replace(PROTOCOL, size=8)
 
 def in_graph(hu, spacing_mm, center_index, protocol=PROTOCOL):
     """Of one region: [z, y, x]."""
-    arguments = (np.asarray(part, np.float32)[None] for part in (hu, spacing_mm, center_index))
-    return np.asarray(cut_patches(*arguments, protocol).hu)[0, ..., 0]
+    place = (np.asarray(part, np.float64)[None] for part in (spacing_mm, center_index))
+    return np.asarray(cut_patches(np.asarray(hu, np.float32)[None], *place, protocol).hu)[0, ..., 0]
 
 
 def by_simpleitk(hu, spacing_mm, center_index, protocol=PROTOCOL):
-    x, y, z = (float(step) for step in np.asarray(spacing_mm, np.float32)[::-1])
+    x, y, z = (float(step) for step in spacing_mm[::-1])
     grid = Grid(hu.shape[::-1], (x, y, z), (0.0, 0.0, 0.0))
-    center = tuple(grid.point_of(np.asarray(center_index, np.float32)[::-1]).tolist())
+    center = tuple(grid.point_of(np.asarray(center_index)[::-1]).tolist())
     image = grid.image_of(np.asarray(hu, np.float32))
     return resampled(image, patch_grid(center, grid, protocol), sitk.sitkLinear, protocol.outside_hu)
 
@@ -51,9 +51,9 @@ def test_any_region_gives_simpleitks_patch(shape, spacing_mm, place, seed):
         for axis, (step, mm) in enumerate(zip(SMALL.spacing_mm_zyx, spacing_mm, strict=True))
     ]
     if min(at_the_end) > 2e-4:
-        # 4,000 HU from voxel to voxel, and a float32's place within a voxel.
+        # To the last bit of a float32 of 4,000.
         expected = by_simpleitk(hu, spacing_mm, center, SMALL)
-        np.testing.assert_allclose(in_graph(hu, spacing_mm, center, SMALL), expected, atol=0.02, rtol=0)
+        np.testing.assert_allclose(in_graph(hu, spacing_mm, center, SMALL), expected, atol=2.5e-4, rtol=0)
 
 
 # SimpleITK 2.5: a row 100, 110, ... 140, asked half a voxel before its first centre up to half a voxel behind its last.
@@ -80,8 +80,10 @@ def test_a_region_of_a_volume_gives_the_patch_of_the_volume(turned, tmp_path):
         write_nifti(image, tmp_path / "ct.nii"), PROTOCOL, center_mm_lps=tuple(grid.point_of((x, y, z)).tolist())
     )
     region = sitk.GetArrayFromImage(image)[16:60, 5:55, 10:60]
-    found = in_graph(region, grid.spacing_mm_zyx, (z - 16, y - 5, x - 10))
-    np.testing.assert_allclose(found, patch.hu, atol=0.5, rtol=0)
+    # Of the file: NIfTI knows spacing and place as float32.
+    x, y, z = patch.ct_grid.index_of(patch.center_mm_lps)
+    found = in_graph(region, patch.ct_grid.spacing_mm_zyx, (z - 16, y - 5, x - 10))
+    np.testing.assert_allclose(found, patch.hu, atol=2.5e-4, rtol=0)
 
 
 def test_a_layer_on_the_regions_first_face_is_within_it_whatever_a_float32_makes_of_its_place():
@@ -104,16 +106,16 @@ def test_what_a_scanner_did_not_measure_is_air_before_it_is_interpolated():
 def test_every_region_of_a_batch_has_its_own_spacing_and_centre():
     generator = np.random.default_rng(0)
     hu = generator.uniform(-1024, 400, (3, 20, 22, 24)).astype(np.float32)
-    spacing_mm = np.array([[1, 1, 1], [0.6, 0.7, 0.8], [2.5, 0.9, 0.5]], np.float32)
-    center = np.array([[9, 10, 11], [4.2, 8.1, 20], [11, 3.3, 7.7]], np.float32)
+    spacing_mm = np.array([[1, 1, 1], [0.6, 0.7, 0.8], [2.5, 0.9, 0.5]])
+    center = np.array([[9, 10, 11], [4.2, 8.1, 20], [11, 3.3, 7.7]])
     found = np.asarray(cut_patches(hu, spacing_mm, center, PROTOCOL).hu)
     for row in range(3):
         expected = by_simpleitk(hu[row], spacing_mm[row], center[row])
-        np.testing.assert_allclose(found[row, ..., 0], expected, atol=0.02, rtol=0)
+        np.testing.assert_allclose(found[row, ..., 0], expected, atol=2.5e-4, rtol=0)
 
 
 def test_covered_is_where_there_are_values():
-    spacing_mm, center = np.array([[1.0, 0.7, 0.7]], np.float32), np.array([[9.5, 19.5, 4.0]], np.float32)
+    spacing_mm, center = np.array([[1.0, 0.7, 0.7]]), np.array([[9.5, 19.5, 4.0]])
     cut = cut_patches(np.zeros((1, 20, 40, 9), np.float32), spacing_mm, center, PROTOCOL)
     covered = np.asarray(cut.covered)[0, ..., 0]
     # 20 layers of 1 mm in 32, more than 32 rows, fewer columns.
@@ -137,7 +139,7 @@ def test_covered_is_where_there_are_values():
 )
 def test_a_patch_needs_a_spacing_and_a_centre_in_the_region(spacing_mm, center, sound):
     hu = np.zeros((1, 3, 4, 5), np.float32)
-    arguments = hu, np.array([spacing_mm], np.float32), np.array([center], np.float32)
+    arguments = hu, np.array([spacing_mm], np.float64), np.array([center], np.float64)
     assert np.asarray(is_sound(*arguments)).tolist() == [sound]
     assert np.isfinite(cut_patches(*arguments, PROTOCOL).hu).all()
 
@@ -145,19 +147,19 @@ def test_a_patch_needs_a_spacing_and_a_centre_in_the_region(spacing_mm, center, 
 def test_the_exported_signature_answers_as_for_the_patch(exported, tiny):
     generator = np.random.default_rng(3)
     hu = generator.uniform(-1024, 400, (2, 30, 40, 44)).astype(np.float32)
-    spacing_mm = np.array([[1.25, 0.7, 0.7], [1.0, 0.8, 0.6]], np.float32)
-    center = np.array([[14.2, 20.5, 22.0], [15.0, 18.3, 20.9]], np.float32)
+    spacing_mm = np.array([[1.25, 0.7, 0.7], [1.0, 0.8, 0.6]])
+    center = np.array([[14.2, 20.5, 22.0], [15.0, 18.3, 20.9]])
     patches = np.stack([by_simpleitk(*parts) for parts in zip(hu, spacing_mm, center, strict=True)])[..., None]
     with LocalModel(exported) as model:
         found, expected = model.predict_roi(hu, spacing_mm, center), model.predict(patches)
-    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
-    np.testing.assert_allclose(found.mask, expected.mask, atol=1e-4)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-6)
+    np.testing.assert_allclose(found.mask, expected.mask, atol=1e-6)
     assert np.ptp(expected.probabilities, axis=0).max() > 1e-4
 
 
 def test_a_region_larger_than_a_chest_costs_no_more():
     """Only the voxels around the patch's layers are read: nothing in the graph grows with the region."""
-    specs = [tf.TensorSpec((None,) * 4), tf.TensorSpec((None, 3)), tf.TensorSpec((None, 3))]
+    specs = [tf.TensorSpec((None,) * 4), *[tf.TensorSpec((None, 3), tf.float64)] * 2]
     cut = tf.function(lambda *parts: cut_patches(*parts, PROTOCOL), input_signature=specs).get_concrete_function()
 
     def readers(tensor):

@@ -19,13 +19,13 @@ from ggn_tf.serving.local_model import LocalModel
 from ggn_tf.serving.recordings import sample_patches, sample_regions
 from ggn_tf.tasks import THREE_CLASSES
 
-# Loading variables; then the network; then what comes before it and behind.
+# What every SavedModel has for variables, of which there are none; then the network; then what is around it.
 OPERATIONS = {
-    *("AssignVariableOp", "DisableCopyOnRead", "MergeV2Checkpoints", "NoOp", "RestoreV2", "SaveV2", "ShardedFilename"),
-    *("ReadVariableOp", "StatefulPartitionedCall", "StaticRegexFullMatch", "StringJoin", "VarHandleOp"),
+    *("MergeV2Checkpoints", "NoOp", "PartitionedCall", "RestoreV2", "SaveV2", "ShardedFilename"),
+    *("StatefulPartitionedCall", "StaticRegexFullMatch", "StringJoin"),
     *("AvgPool3D", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv3D", "Conv3DBackpropInputV2", "EnsureShape"),
     *("ExpandDims", "Identity", "MatMul", "MaxPool3D", "Mul", "Relu", "ReverseV2", "Sigmoid", "Softmax", "Split"),
-    *("SplitV", "Squeeze", "Sub", "Transpose", "Unpack", "Pack", "Placeholder"),
+    *("SplitV", "Sub", "Transpose", "Unpack", "Pack", "Placeholder"),
     *("AddV2", "All", "Any", "Floor", "GatherV2", "Greater", "GreaterEqual", "IsFinite", "Less", "LessEqual"),
     *("LogicalAnd", "LogicalNot", "LogicalOr", "Max", "Maximum", "Minimum", "NotEqual", "RealDiv", "Reshape"),
     *("Select", "SelectV2", "Shape", "StridedSlice", "StringStrip", "Sum", "Tile"),

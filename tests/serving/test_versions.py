@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from ggn_tf.serving.checksums import write_checksums
 from ggn_tf.serving.predict import predict
 from ggn_tf.serving.recordings import read_golden, warm_up
 from ggn_tf.serving.servable import open_servable
@@ -77,16 +78,29 @@ def test_a_version_in_use_is_unloaded_after_its_last_request(versions, folder):
     assert states(versions)[1] == State.END
 
 
+def change_a_file(folder):
+    (folder / "assets.extra" / "labels.txt").write_text("one\ntwo\n")
+
+
+def lose_a_file(folder):
+    (folder / "variables" / "variables.index").unlink()
+
+
+def break_checksums(folder):
+    (folder / "assets.extra" / "SHA256SUMS").write_text("no list")
+
+
+# What follows was written so: the checksums are those of the broken file.
+
+
 def break_graph(folder):
     (folder / "saved_model.pb").write_bytes(b"no model")
-
-
-def break_weights(folder):
-    (folder / "variables" / "variables.index").unlink()
+    write_checksums(folder)
 
 
 def break_warmup_file(folder):
     (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no TFRecord " * 8)
+    write_checksums(folder)
 
 
 def break_warmup_request(folder):
@@ -95,13 +109,16 @@ def break_warmup_request(folder):
     log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
     with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
         writer.write(log.SerializeToString())
+    write_checksums(folder)
 
 
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
+        (change_a_file, "assets.extra/labels.txt is another"),
+        (lose_a_file, "variables/variables.index is missing"),
+        (break_checksums, "SHA256SUMS: not enough values"),
         (break_graph, "cannot be loaded"),
-        (break_weights, "cannot be loaded"),
         (break_warmup_file, "warm-up failed"),
         (break_warmup_request, "expected shape [N,32,32,32,1] with N at least 1, received [1]"),
     ],
@@ -162,6 +179,7 @@ def test_warm_up_replays_both_signatures_at_the_sizes_of_batches(exported):
 def test_a_version_without_warm_up_requests_loads(versions, folder):
     add(folder, 2, name=".2-hidden")
     (folder / ".2-hidden" / "assets.extra" / "tf_serving_warmup_requests").unlink()
+    write_checksums(folder / ".2-hidden")
     (folder / ".2-hidden").rename(folder / "2")
     versions.poll()
     assert latest(versions) == 2

@@ -25,10 +25,10 @@ const protos = protoLoader.loadSync("tensorflow_serving.proto", {
 });
 const { PredictionService } = grpc.loadPackageDefinition(protos).tensorflow.serving;
 
-const tensor = (shape, floats) => ({
-  dtype: "DT_FLOAT",
+const tensor = (shape, numbers) => ({
+  dtype: numbers instanceof Float64Array ? "DT_DOUBLE" : "DT_FLOAT",
   tensor_shape: { dim: shape.map((size) => ({ size })) },
-  tensor_content: Buffer.from(floats.buffer, floats.byteOffset, floats.byteLength),
+  tensor_content: Buffer.from(numbers.buffer, numbers.byteOffset, numbers.byteLength),
 });
 
 function request(model, file, { shape, spacing, center }) {
@@ -43,8 +43,8 @@ function request(model, file, { shape, spacing, center }) {
   }
   const inputs = {
     hu: tensor([1, ...size], hu),
-    spacing_mm: tensor([1, 3], new Float32Array(spacing)),
-    center_index: tensor([1, 3], new Float32Array(center)),
+    spacing_mm: tensor([1, 3], new Float64Array(spacing)),
+    center_index: tensor([1, 3], new Float64Array(center)),
   };
   return { model_spec: { name: model, signature_name: "roi" }, inputs };
 }

@@ -23,12 +23,12 @@ messages, services = grpc.protos_and_services("tensorflow_serving.proto")
 SECONDS = 30
 # gRPC's own limit is 4 MiB.
 OPTIONS = [("grpc.max_receive_message_length", 2**26), ("grpc.max_send_message_length", 2**26)]
-DT_FLOAT = 1
+DT_FLOAT, DT_DOUBLE = 1, 2
 
 
-def fill(tensor, values):
-    values = np.ascontiguousarray(values, "<f4")
-    tensor.dtype = DT_FLOAT
+def fill(tensor, values, dtype=DT_FLOAT):
+    values = np.ascontiguousarray(values, "<f4" if dtype == DT_FLOAT else "<f8")
+    tensor.dtype = dtype
     for size in values.shape:
         tensor.tensor_shape.dim.add(size=size)
     tensor.tensor_content = values.tobytes()
@@ -43,8 +43,8 @@ def make_request(model, hu, spacing_mm, center_index):
     else:
         request.model_spec.signature_name = "roi"
         fill(request.inputs["hu"], hu[None])
-        fill(request.inputs["spacing_mm"], [spacing_mm])
-        fill(request.inputs["center_index"], [center_index])
+        fill(request.inputs["spacing_mm"], [spacing_mm], DT_DOUBLE)
+        fill(request.inputs["center_index"], [center_index], DT_DOUBLE)
     return request
 
 
