@@ -3,7 +3,7 @@
 python scripts/bench_serving.py [--precision float32] [--part overhead --part load --part batching --part memory]
                                 [--seconds 60] [--clients 8] [--json]
 
-The weights are untrained: they change no time. Server and clients share the machine.
+The weights are not trained, which changes no time. Server and clients share the machine.
 """
 
 import json
@@ -21,6 +21,7 @@ from rich.table import Table
 from serving_load import Answers, ServerProcess, add_version, load
 from side_by_side import measure
 from tensorflow_serving.apis import prediction_service_pb2_grpc
+from untrained import with_statistics
 
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.protocol import Protocol
@@ -39,7 +40,7 @@ ROUNDS = 3
 
 def export_two(folder: Path, precision: str) -> list[Path]:
     """Two models with different weights, so that an answer tells which of them gave it."""
-    models = [build_cascade(3, Protocol(), precision=precision, seed=seed) for seed in (1, 2)]
+    models = [with_statistics(build_cascade(3, Protocol(), precision=precision, seed=seed)) for seed in (1, 2)]
     return [export_model(model, THREE_CLASSES, Protocol(), folder / "exported") for model in models]
 
 

@@ -105,6 +105,15 @@ def _join(graph: tf.Graph, call: tf.Operation, parameters: BatchingParameters) -
     weights = [tensor for tensor in call.inputs if tensor.op.type != "Placeholder"]
     order = [tensor.name for tensor in fed + weights]
 
+    # What a scheduler calls is run as it is written. A function that is not merged into it is optimized by itself, so
+    # that a convolution, its bias and its ReLU become one operation here too.
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+    def answer(*args: tf.Tensor) -> list[tf.Tensor]:
+        outputs: list[tf.Tensor] = tf.raw_ops.StatefulPartitionedCall(
+            args=args, Tout=[output.dtype for output in call.outputs], f=call.get_attr("f")
+        )
+        return outputs
+
     @tf.nondifferentiable_batch_function(
         parameters.num_batch_threads,
         parameters.max_batch_size,
@@ -116,11 +125,7 @@ def _join(graph: tf.Graph, call: tf.Operation, parameters: BatchingParameters) -
     )
     def joined(*rows: tf.Tensor) -> list[tf.Tensor]:
         args = dict(zip(order, (*rows, *weights), strict=True))
-        return tf.raw_ops.StatefulPartitionedCall(
-            args=[args[tensor.name] for tensor in call.inputs],
-            Tout=[output.dtype for output in call.outputs],
-            f=call.get_attr("f"),
-        )
+        return answer(*(args[tensor.name] for tensor in call.inputs))
 
     with graph.as_default():
         outputs: list[tf.Tensor] = joined(*fed)

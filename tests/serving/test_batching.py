@@ -14,8 +14,11 @@ from ggn_tf.errors import ServingError
 from ggn_tf.serving.batching import BatchingParameters, read_batching_parameters
 from ggn_tf.serving.local_model import LocalModel
 from ggn_tf.serving.messages import make_request, read_response
+from ggn_tf.serving.predict import predict
 from ggn_tf.serving.recordings import sample_patches
+from ggn_tf.serving.servable import open_servable
 from ggn_tf.serving.server import ModelServer, ServerOptions
+from ggn_tf.training.profile import read_ops
 
 OURS = Path(__file__).parents[2] / "serving" / "batching.config"
 LONG_MICROS = 500_000
@@ -102,6 +105,24 @@ def test_requests_at_the_same_time_share_a_run(tmp_path):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         answers = [call.result() for call in [stub.Predict.future(request, timeout=60) for _ in range(8)]]
     assert [list(answer.outputs["rows"].int_val) for answer in answers] == [[8]] * 8
+
+
+def test_a_batch_runs_the_same_operations_as_a_request_alone(exported, tiny, tmp_path):
+    """TensorFlow does not optimize what its scheduler calls: convolution, bias and ReLU would be three operations."""
+    kinds = []
+    for number, batching in enumerate((None, read_batching_parameters(OURS))):
+        servable = open_servable(exported / "1", "ggn", 1, batching)
+        request = make_request(sample_patches(tiny.patch, 2, seed=5), "ggn")
+        predict(servable, request)
+        tf.profiler.experimental.start(str(tmp_path / str(number)))
+        predict(servable, request)
+        tf.profiler.experimental.stop()
+        servable.close()
+        (trace,) = (tmp_path / str(number)).glob("plugins/profile/*/*.xplane.pb")
+        kinds.append({op.kind for op in read_ops(trace) if op.kind})
+    alone, joined = kinds
+    assert any(kind.endswith("FusedConv3D") for kind in alone)
+    assert joined <= alone
 
 
 def test_a_request_larger_than_a_batch_is_refused(stub, tiny):
