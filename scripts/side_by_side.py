@@ -45,4 +45,4 @@ def report(title: str, seconds: dict[str, list[float]], ours: str, as_json: bool
     console = Console()
     console.print(table)
     for name, reason in skipped.items():
-        console.print(f"skipped: {name}: {reason}")
+        console.print(f"skipped: {name}: {reason}", markup=False)

@@ -1,6 +1,6 @@
 """A run from its first stage to its last: the plan, then stage after stage in one model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,9 +130,8 @@ def train(
             checkpoint_minutes=checkpoint_minutes,
             replicas=replicas,
         )
-        reason = loop.run()
-        changes, conditions = audit_stage(model, stage, before), conditions_here(deterministic, replicas.count)
-        entry = {**_ledger_entry(stage, loop, reason, changes), "conditions": conditions}
+        reason, conditions = loop.run(), conditions_here(deterministic, replicas.count)
+        entry = _ledger_entry(stage, loop, reason, conditions, audit_stage(model, stage, before))
         shared.finish_stage(model, loop.progress.rows, entry)
         observer.stage_done(stage, entry["best"])
     shared.close(None if keep_last_checkpoint else plan.stages[-1].name)
@@ -148,7 +147,9 @@ def _stage_seed(seed: int, model: str, stage: Stage) -> int:
     return int(np.random.SeedSequence([seed, STAGES[model].index(stage)]).generate_state(1)[0] >> 1)
 
 
-def _ledger_entry(stage: Stage, loop: StageLoop, reason: str, changes: list[Change]) -> dict[str, Any]:
+def _ledger_entry(
+    stage: Stage, loop: StageLoop, reason: str, conditions: Mapping[str, Any], changes: list[Change]
+) -> dict[str, Any]:
     progress = loop.progress
     best = best_epoch(progress.scores)
     return {
@@ -158,4 +159,5 @@ def _ledger_entry(stage: Stage, loop: StageLoop, reason: str, changes: list[Chan
         "best_epoch": best + 1,
         "best": progress.rows[best],
         **summarise(changes),
+        "conditions": conditions,
     }

@@ -20,6 +20,7 @@ from ggn_tf.serving.recordings import sample_patches
 from ggn_tf.serving.server import ModelServer, ServerOptions
 from ggn_tf.serving.version_folders import list_versions
 from ggn_tf.tasks import THREE_CLASSES
+from tests.small_disk import small_disk
 from tests.tiny_cascade import TINY
 from tests.tiny_export import build
 
@@ -94,14 +95,7 @@ def test_a_disk_without_room_leaves_nothing_but_the_served_version(
 
 
 def test_a_full_disk_is_told_in_the_systems_words(tmp_path: Path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("this user may not mount a small disk")
-    try:
+    with small_disk(tmp_path / "disk", 2**20) as disk:
         with pytest.raises(ExportError, match="No space left on device"):
             export_model(build(), THREE_CLASSES, TINY, disk / "ggn")
         assert list((disk / "ggn").iterdir()) == []
-    finally:
-        subprocess.run(["umount", disk], check=True)

@@ -29,6 +29,7 @@ from ggn_tf.serving.recordings import sample_patches
 from ggn_tf.serving.versions import State, Versions
 from ggn_tf.tasks import THREE_CLASSES
 from scripts.serving_load import ServerProcess, add_version, load
+from tests.small_disk import small_disk
 
 DEADLINE_S = 60
 """Of every wait; a test that passes comes nowhere near."""
@@ -308,6 +309,30 @@ def test_a_damaged_version_leaves_the_old_one_serving(damage, folder):
     versions.close()
     assert (states[2].state, states[1].state) == (State.END, State.AVAILABLE)
     assert states[2].error
+
+
+def test_a_disk_that_is_full_of_half_a_copy_leaves_the_old_version_serving(exported, tmp_path):
+    """The copy is made under its own name, file by file, as `cp -r` does; the disk stays full while requests come."""
+    size = sum(file.stat().st_size for file in exported.rglob("*") if file.is_file())
+    with small_disk(tmp_path / "disk", 3 * size // 2) as disk:
+        shutil.copytree(exported, disk / "ggn")
+        with ServerProcess(disk / "ggn", "--file_system_poll_wait_seconds=0.1") as server:
+            with pytest.raises(shutil.Error, match="No space left on device"):
+                shutil.copytree(disk / "ggn" / "1", disk / "ggn" / "2")
+            _until(lambda: _state(server.target, 2) == State.END)
+            assert all(answers(server.target) for _ in range(5))
+            assert _state(server.target, 1) == State.AVAILABLE
+            shutil.rmtree(disk / "ggn" / "2")
+            _until(lambda: answers(server.target))
+            assert server.terminate() == 0
+
+
+def _state(target, version):
+    with grpc.insecure_channel(target) as channel:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = "ggn"
+        response = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=DEADLINE_S)
+        return {status.version: status.state for status in response.model_version_status}.get(version)
 
 
 @pytest.mark.slow
