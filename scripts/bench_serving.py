@@ -120,6 +120,7 @@ def batching(folder: Path, version: Path, patches: np.ndarray, clients: int, sec
     flags = {
         "without, one at a time": ["--running=1"],
         "without": [],
+        "without, a core each": ["--tensorflow_intra_op_parallelism=1"],
         "with": ["--enable_batching", f"--batching_parameters_file={BATCHING}"],
     }
     rates: dict[str, list[float]] = {name: [] for name in flags}

@@ -65,7 +65,17 @@ class _TensorFlowFlags(click.Command):
     help="NAME=VALUE,... for gRPC's core, for example grpc.max_receive_message_length=67108864.",
 )
 @click.option(
-    "--running", type=click.IntRange(min=1), help="Requests at work at a time.  [default: half the cores, at least 2]"
+    "--tensorflow_intra_op_parallelism",
+    "cores_each",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Cores that one request can use; 0 for all. With 1 the most single patches are answered, each one later.",
+)
+@click.option(
+    "--running",
+    type=click.IntRange(min=1),
+    help="Requests at work at a time.  [default: one for every two cores, or for those that one can use; at least 2]",
 )
 @click.option("--waiting", type=click.IntRange(min=0), default=64, show_default=True, help="Requests that may wait.")
 @click.option(
@@ -85,6 +95,7 @@ def command(
     enable_batching: bool,
     batching_parameters_file: Path | None,
     grpc_channel_arguments: tuple[tuple[str, int | str], ...],
+    cores_each: int,
     running: int | None,
     waiting: int,
     engine: str,
@@ -104,22 +115,31 @@ def command(
         raise click.UsageError("--batching_parameters_file is set without --enable_batching.")
     folder = Path(folders[0])
     if engine == PROGRAM:
-        own = _own_flags(poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments)
+        own = _own_flags(
+            poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments, cores_each
+        )
         program = RealServer(folder, model_name, host, port or PORT, own + flags).command()
         os.execv(program[0], program)
     load_tensorflow()
+    import tensorflow as tf
+
     from ggn_tf.serving.batching import BatchingParameters, read_batching_parameters
     from ggn_tf.serving.server import ServerOptions
 
     batching = BatchingParameters() if enable_batching else None
     if batching_parameters_file is not None:
         batching = read_batching_parameters(batching_parameters_file)
-    limits = (running, waiting, grpc_channel_arguments)
+    tf.config.threading.set_intra_op_parallelism_threads(cores_each)
+    limits = (running, waiting, grpc_channel_arguments, cores_each)
     _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits))
 
 
 def _own_flags(
-    poll_wait_seconds: float, batching: bool, file: Path | None, channel_arguments: tuple[tuple[str, int | str], ...]
+    poll_wait_seconds: float,
+    batching: bool,
+    file: Path | None,
+    channel_arguments: tuple[tuple[str, int | str], ...],
+    cores_each: int,
 ) -> tuple[str, ...]:
     """What the command line said, in the real server's form; it polls in whole seconds."""
     return (
@@ -131,6 +151,7 @@ def _own_flags(
             if channel_arguments
             else []
         ),
+        *([f"--tensorflow_intra_op_parallelism={cores_each}"] if cores_each else []),
     )
 
 

@@ -48,10 +48,12 @@ class ServerOptions:
         port: 0 for a free one.
         poll_wait_seconds: Between two looks at the model folder; 0 to look once.
         batching: How to join requests of several clients; None to run each by itself.
-        running: Requests at work at a time; None for half the cores but at least two, so that one computes while
-            another is read or written; with batching for two batches of single patches.
+        running: Requests at work at a time; None for as many as have cores, two or `cores_each` for each request, but
+            at least two, so that one computes while another is read or written; with batching for two batches of single
+            patches.
         waiting: Requests that may wait; further ones are answered UNAVAILABLE.
         channel_arguments: Of gRPC's core, for example `grpc.max_receive_message_length`.
+        cores_each: What the process has told TensorFlow of how many cores a request can use; 0 for all.
     """
 
     model_name: str = MODEL_NAME
@@ -62,11 +64,12 @@ class ServerOptions:
     running: int | None = None
     waiting: int = 64
     channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    cores_each: int = 0
 
     @property
     def threads(self) -> int:
         """Requests at work at a time; with batching most of them wait for company."""
-        alone = max(2, (os.cpu_count() or 1) // 2)
+        alone = max(2, (os.cpu_count() or 1) // (self.cores_each or 2))
         joined = 0 if self.batching is None else 2 * self.batching.max_batch_size
         return self.running or min(max(alone, joined), _MOST_THREADS)
 

@@ -86,7 +86,7 @@ def test_the_real_server_is_started_with_the_same_arguments(tmp_path, models):
     program(tmp_path, "tensorflow_model_server", SHOW)
     flags = ["--model_name=lung", "--enable_batching=true", f"--batching_parameters_file={BATCHING}"]
     more = ["--grpc_channel_arguments=grpc.max_concurrent_streams=9", "--rest_api_port=8501"]
-    real = ["--engine", "tensorflow_model_server", "--host", "0.0.0.0"]
+    real = ["--engine", "tensorflow_model_server", "--host", "0.0.0.0", "--tensorflow_intra_op_parallelism=1"]
     result = serve(models, "--port", 8600, *flags, *more, *real, path=tmp_path)
     assert result.stdout.splitlines() == [
         "--port=8600",
@@ -96,6 +96,7 @@ def test_the_real_server_is_started_with_the_same_arguments(tmp_path, models):
         "--enable_batching=true",
         f"--batching_parameters_file={BATCHING}",
         "--grpc_channel_arguments=grpc.max_concurrent_streams=9",
+        "--tensorflow_intra_op_parallelism=1",
         "--rest_api_port=8501",
     ]
 

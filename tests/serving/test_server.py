@@ -22,6 +22,7 @@ from ggn_tf.serving.admission import Admission
 from ggn_tf.serving.servable import Servable
 from ggn_tf.serving.server import HEALTH_SERVICES, ModelServer, ServerOptions
 from ggn_tf.serving.status_error import StatusError
+from scripts.serving_load import ServerProcess
 
 DEADLINE_S = 60
 """Of every wait; a test that passes comes nowhere near."""
@@ -210,3 +211,13 @@ def test_a_port_that_is_taken_is_refused(exported, server):
 
 def test_it_listens_on_loopback_unless_told_otherwise():
     assert ServerOptions().host == "127.0.0.1"
+
+
+@pytest.mark.slow
+def test_a_request_uses_as_many_cores_as_it_is_told(exported):
+    """Whatever the machine has: TensorFlow keeps a thread for each of them."""
+    threads = []
+    for cores in (1, 3):
+        with ServerProcess(exported, f"--tensorflow_intra_op_parallelism={cores}") as server:
+            threads.append(server.threads)
+    assert threads[1] - threads[0] == 2
