@@ -178,7 +178,7 @@ class Conversation:
                 case=self.case,
                 found=f"{name}: {_told(found)}",
                 expected=_told(expected),
-                remedy="Serve a model that ggn-tf export wrote, or name it as the server does.",
+                remedy="Serve a model that this version of ggn-tf has exported, or name it as the server does.",
             )
         return signature
 

@@ -110,9 +110,13 @@ def _arrays(signature: meta_graph_pb2.SignatureDef, protos: dict[str, tensor_pb2
             raise invalid(
                 f"Expects arg[{number}] to be {_dtype_name(expected)} but {_dtype_name(proto.dtype)} is provided"
             )
-    arrays = {}
     for alias, proto in protos.items():
         _check_shape(alias, signature.inputs[alias], tensors.shape_of(proto))
+    counts = {alias: tensors.shape_of(proto)[0] for alias, proto in protos.items()}
+    if len(set(counts.values())) > 1:
+        raise invalid(f"inputs of different N: {', '.join(f'{alias} {count}' for alias, count in counts.items())}")
+    arrays = {}
+    for alias, proto in protos.items():
         try:
             arrays[alias] = tensors.decode(proto)
         except ValueError as error:

@@ -2,8 +2,8 @@
 
 Patch and region have the same axes, so linear interpolation is separable: along each axis every layer of the patch lies
 between two of the region. Only voxels where such layers cross are read, so the cost does not depend on the region's
-size. All of it is in float64, as in SimpleITK, so that a patch is the same to the bit: of a thousandth HU, a bfloat16
-network makes some thousandths of a probability.
+size. All of it is in float64, as in SimpleITK, so that a patch is the same to the last bit of a float32: a thousandth
+HU makes some thousandths of a probability in a bfloat16 network.
 """
 
 from typing import NamedTuple
@@ -45,7 +45,7 @@ class _Layers(NamedTuple):
 
 
 def cut_patches(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, protocol: PatchProtocol) -> CutPatches:
-    """Resample regions linearly onto the patch's grid (paper section 3.1), exactly as SimpleITK's Resample does.
+    """Resample regions linearly onto the patch's grid (paper section 3.1), as SimpleITK's Resample does.
 
     SimpleITK answers from half a voxel before the first voxel's centre (included) to half a voxel behind the last one's
     (excluded); beyond the centres it repeats the outermost value. Values below `protocol.outside_hu`, which scanners
@@ -66,7 +66,7 @@ def cut_patches(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, p
     ]
     (z, y, x), (weight_z, weight_y, weight_x), (in_z, in_y, in_x) = zip(*axes, strict=True)
     flat = (z[:, :, None, None] * extent[2] + y[:, None, :, None]) * extent[3] + x[:, None, None, :]
-    values = tf.gather(tf.reshape(hu, [extent[0], -1]), tf.reshape(flat, [extent[0], -1]), batch_dims=1)
+    values = tf.gather(tf.reshape(hu, [extent[0], -1]), tf.reshape(flat, [extent[0], (2 * size) ** 3]), batch_dims=1)
     values = tf.cast(tf.maximum(values, protocol.outside_hu), tf.float64)
     values = tf.reshape(values, [-1, 2 * size, 2 * size, 2 * size])
     values = _between(values[:, :size], values[:, size:], weight_z[:, :, None, None])

@@ -69,8 +69,8 @@ def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
     """The model with its weights as constants.
 
     What is done to a kernel alone, such as splitting and rounding it and bringing it into the processor's own layout,
-    is then done once when a version is loaded. With variables a CPU repeats it at each request, which takes a third of
-    the time of a single patch.
+    is then done once, at a version's first request. With variables a CPU repeats it at each, which takes a fifth of the
+    time of a single patch.
     """
     trained, kept = (
         [variable.numpy() for variable in variables]

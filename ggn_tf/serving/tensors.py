@@ -24,7 +24,9 @@ def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
         ValueError: The rank is unknown, or a size is negative or absurd.
     """
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or 4 * math.prod(shape) > _LARGEST_BYTES:
+    bytes_each = 8 if proto.dtype == types_pb2.DT_DOUBLE else 4
+    largest = _LARGEST_BYTES // bytes_each
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or math.prod(shape) > largest:
         raise ValueError(f"shape {list(shape)}")
     return shape
 

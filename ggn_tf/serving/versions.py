@@ -1,5 +1,6 @@
 """Versions of one model: found in its folder, loaded, warmed up, swapped, unloaded."""
 
+import gc
 import logging
 import threading
 from collections import Counter
@@ -19,6 +20,9 @@ from ggn_tf.serving.status_error import StatusError
 from ggn_tf.serving.version_folders import list_versions
 
 log = logging.getLogger(__name__)
+
+
+Stamp = tuple[tuple[str, int, int], ...]
 
 
 class State(IntEnum):
@@ -72,7 +76,8 @@ class Versions:
         self._available: dict[int, Servable] = {}
         self._leases: Counter[int] = Counter()
         self._states: dict[int, VersionState] = {}
-        self._failed: dict[int, tuple[int, int]] = {}
+        self._failed: dict[int, Stamp] = {}
+        self._garbage = False
 
     def states(self) -> dict[int, VersionState]:
         """Every version that was ever loaded, the newest first."""
@@ -117,6 +122,7 @@ class Versions:
             if number is None or number in self._available:
                 for version in sorted(set(self._available) - {number}):
                     self._unload(version)
+            self._collect()
 
     def close(self) -> None:
         """Unload everything, each version when its last request is answered."""
@@ -125,7 +131,7 @@ class Versions:
                 self._unload(version)
 
     def _ensure(self, found: "_Found") -> None:
-        """Load a version, unless it is loaded or has failed; a repaired export is another directory."""
+        """Load a version, unless it is loaded, or has failed and not changed since: a copy may not be whole yet."""
         if found.number in self._available or self._failed.get(found.number) == found.stamp:
             return
         self._set(found.number, VersionState(State.LOADING))
@@ -133,6 +139,7 @@ class Versions:
             servable = self._open_warm(found)
         except Exception as error:  # a damaged graph can raise anything, and the poller must live
             self._failed[found.number] = found.stamp
+            self._garbage = True
             self._set(found.number, VersionState(State.END, str(error) or type(error).__name__))
             log.error("version %d of %s does not load:\n%s", found.number, self.name, error)
             return
@@ -157,8 +164,18 @@ class Versions:
         with self._changed:
             self._changed.wait_for(lambda: not self._leases[version])
         servable.close()
+        self._garbage = True
         self._set(version, VersionState(State.END))
         log.info("version %d of %s is unloaded", version, self.name)
+
+    def _collect(self) -> None:
+        """Give back the graphs that are gone, weights included.
+
+        They are cycles of Python objects, and too few for the collector to come by. It stops all threads for 0.2 s.
+        """
+        if self._garbage:
+            self._garbage = False
+            gc.collect()
 
     def _set(self, version: int, state: VersionState) -> None:
         with self._changed:
@@ -168,11 +185,11 @@ class Versions:
 
 
 class _Found(NamedTuple):
-    """A version directory, and what tells it from a later one of the same name."""
+    """A version directory, and what tells it from a later state of it: names, sizes and times of its files."""
 
     number: int
     folder: Path
-    stamp: tuple[int, int]
+    stamp: Stamp
 
 
 def _newest(folder: Path) -> _Found | None:
@@ -180,5 +197,6 @@ def _newest(folder: Path) -> _Found | None:
     if not versions:
         return None
     number = max(versions)
-    status = versions[number].stat()
-    return _Found(number, versions[number], (status.st_ino, status.st_mtime_ns))
+    found = ((path, path.stat()) for path in sorted(versions[number].rglob("*")) if path.is_file())
+    stamp = tuple((str(path), status.st_size, status.st_mtime_ns) for path, status in found)
+    return _Found(number, versions[number], stamp)

@@ -91,9 +91,15 @@ def test_requests_at_the_same_time_share_a_run(tmp_path):
     """The graph tells how many rows it saw: more than any single request had."""
 
     class Counting(tf.Module):
+        """With a variable, as models of other programs have."""
+
+        def __init__(self):
+            super().__init__()
+            self.none = tf.Variable(0)
+
         @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
         def serve(self, x):
-            return {"rows": tf.fill([tf.shape(x)[0]], tf.shape(x)[0])}
+            return {"rows": tf.fill([tf.shape(x)[0]], tf.shape(x)[0]) + self.none}
 
     module = Counting()
     tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})

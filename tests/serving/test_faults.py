@@ -284,7 +284,7 @@ def lose(folder):
 
 
 def unlisted(damage):
-    """The same in an export of an earlier release, which lists no checksums."""
+    """The same where no checksums are listed, as in another program's SavedModel."""
 
     def damage_both(folder):
         (folder / "assets.extra" / "SHA256SUMS").unlink()

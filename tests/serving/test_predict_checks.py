@@ -4,6 +4,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -170,6 +171,34 @@ REFUSED = {
         ),
         "INVALID_ARGUMENT",
         "input spacing_mm: expected shape [N,3] with N at least 1, received [1,2]",
+    ),
+    "two spacings for one region": (
+        asking(
+            signature="roi",
+            inputs={
+                "hu": float_tensor(1, 3, 3, 3),
+                "spacing_mm": double_tensor(2, 3),
+                "center_index": double_tensor(1, 3),
+            },
+        ),
+        "INVALID_ARGUMENT",
+        "inputs of different N: center_index 1, hu 1, spacing_mm 2",
+    ),
+    "a spacing that would fill the memory": (
+        asking(
+            signature="roi",
+            inputs={
+                "hu": float_tensor(1, 3, 3, 3),
+                "spacing_mm": tensor_pb2.TensorProto(
+                    dtype=types_pb2.DT_DOUBLE,
+                    tensor_shape={"dim": [{"size": 2**27}, {"size": 3}]},
+                    double_val=[1.0],
+                ),
+                "center_index": double_tensor(1, 3),
+            },
+        ),
+        "INVALID_ARGUMENT",
+        "tensor parsing error: spacing_mm",
     ),
     "a spacing of floats": (
         asking(

@@ -1,12 +1,14 @@
 import shutil
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from ggn_tf.serving.batching import BatchingParameters
 from ggn_tf.serving.checksums import write_checksums
 from ggn_tf.serving.predict import predict
 from ggn_tf.serving.recordings import read_golden, warm_up
@@ -86,8 +88,22 @@ def lose_a_file(folder):
     (folder / "variables" / "variables.index").unlink()
 
 
+def add_a_file(folder):
+    (folder / "assets.extra" / "more.txt").write_text("more")
+
+
 def break_checksums(folder):
     (folder / "assets.extra" / "SHA256SUMS").write_text("no list")
+
+
+def empty_checksums(folder):
+    (folder / "assets.extra" / "SHA256SUMS").write_text("")
+
+
+def cut_checksums(folder):
+    """At a line's end, as a copy may be."""
+    listed = folder / "assets.extra" / "SHA256SUMS"
+    listed.write_text("".join(listed.read_text().splitlines(keepends=True)[:-2]))
 
 
 # What follows was written so: the checksums are those of the broken file.
@@ -115,9 +131,12 @@ def break_warmup_request(folder):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (change_a_file, "assets.extra/labels.txt is another"),
+        (change_a_file, "assets.extra/labels.txt has changed"),
         (lose_a_file, "variables/variables.index is missing"),
+        (add_a_file, "assets.extra/more.txt is not listed"),
         (break_checksums, "SHA256SUMS: not enough values"),
+        (empty_checksums, "assets.extra/contract.json is not listed"),
+        (cut_checksums, "variables/variables.data-00000-of-00001 is not listed"),
         (break_graph, "cannot be loaded"),
         (break_warmup_file, "warm-up failed"),
         (break_warmup_request, "expected shape [N,32,32,32,1] with N at least 1, received [1]"),
@@ -142,6 +161,36 @@ def test_a_repaired_version_is_tried_again_and_an_unchanged_one_is_not(versions,
     add(folder, 2)
     versions.poll()
     assert latest(versions) == 2
+
+
+def test_a_version_that_is_found_half_copied_is_loaded_when_it_is_whole(versions, folder):
+    """Copied in place, file by file: neither the directory's own time nor its number changes any more."""
+    (folder / "2" / "assets.extra").mkdir(parents=True)
+    (folder / "2" / "variables").mkdir()
+    whole = sorted(file.relative_to(folder / "1") for file in (folder / "1").rglob("*") if file.is_file())
+    content = (folder / "1" / "saved_model.pb").read_bytes()
+    (folder / "2" / "saved_model.pb").write_bytes(content[: len(content) // 2])
+    versions.poll()
+    assert states(versions) == {2: State.END, 1: State.AVAILABLE}
+    for name in whole:
+        shutil.copy(folder / "1" / name, folder / "2" / name)
+    versions.poll()
+    assert latest(versions) == 2
+
+
+@pytest.mark.parametrize("batching", [None, BatchingParameters(24)])
+def test_an_unloaded_versions_graph_is_gone(batching, folder):
+    versions = Versions("ggn", folder, batching=batching)
+    versions.poll()
+    with versions.lease(1) as servable:
+        predict(servable, read_golden(folder / "1")[0][0])
+        graph = weakref.ref(servable._session.graph)
+    del servable
+    add(folder, 2)
+    versions.poll()
+    assert states(versions) == {2: State.AVAILABLE, 1: State.END}
+    assert graph() is None
+    versions.close()
 
 
 def test_after_a_rollback_the_version_before_serves(versions, folder):
