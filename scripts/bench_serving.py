@@ -117,11 +117,14 @@ def under_load(folder: Path, versions: list[Path], patches: np.ndarray, clients:
 def batching(folder: Path, version: Path, patches: np.ndarray, clients: int, seconds: float) -> dict[str, object]:
     """Single patches from many clients, with and without, in turn."""
     model_folder = served(folder / "batching", version)
+    core_each = "--tensorflow_intra_op_parallelism=1"
+    batched = ["--enable_batching", f"--batching_parameters_file={BATCHING}"]
     flags = {
         "without, one at a time": ["--running=1"],
         "without": [],
-        "without, a core each": ["--tensorflow_intra_op_parallelism=1"],
-        "with": ["--enable_batching", f"--batching_parameters_file={BATCHING}"],
+        "without, a core each": [core_each],
+        "with": batched,
+        "with, a core each": [*batched, core_each],
     }
     rates: dict[str, list[float]] = {name: [] for name in flags}
     p50: dict[str, list[float]] = {name: [] for name in flags}
