@@ -4,7 +4,7 @@ import gc
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -112,7 +112,7 @@ class Versions:
         """Look at the folder once, and load and unload accordingly. A folder that cannot be read changes nothing."""
         with self._polling:
             try:
-                newest = _newest(self.folder)
+                newest = _newest(self.folder, self._available)
             except OSError as error:
                 log.warning("cannot look for versions of %s: %s", self.name, error)
                 return
@@ -192,11 +192,13 @@ class _Found(NamedTuple):
     stamp: Stamp
 
 
-def _newest(folder: Path) -> _Found | None:
+def _newest(folder: Path, loaded: Container[int]) -> _Found | None:
     versions = list_versions(folder)
     if not versions:
         return None
     number = max(versions)
+    if number in loaded:  # nobody asks whether it has changed
+        return _Found(number, versions[number], ())
     found = ((path, path.stat()) for path in sorted(versions[number].rglob("*")) if path.is_file())
     stamp = tuple((str(path), status.st_size, status.st_mtime_ns) for path, status in found)
     return _Found(number, versions[number], stamp)
