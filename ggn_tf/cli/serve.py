@@ -129,7 +129,8 @@ def command(
     batching = BatchingParameters() if enable_batching else None
     if batching_parameters_file is not None:
         batching = read_batching_parameters(batching_parameters_file)
-    tf.config.threading.set_intra_op_parallelism_threads(cores_each)
+    if cores_each:
+        tf.config.threading.set_intra_op_parallelism_threads(cores_each)
     limits = (running, waiting, grpc_channel_arguments, cores_each)
     _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits))
 
