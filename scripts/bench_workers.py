@@ -102,15 +102,14 @@ def member(cores: list[int], precision: str, batch: int) -> None:
     from ggn_tf.training.stages import JOINT
     from ggn_tf.training.step import TrainStep
 
-    strategy = "multiworker" if "TF_CONFIG" in os.environ else "one"
-    place = place_of(strategy, os.environ)
-    replicas = gather(strategy, place, batch)
+    place = place_of("multiworker" if "TF_CONFIG" in os.environ else "one", os.environ)
+    replicas = gather(place, batch)
     with replicas.scope():
         model = build_cascade(CLASSES, Protocol(), precision=precision)
     step = TrainStep(model, JOINT, Protocol().training, replicas)
     start, stop = Part(place.worker, place.workers).rows(batch)
     mine = Batch(*(tf.constant(array[start:stop]) for array in inputs(batch)))
-    data = mine if strategy == "one" else [(mine, Share(tf.constant(start), tf.constant(batch)))]
+    data = mine if place.strategy == "one" else [(mine, Share(tf.constant(start), tf.constant(batch)))]
     while True:
         for _ in range(STEPS):
             [float(value) for value in step(data)]

@@ -71,7 +71,7 @@ def main(dataset: str, run: str, strategy: str, devices: str, epochs: str, stage
     try:
         with lock_run(Path(run)) if place.is_chief else nullcontext():
             folder = RunFolder.create(Path(run), asked, opened.folder, {}, "") if place.is_chief else None
-            replicas = gather(strategy, place, asked.protocol.training.batch_size)
+            replicas = gather(place, asked.protocol.training.batch_size)
             # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
             with StopSignal("stopping") as stop:
                 train(folder, opened, plan, Observer(), stop.requested, checkpoint_minutes=0.0, replicas=replicas)

@@ -140,10 +140,10 @@ def command(
     split = read_split(opened, description.split)
     plan = plan_run(description, opened, split, stage)
     if not place.is_chief:
-        _follow(opened, plan, strategy, place)
+        _follow(opened, plan, place)
         return
     folder = run_path or Path("runs") / _run_name(description)
-    _lead(folder, opened, plan, reason, strategy, place, checkpoint_minutes, deterministic, histograms)
+    _lead(folder, opened, plan, reason, place, checkpoint_minutes, deterministic, histograms)
 
 
 def _lead(
@@ -151,7 +151,6 @@ def _lead(
     opened: "Dataset",
     plan: "Plan",
     precision_reason: str,
-    strategy: "Strategy",
     place: "Place",
     checkpoint_minutes: float,
     deterministic: bool,
@@ -159,7 +158,7 @@ def _lead(
 ) -> None:
     """Train in the run folder: alone, or as the chief of several processes."""
     from ggn_tf.cli.progress import EpochBars
-    from ggn_tf.training.cluster import expected_replicas, gather
+    from ggn_tf.training.cluster import gather
     from ggn_tf.training.conditions import conditions_here, keep_threads
     from ggn_tf.training.lock import lock_run
     from ggn_tf.training.observers import Observers
@@ -168,15 +167,14 @@ def _lead(
     from ggn_tf.training.trainer import train
     from ggn_tf.training.versions import package_versions
 
-    count = expected_replicas(strategy, place)
     with lock_run(folder):
         command_line = shlex.join(["ggn-tf", *sys.argv[1:]])
-        conditions = conditions_here(deterministic, count)
+        conditions = conditions_here(deterministic, place.expected_replicas)
         run = RunFolder.create(folder, plan.asked, opened.folder, package_versions(), command_line, conditions)
         keep_threads(run.conditions)
-        click.echo(banner(run, opened, plan, precision_reason, conditions_here(deterministic, count)))
+        click.echo(banner(run, opened, plan, precision_reason, conditions_here(deterministic, place.expected_replicas)))
         with ended_by_ctrl_c():
-            replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
+            replicas = gather(place, plan.asked.protocol.training.batch_size)
         # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
         with EpochBars() as bars, StopSignal(_STOPPING) as stop:
             train(
@@ -192,7 +190,7 @@ def _lead(
     click.echo(f"finished   {', '.join(run.finished_stages())}\nnext       ggn-tf evaluate {folder}")
 
 
-def _follow(opened: "Dataset", plan: "Plan", strategy: "Strategy", place: "Place") -> None:
+def _follow(opened: "Dataset", plan: "Plan", place: "Place") -> None:
     """Train as the chief says; what comes of it is the chief's to write."""
     from ggn_tf.training.cluster import gather
     from ggn_tf.training.observers import Observer
@@ -200,7 +198,7 @@ def _follow(opened: "Dataset", plan: "Plan", strategy: "Strategy", place: "Place
 
     click.echo(f"worker {place.worker} of {place.workers}: the chief, worker 0, writes the run and tells how it goes")
     with ended_by_ctrl_c():
-        replicas = gather(strategy, place, plan.asked.protocol.training.batch_size)
+        replicas = gather(place, plan.asked.protocol.training.batch_size)
     with StopSignal(_STOPPING) as stop:
         train(None, opened, plan, Observer(), stop.requested, replicas=replicas)
     click.echo("finished")

@@ -16,7 +16,14 @@ class FusedAdam(keras.optimizers.Adam):
         w <- w - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon).
 
     Without AMSGrad, which the fused operation does not know, and without all that Keras can do to gradients first.
+
+    Args:
+        learning_rate: Everything else is as Keras has it.
     """
+
+    def __init__(self, learning_rate: float) -> None:
+        """See the class."""
+        super().__init__(learning_rate)
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """Take a step. Where several replicas train, each moves its own copy.

@@ -21,10 +21,13 @@ class Place:
     """A process among those that train together.
 
     Attributes:
+        strategy: Who shares a batch: `one` device; all GPUs of this machine, `mirrored`, or without any its logical
+            CPUs; or those of all machines in `TF_CONFIG`, `multiworker`.
         worker: Its number; 0 is the chief.
         workers: How many there are.
     """
 
+    strategy: Strategy = "one"
     worker: int = 0
     workers: int = 1
 
@@ -32,6 +35,12 @@ class Place:
     def is_chief(self) -> bool:
         """Whether this process writes the run folder."""
         return self.worker == 0
+
+    @property
+    def expected_replicas(self) -> int:
+        """How many devices `gather` will find, where every machine has as many GPUs as this one."""
+        here = max(1, len(tf.config.list_physical_devices("GPU")))
+        return {"one": 1, "mirrored": here, "multiworker": here * self.workers}[self.strategy]
 
 
 def place_of(strategy: Strategy, environment: Mapping[str, str]) -> Place:
@@ -53,14 +62,15 @@ def place_of(strategy: Strategy, environment: Mapping[str, str]) -> Place:
             remedy="Unset it, or train on all its machines: --strategy multiworker.",
         )
     if strategy != "multiworker":
-        return Place()
+        return Place(strategy)
     text = environment.get(_VARIABLE, "")
     try:
         config = json.loads(text)
         machines = [(role, index) for role in _ROLES for index, _ in enumerate(config["cluster"].get(role, []))]
         if set(config["cluster"]) - set(_ROLES):
             raise ValueError(f"roles {', '.join(config['cluster'])}")
-        return Place(machines.index((config["task"]["type"], int(config["task"]["index"]))), len(machines))
+        worker = machines.index((config["task"]["type"], int(config["task"]["index"])))
+        return Place(strategy, worker, len(machines))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         example = {"cluster": {"worker": ["HOST0:2222", "HOST1:2222"]}, "task": {"type": "worker", "index": 0}}
         raise RunError(
@@ -72,25 +82,17 @@ def place_of(strategy: Strategy, environment: Mapping[str, str]) -> Place:
         ) from error
 
 
-def expected_replicas(strategy: Strategy, place: Place) -> int:
-    """How many devices `gather` will find, where every machine has as many GPUs as this one."""
-    here = max(1, len(tf.config.list_physical_devices("GPU")))
-    return {"one": 1, "mirrored": here, "multiworker": here * place.workers}[strategy]
-
-
-def gather(strategy: Strategy, place: Place, batch_size: int) -> Replicas:
-    """Bring the replicas together; before TensorFlow's first operation.
+def gather(place: Place, batch_size: int) -> Replicas:
+    """Bring the replicas together, waiting for other machines; before TensorFlow's first operation.
 
     Args:
-        strategy: `one` device; all of this machine's GPUs, `mirrored`, or without any its logical CPUs; or those of
-            all machines in `TF_CONFIG`, for whom it waits.
         place: From `place_of`.
         batch_size: Cases in a batch, over all replicas.
 
     Raises:
         RunError: There are more replicas than cases in a batch, or the other machines cannot be reached.
     """
-    replicas = _gather(strategy, place)
+    replicas = _gather(place)
     if replicas.count > batch_size:
         raise RunError(
             "There are more devices than cases in a batch.",
@@ -101,11 +103,11 @@ def gather(strategy: Strategy, place: Place, batch_size: int) -> Replicas:
     return replicas
 
 
-def _gather(strategy: Strategy, place: Place) -> Replicas:
-    if strategy == "multiworker" and expected_replicas(strategy, place) > 1:
+def _gather(place: Place) -> Replicas:
+    if place.strategy == "multiworker" and place.expected_replicas > 1:
         with a_worker_gone(place.worker, place.workers):
             return SharedReplicas(tf.distribute.MultiWorkerMirroredStrategy(), place.worker, place.workers)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if strategy != "mirrored" or len(devices) == 1:
+    if place.strategy != "mirrored" or len(devices) == 1:
         return ONE_REPLICA
     return SharedReplicas(tf.distribute.MirroredStrategy([device.name for device in devices]))

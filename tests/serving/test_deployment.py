@@ -164,7 +164,8 @@ def test_the_training_is_valid_by_kubernetes_own_schema(kind, version):
 def test_each_pod_learns_who_it_is(index):
     shell, environment = TRAINER["command"], {"JOB_COMPLETION_INDEX": str(index), "PATH": "/usr/bin:/bin"}
     told = subprocess.check_output([*shell, "printenv", "TF_CONFIG"], env=environment, text=True)
-    assert place_of("multiworker", {"TF_CONFIG": told}) == Place(index, TRAINING["Job"]["spec"]["completions"])
+    place = Place("multiworker", index, TRAINING["Job"]["spec"]["completions"])
+    assert place_of("multiworker", {"TF_CONFIG": told}) == place
     job, service, port = TRAINING["Job"], TRAINING["Service"]["metadata"]["name"], TRAINER["ports"][0]["containerPort"]
     assert f"{job['metadata']['name']}-{index}.{service}:{port}" in told
     assert job["spec"]["template"]["spec"]["subdomain"] == service

@@ -18,12 +18,12 @@ TWO = {"worker": ["a:1", "b:1"]}
 @pytest.mark.parametrize(
     ("cluster", "task", "place"),
     [
-        (TWO, {"type": "worker", "index": 0}, Place(0, 2)),
-        (TWO, {"type": "worker", "index": 1}, Place(1, 2)),
-        (TWO, {"type": "worker", "index": "1"}, Place(1, 2)),
-        ({"chief": ["c:1"], **TWO}, {"type": "chief", "index": 0}, Place(0, 3)),
-        ({"chief": ["c:1"], **TWO}, {"type": "worker", "index": 0}, Place(1, 3)),
-        ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, Place(0, 1)),
+        (TWO, {"type": "worker", "index": 0}, Place("multiworker", 0, 2)),
+        (TWO, {"type": "worker", "index": 1}, Place("multiworker", 1, 2)),
+        (TWO, {"type": "worker", "index": "1"}, Place("multiworker", 1, 2)),
+        ({"chief": ["c:1"], **TWO}, {"type": "chief", "index": 0}, Place("multiworker", 0, 3)),
+        ({"chief": ["c:1"], **TWO}, {"type": "worker", "index": 0}, Place("multiworker", 1, 3)),
+        ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, Place("multiworker", 0, 1)),
     ],
 )
 def test_the_chief_comes_first_and_then_the_workers(cluster, task, place):
@@ -33,11 +33,11 @@ def test_the_chief_comes_first_and_then_the_workers(cluster, task, place):
 
 @pytest.mark.parametrize("strategy", ["one", "mirrored"])
 def test_one_machine_needs_no_tf_config(strategy):
-    assert place_of(strategy, {}) == Place(0, 1)
+    assert place_of(strategy, {}) == Place(strategy, 0, 1)
 
 
 def test_one_device_pays_no_heed_to_tf_config():
-    assert place_of("one", environment(TWO, {"type": "worker", "index": 1})) == Place(0, 1)
+    assert place_of("one", environment(TWO, {"type": "worker", "index": 1})) == Place("one", 0, 1)
 
 
 @pytest.mark.parametrize(
