@@ -22,6 +22,20 @@ OUTPUT_MASK = "mask"
 OUTPUT_CLASS_NAMES = "class_names"
 OUTPUT_WARNING = "warning"
 
+INPUTS = {SIGNATURE: (INPUT_HU,), SIGNATURE_ROI: (INPUT_HU, INPUT_SPACING, INPUT_CENTER)}
+OUTPUTS = (OUTPUT_PROBABILITIES, OUTPUT_MASK, OUTPUT_CLASS_NAMES, OUTPUT_WARNING)
+"""Of both signatures."""
+DTYPES = {
+    INPUT_HU: "float32",
+    INPUT_SPACING: "float64",
+    INPUT_CENTER: "float64",
+    OUTPUT_PROBABILITIES: "float32",
+    OUTPUT_MASK: "float32",
+    OUTPUT_CLASS_NAMES: "string",
+    OUTPUT_WARNING: "string",
+}
+"""Voxels are float32; where they lie is float64, as in DICOM."""
+
 MODEL_NAME = "ggn"
 PORT = 8500
 
@@ -56,20 +70,27 @@ class TensorContract:
 
     Attributes:
         name: On the wire.
-        dtype: `float32`, `float64` or `string`.
         shape: None for what is open; the first is the batch.
         meaning: Unit and axis order, for a person.
     """
 
     name: str
-    dtype: str
     shape: tuple[int | None, ...]
     meaning: str
+
+    @property
+    def dtype(self) -> str:
+        """`float32`, `float64` or `string`."""
+        return DTYPES[self.name]
 
     @property
     def shape_text(self) -> str:
         """As a person reads it, for example `[N,32,32,32,1]`."""
         return shape_text(self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"name": self.name, "dtype": self.dtype, "shape": self.shape, "meaning": self.meaning}
 
 
 def shape_text(shape: tuple[int | None, ...]) -> str:
@@ -97,8 +118,8 @@ class SignatureContract:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         return {
-            "inputs": [vars(tensor) for tensor in self.inputs],
-            "outputs": [vars(tensor) for tensor in self.outputs],
+            "inputs": [tensor.to_dict() for tensor in self.inputs],
+            "outputs": [tensor.to_dict() for tensor in self.outputs],
             "warnings": {doubt.code: doubt.text for doubt in self.doubts},
         }
 
@@ -123,17 +144,12 @@ class ExportContract:
     def signatures(self) -> tuple[SignatureContract, ...]:
         """`serving_default` for patches that are cut already, `roi` for regions of a CT; the same outputs."""
         size = self.protocol.patch.size
-        patch = TensorContract(
-            INPUT_HU, "float32", (None, size, size, size, 1), "Hounsfield units; batch, z, y, x, channel"
-        )
+        patch = TensorContract(INPUT_HU, (None, size, size, size, 1), "Hounsfield units; batch, z, y, x, channel")
         region = (
-            TensorContract(INPUT_HU, "float32", (None,) * 4, "a region of the CT, Hounsfield units; batch, z, y, x"),
-            TensorContract(
-                INPUT_SPACING, "float64", (None, 3), "distance of the region's voxels, mm; batch, (z, y, x)"
-            ),
+            TensorContract(INPUT_HU, (None,) * 4, "a region of the CT, Hounsfield units; batch, z, y, x"),
+            TensorContract(INPUT_SPACING, (None, 3), "distance of the region's voxels, mm; batch, (z, y, x)"),
             TensorContract(
                 INPUT_CENTER,
-                "float64",
                 (None, 3),
                 "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (z, y, x)",
             ),
@@ -148,15 +164,14 @@ class ExportContract:
         """Of every signature."""
         size, classes = self.protocol.patch.size, len(self.task.classes)
         return (
-            TensorContract(OUTPUT_PROBABILITIES, "float32", (None, classes), "sums to 1; batch, class"),
+            TensorContract(OUTPUT_PROBABILITIES, (None, classes), "sums to 1; batch, class"),
             TensorContract(
                 OUTPUT_MASK,
-                "float32",
                 (None, size, size, size, 1),
                 "nodule, 0 to 1, on the patch's grid; batch, z, y, x, channel",
             ),
-            TensorContract(OUTPUT_CLASS_NAMES, "string", (None, classes), "class names; batch, class"),
-            TensorContract(OUTPUT_WARNING, "string", (None,), "lines `code: text`, empty without a reason; batch"),
+            TensorContract(OUTPUT_CLASS_NAMES, (None, classes), "class names; batch, class"),
+            TensorContract(OUTPUT_WARNING, (None,), "lines `code: text`, empty without a reason; batch"),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,21 +11,19 @@ from typing import Any, TypeVar
 
 import grpc
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract import (
-    INPUT_CENTER,
-    INPUT_HU,
-    INPUT_SPACING,
+    DTYPES,
+    INPUTS,
     LARGEST_BATCH,
     MODEL_NAME,
-    OUTPUT_CLASS_NAMES,
     OUTPUT_MASK,
-    OUTPUT_PROBABILITIES,
-    OUTPUT_WARNING,
+    OUTPUTS,
     SIGNATURE,
     SIGNATURE_ROI,
     shape_text,
@@ -38,17 +36,6 @@ LARGEST_MESSAGE_BYTES = 4 * 2**20 - 2**16
 
 Told = TypeVar("Told")
 _FIELD = "signature_def"
-_OUTPUTS = {
-    OUTPUT_PROBABILITIES: types_pb2.DT_FLOAT,
-    OUTPUT_MASK: types_pb2.DT_FLOAT,
-    OUTPUT_CLASS_NAMES: types_pb2.DT_STRING,
-    OUTPUT_WARNING: types_pb2.DT_STRING,
-}
-_PATCHES = {INPUT_HU: types_pb2.DT_FLOAT}
-_INPUTS = {
-    SIGNATURE: _PATCHES,
-    SIGNATURE_ROI: _PATCHES | {INPUT_SPACING: types_pb2.DT_DOUBLE, INPUT_CENTER: types_pb2.DT_DOUBLE},
-}
 _REMEDIES = {
     grpc.StatusCode.UNAVAILABLE: "Start a server with ggn-tf serve MODELS/NAME, or check host and port.",
     grpc.StatusCode.DEADLINE_EXCEEDED: "Allow more time, or look at what else the server is doing.",
@@ -170,7 +157,7 @@ class Conversation:
         signature = self._signatures.get(name, meta_graph_pb2.SignatureDef())
         tensors = {**signature.inputs, **signature.outputs}
         found = {alias: tensor.dtype for alias, tensor in tensors.items()}
-        expected = _INPUTS[name] | _OUTPUTS
+        expected = {alias: tf.as_dtype(DTYPES[alias]).as_datatype_enum for alias in (*INPUTS[name], *OUTPUTS)}
         if found != expected or len(signature.outputs[OUTPUT_MASK].tensor_shape.dim) != 5:
             self._signatures = {}
             raise ServingError(

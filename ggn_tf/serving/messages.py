@@ -9,6 +9,7 @@ from tensorflow_serving.apis import predict_pb2
 from ggn_tf.errors import ServingError
 from ggn_tf.serving import tensors
 from ggn_tf.serving.contract import (
+    DTYPES,
     INPUT_CENTER,
     INPUT_HU,
     INPUT_SPACING,
@@ -16,6 +17,7 @@ from ggn_tf.serving.contract import (
     OUTPUT_MASK,
     OUTPUT_PROBABILITIES,
     OUTPUT_WARNING,
+    OUTPUTS,
     SIGNATURE,
     SIGNATURE_ROI,
 )
@@ -66,11 +68,10 @@ def make_roi_request(
 
 
 def _request(model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
-    """Voxels are float32; where they lie is float64, as in DICOM."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model_name, signature
     for name, values in inputs.items():
-        request.inputs[name].CopyFrom(tensors.encode_content(values, "float32" if name == INPUT_HU else "float64"))
+        request.inputs[name].CopyFrom(tensors.encode_content(values, DTYPES[name]))
     return request
 
 
@@ -84,17 +85,18 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     Raises:
         ServingError: An output is missing or damaged, or its shape does not fit the question.
     """
-    wanted = (OUTPUT_PROBABILITIES, OUTPUT_MASK, OUTPUT_CLASS_NAMES, OUTPUT_WARNING)
-    if not set(wanted) <= set(response.outputs):
+    if not set(OUTPUTS) <= set(response.outputs):
         raise _other_answer(response, "an output is missing")
     try:
-        probabilities, mask, names, warnings = (tensors.decode(response.outputs[name]) for name in wanted)
+        probabilities, mask, names, warnings = (tensors.decode(response.outputs[name]) for name in OUTPUTS)
     except ValueError as error:
         raise _other_answer(response, str(error)) from error
     count = mask_shape[0]
     fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == (count,)
     if not fits or probabilities.ndim != 2 or names.shape != probabilities.shape or (names != names[:1]).any():
-        shapes = {name: array.shape for name, array in zip(wanted, (probabilities, mask, names, warnings), strict=True)}
+        shapes = {
+            name: array.shape for name, array in zip(OUTPUTS, (probabilities, mask, names, warnings), strict=True)
+        }
         raise _other_answer(response, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
     class_names = tuple(name.decode("utf-8") for name in names[0])
     warned = tuple(warning.decode("utf-8") for warning in warnings)

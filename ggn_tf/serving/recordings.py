@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ggn_tf.errors import ExportError
@@ -14,6 +13,7 @@ from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving import tensors
 from ggn_tf.serving.contract import (
     ASSETS_EXTRA,
+    DTYPES,
     GOLDEN_FILE,
     INPUT_CENTER,
     INPUT_HU,
@@ -47,12 +47,12 @@ def write_warmup(version_folder: Path, patch: PatchProtocol) -> None:
     size = patch.size
     logs = []
     for batch in WARMUP_BATCHES:
-        logs.append(_warmup_log(SIGNATURE, {INPUT_HU: tensors.repeat(_NODULE_HU, (batch, size, size, size, 1))}))
+        logs.append(_warmup_log(SIGNATURE, {INPUT_HU: (_NODULE_HU, (batch, size, size, size, 1))}))
     for batch in WARMUP_BATCHES_ROI:
         region = {
-            INPUT_HU: tensors.repeat(_NODULE_HU, (batch, size, size, size)),
-            INPUT_SPACING: tensors.repeat(1.0, (batch, 3), "float64"),
-            INPUT_CENTER: tensors.repeat(size / 2, (batch, 3), "float64"),
+            INPUT_HU: (_NODULE_HU, (batch, size, size, size)),
+            INPUT_SPACING: (1.0, (batch, 3)),
+            INPUT_CENTER: (size / 2, (batch, 3)),
         }
         logs.append(_warmup_log(SIGNATURE_ROI, region))
     _write_logs(version_folder / ASSETS_EXTRA / WARMUP_FILE, logs)
@@ -173,11 +173,11 @@ def _ball(axes_mm: Sequence[np.ndarray], radius_mm: float, generator: np.random.
     return (_LUNG_HU + (_NODULE_HU - _LUNG_HU) * inside + noise).astype(np.float32)
 
 
-def _warmup_log(signature: str, inputs: dict[str, tensor_pb2.TensorProto]) -> prediction_log_pb2.PredictionLog:
+def _warmup_log(signature: str, inputs: dict[str, tuple[float, tuple[int, ...]]]) -> prediction_log_pb2.PredictionLog:
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
-    for name, tensor in inputs.items():
-        request.inputs[name].CopyFrom(tensor)
+    for name, (value, shape) in inputs.items():
+        request.inputs[name].CopyFrom(tensors.repeat(value, shape, DTYPES[name]))
     return _log(request)
 
 
