@@ -111,26 +111,29 @@ def load(
     batches: tuple[int, ...],
     expected: dict[int, np.ndarray] | None = None,
     atol: float = 1e-3,
+    ended: threading.Event | None = None,
 ) -> Answers:
     """Ask from several clients, each with a channel of its own, one request after the other.
 
     Args:
         target: HOST:PORT.
         clients: How many.
-        seconds: How long.
+        seconds: How long at most.
         patches: [N, S, S, S, 1], N the largest batch at least; a request has the first of them.
         batches: Sizes of requests, drawn by each client in its own order.
         expected: Probabilities [N, C] of the patches, by version.
         atol: How far an answer may lie from them.
+        ended: Ends it when set.
     """
     requests = {batch: make_request(patches[:batch], "ggn") for batch in set(batches)}
     answers, lock, ends = Answers(), threading.Lock(), time.monotonic() + seconds
+    ended = ended or threading.Event()
 
     def ask(seed: int) -> None:
         generator = np.random.default_rng(seed)
         with grpc.insecure_channel(target, [*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            while time.monotonic() < ends:
+            while time.monotonic() < ends and not ended.is_set():
                 batch = int(generator.choice(batches))
                 start = time.perf_counter()
                 try:

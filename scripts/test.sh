@@ -9,5 +9,5 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports
-# A file's tests stay in one process, files in their order: those that take longest are not left for the end.
+# A file's tests stay in one process. In their order, not by the number of tests: the files with few take longest.
 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -75,7 +75,7 @@ class _TensorFlowFlags(click.Command):
 @click.option(
     "--running",
     type=click.IntRange(min=1),
-    help="Requests at work at a time.  [default: one for every two cores, or for those that one can use; at least 2]",
+    help="Requests at work at a time.  [default: cores / 2, or / those that one can use, at least 2; or two batches]",
 )
 @click.option("--waiting", type=click.IntRange(min=0), default=64, show_default=True, help="Requests that may wait.")
 @click.option(
@@ -131,7 +131,7 @@ def command(
         batching = read_batching_parameters(batching_parameters_file)
     if cores_each:
         tf.config.threading.set_intra_op_parallelism_threads(cores_each)
-    limits = (running, waiting, grpc_channel_arguments, cores_each)
+    limits = (running, waiting, grpc_channel_arguments)
     _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits))
 
 

@@ -96,13 +96,16 @@ def add_batching(
 
 
 def _joinable(info: meta_graph_pb2.TensorInfo) -> bool:
-    """Its inputs are what is asked about, and in models of other programs the variables, which are not joined."""
+    """Whether rows of several requests can be joined: their number is open, and all other sizes are known."""
     sizes = [dim.size for dim in info.tensor_shape.dim]
     return sizes[:1] == [-1] and all(size > 0 for size in sizes[1:])
 
 
 def _join(graph: tf.Graph, call: tf.Operation, parameters: BatchingParameters) -> list[tf.Tensor]:
-    """Its inputs are what is asked about, and in models of other programs the variables, which are not joined."""
+    """The call's outputs by way of a scheduler.
+
+    The call's inputs are what is asked about and, in models of other programs, the variables, which are not joined.
+    """
     fed = [tensor for tensor in call.inputs if tensor.op.type == "Placeholder"]
     weights = [tensor for tensor in call.inputs if tensor.op.type != "Placeholder"]
     order = [tensor.name for tensor in fed + weights]

@@ -18,28 +18,54 @@ def write_checksums(version_folder: Path) -> None:
     (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
+def has_checksums(version_folder: Path) -> bool:
+    """Whether a version directory has a list; what may not be looked at is not missing."""
+    try:
+        return (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).is_file()
+    except PermissionError:
+        return True
+
+
 def check_checksums(version_folder: Path) -> None:
     """Compare a version directory with its list; one without a list, of another program's, is taken as it is.
 
     Raises:
-        ExportError: A file is missing, has changed or is not listed, or the list cannot be read.
+        ExportError: A file is missing, has changed or is not listed, or something cannot be read.
     """
-    file = version_folder / ASSETS_EXTRA / CHECKSUMS_FILE
-    if not file.is_file():
-        return
     try:
-        listed = {
-            name: digest
-            for digest, name in (line.split("  ", 1) for line in file.read_text(encoding="utf-8").splitlines())
-        }
-        present = _files(version_folder)
-        for name in sorted(listed.keys() | present.keys()):
-            if name not in present or name not in listed:
-                raise _damaged(version_folder, f"{name} is {'not listed' if name in present else 'missing'}")
-            if sha256(present[name]) != listed[name]:
-                raise _damaged(version_folder, f"{name} has changed")
-    except (OSError, ValueError) as error:
-        raise _damaged(version_folder, f"{CHECKSUMS_FILE}: {error}") from error
+        _check(version_folder)
+    except (FileNotFoundError, NotADirectoryError):
+        if has_checksums(version_folder):  # what vanished was another file
+            raise _damaged(version_folder, "a file vanished while it was looked at") from None
+    except OSError as error:
+        raise ExportError(
+            "The version cannot be read.",
+            case=version_folder,
+            found=str(error),
+            expected="files that this user may read, on a disk that works",
+            remedy="Grant the right to read them, or copy the version anew.",
+        ) from error
+
+
+def _check(version_folder: Path) -> None:
+    listed, present = _listed(version_folder), _files(version_folder)
+    for name in sorted(listed.keys() | present.keys()):
+        if name not in present or name not in listed:
+            raise _damaged(version_folder, f"{name} is {'not listed' if name in present else 'missing'}")
+        if sha256(present[name]) != listed[name]:
+            raise _damaged(version_folder, f"{name} has changed")
+
+
+def _listed(version_folder: Path) -> dict[str, str]:
+    """The digests, by name."""
+    content = (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).read_bytes().decode("utf-8", errors="replace")
+    listed = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        digest, gap, name = line.partition("  ")
+        if not gap:
+            raise _damaged(version_folder, f"{CHECKSUMS_FILE}, line {number} is not 'DIGEST  NAME'")
+        listed[name] = digest
+    return listed
 
 
 def _files(version_folder: Path) -> dict[str, Path]:

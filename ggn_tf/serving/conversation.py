@@ -43,6 +43,13 @@ _REMEDIES = {
     grpc.StatusCode.UNIMPLEMENTED: "Name the gRPC port of a model server (8500 by default), not its REST port.",
 }
 
+_EXPECTED = {
+    grpc.StatusCode.NOT_FOUND: "a model, and a version of it, that the server has",
+    grpc.StatusCode.UNIMPLEMENTED: "TensorFlow Serving's protocol",
+    grpc.StatusCode.INVALID_ARGUMENT: "a request that the model takes",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "a message within the server's limit",
+}
+
 
 @dataclass(frozen=True)
 class Call:
@@ -204,7 +211,7 @@ class Retries:
             "No model server answers." if code == grpc.StatusCode.UNAVAILABLE else "The model server refuses.",
             case=self.conversation.case,
             found=f"{code.name}: {error.details()}",
-            expected=f"an answer within {self.conversation.timeout_s:g} s",
+            expected=_EXPECTED.get(code, f"an answer within {self.conversation.timeout_s:g} s"),
             remedy=_REMEDIES.get(code, "Check that client and server have the same version of ggn-tf."),
         )
 

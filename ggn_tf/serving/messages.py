@@ -88,16 +88,15 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     if not set(OUTPUTS) <= set(response.outputs):
         raise _other_answer(response, "an output is missing")
     try:
-        probabilities, mask, names, warnings = (tensors.decode(response.outputs[name]) for name in OUTPUTS)
+        arrays = {name: tensors.decode(response.outputs[name]) for name in OUTPUTS}
     except ValueError as error:
         raise _other_answer(response, str(error)) from error
+    probabilities, mask = arrays[OUTPUT_PROBABILITIES], arrays[OUTPUT_MASK]
+    names, warnings = arrays[OUTPUT_CLASS_NAMES], arrays[OUTPUT_WARNING]
     count = mask_shape[0]
     fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == (count,)
     if not fits or probabilities.ndim != 2 or names.shape != probabilities.shape or (names != names[:1]).any():
-        shapes = {
-            name: array.shape for name, array in zip(OUTPUTS, (probabilities, mask, names, warnings), strict=True)
-        }
-        raise _other_answer(response, ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+        raise _other_answer(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
     class_names = tuple(name.decode("utf-8") for name in names[0])
     warned = tuple(warning.decode("utf-8") for warning in warnings)
     return Prediction(probabilities, mask, class_names, response.model_spec.version.value, warned)

@@ -112,7 +112,8 @@ def _arrays(signature: meta_graph_pb2.SignatureDef, protos: dict[str, tensor_pb2
             )
     for alias, proto in protos.items():
         _check_shape(alias, signature.inputs[alias], tensors.shape_of(proto))
-    counts = {alias: tensors.shape_of(proto)[0] for alias, proto in protos.items()}
+    batched = [alias for alias in protos if [dim.size for dim in signature.inputs[alias].tensor_shape.dim[:1]] == [-1]]
+    counts = {alias: tensors.shape_of(protos[alias])[0] for alias in batched}
     if len(set(counts.values())) > 1:
         raise invalid(f"inputs of different N: {', '.join(f'{alias} {count}' for alias, count in counts.items())}")
     arrays = {}

@@ -2,8 +2,9 @@
 
 Patch and region have the same axes, so linear interpolation is separable: along each axis every layer of the patch lies
 between two of the region. Only voxels where such layers cross are read, so the cost does not depend on the region's
-size. All of it is in float64, as in SimpleITK, so that a patch is the same to the last bit of a float32: a thousandth
-HU makes some thousandths of a probability in a bfloat16 network.
+size. All of it is in float64, as in SimpleITK, so that a patch is the same to the last bit of a float32, but for a
+layer within a ten-thousandth voxel of the region's end, which is air here: a thousandth HU makes some thousandths of a
+probability in a bfloat16 network.
 """
 
 from typing import NamedTuple

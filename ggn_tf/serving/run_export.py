@@ -40,7 +40,7 @@ def load_served_model(run: RunFolder) -> keras.Model:
             case=run.folder,
             found=f"finished: {finished[-1]}",
             expected="a stage that trains the classifier",
-            remedy="Train on with: ggn-tf fit --stage joint",
+            remedy="Repeat the ggn-tf fit command that began the run, which run.json tells, with --stage joint.",
         )
     return run.load_model()
 

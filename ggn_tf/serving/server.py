@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import tensorflow as tf
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -22,7 +23,7 @@ from ggn_tf.serving.contract import MODEL_NAME, PORT
 from ggn_tf.serving.door import Door
 from ggn_tf.serving.services import ModelService, PredictionService
 from ggn_tf.serving.version_folders import newest_version
-from ggn_tf.serving.versions import Versions
+from ggn_tf.serving.versions import State, Versions
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -48,12 +49,11 @@ class ServerOptions:
         port: 0 for a free one.
         poll_wait_seconds: Between two looks at the model folder; 0 to look once.
         batching: How to join requests of several clients; None to run each by itself.
-        running: Requests at work at a time; None for as many as have cores, two or `cores_each` for each request, but
-            at least two, so that one computes while another is read or written; with batching for two batches of single
-            patches.
+        running: Requests at work at a time. None for one for every two cores, or for as many cores as TensorFlow was
+            told that an operation can use, and at least two, so that one computes while another is read or written;
+            with batching as many as fill two batches with single patches, at most 256.
         waiting: Requests that may wait; further ones are answered UNAVAILABLE.
         channel_arguments: Of gRPC's core, for example `grpc.max_receive_message_length`.
-        cores_each: What the process has told TensorFlow of how many cores a request can use; 0 for all.
     """
 
     model_name: str = MODEL_NAME
@@ -64,12 +64,12 @@ class ServerOptions:
     running: int | None = None
     waiting: int = 64
     channel_arguments: tuple[tuple[str, int | str], ...] = ()
-    cores_each: int = 0
 
     @property
     def threads(self) -> int:
         """Requests at work at a time; with batching most of them wait for company."""
-        alone = max(2, (os.cpu_count() or 1) // (self.cores_each or 2))
+        cores_each = tf.config.threading.get_intra_op_parallelism_threads() or 2
+        alone = max(2, (os.cpu_count() or 1) // cores_each)
         joined = 0 if self.batching is None else 2 * self.batching.max_batch_size
         return self.running or min(max(alone, joined), _MOST_THREADS)
 
@@ -151,14 +151,16 @@ class ModelServer:
     def _load_first(self) -> None:
         newest_version(self.versions.folder)
         self.versions.poll()
-        failed = [state.error for state in self.versions.states().values() if state.error]
-        if failed:
+        states = self.versions.states()
+        if not any(state.state is State.AVAILABLE for state in states.values()):
+            # Of an error's block the log has told all.
+            errors = [f"version {number}: {of.error.splitlines()[0]}" for number, of in states.items() if of.error]
             raise ServingError(
                 "The newest version does not load.",
                 case=self.versions.folder,
-                found=failed[0],
+                found=errors[0] if errors else "it cannot be read",
                 expected="a version that loads and warms up",
-                remedy="Export the run anew; the new version gets a higher number.",
+                remedy="Do what the log says of it, or export the run anew; the new version gets a higher number.",
             )
 
     async def _listen(self) -> aio.Server:
@@ -175,7 +177,7 @@ class ModelServer:
             raise ServingError(
                 "The server cannot listen.",
                 case=address,
-                found=str(error).splitlines()[0],
+                found=str(error).splitlines()[0].partition(";")[0],
                 expected="a free port of this machine",
                 remedy="Name another --port (0 picks a free one), or stop the program that has it.",
             ) from error

@@ -24,11 +24,18 @@ def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
         ValueError: The rank is unknown, or a size is negative or absurd.
     """
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    bytes_each = 8 if proto.dtype == types_pb2.DT_DOUBLE else 4
-    largest = _LARGEST_BYTES // bytes_each
+    largest = _LARGEST_BYTES // _bytes_each(proto.dtype)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or math.prod(shape) > largest:
         raise ValueError(f"shape {list(shape)}")
     return shape
+
+
+def _bytes_each(dtype: int) -> int:
+    """What an element takes in memory; of a string, the reference to it."""
+    try:
+        return tf.as_dtype(dtype).size or 8
+    except TypeError:
+        return 8
 
 
 def decode(proto: tensor_pb2.TensorProto) -> np.ndarray:
@@ -60,7 +67,7 @@ def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return values[:count].reshape(shape)
 
 
-def encode_content(values: np.ndarray, dtype: str = "float32") -> tensor_pb2.TensorProto:
+def encode_content(values: np.ndarray, dtype: str) -> tensor_pb2.TensorProto:
     """An array as `tensor_content`: what a client sends, because it is fast.
 
     Args:
@@ -90,7 +97,7 @@ def encode_fields(values: np.ndarray) -> tensor_pb2.TensorProto:
     return tf.make_tensor_proto(values)
 
 
-def repeat(value: float, shape: tuple[int, ...], dtype: str = "float32") -> tensor_pb2.TensorProto:
+def repeat(value: float, shape: tuple[int, ...], dtype: str) -> tensor_pb2.TensorProto:
     """A constant tensor in a few bytes: by the rule of `decode`, one value fills the shape.
 
     Args:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import grpc
 
 from ggn_tf.serving.batching import BatchingParameters
+from ggn_tf.serving.checksums import has_checksums
 from ggn_tf.serving.recordings import warm_up
 from ggn_tf.serving.servable import Servable, open_servable
 from ggn_tf.serving.status_error import StatusError
@@ -22,7 +23,7 @@ from ggn_tf.serving.version_folders import list_versions
 log = logging.getLogger(__name__)
 
 
-Stamp = tuple[tuple[str, int, int], ...]
+Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 class State(IntEnum):
@@ -77,6 +78,7 @@ class Versions:
         self._leases: Counter[int] = Counter()
         self._states: dict[int, VersionState] = {}
         self._failed: dict[int, Stamp] = {}
+        self._last_look: tuple[int, Stamp] | None = None
         self._garbage = False
 
     def states(self) -> dict[int, VersionState]:
@@ -131,8 +133,17 @@ class Versions:
                 self._unload(version)
 
     def _ensure(self, found: "_Found") -> None:
-        """Load a version, unless it is loaded, or has failed and not changed since: a copy may not be whole yet."""
+        """Load a version, unless it is loaded, or has failed and not changed since.
+
+        A version that has failed, or that nothing but its first files may be there of, may be a copy under way: it is
+        loaded once it is the same in two looks.
+        """
+        look, last_look = (found.number, found.stamp), self._last_look
+        self._last_look = look
         if found.number in self._available or self._failed.get(found.number) == found.stamp:
+            return
+        doubtful = found.number in self._failed or not (has_checksums(found.folder) or self._at_the_start)
+        if doubtful and look != last_look:
             return
         self._set(found.number, VersionState(State.LOADING))
         try:
@@ -147,6 +158,11 @@ class Versions:
             self._available[found.number] = servable
         self._set(found.number, VersionState(State.AVAILABLE))
         log.info("version %d of %s is available", found.number, self.name)
+
+    @property
+    def _at_the_start(self) -> bool:
+        """Whether no version was ever tried: what is there then was there before the server."""
+        return not self._states
 
     def _open_warm(self, found: "_Found") -> Servable:
         servable = open_servable(found.folder, self.name, found.number, self._batching)
@@ -185,7 +201,7 @@ class Versions:
 
 
 class _Found(NamedTuple):
-    """A version directory, and what tells it from a later state of it: names, sizes and times of its files."""
+    """A version directory, and what tells it from a later state of it: which files it has, their sizes and times."""
 
     number: int
     folder: Path
@@ -200,5 +216,6 @@ def _newest(folder: Path, loaded: Container[int]) -> _Found | None:
     if number in loaded:  # nobody asks whether it has changed
         return _Found(number, versions[number], ())
     found = ((path, path.stat()) for path in sorted(versions[number].rglob("*")) if path.is_file())
-    stamp = tuple((str(path), status.st_size, status.st_mtime_ns) for path, status in found)
+    # A repaired copy may have the damaged one's size and time, but it is another file or was changed later.
+    stamp = tuple((str(path), of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino) for path, of in found)
     return _Found(number, versions[number], stamp)

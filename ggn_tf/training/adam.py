@@ -1,6 +1,7 @@
 """Adam in one operation a variable."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -24,6 +25,10 @@ class FusedAdam(keras.optimizers.Adam):
     def __init__(self, learning_rate: float) -> None:
         """See the class."""
         super().__init__(learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """What the constructor needs to build an equal one."""
+        return {"learning_rate": super().get_config()["learning_rate"]}
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """Take a step. Where several replicas train, each moves its own copy.

@@ -1,3 +1,4 @@
+import os
 import shutil
 import threading
 import time
@@ -134,7 +135,7 @@ def break_warmup_request(folder):
         (change_a_file, "assets.extra/labels.txt has changed"),
         (lose_a_file, "variables/variables.index is missing"),
         (add_a_file, "assets.extra/more.txt is not listed"),
-        (break_checksums, "SHA256SUMS: not enough values"),
+        (break_checksums, "SHA256SUMS, line 1 is not 'DIGEST  NAME'"),
         (empty_checksums, "assets.extra/contract.json is not listed"),
         (cut_checksums, "variables/variables.data-00000-of-00001 is not listed"),
         (break_graph, "cannot be loaded"),
@@ -160,20 +161,67 @@ def test_a_repaired_version_is_tried_again_and_an_unchanged_one_is_not(versions,
     (folder / "2").rmdir()
     add(folder, 2)
     versions.poll()
+    versions.poll()
     assert latest(versions) == 2
 
 
-def test_a_version_that_is_found_half_copied_is_loaded_when_it_is_whole(versions, folder):
-    """Copied in place, file by file: neither the directory's own time nor its number changes any more."""
-    (folder / "2" / "assets.extra").mkdir(parents=True)
-    (folder / "2" / "variables").mkdir()
-    whole = sorted(file.relative_to(folder / "1") for file in (folder / "1").rglob("*") if file.is_file())
-    content = (folder / "1" / "saved_model.pb").read_bytes()
-    (folder / "2" / "saved_model.pb").write_bytes(content[: len(content) // 2])
+def test_a_repair_that_keeps_size_and_time_is_seen(versions, folder):
+    """As `cp -a` and `rsync -t` copy."""
+    shutil.copytree(folder / "1", folder / ".2")
+    graph = folder / ".2" / "saved_model.pb"
+    of, content = graph.stat(), bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    graph.write_bytes(content)
+    os.utime(graph, ns=(of.st_atime_ns, of.st_mtime_ns))
+    (folder / ".2").rename(folder / "2")
     versions.poll()
     assert states(versions) == {2: State.END, 1: State.AVAILABLE}
-    for name in whole:
+    shutil.copy2(folder / "1" / "saved_model.pb", folder / "2")
+    versions.poll()
+    versions.poll()
+    assert latest(versions) == 2
+
+
+def copy_in_place(folder, *names):
+    """File by file: neither the directory's own time nor its number changes any more."""
+    for name in names:
+        (folder / "2" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "1" / name, folder / "2" / name)
+
+
+def test_a_version_that_failed_half_copied_is_tried_again_once_it_stays_the_same(versions, folder, caplog):
+    *names, last = sorted(file.relative_to(folder / "1") for file in (folder / "1").rglob("*") if file.is_file())
+    copy_in_place(folder, *(name for name in names if name.parts[0] == "assets.extra"))
+    versions.poll()
+    assert states(versions) == {2: State.END, 1: State.AVAILABLE}
+    for name in names:
+        copy_in_place(folder, name)
+        versions.poll()
+    copy_in_place(folder, last)
+    versions.poll()
+    assert latest(versions) == 1
+    assert caplog.text.count("does not load") == 1
+    versions.poll()
+    assert latest(versions) == 2
+
+
+def test_a_copy_whose_checksums_come_last_is_not_loaded_without_its_warm_up(versions, folder):
+    names = sorted(file.relative_to(folder / "1") for file in (folder / "1").rglob("*") if file.is_file())
+    assets = [name for name in names if name.parts[0] == "assets.extra"]
+    copy_in_place(folder, *(name for name in names if name not in assets))
+    versions.poll()
+    assert states(versions) == {1: State.AVAILABLE}
+    copy_in_place(folder, *assets)
+    versions.poll()
+    assert latest(versions) == 2
+
+
+def test_another_programs_version_without_checksums_is_loaded_at_the_second_look(versions, folder):
+    add(folder, 2, name=".2")
+    (folder / ".2" / "assets.extra" / "SHA256SUMS").unlink()
+    (folder / ".2").rename(folder / "2")
+    versions.poll()
+    assert latest(versions) == 1
     versions.poll()
     assert latest(versions) == 2
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch
@@ -37,6 +38,12 @@ def test_its_variables_are_kerass():
     for optimizer in (fused, stock):
         optimizer.build([variable])
     assert [v.name for v in fused.variables] == [v.name for v in stock.variables]
+
+
+def test_its_configuration_builds_an_equal_one():
+    config = FusedAdam(3e-3).get_config()
+    assert config == {"learning_rate": pytest.approx(3e-3)}
+    assert FusedAdam.from_config(config).get_config() == config
 
 
 def first_momenta(l2):
