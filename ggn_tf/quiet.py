@@ -1,6 +1,7 @@
-"""Importing TensorFlow without its start-up chatter."""
+"""Importing TensorFlow without its chatter."""
 
 import importlib
+import logging
 import os
 
 
@@ -8,7 +9,8 @@ def load_tensorflow() -> None:
     """Import TensorFlow with the process's stderr closed off.
 
     Its C++ side reports processor features and missing GPU libraries before any log level applies, so the level alone
-    (`TF_CPP_MIN_LOG_LEVEL`) leaves six lines above every answer. Errors of the import itself are raised as ever.
+    (`TF_CPP_MIN_LOG_LEVEL`) leaves six lines above every answer. Errors of the import itself are raised as ever. Its
+    Python side then logs errors alone: on a few cases it would warn that every stage traces its step anew.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -20,3 +22,4 @@ def load_tensorflow() -> None:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(silent)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
