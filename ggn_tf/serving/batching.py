@@ -10,6 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from ggn_tf.errors import ServingError
+from ggn_tf.serving.tensors import leads_with_batch
 
 _NUMBERS = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
 _SIZES = "allowed_batch_sizes"
@@ -97,8 +98,7 @@ def add_batching(
 
 def _joinable(info: meta_graph_pb2.TensorInfo) -> bool:
     """Whether rows of several requests can be joined: their number is open, and all other sizes are known."""
-    sizes = [dim.size for dim in info.tensor_shape.dim]
-    return sizes[:1] == [-1] and all(size > 0 for size in sizes[1:])
+    return leads_with_batch(info) and all(dim.size > 0 for dim in info.tensor_shape.dim[1:])
 
 
 def _join(graph: tf.Graph, call: tf.Operation, parameters: BatchingParameters) -> list[tf.Tensor]:

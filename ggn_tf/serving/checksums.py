@@ -32,11 +32,10 @@ def check_checksums(version_folder: Path) -> None:
     Raises:
         ExportError: A file is missing, has changed or is not listed, or something cannot be read.
     """
+    if not has_checksums(version_folder):
+        return
     try:
         _check(version_folder)
-    except (FileNotFoundError, NotADirectoryError):
-        if has_checksums(version_folder):  # what vanished was another file
-            raise _damaged(version_folder, "a file vanished while it was looked at") from None
     except OSError as error:
         raise ExportError(
             "The version cannot be read.",

@@ -110,10 +110,12 @@ def _arrays(signature: meta_graph_pb2.SignatureDef, protos: dict[str, tensor_pb2
             raise invalid(
                 f"Expects arg[{number}] to be {_dtype_name(expected)} but {_dtype_name(proto.dtype)} is provided"
             )
+    counts = {}
     for alias, proto in protos.items():
-        _check_shape(alias, signature.inputs[alias], tensors.shape_of(proto))
-    batched = [alias for alias in protos if [dim.size for dim in signature.inputs[alias].tensor_shape.dim[:1]] == [-1]]
-    counts = {alias: tensors.shape_of(protos[alias])[0] for alias in batched}
+        info, shape = signature.inputs[alias], tensors.shape_of(proto)
+        _check_shape(alias, info, shape)
+        if tensors.leads_with_batch(info):
+            counts[alias] = shape[0]
     if len(set(counts.values())) > 1:
         raise invalid(f"inputs of different N: {', '.join(f'{alias} {count}' for alias, count in counts.items())}")
     arrays = {}

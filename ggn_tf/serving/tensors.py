@@ -5,6 +5,7 @@ import math
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
 _LARGEST_BYTES = 2**31 - 1
 """No message can be larger, so no honest tensor is: a shape alone must not make us reserve memory."""
@@ -28,6 +29,11 @@ def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or math.prod(shape) > largest:
         raise ValueError(f"shape {list(shape)}")
     return shape
+
+
+def leads_with_batch(info: meta_graph_pb2.TensorInfo) -> bool:
+    """Whether a signature's tensor has a row for each thing that is asked about: its first size is open."""
+    return [dim.size for dim in info.tensor_shape.dim[:1]] == [-1]
 
 
 def _bytes_each(dtype: int) -> int:

@@ -20,6 +20,7 @@ from ggn_tf.serving.servable import open_servable
 from ggn_tf.serving.server import ModelServer, ServerOptions
 from ggn_tf.training.profile import read_ops
 
+PROCESSOR, FUSING = Path("/proc/cpuinfo"), {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile"}
 OURS = Path(__file__).parents[2] / "serving" / "batching.config"
 LONG_MICROS = 500_000
 """Long enough for every request of a test to find its company."""
@@ -113,6 +114,10 @@ def test_requests_at_the_same_time_share_a_run(tmp_path):
     assert [list(answer.outputs["rows"].int_val) for answer in answers] == [[8]] * 8
 
 
+@pytest.mark.skipif(
+    not FUSING & set(PROCESSOR.read_text(encoding="utf-8").split() if PROCESSOR.exists() else ()),
+    reason="TensorFlow makes one operation of them on processors with AVX VNNI, AVX-512 VNNI or BF16, or AMX alone",
+)
 def test_a_batch_runs_the_same_operations_as_a_request_alone(exported, tiny, tmp_path):
     """TensorFlow does not optimize what its scheduler calls: convolution, bias and ReLU would be three operations."""
     kinds = []
@@ -127,8 +132,7 @@ def test_a_batch_runs_the_same_operations_as_a_request_alone(exported, tiny, tmp
         (trace,) = (tmp_path / str(number)).glob("plugins/profile/*/*.xplane.pb")
         kinds.append({op.kind for op in read_ops(trace) if op.kind})
     alone, joined = kinds
-    if not any(kind.endswith("FusedConv3D") for kind in alone):
-        pytest.skip("TensorFlow makes one operation of them on processors with AVX-512 VNNI or BF16, or AMX, alone")
+    assert any(kind.endswith("FusedConv3D") for kind in alone)
     assert joined <= alone
 
 

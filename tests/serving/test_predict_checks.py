@@ -4,7 +4,6 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -14,7 +13,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from ggn_tf.serving.tensors import decode
+from ggn_tf.serving.tensors import decode, repeat
 
 ONE = np.zeros((1, 32, 32, 32, 1), np.float32)
 
@@ -38,6 +37,11 @@ def asking(name="ggn", signature="", version=None, label=None, inputs=None, outp
     for alias, tensor in ({"hu": tf.make_tensor_proto(ONE)} if inputs is None else inputs).items():
         request.inputs[alias].CopyFrom(tensor)
     return request
+
+
+def asking_about_a_region(**changed):
+    plain = {"hu": float_tensor(1, 3, 3, 3), "spacing_mm": double_tensor(1, 3), "center_index": double_tensor(1, 3)}
+    return asking(signature="roi", inputs=plain | changed)
 
 
 def contradicting():
@@ -149,66 +153,27 @@ REFUSED = {
         "input hu: expected shape [N,32,32,32,1] with N at least 1, received [0,32,32,32,1]",
     ),
     "a region without rows": (
-        asking(
-            signature="roi",
-            inputs={
-                "hu": float_tensor(1, 3, 0, 3),
-                "spacing_mm": double_tensor(1, 3),
-                "center_index": double_tensor(1, 3),
-            },
-        ),
+        asking_about_a_region(hu=float_tensor(1, 3, 0, 3)),
         "INVALID_ARGUMENT",
         "input hu: expected shape [N,D,H,W] with N at least 1, received [1,3,0,3]",
     ),
     "a spacing of two numbers": (
-        asking(
-            signature="roi",
-            inputs={
-                "hu": float_tensor(1, 3, 3, 3),
-                "spacing_mm": double_tensor(1, 2),
-                "center_index": double_tensor(1, 3),
-            },
-        ),
+        asking_about_a_region(spacing_mm=double_tensor(1, 2)),
         "INVALID_ARGUMENT",
         "input spacing_mm: expected shape [N,3] with N at least 1, received [1,2]",
     ),
     "two spacings for one region": (
-        asking(
-            signature="roi",
-            inputs={
-                "hu": float_tensor(1, 3, 3, 3),
-                "spacing_mm": double_tensor(2, 3),
-                "center_index": double_tensor(1, 3),
-            },
-        ),
+        asking_about_a_region(spacing_mm=double_tensor(2, 3)),
         "INVALID_ARGUMENT",
         "inputs of different N: center_index 1, hu 1, spacing_mm 2",
     ),
     "a spacing that would fill the memory": (
-        asking(
-            signature="roi",
-            inputs={
-                "hu": float_tensor(1, 3, 3, 3),
-                "spacing_mm": tensor_pb2.TensorProto(
-                    dtype=types_pb2.DT_DOUBLE,
-                    tensor_shape={"dim": [{"size": 2**27}, {"size": 3}]},
-                    double_val=[1.0],
-                ),
-                "center_index": double_tensor(1, 3),
-            },
-        ),
+        asking_about_a_region(spacing_mm=repeat(1.0, (2**27, 3), "float64")),
         "INVALID_ARGUMENT",
         "tensor parsing error: spacing_mm",
     ),
     "a spacing of floats": (
-        asking(
-            signature="roi",
-            inputs={
-                "hu": float_tensor(1, 3, 3, 3),
-                "spacing_mm": float_tensor(1, 3),
-                "center_index": double_tensor(1, 3),
-            },
-        ),
+        asking_about_a_region(spacing_mm=float_tensor(1, 3)),
         "INVALID_ARGUMENT",
         "Expects arg[2] to be double but float is provided",
     ),
