@@ -36,7 +36,7 @@ def keras_step(precision: str, batch: int, stock: bool) -> Callable[[], object]:
 
     from ggn_tf.dataset.pipeline import Batch
     from ggn_tf.models.cascade import build_cascade
-    from ggn_tf.training.stages import JOINT
+    from ggn_tf.runs.stages import JOINT
     from ggn_tf.training.step import TrainStep
 
     model = build_cascade(CLASSES, Protocol(), precision=precision, stock=stock)

@@ -19,10 +19,10 @@ from ggn_tf.cli.stop import StopSignal
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import GgnError
+from ggn_tf.runs.lock import lock_run
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.training.cluster import gather, place_of
-from ggn_tf.training.lock import lock_run
 from ggn_tf.training.observers import Observer
-from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.trainer import plan_run, train
 from tests.tiny_fit import tiny_description, tiny_protocol
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import Protocol
+from ggn_tf.runs.lock import lock_run
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.lock import lock_run
 from ggn_tf.training.observers import Observers
-from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.tensorboard import EventWriter
 from ggn_tf.training.trainer import plan_run, train
 

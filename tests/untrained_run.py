@@ -6,9 +6,9 @@ from pathlib import Path
 from ggn_tf.dataset.records import open_dataset
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.protocol import PatchProtocol, Protocol
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.run_folder import RunFolder
 from tests.synthetic import write_synthetic_dataset
 
 SIZE = 16

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
-    from ggn_tf.training.description import RunDescription
-    from ggn_tf.training.run_folder import RunFolder
-    from ggn_tf.training.stages import Stage
+    from ggn_tf.runs.run_description import RunDescription
+    from ggn_tf.runs.run_folder import RunFolder
+    from ggn_tf.runs.stages import Stage
     from ggn_tf.training.trainer import Plan
 
 
@@ -51,8 +51,8 @@ def _device() -> str:
 
 def _differences(run: "RunFolder", conditions: dict[str, Any]) -> list[tuple[str, str]]:
     """What makes a run that goes on differ from one that never stopped."""
-    from ggn_tf.training.conditions import differences
-    from ggn_tf.training.versions import package_versions
+    from ggn_tf.runs.package_versions import package_versions
+    from ggn_tf.runs.reproducibility import differences
 
     now = package_versions()
     changed = [f"{name} {old} -> {now.get(name)}" for name, old in run.versions.items() if now.get(name) != old]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.quiet import load_tensorflow
+from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.serving.installation import Installation

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ggn_tf.quiet import load_tensorflow
+from ggn_tf.tensorflow_import import load_tensorflow
 
 
 @click.command()
@@ -42,7 +42,7 @@ def command(
     from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run
     from ggn_tf.evaluation.scores import score_predictions
     from ggn_tf.evaluation.summary import summarise
-    from ggn_tf.training.run_folder import RunFolder
+    from ggn_tf.runs.run_folder import RunFolder
     from ggn_tf.training.tensorboard import write_scores
 
     opened = RunFolder.open(run)

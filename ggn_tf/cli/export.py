@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ggn_tf.quiet import load_tensorflow
+from ggn_tf.tensorflow_import import load_tensorflow
 
 
 @click.command()
@@ -13,9 +13,9 @@ from ggn_tf.quiet import load_tensorflow
 def command(run: Path, output: Path) -> None:
     """Export the last finished stage of RUN as the next version of a model folder, and print its directory."""
     load_tensorflow()
+    from ggn_tf.runs.run_folder import RunFolder
     from ggn_tf.serving.export import export_model
     from ggn_tf.serving.run_export import load_served_model, provenance_of
-    from ggn_tf.training.run_folder import RunFolder
 
     opened = RunFolder.open(run)
     model = load_served_model(opened)

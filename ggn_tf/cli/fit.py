@@ -16,14 +16,14 @@ from ggn_tf.cli.stop import StopSignal, ended_by_ctrl_c
 from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
-from ggn_tf.quiet import load_tensorflow
+from ggn_tf.runs.stages import STAGES
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
-from ggn_tf.training.stages import STAGES
+from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
+    from ggn_tf.runs.run_description import RunDescription
     from ggn_tf.training.cluster import Place, Strategy
-    from ggn_tf.training.description import RunDescription
     from ggn_tf.training.trainer import Plan
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
@@ -115,9 +115,9 @@ def command(
     load_tensorflow()
     from ggn_tf.dataset.records import open_dataset
     from ggn_tf.dataset.splits import read_split
+    from ggn_tf.runs.reproducibility import ask_determinism
+    from ggn_tf.runs.run_description import RunDescription
     from ggn_tf.training.cluster import place_of
-    from ggn_tf.training.conditions import ask_determinism
-    from ggn_tf.training.description import RunDescription
     from ggn_tf.training.precision import resolve_precision
     from ggn_tf.training.trainer import plan_run
 
@@ -158,14 +158,14 @@ def _lead(
 ) -> None:
     """Train in the run folder: alone, or as the chief of several processes."""
     from ggn_tf.cli.progress import EpochBars
+    from ggn_tf.runs.lock import lock_run
+    from ggn_tf.runs.package_versions import package_versions
+    from ggn_tf.runs.reproducibility import conditions_here, keep_threads
+    from ggn_tf.runs.run_folder import RunFolder
     from ggn_tf.training.cluster import gather
-    from ggn_tf.training.conditions import conditions_here, keep_threads
-    from ggn_tf.training.lock import lock_run
     from ggn_tf.training.observers import Observers
-    from ggn_tf.training.run_folder import RunFolder
     from ggn_tf.training.tensorboard import EventWriter
     from ggn_tf.training.trainer import train
-    from ggn_tf.training.versions import package_versions
 
     with lock_run(folder):
         command_line = shlex.join(["ggn-tf", *sys.argv[1:]])

@@ -10,8 +10,8 @@ import click
 from ggn_tf.cli.cutting import allowance_options
 from ggn_tf.errors import ServingError
 from ggn_tf.protocol import PatchProtocol
-from ggn_tf.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME
+from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ import click
 from ggn_tf.cli.cutting import allowance_options, cut_cases
 from ggn_tf.cli.id_list import refuse_unwritable, written_id_list
 from ggn_tf.errors import DatasetError, GgnError
-from ggn_tf.quiet import load_tensorflow
+from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.cases.patches import Patch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.quiet import load_tensorflow
+from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.training.profile import Profile
@@ -32,8 +32,8 @@ def command(run: Path, steps: int, warm_up: int, dataset: Path | None, output: P
     load_tensorflow()
     from ggn_tf.dataset.splits import read_split
     from ggn_tf.evaluation.predictions import open_run_dataset
+    from ggn_tf.runs.run_folder import RunFolder
     from ggn_tf.training.profile import profile_run
-    from ggn_tf.training.run_folder import RunFolder
 
     opened = RunFolder.open(run)
     own_dataset = open_run_dataset(opened, dataset)

@@ -5,9 +5,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ggn_tf.runs.stages import Stage
 from ggn_tf.training.monitor import Monitored
 from ggn_tf.training.observers import Observer
-from ggn_tf.training.stages import Stage
 
 
 class EpochBars(Observer):

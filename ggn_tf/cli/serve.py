@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME, PORT
 from ggn_tf.serving.tensorflow_model_server import PROGRAM, RealServer
+from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.serving.server import ServerOptions

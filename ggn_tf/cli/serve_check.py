@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from ggn_tf.cli.finite import FiniteRange
-from ggn_tf.quiet import load_tensorflow
 from ggn_tf.serving.contract import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
+from ggn_tf.tensorflow_import import load_tensorflow
 
 
 @click.command()

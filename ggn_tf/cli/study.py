@@ -12,8 +12,8 @@ from ggn_tf.cli.stop import StopSignal
 from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
 from ggn_tf.models.names import RADIOMICS, TRANSFER
 from ggn_tf.protocol import Protocol, quick_protocol
-from ggn_tf.quiet import load_tensorflow
 from ggn_tf.tasks import PAPER_TASKS, Task
+from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset

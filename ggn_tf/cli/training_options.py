@@ -2,7 +2,7 @@
 
 import click
 
-from ggn_tf.training.stages import STAGES
+from ggn_tf.runs.stages import STAGES
 
 MODELS = tuple(STAGES)
 """The systems that `fit` trains (paper Fig. 3)."""

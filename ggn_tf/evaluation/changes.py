@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from ggn_tf.evaluation.scores import class_indices, gives_dice, gives_probabilities
 from ggn_tf.evaluation.table import probabilities
-from ggn_tf.training.stages import CLASSIFY, JOINT
+from ggn_tf.runs.stages import CLASSIFY, JOINT
 
 JOINS = ["case", "model", "repeat", "split"]
 

@@ -13,8 +13,8 @@ from ggn_tf.evaluation.answers import AskedCases
 from ggn_tf.evaluation.bootstrap import draw_weights, percentile_interval
 from ggn_tf.evaluation.scores import resampled_scores, score_values
 from ggn_tf.evaluation.table import EXTERNAL, check_predictions, columns
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import STAGES
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import STAGES
 
 _REMEDY = "Take these patients out of the other case table, and prepare it anew."
 

@@ -8,7 +8,7 @@ import pandas as pd
 from ggn_tf.dataset.records import CaseRecord, Dataset
 from ggn_tf.evaluation.gallery import CASES, Slides, choose_cases, collect_slides
 from ggn_tf.evaluation.reference_masks import predict_with_reference
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

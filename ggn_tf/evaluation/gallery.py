@@ -14,7 +14,7 @@ from ggn_tf.evaluation.scores import class_indices, gives_dice, gives_probabilit
 from ggn_tf.evaluation.table import probabilities
 from ggn_tf.models.names import SEGMENTATION
 from ggn_tf.protocol import MASK_THRESHOLD
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder
 
 CASES = 24
 _AT_ONCE = 8

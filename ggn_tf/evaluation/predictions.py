@@ -13,9 +13,9 @@ from ggn_tf.errors import RunError
 from ggn_tf.evaluation.answers import AskedCases
 from ggn_tf.evaluation.systems import TRANSFER
 from ggn_tf.evaluation.table import check_predictions, columns
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
 from ggn_tf.tasks import Task
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import CLASSIFY, SEGMENT, STAGES
 
 
 def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:

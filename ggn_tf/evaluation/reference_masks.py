@@ -9,7 +9,7 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.evaluation.scores import gives_dice, gives_probabilities
 from ggn_tf.evaluation.table import probability_columns
 from ggn_tf.models.names import CLASSIFICATION, SEGMENTATION
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder
 
 
 def predict_with_reference(run: RunFolder, dataset: Dataset, rows: pd.DataFrame) -> pd.DataFrame | None:

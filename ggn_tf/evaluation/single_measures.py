@@ -17,8 +17,8 @@ from ggn_tf.dataset.records import CaseRecord
 from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.evaluation.nodules import identify, nodules_of
 from ggn_tf.evaluation.table import PredictionsError, check_predictions, columns, probability_columns
+from ggn_tf.runs.stages import CLASSIFY
 from ggn_tf.tasks import Task
-from ggn_tf.training.stages import CLASSIFY
 
 # By the name of the model; sizes as logarithms, for a nodule grows by factors.
 MEASURES: Mapping[str, Callable[[CaseRecord], float]] = MappingProxyType(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ggn_tf.evaluation.cells import System
 from ggn_tf.models import names
-from ggn_tf.training import stages
+from ggn_tf.runs import stages
 
 
 @dataclass(frozen=True)

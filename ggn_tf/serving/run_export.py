@@ -9,9 +9,9 @@ import keras
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.scores import stage_scores
 from ggn_tf.models.names import RAW, REFERENCE
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import SEGMENT
 from ggn_tf.serving.model_card import Provenance
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import SEGMENT
 
 # A caller is to see what was classified, and has no expert's mask to send.
 _NOT_SERVED = {RAW: "gives no mask", REFERENCE: "wants the expert's mask beside the patch"}

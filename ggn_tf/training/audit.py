@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.stages import Stage, parts_of
+from ggn_tf.runs.stages import Stage, parts_of
 
 _STATISTICS = ("moving_mean", "moving_variance")
 

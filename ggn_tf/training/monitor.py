@@ -8,12 +8,12 @@ import numpy as np
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream
 from ggn_tf.protocol import TrainingProtocol
+from ggn_tf.runs.stages import Network, Stage
 from ggn_tf.training import metrics
 from ggn_tf.training.inference import traced_inference
 from ggn_tf.training.losses import joint_loss
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import EpochScore
-from ggn_tf.training.stages import Network, Stage
 
 
 @dataclass(frozen=True)

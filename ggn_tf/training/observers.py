@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
+from ggn_tf.runs.stages import Stage
 from ggn_tf.training.monitor import Monitored
-from ggn_tf.training.stages import Stage
 
 
 class Observer:

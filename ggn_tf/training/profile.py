@@ -17,9 +17,9 @@ from ggn_tf.dataset.pipeline import Batch, CaseStream
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import STAGES, Stage
 from ggn_tf.training.initial_model import initial_model
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import STAGES, Stage
 from ggn_tf.training.step import TrainStep
 from ggn_tf.training.trainer import plan_run
 

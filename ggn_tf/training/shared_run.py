@@ -7,13 +7,13 @@ from typing import Any
 import keras
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.checkpoints import Checkpoint, CheckpointStore, from_bytes, to_bytes
-from ggn_tf.training.conditions import threads_of_an_operation
-from ggn_tf.training.description import RunDescription
+from ggn_tf.runs.checkpoints import Checkpoint, CheckpointStore, from_bytes, to_bytes
+from ggn_tf.runs.reproducibility import threads_of_an_operation
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import Stage
 from ggn_tf.training.initial_model import initial_model
 from ggn_tf.training.replicas import Replicas
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import Stage
 
 
 class SharedStore:

@@ -6,10 +6,10 @@ import tensorflow as tf
 from ggn_tf.dataset.pipeline import Batch
 from ggn_tf.models.shares import sum_over_replicas
 from ggn_tf.protocol import TrainingProtocol
+from ggn_tf.runs.stages import Stage, set_trainable
 from ggn_tf.training.adam import FusedAdam
 from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.stages import Stage, set_trainable
 
 
 class TrainStep:

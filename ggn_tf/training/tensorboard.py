@@ -11,11 +11,11 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.description import RunDescription
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.stages import STAGES, Stage, parts_of
 from ggn_tf.training.inference import traced_inference
 from ggn_tf.training.monitor import Monitored
 from ggn_tf.training.observers import Observer
-from ggn_tf.training.stages import STAGES, Stage, parts_of
 
 _OVERLAYS = 4
 

@@ -10,17 +10,17 @@ from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import CaseRecord, Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import SplitError
+from ggn_tf.runs.reproducibility import conditions_here
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import STAGES, Stage, stages_up_to
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import Change, audit_stage, snapshot, summarise
-from ggn_tf.training.conditions import conditions_here
-from ggn_tf.training.description import RunDescription
 from ggn_tf.training.loop import StageLoop
 from ggn_tf.training.observers import Observer
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.run_folder import RunFolder
 from ggn_tf.training.schedule import best_epoch
 from ggn_tf.training.shared_run import SharedRun
-from ggn_tf.training.stages import STAGES, Stage, stages_up_to
 
 
 @dataclass(frozen=True)

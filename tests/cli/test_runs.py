@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
-from ggn_tf.training.lock import lock_run
+from ggn_tf.runs.lock import lock_run
 from tests.untrained_run import write_untrained_run
 
 

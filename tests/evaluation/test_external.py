@@ -13,7 +13,7 @@ from ggn_tf.errors import RunError, TaskError
 from ggn_tf.evaluation.bootstrap import draw_weights, percentile_interval, resampled_mean
 from ggn_tf.evaluation.external import differences, open_external, predict_external
 from ggn_tf.evaluation.predictions import open_run_dataset
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder
 from tests.synthetic import write_synthetic_dataset
 from tests.untrained_run import SIZE, write_untrained_run
 

@@ -10,8 +10,8 @@ from ggn_tf.evaluation.extras import Extras, collect_extras
 from ggn_tf.evaluation.folder import write_evaluation
 from ggn_tf.evaluation.predictions import describe_run, predict_run
 from ggn_tf.evaluation.scores import score_predictions
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.training.initial_model import initial_model
-from ggn_tf.training.run_folder import RunFolder
 from tests.synthetic import write_synthetic_dataset
 from tests.tiny_fit import tiny_description
 

@@ -11,8 +11,8 @@ from ggn_tf.evaluation.gallery import GAINED, LOST, SUREST, WORST_MASK, WRONG, S
 from ggn_tf.evaluation.predictions import open_run_dataset, predict_run
 from ggn_tf.evaluation.reference_masks import predict_with_reference
 from ggn_tf.evaluation.table import probabilities
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.training.metrics import dice_score
-from ggn_tf.training.run_folder import RunFolder
 from tests.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder
 from tests.killing import has_begun_writing, kill_when, start
 from tests.synthetic import write_synthetic_dataset
 from tests.tiny_fit import results

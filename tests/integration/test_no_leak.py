@@ -20,8 +20,8 @@ from ggn_tf.evaluation.scores import class_indices, gives_probabilities
 from ggn_tf.evaluation.single_measures import MEASURES, predict_by_measure
 from ggn_tf.evaluation.table import probabilities
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
+from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.tasks import Task
-from ggn_tf.training.description import RunDescription
 from tests.evaluation.single_auc import auc_interval
 from tests.synthetic import synthetic_nodules
 from tests.tiny_fit import fit, tiny_description

@@ -1,8 +1,8 @@
 import pytest
 
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
 from tests.synthetic import write_synthetic_dataset
 from tests.tiny_fit import fit, tiny_description
 

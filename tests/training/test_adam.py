@@ -10,8 +10,8 @@ import tensorflow as tf
 from ggn_tf.dataset.pipeline import Batch
 from ggn_tf.models.multitask import build_multitask
 from ggn_tf.protocol import CnnProtocol, Protocol, UnetProtocol
+from ggn_tf.runs.stages import MULTITASK
 from ggn_tf.training.adam import FusedAdam
-from ggn_tf.training.stages import MULTITASK
 from ggn_tf.training.step import TrainStep
 
 

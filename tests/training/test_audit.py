@@ -3,10 +3,10 @@ import pytest
 
 from ggn_tf.errors import RunError
 from ggn_tf.models.cascade import build_cascade
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import CLASSIFY, SEGMENT
 from ggn_tf.training.audit import audit_stage, snapshot, summarise
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import CLASSIFY, SEGMENT
 
 
 @pytest.fixture

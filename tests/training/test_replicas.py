@@ -14,7 +14,7 @@ import pytest
 from ggn_tf.dataset.pipeline import Part
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder
 from tests import shared_fit
 from tests.synthetic import write_synthetic_dataset
 from tests.tiny_fit import fit, results, tiny_description

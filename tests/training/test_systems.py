@@ -15,10 +15,10 @@ from ggn_tf.evaluation.table import probabilities
 from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.protocol import Protocol
-from ggn_tf.training.description import RunDescription
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import parts_of
 from ggn_tf.training.initial_model import initial_model
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import parts_of
 from ggn_tf.training.trainer import plan_run
 from tests.tiny_fit import fit, results, tiny_protocol
 

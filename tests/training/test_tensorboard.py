@@ -10,9 +10,9 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.training.description import RunDescription
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.stages import CLASSIFY
 from ggn_tf.training.monitor import Monitored
-from ggn_tf.training.stages import CLASSIFY
 from ggn_tf.training.tensorboard import EventWriter, write_scores
 
 ROW = {"stage": "classify", "epoch": 3, "loss": 0.5, "learning_rate": 1e-4, "validation_accuracy": 0.75}

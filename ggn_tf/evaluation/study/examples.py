@@ -8,7 +8,7 @@ from ggn_tf.evaluation.study.grid import Question, table_name
 from ggn_tf.evaluation.study.item import Place
 from ggn_tf.evaluation.study.results import TaskResults
 from ggn_tf.evaluation.systems import JOINT
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder
 
 # A page of four tasks then holds some two megabytes of slices.
 NODULES = 12

@@ -19,7 +19,7 @@ from ggn_tf.evaluation.study.results import TaskResults
 from ggn_tf.evaluation.study.tables import ScoreTable, markdown
 from ggn_tf.evaluation.table import write_predictions
 from ggn_tf.files import replaced_folder
-from ggn_tf.training.versions import package_versions
+from ggn_tf.runs.package_versions import package_versions
 
 RESULTS, TABLES, STUDY = "results", "tables.md", "study.json"
 

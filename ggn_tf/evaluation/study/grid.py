@@ -14,10 +14,10 @@ from ggn_tf.evaluation.study.training import Training, with_joint_weight
 from ggn_tf.evaluation.study.transfer import Transfer
 from ggn_tf.models.names import CASCADE, RADIOMICS, REFERENCE, TRANSFER
 from ggn_tf.protocol import Protocol
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.stages import CLASSIFY, JOINT, SEGMENT, STAGES
 from ggn_tf.tasks import Task
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.sharing import stage_key
-from ggn_tf.training.stages import CLASSIFY, JOINT, SEGMENT, STAGES
+from ggn_tf.training.stage_reuse import stage_key
 from ggn_tf.training.trainer import plan_run
 
 

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 
 from ggn_tf.errors import GgnError
-from ggn_tf.quiet import load_tensorflow
+from ggn_tf.tensorflow_import import load_tensorflow
 
 DONE = "done"
 

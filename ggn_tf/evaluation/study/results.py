@@ -14,8 +14,8 @@ from ggn_tf.evaluation.study.grid import Question
 from ggn_tf.evaluation.study.item import Item, Place
 from ggn_tf.evaluation.systems import FROZEN, JOINT, MULTITASK, RADIOMICS, RAW, REFERENCE, TRANSFER
 from ggn_tf.evaluation.table import read_predictions
+from ggn_tf.runs.stages import CLASSIFY
 from ggn_tf.tasks import Task
-from ggn_tf.training.stages import CLASSIFY
 
 PLANNED_PAIRS = (
     (REFERENCE, RAW),

@@ -13,7 +13,7 @@ from ggn_tf.evaluation.study.grid import Question, weighted_system
 from ggn_tf.evaluation.study.results import TaskResults
 from ggn_tf.evaluation.summary import NAMES, NOT_GIVEN, OPTIMISTIC, UNDEFINED
 from ggn_tf.evaluation.systems import JOINT, NETWORKS, RADIOMICS, TRANSFER, title_of
-from ggn_tf.training.stages import CLASSIFY
+from ggn_tf.runs.stages import CLASSIFY
 
 _CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
 _CAPTION = (

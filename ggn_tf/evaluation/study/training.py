@@ -13,16 +13,16 @@ from ggn_tf.evaluation.study.item import Line, Place
 from ggn_tf.evaluation.systems import FROZEN, JOINT, MULTITASK, RAW, REFERENCE
 from ggn_tf.evaluation.table import write_predictions
 from ggn_tf.models.names import CASCADE
+from ggn_tf.runs.lock import lock_run
+from ggn_tf.runs.package_versions import package_versions
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import SEGMENT, STAGES, Stage, stages_up_to
 from ggn_tf.tasks import Task
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.lock import lock_run
 from ggn_tf.training.observers import Observer, Observers
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.sharing import adopt_stage
-from ggn_tf.training.stages import SEGMENT, STAGES, Stage, stages_up_to
+from ggn_tf.training.stage_reuse import adopt_stage
 from ggn_tf.training.tensorboard import EventWriter, write_scores
 from ggn_tf.training.trainer import plan_run, train
-from ggn_tf.training.versions import package_versions
 
 # Measured on a CPU in bfloat16: an epoch of each stage against one of the joint training.
 EPOCH_COST = {

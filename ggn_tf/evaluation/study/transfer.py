@@ -6,8 +6,8 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.predictions import predict_transfer
 from ggn_tf.evaluation.study.item import Line, Place
 from ggn_tf.evaluation.table import write_predictions
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

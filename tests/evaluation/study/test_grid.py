@@ -4,9 +4,9 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import DatasetError, TaskError
 from ggn_tf.evaluation.study.grid import items_of
 from ggn_tf.evaluation.study.training import EPOCH_COST, Training
+from ggn_tf.runs.stages import STAGES
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 from ggn_tf.training.initial_model import BUILDERS
-from ggn_tf.training.stages import STAGES
 from tests.tiny_fit import tiny_protocol
 from tests.tiny_study import THREE_TASKS, tiny_question
 

@@ -17,7 +17,7 @@ from ggn_tf.evaluation.study.item import Line, Place
 from ggn_tf.evaluation.study.pool import work
 from ggn_tf.evaluation.table import probabilities, read_predictions
 from ggn_tf.models.baselines import build_reference
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder
 from tests.tiny_fit import tiny_protocol
 from tests.tiny_study import tiny_question
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.description import RunDescription
+from ggn_tf.runs.run_description import RunDescription
 
 _EPOCHS = "max_epochs"
 _REMEDY = "Repeat the run's own command, which run.json holds, or name another folder with -o."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.checkpoints import Checkpoint, CheckpointStore
+from ggn_tf.runs.checkpoints import Checkpoint, CheckpointStore
 
 
 def checkpoint(number: int) -> Checkpoint:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from ggn_tf.errors import RunError
 from ggn_tf.models.names import MULTITASK
-from ggn_tf.training.description import RunDescription
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import JOINT, SEGMENT, STAGES, parts_of
 from ggn_tf.training.initial_model import initial_model
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.stages import JOINT, SEGMENT, STAGES, parts_of
 
 
 def stage_key(asked: RunDescription, cases: Mapping[str, Sequence[str]], stage: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.training.conditions import differences
+from ggn_tf.runs.reproducibility import differences
 
 ROOT = Path(__file__).parents[2]
 TRAIN = """
@@ -14,8 +14,8 @@ import hashlib, sys
 import numpy as np, tensorflow as tf
 from ggn_tf.dataset.pipeline import Batch
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.training.conditions import ask_determinism, conditions_here, keep_threads
-from ggn_tf.training.stages import JOINT
+from ggn_tf.runs.reproducibility import ask_determinism, conditions_here, keep_threads
+from ggn_tf.runs.stages import JOINT
 from ggn_tf.training.step import TrainStep
 from tests.tiny_fit import tiny_protocol
 if sys.argv[2] == "deterministic":

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.documents import read_document
-from ggn_tf.training.ledger import Ledger
-from ggn_tf.training.lock import is_locked
-from ggn_tf.training.stages import STAGES
+from ggn_tf.runs.json_files import read_document
+from ggn_tf.runs.ledger import Ledger
+from ggn_tf.runs.lock import is_locked
+from ggn_tf.runs.stages import STAGES
 
 _MONITORED: dict[str, str] = {stage.name: stage.monitored for stages in STAGES.values() for stage in stages}
 

@@ -9,9 +9,9 @@ import pytest
 
 from ggn_tf.errors import RunError
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.lock import lock_run
-from ggn_tf.training.run_folder import RunFolder
+from ggn_tf.runs.lock import lock_run
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_finished_stage_gives_back_its_model(run: RunFolder, description: RunD
 def test_a_process_that_never_built_a_model_loads_one(run: RunFolder, description: RunDescription):
     run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
     code = (
-        "import sys; from pathlib import Path; from ggn_tf.training.run_folder import RunFolder; "
+        "import sys; from pathlib import Path; from ggn_tf.runs.run_folder import RunFolder; "
         "print(RunFolder.open(Path(sys.argv[1])).load_model().name)"
     )
     result = subprocess.run(

@@ -6,11 +6,11 @@ import pytest
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
+from ggn_tf.runs.lock import lock_run
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.lock import lock_run
-from ggn_tf.training.run_folder import RunFolder
-from ggn_tf.training.sharing import adopt_stage, stage_key
+from ggn_tf.training.stage_reuse import adopt_stage, stage_key
 from ggn_tf.training.trainer import plan_run
 from tests.tiny_fit import fit, results
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.files import whole_file
-from ggn_tf.training.documents import read_document, write_document
+from ggn_tf.runs.json_files import read_document, write_document
 
 
 class Ledger:

@@ -11,12 +11,12 @@ import keras
 import ggn_tf.models.layers  # noqa: F401 - registers the classes that a .keras file names
 from ggn_tf.errors import ProtocolError, RunError, TaskError
 from ggn_tf.files import sha256, whole_file
-from ggn_tf.training.checkpoints import CheckpointStore
-from ggn_tf.training.description import RunDescription
-from ggn_tf.training.documents import read_document, write_document
-from ggn_tf.training.extension import check_extension
-from ggn_tf.training.ledger import Ledger
-from ggn_tf.training.stages import STAGES
+from ggn_tf.runs.checkpoints import CheckpointStore
+from ggn_tf.runs.json_files import read_document, write_document
+from ggn_tf.runs.ledger import Ledger
+from ggn_tf.runs.more_epochs import check_extension
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.stages import STAGES
 
 SCHEMA = 1
 
