@@ -32,8 +32,8 @@ def cascade(precision: str, stock: bool):
 
 def exported(precision: str, folder: Path, batch: int) -> Callable[[], object]:
     """The version directory that `ggn-tf export` writes, through the session that the server runs."""
-    from ggn_tf.serving.export import export_model
-    from ggn_tf.serving.servable import open_servable
+    from ggn_tf.serving.export.writer import export_model
+    from ggn_tf.serving.runtime.servable import open_servable
 
     version = export_model(cascade(precision, stock=False), INDOLENT_INVASIVE, Protocol(), folder / f"ggn-{precision}")
     servable = open_servable(version, "ggn", int(version.name))

@@ -14,8 +14,8 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from ggn_tf.serving.messages import make_request
-from ggn_tf.serving.tensors import decode
+from ggn_tf.serving.contract.messages import make_request
+from ggn_tf.serving.contract.tensors import decode
 
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 

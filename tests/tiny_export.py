@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.serving.export import export_model
+from ggn_tf.serving.export.writer import export_model
 from ggn_tf.tasks import THREE_CLASSES
 from tests.tiny_cascade import TINY
 

@@ -14,8 +14,8 @@ def command(run: Path, output: Path) -> None:
     """Export the last finished stage of RUN as the next version of a model folder, and print its directory."""
     load_tensorflow()
     from ggn_tf.runs.run_folder import RunFolder
-    from ggn_tf.serving.export import export_model
-    from ggn_tf.serving.run_export import load_served_model, provenance_of
+    from ggn_tf.serving.export.run_export import load_served_model, provenance_of
+    from ggn_tf.serving.export.writer import export_model
 
     opened = RunFolder.open(run)
     model = load_served_model(opened)

@@ -10,7 +10,7 @@ import click
 from ggn_tf.cli.cutting import allowance_options
 from ggn_tf.errors import ServingError
 from ggn_tf.protocol import PatchProtocol
-from ggn_tf.serving.contract import MODEL_NAME
+from ggn_tf.serving.contract.names import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.volumes import Volume
     from ggn_tf.cli.places import Place
-    from ggn_tf.serving.client import PredictionClient
-    from ggn_tf.serving.messages import Prediction
+    from ggn_tf.serving.client.client import PredictionClient
+    from ggn_tf.serving.contract.messages import Prediction
     from ggn_tf.serving.nodule import Answers, NoduleAnswer
 
 _BAR = 24
@@ -149,7 +149,7 @@ def _answer(
 def _ask_server(
     target: str, model_name: str, timeout_s: float, answer: "Callable[[PatchProtocol, Any], Answers]"
 ) -> "Answers":
-    from ggn_tf.serving.client import PredictionClient
+    from ggn_tf.serving.client.client import PredictionClient
 
     with PredictionClient(target, model_name, timeout_s) as client:
         return answer(_served_protocol(client), client.predict)
@@ -170,7 +170,7 @@ def _served_protocol(client: "PredictionClient") -> PatchProtocol:
 
 
 def _ask_export(folder: Path, answer: "Callable[[PatchProtocol, Any], Answers]") -> "Answers":
-    from ggn_tf.serving.local_model import LocalModel
+    from ggn_tf.serving.runtime.local_model import LocalModel
 
     with LocalModel(folder) as model:
         return answer(model.contract.protocol.patch, model.predict)

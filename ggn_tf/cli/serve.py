@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.serving.contract import MODEL_NAME, PORT
-from ggn_tf.serving.tensorflow_model_server import PROGRAM, RealServer
+from ggn_tf.serving.contract.names import MODEL_NAME, PORT
+from ggn_tf.serving.server.tensorflow_model_server import PROGRAM, RealServer
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
-    from ggn_tf.serving.server import ServerOptions
+    from ggn_tf.serving.server.server import ServerOptions
 
 EMBEDDED = "embedded"
 
@@ -123,8 +123,8 @@ def command(
     load_tensorflow()
     import tensorflow as tf
 
-    from ggn_tf.serving.batching import BatchingParameters, read_batching_parameters
-    from ggn_tf.serving.server import ServerOptions
+    from ggn_tf.serving.runtime.batching import BatchingParameters, read_batching_parameters
+    from ggn_tf.serving.server.server import ServerOptions
 
     batching = BatchingParameters() if enable_batching else None
     if batching_parameters_file is not None:
@@ -157,7 +157,7 @@ def _own_flags(
 
 
 def _serve(folder: Path, options: "ServerOptions") -> None:
-    from ggn_tf.serving.server import ModelServer
+    from ggn_tf.serving.server.server import ModelServer
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("ggn_tf").setLevel(logging.INFO)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ggn_tf.cli.finite import FiniteRange
-from ggn_tf.serving.contract import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
+from ggn_tf.serving.contract.names import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
 from ggn_tf.tensorflow_import import load_tensorflow
 
 
@@ -36,7 +36,7 @@ def command(
     The server may be ggn-tf serve or TensorFlow Serving. Exits with 1 where an answer is not the recorded one.
     """
     load_tensorflow()
-    from ggn_tf.serving.server_check import check_server
+    from ggn_tf.serving.client.server_check import check_server
 
     given = {OUTPUT_PROBABILITIES: probability_tolerance, OUTPUT_MASK: mask_tolerance}
     check = check_server(

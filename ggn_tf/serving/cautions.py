@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.surroundings import covered_voxels, surroundings_of
 from ggn_tf.cases.volumes import Volume
-from ggn_tf.serving.doubts import (
+from ggn_tf.serving.contract.warning_texts import (
     BELOW_AIR,
     COARSE_SPACING,
     COARSEST_SPACING_MM,

@@ -13,7 +13,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.tensorflow_model_server import EVERY_INTERFACE, PROGRAM, RealServer, image_name
+from ggn_tf.serving.server.tensorflow_model_server import EVERY_INTERFACE, PROGRAM, RealServer, image_name
 
 _PYTHON = ((3, 11), (3, 14))
 _FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "neon", "asimd")

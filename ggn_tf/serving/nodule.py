@@ -15,7 +15,7 @@ from ggn_tf.cases.patches import Patch, paste_mask
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.serving.cautions import Caution, cautions_about, cautions_about_series, shared_voxels
-from ggn_tf.serving.messages import Prediction
+from ggn_tf.serving.contract.messages import Prediction
 from ggn_tf.serving.overlay import field_around
 
 

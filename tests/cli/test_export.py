@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
-from ggn_tf.serving.contract import read_contract
+from ggn_tf.serving.contract.names import read_contract
 from tests.untrained_run import write_untrained_run
 
 

@@ -21,8 +21,8 @@ from ggn_tf.cli import main
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.protocol import PatchProtocol, Protocol
-from ggn_tf.serving.export import export_model
-from ggn_tf.serving.server import ModelServer, ServerOptions
+from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.cases.dicom_files import edit, write_enhanced
 from tests.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, tilt, write_dicom, write_nifti

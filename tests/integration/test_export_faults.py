@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from ggn_tf.errors import ExportError
-from ggn_tf.serving.client import PredictionClient
-from ggn_tf.serving.export import export_model
-from ggn_tf.serving.recordings import sample_patches
-from ggn_tf.serving.server import ModelServer, ServerOptions
-from ggn_tf.serving.version_folders import list_versions
+from ggn_tf.serving.client.client import PredictionClient
+from ggn_tf.serving.contract.version_folders import list_versions
+from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.runtime.golden_requests import sample_patches
+from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
 from tests.small_disk import small_disk
 from tests.tiny_cascade import TINY

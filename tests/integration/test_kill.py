@@ -14,7 +14,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.predictions import predict_run
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.serving.version_folders import list_versions
+from ggn_tf.serving.contract.version_folders import list_versions
 from tests.case_files import write_case_files
 from tests.killing import COMMAND, has_begun_writing, kill_when, start
 from tests.synthetic import write_synthetic_dataset

@@ -14,10 +14,10 @@ from ggn_tf.cases.table import Case, read_table
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.protocol import CnnProtocol, Protocol
-from ggn_tf.serving.export import export_model
-from ggn_tf.serving.local_model import LocalModel
-from ggn_tf.serving.messages import Prediction
-from ggn_tf.serving.preprocess import cut_patches
+from ggn_tf.serving.contract.messages import Prediction
+from ggn_tf.serving.export.resampling import cut_patches
+from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.runtime.local_model import LocalModel
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.threshold_model import build_threshold_model
 

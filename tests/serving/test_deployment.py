@@ -13,9 +13,9 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from ggn_tf.cli.fit import command as fit
 from ggn_tf.cli.prepare import command as prepare
-from ggn_tf.serving.batching import read_batching_parameters
-from ggn_tf.serving.contract import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
-from ggn_tf.serving.tensorflow_model_server import DEFAULT_IMAGE
+from ggn_tf.serving.contract.names import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
+from ggn_tf.serving.runtime.batching import read_batching_parameters
+from ggn_tf.serving.server.tensorflow_model_server import DEFAULT_IMAGE
 from ggn_tf.training.cluster import Place, place_of
 
 FOLDER = Path(__file__).parents[2] / "serving"

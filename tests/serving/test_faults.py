@@ -22,11 +22,11 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.serving.export import export_model
-from ggn_tf.serving.local_model import LocalModel
-from ggn_tf.serving.messages import make_request
-from ggn_tf.serving.recordings import sample_patches
-from ggn_tf.serving.versions import State, Versions
+from ggn_tf.serving.contract.messages import make_request
+from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.runtime.golden_requests import sample_patches
+from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.server.version_manager import State, Versions
 from ggn_tf.tasks import THREE_CLASSES
 from scripts.serving_load import ServerProcess, add_version, load
 from tests.small_disk import small_disk

@@ -13,7 +13,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from ggn_tf.serving.tensors import decode, repeat
+from ggn_tf.serving.contract.tensors import decode, repeat
 
 ONE = np.zeros((1, 32, 32, 32, 1), np.float32)
 

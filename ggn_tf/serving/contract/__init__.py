@@ -1,0 +1,1 @@
+"""The wire: names, tensors, messages and checksums."""

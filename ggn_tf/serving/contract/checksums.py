@@ -1,0 +1,87 @@
+"""Checksums of a version directory: what a copy, a disk or a transfer has damaged is not served.
+
+The list is the one that `sha256sum` reads: `cd MODELS/ggn/1 && sha256sum --check assets.extra/SHA256SUMS`.
+"""
+
+from pathlib import Path
+
+from ggn_tf.errors import ExportError
+from ggn_tf.files import sha256
+from ggn_tf.serving.contract.names import ASSETS_EXTRA
+
+CHECKSUMS_FILE = "SHA256SUMS"
+
+
+def write_checksums(version_folder: Path) -> None:
+    """List every file that is in a version directory so far."""
+    lines = [f"{sha256(file)}  {name}\n" for name, file in _files(version_folder).items()]
+    (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def has_checksums(version_folder: Path) -> bool:
+    """Whether a version directory has a list; what may not be looked at is not missing."""
+    try:
+        return (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).is_file()
+    except PermissionError:
+        return True
+
+
+def check_checksums(version_folder: Path) -> None:
+    """Compare a version directory with its list; one without a list, of another program's, is taken as it is.
+
+    Raises:
+        ExportError: A file is missing, has changed or is not listed, or something cannot be read.
+    """
+    if not has_checksums(version_folder):
+        return
+    try:
+        _check(version_folder)
+    except OSError as error:
+        raise ExportError(
+            "The version cannot be read.",
+            case=version_folder,
+            found=str(error),
+            expected="files that this user may read, on a disk that works",
+            remedy="Grant the right to read them, or copy the version anew.",
+        ) from error
+
+
+def _check(version_folder: Path) -> None:
+    listed, present = _listed(version_folder), _files(version_folder)
+    for name in sorted(listed.keys() | present.keys()):
+        if name not in present or name not in listed:
+            raise _damaged(version_folder, f"{name} is {'not listed' if name in present else 'missing'}")
+        if sha256(present[name]) != listed[name]:
+            raise _damaged(version_folder, f"{name} has changed")
+
+
+def _listed(version_folder: Path) -> dict[str, str]:
+    """The digests, by name."""
+    content = (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).read_bytes().decode("utf-8", errors="replace")
+    listed = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        digest, gap, name = line.partition("  ")
+        if not gap:
+            raise _damaged(version_folder, f"{CHECKSUMS_FILE}, line {number} is not 'DIGEST  NAME'")
+        listed[name] = digest
+    return listed
+
+
+def _files(version_folder: Path) -> dict[str, Path]:
+    """By name; hidden ones, which file systems and desktops leave, and the list itself do not count."""
+    files = {file.relative_to(version_folder): file for file in sorted(version_folder.rglob("*")) if file.is_file()}
+    return {
+        name.as_posix(): file
+        for name, file in files.items()
+        if name.name != CHECKSUMS_FILE and not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def _damaged(version_folder: Path, found: str) -> ExportError:
+    return ExportError(
+        "The version is damaged.",
+        case=version_folder,
+        found=found,
+        expected=f"the files that {ASSETS_EXTRA}/{CHECKSUMS_FILE} lists",
+        remedy=f"Copy the version anew, or export the run anew; delete {CHECKSUMS_FILE} where the change was meant.",
+    )

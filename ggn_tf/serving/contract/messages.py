@@ -1,0 +1,125 @@
+"""A question and its answer, as a program sees them and as messages of TensorFlow Serving's protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tensorflow_serving.apis import predict_pb2
+
+from ggn_tf.errors import ServingError
+from ggn_tf.serving.contract import tensors
+from ggn_tf.serving.contract.names import (
+    DTYPES,
+    INPUT_CENTER,
+    INPUT_HU,
+    INPUT_SPACING,
+    OUTPUT_CLASS_NAMES,
+    OUTPUT_MASK,
+    OUTPUT_PROBABILITIES,
+    OUTPUT_WARNING,
+    OUTPUTS,
+    SIGNATURE,
+    SIGNATURE_ROI,
+)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of a batch of patches.
+
+    Attributes:
+        probabilities: [N, C] float32, in the order of `class_names`.
+        mask: [N, S, S, S, 1] float32, 0 to 1, axes z, y, x.
+        class_names: [C].
+        model_version: The version that answered.
+        warnings: [N], why an answer may be worth little: lines `code: text`, empty without a reason.
+    """
+
+    probabilities: np.ndarray
+    mask: np.ndarray
+    class_names: tuple[str, ...]
+    model_version: int
+    warnings: tuple[str, ...] = ()
+
+
+def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
+    """Ask the newest version about patches.
+
+    Args:
+        hu: [N, S, S, S, 1], Hounsfield units, axes z, y, x.
+        model_name: As the server calls the model.
+    """
+    return _request(model_name, SIGNATURE, {INPUT_HU: hu})
+
+
+def make_roi_request(
+    hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray, model_name: str
+) -> predict_pb2.PredictRequest:
+    """Ask the newest version about regions of a CT, from which the graph cuts the patches.
+
+    Args:
+        hu: [N, D, H, W], Hounsfield units, axes z, y, x.
+        spacing_mm_zyx: [N, 3], of the regions' voxels.
+        center_index_zyx: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
+        model_name: As the server calls the model.
+    """
+    inputs = {INPUT_HU: hu, INPUT_SPACING: spacing_mm_zyx, INPUT_CENTER: center_index_zyx}
+    return _request(model_name, SIGNATURE_ROI, inputs)
+
+
+def _request(model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model_name, signature
+    for name, values in inputs.items():
+        request.inputs[name].CopyFrom(tensors.encode_content(values, DTYPES[name]))
+    return request
+
+
+def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, ...]) -> Prediction:
+    """Read an answer, and hold it to the contract.
+
+    Args:
+        response: The answer to a request of either signature.
+        mask_shape: (N, S, S, S, 1), of the patches that were asked about.
+
+    Raises:
+        ServingError: An output is missing or damaged, or its shape does not fit the question.
+    """
+    if not set(OUTPUTS) <= set(response.outputs):
+        raise _other_answer(response, "an output is missing")
+    try:
+        arrays = {name: tensors.decode(response.outputs[name]) for name in OUTPUTS}
+    except ValueError as error:
+        raise _other_answer(response, str(error)) from error
+    probabilities, mask = arrays[OUTPUT_PROBABILITIES], arrays[OUTPUT_MASK]
+    names, warnings = arrays[OUTPUT_CLASS_NAMES], arrays[OUTPUT_WARNING]
+    count = mask_shape[0]
+    fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == (count,)
+    if not fits or probabilities.ndim != 2 or names.shape != probabilities.shape or (names != names[:1]).any():
+        raise _other_answer(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
+    class_names = tuple(name.decode("utf-8") for name in names[0])
+    warned = tuple(warning.decode("utf-8") for warning in warnings)
+    return Prediction(probabilities, mask, class_names, response.model_spec.version.value, warned)
+
+
+def join(parts: Sequence[Prediction]) -> Prediction:
+    """The answers to consecutive chunks as one; all of the same version."""
+    first = parts[0]
+    return Prediction(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate([part.mask for part in parts]),
+        first.class_names,
+        first.model_version,
+        tuple(warning for part in parts for warning in part.warnings),
+    )
+
+
+def _other_answer(response: predict_pb2.PredictResponse, found: str) -> ServingError:
+    return ServingError(
+        "The model's answer is not what the contract says.",
+        case=f"model {response.model_spec.name}, version {response.model_spec.version.value}",
+        found=f"{found}; outputs {', '.join(sorted(response.outputs))}",
+        expected=f"{OUTPUT_PROBABILITIES} [N,C], {OUTPUT_MASK} a patch each, {OUTPUT_CLASS_NAMES} [N,C], "
+        f"{OUTPUT_WARNING} [N]",
+        remedy="Serve a model that ggn-tf export wrote.",
+    )

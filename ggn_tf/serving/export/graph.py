@@ -1,0 +1,101 @@
+"""The graph that is served: from Hounsfield units to named outputs, by two signatures."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from ggn_tf.dataset.pipeline import normalise_hu
+from ggn_tf.serving.contract.names import (
+    OUTPUT_CLASS_NAMES,
+    OUTPUT_MASK,
+    OUTPUT_PROBABILITIES,
+    OUTPUT_WARNING,
+    SIGNATURE,
+    SIGNATURE_ROI,
+    ExportContract,
+    SignatureContract,
+)
+from ggn_tf.serving.contract.warning_texts import BAD_GEOMETRY
+from ggn_tf.serving.export.graph_warnings import (
+    Found,
+    answered_of,
+    doubts_about_patches,
+    doubts_about_regions,
+    warning_of,
+)
+from ggn_tf.serving.export.resampling import cut_patches, is_sound
+
+
+class ServedModel(tf.Module):
+    """Both signatures around one network.
+
+    A plain module: a saved Keras model would bring training functions along.
+
+    Args:
+        model: Patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
+        contract: Names, types and shapes.
+    """
+
+    def __init__(self, model: keras.Model, contract: ExportContract) -> None:
+        """Trace nothing yet; saving does."""
+        super().__init__()
+        patch = contract.protocol.patch
+        class_names = tf.constant([contract.task.class_names])
+        network = _network(model)
+
+        def answer(hu: tf.Tensor, covered: tf.Tensor, about_region: Sequence[Found]) -> dict[str, tf.Tensor]:
+            answers = network(normalise_hu(hu, patch.window_hu))
+            mask = tf.cast(answers["mask"], tf.float32)
+            found = [*about_region, *doubts_about_patches(hu, covered, mask)]
+            answered = answered_of(found)
+            return {
+                OUTPUT_PROBABILITIES: _or_nan(tf.cast(answers["probabilities"], tf.float32), answered),
+                OUTPUT_MASK: _or_nan(mask, answered),
+                OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(hu)[0], 1]),
+                OUTPUT_WARNING: warning_of(found),
+            }
+
+        def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
+            # Who cuts a patch fills what the CT does not reach; the value itself hardly occurs in a chest.
+            return answer(hu, tf.not_equal(hu, patch.outside_hu), ())
+
+        def serve_roi(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> dict[str, tf.Tensor]:
+            cut = cut_patches(hu, spacing_mm, center_index, patch)
+            sound = is_sound(hu, spacing_mm, center_index)
+            return answer(cut.hu, cut.covered, [(BAD_GEOMETRY, ~sound), *doubts_about_regions(spacing_mm, cut.covered)])
+
+        signatures = {signature.name: signature for signature in contract.signatures}
+        # AutoGraph has nothing to convert here, and would write into the temporary folder, which may be full.
+        self.serve = tf.function(serve, _specs(signatures[SIGNATURE]), autograph=False)
+        self.serve_roi = tf.function(serve_roi, _specs(signatures[SIGNATURE_ROI]), autograph=False)
+
+
+def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
+    """The model with its weights as constants.
+
+    What is done to a kernel alone, such as splitting and rounding it and bringing it into the processor's own layout,
+    is then done once, at a version's first request. With variables a CPU repeats it at each, which takes a fifth of the
+    time of a single patch.
+    """
+    trained, kept = (
+        [variable.numpy() for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    )
+
+    def network(patch: tf.Tensor) -> dict[str, tf.Tensor]:
+        constants = (list(map(tf.constant, trained)), list(map(tf.constant, kept)))
+        answers: dict[str, tf.Tensor] = model.stateless_call(*constants, patch, training=False)[0]
+        return answers
+
+    # A function of its own, so that both signatures name one set of constants.
+    return tf.function(network, [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs], autograph=False)
+
+
+def _or_nan(values: tf.Tensor, answered: tf.Tensor) -> tf.Tensor:
+    """Not-a-number where there is no answer: a number would be taken for one."""
+    return tf.where(tf.reshape(answered, [-1] + [1] * (len(values.shape) - 1)), values, float("nan"))
+
+
+def _specs(signature: SignatureContract) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in signature.inputs]

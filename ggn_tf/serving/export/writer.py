@@ -1,0 +1,136 @@
+"""Export: a trained model as a version directory that TensorFlow Serving loads."""
+
+import json
+import re
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from ggn_tf.errors import ExportError
+from ggn_tf.files import whole_folder
+from ggn_tf.models.folding import fold
+from ggn_tf.protocol import Protocol
+from ggn_tf.serving.contract.checksums import write_checksums
+from ggn_tf.serving.contract.names import (
+    ASSETS_EXTRA,
+    CONTRACT_FILE,
+    LABELS_FILE,
+    MODEL_CARD_FILE,
+    MODEL_NAME,
+    SIGNATURE,
+    SIGNATURE_ROI,
+    ExportContract,
+    shape_text,
+)
+from ggn_tf.serving.contract.version_folders import next_version
+from ggn_tf.serving.export.graph import ServedModel
+from ggn_tf.serving.export.model_card import Provenance, model_card
+from ggn_tf.serving.runtime.golden_requests import warm_up, write_golden, write_warmup
+from ggn_tf.serving.runtime.servable import open_servable
+from ggn_tf.tasks import Task
+
+_ATTEMPTS = 10
+
+
+def export_model(
+    model: keras.Model, task: Task, protocol: Protocol, folder: Path, provenance: Provenance | None = None
+) -> Path:
+    """Write a model as the next version of a model folder: whole, loaded and warmed up once, or not at all.
+
+    Until it is finished the directory has a name that is no number, so that no server takes it for a version.
+
+    Args:
+        model: Patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
+        task: Names the classes, in the order of `probabilities`.
+        protocol: The numbers that the model was trained with.
+        folder: The model folder, for example MODELS/ggn; made where it does not exist.
+        provenance: Told in the model card.
+
+    Returns:
+        The version directory, for example MODELS/ggn/1.
+
+    Raises:
+        ExportError: The model's inputs or outputs are not those of the contract, or the folder cannot be written.
+    """
+    provenance = provenance or Provenance()
+    contract = ExportContract(task, protocol, _precision(model), provenance.to_dict())
+    _check_model(model, contract)
+    for _ in range(_ATTEMPTS):
+        version_folder = folder / str(next_version(folder))
+        try:
+            with whole_folder(version_folder) as temporary:
+                _write(model, contract, provenance, int(version_folder.name), temporary)
+        except (OSError, tf.errors.OpError) as error:
+            if version_folder.exists():
+                continue
+            raise ExportError(
+                "The export cannot be written.",
+                case=version_folder,
+                found=_reason(error),
+                expected="a folder that can be written to, with room on the disk",
+                remedy="Free space, or name another folder with -o. Nothing half-written was left behind.",
+            ) from error
+        return version_folder
+    raise ExportError(
+        "The export found no free version number.",
+        case=folder,
+        found=f"{_ATTEMPTS} times another export was first",
+        expected="few exports into one folder at a time",
+        remedy="Repeat the command.",
+    )
+
+
+def _write(model: keras.Model, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> None:
+    served = ServedModel(fold(model), contract)
+    tf.saved_model.save(served, str(folder), signatures={SIGNATURE: served.serve, SIGNATURE_ROI: served.serve_roi})
+    extra = folder / ASSETS_EXTRA
+    extra.mkdir()
+    (extra / LABELS_FILE).write_text("\n".join(contract.task.class_names) + "\n", encoding="utf-8")
+    (extra / CONTRACT_FILE).write_text(json.dumps(contract.to_dict(), indent=2) + "\n", encoding="utf-8")
+    (extra / MODEL_CARD_FILE).write_text(model_card(contract, provenance, version), encoding="utf-8")
+    write_warmup(folder, contract.protocol.patch)
+    servable = open_servable(folder, MODEL_NAME, version)
+    try:
+        warm_up(servable, folder)
+        write_golden(folder, servable, contract.protocol.patch)
+    finally:
+        servable.close()
+    write_checksums(folder)
+
+
+def _reason(error: OSError | tf.errors.OpError) -> str:
+    """Without TensorFlow's names of nodes."""
+    return re.sub(
+        r"\{\{.*?\}\} | \[Op:\w+\]", "", error.message if isinstance(error, tf.errors.OpError) else str(error)
+    )
+
+
+def _precision(model: keras.Model) -> str:
+    """What the network computes in, whatever the run says of itself."""
+    types = {layer.compute_dtype for layer in model._flatten_layers()}
+    return "bfloat16" if "bfloat16" in types else "float32"
+
+
+def _check_model(model: keras.Model, contract: ExportContract) -> None:
+    size = contract.protocol.patch.size
+    expected = {
+        "probabilities": (None, len(contract.task.classes)),
+        "mask": (None, size, size, size, 1),
+    }
+    outputs = model.output if isinstance(model.output, dict) else {"": model.output}
+    found = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
+    taken = [tuple(tensor.shape) for tensor in model.inputs]
+    wanted = [(None, size, size, size, 1)]
+    if found != expected or taken != wanted:
+        raise ExportError(
+            "The model is not one that can be served.",
+            case=model.name,
+            found=f"input {' and '.join(map(shape_text, taken))}; outputs {_told(found)}",
+            expected=f"input {shape_text(wanted[0])}; outputs {_told(expected)}",
+            remedy="Export a model that segments and classifies, with the task and protocol it was trained with.",
+        )
+
+
+def _told(shapes: dict[str, tuple[int | None, ...]]) -> str:
+    return ", ".join(f"{name} {shape_text(shape)}".strip() for name, shape in sorted(shapes.items()))

@@ -1,0 +1,364 @@
+import asyncio
+import socket
+import threading
+from concurrent import futures
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from ggn_tf.dataset.pipeline import normalise_hu
+from ggn_tf.errors import ServingError
+from ggn_tf.serving.client.client import AsyncPredictionClient, PredictionClient
+from ggn_tf.serving.runtime.golden_requests import sample_patches, sample_regions
+from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.server.server import ModelServer, ServerOptions
+
+
+class Awaited:
+    """The asyncio client behind the blocking one's methods: what holds for one holds for the other."""
+
+    def __init__(self, *args, **kwargs):
+        self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(lambda loop, context: None)  # two loops in a process: gRPC tells of empty reads
+
+        async def made():
+            return AsyncPredictionClient(*args, **kwargs)
+
+        self.client = self.loop.run_until_complete(made())
+
+    def __getattr__(self, name):
+        return lambda *args: self.loop.run_until_complete(getattr(self.client, name)(*args))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+        self.loop.close()
+
+
+@pytest.fixture(params=[PredictionClient, Awaited], ids=["blocking", "asyncio"])
+def client_class(request):
+    return request.param
+
+
+@pytest.fixture
+def client(server, client_class):
+    with client_class(f"127.0.0.1:{server.port}") as opened:
+        yield opened
+
+
+@contextmanager
+def serving(servicer):
+    """A server that behaves as the test wants."""
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+class Forwarding(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Has another server answer."""
+
+    def __init__(self, server):
+        self.asked = 0
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{server.port}", [("grpc.max_receive_message_length", -1)])
+        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+
+    def Predict(self, request, context):  # noqa: N802
+        self.asked += 1
+        return self.stub.Predict(request)
+
+    def GetModelMetadata(self, request, context):  # noqa: N802
+        return self.stub.GetModelMetadata(request)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_the_server_answers_like_the_keras_model(client, patches, tiny_model, tiny):
+    answer = client.predict(patches)
+    expected = tiny_model.predict(normalise_hu(patches, tiny.patch.window_hu), verbose=0)
+    np.testing.assert_allclose(answer.probabilities, expected["probabilities"], atol=1e-5)
+    np.testing.assert_allclose(answer.mask, expected["mask"], atol=1e-5)
+    assert answer.class_names == ("AAH+AIS", "MIA", "IAC")
+    assert answer.model_version == 1
+
+
+def test_chunks_come_back_in_order(client, exported, tiny):
+    patches = sample_patches(tiny.patch, 50, seed=3)
+    answer = client.predict(patches)
+    with LocalModel(exported) as model:
+        expected = model.predict(patches)
+    np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(answer.mask, expected.mask, atol=1e-5)
+
+
+def test_no_request_is_larger_than_grpcs_default_of_4_mib(server, tiny):
+    class Measuring(Forwarding):
+        def Predict(self, request, context):  # noqa: N802
+            sizes.append(request.ByteSize())
+            response = super().Predict(request, context)
+            sizes.append(response.ByteSize())
+            return response
+
+    sizes: list[int] = []
+    with serving(Measuring(server)) as target, PredictionClient(target) as client:
+        client.predict(sample_patches(tiny.patch, 50, seed=3))
+    assert len(sizes) == 6
+    assert max(sizes) < 4 * 2**20
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 32, 1), (1, 32, 32, 32), (1, 32, 32, 16, 1), (0, 32, 32, 32, 1)])
+def test_patches_of_another_shape_are_refused_before_they_are_sent(shape, client):
+    with pytest.raises(ServingError) as caught:
+        client.predict(np.zeros(shape, np.float32))
+    assert caught.value.found == "[" + ",".join(map(str, shape)) + "]"
+    assert caught.value.expected == "[N,32,32,32,1] with N at least 1"
+
+
+def test_other_types_are_sent_as_float32(client, patches):
+    np.testing.assert_array_equal(
+        client.predict(np.rint(patches).astype(np.int16)).probabilities,
+        client.predict(np.rint(patches)).probabilities,
+    )
+
+
+def test_no_server_is_told_as_such():
+    target = f"127.0.0.1:{free_port()}"
+    with PredictionClient(target, timeout_s=1.0) as client, pytest.raises(ServingError) as caught:
+        client.patch_shape()
+    assert caught.value.what == "No model server answers."
+    assert caught.value.case == f"model ggn on {target}"
+    assert caught.value.found.startswith("UNAVAILABLE: ")
+    assert "ggn-tf serve" in caught.value.remedy
+
+
+def test_a_model_of_another_name_is_told_as_such(server):
+    client = PredictionClient(f"127.0.0.1:{server.port}", model_name="lung")
+    with client, pytest.raises(ServingError) as caught:
+        client.patch_shape()
+    assert caught.value.found == "NOT_FOUND: Servable not found for request: Latest(lung)"
+    assert "--model_name" in caught.value.remedy
+
+
+def test_a_foreign_model_is_refused_before_anything_is_sent(tmp_path, patches):
+    class Foreign(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+        def serve(self, x):
+            return {"y": x}
+
+    module = Foreign()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+    with ModelServer(tmp_path, ServerOptions(port=0)) as server:
+        client = PredictionClient(f"127.0.0.1:{server.port}")
+        with client, pytest.raises(ServingError) as caught:
+            client.predict(patches)
+    assert caught.value.found == "serving_default: x DT_FLOAT, y DT_FLOAT"
+    assert "hu DT_FLOAT" in caught.value.expected
+
+
+class Refusing(Forwarding):
+    """Refuses the first requests."""
+
+    def __init__(self, server, code, times):
+        super().__init__(server)
+        self.code, self.left = code, times
+
+    def Predict(self, request, context):  # noqa: N802
+        if self.left:
+            self.left -= 1
+            self.asked += 1
+            context.abort(self.code, "not now")
+        return super().Predict(request, context)
+
+
+def test_an_unavailable_server_is_asked_again(server, patches, client_class):
+    servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 2)
+    with serving(servicer) as target, client_class(target) as client:
+        assert len(client.predict(patches).probabilities) == 3
+    assert servicer.asked == 3
+
+
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL"])
+def test_any_other_refusal_is_final(code, server, patches, client_class):
+    servicer = Refusing(server, grpc.StatusCode[code], 1)
+    with serving(servicer) as target, client_class(target) as client, pytest.raises(ServingError) as caught:
+        client.predict(patches)
+    assert caught.value.found == f"{code}: not now"
+    assert servicer.asked == 1
+
+
+def test_no_retry_is_waited_for_beyond_the_timeout(server, patches):
+    servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 100)
+    with (
+        serving(servicer) as target,
+        PredictionClient(target, timeout_s=60, pauses_s=(0.0, 3600.0)) as client,
+        pytest.raises(ServingError, match="within 60 s"),
+    ):
+        client.predict(patches)
+    assert servicer.asked == 2
+
+
+def test_retries_end_with_the_pauses(server, patches):
+    servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 100)
+    with (
+        serving(servicer) as target,
+        PredictionClient(target, pauses_s=(0.0, 0.0, 0.0)) as client,
+        pytest.raises(ServingError, match="No model server answers"),
+    ):
+        client.predict(patches)
+    assert servicer.asked == 4
+
+
+def test_a_server_that_is_just_starting_is_found(exported, patches):
+    server = ModelServer(exported, ServerOptions(port=free_port()))
+
+    def pauses_s():
+        """The server comes up once the client has found none."""
+        server.start()
+        yield from [0.1] * 300
+
+    with PredictionClient(f"127.0.0.1:{server.options.port}", pauses_s=pauses_s()) as client:
+        try:
+            assert client.predict(patches).model_version == 1
+        finally:
+            server.stop()
+
+
+def test_answers_of_two_versions_are_never_mixed(server, tiny):
+    class Swapping(Forwarding):
+        def Predict(self, request, context):  # noqa: N802
+            response = super().Predict(request, context)
+            response.model_spec.version.value = 1 if self.asked == 1 else 2
+            return response
+
+    servicer = Swapping(server)
+    with serving(servicer) as target, PredictionClient(target) as client:
+        assert client.predict(sample_patches(tiny.patch, 30, seed=0)).model_version == 2
+    assert servicer.asked == 4
+
+
+def test_an_answer_that_breaks_the_contract_is_refused(server, patches):
+    class Losing(Forwarding):
+        def Predict(self, request, context):  # noqa: N802
+            response = super().Predict(request, context)
+            del response.outputs["mask"]
+            return response
+
+    servicer = Losing(server)
+    with serving(servicer) as target, PredictionClient(target) as client, pytest.raises(ServingError) as caught:
+        client.predict(patches)
+    assert caught.value.found == "an output is missing; outputs class_names, probabilities, warning"
+
+
+def test_regions_are_answered_as_the_export_answers_them(client, exported):
+    regions = sample_regions(seed=1)
+    answer = client.predict_roi(*regions)
+    with LocalModel(exported) as model:
+        expected = model.predict_roi(*regions)
+    np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(answer.mask, expected.mask, atol=1e-5)
+    assert answer.warnings == expected.warnings
+    assert [warning.partition(":")[0] for warning in answer.warnings][2] == "partly_outside_ct"
+
+
+def test_regions_too_large_for_one_message_are_asked_about_one_by_one(server):
+    """Two regions of 2.3 MiB: gRPC's default limit is 4 MiB."""
+
+    class Measuring(Forwarding):
+        def Predict(self, request, context):  # noqa: N802
+            sizes.append(request.ByteSize())
+            return super().Predict(request, context)
+
+    sizes: list[int] = []
+    hu = np.full((2, 60, 100, 100), -700, np.int16)
+    triples = np.ones((2, 3)), np.full((2, 3), 50.0)
+    with serving(Measuring(server)) as target, PredictionClient(target) as client:
+        assert client.predict_roi(hu, *triples).probabilities.shape == (2, 3)
+    assert len(sizes) == 2 and max(sizes) < 4 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("hu", "spacing_mm", "center_index"),
+    [
+        ((2, 8, 8, 8), (1, 3), (2, 3)),
+        ((2, 8, 8, 8), (2, 3), (3,)),
+        ((8, 8, 8), (8, 3), (8, 3)),
+        ((0, 8, 8, 8), (0, 3), (0, 3)),
+    ],
+)
+def test_regions_of_another_shape_are_refused_before_they_are_sent(hu, spacing_mm, center_index, client):
+    with pytest.raises(ServingError, match="regions do not have the shapes") as caught:
+        client.predict_roi(np.zeros(hu), np.ones(spacing_mm), np.ones(center_index))
+    assert "spacing [N,3]" in caught.value.expected
+
+
+def test_a_version_that_is_named_is_the_one_that_answers(server, patches, client_class):
+    with client_class(f"127.0.0.1:{server.port}", version=1) as client:
+        assert client.predict(patches).model_version == 1
+
+
+def test_a_version_that_is_named_and_not_served_is_told_as_such(server, patches, client_class):
+    with (
+        client_class(f"127.0.0.1:{server.port}", version=4) as client,
+        pytest.raises(ServingError, match="refuses") as caught,
+    ):
+        client.predict(patches)
+    assert caught.value.case == f"model ggn version 4 on 127.0.0.1:{server.port}"
+    assert caught.value.found == "NOT_FOUND: Servable not found for request: Specific(ggn, 4)"
+
+
+def test_the_metadata_is_asked_for_once(server, patches):
+    class Counting(Forwarding):
+        told = 0
+
+        def GetModelMetadata(self, request, context):  # noqa: N802
+            self.told += 1
+            return super().GetModelMetadata(request, context)
+
+    servicer = Counting(server)
+    with serving(servicer) as target, PredictionClient(target) as client:
+        client.predict(patches)
+        client.predict(patches)
+    assert (servicer.told, servicer.asked) == (1, 2)
+
+
+def test_many_questions_are_awaited_at_a_time(server, patches):
+    async def ask():
+        async with AsyncPredictionClient(f"127.0.0.1:{server.port}") as client:
+            return await asyncio.gather(*(client.predict(patches[:1]) for _ in range(12)))
+
+    answers = asyncio.run(ask())
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer.probabilities, answers[0].probabilities, atol=1e-6)
+
+
+def test_a_deadline_ends_the_waiting(patches, client_class):
+    class Silent(prediction_service_pb2_grpc.PredictionServiceServicer):
+        def GetModelMetadata(self, request, context):  # noqa: N802
+            ended.wait(30)
+
+    ended = threading.Event()
+    with (
+        serving(Silent()) as target,
+        client_class(target, timeout_s=0.5) as client,
+        pytest.raises(ServingError, match="refuses") as caught,
+    ):
+        try:
+            client.predict(patches)
+        finally:
+            ended.set()
+    assert caught.value.found.startswith("DEADLINE_EXCEEDED: ")
+    assert "Allow more time" in caught.value.remedy

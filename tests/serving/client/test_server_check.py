@@ -1,0 +1,199 @@
+"""Golden requests against live servers: one that serves the export, and others that claim to."""
+
+import json
+import shutil
+import socket
+from concurrent import futures
+from contextlib import contextmanager
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from ggn_tf.cli import main
+from ggn_tf.errors import ExportError, ServingError
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.serving.client.server_check import check_server
+from ggn_tf.serving.contract.tensors import decode, encode_fields
+from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.runtime.golden_requests import read_golden
+from ggn_tf.serving.server.server import ModelServer, ServerOptions
+from ggn_tf.tasks import THREE_CLASSES
+
+
+def target_of(server):
+    return f"127.0.0.1:{server.port}"
+
+
+def drift_of(check):
+    with pytest.raises(ServingError, match="does not answer as the export did") as caught:
+        check.refuse_drift()
+    return caught.value
+
+
+class Replaying(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Answers golden requests as recorded, but for what `change` makes of the answer."""
+
+    def __init__(self, folder, change):
+        self.golden = {request.inputs["hu"].tensor_content: response for request, response in read_golden(folder)}
+        self.change = change
+
+    def Predict(self, request, context):  # noqa: N802
+        response = self.golden[request.inputs["hu"].tensor_content]
+        changed = type(response)()
+        changed.CopyFrom(response)
+        self.change(changed.outputs)
+        return changed
+
+
+@contextmanager
+def answering(folder, change):
+    server = grpc.server(futures.ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Replaying(folder, change), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def test_the_server_of_the_export_passes(server, exported):
+    check = check_server(target_of(server), exported, repeats=3)
+    check.refuse_drift()
+    assert [(part.signature, part.requests) for part in check.signatures] == [("serving_default", 3), ("roi", 2)]
+    assert check.version == 1
+    for part in check.signatures:
+        assert max(part.differences.values()) < 1e-5
+        assert part.median_ms > 0 and part.first_ms > 0
+
+
+def test_other_weights_are_drift_in_both_signatures(tiny, exported, tmp_path):
+    export_model(build_cascade(3, tiny, seed=2), THREE_CLASSES, tiny, tmp_path)
+    with ModelServer(tmp_path, ServerOptions(port=0)) as other:
+        check = check_server(target_of(other), exported, repeats=1)
+    error = drift_of(check)
+    assert error.case.startswith("model ggn version 1 on 127.0.0.1:")
+    assert "serving_default, request 1: mask lies off by" in error.found
+    assert "roi, request 2: mask lies off by" in error.found
+    assert error.expected.endswith("probabilities within 0.001, mask within 0.01")
+    assert "files of this export" in error.remedy
+
+
+def shift(name, by):
+    def change(outputs):
+        outputs[name].CopyFrom(encode_fields(decode(outputs[name]) + np.float32(by)))
+
+    return change
+
+
+def rename(outputs):
+    names = decode(outputs["class_names"])
+    outputs["class_names"].CopyFrom(tf.make_tensor_proto(names[:, ::-1]))
+
+
+def lose(outputs):
+    del outputs["mask"]
+
+
+def flatten(outputs):
+    outputs["mask"].CopyFrom(encode_fields(decode(outputs["mask"])[..., 0]))
+
+
+def be_silent(outputs):
+    outputs["warning"].CopyFrom(tf.make_tensor_proto(np.full(len(decode(outputs["warning"])), b"", object)))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (shift("probabilities", 0.002), "probabilities lies off by 0.002"),
+        (shift("mask", -0.02), "mask lies off by 0.02"),
+        (shift("mask", np.nan), "mask lies off by nan"),
+        (rename, "class_names are AAH+AIS, IAC, MIA instead of"),
+        (lose, "mask is missing"),
+        (flatten, "mask is float32 (1, 32, 32, 32) instead of float32 (1, 32, 32, 32, 1)"),
+        (be_silent, "warning is empty instead of"),
+    ],
+)
+def test_any_answer_but_the_recorded_one_is_drift(change, told, exported):
+    with answering(exported / "1", change) as target:
+        assert told in drift_of(check_server(target, exported, repeats=1)).found
+
+
+def test_what_lies_within_the_tolerance_is_none(exported):
+    with answering(exported / "1", shift("probabilities", 0.0005)) as target:
+        check = check_server(target, exported, repeats=1)
+        strict = check_server(target, exported, repeats=1, tolerances={"probabilities": 1e-4})
+    check.refuse_drift()
+    assert check.signatures[0].differences == pytest.approx({"probabilities": 0.0005, "mask": 0.0}, abs=1e-6)
+    assert "within 0.0001" in drift_of(strict).expected
+
+
+def test_no_server(exported):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{probe.getsockname()[1]}"
+        with pytest.raises(ServingError, match=r"No model server answers(.|\n)*within 0.5 s") as caught:
+            check_server(target, exported, timeout_s=0.5)
+    assert "ggn-tf serve" in caught.value.remedy
+
+
+def test_another_name(server, exported):
+    with pytest.raises(ServingError) as caught:
+        check_server(target_of(server), exported, model_name="lung")
+    assert caught.value.found == "NOT_FOUND: Servable not found for request: Specific(lung, 1)"
+    assert "--model-name" in caught.value.remedy
+
+
+def test_another_version_is_told_beside_those_that_are_served(server, exported, tmp_path):
+    shutil.copytree(exported / "1", tmp_path / "7")
+    with pytest.raises(ServingError) as caught:
+        check_server(target_of(server), tmp_path)
+    assert caught.value.case.startswith("model ggn version 7 on ")
+    assert caught.value.found.endswith("Specific(ggn, 7) (it serves version 1)")
+    check_server(target_of(server), tmp_path, version=1, repeats=1).refuse_drift()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no record at all"])
+def test_an_export_without_golden_predictions(content, server, exported, tmp_path):
+    shutil.copytree(exported / "1", tmp_path / "1")
+    file = tmp_path / "1" / "assets.extra" / "golden_predictions"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ExportError, match="golden predictions cannot be read") as caught:
+        check_server(target_of(server), tmp_path)
+    assert caught.value.case == str(file)
+
+
+def serve_check(*arguments):
+    return CliRunner().invoke(main, ["serve-check", *map(str, arguments)])
+
+
+def test_the_command_prints_one_document(server, exported):
+    result = serve_check("--server", target_of(server), "--export", exported, "--repeats", 1, "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert (document["version"], document["drifted"]) == (1, False)
+    assert [part["signature"] for part in document["signatures"]] == ["serving_default", "roi"]
+
+
+def test_the_command_tells_a_person(server, exported):
+    result = serve_check("--server", target_of(server), "--export", exported, "--repeats", 1)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"ggn version 1 on {target_of(server)}, against {exported / '1'}\n")
+    assert "median" in result.stdout
+
+
+def test_the_command_exits_with_1_on_drift(exported):
+    with answering(exported / "1", lose) as target:
+        result = serve_check("--server", target, "--export", exported, "--repeats", 1, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["drifted"] is True
+    assert "error: The server does not answer as the export did." in result.stderr
+    for part in ("case:", "found:", "expected:", "remedy:"):
+        assert part in result.stderr

@@ -1,0 +1,274 @@
+import queue
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import grpc
+import pytest
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from ggn_tf.errors import ExportError, ServingError
+from ggn_tf.serving.contract.status_error import StatusError
+from ggn_tf.serving.runtime.batching import BatchingParameters
+from ggn_tf.serving.runtime.servable import Servable
+from ggn_tf.serving.server.request_limits import Admission
+from ggn_tf.serving.server.server import HEALTH_SERVICES, ModelServer, ServerOptions
+from scripts.serving_load import ServerProcess
+
+DEADLINE_S = 60
+"""Of every wait; a test that passes comes nowhere near."""
+
+
+def request_of(patches):
+    request = predict_pb2.PredictRequest(output_filter=["probabilities"])
+    request.model_spec.name = "ggn"
+    request.inputs["hu"].CopyFrom(tf.make_tensor_proto(0.0, shape=(patches, 32, 32, 32, 1)))
+    return request
+
+
+def test_a_client_without_a_deadline_is_answered(channel):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    assert stub.Predict(request_of(1)).model_spec.version.value == 1
+
+
+def test_requests_at_the_same_time_are_all_answered(channel):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda size: stub.Predict(request_of(size), timeout=60), range(1, 13)))
+    assert [len(answer.outputs["probabilities"].float_val) for answer in answers] == [3 * n for n in range(1, 13)]
+
+
+@pytest.mark.parametrize("service", HEALTH_SERVICES)
+def test_health_is_serving(service, channel):
+    stub = health_pb2_grpc.HealthStub(channel)
+    assert stub.Check(health_pb2.HealthCheckRequest(service=service)).status == 1
+
+
+def test_a_swap_while_requests_come_loses_none(exported, tmp_path):
+    folder = tmp_path / "ggn"
+    shutil.copytree(exported, folder)
+    shutil.copytree(exported / "1", tmp_path / "2")
+    options = ServerOptions(port=0, poll_wait_seconds=0.05)
+    with ModelServer(folder, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        seen = [stub.Predict(request_of(1), timeout=10).model_spec.version.value]
+        (tmp_path / "2").rename(folder / "2")
+        ends = time.monotonic() + 20
+        while seen[-1] == 1 and time.monotonic() < ends:
+            seen.append(stub.Predict(request_of(1), timeout=10).model_spec.version.value)
+        status = get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "ggn"
+        models = model_service_pb2_grpc.ModelServiceStub(channel)
+        while len(seen) < 1000 and _state_of_the_old(models, status) != 50:
+            seen.append(stub.Predict(request_of(1), timeout=10).model_spec.version.value)
+        told = [(s.version, s.state) for s in models.GetModelStatus(status, timeout=10).model_version_status]
+    assert (seen[0], seen[-1]) == (1, 2)
+    assert told == [(2, 30), (1, 50)]
+
+
+def _state_of_the_old(models, request):
+    return models.GetModelStatus(request, timeout=10).model_version_status[-1].state
+
+
+class Gate:
+    """Holds whatever a version is asked to run, once it is shut, until it is opened."""
+
+    def __init__(self):
+        self.arrived = threading.Semaphore(0)
+        self.opened = threading.Event()
+        self.opened.set()
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    gate, run = Gate(), Servable.run
+
+    def held(servable, feeds, fetches):
+        gate.arrived.release()
+        assert gate.opened.wait(DEADLINE_S)
+        return run(servable, feeds, fetches)
+
+    monkeypatch.setattr(Servable, "run", held)
+    yield gate
+    gate.opened.set()
+
+
+def shut(gate):
+    """From now on; what ran before, as the warm-up, is forgotten."""
+    gate.arrived = threading.Semaphore(0)
+    gate.opened.clear()
+
+
+def refusal(stub):
+    """What the server answers once it takes no more requests."""
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "ggn"
+    ends = time.monotonic() + DEADLINE_S
+    while time.monotonic() < ends:
+        try:
+            stub.GetModelMetadata(request, timeout=DEADLINE_S)
+        except grpc.RpcError as error:
+            return error.code()
+        time.sleep(0.01)
+    return None
+
+
+def test_a_stop_answers_what_is_at_work_and_refuses_what_comes(exported, gate):
+    server = ModelServer(exported, ServerOptions(port=0))
+    server.start()
+    stopping = threading.Thread(target=server.stop, args=(DEADLINE_S,))
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        shut(gate)
+        at_work = stub.Predict.future(request_of(2), timeout=DEADLINE_S)
+        assert gate.arrived.acquire(timeout=DEADLINE_S)
+        stopping.start()
+        assert refusal(stub) == grpc.StatusCode.UNAVAILABLE
+        assert not at_work.done()
+        gate.opened.set()
+        assert len(at_work.result().outputs["probabilities"].float_val) == 6
+    stopping.join(DEADLINE_S)
+    assert not stopping.is_alive()
+
+
+def test_a_flood_is_refused_as_unavailable(exported, gate):
+    options = ServerOptions(port=0, running=1, waiting=1)
+    ended = queue.Queue()
+    with ModelServer(exported, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        shut(gate)
+        for _ in range(5):
+            stub.Predict.future(request_of(1), timeout=DEADLINE_S).add_done_callback(ended.put)
+        refused = [ended.get(timeout=DEADLINE_S).code() for _ in range(3)]
+        gate.opened.set()
+        answered = [ended.get(timeout=DEADLINE_S).code() for _ in range(2)]
+    assert refused == [grpc.StatusCode.UNAVAILABLE] * 3
+    assert answered == [grpc.StatusCode.OK] * 2
+
+
+def test_admission_refuses_beyond_its_places():
+    admission, ended = Admission(running=1, waiting=1), threading.Event()
+    at_work = admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    with pytest.raises(StatusError, match="The queue is full: 1 requests wait already") as caught:
+        admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    assert caught.value.code == grpc.StatusCode.UNAVAILABLE
+    ended.set()
+    assert at_work.result(DEADLINE_S)
+    admission.drain(DEADLINE_S)
+
+
+def test_who_leaves_while_waiting_gives_the_place_back():
+    admission, ended, let_go = Admission(running=1, waiting=1), threading.Event(), threading.Event()
+    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    with ExitStack() as held:
+        held.callback(let_go.set)
+        assert admission.submit(held, lambda: ended.wait(DEADLINE_S)).cancel()
+    assert let_go.is_set()
+    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    ended.set()
+    admission.drain(DEADLINE_S)
+
+
+def test_work_that_fails_gives_the_place_back():
+    admission = Admission(running=1, waiting=0)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            admission.submit(ExitStack(), lambda: 1 // 0).result(DEADLINE_S)
+    admission.drain(DEADLINE_S)
+
+
+def test_a_folder_without_versions_is_refused(tmp_path):
+    (tmp_path / "assets").mkdir()
+    with pytest.raises(ExportError) as caught:
+        ModelServer(tmp_path, ServerOptions(port=0)).start()
+    assert caught.value.found == "assets"
+
+
+def test_a_first_version_that_does_not_load_is_refused(tmp_path):
+    (tmp_path / "3").mkdir()
+    with pytest.raises(ServingError, match="newest version does not load") as caught:
+        ModelServer(tmp_path, ServerOptions(port=0)).start()
+    assert caught.value.found == "version 3: The version cannot be loaded."
+
+
+def test_a_port_that_is_taken_is_refused(exported, server):
+    second = ModelServer(exported, ServerOptions(port=server.port))
+    with pytest.raises(ServingError, match="cannot listen") as caught:
+        second.start()
+    assert caught.value.case == f"127.0.0.1:{server.port}"
+    assert "--port" in caught.value.remedy
+
+
+def test_it_listens_on_loopback_unless_told_otherwise():
+    assert ServerOptions().host == "127.0.0.1"
+
+
+@pytest.mark.slow
+def test_tensorflow_keeps_a_thread_for_each_core_that_a_request_may_use(exported):
+    """Whatever the machine has."""
+    flag = "--tensorflow_intra_op_parallelism"
+    with ServerProcess(exported, f"{flag}=1") as one, ServerProcess(exported, f"{flag}=3") as three:
+        ends = time.monotonic() + 30
+        # gRPC's own come and go.
+        while three.threads - one.threads != 2 and time.monotonic() < ends:
+            time.sleep(0.1)
+        assert three.threads - one.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("cores", "cores_each", "batching", "threads"),
+    [(1, 0, None, 2), (8, 0, None, 4), (8, 1, None, 8), (8, 16, None, 2), (8, 1, BatchingParameters(24), 48)],
+)
+def test_requests_at_work_have_cores(cores, cores_each, batching, threads, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("tensorflow.config.threading.get_intra_op_parallelism_threads", lambda: cores_each)
+    assert ServerOptions(batching=batching).threads == threads
+
+
+def test_a_folder_that_cannot_be_looked_at_ends_the_start(exported, monkeypatch):
+    """A file may vanish between its name and its time."""
+    monkeypatch.setattr("ggn_tf.serving.server.version_manager.list_versions", gone)
+    with pytest.raises(ServingError, match="does not load") as caught:
+        ModelServer(exported, ServerOptions(port=0)).start()
+    assert caught.value.found == "it cannot be read"
+
+
+def gone(folder):
+    raise FileNotFoundError(folder)
+
+
+def test_another_programs_inputs_need_not_lead_with_a_batch(tmp_path):
+    """TensorFlow Serving takes them: a number for all rows, and a table."""
+
+    class Scaling(tf.Module):
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, 2], name="x"),
+                tf.TensorSpec([], name="factor"),
+                tf.TensorSpec([2], name="table"),
+            ]
+        )
+        def serve(self, x, factor, table):
+            return {"y": factor * x + table}
+
+    module = Scaling()
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "ggn"
+    for name, value in (("x", [[1.0, 2.0]]), ("factor", 3.0), ("table", [10.0, 20.0])):
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    options = ServerOptions(port=0)
+    with ModelServer(tmp_path, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
+    assert list(answer.outputs["y"].float_val) == [13.0, 26.0]

@@ -1,0 +1,282 @@
+import os
+import shutil
+import threading
+import time
+import weakref
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from ggn_tf.serving.contract.checksums import write_checksums
+from ggn_tf.serving.contract.status_error import StatusError
+from ggn_tf.serving.runtime.batching import BatchingParameters
+from ggn_tf.serving.runtime.golden_requests import read_golden, warm_up
+from ggn_tf.serving.runtime.predict_request import predict
+from ggn_tf.serving.runtime.servable import open_servable
+from ggn_tf.serving.server.version_manager import State, Versions
+
+
+@pytest.fixture
+def folder(exported, tmp_path) -> Path:
+    """A model folder of one's own, with version 1."""
+    shutil.copytree(exported, tmp_path / "ggn")
+    return tmp_path / "ggn"
+
+
+@pytest.fixture
+def versions(folder):
+    opened = Versions("ggn", folder)
+    opened.poll()
+    yield opened
+    opened.close()
+
+
+def add(folder, version, name=None):
+    shutil.copytree(folder / "1", folder.parent / "new")
+    (folder.parent / "new").rename(folder / (name or str(version)))
+
+
+def latest(versions):
+    with versions.lease(None) as servable:
+        return servable.version
+
+
+def states(versions):
+    return {version: state.state for version, state in versions.states().items()}
+
+
+def test_the_newest_version_serves(versions):
+    assert latest(versions) == 1
+    assert states(versions) == {1: State.AVAILABLE}
+
+
+def test_a_newer_version_takes_over_and_the_old_one_ends(versions, folder):
+    add(folder, 2)
+    versions.poll()
+    assert latest(versions) == 2
+    assert list(states(versions).items()) == [(2, State.AVAILABLE), (1, State.END)]
+
+
+def test_the_number_counts_and_not_the_text(versions, folder):
+    add(folder, 12, name="00000012")
+    add(folder, 9)
+    versions.poll()
+    assert latest(versions) == 12
+
+
+def test_a_version_in_use_is_unloaded_after_its_last_request(versions, folder):
+    add(folder, 2)
+    poller = threading.Thread(target=versions.poll)
+    with versions.lease(None) as servable:
+        poller.start()
+        ends = time.monotonic() + 60
+        while states(versions)[1] == State.AVAILABLE and time.monotonic() < ends:
+            time.sleep(0.01)
+        assert states(versions) == {2: State.AVAILABLE, 1: State.UNLOADING}
+        assert latest(versions) == 2
+        assert predict(servable, read_golden(folder / "1")[0][0]).model_spec.version.value == 1
+    poller.join(60)
+    assert states(versions)[1] == State.END
+
+
+def change_a_file(folder):
+    (folder / "assets.extra" / "labels.txt").write_text("one\ntwo\n")
+
+
+def lose_a_file(folder):
+    (folder / "variables" / "variables.index").unlink()
+
+
+def add_a_file(folder):
+    (folder / "assets.extra" / "more.txt").write_text("more")
+
+
+def break_checksums(folder):
+    (folder / "assets.extra" / "SHA256SUMS").write_text("no list")
+
+
+def empty_checksums(folder):
+    (folder / "assets.extra" / "SHA256SUMS").write_text("")
+
+
+def cut_checksums(folder):
+    """At a line's end, as a copy may be."""
+    listed = folder / "assets.extra" / "SHA256SUMS"
+    listed.write_text("".join(listed.read_text().splitlines(keepends=True)[:-2]))
+
+
+# What follows was written so: the checksums are those of the broken file.
+
+
+def break_graph(folder):
+    (folder / "saved_model.pb").write_bytes(b"no model")
+    write_checksums(folder)
+
+
+def break_warmup_file(folder):
+    (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no TFRecord " * 8)
+    write_checksums(folder)
+
+
+def break_warmup_request(folder):
+    request = predict_pb2.PredictRequest()
+    request.inputs["hu"].CopyFrom(tf.make_tensor_proto([1.0]))
+    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    write_checksums(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (change_a_file, "assets.extra/labels.txt has changed"),
+        (lose_a_file, "variables/variables.index is missing"),
+        (add_a_file, "assets.extra/more.txt is not listed"),
+        (break_checksums, "SHA256SUMS, line 1 is not 'DIGEST  NAME'"),
+        (empty_checksums, "assets.extra/contract.json is not listed"),
+        (cut_checksums, "variables/variables.data-00000-of-00001 is not listed"),
+        (break_graph, "cannot be loaded"),
+        (break_warmup_file, "warm-up failed"),
+        (break_warmup_request, "expected shape [N,32,32,32,1] with N at least 1, received [1]"),
+    ],
+)
+def test_a_version_that_does_not_load_leaves_the_old_one_serving(damage, told, versions, folder):
+    shutil.copytree(folder / "1", folder.parent / "2")
+    damage(folder.parent / "2")
+    (folder.parent / "2").rename(folder / "2")
+    versions.poll()
+    assert latest(versions) == 1
+    assert states(versions) == {2: State.END, 1: State.AVAILABLE}
+    assert told in versions.states()[2].error
+
+
+def test_a_repaired_version_is_tried_again_and_an_unchanged_one_is_not(versions, folder, caplog):
+    (folder / "2").mkdir()
+    versions.poll()
+    versions.poll()
+    assert caplog.text.count("does not load") == 1
+    (folder / "2").rmdir()
+    add(folder, 2)
+    versions.poll()
+    versions.poll()
+    assert latest(versions) == 2
+
+
+def test_a_repair_that_keeps_size_and_time_is_seen(versions, folder):
+    """As `cp -a` and `rsync -t` copy."""
+    shutil.copytree(folder / "1", folder / ".2")
+    graph = folder / ".2" / "saved_model.pb"
+    of, content = graph.stat(), bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    graph.write_bytes(content)
+    os.utime(graph, ns=(of.st_atime_ns, of.st_mtime_ns))
+    (folder / ".2").rename(folder / "2")
+    versions.poll()
+    assert states(versions) == {2: State.END, 1: State.AVAILABLE}
+    shutil.copy2(folder / "1" / "saved_model.pb", folder / "2")
+    versions.poll()
+    versions.poll()
+    assert latest(versions) == 2
+
+
+def copy_in_place(folder, *names):
+    """File by file: neither the directory's own time nor its number changes any more."""
+    for name in names:
+        (folder / "2" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "1" / name, folder / "2" / name)
+
+
+def test_a_version_that_failed_half_copied_is_tried_again_once_it_stays_the_same(versions, folder, caplog):
+    *names, last = sorted(file.relative_to(folder / "1") for file in (folder / "1").rglob("*") if file.is_file())
+    copy_in_place(folder, *(name for name in names if name.parts[0] == "assets.extra"))
+    versions.poll()
+    assert states(versions) == {2: State.END, 1: State.AVAILABLE}
+    for name in names:
+        copy_in_place(folder, name)
+        versions.poll()
+    copy_in_place(folder, last)
+    versions.poll()
+    assert latest(versions) == 1
+    assert caplog.text.count("does not load") == 1
+    versions.poll()
+    assert latest(versions) == 2
+
+
+def test_a_copy_whose_checksums_come_last_is_not_loaded_without_its_warm_up(versions, folder):
+    names = sorted(file.relative_to(folder / "1") for file in (folder / "1").rglob("*") if file.is_file())
+    assets = [name for name in names if name.parts[0] == "assets.extra"]
+    copy_in_place(folder, *(name for name in names if name not in assets))
+    versions.poll()
+    assert states(versions) == {1: State.AVAILABLE}
+    copy_in_place(folder, *assets)
+    versions.poll()
+    assert latest(versions) == 2
+
+
+def test_another_programs_version_without_checksums_is_loaded_at_the_second_look(versions, folder):
+    add(folder, 2, name=".2")
+    (folder / ".2" / "assets.extra" / "SHA256SUMS").unlink()
+    (folder / ".2").rename(folder / "2")
+    versions.poll()
+    assert latest(versions) == 1
+    versions.poll()
+    assert latest(versions) == 2
+
+
+@pytest.mark.parametrize("batching", [None, BatchingParameters(24)])
+def test_an_unloaded_versions_graph_is_gone(batching, folder):
+    versions = Versions("ggn", folder, batching=batching)
+    versions.poll()
+    with versions.lease(1) as servable:
+        predict(servable, read_golden(folder / "1")[0][0])
+        graph = weakref.ref(servable._session.graph)
+    del servable
+    add(folder, 2)
+    versions.poll()
+    assert states(versions) == {2: State.AVAILABLE, 1: State.END}
+    assert graph() is None
+    versions.close()
+
+
+def test_after_a_rollback_the_version_before_serves(versions, folder):
+    add(folder, 2)
+    versions.poll()
+    shutil.rmtree(folder / "2")
+    versions.poll()
+    assert latest(versions) == 1
+
+
+def test_a_folder_that_vanishes_changes_nothing(versions, folder):
+    folder.rename(folder.with_name("moved"))
+    versions.poll()
+    assert latest(versions) == 1
+
+
+def test_an_empty_folder_serves_nothing_and_says_so(folder):
+    heard: list[bool] = []
+    versions = Versions("ggn", folder, heard.append)
+    versions.poll()
+    assert heard[-1] is True
+    shutil.rmtree(folder / "1")
+    versions.poll()
+    assert heard[-1] is False
+    with pytest.raises(StatusError, match="Servable not found for request: Latest"):
+        latest(versions)
+
+
+def test_warm_up_replays_both_signatures_at_the_sizes_of_batches(exported):
+    servable = open_servable(exported / "1", "ggn", 1)
+    assert warm_up(servable, exported / "1") == 6 + 2
+    servable.close()
+
+
+def test_a_version_without_warm_up_requests_loads(versions, folder):
+    add(folder, 2, name=".2-hidden")
+    (folder / ".2-hidden" / "assets.extra" / "tf_serving_warmup_requests").unlink()
+    write_checksums(folder / ".2-hidden")
+    (folder / ".2-hidden").rename(folder / "2")
+    versions.poll()
+    assert latest(versions) == 2
