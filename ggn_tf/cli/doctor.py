@@ -11,7 +11,7 @@ import click
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
-    from ggn_tf.serving.installation import Installation
+    from ggn_tf.doctor import Installation
 
 
 @click.command()
@@ -21,7 +21,7 @@ def command(as_json: bool) -> None:
 
     Exits with 1 where the product cannot work.
     """
-    from ggn_tf.serving.installation import examine
+    from ggn_tf.doctor import examine
 
     try:
         load_tensorflow()

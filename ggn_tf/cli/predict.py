@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ggn_tf.cases.grid import Vector
     from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.volumes import Volume
-    from ggn_tf.cli.places import Place
+    from ggn_tf.prediction.locations import Place
+    from ggn_tf.prediction.nodules import Answers, NoduleAnswer
     from ggn_tf.serving.client.client import PredictionClient
     from ggn_tf.serving.contract.messages import Prediction
-    from ggn_tf.serving.nodule import Answers, NoduleAnswer
 
 _BAR = 24
 _CAUTION = "for research only; not a medical device"
@@ -93,8 +93,8 @@ def command(
     if (server is None) == (export is None):
         raise click.UsageError("Ask either a --server or an --export.")
     from ggn_tf.cases.repair import Allowance
-    from ggn_tf.cli.places import open_at, read_places
-    from ggn_tf.serving.answer_folder import refuse_other
+    from ggn_tf.prediction.locations import open_at, read_places
+    from ggn_tf.prediction.result_folder import refuse_other
 
     if output is not None:
         refuse_other(output)
@@ -124,7 +124,7 @@ def _answer(
 ) -> "Answers":
     """Cut every patch before anything is asked: one place that is wrong refuses the call."""
     from ggn_tf.cases.patches import cut_patch
-    from ggn_tf.serving.nodule import Question, ask
+    from ggn_tf.prediction.nodules import Question, ask
 
     questions = [
         Question(
@@ -179,7 +179,7 @@ def _ask_export(folder: Path, answer: "Callable[[PatchProtocol, Any], Answers]")
 def _report(
     answers: "Answers", volume: "Volume", asked: dict[str, str | None], output: Path | None, as_json: bool
 ) -> None:
-    from ggn_tf.serving.answer_folder import write_answers
+    from ggn_tf.prediction.result_folder import write_answers
 
     document: dict[str, Any] = {
         **asked,

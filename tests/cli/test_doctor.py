@@ -8,7 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
-from ggn_tf.serving.installation import missing_requirements
+from ggn_tf.doctor import missing_requirements
 from ggn_tf.training.precision import resolve_precision
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggn_tf.cases.segmentation_writer import write_segmentation
 from ggn_tf.cases.volumes import Volume, open_volume
+from ggn_tf.prediction.dicom_seg_writer import write_segmentation
 from tests.cases.dicom_files import edit, write_enhanced
 from tests.chest import TURNED, lung_grid, lung_with_balls, tilt, write_dicom
 from tests.dicom_segmentations import frames_of

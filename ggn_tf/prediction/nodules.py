@@ -13,10 +13,10 @@ from ggn_tf.cases.masks import nodule_box
 from ggn_tf.cases.measures import Measures, measure
 from ggn_tf.cases.patches import Patch, paste_mask
 from ggn_tf.cases.volumes import Volume
+from ggn_tf.prediction.overlay import field_around
+from ggn_tf.prediction.patch_warnings import Caution, cautions_about, cautions_about_series, shared_voxels
 from ggn_tf.protocol import MASK_THRESHOLD
-from ggn_tf.serving.cautions import Caution, cautions_about, cautions_about_series, shared_voxels
 from ggn_tf.serving.contract.messages import Prediction
-from ggn_tf.serving.overlay import field_around
 
 
 class Question(NamedTuple):

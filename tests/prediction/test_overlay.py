@@ -4,7 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from ggn_tf.serving.overlay import FIELD_MM, draw_overlay, field_around
+from ggn_tf.prediction.overlay import FIELD_MM, draw_overlay, field_around
 from tests.chest import CENTER, STRAIGHT, TURNED, distance_mm, lung_grid
 
 YELLOW = (255, 220, 0)

@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from ggn_tf import __version__
-from ggn_tf.cases.source_headers import pixel_measures, read_sources
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import VolumeError
+from ggn_tf.prediction.dicom_source_headers import pixel_measures, read_sources
 
 _MAKER = "ggn_tf"
 # Beside the scanner's own series, which count from 1.

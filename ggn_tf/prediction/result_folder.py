@@ -10,12 +10,12 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.files import replaced_folder
-from ggn_tf.serving.cautions import Caution
-from ggn_tf.serving.overlay import draw_overlay
+from ggn_tf.prediction.overlay import draw_overlay
+from ggn_tf.prediction.patch_warnings import Caution
 
 if TYPE_CHECKING:
     # TensorFlow comes with it, and a folder that cannot be written to is refused before that is loaded.
-    from ggn_tf.serving.nodule import Answers
+    from ggn_tf.prediction.nodules import Answers
 
 RESULT_FILE = "result.json"
 MASK_FILE = "nodule_mask.nii.gz"
@@ -91,7 +91,7 @@ def _write_segmentation(answers: "Answers", volume: Volume, folder: Path) -> tup
     if not np.any(sitk.GetArrayViewFromImage(answers.labels)):
         return None, [Caution("no_segmentation", "No DICOM SEG: no nodule was found.")]
     # Imported here: half a second that only a DICOM series is worth.
-    from ggn_tf.cases.segmentation_writer import write_segmentation
+    from ggn_tf.prediction.dicom_seg_writer import write_segmentation
 
     names = [nodule.name for nodule in answers.nodules]
     model = f"version {answers.model_version}"

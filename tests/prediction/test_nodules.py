@@ -10,9 +10,9 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.grid import Grid, Vector
 from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.volumes import open_volume
+from ggn_tf.prediction.nodules import Answers, Question, ask
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
-from ggn_tf.serving.nodule import Answers, Question, ask
 from tests.cases.case_phantoms import rotation
 from tests.chest import CENTER, STRAIGHT, TURNED, distance_mm, lung_grid, lung_with_balls, write_nifti
 

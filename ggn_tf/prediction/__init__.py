@@ -1,0 +1,1 @@
+"""The answer about the nodules of one CT."""
