@@ -37,11 +37,18 @@ def command(
 
     from ggn_tf.dataset.splits import read_split
     from ggn_tf.evaluation.external import differences, open_external, predict_external
-    from ggn_tf.evaluation.extras import collect_extras
-    from ggn_tf.evaluation.folder import FIGURES, MODEL_CARD, PREDICTIONS, REPORT, SCORES, write_evaluation
     from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run
-    from ggn_tf.evaluation.scores import score_predictions
-    from ggn_tf.evaluation.summary import summarise
+    from ggn_tf.evaluation.report.evaluation_folder import (
+        FIGURES,
+        MODEL_CARD,
+        PREDICTIONS,
+        REPORT,
+        SCORES,
+        write_evaluation,
+    )
+    from ggn_tf.evaluation.report.summary import summarise
+    from ggn_tf.evaluation.report_inputs import collect_extras
+    from ggn_tf.evaluation.statistics.scores import score_predictions
     from ggn_tf.runs.run_folder import RunFolder
     from ggn_tf.training.tensorboard import write_scores
 
@@ -71,7 +78,7 @@ def command(
 
 def _test_scores(document: dict[str, Any]) -> dict[str, float]:
     """For TensorBoard's HParams page."""
-    from ggn_tf.evaluation.scores import stage_scores
+    from ggn_tf.evaluation.statistics.scores import stage_scores
 
     by_stage = stage_scores(document, "test", tuple(entry["stage"] for entry in document["run"]["stages"]))
     return {

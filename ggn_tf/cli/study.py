@@ -17,7 +17,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
-    from ggn_tf.evaluation.study.grid import Question
+    from ggn_tf.study.grid import Question
 
 DEFAULT_SYSTEMS = (*MODELS, TRANSFER)
 SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
@@ -97,14 +97,14 @@ def command(
     load_tensorflow()
     from ggn_tf.cli.study_progress import StudyBars
     from ggn_tf.dataset.records import open_dataset
-    from ggn_tf.evaluation.folder import REPORT
-    from ggn_tf.evaluation.study.examples import collect_examples
-    from ggn_tf.evaluation.study.folder import TABLES, write_study
-    from ggn_tf.evaluation.study.grid import Question, items_of
-    from ggn_tf.evaluation.study.item import Place
-    from ggn_tf.evaluation.study.pool import work
-    from ggn_tf.evaluation.study.results import gather
-    from ggn_tf.evaluation.study.tables import tables_of
+    from ggn_tf.evaluation.report.evaluation_folder import REPORT
+    from ggn_tf.study.examples import collect_examples
+    from ggn_tf.study.folder import TABLES, write_study
+    from ggn_tf.study.grid import Question, items_of
+    from ggn_tf.study.item import Place
+    from ggn_tf.study.pool import work
+    from ggn_tf.study.results import gather
+    from ggn_tf.study.tables import tables_of
     from ggn_tf.training.precision import resolve_precision
 
     numbers = quick_protocol() if protocol == "quick" else Protocol()

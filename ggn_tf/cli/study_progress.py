@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from ggn_tf.evaluation.study.item import Item
-    from ggn_tf.evaluation.study.process import News
+    from ggn_tf.study.item import Item
+    from ggn_tf.study.process import News
 
 
 class StudyBars:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.answers import AskedCases
-from ggn_tf.evaluation.bootstrap import draw_weights, percentile_interval
-from ggn_tf.evaluation.scores import resampled_scores, score_values
-from ggn_tf.evaluation.table import EXTERNAL, check_predictions, columns
+from ggn_tf.evaluation.network_predictions import AskedCases
+from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval
+from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, check_predictions, columns
+from ggn_tf.evaluation.statistics.scores import resampled_scores, score_values
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.answers import AskedCases
-from ggn_tf.evaluation.systems import TRANSFER
-from ggn_tf.evaluation.table import check_predictions, columns
+from ggn_tf.evaluation.network_predictions import AskedCases
+from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns
+from ggn_tf.evaluation.statistics.systems import TRANSFER
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
 from ggn_tf.tasks import Task

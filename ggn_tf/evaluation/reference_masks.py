@@ -6,8 +6,8 @@ import pandas as pd
 
 from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.evaluation.scores import gives_dice, gives_probabilities
-from ggn_tf.evaluation.table import probability_columns
+from ggn_tf.evaluation.statistics.predictions_table import probability_columns
+from ggn_tf.evaluation.statistics.scores import gives_dice, gives_probabilities
 from ggn_tf.models.names import CLASSIFICATION, SEGMENTATION
 from ggn_tf.runs.run_folder import RunFolder
 

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from ggn_tf.evaluation.scores import score_values
-from ggn_tf.evaluation.table import columns
+from ggn_tf.evaluation.statistics.predictions_table import columns
+from ggn_tf.evaluation.statistics.scores import score_values
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract.messages import Prediction

@@ -5,8 +5,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
-from ggn_tf.evaluation.scores import score_predictions
-from ggn_tf.evaluation.table import read_predictions
+from ggn_tf.evaluation.statistics.predictions_table import read_predictions
+from ggn_tf.evaluation.statistics.scores import score_predictions
 from tests.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")

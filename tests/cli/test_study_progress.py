@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from ggn_tf.cli.study_progress import StudyBars
-from ggn_tf.evaluation.study.process import DONE, News
+from ggn_tf.study.process import DONE, News
 
 
 def test_what_an_earlier_call_did_says_nothing_about_the_time_left(monkeypatch: pytest.MonkeyPatch):

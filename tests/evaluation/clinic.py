@@ -11,9 +11,9 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from ggn_tf.evaluation import bootstrap
-from ggn_tf.evaluation.delong import auc_difference
-from ggn_tf.evaluation.paired_tests import over_trainings, swap_p_value
+from ggn_tf.evaluation.statistics import bootstrap
+from ggn_tf.evaluation.statistics.delong import auc_difference
+from ggn_tf.evaluation.statistics.paired_tests import over_trainings, swap_p_value
 from tests.evaluation.single_auc import auc_interval
 
 LEVEL = 0.95

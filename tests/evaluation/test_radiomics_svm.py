@@ -13,7 +13,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.errors import DatasetError, RadiomicsError, SplitError, TaskError
 from ggn_tf.evaluation.radiomics_svm import FittedRadiomics, fit_classifier, fit_radiomics, predict_radiomics
-from ggn_tf.evaluation.scores import score_predictions
+from ggn_tf.evaluation.statistics.scores import score_predictions
 from ggn_tf.protocol import SplitProtocol
 from ggn_tf.tasks import Task
 from tests.radiomics_data import LABELS, PROTOCOL, drawn_labels, telling, write_features

@@ -14,11 +14,11 @@ from ggn_tf.dataset.outcomes import Nodule
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.dataset.writer import write_dataset
-from ggn_tf.evaluation.delong import AucDifference
 from ggn_tf.evaluation.predictions import predict_run
-from ggn_tf.evaluation.scores import class_indices, gives_probabilities
-from ggn_tf.evaluation.single_measures import MEASURES, predict_by_measure
-from ggn_tf.evaluation.table import probabilities
+from ggn_tf.evaluation.size_density_baselines import MEASURES, predict_by_measure
+from ggn_tf.evaluation.statistics.delong import AucDifference
+from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.evaluation.statistics.scores import class_indices, gives_probabilities
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.tasks import Task

@@ -2,12 +2,14 @@
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.budget import BudgetLine, ErrorBudget, error_budget
-from ggn_tf.evaluation.evidence import Evidence
-from ggn_tf.evaluation.figures.budget import draw_budget
 from ggn_tf.evaluation.report.blocks import Cell, Drawing, Estimate, Prose, Section, Table
+from ggn_tf.evaluation.report.figure_style import FAINT, WIDTH_INCHES, new_figure
+from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.statistics.error_budget import BudgetLine, ErrorBudget, error_budget
 
 
 def budget_section(evidence: Evidence, reference: pd.DataFrame | None) -> Section | None:
@@ -72,3 +74,26 @@ def _row(line: BudgetLine) -> list[Cell]:
         return [line.name, "undefined", "undefined", "undefined"]
     interval = "" if line.interval is None else f"[{line.interval[0]:+.3f}, {line.interval[1]:+.3f}]"
     return [line.name, f"{line.predicted:.3f}", f"{line.reference:.3f}", Estimate(f"{line.cost:+.3f}", interval)]
+
+
+def draw_budget(predicted: np.ndarray, reference: np.ndarray, dice: np.ndarray, title: str) -> Figure:
+    """Draw a mark a nodule; the colour is the Dice of the predicted mask.
+
+    Args:
+        predicted: The true class's probability with the predicted mask [N].
+        reference: With the reference mask [N].
+        dice: Of the predicted mask [N].
+        title: What it shows.
+    """
+    figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES - 0.3)
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))
+    points = axes.scatter(
+        predicted, reference, c=dice, cmap="viridis", vmin=0, vmax=1, s=24, edgecolors="white", linewidths=0.4
+    )
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    axes.grid(visible=True)
+    axes.set_xlabel("True class's probability, predicted mask")
+    axes.set_ylabel("True class's probability, reference mask")
+    axes.set_title(title, loc="left")
+    figure.colorbar(points, ax=axes, label="Dice of the predicted mask", shrink=0.75)
+    return figure

@@ -1,18 +1,19 @@
 """Calibration before and after temperature scaling, and the decision curve."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.calibration import reliability_curve, score_calibration
-from ggn_tf.evaluation.decision_curve import decision_curve
-from ggn_tf.evaluation.evidence import Evidence
-from ggn_tf.evaluation.figures.calibration import draw_reliability
-from ggn_tf.evaluation.figures.decision import draw_decision
-from ggn_tf.evaluation.figures.style import FEW
-from ggn_tf.evaluation.repeats import RepeatedScore
 from ggn_tf.evaluation.report.blocks import Block, Cell, Drawing, Estimate, Prose, Section, Table
-from ggn_tf.evaluation.temperature import temper
+from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, FEW, INK, WIDTH_INCHES, look, new_figure
+from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.statistics.calibration import ReliabilityBin, reliability_curve, score_calibration
+from ggn_tf.evaluation.statistics.decision_curve import DecisionCurve, decision_curve
+from ggn_tf.evaluation.statistics.repeats import RepeatedScore
+from ggn_tf.evaluation.statistics.temperature import temper
 
 NAMES = {
     "ece": "ECE",
@@ -113,3 +114,55 @@ def _temperatures(evidence: Evidence, temperatures: pd.DataFrame) -> str:
         ]
         told.append(f"{name} {', '.join(f'{value:.2f}' for value in own['temperature'])}")
     return "; ".join(told)
+
+
+def draw_reliability(curves: Mapping[str, Sequence[ReliabilityBin]], labels: tuple[str, str], title: str) -> Figure:
+    """Draw the curves of all systems, of a few systems with the interval of every bin.
+
+    Args:
+        curves: Of each system its bins.
+        labels: Of the axes: what is predicted, and what is observed.
+        title: What it shows.
+    """
+    figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))
+    for index, (name, bins) in enumerate(curves.items()):
+        for each in bins:
+            if len(curves) <= FEW and each.low is not None and each.high is not None:
+                axes.plot([each.predicted] * 2, [each.low, each.high], color=COLOURS[index % len(COLOURS)], alpha=0.35)
+        predicted, observed = [each.predicted for each in bins], [each.observed for each in bins]
+        axes.plot(predicted, observed, marker="o", markersize=4, label=name, **look(index))
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.grid(visible=True)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.set_title(title, loc="left")
+    figure.legend(loc="outside lower left")
+    return figure
+
+
+def draw_decision(curves: Mapping[str, DecisionCurve], positive: str, title: str) -> Figure:
+    """Draw the net benefit of all systems, of a few with intervals, of acting on every nodule and of acting on none.
+
+    Args:
+        curves: Of each system.
+        positive: The class on which one acts.
+        title: What it shows.
+    """
+    figure, axes = new_figure(WIDTH_INCHES, 4.2 + 0.2 * len(curves))
+    some = next(iter(curves.values()))
+    axes.plot(some.thresholds, some.treat_all, color=INK, linewidth=1, label=f"act on all as {positive}")
+    axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (1, 3)), label="act on none")
+    for index, (name, curve) in enumerate(curves.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        if len(curves) <= FEW:
+            axes.fill_between(curve.thresholds, curve.low, curve.high, color=colour, alpha=0.1, linewidth=0)
+        axes.plot(curve.thresholds, curve.net_benefit, label=name, **look(index))
+    top = max(float(np.nanmax(curve.high)) for curve in curves.values()) if curves else 1.0
+    axes.set(xlim=(0, 1), ylim=(-0.15 * top, 1.08 * top))
+    axes.grid(visible=True)
+    axes.set_xlabel(f"Threshold: probability of {positive} to act on")
+    axes.set_ylabel("Net benefit, true positives a nodule")
+    axes.set_title(title, loc="left")
+    figure.legend(loc="outside lower left", ncols=2)
+    return figure

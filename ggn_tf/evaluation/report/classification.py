@@ -1,16 +1,18 @@
 """Confusion matrices (paper Fig. 4) and ROC curves (paper Fig. 5)."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.evidence import Evidence
-from ggn_tf.evaluation.figures.confusion import draw_confusion
-from ggn_tf.evaluation.figures.roc import draw_roc
 from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
-from ggn_tf.evaluation.roc import roc_curve_with_band
-from ggn_tf.evaluation.scores import confusion
+from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, INK, WIDTH_INCHES, look, new_figure
+from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.statistics.roc import RocCurve, roc_curve_with_band
+from ggn_tf.evaluation.statistics.scores import confusion
 
 
 def confusion_section(evidence: Evidence) -> Section | None:
@@ -58,3 +60,69 @@ def mean_confusion(rows: pd.DataFrame) -> np.ndarray:
 def _file_name(system: str) -> str:
     kept = "".join(letter if letter.isalnum() else "-" for letter in system.lower())
     return "-".join(part for part in kept.split("-") if part)
+
+
+def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
+    """Draw a confusion matrix: counts, and shares of each row, which the colour shows.
+
+    Args:
+        matrix: [C, C]; element (i, j) counts nodules of class i that were taken for class j, or is their mean over
+            repeats.
+        classes: The names of the classes.
+        title: What it shows.
+    """
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = 2.0 + 0.95 * len(classes)
+    figure, axes = new_figure(side + 0.3, side)
+    axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=2)
+    for (row, column), count in np.ndenumerate(matrix):
+        ink = "white" if share[row, column] > 0.68 else INK
+        place: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+        axes.text(column + 0.5, row + 0.42, _count(count), fontsize=16, **place)
+        axes.text(column + 0.5, row + 0.68, f"{share[row, column]:.0%}", **place)
+    names = [name.replace("+", "+\n") if len(name) > 8 else name for name in classes]
+    middle = np.arange(len(classes)) + 0.5
+    axes.set_xticks(middle, names)
+    axes.set_yticks(middle, [f"{name}\n(n = {_count(n)})" for name, n in zip(names, matrix.sum(1), strict=True)])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.set_xlabel("Predicted class", labelpad=6)
+    axes.set_ylabel("True class", labelpad=6)
+    right = f"{_count(np.trace(matrix))} of {_count(matrix.sum())} nodules right"
+    axes.set_title(f"{title}\n{right}", loc="left")
+    return figure
+
+
+def _count(value: float) -> str:
+    """A whole number as it is; a mean over repeats with one decimal."""
+    return f"{value:.0f}" if abs(value - round(value)) < 1e-9 else f"{value:.1f}"
+
+
+def draw_roc(curves: Mapping[str, RocCurve], positive: str, title: str) -> Figure:
+    """Draw the curves of all systems, the area in the legend.
+
+    Args:
+        curves: Of each system.
+        positive: The name of the positive class.
+        title: What it shows.
+    """
+    figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))
+    for index, (name, curve) in enumerate(curves.items()):
+        if curve.auc is None:
+            axes.plot([], [], label=f"{name}: no AUC, one class only", **look(index))
+            continue
+        interval = "" if curve.interval is None else f" [{curve.interval[0]:.3f}, {curve.interval[1]:.3f}]"
+        rate, colour = curve.false_positive_rate, COLOURS[index % len(COLOURS)]
+        axes.fill_between(rate, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
+        # The curve begins at the origin, however steeply.
+        axes.plot([0, *rate], [0, *curve.sensitivity], label=f"{name}: AUC {curve.auc:.3f}{interval}", **look(index))
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_xlabel(f"False positive rate for {positive}")
+    axes.set_ylabel(f"Sensitivity for {positive}")
+    axes.set_title(title, loc="left")
+    axes.grid(visible=True)
+    figure.legend(loc="outside lower left")
+    return figure

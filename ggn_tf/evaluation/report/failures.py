@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.dataset.records import CaseRecord
-from ggn_tf.evaluation.evidence import Evidence
 from ggn_tf.evaluation.report.blocks import Cell, Link, Prose, Section, Table
-from ggn_tf.evaluation.scores import class_indices
-from ggn_tf.evaluation.table import probabilities
+from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.evaluation.statistics.scores import class_indices
 
 SHOWN = 40
 

@@ -9,13 +9,13 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from ggn_tf.evaluation.evidence import Evidence
-from ggn_tf.evaluation.gallery import Slides
+from ggn_tf.evaluation.gallery_slides import Slides
 from ggn_tf.evaluation.report.blocks import Markup, Prose, Section, Table
 from ggn_tf.evaluation.report.page import table_html
-from ggn_tf.evaluation.scores import class_indices, gives_dice, gives_probabilities
-from ggn_tf.evaluation.sprites import COLUMNS, LEVELS, MARGIN, gray_sheet, heat_sheet, outline_sheet
-from ggn_tf.evaluation.table import probabilities
+from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.sprites import COLUMNS, LEVELS, MARGIN, gray_sheet, heat_sheet, outline_sheet
+from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.evaluation.statistics.scores import class_indices, gives_dice, gives_probabilities
 
 # The paper's green, red and blue, in shades that colour-blind readers tell apart on gray.
 REFERENCE, BEFORE, AFTER = "#2BD99F", "#FF7A33", "#5CC8FF"

@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 from string import Template
 
-from ggn_tf.evaluation.figures.style import save_figure, style
 from ggn_tf.evaluation.report.blocks import Block, Cell, Drawing, Estimate, Link, Markup, Page, Prose, Section, Table
+from ggn_tf.evaluation.report.figure_style import save_figure, style
 
 NOT_A_DEVICE = "For research. This is not a medical device: no output may guide the care of a patient."
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from ggn_tf.evaluation.evidence import Evidence
-from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table
+from ggn_tf.evaluation.report.report_data import Evidence
 from ggn_tf.evaluation.report.scores import scores_section, tiles
 from ggn_tf.evaluation.report.sections import evidence_sections
-from ggn_tf.evaluation.summary import facts, partition_rows, selection, training_rows
-from ggn_tf.evaluation.table import EXTERNAL
+from ggn_tf.evaluation.report.summary import facts, partition_rows, selection, training_rows
+from ggn_tf.evaluation.report_inputs import Extras
+from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
 
 
 def run_page(frame: pd.DataFrame, document: dict[str, Any], extras: Extras | None = None) -> Page:

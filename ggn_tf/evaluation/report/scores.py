@@ -4,8 +4,17 @@ from html import escape
 from typing import Any
 
 from ggn_tf.evaluation.report.blocks import Markup, Prose, Section, Table, cell_of
-from ggn_tf.evaluation.scores import stage_scores
-from ggn_tf.evaluation.summary import NAMES, SETS, SITES_TITLE, intervals, notes, score_rows, set_title, site_rows
+from ggn_tf.evaluation.report.summary import (
+    NAMES,
+    SETS,
+    SITES_TITLE,
+    intervals,
+    notes,
+    score_rows,
+    set_title,
+    site_rows,
+)
+from ggn_tf.evaluation.statistics.scores import stage_scores
 
 
 def scores_section(document: dict[str, Any]) -> Section:

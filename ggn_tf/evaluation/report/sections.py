@@ -1,15 +1,15 @@
 """Every section that predictions of one task and split can have, in the order of reading."""
 
-from ggn_tf.evaluation.evidence import Evidence
-from ggn_tf.evaluation.extras import Extras
 from ggn_tf.evaluation.report.blocks import Section
 from ggn_tf.evaluation.report.budget import budget_section
 from ggn_tf.evaluation.report.calibration import calibration_section, decision_section
 from ggn_tf.evaluation.report.classification import confusion_section, roc_section
 from ggn_tf.evaluation.report.failures import failures_section
 from ggn_tf.evaluation.report.gallery import gallery_section
+from ggn_tf.evaluation.report.report_data import Evidence
 from ggn_tf.evaluation.report.segmentation import segmentation_section
 from ggn_tf.evaluation.report.subgroups import subgroups_section
+from ggn_tf.evaluation.report_inputs import Extras
 
 
 def evidence_sections(evidence: Evidence, extras: Extras) -> list[Section]:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.scores import stage_scores
+from ggn_tf.evaluation.statistics.scores import stage_scores
 from ggn_tf.models.names import RAW, REFERENCE
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT

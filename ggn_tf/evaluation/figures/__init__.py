@@ -1,1 +1,0 @@
-"""The report's figures: each function draws one from arrays or rows of the predictions table."""

@@ -1,0 +1,58 @@
+"""What a run's report shows beyond its predictions table: what only the models and the dataset know."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.evaluation.gallery_slides import CASES, Slides, choose_cases, collect_slides
+from ggn_tf.evaluation.reference_masks import predict_with_reference
+from ggn_tf.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Each is left out of the report where it is not given.
+
+    Attributes:
+        nodules: What the dataset knows of the nodules, by case id.
+        external: What another site's dataset knows of its nodules.
+        reference: Predictions with the reference masks, from `predict_with_reference`.
+        slides: The gallery's nodules, from `collect_slides`.
+    """
+
+    nodules: Mapping[str, CaseRecord] | None = None
+    external: Mapping[str, CaseRecord] | None = None
+    reference: pd.DataFrame | None = None
+    slides: Sequence[Slides] = ()
+
+
+def collect_extras(
+    run: RunFolder,
+    dataset: Dataset,
+    frame: pd.DataFrame,
+    gallery: int = CASES,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Extras:
+    """Ask a run's models and dataset.
+
+    Args:
+        run: The run.
+        dataset: Its dataset.
+        frame: Its predictions.
+        gallery: How many nodules the gallery shows, at most.
+        announce: Told of every step.
+
+    Raises:
+        RunError: A model cannot be read.
+        DatasetError: A patch is damaged.
+    """
+    rows = frame[frame["set"] == "test"]
+    if rows.empty:
+        return Extras(dataset.case_by_id)
+    announce(f"predicting: reference masks, test set, {rows['case'].nunique()} nodules")
+    reference = predict_with_reference(run, dataset, rows)
+    chosen = choose_cases(rows, gallery)
+    announce(f"gallery: {len(chosen)} nodules")
+    return Extras(nodules=dataset.case_by_id, reference=reference, slides=collect_slides(run, dataset, rows, chosen))

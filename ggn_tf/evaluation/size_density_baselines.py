@@ -1,0 +1,81 @@
+"""Trivial systems: one number of the nodule's geometry or density, made a probability by logistic regression.
+
+What a network must beat. The number is measured on the reference mask, which a network without one does not see.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.splits import SETS, Split
+from ggn_tf.evaluation.nodules import identify, nodules_of
+from ggn_tf.evaluation.statistics.predictions_table import (
+    PredictionsError,
+    check_predictions,
+    columns,
+    probability_columns,
+)
+from ggn_tf.runs.stages import CLASSIFY
+from ggn_tf.tasks import Task
+
+# By the name of the model; sizes as logarithms, for a nodule grows by factors.
+MEASURES: Mapping[str, Callable[[CaseRecord], float]] = MappingProxyType(
+    {
+        "diameter": lambda case: float(np.log(case.longest_diameter_mm)),
+        "volume": lambda case: float(np.log(case.volume_mm3)),
+        "mean_hu": lambda case: case.mean_hu,
+        "solid_fraction": lambda case: case.solid_fraction,
+    }
+)
+
+
+def predict_by_measure(cases: Mapping[str, CaseRecord], split: Split, task: Task, model: str) -> pd.DataFrame:
+    """Fit on the train set, predict all sets.
+
+    Args:
+        cases: The dataset's, by id: `Dataset.case_by_id`.
+        split: Which cases train and test.
+        task: What is told apart; nodules whose label it leaves out are left out.
+        model: A key of `MEASURES`: the predictions' model.
+
+    Returns:
+        A checked predictions table: stage `classify`, repeat 1 (another training would give the same), no Dice.
+
+    Raises:
+        PredictionsError: The train set lacks a class.
+    """
+    sets = {name: nodules_of([cases[case_id] for case_id in getattr(split, name)], task) for name in SETS}
+    regression = make_pipeline(StandardScaler(), LogisticRegression())
+    regression.fit(_numbers(sets["train"], model), _classes(sets["train"], task))
+    told: dict[str, Any] = {"split": split.number, "model": model, "stage": CLASSIFY.name, "repeat": 1, "dice": np.nan}
+    parts = []
+    for name, records in sets.items():
+        if records:
+            chance = regression.predict_proba(_numbers(records, model))
+            columns_of_set = probability_columns(chance, task.class_names)
+            parts.append(identify(records, task).assign(set=name, **told, **columns_of_set))
+    return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
+
+
+def _numbers(records: list[CaseRecord], model: str) -> np.ndarray:
+    return np.array([[MEASURES[model](case)] for case in records], np.float64)
+
+
+def _classes(records: list[CaseRecord], task: Task) -> np.ndarray:
+    label = np.array([task.class_of(case.label) for case in records], np.int64)
+    lacking = [name for index, name in enumerate(task.class_names) if index not in label]
+    if lacking:
+        raise PredictionsError(
+            "The train set lacks a class, so nothing can be fitted.",
+            found=f"no nodule of {', '.join(lacking)} among {len(records)}",
+            expected="nodules of every class of the task",
+            remedy="Take another split or task, or a dataset with more nodules.",
+        )
+    return label

@@ -1,0 +1,1 @@
+"""From a predictions table to numbers; never TensorFlow."""

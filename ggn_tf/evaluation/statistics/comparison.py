@@ -1,0 +1,181 @@
+"""Comparison of systems on the same nodules: every score of every pair, with its test and Holm's correction."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
+from ggn_tf.evaluation.statistics.paired_tests import PairedTest, paired_test
+from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
+from ggn_tf.evaluation.statistics.scores import METRICS
+from ggn_tf.evaluation.statistics.system_predictions import Cell, System, cells_of
+
+_NOTHING = {"difference": None, **dict.fromkeys(PairedTest._fields), "test": ""}
+
+# The smallest p of a bootstrap is about 1 / replicates, and Holm multiplies it by the size of the family.
+REPLICATES = 10_000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """System A against system B in one score.
+
+    Attributes:
+        model_a, stage_a, model_b, stage_b: The systems.
+        task: Its classes with commas between.
+        split: Its number.
+        set: `validation` or `test`.
+        metric: As in `scores.METRICS`.
+        nodules, patients: How many.
+        repeats_a, repeats_b: How many trainings.
+        value_a, value_b: Mean over repeats.
+        difference: A minus B.
+        low, high: Interval of the difference at 95 %: Wald's for AUC, else the paired patient bootstrap's.
+        p: Two-sided, over patients, for these trainings.
+        p_holm: `p` after Holm's correction over the family: all pairs and scores of this task, split and set.
+        test: What gave `p`.
+        training_error: The standard error that the choice of trainings adds to the difference; None where neither
+            system has several. A system with one training counts as if it had no spread.
+        low_retrained, high_retrained: Interval over patients and trainings; None without `training_error`.
+        p_retrained: Two-sided, over patients and trainings: the one to read for a claim about a method.
+        p_retrained_holm: `p_retrained` after Holm's correction over the same family.
+        reason: Why a value is None.
+    """
+
+    model_a: str
+    stage_a: str
+    model_b: str
+    stage_b: str
+    task: str
+    split: int
+    set: str
+    metric: str
+    nodules: int
+    patients: int
+    repeats_a: int
+    repeats_b: int
+    value_a: float | None
+    value_b: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    test: str
+    training_error: float | None
+    low_retrained: float | None
+    high_retrained: float | None
+    p_retrained: float | None
+    p_retrained_holm: float | None
+    reason: str | None
+
+
+def compare_systems(
+    frame: pd.DataFrame,
+    pairs: Sequence[tuple[System, System]] | None = None,
+    set_name: str = "test",
+    seed: int = 0,
+    replicates: int = REPLICATES,
+) -> list[Comparison]:
+    """Compare systems in every score that both have.
+
+    Args:
+        frame: The predictions of one task; models, stages, splits and repeats as the rows say.
+        pairs: Which systems, A against B; None for all pairs, the later one in the table as A. Fewer pairs, chosen
+            before the scores are seen, lose less to Holm's correction.
+        set_name: The set.
+        seed: Of the bootstrap.
+        replicates: Of the bootstrap.
+
+    Returns:
+        Splits in rising order, in each the pairs, in each the scores in the order of `scores.METRICS`.
+
+    Raises:
+        PredictionsError: As `cells_of`, or a pair names a system that is not there.
+    """
+    compared: list[Comparison] = []
+    for _, group in itertools.groupby(cells_of(frame, [set_name]), key=lambda cell: cell.split):
+        cells = {cell.system: cell for cell in group}
+        asked = pairs or [(later, earlier) for earlier, later in itertools.combinations(cells, 2)]
+        _check_known(asked, cells)
+        resampling = resample(next(iter(cells.values())).patients, replicates, seed)
+        resampled = {system: cell.resampled(resampling.weights) for system, cell in cells.items()}
+        family = []
+        for a, b in asked:
+            family += _compare(cells[a], cells[b], resampled[a], resampled[b], resampling)
+        compared += _corrected(family)
+    return compared
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction (Scandinavian Journal of Statistics 1979, 6:65).
+
+    Args:
+        p_values: Of one family; None is no test and stays None.
+
+    Returns:
+        Corrected, in the same order.
+    """
+    tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, index) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * p))
+        corrected[index] = highest
+    return corrected
+
+
+def _compare(
+    a: Cell, b: Cell, resampled_a: dict[str, np.ndarray], resampled_b: dict[str, np.ndarray], resampling: Resampling
+) -> list[Comparison]:
+    whole: dict[str, Any] = {
+        **{f"{name}_a": value for name, value in a.system._asdict().items()},
+        **{f"{name}_b": value for name, value in b.system._asdict().items()},
+        **{"task": a.task, "split": a.split, "set": a.set_name},
+        **{"nodules": len(a.rows), "patients": resampling.patients},
+        **{"repeats_a": len(a.repeats), "repeats_b": len(b.repeats)},
+    }
+    values_a, values_b = a.values(), b.values()
+    compared = []
+    for metric in (name for name in METRICS if name in values_a and name in values_b):
+        (of_a, reason_a), (of_b, reason_b) = values_a[metric], values_b[metric]
+        if metric == "dice" and (of_a is None or of_b is None):
+            continue
+        means: dict[str, Any] = {"value_a": _mean(of_a), "value_b": _mean(of_b)}
+        found: dict[str, Any] = {**_NOTHING, "reason": reason_a or reason_b}
+        if of_a is not None and of_b is not None:
+            difference = resampled_a[metric] - resampled_b[metric]
+            found["difference"] = float(of_a.mean() - of_b.mean())
+            found |= paired_test(metric, a, b, of_a, of_b, difference, resampling)._asdict()
+        compared.append(Comparison(**whole, metric=metric, **means, **found, p_holm=None, p_retrained_holm=None))
+    return compared
+
+
+def _mean(values: np.ndarray | None) -> float | None:
+    return None if values is None else float(values.mean())
+
+
+def _corrected(family: list[Comparison]) -> list[Comparison]:
+    over_patients = holm([one.p for one in family])
+    over_both = holm([one.p_retrained for one in family])
+    return [
+        dataclasses.replace(one, p_holm=p, p_retrained_holm=p_retrained)
+        for one, p, p_retrained in zip(family, over_patients, over_both, strict=True)
+    ]
+
+
+def _check_known(pairs: Sequence[tuple[System, System]], cells: dict[System, Cell]) -> None:
+    unknown = [system for pair in pairs for system in pair if system not in cells]
+    if unknown:
+        raise PredictionsError(
+            "A system that is to be compared has no predictions.",
+            case=unknown[0],
+            found=", ".join(map(str, cells)),
+            expected="predictions of both systems of every pair in every split",
+            remedy="Train and predict it, or leave the pair out.",
+        )

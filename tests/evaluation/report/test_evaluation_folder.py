@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
+from ggn_tf.evaluation.statistics.predictions_table import read_predictions
+from ggn_tf.evaluation.statistics.scores import score_predictions
+from ggn_tf.files import replaced_folder
+
+TWO = ("AAH+AIS", "MIA+IAC")
+RUN = {
+    "task": "AAH+AIS,MIA+IAC",
+    "model": "cascade",
+    "split": 1,
+    "seed": 0,
+    "precision": "float32",
+    "select_on": "validation",
+    "dataset": "dataset",
+    "dataset_fingerprint": "0f1e2d",
+    "versions": {},
+    "stages": [{"stage": "joint", "epochs": 1, "best_epoch": 1, "ended": "1 epoch"}],
+}
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def evaluated(tmp_path, drawn_frame) -> Path:
+    frame = drawn_frame()
+    write_evaluation(frame, {**score_predictions(frame, TWO, replicates=10), "run": RUN}, tmp_path / "evaluation")
+    return tmp_path / "evaluation"
+
+
+def test_evaluation_holds_the_contracts_files(evaluated):
+    assert _files(evaluated) == [
+        *(
+            f"figures/{name}.{kind}"
+            for name in ("confusion-joint", "decision-curve", "dice", "reliability", "roc")
+            for kind in ("png", "svg")
+        ),
+        "model_card.md",
+        "predictions.csv",
+        "report.html",
+        "scores.json",
+    ]
+
+
+def test_scores_can_be_computed_again_from_the_predictions(evaluated):
+    stored = json.loads((evaluated / "scores.json").read_text(encoding="utf-8"))
+    again = score_predictions(read_predictions(evaluated / "predictions.csv"), TWO, replicates=10)
+    assert {**again, "run": RUN} == stored
+
+
+def test_report_holds_every_figure(evaluated):
+    assert (evaluated / "report.html").read_text(encoding="utf-8").count("data:image/svg+xml;base64,") == 5
+
+
+def test_nothing_lies_beside_the_evaluation(evaluated):
+    assert [path.name for path in evaluated.parent.iterdir()] == ["evaluation"]
+
+
+@pytest.fixture
+def former(tmp_path) -> Path:
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "former.txt").write_text("former", encoding="utf-8")
+    return tmp_path / "evaluation"
+
+
+def test_new_evaluation_takes_the_place_of_the_former_one(former):
+    with replaced_folder(former) as new:
+        (new / "new.txt").write_text("new", encoding="utf-8")
+    assert _files(former.parent) == ["evaluation/new.txt"]
+
+
+def test_failed_evaluation_leaves_the_former_one(former):
+    with pytest.raises(ZeroDivisionError), replaced_folder(former) as new:
+        (new / "new.txt").write_text("new", encoding="utf-8")
+        raise ZeroDivisionError
+    assert _files(former.parent) == ["evaluation/former.txt"]
+
+
+def test_former_evaluation_comes_back_after_a_kill_between_the_renames(former):
+    former.rename(former.with_name(".evaluation-former"))
+    with pytest.raises(ZeroDivisionError), replaced_folder(former):
+        raise ZeroDivisionError
+    assert _files(former.parent) == ["evaluation/former.txt"]
+
+
+def test_leftovers_of_a_killed_evaluation_go(former):
+    (former.parent / ".evaluation-new").mkdir()
+    (former.parent / ".evaluation-new" / "half").write_text("half", encoding="utf-8")
+    with replaced_folder(former) as new:
+        (new / "new.txt").write_text("new", encoding="utf-8")
+    assert _files(former.parent) == ["evaluation/new.txt"]

@@ -1,0 +1,87 @@
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ggn_tf.evaluation.report.summary import summarise
+from ggn_tf.evaluation.statistics.scores import score_predictions
+from tests.evaluation.described_run import RUN
+
+TWO = ("AAH+AIS", "MIA+IAC")
+
+
+@pytest.fixture
+def document(drawn_frame) -> dict:
+    parts = []
+    for set_name, cases in (("validation", 30), ("test", 40)):
+        joint = drawn_frame(cases=cases, set_name=set_name)
+        parts += [joint.assign(**{"stage": "segment", "p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan}), joint]
+    return {**score_predictions(pd.concat(parts), TWO, seed=5, replicates=200), "run": RUN}
+
+
+def _entry(value: float, low: float, high: float) -> dict:
+    return {"value": value, "low": low, "high": high}
+
+
+@pytest.fixture
+def small_document() -> dict:
+    """Numbers that can be read off in the table."""
+    return {
+        "test": {
+            "segment": {"dice": _entry(0.81, 0.8, 0.82)},
+            "joint": {
+                "accuracy": _entry(0.7822, 0.7, 0.85),
+                "average_f1": _entry(0.7753, 0.69, 0.84),
+                "mcc": {**_entry(-0.0123, -0.2, 0.2), "left_out": 3},
+                "auc": {"value": None, "low": None, "high": None, "reason": "all nodules are MIA+IAC"},
+                "dice": _entry(0.8, 0.79, 0.81),
+            },
+        },
+        "counts": {"test": {"nodules": 225, "patients": 201, "classes": {"AAH+AIS": 69, "MIA+IAC": 156}}},
+        "bootstrap": {"unit": "patient", "replicates": 2000, "seed": 0, "level": 0.95},
+        "run": RUN,
+    }
+
+
+def test_summary_in_full(small_document):
+    assert summarise(small_document) == (
+        "cascade, task AAH+AIS,MIA+IAC, split 1, seed 3\n"
+        "Weights selected on the validation set; no test case took part.\n"
+        "\n"
+        "test: 225 nodules of 201 patients (AAH+AIS 69, MIA+IAC 156)\n"
+        "  stage    accuracy              average F1            MCC                     AUC        Dice\n"
+        "  segment  -                     -                     -                       -          "
+        "0.810 [0.800, 0.820]\n"
+        "  joint    0.782 [0.700, 0.850]  0.775 [0.690, 0.840]  -0.012 [-0.200, 0.200]  undefined  "
+        "0.800 [0.790, 0.810]\n"
+        "\n"
+        "In brackets the 95% BCa interval over 2000 bootstrap replicates of the patients, seed 0.\n"
+        "AUC of stage joint on the test set: all nodules are MIA+IAC.\n"
+        "On the test set 3 replicates drew one class only and are left out of MCC."
+    )
+
+
+def test_summary_has_the_test_set_first(document):
+    text = summarise(document)
+    assert text.index("\ntest: 40 nodules") < text.index("\nvalidation: 30 nodules")
+
+
+def test_validation_scores_are_marked_as_those_that_selected_the_weights(document):
+    marked = [line for line in summarise(document).splitlines() if line.endswith("weights selected on it")]
+    assert [line.split(":")[0] for line in marked] == ["validation"]
+
+
+def test_selection_on_the_test_set_is_said_loudly(document):
+    document["run"] = {**RUN, "select_on": "test"}
+    text = summarise(document)
+    assert "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic." in text
+    assert re.search(r"^test: 40 nodules .*, weights selected on it$", text, re.MULTILINE)
+    assert "no test case took part" not in text
+
+
+def test_single_stage_is_a_row_by_its_name(drawn_frame):
+    run = {**RUN, "stages": RUN["stages"][:1]}
+    frame = drawn_frame(stage="segment").assign(**{"p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan})
+    text = summarise({**score_predictions(frame, TWO, replicates=10), "run": run})
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("  ")] == ["stage", "segment"]

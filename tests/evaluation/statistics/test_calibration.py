@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from ggn_tf.evaluation.statistics.bootstrap import resample
+from ggn_tf.evaluation.statistics.calibration import (
+    ece_by_chance,
+    expected_calibration_error,
+    reliability_curve,
+    resampled_slope,
+    score_calibration,
+)
+from ggn_tf.evaluation.statistics.system_predictions import Cell, cells_of
+
+TWO = ("AAH+AIS", "MIA+IAC")
+THREE = ("AAH+AIS", "MIA", "IAC")
+
+
+def _cell(make_frame, label, chance, patients=None) -> Cell:
+    chance = np.asarray(chance, float)
+    probabilities = np.stack([1 - chance, chance], axis=1) if chance.ndim == 1 else chance
+    classes = TWO if probabilities.shape[1] == 2 else THREE
+    return cells_of(make_frame(classes, label, probabilities, patients=patients))[0]
+
+
+def _scores(cell, seed=0) -> dict:
+    return {score.metric: score for score in score_calibration(cell, resample(cell.patients, 200, seed))}
+
+
+def test_curve_by_hand(make_frame):
+    """Two bins: of three nodules near 0.2 one is positive, of three near 0.8 two are."""
+    cell = _cell(make_frame, [0, 1, 0, 1, 1, 0], [0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
+    curve = reliability_curve(cell, resample(cell.patients, 100, 0), bins=2)
+    assert [(point.predicted, point.observed, point.answers) for point in curve] == [
+        (pytest.approx(0.2), pytest.approx(1 / 3), 3),
+        (pytest.approx(0.8), pytest.approx(2 / 3), 3),
+    ]
+
+
+def test_curve_is_scikit_learns(make_frame):
+    rng = np.random.default_rng(0)
+    chance = rng.random(400)
+    label = (rng.random(400) < chance**1.5).astype(int)
+    cell = _cell(make_frame, label, chance)
+    curve = reliability_curve(cell, resample(cell.patients, 50, 0))
+    observed, predicted = calibration_curve(label, chance, n_bins=10, strategy="quantile")
+    assert [point.observed for point in curve] == pytest.approx(observed.tolist())
+    assert [point.predicted for point in curve] == pytest.approx(predicted.tolist())
+    assert all(point.low < point.observed < point.high for point in curve)
+
+
+def test_more_classes_are_judged_by_the_highest_probability(make_frame):
+    chance = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.1, 0.7, 0.2], [0.7, 0.2, 0.1]]
+    cell = _cell(make_frame, [0, 2, 1, 1], chance)
+    (point,) = reliability_curve(cell, resample(cell.patients, 20, 0), bins=1)
+    assert (point.predicted, point.observed) == (pytest.approx(0.7), 0.75)
+
+
+def test_repeats_share_a_curve(drawn_study):
+    cell = cells_of(drawn_study(repeats=3))[0]
+    curve = reliability_curve(cell, resample(cell.patients, 20, 0))
+    assert sum(point.answers for point in curve) == 180
+    assert len(curve) == 6
+
+
+def test_equal_probabilities_stay_together(make_frame):
+    cell = _cell(make_frame, [0, 1] * 10, [0.5] * 20)
+    assert len(reliability_curve(cell, resample(cell.patients, 20, 0), bins=4)) == 1
+
+
+def test_ece_by_hand():
+    """Bins of three: |0.2 - 1/3| and |0.8 - 2/3|, both 2/15."""
+    hit = np.array([False, True, False, True, True, False])
+    error = expected_calibration_error(np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), hit, bins=2)
+    assert error == pytest.approx(2 / 15)
+
+
+def test_ece_by_chance_is_that_of_exact_probabilities():
+    """One bin: the mean distance of a share of 100 fair coins from a half, sqrt(2 / pi) x 0.05."""
+    error = ece_by_chance(np.full(100, 0.5), np.random.default_rng(0))
+    assert error == pytest.approx(np.sqrt(2 / np.pi) * 0.05, rel=0.1)
+
+
+@pytest.mark.parametrize("classes", [TWO, THREE], ids=len)
+def test_brier_is_scikit_learns_over_the_repeats(drawn_study, classes):
+    cell = cells_of(drawn_study(classes=classes, repeats=3))[1]
+    expected = [
+        brier_score_loss(cell.label, chance if len(classes) > 2 else chance[:, 1]) for chance in cell.probabilities
+    ]
+    score = _scores(cell)["brier"]
+    assert (score.value, score.deviation) == pytest.approx((np.mean(expected), np.std(expected, ddof=1)))
+    assert score.low < score.value < score.high
+
+
+def test_in_the_large_is_observed_less_predicted(make_frame):
+    score = _scores(_cell(make_frame, [1, 1, 0, 1], [0.5, 0.5, 0.25, 0.75]))["in_the_large"]
+    assert score.value == pytest.approx(0.75 - 0.5)
+
+
+def test_slope_is_that_of_a_logistic_regression():
+    rng = np.random.default_rng(1)
+    odds = 2 * rng.normal(size=300)
+    hit = rng.random(300) < 1 / (1 + np.exp(-0.6 * odds - 0.3))
+    weights = np.stack([np.ones(300), rng.integers(0, 4, 300)])
+    slopes = resampled_slope(1 / (1 + np.exp(-odds)), hit, weights)
+    for slope, weight in zip(slopes, weights, strict=True):
+        theirs = LogisticRegression(C=1e10, tol=1e-10).fit(odds[:, np.newaxis], hit, sample_weight=weight)
+        assert slope == pytest.approx(theirs.coef_[0, 0], abs=1e-4)
+
+
+def test_slope_of_separated_or_single_classes_is_undefined():
+    chance = np.array([0.1, 0.2, 0.7, 0.9])
+    slopes = resampled_slope(chance, np.array([False, False, True, True]), np.array([[1.0, 1, 1, 1], [1, 1, 0, 0]]))
+    assert np.isnan(slopes).all()
+
+
+def test_probabilities_of_zero_and_one_have_a_slope():
+    chance = np.array([0.0, 0.2, 0.7, 1.0, 0.0, 0.6])
+    hit = np.array([False, True, False, True, True, True])
+    (slope,) = resampled_slope(chance, hit, np.ones((1, 6)))
+    odds = np.log(np.clip(chance, 1e-12, 1)) - np.log(np.clip(1 - chance, 1e-12, 1))
+
+    def loss(w):
+        return np.sum(np.logaddexp(0, w[0] + w[1] * odds) - hit * (w[0] + w[1] * odds))
+
+    assert slope == pytest.approx(minimize(loss, [0, 0], tol=1e-12).x[1], abs=1e-4)
+
+
+def test_scores_of_three_classes_have_no_slope(drawn_study):
+    assert list(_scores(cells_of(drawn_study(classes=THREE))[0])) == ["brier", "in_the_large", "ece", "ece_by_chance"]
+
+
+def test_ece_says_why_it_has_no_interval(drawn_study):
+    score = _scores(cells_of(drawn_study())[0])["ece"]
+    assert (score.low, score.high) == (None, None)
+    assert score.reason.startswith("chance raises an ECE")

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
+
+from ggn_tf.evaluation.statistics import bootstrap
+from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.evaluation.statistics.repeats import score_repeats, table_of
+from ggn_tf.evaluation.statistics.scores import class_indices, score_predictions
+
+TWO = ("AAH+AIS", "MIA+IAC")
+THREE = ("AAH+AIS", "MIA", "IAC")
+
+
+def _by_hand(rows, name):
+    label, predicted = class_indices(rows)
+    return {
+        "accuracy": lambda: accuracy_score(label, predicted),
+        "average_f1": lambda: f1_score(label, predicted, average="weighted"),
+        "mcc": lambda: matthews_corrcoef(label, predicted),
+        "auc": lambda: roc_auc_score(label, probabilities(rows)[:, 1]),
+        "dice": lambda: rows["dice"].mean(),
+    }[name]()
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "average_f1", "mcc", "auc", "dice"])
+def test_value_and_deviation_are_over_the_repeats(drawn_study, metric):
+    frame = drawn_study(repeats=4)
+    score = next(s for s in score_repeats(frame, replicates=20) if (s.model, s.metric) == ("cascade", metric))
+    values = [_by_hand(rows, metric) for _, rows in frame[frame["model"] == "cascade"].groupby("repeat")]
+    assert (score.value, score.repeats) == (pytest.approx(np.mean(values)), 4)
+    assert score.deviation == pytest.approx(np.sqrt(np.sum((values - np.mean(values)) ** 2) / 3))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "average_f1", "mcc", "auc", "dice"])
+def test_interval_of_one_repeat_is_that_of_the_run(drawn_study, metric):
+    frame = drawn_study(systems=[("cascade", "joint")], repeats=1)
+    score = next(s for s in score_repeats(frame, seed=3, replicates=200) if s.metric == metric)
+    run = score_predictions(frame, TWO, seed=3, replicates=200)["test"][metric]
+    assert (score.value, score.low, score.high) == pytest.approx((run["value"], run["low"], run["high"]), abs=1e-12)
+    assert score.deviation is None
+
+
+def test_interval_is_of_the_mean_over_repeats(drawn_study):
+    frame = drawn_study(systems=[("cascade", "joint")], repeats=3)
+    score = next(s for s in score_repeats(frame, replicates=300) if s.metric == "dice")
+    mean = frame.groupby("case")["dice"].mean()
+    patients = frame.drop_duplicates("case").set_index("case").loc[mean.index, "patient"].to_numpy(dtype=str)
+    resampling = bootstrap.resample(patients, 300, 0)
+    expected = resampling.interval(bootstrap.resampled_mean(mean.to_numpy(), resampling.weights))
+    assert (score.low, score.high) == pytest.approx(expected, abs=1e-12)
+
+
+def test_score_that_a_system_lacks_says_why(drawn_study):
+    score = next(s for s in score_repeats(drawn_study(), replicates=10) if (s.model, s.metric) == ("raw", "dice"))
+    assert (score.value, score.deviation, score.low, score.reason) == (None, None, None, "the model gives no mask")
+
+
+def test_score_without_meaning_says_why(drawn_study):
+    frame = drawn_study().assign(label="MIA+IAC")
+    score = next(s for s in score_repeats(frame, replicates=10) if s.metric == "auc")
+    assert (score.value, score.reason) == (None, "all nodules are MIA+IAC")
+
+
+def test_every_system_split_and_set_has_its_scores(drawn_study):
+    scores = score_repeats(drawn_study(classes=THREE, splits=(1, 2)), replicates=10)
+    assert [(s.split, s.model, s.metric) for s in scores if s.metric == "mcc"] == [
+        (1, "raw", "mcc"),
+        (1, "cascade", "mcc"),
+        (2, "raw", "mcc"),
+        (2, "cascade", "mcc"),
+    ]
+    assert {s.task for s in scores} == {"AAH+AIS,MIA,IAC"}
+
+
+def test_table_has_a_column_a_field(drawn_study):
+    table = table_of(score_repeats(drawn_study(), replicates=10))
+    assert len(table) == 10
+    assert table.columns[:6].tolist() == ["model", "stage", "task", "split", "set", "metric"]
+    assert np.isnan(table.loc[(table["model"] == "raw") & (table["metric"] == "dice"), "value"].item())

@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from ggn_tf.evaluation.statistics.bootstrap import draw_weights
+from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.evaluation.statistics.roc import roc_curve_with_band
+from ggn_tf.evaluation.statistics.scores import class_indices, score_predictions
+
+TWO = ("AAH+AIS", "MIA+IAC")
+
+
+def _vertical(rows: pd.DataFrame, weights: np.ndarray | None = None) -> np.ndarray:
+    """Scikit-learn's curve at 101 false positive rates."""
+    rate, sensitivity, _ = roc_curve(
+        class_indices(rows)[0], probabilities(rows)[:, 1], sample_weight=weights, drop_intermediate=False
+    )
+    return np.interp(np.linspace(0, 1, 101), rate, sensitivity)
+
+
+@pytest.mark.parametrize("digits", [1, 16], ids=["many ties", "no ties"])
+def test_curve_is_scikit_learns(drawn_frame, digits):
+    rows = drawn_frame(seed=2)
+    rows["p_MIA+IAC"] = rows["p_MIA+IAC"].round(digits)
+    rows["p_AAH+AIS"] = 1 - rows["p_MIA+IAC"]
+    np.testing.assert_allclose(roc_curve_with_band(rows, 10, 0).sensitivity, _vertical(rows), atol=1e-12)
+
+
+def test_curve_of_four_nodules_by_hand(make_frame):
+    chance = np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5], [0.2, 0.8]])
+    curve = roc_curve_with_band(make_frame(TWO, [0, 0, 1, 1], chance), 10, 0)
+    # Scores 0.8 (positive), 0.6 (negative), 0.5 (positive), 0.1 (negative).
+    assert (curve.sensitivity[0], curve.sensitivity[49], curve.sensitivity[50]) == (0.5, 0.5, 1.0)
+
+
+def test_area_and_interval_are_those_of_the_scores(drawn_frame):
+    rows = drawn_frame(seed=3)
+    curve = roc_curve_with_band(rows, 200, 5)
+    entry = score_predictions(rows, TWO, seed=5, replicates=200)["test"]["auc"]
+    assert curve.auc == pytest.approx(entry["value"])
+    assert curve.interval == pytest.approx((entry["low"], entry["high"]))
+
+
+def test_band_is_that_of_a_slow_loop_over_scikit_learn(drawn_frame):
+    rows = drawn_frame(cases=40, seed=1).sort_values("case")
+    weights = draw_weights(rows["patient"].to_numpy(dtype=str), 50, 7)
+    slow = [_vertical(rows, one) for one in weights if len(set(rows["label"][one > 0])) == 2]
+    curve = roc_curve_with_band(rows, 50, 7)
+    np.testing.assert_allclose(curve.low, np.percentile(slow, 2.5, axis=0), atol=1e-12)
+    np.testing.assert_allclose(curve.high, np.percentile(slow, 97.5, axis=0), atol=1e-12)
+
+
+def test_curve_of_repeats_is_their_mean_at_equal_false_positive_rates(drawn_study):
+    rows = drawn_study(systems=[("cascade", "joint")], repeats=3)
+    curve = roc_curve_with_band(rows, 10, 0)
+    each = [part for _, part in rows.groupby("repeat")]
+    np.testing.assert_allclose(curve.sensitivity, np.mean([_vertical(part) for part in each], axis=0), atol=1e-12)
+    areas = [roc_auc_score(class_indices(part)[0], probabilities(part)[:, 1]) for part in each]
+    assert curve.auc == pytest.approx(np.mean(areas))
+
+
+def test_one_class_has_no_curve(make_frame):
+    curve = roc_curve_with_band(make_frame(TWO, [1, 1], np.array([[0.9, 0.1], [0.3, 0.7]])), 10, 0)
+    assert curve.auc is None
+    assert curve.interval is None
+    assert np.isnan(curve.sensitivity).all()
+    assert np.isnan(curve.low).all()

@@ -1,0 +1,22 @@
+import pytest
+
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.study.grid import items_of
+from ggn_tf.study.item import Line, Place
+from tests.synthetic import write_synthetic_dataset
+from tests.tiny_study import tiny_question
+
+
+@pytest.fixture(scope="package")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Balls in noise: 32 nodules, 16^3 voxels."""
+    return write_synthetic_dataset(tmp_path_factory.mktemp("data") / "dataset", cases=32, size=16)
+
+
+@pytest.fixture(scope="package")
+def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Place:
+    """A study of every system on one task, split and repeat, with two lambdas."""
+    place = Place(tmp_path_factory.mktemp("study") / "whole", dataset, "ggn-tf study")
+    for item in items_of(tiny_question(joint_weights=(0.5, 1.0)), dataset):
+        item.do(place, Line())
+    return place

@@ -1,0 +1,59 @@
+"""What a finished study leaves for a reader."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ggn_tf.study.examples import collect_examples
+from ggn_tf.study.folder import write_study
+from ggn_tf.study.grid import items_of
+from ggn_tf.study.item import Place
+from ggn_tf.study.results import TaskResults, gather
+from ggn_tf.study.tables import tables_of
+from tests.tiny_study import tiny_question
+
+QUESTION = tiny_question(joint_weights=(0.5, 1.0))
+TASK = "AAH+AIS,MIA+IAC"
+
+
+@pytest.fixture(scope="module")
+def results(finished: Place) -> list[TaskResults]:
+    return gather(QUESTION, items_of(QUESTION, finished.dataset), finished)
+
+
+@pytest.fixture(scope="module")
+def written(finished: Place, results: list[TaskResults]) -> Path:
+    examples = collect_examples(QUESTION, results, finished, gallery=3)
+    tables = tables_of(QUESTION, results)
+    return write_study(QUESTION, finished.dataset, results, tables, finished.folder, examples)
+
+
+def test_results_are_there_as_a_whole(written: Path):
+    assert {"report.html", "model_card.md", "study.json", "tables.md", "table-2.csv", "figures"} <= {
+        path.name for path in written.iterdir()
+    }
+    assert sorted(path.name for path in (written / "AAH+AIS_MIA+IAC").iterdir()) == [
+        "comparisons.csv",
+        "predictions.csv",
+        "scores.csv",
+    ]
+
+
+def test_report_shows_the_systems_and_one_runs_nodules(written: Path):
+    text = (written / "report.html").read_text(encoding="utf-8")
+    for said in ("(a) raw CT", "(d) cascade, joint", "(e) multi-task", f"Task {TASK}", "Of one run, the cascade"):
+        assert said in text
+    assert text.count('<article class="case"') == 3
+
+
+def test_study_is_described_without_a_home_directory(written: Path):
+    description = json.loads((written / "study.json").read_text(encoding="utf-8"))
+    assert description["dataset"] == "dataset"
+    assert str(written.parent.parent) not in (written / "report.html").read_text(encoding="utf-8")
+
+
+def test_study_without_cascade_has_no_example(finished: Place, results: list[TaskResults]):
+    frame = results[0].predictions
+    raw = TaskResults(results[0].task, frame[frame["model"] == "raw"], (), ())
+    assert collect_examples(QUESTION, [raw], finished) == {}

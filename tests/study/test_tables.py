@@ -1,0 +1,88 @@
+import dataclasses
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from ggn_tf.evaluation.statistics.comparison import compare_systems
+from ggn_tf.evaluation.statistics.repeats import score_repeats
+from ggn_tf.evaluation.statistics.systems import NETWORKS
+from ggn_tf.protocol import Protocol
+from ggn_tf.study.results import PLANNED_PAIRS, TaskResults
+from ggn_tf.study.tables import ScoreTable, markdown, tables_of
+from ggn_tf.tasks import THREE_CLASSES, Task
+from tests.tiny_study import tiny_question
+
+QUESTION = dataclasses.replace(tiny_question(tasks=(THREE_CLASSES,)), protocol=Protocol())
+
+
+def results_of(frame: pd.DataFrame, task: Task = THREE_CLASSES) -> TaskResults:
+    present = set(frame[["model", "stage"]].itertuples(index=False, name=None))
+    pairs = [pair for pair in PLANNED_PAIRS if set(map(tuple, pair)) <= present]
+    scores = tuple(score_repeats(frame, replicates=200))
+    return TaskResults(task, frame, scores, tuple(compare_systems(frame, pairs, replicates=200)))
+
+
+@pytest.fixture(scope="module")
+def tables(figure_4: Callable[[str], pd.DataFrame]) -> dict[str, ScoreTable]:
+    """Of predictions with the confusion matrices of the paper's Fig. 4, all systems on the same nodules."""
+    frames = [
+        figure_4(network.letter).assign(model=network.system.model, stage=network.system.stage) for network in NETWORKS
+    ]
+    return {table.name: table for table in tables_of(QUESTION, [results_of(pd.concat(frames))])}
+
+
+def cells(table: ScoreTable, *leading: str) -> dict[str, str]:
+    row = next(row for row in table.rows if row[: len(leading)] == leading)
+    return dict(zip(table.heading, row, strict=True))
+
+
+def test_table_2_has_a_column_for_each_system_and_the_papers_beside_it(tables: dict[str, ScoreTable]):
+    assert tables["table-2"].heading == (
+        "score",
+        "task",
+        *(text for network in NETWORKS for text in (str(network), "paper")),
+    )
+
+
+def test_the_papers_matrix_of_the_joint_cascade_gives_the_papers_accuracy(tables: dict[str, ScoreTable]):
+    row = next(row for row in tables["table-2"].rows if row[0] == "accuracy")
+    ours, paper = row[2 + 2 * 3], row[3 + 2 * 3]
+    assert ours.startswith("0.587 [")
+    assert paper == "0.5867 ± 0.0027"
+
+
+def test_one_repeat_has_no_deviation(tables: dict[str, ScoreTable]):
+    assert all("±" not in row[2] for row in tables["table-2"].rows)
+
+
+def test_the_mean_over_repeats_has_its_deviation(figure_4: Callable[[str], pd.DataFrame]):
+    # The accuracies of (a) and (b) in Fig. 4 are 125 / 225 and 133 / 225.
+    frames = [figure_4(letter).assign(model="raw", stage="classify", repeat=n) for n, letter in enumerate("ab", 1)]
+    (table,) = tables_of(QUESTION, [results_of(pd.concat(frames))])
+    assert cells(table, "accuracy")["(a) raw CT"].startswith("0.573 ± 0.025 [")
+
+
+def test_labels_that_are_not_the_papers_have_no_paper_column(figure_4: Callable[[str], pd.DataFrame]):
+    names = {"AAH+AIS": "1", "MIA": "2", "IAC": "3"}
+    frame = figure_4("a").rename(columns={f"p_{old}": f"p_{new}" for old, new in names.items()})
+    frame = frame.assign(label=frame["label"].map(names), model="raw", stage="classify")
+    task = Task.parse("1,2,3")
+    (table,) = tables_of(dataclasses.replace(QUESTION, tasks=(task,)), [results_of(frame, task)])
+    assert table.heading == ("score", "task", "(a) raw CT")
+
+
+def test_comparisons_name_both_systems_and_their_difference(tables: dict[str, ScoreTable]):
+    row = cells(tables["comparisons-AAH+AIS_MIA_IAC-split1"], "(d) cascade, joint - (c) cascade, U-Net frozen")
+    assert row["score"] == "accuracy" and row["difference [95 %]"].startswith("+0.009 [")
+
+
+def test_selection_on_the_test_set_marks_every_table(figure_4: Callable[[str], pd.DataFrame]):
+    asked = dataclasses.replace(QUESTION, select_on="test")
+    made = tables_of(asked, [results_of(figure_4("a").assign(model="raw", stage="classify"))])
+    assert made and all("SELECTED ON THE TEST SET" in table.caption for table in made)
+
+
+def test_markdown_escapes_what_would_end_a_cell():
+    table = ScoreTable("x", "Title", "Caption.", ("a|b", "c"), (("1", "2"),))
+    assert markdown([table]) == "## Title\n\nCaption.\n\n| a\\|b | c |\n| --- | --- |\n| 1 | 2 |\n"
