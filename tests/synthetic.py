@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.outcomes import Nodule
-from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
 

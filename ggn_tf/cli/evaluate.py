@@ -36,8 +36,8 @@ def command(
     import pandas as pd
 
     from ggn_tf.dataset.splits import read_split
-    from ggn_tf.evaluation.external import differences, open_external, predict_external
-    from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run
+    from ggn_tf.evaluation.external import open_external, predict_external
+    from ggn_tf.evaluation.predictions import describe_run, predict_run
     from ggn_tf.evaluation.report.evaluation_folder import (
         FIGURES,
         MODEL_CARD,
@@ -49,6 +49,8 @@ def command(
     from ggn_tf.evaluation.report.summary import summarise
     from ggn_tf.evaluation.report_inputs import collect_extras
     from ggn_tf.evaluation.statistics.scores import score_predictions
+    from ggn_tf.evaluation.statistics.site_differences import differences
+    from ggn_tf.runs.run_dataset import open_run_dataset
     from ggn_tf.runs.run_folder import RunFolder
     from ggn_tf.training.tensorboard import write_scores
 

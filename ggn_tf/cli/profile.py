@@ -31,7 +31,7 @@ def command(run: Path, steps: int, warm_up: int, dataset: Path | None, output: P
     """
     load_tensorflow()
     from ggn_tf.dataset.splits import read_split
-    from ggn_tf.evaluation.predictions import open_run_dataset
+    from ggn_tf.runs.run_dataset import open_run_dataset
     from ggn_tf.runs.run_folder import RunFolder
     from ggn_tf.training.profile import profile_run
 

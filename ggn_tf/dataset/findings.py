@@ -8,9 +8,10 @@ from typing import Any
 from ggn_tf.cases.measures import Measures
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.table import Case
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.outcomes import Nodule, Rejection, outcome_of
-from ggn_tf.dataset.records import CaseRecord, copies_of, digest_patch
+from ggn_tf.dataset.records import copies_of, digest_patch
 from ggn_tf.dataset.splits import make_splits, scarce_labels
 from ggn_tf.errors import GgnError, SplitError
 from ggn_tf.protocol import SplitProtocol

@@ -9,8 +9,8 @@ from ggn_tf.cases.measures import Measures
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.surroundings import surroundings_of
 from ggn_tf.cases.table import Case
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.identity import Pseudonyms
-from ggn_tf.dataset.records import CaseRecord
 from ggn_tf.errors import GgnError
 
 

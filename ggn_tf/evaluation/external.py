@@ -2,17 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.network_predictions import AskedCases
-from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, check_predictions, columns
-from ggn_tf.evaluation.statistics.scores import resampled_scores, score_values
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES
 
@@ -83,40 +79,3 @@ def predict_external(
         told = {"split": asked.split, "set": EXTERNAL, "model": asked.model, "stage": stage.name, "repeat": 1}
         parts.append(cases.answers(network, asked.protocol.training.batch_size, **told))
     return check_predictions(pd.concat(parts, ignore_index=True)[columns(asked.task.class_names)])
-
-
-def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[str, Any]]:
-    """External scores minus those of the test set, with what drawing other patients at both sites does to them.
-
-    Args:
-        frame: The predictions of one run, of the sets `test` and `external`.
-        seed: Of the bootstrap.
-        replicates: Of the bootstrap.
-
-    Returns:
-        A dict a stage and score that both sets have: `stage`, `metric`, `test`, `external`, `difference`, and `low` and
-        `high`, the percentile interval over both sites' patients, drawn apart, its levels widened for as many patients
-        as the smaller site has.
-    """
-    rows = []
-    for stage, part in frame.groupby("stage", sort=False):
-        sites = [part[part["set"] == name] for name in ("test", EXTERNAL)]
-        if any(site.empty for site in sites):
-            # A small split can have no test nodule of the task.
-            continue
-        patients = min(int(site["patient"].nunique()) for site in sites)
-        values = [score_values(site) for site in sites]
-        drawn = [
-            resampled_scores(site, draw_weights(site["patient"].to_numpy(dtype=str), replicates, seed + number))
-            for number, site in enumerate(sites)
-        ]
-        for metric in values[0]:
-            test, external = (value[metric][0] for value in values)
-            spread = drawn[1][metric] - drawn[0][metric]
-            spread = spread[~np.isnan(spread)]
-            if test is None or external is None or spread.size == 0:
-                continue
-            low, high = percentile_interval(spread, patients)
-            told = {"stage": str(stage), "metric": metric, "test": test, "external": external}
-            rows.append({**told, "difference": external - test, "low": low, "high": high})
-    return rows

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.tasks import Task
 
 

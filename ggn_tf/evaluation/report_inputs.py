@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.dataset.case_record import CaseRecord
+from ggn_tf.dataset.records import Dataset
 from ggn_tf.evaluation.gallery_slides import CASES, Slides, choose_cases, collect_slides
 from ggn_tf.evaluation.reference_masks import predict_with_reference
 from ggn_tf.runs.run_folder import RunFolder

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.evaluation.nodules import identify, nodules_of
 from ggn_tf.evaluation.statistics.predictions_table import (

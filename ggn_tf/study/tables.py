@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ggn_tf.evaluation.report.model_card import table as markdown_table
+from ggn_tf.evaluation.report.markdown import table as markdown_table
 from ggn_tf.evaluation.report.summary import NAMES, NOT_GIVEN, OPTIMISTIC, UNDEFINED
 from ggn_tf.evaluation.size_density_baselines import MEASURES
 from ggn_tf.evaluation.statistics.comparison import Comparison

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.pipeline import CaseStream
-from ggn_tf.dataset.records import CaseRecord, Dataset
+from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import SplitError
 from ggn_tf.runs.reproducibility import conditions_here

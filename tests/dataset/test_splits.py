@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 
-from ggn_tf.dataset.records import CaseRecord, Dataset, open_dataset
+from ggn_tf.dataset.case_record import CaseRecord
+from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import SETS, Split, make_splits, read_split, scarce_labels
 from ggn_tf.errors import SplitError
 from ggn_tf.protocol import PatchProtocol, SplitProtocol

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.gallery_slides import Slides
 
 SIZE = 16

@@ -9,8 +9,9 @@ import pytest
 from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.predictions import describe_run, open_run_dataset, predict_run
+from ggn_tf.evaluation.predictions import describe_run, predict_run
 from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities, read_predictions, write_predictions
+from ggn_tf.runs.run_dataset import open_run_dataset
 from ggn_tf.runs.run_folder import RunFolder
 from tests.untrained_run import write_untrained_run
 

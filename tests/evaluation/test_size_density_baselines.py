@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
 
-from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.splits import Split
 from ggn_tf.evaluation.size_density_baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.statistics.predictions_table import PredictionsError

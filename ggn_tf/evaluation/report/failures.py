@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.report.blocks import Cell, Link, Prose, Section, Table
 from ggn_tf.evaluation.report.report_data import Evidence
 from ggn_tf.evaluation.statistics.predictions_table import probabilities

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ggn_tf.evaluation.report.markdown import section, table, told
 from ggn_tf.evaluation.report.summary import (
     SETS,
     facts,
@@ -20,7 +21,6 @@ from ggn_tf.evaluation.report.summary import (
 )
 
 METHOD = "Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814"
-UNKNOWN = "not recorded"
 TRAINING = ("Task", "Model", "Selection of the weights", "Seed of the training", "Precision", "Versions")
 
 LIMITS = (
@@ -112,23 +112,6 @@ def intended_use() -> list[str]:
         "",
         "**Not a medical device.** Not for diagnosis, not for a decision on a patient.",
     ]
-
-
-def section(title: str, lines: Sequence[str]) -> list[str]:
-    """A part of a card, with an empty line behind it."""
-    return [f"## {title}", "", *lines, ""]
-
-
-def told(facts_: Sequence[tuple[str, object]]) -> list[str]:
-    """A list of facts; what is None is said to be unknown."""
-    return [f"- {name}: {UNKNOWN if value is None else value}" for name, value in facts_]
-
-
-def table(heading_: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table; a bar in a cell does not end it."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (heading_, *rows)]
-    ruled = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
-    return [f"| {' | '.join(row)} |" for row in ruled]
 
 
 def score_lines(tree: Any, path: str = "") -> list[str]:

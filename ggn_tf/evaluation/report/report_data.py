@@ -6,7 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling, resample
 from ggn_tf.evaluation.statistics.predictions_table import table_classes
 from ggn_tf.evaluation.statistics.scores import REPLICATES, gives_dice, gives_probabilities

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.bootstrap import resample
 from ggn_tf.evaluation.statistics.predictions_table import PredictionsError, table_classes
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_cell

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ggn_tf.evaluation.report.model_card import LIMITS, caution, heading, intended_use, score_lines, section, told
+from ggn_tf.evaluation.report.markdown import section, told
+from ggn_tf.evaluation.report.model_card import LIMITS, caution, heading, intended_use, score_lines
 from ggn_tf.serving.contract.names import SIGNATURE, SIGNATURE_ROI, ExportContract, TensorContract
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.model_card import LIMITS, run_card, study_card, table, told
+from ggn_tf.evaluation.report.markdown import table, told
+from ggn_tf.evaluation.report.model_card import LIMITS, run_card, study_card
 
 RUN = {
     "task": "AAH+AIS,MIA+IAC",

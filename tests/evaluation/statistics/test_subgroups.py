@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.dataset.records import CaseRecord
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.subgroups import SIZE, SPACING, TEXTURE, score_subgroups
