@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from side_by_side import measure, report
 
-from ggn_tf.cases.grid import Grid, vector
+from ggn_tf.cases.geometry.grid import Grid, vector
 from ggn_tf.cases.masks import place_mask
 from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.table import Case

@@ -96,10 +96,10 @@ def member(cores: list[int], precision: str, batch: int) -> None:
 
     from ggn_tf.dataset.pipeline import Batch, Part
     from ggn_tf.models.cascade import build_cascade
-    from ggn_tf.models.shares import Share
+    from ggn_tf.models.fast.batch_share import Share
     from ggn_tf.protocol import Protocol
     from ggn_tf.runs.stages import JOINT
-    from ggn_tf.training.cluster import gather, place_of
+    from ggn_tf.training.distributed.cluster import gather, place_of
     from ggn_tf.training.step import TrainStep
 
     place = place_of("multiworker" if "TF_CONFIG" in os.environ else "one", os.environ)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.grid import SAME_GRID_MM, Grid
+from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Grid
 from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom import is_dicom
-from ggn_tf.cases.grid import Box, Grid, Vector, vector
+from ggn_tf.cases.dicom.folder import is_dicom
+from ggn_tf.cases.dicom.repair import Course
+from ggn_tf.cases.dicom.series import MaskPlace
+from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
+from ggn_tf.cases.geometry.mask_alignment import align, place_exactly
+from ggn_tf.cases.geometry.segment import Segment
 from ggn_tf.cases.headers import read_header
-from ggn_tf.cases.placement import align, place_exactly
-from ggn_tf.cases.repair import Course
-from ggn_tf.cases.segments import Segment, read_label_map
-from ggn_tf.cases.series import MaskPlace
+from ggn_tf.cases.segments import read_label_map
 from ggn_tf.cases.volumes import naming_case
 from ggn_tf.errors import MaskError, VolumeError
 
@@ -100,7 +101,7 @@ def place_of_mask(path: Path) -> MaskPlace:
     """What a mask's header tells about its CT; nothing where it cannot be read, which `read_mask` will say."""
     try:
         if is_dicom(path):
-            from ggn_tf.cases.dicom_seg import referenced_series
+            from ggn_tf.cases.dicom.segmentation import referenced_series
 
             return MaskPlace(series=referenced_series(path))
         return MaskPlace(grid=read_header(path))
@@ -145,10 +146,10 @@ def _read_segment(path: Path, segment: str | None, grid: Grid, course: Course | 
             remedy="Mend the path; those in a case table are relative to the table.",
         )
     if is_dicom(path):
-        from ggn_tf.cases.dicom_seg import is_structure_set, read_dicom_segment
+        from ggn_tf.cases.dicom.segmentation import is_structure_set, read_dicom_segment
 
         if is_structure_set(path):
-            from ggn_tf.cases.rtstruct import read_region_of_interest
+            from ggn_tf.cases.dicom.structure_set import read_region_of_interest
 
             return read_region_of_interest(path, segment, grid)
         return read_dicom_segment(path, segment, course)

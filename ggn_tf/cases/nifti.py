@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from zlib_ng import gzip_ng, zlib_ng
 
-from ggn_tf.cases.grid import Box
+from ggn_tf.cases.geometry.grid import Box
 
 _TYPES = {
     2: "u1",

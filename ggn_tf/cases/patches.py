@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.aim import Aim, Target, aim_at
-from ggn_tf.cases.grid import Grid, Vector, point_text
+from ggn_tf.cases.dicom.repair import STRICT, Allowance
+from ggn_tf.cases.dicom.series import Wanted
+from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
 from ggn_tf.cases.masks import centroid_mm_lps, place_of_mask
-from ggn_tf.cases.measures import measure
+from ggn_tf.cases.measurements import measure
+from ggn_tf.cases.patch_location import Aim, Target, aim_at
 from ggn_tf.cases.radiomics import measure_radiomics
-from ggn_tf.cases.repair import STRICT, Allowance
-from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from threadpoolctl import ThreadpoolController
 
-from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.errors import RadiomicsError
 
 # pyradiomics's default. A part-solid nodule spans some -900 to 100 HU: 40 bins, in the range (30 to 130) in which its

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.geometry.grid import Box, Grid
+from ggn_tf.cases.geometry.segment import Segment, pick_error
 from ggn_tf.cases.headers import grid_of, read_information, reason
 from ggn_tf.cases.nifti import is_nifti, read_occupied
 from ggn_tf.cases.volumes import UNREADABLE, read_voxels
@@ -17,31 +18,6 @@ from ggn_tf.errors import MaskError
 
 # Whole-body segmentations have a hundred.
 _MOST_LABELS = 255
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A segment as its file holds it.
-
-    Attributes:
-        grid: Its own grid, which need not be the CT's.
-        inside: [z, y, x] bool.
-        block: The part of the grid that `inside` covers, where nothing is drawn beyond it. None: all of the grid.
-        shifted: Whether it was drawn on slices that were put in their places, and was moved with them.
-    """
-
-    grid: Grid
-    inside: npt.NDArray[np.bool_]
-    block: Box | None = None
-    shifted: bool = False
-
-    def whole(self) -> npt.NDArray[np.bool_]:
-        """[z, y, x] bool, of the grid's size."""
-        if self.block is None:
-            return self.inside
-        whole = np.zeros(self.grid.size_xyz[::-1], dtype=bool)
-        whole[self.block.slices_zyx] = self.inside
-        return whole
 
 
 @dataclass(frozen=True)
@@ -128,30 +104,6 @@ def _pick(path: Path, named: Sequence[_Named], segment: str | None, layers: int)
     if len(matching) == 1 and matching[0].layer < layers:
         return matching[0]
     raise pick_error(path, segment, [item.name for item in named], len(matching))
-
-
-def pick_error(path: Path, segment: str | None, names: Sequence[str], matching: int) -> MaskError:
-    """Say why it is not clear which segment is meant.
-
-    Args:
-        path: The mask.
-        segment: What was asked for.
-        names: Of all segments.
-        matching: How many of them have that name.
-    """
-    if segment is None:
-        what = f"The mask has {len(names)} segments, and none is named."
-    elif matching:
-        what = f"The mask has {matching} segments {segment!r}."
-    else:
-        what = f"The mask has no segment {segment!r}."
-    return MaskError(
-        what,
-        case=path,
-        found=f"segments {', '.join(names)}" if names else "a label map without names",
-        expected="the name of one segment" if names else "a label's value, or a name that the mask's file holds",
-        remedy="Name the nodule's segment: in the table's column segment, a row a nodule, or with --segment.",
-    )
 
 
 def _of_label_map(

@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom import is_dicom, read_slices, scan_series
-from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.dicom.folder import is_dicom, read_slices, scan_series
+from ggn_tf.cases.dicom.repair import Course
+from ggn_tf.cases.dicom.series import ANY, Wanted
+from ggn_tf.cases.dicom.slices import AIR_HU
+from ggn_tf.cases.dicom.stack import Stack
+from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.headers import FORMATS, read_header, reason
 from ggn_tf.cases.nifti import is_nifti, read_blocks
-from ggn_tf.cases.repair import Course
-from ggn_tf.cases.series import ANY, Wanted
-from ggn_tf.cases.slices import AIR_HU
-from ggn_tf.cases.stack import Stack
 from ggn_tf.errors import GgnError, VolumeError
 
 # What readers raise on damaged files.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.cli.cutting import allowance_options, cut_cases
+from ggn_tf.cli.patch_options import allowance_options, cut_cases
 from ggn_tf.errors import GgnError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from ggn_tf.cases.patches import Patch
     from ggn_tf.cases.table import Case
-    from ggn_tf.dataset.findings import Finding, LabelCounts
-    from ggn_tf.dataset.outcomes import Nodule
+    from ggn_tf.dataset.case_outcome import Nodule
+    from ggn_tf.dataset.table_check import Finding, LabelCounts
 
     Cut = Generator[tuple[Case, Patch | GgnError], None, None]
 
@@ -49,9 +49,9 @@ def command(
 
     Ids are shown as the table has them. Exits with 1 where a case would be rejected or the cases cannot be split.
     """
-    from ggn_tf.cases.repair import Allowance
+    from ggn_tf.cases.dicom.repair import Allowance
     from ggn_tf.cases.table import read_table
-    from ggn_tf.dataset.findings import count_labels, hidden_columns, notes_on, problems_of, records_of
+    from ggn_tf.dataset.table_check import count_labels, hidden_columns, notes_on, problems_of, records_of
     from ggn_tf.protocol import Protocol
 
     cases, protocol = read_table(table, label_column), Protocol()
@@ -93,7 +93,7 @@ def _examine(cut: "Cut", output: Path | None) -> "list[Finding]":
 
 
 def _findings(cut: "Cut", draw: "Callable[[Nodule], None]") -> "list[Finding]":
-    from ggn_tf.dataset.findings import find
+    from ggn_tf.dataset.table_check import find
 
     findings = []
     with closing(cut):

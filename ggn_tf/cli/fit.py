@@ -12,7 +12,7 @@ import click
 
 from ggn_tf.cli.banner import banner
 from ggn_tf.cli.finite import FiniteRange
-from ggn_tf.cli.stop import StopSignal, ended_by_ctrl_c
+from ggn_tf.cli.stop_signal import StopSignal, ended_by_ctrl_c
 from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol, StageProtocol, TrainingProtocol
@@ -23,7 +23,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.runs.run_description import RunDescription
-    from ggn_tf.training.cluster import Place, Strategy
+    from ggn_tf.training.distributed.cluster import Place, Strategy
     from ggn_tf.training.trainer import Plan
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
@@ -117,7 +117,7 @@ def command(
     from ggn_tf.dataset.splits import read_split
     from ggn_tf.runs.reproducibility import ask_determinism
     from ggn_tf.runs.run_description import RunDescription
-    from ggn_tf.training.cluster import place_of
+    from ggn_tf.training.distributed.cluster import place_of
     from ggn_tf.training.precision import resolve_precision
     from ggn_tf.training.trainer import plan_run
 
@@ -162,7 +162,7 @@ def _lead(
     from ggn_tf.runs.package_versions import package_versions
     from ggn_tf.runs.reproducibility import conditions_here, keep_threads
     from ggn_tf.runs.run_folder import RunFolder
-    from ggn_tf.training.cluster import gather
+    from ggn_tf.training.distributed.cluster import gather
     from ggn_tf.training.observers import Observers
     from ggn_tf.training.tensorboard import EventWriter
     from ggn_tf.training.trainer import train
@@ -192,7 +192,7 @@ def _lead(
 
 def _follow(opened: "Dataset", plan: "Plan", place: "Place") -> None:
     """Train as the chief says; what comes of it is the chief's to write."""
-    from ggn_tf.training.cluster import gather
+    from ggn_tf.training.distributed.cluster import gather
     from ggn_tf.training.observers import Observer
     from ggn_tf.training.trainer import train
 

@@ -20,7 +20,7 @@ def command(out: Path, nodules: int, seed: int, container: Literal["dicom", "nif
     from rich.console import Console
     from rich.progress import Progress
 
-    from ggn_tf.cases.phantom import write_phantom
+    from ggn_tf.cases.phantom.files import write_phantom
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Patients", total=None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggn_tf.cli.cutting import allowance_options
+from ggn_tf.cli.patch_options import allowance_options
 from ggn_tf.errors import ServingError
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.names import MODEL_NAME
@@ -16,8 +16,8 @@ from ggn_tf.tensorflow_import import load_tensorflow
 if TYPE_CHECKING:
     import numpy as np
 
-    from ggn_tf.cases.grid import Vector
-    from ggn_tf.cases.repair import Allowance
+    from ggn_tf.cases.dicom.repair import Allowance
+    from ggn_tf.cases.geometry.grid import Vector
     from ggn_tf.cases.volumes import Volume
     from ggn_tf.prediction.locations import Place
     from ggn_tf.prediction.nodules import Answers, NoduleAnswer
@@ -92,7 +92,7 @@ def command(
         raise click.UsageError("--ras says how to read --center-mm; voxels and files need no such word.")
     if (server is None) == (export is None):
         raise click.UsageError("Ask either a --server or an --export.")
-    from ggn_tf.cases.repair import Allowance
+    from ggn_tf.cases.dicom.repair import Allowance
     from ggn_tf.prediction.locations import open_at, read_places
     from ggn_tf.prediction.result_folder import refuse_other
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggn_tf.cli.cutting import allowance_options, cut_cases
-from ggn_tf.cli.id_list import refuse_unwritable, written_id_list
+from ggn_tf.cli.patch_options import allowance_options, cut_cases
+from ggn_tf.dataset.id_list import refuse_unwritable, written_id_list
 from ggn_tf.errors import DatasetError, GgnError
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
+    from ggn_tf.cases.dicom.repair import Allowance
     from ggn_tf.cases.patches import Patch
-    from ggn_tf.cases.repair import Allowance
     from ggn_tf.cases.table import Case
+    from ggn_tf.dataset.case_outcome import Nodule, Rejection
     from ggn_tf.dataset.identity import Pseudonyms
-    from ggn_tf.dataset.outcomes import Nodule, Rejection
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.protocol import PatchProtocol
 
@@ -86,9 +86,9 @@ def command(
 
     TABLE, its CTs and masks and the output may be URLs of object storage (gs://, s3://).
     """
+    from ggn_tf.cases.dicom.repair import Allowance
     from ggn_tf.cases.radiomics import radiomics_settings
-    from ggn_tf.cases.repair import Allowance
-    from ggn_tf.dataset.description import refuse_existing
+    from ggn_tf.dataset.dataset_json import refuse_existing
     from ggn_tf.dataset.identity import Pseudonyms, read_salt
     from ggn_tf.protocol import Protocol
 
@@ -155,7 +155,7 @@ def _write(
 ) -> None:
     """Write the dataset to a folder or a URL, and tell what it holds; `asked` goes to `write_dataset`."""
     from ggn_tf.cases.remote import local_folder, url_of
-    from ggn_tf.dataset.findings import notes_on
+    from ggn_tf.dataset.table_check import notes_on
     from ggn_tf.dataset.writer import write_dataset
     from ggn_tf.protocol import Protocol
 
@@ -181,7 +181,7 @@ def _outcomes(
 
     Rejects are told at the end, and end it all unless they are allowed.
     """
-    from ggn_tf.dataset.outcomes import Nodule, outcome_of
+    from ggn_tf.dataset.case_outcome import Nodule, outcome_of
 
     rejects: list[GgnError] = []
     with closing(prepared):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggn_tf.cli.stop import StopSignal
+from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.cli.training_options import MODELS, precision_option, select_on_option
 from ggn_tf.models.names import RADIOMICS, TRANSFER
 from ggn_tf.protocol import Protocol, quick_protocol

@@ -17,8 +17,8 @@ import SimpleITK as sitk  # noqa: N813
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+from ggn_tf.cases.dicom.repair import STRICT, Allowance
 from ggn_tf.cases.patches import Patch
-from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.preparation import groups_of, prepare_group
 from ggn_tf.errors import DatasetError, GgnError

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.aim import Target
+from ggn_tf.cases.dicom.repair import STRICT, Allowance
+from ggn_tf.cases.patch_location import Target
 from ggn_tf.cases.patches import Patch, cut_patch, cut_patches
 from ggn_tf.cases.remote import fetched, url_of
-from ggn_tf.cases.repair import STRICT, Allowance
 from ggn_tf.cases.table import Case
 from ggn_tf.errors import DatasetError, GgnError, MaskError
 from ggn_tf.protocol import PatchProtocol

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from ggn_tf.dataset.description import REMAKE, damaged, read_description
+from ggn_tf.dataset.dataset_json import REMAKE, damaged, read_description
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import DatasetError
 from ggn_tf.files import sha256

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.dataset.description import REMAKE, check_protocol, check_shard, damaged, read_description
+from ggn_tf.dataset.dataset_json import REMAKE, check_protocol, check_shard, damaged, read_description
 from ggn_tf.errors import DatasetError, ProtocolError
 from ggn_tf.protocol import PatchProtocol
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.dataset.folds import choose_set
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.split_search import choose_set
 from ggn_tf.errors import SplitError
 from ggn_tf.files import whole_file
 from ggn_tf.protocol import SplitProtocol

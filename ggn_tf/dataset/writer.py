@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ggn_tf import __version__
+from ggn_tf.dataset.case_outcome import Nodule, Rejection
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.dataset.description import DESCRIPTION, SCHEMA, refuse_existing
-from ggn_tf.dataset.outcomes import Nodule, Rejection
+from ggn_tf.dataset.dataset_json import DESCRIPTION, SCHEMA, refuse_existing
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.radiomics import RadiomicsWriter
 from ggn_tf.dataset.records import Dataset, digest_patch, fingerprint_of

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from ggn_tf.models import layers
-from ggn_tf.models.lattice import fitting_lattice, plain_grid
-from ggn_tf.models.rows import dilates_natively
+from ggn_tf.models.fast import layers
+from ggn_tf.models.fast.interleaved_rows import dilates_natively
+from ggn_tf.models.fast.space_to_batch import fitting_lattice, plain_grid
 from ggn_tf.protocol import Protocol
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}

@@ -9,7 +9,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from ggn_tf.cases.slices import Slice
+from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.volumes import Volume
 
 # Attributes that every DICOM object has, empty where they are not known (type 2 of the patient and study modules).

@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ggn_tf.cases.fiducials import lps_of_ras, read_fiducials
-from ggn_tf.cases.grid import Grid, Vector, vector
+from ggn_tf.cases.dicom.repair import STRICT, Allowance
+from ggn_tf.cases.dicom.series import Wanted
+from ggn_tf.cases.geometry.grid import Grid, Vector, vector
+from ggn_tf.cases.markups import lps_of_ras, read_fiducials
 from ggn_tf.cases.masks import place_of_mask
-from ggn_tf.cases.repair import STRICT, Allowance
-from ggn_tf.cases.series import Wanted
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import PlaceError
 

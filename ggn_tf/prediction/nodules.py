@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.grid import Box, Grid, Vector, vector
+from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.masks import nodule_box
-from ggn_tf.cases.measures import Measures, measure
+from ggn_tf.cases.measurements import Measures, measure
 from ggn_tf.cases.patches import Patch, paste_mask
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.prediction.overlay import field_around

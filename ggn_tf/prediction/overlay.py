@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.grid import Grid, Vector
+from ggn_tf.cases.geometry.grid import Grid, Vector
 from ggn_tf.cases.patches import resampled
 from ggn_tf.dataset.previews import draw_sheet, outlined
 

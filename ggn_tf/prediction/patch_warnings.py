@@ -7,8 +7,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from ggn_tf.cases.lung_context import covered_voxels, surroundings_of
 from ggn_tf.cases.patches import Patch
-from ggn_tf.cases.surroundings import covered_voxels, surroundings_of
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.contract.warning_texts import (
     BELOW_AIR,

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-import ggn_tf.models.layers  # noqa: F401 - registers the classes that a .keras file names
+import ggn_tf.models.fast.layers  # noqa: F401 - registers the classes that a .keras file names
 from ggn_tf.errors import ProtocolError, RunError, TaskError
 from ggn_tf.files import sha256, whole_file
 from ggn_tf.runs.checkpoints import CheckpointStore

@@ -19,11 +19,11 @@ from ggn_tf.protocol import AugmentationProtocol, TrainingProtocol
 from ggn_tf.runs.checkpoints import Checkpoint
 from ggn_tf.runs.stages import Stage
 from ggn_tf.training import schedule
+from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
+from ggn_tf.training.distributed.shared_run import SharedStore
 from ggn_tf.training.monitor import Monitored, monitor_by
 from ggn_tf.training.observers import Observer
-from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import EpochScore
-from ggn_tf.training.shared_run import SharedStore
 from ggn_tf.training.step import TrainStep
 
 SUMS = ("loss", "classification_loss", "dice_loss")

@@ -10,9 +10,9 @@ from ggn_tf.dataset.pipeline import Batch, CaseStream
 from ggn_tf.protocol import TrainingProtocol
 from ggn_tf.runs.stages import Network, Stage
 from ggn_tf.training import metrics
+from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.inference import traced_inference
 from ggn_tf.training.losses import joint_loss
-from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import EpochScore
 
 

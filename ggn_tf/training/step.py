@@ -4,12 +4,12 @@ import keras
 import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch
-from ggn_tf.models.shares import sum_over_replicas
+from ggn_tf.models.fast.batch_share import sum_over_replicas
 from ggn_tf.protocol import TrainingProtocol
 from ggn_tf.runs.stages import Stage, set_trainable
 from ggn_tf.training.adam import FusedAdam
+from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
-from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 
 
 class TrainStep:

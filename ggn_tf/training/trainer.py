@@ -17,11 +17,11 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES, Stage, stages_up_to
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import Change, audit_stage, snapshot, summarise
+from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
+from ggn_tf.training.distributed.shared_run import SharedRun
 from ggn_tf.training.loop import StageLoop
 from ggn_tf.training.observers import Observer
-from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import best_epoch
-from ggn_tf.training.shared_run import SharedRun
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from case_phantoms import CENTER, ball, noise, rotation
-from dicom_files import compress, write_enhanced
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_dicom_seg import write_seg
-from test_rtstruct import write_rtstruct
 
-from ggn_tf.cases.dicom_writer import write_series
-from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.dicom.repair import Allowance
+from ggn_tf.cases.dicom.series_writer import write_series
+from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.masks import read_mask
 from ggn_tf.cases.patches import cut_patch
-from ggn_tf.cases.repair import Allowance
 from ggn_tf.errors import GgnError
 from ggn_tf.protocol import PatchProtocol
+from tests.support.case_phantoms import CENTER, ball, noise, rotation
+from tests.support.dicom_files import compress, write_enhanced, write_rtstruct, write_seg
 
 PROTOCOL = PatchProtocol()
 GRID = Grid.around((12.0, -31.0, 40.0), (20, 18, 8), (0.83, 0.83, 2.0), rotation(0, 0, 0))

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from case_phantoms import CENTER, ball, rotation
 
-from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask, read_mask
 from ggn_tf.errors import MaskError
+from tests.support.case_phantoms import CENTER, ball, rotation
 
 
 def refused(path, grid, match, **options):

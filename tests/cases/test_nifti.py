@@ -4,10 +4,10 @@ import zlib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from case_phantoms import noise
 
-from ggn_tf.cases.grid import Box
+from ggn_tf.cases.geometry.grid import Box
 from ggn_tf.cases.nifti import read_blocks, read_occupied
+from tests.support.case_phantoms import noise
 
 BOXES = [Box((5, 7, 3), (9, 8, 4)), Box((0, 0, 5), (50, 46, 25)), Box((5, 7, 3), (1, 1, 1))]
 READERS = {"blocks": lambda path, size: read_blocks(path, size, BOXES), "occupied": read_occupied}

@@ -3,13 +3,13 @@ import itertools
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from case_phantoms import CENTER, ball, noise, points_of, ramp, ramp_hu, rotation
 
-from ggn_tf.cases.aim import patch_grid
-from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.cases.patch_location import patch_grid
 from ggn_tf.cases.patches import cut_patch, paste_mask
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
+from tests.support.case_phantoms import CENTER, ball, noise, points_of, ramp, ramp_hu, rotation
 
 PROTOCOL = PatchProtocol()
 # Axial with every sign (eight orientations), coronal and sagittal, and two oblique ones.

@@ -4,11 +4,11 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from case_phantoms import ball, noise
 
-from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.radiomics import FAMILIES, measure_radiomics, radiomics_settings, require_radiomics
 from ggn_tf.errors import RadiomicsError
+from tests.support.case_phantoms import ball, noise
 
 # The digital phantom of the Image Biomarker Standardisation Initiative (Zwanenburg et al. 2016, arXiv:1612.07003,
 # chapter 5): [z, y, x], 2 mm voxels, 0 outside the region of interest.

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from case_phantoms import CENTER, points_of, ramp_hu, rotation
 
-from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.patches import cut_patch
 from ggn_tf.protocol import PatchProtocol
+from tests.support.case_phantoms import CENTER, points_of, ramp_hu, rotation
 
 PROTOCOL = PatchProtocol()
 FLIPS = [tuple(np.diag(signs).ravel().tolist()) for signs in itertools.product((1.0, -1.0), repeat=3)]

@@ -3,11 +3,11 @@ import gzip
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from case_phantoms import ball
 
-from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.masks import nodule_box, read_mask
 from ggn_tf.errors import MaskError
+from tests.support.case_phantoms import ball
 
 LUNG, NODULE = Box((2, 2, 2), (30, 30, 20)), Box((20, 21, 12), (4, 5, 3))
 

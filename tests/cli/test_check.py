@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
-from tests.case_files import SPACING_MM_XYZ, read_rows, shift_mask, tilt_case, write_case_files, write_table
+from tests.support.case_files import SPACING_MM_XYZ, read_rows, shift_mask, tilt_case, write_case_files, write_table
 
 YELLOW = np.array((255, 220, 0)) / 255
 

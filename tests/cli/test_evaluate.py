@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from ggn_tf.cli import main
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.scores import score_predictions
-from tests.untrained_run import write_untrained_run
+from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
 

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from ggn_tf.cli import main
 from ggn_tf.serving.contract.names import read_contract
-from tests.untrained_run import write_untrained_run
+from tests.support.untrained_run import write_untrained_run
 
 
 def export(*arguments):

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
-from ggn_tf.cli.stop import StopSignal
-from tests.killing import COMMAND
-from tests.shared_fit import configurations
-from tests.synthetic import write_synthetic_dataset
+from ggn_tf.cli.stop_signal import StopSignal
+from tests.support.killing import COMMAND
+from tests.support.shared_fit import configurations
+from tests.support.synthetic import write_synthetic_dataset
 
 
 @pytest.fixture(scope="module")

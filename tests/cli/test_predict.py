@@ -24,11 +24,11 @@ from ggn_tf.protocol import PatchProtocol, Protocol
 from ggn_tf.serving.export.writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.cases.dicom_files import edit, write_enhanced
-from tests.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, tilt, write_dicom, write_nifti
-from tests.dicom_segmentations import affine_of, frames_of, labels_of
-from tests.threshold_model import build_threshold_model
-from tests.tiny_fit import tiny_protocol
+from tests.support.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, tilt, write_dicom, write_nifti
+from tests.support.dicom_files import edit, write_enhanced
+from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
+from tests.support.threshold_model import build_threshold_model
+from tests.support.tiny_fit import tiny_protocol
 
 # Neither lies in the other's patch.
 SECOND = (CENTER[0] - 5.0, CENTER[1] + 3.0, CENTER[2] - 24.0)

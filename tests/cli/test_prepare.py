@@ -18,7 +18,7 @@ from ggn_tf.cli import main
 from ggn_tf.dataset.records import open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import PatchProtocol
-from tests.case_files import read_rows, shift_mask, tilt_case, write_case_files, write_table
+from tests.support.case_files import read_rows, shift_mask, tilt_case, write_case_files, write_table
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from ggn_tf.cli import main
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import open_dataset
 from ggn_tf.protocol import PatchProtocol
-from tests.case_files import write_case_files
+from tests.support.case_files import write_case_files
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
 from ggn_tf.training.profile import op_table, read_ops
-from tests.untrained_run import write_untrained_run
+from tests.support.untrained_run import write_untrained_run
 
 
 def profile(*arguments: object) -> Result:

@@ -6,7 +6,7 @@ from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
 from ggn_tf.runs.lock import lock_run
-from tests.untrained_run import write_untrained_run
+from tests.support.untrained_run import write_untrained_run
 
 
 def runs(*arguments: object) -> Result:

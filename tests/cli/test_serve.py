@@ -14,7 +14,7 @@ from ggn_tf.models.cascade import build_cascade
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.export.writer import export_model
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.untrained_run import small_protocol
+from tests.support.untrained_run import small_protocol
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
-from tests.synthetic import write_synthetic_dataset
+from tests.support.synthetic import write_synthetic_dataset
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 
 from ggn_tf.dataset.records import Dataset
-from tests.synthetic import write_synthetic_dataset
+from tests.support.synthetic import write_synthetic_dataset
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
-from tests.case_files import read_rows, write_case_files, write_table
+from tests.support.case_files import read_rows, write_case_files, write_table
 
 REASON = 'Apache Beam has an environment of its own: pip install ".[beam,test]" without constraints.txt'
 

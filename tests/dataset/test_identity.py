@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from ggn_tf.cases.table import Case
+from ggn_tf.dataset.case_outcome import Rejection, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms, read_salt
-from ggn_tf.dataset.outcomes import Rejection, outcome_of
 from ggn_tf.errors import DatasetError, VolumeError
 
 

@@ -11,7 +11,7 @@ from ggn_tf.dataset.records import Dataset, read_patches
 from ggn_tf.errors import DatasetError, TaskError
 from ggn_tf.protocol import AugmentationProtocol
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
-from tests.synthetic import write_synthetic_dataset
+from tests.support.synthetic import write_synthetic_dataset
 
 AUGMENTATION = AugmentationProtocol()
 NONE = AugmentationProtocol(flip_probability=0.0, noise_sigma=0.0)

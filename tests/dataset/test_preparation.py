@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.dicom.repair import Allowance
 from ggn_tf.cases.patches import Patch, cut_patch
-from ggn_tf.cases.repair import Allowance
 from ggn_tf.cases.table import Case, read_table
+from ggn_tf.dataset.case_outcome import Nodule, Rejection, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms
-from ggn_tf.dataset.outcomes import Nodule, Rejection, outcome_of
 from ggn_tf.dataset.preparation import groups_of, prepare_case, prepare_cases
 from ggn_tf.errors import DatasetError, GgnError, MaskError
 from ggn_tf.protocol import PatchProtocol
-from tests.case_files import write_case_files
+from tests.support.case_files import write_case_files
 
 PROTOCOL = PatchProtocol()
 

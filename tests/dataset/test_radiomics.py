@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggn_tf.dataset.outcomes import Nodule
+from ggn_tf.dataset.case_outcome import Nodule
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.errors import DatasetError
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
-from tests.synthetic import synthetic_nodules
+from tests.support.synthetic import synthetic_nodules
 
 PROTOCOL = PatchProtocol(size=8)
 SETTINGS = {"software": "by hand", "bin_width_hu": 25.0}

@@ -12,7 +12,7 @@ import pytest
 from ggn_tf.dataset.records import Dataset, digest_patch, fingerprint_of, open_dataset, read_patches
 from ggn_tf.errors import DatasetError
 from ggn_tf.protocol import PatchProtocol
-from tests.synthetic import synthetic_nodules, write_synthetic_dataset
+from tests.support.synthetic import synthetic_nodules, write_synthetic_dataset
 
 PROTOCOL = PatchProtocol(size=8)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggn_tf.dataset.outcomes import Nodule, Rejection
+from ggn_tf.dataset.case_outcome import Nodule, Rejection
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.errors import DatasetError, SplitError
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
-from tests.synthetic import synthetic_nodules
+from tests.support.synthetic import synthetic_nodules
 
 PROTOCOL = PatchProtocol(size=8)
 

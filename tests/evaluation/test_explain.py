@@ -7,7 +7,7 @@ from ggn_tf.evaluation.explain import class_activation, enlarge, explain_patches
 from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.models.multitask import build_multitask
-from tests.untrained_run import SIZE, small_protocol
+from tests.support.untrained_run import SIZE, small_protocol
 
 GRID = 4
 

@@ -15,8 +15,8 @@ from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_inte
 from ggn_tf.evaluation.statistics.site_differences import differences
 from ggn_tf.runs.run_dataset import open_run_dataset
 from ggn_tf.runs.run_folder import RunFolder
-from tests.synthetic import write_synthetic_dataset
-from tests.untrained_run import SIZE, write_untrained_run
+from tests.support.synthetic import write_synthetic_dataset
+from tests.support.untrained_run import SIZE, write_untrained_run
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.runs.run_dataset import open_run_dataset
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.training.metrics import dice_score
-from tests.untrained_run import write_untrained_run
+from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
 

@@ -13,7 +13,7 @@ from ggn_tf.evaluation.predictions import describe_run, predict_run
 from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities, read_predictions, write_predictions
 from ggn_tf.runs.run_dataset import open_run_dataset
 from ggn_tf.runs.run_folder import RunFolder
-from tests.untrained_run import write_untrained_run
+from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
 STAGES = ("segment", "classify", "joint")

@@ -14,7 +14,7 @@ from ggn_tf.errors import RadiomicsError
 from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
 from ggn_tf.evaluation.radiomics_svm import FittedRadiomics, fit_radiomics, predict_radiomics
 from ggn_tf.tasks import Task
-from tests.radiomics_data import drawn_labels, telling, write_features
+from tests.support.radiomics_data import drawn_labels, telling, write_features
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.feature_selection import SelectKBest, f_classif
 
-from ggn_tf.dataset.outcomes import Nodule
+from ggn_tf.dataset.case_outcome import Nodule
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
@@ -16,8 +16,8 @@ from ggn_tf.evaluation.radiomics_svm import FittedRadiomics, fit_classifier, fit
 from ggn_tf.evaluation.statistics.scores import score_predictions
 from ggn_tf.protocol import SplitProtocol
 from ggn_tf.tasks import Task
-from tests.radiomics_data import LABELS, PROTOCOL, drawn_labels, telling, write_features
-from tests.synthetic import synthetic_nodules
+from tests.support.radiomics_data import LABELS, PROTOCOL, drawn_labels, telling, write_features
+from tests.support.synthetic import synthetic_nodules
 
 TASK = Task.parse("AAH,IAC")
 CASES = 200

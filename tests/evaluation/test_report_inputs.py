@@ -12,8 +12,8 @@ from ggn_tf.evaluation.report_inputs import Extras, collect_extras
 from ggn_tf.evaluation.statistics.scores import score_predictions
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.training.initial_model import initial_model
-from tests.synthetic import write_synthetic_dataset
-from tests.tiny_fit import tiny_description
+from tests.support.synthetic import write_synthetic_dataset
+from tests.support.tiny_fit import tiny_description
 
 MASKS = {"raw": [], "reference": [], "multitask": ["classify"]}
 

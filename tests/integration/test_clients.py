@@ -26,7 +26,7 @@ from ggn_tf.serving.runtime.golden_requests import sample_patches, sample_region
 from ggn_tf.serving.runtime.local_model import LocalModel
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
-from tests.tiny_cascade import TINY
+from tests.support.tiny_cascade import TINY
 
 CLIENTS = Path(__file__).parents[2] / "serving" / "clients"
 PROTOS = CLIENTS / "proto"

@@ -20,9 +20,9 @@ from ggn_tf.serving.export.writer import export_model
 from ggn_tf.serving.runtime.golden_requests import sample_patches
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
-from tests.small_disk import small_disk
-from tests.tiny_cascade import TINY
-from tests.tiny_export import build
+from tests.support.small_disk import small_disk
+from tests.support.tiny_cascade import TINY
+from tests.support.tiny_export import build
 
 ROOT = Path(__file__).parents[2]
 PATCHES = sample_patches(TINY.patch, 1, seed=0)
@@ -66,7 +66,7 @@ def only_version_1(folder: Path) -> bool:
 @pytest.mark.parametrize("reached", ["", "saved_model.pb", "assets.extra/tf_serving_warmup_requests"])
 def test_an_export_killed_for_good_leaves_the_served_version(reached: str, folder: Path, client: PredictionClient):
     expected = client.predict(PATCHES)
-    process = subprocess.Popen([sys.executable, "-m", "tests.tiny_export", str(folder)], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-m", "tests.support.tiny_export", str(folder)], cwd=ROOT)
     while process.poll() is None and not list(folder.glob(f".2-*/{reached}")):
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)

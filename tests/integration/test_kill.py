@@ -15,11 +15,11 @@ from ggn_tf.evaluation.predictions import predict_run
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.contract.version_folders import list_versions
-from tests.case_files import write_case_files
-from tests.killing import COMMAND, has_begun_writing, kill_when, start
-from tests.synthetic import write_synthetic_dataset
-from tests.tiny_fit import results
-from tests.untrained_run import write_untrained_run
+from tests.support.case_files import write_case_files
+from tests.support.killing import COMMAND, has_begun_writing, kill_when, start
+from tests.support.synthetic import write_synthetic_dataset
+from tests.support.tiny_fit import results
+from tests.support.untrained_run import write_untrained_run
 
 STAGES = ("segment", "classify", "joint")
 
@@ -30,7 +30,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def fit(dataset: Dataset, run: Path, epochs: int) -> subprocess.Popen:
-    return start("-m", "tests.tiny_fit", dataset.folder, run, epochs)
+    return start("-m", "tests.support.tiny_fit", dataset.folder, run, epochs)
 
 
 def has_reached(run: Path, moment: float) -> bool:

@@ -9,9 +9,9 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.runs.run_folder import RunFolder
-from tests.killing import has_begun_writing, kill_when, start
-from tests.synthetic import write_synthetic_dataset
-from tests.tiny_fit import results
+from tests.support.killing import has_begun_writing, kill_when, start
+from tests.support.synthetic import write_synthetic_dataset
+from tests.support.tiny_fit import results
 
 # What a training may take to see that it is alone: TensorFlow's start and one step, on a busy machine.
 PATIENCE_S = 180
@@ -23,7 +23,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def begin(dataset: Dataset, study: Path, epochs: int) -> subprocess.Popen:
-    return start("-m", "tests.tiny_study", dataset.folder, study, epochs)
+    return start("-m", "tests.support.tiny_study", dataset.folder, study, epochs)
 
 
 def progress_of(study: Path) -> int:

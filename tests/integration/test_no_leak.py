@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.dataset.outcomes import Nodule
+from ggn_tf.dataset.case_outcome import Nodule
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.dataset.writer import write_dataset
@@ -22,9 +22,9 @@ from ggn_tf.evaluation.statistics.scores import class_indices, gives_probabiliti
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.tasks import Task
-from tests.evaluation.single_auc import auc_interval
-from tests.synthetic import synthetic_nodules
-from tests.tiny_fit import fit, tiny_description
+from tests.support.single_auc import auc_interval
+from tests.support.synthetic import synthetic_nodules
+from tests.support.tiny_fit import fit, tiny_description
 
 TASK = Task.parse("AAH,IAC")
 CASES = 160

@@ -11,9 +11,9 @@ import pytest
 
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.prediction.dicom_seg_writer import write_segmentation
-from tests.cases.dicom_files import edit, write_enhanced
-from tests.chest import TURNED, lung_grid, lung_with_balls, tilt, write_dicom
-from tests.dicom_segmentations import frames_of
+from tests.support.chest import TURNED, lung_grid, lung_with_balls, tilt, write_dicom
+from tests.support.dicom_files import edit, write_enhanced
+from tests.support.dicom_segmentations import frames_of
 
 PARSER = Path(__file__).parents[1] / "ohif" / "bundle.mjs"
 pytestmark = pytest.mark.skipif(

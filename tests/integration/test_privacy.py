@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from ggn_tf.cli import main
 from ggn_tf.dataset.records import open_dataset
 from ggn_tf.protocol import PatchProtocol, Protocol
-from tests.case_files import read_rows, write_table
-from tests.tiny_fit import fit, tiny_description, tiny_protocol
+from tests.support.case_files import read_rows, write_table
+from tests.support.tiny_fit import fit, tiny_description, tiny_protocol
 
 STAGES = ("segment", "classify", "joint")
 pytestmark = pytest.mark.slow

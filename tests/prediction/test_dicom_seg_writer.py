@@ -8,14 +8,14 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf import __version__
-from ggn_tf.cases.grid import Box, Grid
+from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.masks import place_mask
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.dicom_seg_writer import write_segmentation
-from tests.cases.dicom_files import edit, write_enhanced
-from tests.chest import STRAIGHT, TURNED, distance_mm, lung_grid, lung_with_balls, write_dicom
-from tests.dicom_segmentations import affine_of, frames_of, labels_of
+from tests.support.chest import STRAIGHT, TURNED, distance_mm, lung_grid, lung_with_balls, write_dicom
+from tests.support.dicom_files import edit, write_enhanced
+from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
 
 
 @pytest.fixture(params=[STRAIGHT, TURNED], ids=["straight", "turned"])

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.grid import Grid, Vector
+from ggn_tf.cases.geometry.grid import Grid, Vector
 from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.prediction.nodules import Answers, Question, ask
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
-from tests.cases.case_phantoms import rotation
-from tests.chest import CENTER, STRAIGHT, TURNED, distance_mm, lung_grid, lung_with_balls, write_nifti
+from tests.support.case_phantoms import rotation
+from tests.support.chest import CENTER, STRAIGHT, TURNED, distance_mm, lung_grid, lung_with_balls, write_nifti
 
 GRIDS = {
     "fine": lung_grid((0.55, 0.55, 0.625)),

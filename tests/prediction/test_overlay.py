@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.prediction.overlay import FIELD_MM, draw_overlay, field_around
-from tests.chest import CENTER, STRAIGHT, TURNED, distance_mm, lung_grid
+from tests.support.chest import CENTER, STRAIGHT, TURNED, distance_mm, lung_grid
 
 YELLOW = (255, 220, 0)
 TILE, TITLE, GAP = 300, 18, 9

@@ -8,7 +8,7 @@ from ggn_tf.cases.patches import Patch, cut_patch
 from ggn_tf.prediction.patch_warnings import Caution, cautions_about, shared_voxels
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.warning_texts import COARSE_SPACING
-from tests.chest import CENTER, distance_mm, lung_grid, lung_with_balls, write_nifti
+from tests.support.chest import CENTER, distance_mm, lung_grid, lung_with_balls, write_nifti
 
 SOFT = np.full(500, -500.0)
 

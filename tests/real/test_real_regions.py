@@ -19,7 +19,7 @@ from ggn_tf.serving.export.resampling import cut_patches
 from ggn_tf.serving.export.writer import export_model
 from ggn_tf.serving.runtime.local_model import LocalModel
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.threshold_model import build_threshold_model
+from tests.support.threshold_model import build_threshold_model
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

@@ -11,7 +11,7 @@ from ggn_tf.errors import RunError
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
-from tests.tiny_fit import fit, results
+from tests.support.tiny_fit import fit, results
 
 
 def with_epochs(description: RunDescription, **epochs: int) -> RunDescription:

@@ -17,7 +17,7 @@ from ggn_tf.models.cascade import build_cascade
 from ggn_tf.runs.reproducibility import ask_determinism, conditions_here, keep_threads
 from ggn_tf.runs.stages import JOINT
 from ggn_tf.training.step import TrainStep
-from tests.tiny_fit import tiny_protocol
+from tests.support.tiny_fit import tiny_protocol
 if sys.argv[2] == "deterministic":
     ask_determinism()
 keep_threads({"threads": int(sys.argv[1])})

@@ -16,7 +16,7 @@ from ggn_tf.cli.prepare import command as prepare
 from ggn_tf.serving.contract.names import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 from ggn_tf.serving.runtime.batching import read_batching_parameters
 from ggn_tf.serving.server.tensorflow_model_server import DEFAULT_IMAGE
-from ggn_tf.training.cluster import Place, place_of
+from ggn_tf.training.distributed.cluster import Place, place_of
 
 FOLDER = Path(__file__).parents[2] / "serving"
 SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["tensorflow-serving"]

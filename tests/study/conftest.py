@@ -3,8 +3,8 @@ import pytest
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.study.grid import items_of
 from ggn_tf.study.item import Line, Place
-from tests.synthetic import write_synthetic_dataset
-from tests.tiny_study import tiny_question
+from tests.support.synthetic import write_synthetic_dataset
+from tests.support.tiny_study import tiny_question
 
 
 @pytest.fixture(scope="package")

@@ -11,7 +11,7 @@ from ggn_tf.study.grid import items_of
 from ggn_tf.study.item import Place
 from ggn_tf.study.results import TaskResults, gather
 from ggn_tf.study.tables import tables_of
-from tests.tiny_study import tiny_question
+from tests.support.tiny_study import tiny_question
 
 QUESTION = tiny_question(joint_weights=(0.5, 1.0))
 TASK = "AAH+AIS,MIA+IAC"

@@ -7,8 +7,8 @@ from ggn_tf.study.grid import items_of
 from ggn_tf.study.training import EPOCH_COST, Training
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 from ggn_tf.training.initial_model import BUILDERS
-from tests.tiny_fit import tiny_protocol
-from tests.tiny_study import THREE_TASKS, tiny_question
+from tests.support.tiny_fit import tiny_protocol
+from tests.support.tiny_study import THREE_TASKS, tiny_question
 
 
 def names(dataset: Dataset, **asked) -> list[str]:

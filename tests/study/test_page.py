@@ -9,7 +9,7 @@ from ggn_tf.evaluation.report.page import write_page
 from ggn_tf.evaluation.report_inputs import Extras
 from ggn_tf.study.page import Example, StudyEvidence, study_page
 from ggn_tf.study.tables import ScoreTable
-from tests.evaluation.slides import make_records, make_slides
+from tests.support.slides import make_records, make_slides
 
 TASK, THREE = "AAH+AIS,MIA+IAC", "AAH+AIS,MIA,IAC"
 SYSTEMS = (("raw", "classify"), ("cascade", "classify"), ("cascade", "joint"), ("cascade-lambda0.5", "joint"))

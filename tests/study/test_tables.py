@@ -11,7 +11,7 @@ from ggn_tf.protocol import Protocol
 from ggn_tf.study.results import PLANNED_PAIRS, TaskResults
 from ggn_tf.study.tables import ScoreTable, markdown, tables_of
 from ggn_tf.tasks import THREE_CLASSES, Task
-from tests.tiny_study import tiny_question
+from tests.support.tiny_study import tiny_question
 
 QUESTION = dataclasses.replace(tiny_question(tasks=(THREE_CLASSES,)), protocol=Protocol())
 

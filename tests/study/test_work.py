@@ -18,8 +18,8 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.study.grid import items_of
 from ggn_tf.study.item import Line, Place
 from ggn_tf.study.pool import work
-from tests.tiny_fit import tiny_protocol
-from tests.tiny_study import tiny_question
+from tests.support.tiny_fit import tiny_protocol
+from tests.support.tiny_study import tiny_question
 
 CELL = "AAH+AIS_MIA+IAC-split1-repeat1"
 

@@ -12,7 +12,7 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.stage_reuse import adopt_stage, stage_key
 from ggn_tf.training.trainer import plan_run
-from tests.tiny_fit import fit, results
+from tests.support.tiny_fit import fit, results
 
 THREE_CLASSES = Task.parse("AAH+AIS,MIA,IAC")
 

@@ -16,7 +16,7 @@ from ggn_tf.runs.stages import CLASSIFY, set_trainable
 from ggn_tf.tasks import Task
 from ggn_tf.training.tensorboard import overlays
 from ggn_tf.training.trainer import plan_run
-from tests.tiny_fit import fit, results
+from tests.support.tiny_fit import fit, results
 
 
 def stop_after(steps: int) -> Callable[[], bool]:

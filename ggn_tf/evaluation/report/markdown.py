@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+UNKNOWN = "not recorded"
+
 
 def section(title: str, lines: Sequence[str]) -> list[str]:
     """A part of a card, with an empty line behind it."""
@@ -18,6 +20,3 @@ def table(heading_: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (heading_, *rows)]
     ruled = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
     return [f"| {' | '.join(row)} |" for row in ruled]
-
-
-UNKNOWN = "not recorded"

@@ -5,10 +5,10 @@ The scans of the paper (section 3.1): without contrast agent, slices of 1.25 mm,
 
 from typing import NamedTuple
 
-from ggn_tf.cases.slices import BELOW_AIR_HU as BELOW_AIR_HU
-from ggn_tf.cases.slices import LEAST_LUNG as LEAST_LUNG
-from ggn_tf.cases.slices import MOST_BELOW_AIR as MOST_BELOW_AIR
-from ggn_tf.cases.slices import NO_LUNG_HU as NO_LUNG_HU
+from ggn_tf.cases.dicom.slices import BELOW_AIR_HU as BELOW_AIR_HU
+from ggn_tf.cases.dicom.slices import LEAST_LUNG as LEAST_LUNG
+from ggn_tf.cases.dicom.slices import MOST_BELOW_AIR as MOST_BELOW_AIR
+from ggn_tf.cases.dicom.slices import NO_LUNG_HU as NO_LUNG_HU
 
 # Twice the distance of the paper's slices: beyond it most of the patch's 1 mm layers are interpolated, not measured.
 COARSEST_SPACING_MM = 2.5

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ggn_tf.errors import ExportError
 from ggn_tf.files import whole_folder
-from ggn_tf.models.folding import fold
+from ggn_tf.models.fast.folding import fold
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract.checksums import write_checksums
 from ggn_tf.serving.contract.names import (

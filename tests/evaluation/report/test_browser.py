@@ -28,8 +28,8 @@ from ggn_tf.study.page import Example, StudyEvidence, study_page
 from ggn_tf.study.results import PLANNED_PAIRS, TaskResults
 from ggn_tf.study.tables import tables_of
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.evaluation.slides import SIZE, make_records, make_slides
-from tests.tiny_study import tiny_question
+from tests.support.slides import SIZE, make_records, make_slides
+from tests.support.tiny_study import tiny_question
 
 TWO = INDOLENT_INVASIVE.class_names
 LAMBDA = 0.5

@@ -15,8 +15,8 @@ from ggn_tf.evaluation.report_inputs import Extras
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, table_classes
 from ggn_tf.evaluation.statistics.scores import class_indices, score_predictions
 from ggn_tf.evaluation.statistics.temperature import fit_temperature
-from tests.evaluation.described_run import RUN
-from tests.evaluation.slides import make_records, make_slides
+from tests.support.described_run import RUN
+from tests.support.slides import make_records, make_slides
 
 TWO = ("AAH+AIS", "MIA+IAC")
 

@@ -6,7 +6,7 @@ import pytest
 
 from ggn_tf.evaluation.report.summary import summarise
 from ggn_tf.evaluation.statistics.scores import score_predictions
-from tests.evaluation.described_run import RUN
+from tests.support.described_run import RUN
 
 TWO = ("AAH+AIS", "MIA+IAC")
 

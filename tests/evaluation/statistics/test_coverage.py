@@ -1,6 +1,6 @@
 import pytest
 
-from tests.evaluation.clinic import Clinic, coverage, false_alarms, false_alarms_of_trainings
+from tests.support.clinic import Clinic, coverage, false_alarms, false_alarms_of_trainings
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ggn_tf.evaluation.statistics.delong import auc_covariance, auc_difference
-from tests.evaluation.single_auc import auc_interval
+from tests.support.single_auc import auc_interval
 
 # DeLong, DeLong and Clarke-Pearson 1988: ovarian cancer with intestinal obstruction; albumin, total protein, K-G score
 # and the outcome of the 43 patients with all tests, as SAS/STAT's user's guide prints them (PROC LOGISTIC, "Comparing

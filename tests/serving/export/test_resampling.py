@@ -9,13 +9,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ggn_tf.cases.aim import patch_grid
-from ggn_tf.cases.grid import Grid
+from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.cases.patch_location import patch_grid
 from ggn_tf.cases.patches import cut_patch, resampled
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.export.resampling import cut_patches, is_sound
 from ggn_tf.serving.runtime.local_model import LocalModel
-from tests.chest import TURNED, lung_grid, lung_with_balls, write_nifti
+from tests.support.chest import TURNED, lung_grid, lung_with_balls, write_nifti
 
 PROTOCOL = PatchProtocol()
 SMALL = dataclasses.replace(PROTOCOL, size=8)

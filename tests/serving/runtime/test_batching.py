@@ -21,7 +21,7 @@ from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.training.profile import read_ops
 
 PROCESSOR, FUSING = Path("/proc/cpuinfo"), {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile"}
-OURS = Path(__file__).parents[2] / "serving" / "batching.config"
+OURS = Path(__file__).parents[3] / "serving" / "batching.config"
 LONG_MICROS = 500_000
 """Long enough for every request of a test to find its company."""
 

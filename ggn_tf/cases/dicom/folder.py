@@ -1,0 +1,208 @@
+"""The CT series in a folder of DICOM files, from their headers."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.dicom.bounds import find_overrun
+from ggn_tf.cases.dicom.plain_header import read_plain_header
+from ggn_tf.cases.dicom.series import ANY, Wanted, choose_series
+from ggn_tf.cases.dicom.slices import AIR_HU, Damaged, Slice, make_slice
+from ggn_tf.cases.dicom.stack import Stack
+from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.errors import VolumeError
+
+# Enhanced CT, and a series that was converted to one such object (DICOM PS3.4 B.5).
+ENHANCED = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+_PREAMBLE = 132
+_SOP_CLASS, _ROWS, _COLUMNS = "0008|0016", "0028|0010", "0028|0011"
+_IDENTITY = ("0008|0008", "0008|0016", "0008|0018", "0008|0060", "0008|103e", "0020|000e")
+_CONTRAST = "0018|0010"
+_PLACE, _VALUES = ("0020|0032", "0020|0037", "0028|0030"), ("0028|0120", "0028|0121", "0028|1052", "0028|1053")
+_TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES, _CONTRAST))
+
+
+def scan_series(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> tuple[Stack, Grid]:
+    """Find the CT series that is meant from the headers of its files, and check that its slices make a volume.
+
+    Args:
+        path: A folder, searched with its sub-folders, its DICOMDIR, or one multi-frame file. Other files, dose sheets,
+            localizers and other modalities are left aside.
+        wanted: What tells which series is meant where there are several.
+        repair: Whether slices at uneven distances or of a tilted gantry are taken, too.
+
+    Returns:
+        The slices, and the volume's grid.
+
+    Raises:
+        VolumeError: There is no CT series or no telling which, a file is damaged, slices differ in size or orientation,
+            are missing, stand at one position or at uneven distances, or the gantry was tilted.
+    """
+    folder = path.parent if path.name.upper() == "DICOMDIR" else path
+    slices, damaged = _read_headers(folder)
+    _refuse_damaged(_surely_missed(slices, damaged, wanted))
+    stack, grid = choose_series(folder, slices, wanted, repair=repair)
+    _refuse_damaged([item for item in damaged if item.series == stack.slices[0].series])
+    return stack, grid
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do."""
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE)[-4:] == b"DICM"
+
+
+def _read_headers(folder: Path) -> tuple[list[Slice], list[Damaged]]:
+    paths = sorted(_files(folder))
+    # One reader for all: 0.6 ms a file, against 1.9 ms of ImageSeriesReader.GetGDCMSeriesFileNames.
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    slices: list[Slice] = []
+    damaged: list[Damaged] = []
+    for path in paths:
+        found = _read_header(reader, path)
+        if isinstance(found, Damaged):
+            damaged.append(found)
+        else:
+            slices.extend(found)
+    if not slices and not damaged:
+        raise VolumeError(
+            "The folder holds no DICOM image.",
+            case=folder,
+            found=f"{len(paths)} files, none of them a DICOM image",
+            expected="the DICOM files of one CT series, in this folder or below it",
+            remedy="Name the folder that holds the slices.",
+        )
+    return slices, damaged
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+    # Not rglob: that follows links, and one to a folder above would lead it in circles.
+    for place, _, names in os.walk(folder):
+        yield from (Path(place, name) for name in names if name.upper() != "DICOMDIR")
+
+
+def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Damaged:
+    tags = read_plain_header(path, _TAGS)
+    if tags is not None and tags.get(_SOP_CLASS) not in ENHANCED:
+        return [_slice(path, tags, (int(tags[_COLUMNS]), int(tags[_ROWS])))]
+    overrun = find_overrun(path)
+    if overrun is not None:
+        return _unread(path, overrun)
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return _unread(path)
+    tags = {key: reader.GetMetaData(key).strip(" \0") for key in _TAGS if reader.HasMetaDataKey(key)}
+    if reader.GetSize()[2] > 1 or tags.get(_SOP_CLASS) in ENHANCED:
+        return _read_frames(path)
+    return [_slice(path, tags, reader.GetSize()[:2], reader.GetNumberOfComponents())]
+
+
+def _numbers(text: str, count: int) -> tuple[float, ...] | None:
+    """The numbers of a multi-valued tag; None unless there are as many as there should be."""
+    try:
+        values = tuple(float(part) for part in text.split("\\"))
+    except ValueError:
+        return None
+    return values if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def _slice(path: Path, tags: Mapping[str, str], size_xy: Sequence[int], components: int = 1) -> Slice:
+    # From the tags themselves: where one is missing or nonsense, GDCM takes 1 mm, the origin, or an axial slice.
+    def numbers(key: str, count: int) -> tuple[float, ...] | None:
+        return _numbers(tags.get(key, ""), count)
+
+    slope, intercept = numbers("0028|1053", 1), numbers("0028|1052", 1)
+    padding = numbers("0028|0120", 1)
+    return make_slice(
+        path,
+        position=numbers("0020|0032", 3) if components == 1 else None,
+        orientation=numbers("0020|0037", 6),
+        pixel_spacing=numbers("0028|0030", 2),
+        size_xy=size_xy,
+        series=tags.get("0020|000e", ""),
+        description=tags.get("0008|103e", ""),
+        uid=tags.get("0008|0018", ""),
+        modality=tags.get("0008|0060") or "unknown",
+        localizer="LOCALIZER" in tags.get("0008|0008", ""),
+        rescale=(slope[0], intercept[0]) if slope and intercept else None,
+        padding=(padding[0], (numbers("0028|0121", 1) or padding)[0]) if padding else None,
+        contrast=tags.get(_CONTRAST, ""),
+    )
+
+
+def _unread(path: Path, found: str | None = None) -> list[Slice] | Damaged:
+    """A file that GDCM cannot or shall not read: none of ours, a document without an image, or a damaged slice."""
+    if not is_dicom(path):
+        return []
+    from ggn_tf.cases.dicom.frames import look_into
+
+    return look_into(path, found)
+
+
+def _read_frames(path: Path) -> list[Slice] | Damaged:
+    from ggn_tf.cases.dicom.frames import frame_slices
+
+    return frame_slices(path)
+
+
+def _surely_missed(slices: Sequence[Slice], damaged: Sequence[Damaged], wanted: Wanted) -> list[Damaged]:
+    """The damaged files without which the series is not whole, whichever it turns out to be."""
+    known = {item.series for item in slices if item.modality == "CT" and not item.localizer}
+    possible = {wanted.series} if wanted.series else known
+    return [item for item in damaged if item.series is None or not known or possible == {item.series}]
+
+
+def _refuse_damaged(damaged: Sequence[Damaged]) -> None:
+    if damaged:
+        first = damaged[0]
+        raise VolumeError(
+            "A DICOM file in the folder is damaged or is no image.",
+            case=first.path,
+            found=first.found + (f"; and {len(damaged) - 1} more such files" if len(damaged) > 1 else ""),
+            expected="only the slices of one CT series",
+            remedy="Export the series again, or move what does not belong to it out of the folder.",
+        )
+
+
+def read_slices(slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
+    """The voxels of slices in Hounsfield units; each 1.2 ms at 512 x 512, and no cheaper for a part of it.
+
+    Returns:
+        [slice, y, x] float32.
+
+    Raises:
+        RuntimeError: A file cannot be decoded.
+    """
+    if any(item.frame is not None for item in slices):
+        from ggn_tf.cases.dicom.frames import read_frames
+
+        return _without_padding(read_frames(slices), slices)
+    reader = sitk.ImageSeriesReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileNames([str(item.path) for item in slices])
+    reader.SetOutputPixelType(sitk.sitkFloat32)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        from ggn_tf.cases.dicom.frames import name_unreadable
+
+        raise RuntimeError(name_unreadable([item.path for item in slices])) from error
+    return _without_padding(sitk.GetArrayFromImage(image), slices)
+
+
+def _without_padding(voxels: npt.NDArray[np.float32], slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
+    for layer, item in zip(voxels, slices, strict=True):
+        if item.padding_hu is not None:
+            low, high = item.padding_hu
+            layer[(layer >= low) & (layer <= high)] = AIR_HU
+    return voxels

@@ -1,0 +1,198 @@
+"""CT slices on one another: whether they make a volume, and on which grid."""
+
+import filecmp
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ggn_tf.cases.dicom.slices import Slice
+from ggn_tf.cases.geometry.grid import Floats, Grid, vector
+
+# Scanners that write positions with one decimal are up to 0.05 mm off the true place.
+POSITION_TOLERANCE_MM = 0.1
+
+
+class Problem(NamedTuple):
+    """Why slices do not make a volume; `repairable` where what they measured can still be put in its place."""
+
+    found: str
+    expected: str
+    remedy: str
+    repairable: bool = False
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices in the order of the volume's z axis.
+
+    Attributes:
+        slices: From the lowest along their normal to the highest.
+        grid: Where their voxels lie, if there is no problem; None where no grid could hold them.
+        problems: Why they are no volume; empty if they are.
+    """
+
+    slices: tuple[Slice, ...]
+    grid: Grid | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def origins_mm_lps(self) -> Floats:
+        """The slices' first pixels, [N, 3]."""
+        return np.array([item.origin_mm_lps for item in self.slices])
+
+    @property
+    def normal(self) -> Floats:
+        """The unit vector across the slices."""
+        normal: Floats = np.reshape(self.slices[0].direction, (3, 3))[:, 2]
+        return normal
+
+
+def stack_slices(slices: Sequence[Slice]) -> Stack:
+    """Order the slices of a series and look whether they make a volume.
+
+    A file that is there twice, byte for byte, counts once.
+    """
+    problems = tuple(_differences(slices))
+    if problems:
+        return Stack(tuple(slices), None, problems)
+    normal = np.reshape(slices[0].direction, (3, 3))[:, 2]
+    ordered = _without_copies(sorted(slices, key=lambda item: float(np.dot(item.origin_mm_lps, normal))))
+    if len(ordered) == 1:
+        one = Problem(f"one slice, {ordered[0].name}", "at least two slices", "Name the folder of the whole series.")
+        return Stack(tuple(ordered), None, (one,))
+    origins = np.array([item.origin_mm_lps for item in ordered])
+    first = ordered[0]
+    width, height, _ = first.size_xyz
+    step = float((origins[-1] - origins[0]) @ normal) / (len(ordered) - 1)
+    grid = Grid(
+        (width, height, len(ordered)),
+        (first.spacing_mm_xyz[0], first.spacing_mm_xyz[1], step),
+        vector(first.origin_mm_lps),
+        first.direction,
+    )
+    found = (*_spacing_problems(ordered, origins @ normal), *_tilt(origins, normal))
+    return Stack(tuple(ordered), grid, found)
+
+
+def _without_copies(ordered: list[Slice]) -> list[Slice]:
+    kept: list[Slice] = []
+    for item in ordered:
+        twins = (
+            other
+            for other in reversed(kept)
+            if other.uid == item.uid and other.frame == item.frame and other.path != item.path
+        )
+        if not any(filecmp.cmp(item.path, twin.path, shallow=False) for twin in twins):
+            kept.append(item)
+    return kept
+
+
+def _differences(slices: Sequence[Slice]) -> Iterator[Problem]:
+    """Slices that cannot stand on one another."""
+    remedy = "Keep the slices of one reconstruction in the folder."
+    unplaced = [item.name for item in slices if not item.positioned]
+    if unplaced:
+        expected = "a position and an orientation in every slice (0020,0032 and 0020,0037)"
+        yield Problem(f"{_counted(len(unplaced), 'slice')} without a position, {unplaced[0]} first", expected, remedy)
+    unscaled = [item.name for item in slices if item.rescale is None]
+    if unscaled:
+        yield Problem(
+            f"{_counted(len(unscaled), 'slice')} without a usable rescale slope and intercept, {unscaled[0]} first",
+            "what turns the stored values into Hounsfield units (0028,1053 and 0028,1052)",
+            "Export the original images from the scanner or PACS.",
+        )
+    unsized = [item.name for item in slices if min(item.spacing_mm_xyz) <= 0]
+    if unsized:
+        expected = "the distance of its pixels in every slice (0028,0030)"
+        yield Problem(
+            f"{_counted(len(unsized), 'slice')} without a pixel spacing, {unsized[0]} first", expected, remedy
+        )
+    aspects: dict[str, list[tuple[float, ...]]] = {
+        "size": [item.size_xyz for item in slices],
+        "pixel spacing": [item.spacing_mm_xyz[:2] for item in slices],
+        "orientation": [item.direction[:6] for item in slices],
+    }
+    for aspect, values in aspects.items():
+        counts = _count_alike(values)
+        if len(counts) > 1:
+            listed = ", ".join(f"({', '.join(f'{v + 0.0:.4g}' for v in value)}) in {counts[value]}" for value in counts)
+            yield Problem(f"{len(counts)} values of {aspect}: {listed}", f"one {aspect}", remedy)
+
+
+def _count_alike(values: list[tuple[float, ...]]) -> dict[tuple[float, ...], int]:
+    """How many slices share a value, the last digits that a scanner rounds apart."""
+    counts: dict[tuple[float, ...], int] = {}
+    for value in values:
+        # Almost always the very same: a comparison of tuples is a hundred times faster than allclose.
+        known = value if value in counts else next((other for other in counts if _alike(other, value)), value)
+        counts[known] = counts.get(known, 0) + 1
+    return counts
+
+
+def _alike(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return len(one) == len(other) and np.allclose(one, other, rtol=0, atol=1e-4)
+
+
+def _tilt(origins: Floats, normal: Floats) -> Iterator[Problem]:
+    """Slices that are shifted within their plane from one to the next."""
+    shifts = origins - origins[0]
+    shifts -= np.outer(shifts @ normal, normal)
+    sideways = np.linalg.norm(shifts, axis=1)
+    if sideways.max() > POSITION_TOLERANCE_MM:
+        along = float((origins[-1] - origins[0]) @ normal)
+        angle = np.degrees(np.arctan2(sideways[-1], along))
+        yield Problem(
+            f"a gantry tilt of {angle:.1f} degrees: {sideways.max():.2f} mm sideways over {along:.2f} mm of slices",
+            "slices that stand straight above one another",
+            "Repeat with --repair, which shifts every slice to its place.",
+            repairable=True,
+        )
+
+
+def _spacing_problems(slices: list[Slice], positions: Floats) -> Iterator[Problem]:
+    """Slices that are missing, repeated, or unevenly placed along the normal."""
+    steps = np.diff(positions)
+    repeated = np.flatnonzero(steps <= POSITION_TOLERANCE_MM)
+    if repeated.size:
+        names = " and ".join(item.name for item in slices[repeated[0] : repeated[0] + 2])
+        yield Problem(
+            f"{len(slices)} slices at {len(slices) - repeated.size} positions, for example {names}",
+            "one slice a position",
+            "Keep one reconstruction or point in time in the folder.",
+        )
+    apart = steps[steps > POSITION_TOLERANCE_MM]
+    if not apart.size:
+        return
+    usual = float(statistics.median_low(apart.tolist()))
+    gaps = np.flatnonzero(steps > 1.5 * usual)
+    if gaps.size:
+        missing = sum(round(float(steps[index]) / usual) - 1 for index in gaps)
+        listed = ", ".join(
+            f"{steps[index]:.2f} mm from {slices[index].name} to {slices[index + 1].name}" for index in gaps[:4]
+        )
+        yield Problem(
+            f"{_counted(missing, 'missing slice')} in {_counted(len(gaps), 'gap')}: {listed}",
+            f"{usual:.2f} mm from slice to slice",
+            "Export the series again, with all of its slices.",
+        )
+    elif not repeated.size:
+        yield from _uneven(positions, apart)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _uneven(positions: Floats, steps: Floats) -> Iterator[Problem]:
+    even = np.linspace(positions[0], positions[-1], len(positions))
+    off = float(np.abs(positions - even).max())
+    if off > POSITION_TOLERANCE_MM:
+        yield Problem(
+            f"distances from {steps.min():.2f} to {steps.max():.2f} mm: a slice is {off:.2f} mm off its place",
+            f"even distances, within {POSITION_TOLERANCE_MM} mm",
+            "Repeat with --repair, which interpolates between the slices' true places.",
+            repairable=True,
+        )

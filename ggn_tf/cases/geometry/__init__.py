@@ -1,0 +1,1 @@
+"""Grids, alignment and parts of masks."""

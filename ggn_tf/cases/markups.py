@@ -1,0 +1,103 @@
+"""The points that a person set on nodules in 3D Slicer, as its markups files (.mrk.json) hold them."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ggn_tf.cases.geometry.grid import Vector, vector
+from ggn_tf.errors import PlaceError
+
+# Slicer's RAS and DICOM's LPS are each other with x and y negated.
+_TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
+_UNITS_MM = {"mm": 1.0, "um": 0.001}
+# The schema's defaults; Slicer itself always writes both.
+_SYSTEM, _UNIT = "LPS", "mm"
+_SHAPES = ("Plane", "ROI")
+
+
+class Fiducial(NamedTuple):
+    """A named point, LPS mm."""
+
+    label: str
+    center_mm_lps: Vector
+
+
+def lps_of_ras(point_mm: Vector) -> Vector:
+    """A point in RAS mm, as 3D Slicer shows it, in LPS mm."""
+    return vector(np.multiply(point_mm, _TO_LPS["RAS"]))
+
+
+def read_fiducials(path: Path) -> list[Fiducial]:
+    """Read the control points of a markups file, whatever its coordinate system.
+
+    Points that were named in advance and never placed are left aside, as Slicer marks them undefined.
+
+    Args:
+        path: A .mrk.json file of 3D Slicer (markups schema 1).
+
+    Returns:
+        At least one point, in the file's order.
+
+    Raises:
+        PlaceError: The file is missing or no markups file, holds no placed point, or one that is no point.
+    """
+    path = Path(path)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, str(error)) from error
+    markups = stored.get("markups") if isinstance(stored, dict) else None
+    if not isinstance(markups, list) or not all(isinstance(markup, dict) for markup in markups):
+        raise _unreadable(path, "no list of markups in it")
+    points = [point for markup in markups for point in _points(path, markup)]
+    if not points:
+        raise PlaceError(
+            "The markups file holds no placed point.",
+            case=path,
+            found=f"{len(markups)} markups",
+            expected="a point list with a point on each nodule",
+            remedy="Place the points in 3D Slicer (Markups, Point List), and save the list again.",
+        )
+    return points
+
+
+def _points(path: Path, markup: dict[str, Any]) -> Iterator[Fiducial]:
+    if markup.get("type") in _SHAPES:
+        # Their points are corners and handles, not nodules.
+        return
+    system, unit = markup.get("coordinateSystem", _SYSTEM), markup.get("coordinateUnits", _UNIT)
+    unit = unit[0] if isinstance(unit, list) and unit else unit
+    if system not in _TO_LPS or unit not in _UNITS_MM:
+        raise _unreadable(path, f"coordinateSystem {system!r}, coordinateUnits {unit!r}")
+    points = markup.get("controlPoints") or []
+    for number, point in enumerate(points, start=1):
+        if not isinstance(point, dict):
+            raise _unreadable(path, f"control point {number} is {point!r}")
+        if point.get("positionStatus", "defined") == "defined":
+            place = np.multiply(_position(path, number, point), _TO_LPS[system]) * _UNITS_MM[unit]
+            yield Fiducial(str(point.get("label") or "").strip(), vector(place))
+
+
+def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:
+    position = point.get("position")
+    try:
+        x, y, z = (float(value) for value in position or ())
+    except (TypeError, ValueError):
+        raise _unreadable(path, f"control point {number} has the position {position!r}") from None
+    if not all(map(math.isfinite, (x, y, z))):
+        raise _unreadable(path, f"control point {number} has the position {position!r}")
+    return x, y, z
+
+
+def _unreadable(path: Path, found: str) -> PlaceError:
+    return PlaceError(
+        "The markups file cannot be read.",
+        case=path,
+        found=found,
+        expected="a .mrk.json file of 3D Slicer, coordinates LPS or RAS, in mm",
+        remedy="Save the point list in 3D Slicer as Markups JSON, or give the points with --center-mm.",
+    )

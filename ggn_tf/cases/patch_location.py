@@ -1,0 +1,122 @@
+"""Where in a CT a nodule's patch lies: around a point, or the centroid of a mask."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.dicom.repair import Allowance
+from ggn_tf.cases.geometry.components import nodule_of
+from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
+from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask
+from ggn_tf.cases.volumes import Volume
+from ggn_tf.errors import MaskError, VolumeError
+from ggn_tf.protocol import PatchProtocol
+
+
+class Target(NamedTuple):
+    """Where a nodule is; as in `cut_patch`."""
+
+    mask_path: Path | None
+    segment: str | None
+    center_mm_lps: Vector | None
+
+
+class Aim(NamedTuple):
+    """What of a CT a patch needs.
+
+    Attributes:
+        mask: Of the nodule alone, trimmed to it; None without a mask.
+        center_mm_lps: The patch's centre.
+        grid: The patch's own grid.
+        box: The voxels of the CT that patch and mask reach.
+        repaired: What was wrong with the CT or the mask and was put right.
+    """
+
+    mask: sitk.Image | None
+    center_mm_lps: Vector
+    grid: Grid
+    box: Box
+    repaired: tuple[str, ...]
+
+
+def aim_at(volume: Volume, target: Target, protocol: PatchProtocol, allowance: Allowance) -> Aim:
+    """Find the nodule on a CT whose header is read.
+
+    Args:
+        volume: The CT.
+        target: Where its nodule is.
+        protocol: The patch's size and spacing.
+        allowance: What may be put right instead of being refused.
+
+    Raises:
+        MaskError: The mask cannot be used, or there is neither a mask nor a centre.
+        VolumeError: The centre lies outside the CT.
+    """
+    mask, repaired = None, volume.repaired
+    if target.mask_path is not None:
+        placed = place_mask(
+            target.mask_path,
+            volume.grid,
+            segment=target.segment,
+            course=volume.course,
+            align_masks=allowance.align_masks,
+        )
+        mask = _nodule(placed.image, protocol, target.center_mm_lps)
+        repaired += placed.repaired
+    center = _center(volume, mask, target.center_mm_lps)
+    grid = patch_grid(center, volume.grid, protocol)
+    return Aim(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
+
+
+def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) -> Grid:
+    """The patch's grid: centred on a point, along the CT's own axes."""
+    depth_mm, height_mm, width_mm = protocol.spacing_mm_zyx
+    return Grid.around(center_mm_lps, (protocol.size,) * 3, (width_mm, height_mm, depth_mm), ct_grid.direction)
+
+
+def _nodule(mask: sitk.Image, protocol: PatchProtocol, center_mm_lps: Vector | None) -> sitk.Image:
+    depth_mm, height_mm, width_mm = (protocol.size * spacing for spacing in protocol.spacing_mm_zyx)
+    whole = _trimmed(mask)
+    nodule = nodule_of(whole, (width_mm, height_mm, depth_mm), center_mm_lps)
+    return whole if nodule is whole else _trimmed(nodule)
+
+
+def _trimmed(mask: sitk.Image) -> sitk.Image:
+    box = nodule_box(mask)
+    # Not RegionOfInterest: on a crop its threads take longer to start than the copy.
+    voxels = np.ascontiguousarray(sitk.GetArrayViewFromImage(mask)[box.slices_zyx])
+    return Grid.from_image(mask).part(box).image_of(voxels)
+
+
+def _center(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector | None) -> Vector:
+    if center_mm_lps is None:
+        if mask is None:
+            raise MaskError(
+                "The nodule has neither a mask nor a centre.",
+                case=volume.path,
+                remedy="Give the mask, or the centre in LPS mm.",
+            )
+        return centroid_mm_lps(mask)
+    if not volume.grid.covers(center_mm_lps):
+        corners = volume.grid.corners_mm_lps()
+        x, y, z = center_mm_lps
+        turned = volume.grid.covers((-x, -y, z))
+        raise VolumeError(
+            "The centre lies outside the CT.",
+            case=volume.path,
+            found=f"centre {point_text(center_mm_lps)} mm",
+            expected=f"LPS mm from {point_text(corners.min(axis=0))} to {point_text(corners.max(axis=0))}",
+            remedy=f"With x and y negated it lies in the CT: {point_text((-x, -y, z))}. LPS and RAS, which 3D Slicer "
+            "shows, were taken for one another: tables hold LPS, --center-mm is LPS without --ras."
+            if turned
+            else "Give the centre in mm, and in LPS: 3D Slicer shows RAS, where x and y have the other sign.",
+        )
+    return center_mm_lps
+
+
+def _needed(ct_grid: Grid, grid: Grid, mask: sitk.Image | None) -> Box:
+    box = ct_grid.box_around(grid) or ct_grid.whole
+    own = None if mask is None else ct_grid.box_around(Grid.from_image(mask))
+    return box.joined(own) if own else box

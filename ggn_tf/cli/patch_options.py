@@ -1,0 +1,56 @@
+"""Cutting patches: what may be put right, and a case table's with a progress bar, for every command that reads CTs."""
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ggn_tf.cases.dicom.repair import Allowance
+    from ggn_tf.cases.patches import Patch
+    from ggn_tf.cases.table import Case
+    from ggn_tf.errors import GgnError
+    from ggn_tf.protocol import PatchProtocol
+
+
+def allowance_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
+    """Give a command the arguments `repair` and `align_masks`, of which it makes an `Allowance`."""
+    repair = click.option(
+        "--repair",
+        is_flag=True,
+        help="Shift the slices of a tilted gantry to their places, and interpolate between slices at uneven distances, "
+        "instead of refusing them.",
+    )
+    align_masks = click.option(
+        "--align-masks",
+        is_flag=True,
+        help="Put masks that lie on another grid of the same scan onto the CT's, instead of refusing them.",
+    )
+    return repair(align_masks(command))
+
+
+def cut_cases(
+    cases: "Sequence[Case]",
+    protocol: "PatchProtocol",
+    jobs: int | None,
+    allowance: "Allowance | None" = None,
+    *,
+    radiomics: bool = False,
+) -> "Generator[tuple[Case, Patch | GgnError], None, None]":
+    """As `prepare_cases`, drawing a bar on stderr; None for `jobs` takes every processor."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from ggn_tf.cases.dicom.repair import STRICT
+    from ggn_tf.dataset.preparation import prepare_cases
+
+    jobs = min(jobs or _processors(), len(cases))
+    with closing(prepare_cases(cases, protocol, jobs, allowance or STRICT, radiomics=radiomics)) as prepared:
+        yield from track(prepared, "Cutting patches", len(cases), console=Console(stderr=True), transient=True)
+
+
+def _processors() -> int:
+    # What this process may use: a container or a scheduler often grants fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,91 @@
+"""What becomes of a case on its way into a dataset: a nodule, or a rejection."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ggn_tf.cases.lung_context import surroundings_of
+from ggn_tf.cases.measurements import Measures
+from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.table import Case
+from ggn_tf.dataset.case_record import CaseRecord
+from ggn_tf.dataset.identity import Pseudonyms
+from ggn_tf.errors import GgnError
+
+
+@dataclass(frozen=True)
+class Nodule:
+    """A case that goes into the dataset.
+
+    Attributes:
+        record: What is known about it; where it lies is filled in when it is written.
+        hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
+        mask: uint8 [S, S, S], 0 or 1.
+        radiomics: Radiomic features on the CT's own voxels, if they were measured.
+        in_lung: Whether the values around it are those of lung.
+    """
+
+    record: CaseRecord
+    hu: np.ndarray
+    mask: np.ndarray
+    radiomics: dict[str, float] | None = None
+    in_lung: bool = True
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A case that does not: `reason` says what is wrong, what was found and expected, as far as that tells nobody."""
+
+    case_id: str
+    reason: str
+    remedy: str
+
+
+def outcome_of(
+    case: Case, patch: Patch | GgnError, pseudonyms: Pseudonyms, hidden_columns: set[str]
+) -> Nodule | Rejection:
+    """Bring a prepared case into the form that a dataset stores.
+
+    Args:
+        case: The row of the table.
+        patch: With its mask; or why there is none.
+        pseudonyms: What stands for the ids.
+        hidden_columns: Further columns that are not carried along.
+
+    Raises:
+        ValueError: The patch has no mask.
+    """
+    case_id = pseudonyms.id_of(case.case_id)
+    if isinstance(patch, GgnError):
+        return Rejection(case_id, _reason(patch, case, pseudonyms), pseudonyms.hide(patch.remedy or "", case))
+    if patch.mask is None:
+        raise ValueError(f"Expected a patch with a mask. Received: a patch without one for case {case.case_id}")
+    measures: dict[str, Any] = {name: getattr(patch, name) for name in Measures._fields}
+    record = CaseRecord(
+        case_id=case_id,
+        patient_id=pseudonyms.id_of(case.patient_id),
+        label=case.label,
+        columns={column: text for column, text in case.extra.items() if column not in hidden_columns},
+        spacing_mm_zyx=patch.ct_grid.spacing_mm_zyx,
+        direction=patch.ct_grid.direction,
+        center_mm_lps=patch.center_mm_lps,
+        repaired=tuple(pseudonyms.hide(note, case) for note in patch.repaired),
+        **measures,
+    )
+    around = surroundings_of(patch)
+    in_lung = not (around.no_lung or around.below_air)
+    return Nodule(record, patch.hu, patch.mask, patch.radiomics, in_lung)
+
+
+def _reason(error: GgnError, case: Case, pseudonyms: Pseudonyms) -> str:
+    """What is wrong; what was found only where ids are kept.
+
+    It may quote a series' description, a segment's name or a header's value, and any of them may be a patient's name.
+    """
+    what, found, expected = error.what.rstrip("."), error.found, error.expected
+    if pseudonyms.salt is not None:
+        what, found = pseudonyms.hide(what, case), None
+        expected = expected if expected is None or pseudonyms.hide(expected, case) == expected else None
+    named = (("", what), ("found: ", found), ("expected: ", expected))
+    return "; ".join(name + text for name, text in named if text is not None)

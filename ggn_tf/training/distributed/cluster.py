@@ -1,0 +1,113 @@
+"""Which machines train together, and which of them this process is: `TF_CONFIG`, as tf.distribute reads it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import tensorflow as tf
+
+from ggn_tf.errors import RunError
+from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas, SharedReplicas, a_worker_gone
+
+Strategy = Literal["one", "mirrored", "multiworker"]
+
+_VARIABLE = "TF_CONFIG"
+_ROLES = ("chief", "worker")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among those that train together.
+
+    Attributes:
+        strategy: Who shares a batch: `one` device; all GPUs of this machine, `mirrored`, or without any its logical
+            CPUs; or those of all machines in `TF_CONFIG`, `multiworker`.
+        worker: Its number; 0 is the chief.
+        workers: How many there are.
+    """
+
+    strategy: Strategy = "one"
+    worker: int = 0
+    workers: int = 1
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.worker == 0
+
+    @property
+    def expected_replicas(self) -> int:
+        """How many devices `gather` will find, where every machine has as many GPUs as this one."""
+        here = max(1, len(tf.config.list_physical_devices("GPU")))
+        return {"one": 1, "mirrored": here, "multiworker": here * self.workers}[self.strategy]
+
+
+def place_of(strategy: Strategy, environment: Mapping[str, str]) -> Place:
+    """Which process this is, before TensorFlow is asked for anything.
+
+    Args:
+        strategy: Only `multiworker` has several.
+        environment: The process's.
+
+    Raises:
+        RunError: `TF_CONFIG` is missing, or cannot be understood; or it is there for `mirrored`, which would heed it.
+    """
+    if strategy == "mirrored" and _VARIABLE in environment:
+        raise RunError(
+            "The strategy mirrored is for the devices of one machine.",
+            case=f"environment variable {_VARIABLE}",
+            found=environment[_VARIABLE] or "set, and empty",
+            expected="not set",
+            remedy="Unset it, or train on all its machines: --strategy multiworker.",
+        )
+    if strategy != "multiworker":
+        return Place(strategy)
+    text = environment.get(_VARIABLE, "")
+    try:
+        config = json.loads(text)
+        machines = [(role, index) for role in _ROLES for index, _ in enumerate(config["cluster"].get(role, []))]
+        if set(config["cluster"]) - set(_ROLES):
+            raise ValueError(f"roles {', '.join(config['cluster'])}")
+        worker = machines.index((config["task"]["type"], int(config["task"]["index"])))
+        return Place(strategy, worker, len(machines))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        example = {"cluster": {"worker": ["HOST0:2222", "HOST1:2222"]}, "task": {"type": "worker", "index": 0}}
+        raise RunError(
+            "The machines that train together are not known.",
+            case=f"environment variable {_VARIABLE}",
+            found=f"{text} ({type(error).__name__}: {error})" if text else "not set",
+            expected=f"for the first of two machines {json.dumps(example)}",
+            remedy="Set it on every machine, each with its own index, and give them all the same command.",
+        ) from error
+
+
+def gather(place: Place, batch_size: int) -> Replicas:
+    """Bring the replicas together, waiting for other machines; before TensorFlow's first operation.
+
+    Args:
+        place: From `place_of`.
+        batch_size: Cases in a batch, over all replicas.
+
+    Raises:
+        RunError: There are more replicas than cases in a batch, or the other machines cannot be reached.
+    """
+    replicas = _gather(place)
+    if replicas.count > batch_size:
+        raise RunError(
+            "There are more devices than cases in a batch.",
+            found=f"{replicas.count} devices, batches of {batch_size}",
+            expected="at least one case for each device",
+            remedy="Use fewer machines, or a larger --batch-size.",
+        )
+    return replicas
+
+
+def _gather(place: Place) -> Replicas:
+    if place.strategy == "multiworker" and place.expected_replicas > 1:
+        with a_worker_gone(place.worker, place.workers):
+            return SharedReplicas(tf.distribute.MultiWorkerMirroredStrategy(), place.worker, place.workers)
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if place.strategy != "mirrored" or len(devices) == 1:
+        return ONE_REPLICA
+    return SharedReplicas(tf.distribute.MirroredStrategy([device.name for device in devices]))

@@ -1,0 +1,126 @@
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence as Items
+
+from ggn_tf.cases.dicom.bounds import find_overrun
+from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.cases.volumes import open_volume
+from ggn_tf.errors import VolumeError
+from tests.support.case_phantoms import noise, rotation
+from tests.support.dicom_files import compress, edit, write_enhanced, write_report
+
+SMALL = Grid((16, 12, 6), (0.7, 0.7, 1.25), (-20.0, 30.0, -400.0), rotation(10, -5, 30))
+SYNTAXES = ("JPEG", "JPEG2000", "JPEGLS", "RLE")
+
+
+@pytest.fixture
+def slice_(save_series):
+    return save_series(noise(SMALL)) / "0003.dcm"
+
+
+def refused(folder):
+    with pytest.raises(VolumeError, match="damaged or is no image") as caught:
+        open_volume(folder)
+    return caught.value.found
+
+
+@pytest.fixture
+def explicit(slice_):
+    """A slice that names every value's representation."""
+    dataset = pydicom.dcmread(slice_)
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    dataset.save_as(slice_, implicit_vr=False, little_endian=True)
+    return slice_
+
+
+def test_a_sound_slice_has_no_overrun(slice_):
+    assert find_overrun(slice_) is None
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_sound_compressed_slice_has_no_overrun(slice_, syntax):
+    compress(slice_, syntax)
+    assert find_overrun(slice_) is None
+
+
+@pytest.mark.parametrize("syntax", ["JPEG2000", "JPEGLS", "RLE"])
+def test_a_slice_of_nothing_but_air_is_plausible_however_small_its_file(save_series, syntax):
+    air = Grid((512, 512, 2), (0.7, 0.7, 1.25), (0.0, 0.0, 0.0), rotation(0, 0, 0))
+    folder = save_series(air.image_of(np.full((2, 512, 512), -1024, np.int16)))
+    for path in folder.iterdir():
+        compress(path, syntax)
+        assert find_overrun(path) is None
+    assert open_volume(folder).grid.size_xyz == (512, 512, 2)
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])
+def test_every_uncompressed_syntax_is_walked_through(slice_, syntax):
+    dataset = pydicom.dcmread(slice_)
+    dataset.decode()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    encoding = {"implicit_vr": syntax.endswith(".1.2"), "little_endian": not syntax.endswith(".2.2")}
+    pydicom.dcmwrite(slice_, dataset, **encoding)
+    assert find_overrun(slice_) is None
+    dataset.Rows = 9000
+    pydicom.dcmwrite(slice_, dataset, **encoding)
+    assert find_overrun(slice_) == "384 bytes of pixels, where the header announces 288000"
+
+
+def test_a_report_a_multi_frame_file_and_other_files_have_none(slice_, tmp_path):
+    write_report(tmp_path / "report.dcm", slice_)
+    write_enhanced(slice_.parent, tmp_path / "enhanced.dcm")
+    (tmp_path / "notes.txt").write_text("x" * 500, encoding="utf-8")
+    (tmp_path / "empty").write_bytes(b"")
+    for name in ("report.dcm", "enhanced.dcm", "notes.txt", "empty"):
+        assert find_overrun(tmp_path / name) is None, name
+
+
+@pytest.mark.parametrize("undefined", [True, False])
+def test_an_icons_pixels_are_not_the_images(slice_, undefined):
+    dataset = pydicom.dcmread(slice_)
+    icon = Dataset()
+    icon.Rows, icon.Columns, icon.BitsAllocated, icon.PixelData = 2, 2, 8, b"abcd"
+    dataset.IconImageSequence = Items([icon])
+    dataset["IconImageSequence"].is_undefined_length = icon.is_undefined_length_sequence_item = undefined
+    dataset.save_as(slice_)
+    assert find_overrun(slice_) is None
+
+
+@pytest.mark.parametrize("representation", [b"??", b"--"])
+def test_a_placeholder_of_old_software_is_no_damage(explicit, representation):
+    content = explicit.read_bytes()
+    assert content.count(b"\x08\x00\x3e\x10LO") == 1
+    explicit.write_bytes(content.replace(b"\x08\x00\x3e\x10LO", b"\x08\x00\x3e\x10" + representation))
+    assert find_overrun(explicit) is None
+
+
+def test_pixels_that_are_not_there_are_not_made_up(save_series):
+    folder = save_series(noise(SMALL))
+    edit(folder, lambda _, dataset: [setattr(dataset, name, 8192) for name in ("Rows", "Columns")])
+    assert refused(folder).endswith("384 bytes of pixels, where the header announces 134217728; and 5 more such files")
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_more_pixels_than_compression_can_hold(save_series, syntax):
+    folder = save_series(noise(SMALL))
+    for path in folder.iterdir():
+        compress(path, syntax)
+    edit(folder, lambda _, dataset: [setattr(dataset, name, 65535) for name in ("Rows", "Columns")])
+    assert "65535 x 65535 pixels announced, in a file of" in refused(folder)
+
+
+def test_an_element_that_reaches_beyond_the_file(explicit):
+    content = explicit.read_bytes()
+    place = content.index(b"\xe0\x7f\x10\x00OW\0\0") + 8
+    explicit.write_bytes(content[:place] + (3_000_000_000).to_bytes(4, "little") + content[place + 4 :])
+    assert "an element (7fe0,0010) of 3000000000 bytes at byte" in refused(explicit.parent)
+
+
+def test_an_element_without_a_representation(explicit):
+    """GDCM would take what follows for a length, and reserve gigabytes."""
+    content = explicit.read_bytes()
+    explicit.write_bytes(content.replace(b"\x08\x00\x16\x00UI", b"\x08\x00\x16\x00J!"))
+    assert find_overrun(explicit).startswith("no value representation, but b'J!', at byte")
+    assert "Unknown Value Representation" in refused(explicit.parent)

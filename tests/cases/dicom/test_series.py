@@ -1,0 +1,207 @@
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from pydicom.dataset import Dataset
+
+from ggn_tf.cases.dicom.series import Wanted, holds_grid
+from ggn_tf.cases.dicom.series_writer import uid
+from ggn_tf.cases.geometry.grid import Box, Grid
+from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.volumes import open_volume, read_grid
+from ggn_tf.errors import VolumeError
+from ggn_tf.protocol import PatchProtocol
+from tests.support.case_phantoms import ball, noise, ramp, rotation
+from tests.support.dicom_files import edit, write_enhanced, write_report
+
+PROTOCOL = PatchProtocol()
+AXIAL = rotation(0, 0, 0)
+THIN = Grid((30, 28, 24), (0.8, 0.8, 1.25), (0.0, -42.0, 26.0), AXIAL)
+THICK = Grid((30, 28, 8), (0.8, 0.8, 5.0), (0.0, -42.0, 26.0), AXIAL)
+ELSEWHERE = Grid((30, 28, 24), (0.8, 0.8, 1.25), (0.0, -42.0, 226.0), AXIAL)
+
+
+@pytest.fixture
+def study(save_series):
+    """A folder with one series a sub-folder; gives the folder and the UIDs."""
+
+    def write(**grids):
+        for name, grid in grids.items():
+            save_series(ramp(grid), f"study/{name}", {"0008|103e": name, "0020|000e": uid(name)})
+        return folder_of(save_series)
+
+    return write
+
+
+@pytest.fixture
+def save_series(save_series, tmp_path):
+    (tmp_path / "study").mkdir()
+    return save_series
+
+
+def folder_of(save_series):
+    return save_series(ramp(THIN), "unused").parent / "study"
+
+
+def refused(folder, match, wanted=None):
+    with pytest.raises(VolumeError, match=match) as caught:
+        open_volume(folder, wanted or Wanted())
+    return caught.value
+
+
+def test_files_in_sub_folders_and_without_extension(save_series, tmp_path):
+    folder = save_series(noise(THIN))
+    for number, path in enumerate(sorted(folder.iterdir())):
+        place = folder / f"S{number % 3}"
+        place.mkdir(exist_ok=True)
+        path.rename(place / f"I{number:05d}")
+    assert read_grid(folder).same_as(THIN, 1e-3)
+
+
+def test_a_dicomdir_stands_for_its_folder(save_series):
+    folder = save_series(noise(THIN))
+    (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    assert read_grid(folder / "DICOMDIR").same_as(THIN, 1e-3)
+
+
+def test_a_link_to_the_folder_itself_is_not_followed(save_series):
+    folder = save_series(noise(THIN))
+    (folder / "again").symlink_to(folder)
+    assert read_grid(folder).size_xyz == THIN.size_xyz
+
+
+def test_the_series_is_chosen_by_its_uid(study):
+    folder = study(thin=THIN, thick=THICK)
+    assert open_volume(folder, Wanted(series=uid("thick"))).grid.same_as(THICK, 1e-3)
+    assert open_volume(folder, Wanted(series=uid("thin"))).grid.same_as(THIN, 1e-3)
+
+
+def test_an_unknown_uid(study):
+    error = refused(study(thin=THIN, thick=THICK), "not hold the CT series that is asked for", Wanted(series="1.2.3"))
+    assert error.expected == "series 1.2.3"
+    assert uid("thin") in error.found
+    assert uid("thick") in error.found
+
+
+def test_several_series_are_listed_with_what_tells_them_apart(study):
+    error = refused(study(thin=THIN, thick=THICK), "holds 2 CT series that may be meant")
+    assert f"24 slices of {uid('thin')} (thin), 0.8 x 0.8 x 1.25 mm" in error.found
+    assert f"8 slices of {uid('thick')} (thick), 0.8 x 0.8 x 5 mm" in error.found
+    assert "column series" in error.remedy
+
+
+def test_the_only_series_that_is_a_volume(study):
+    folder = study(thin=THIN, thick=THICK)
+    (folder / "thick" / "0003.dcm").unlink()
+    assert read_grid(folder).same_as(THIN, 1e-3)
+
+
+def test_no_series_is_a_volume(study):
+    folder = study(thin=THIN, thick=THICK)
+    (folder / "thick" / "0003.dcm").unlink()
+    (folder / "thin" / "0003.dcm").unlink()
+    error = refused(folder, "None of the folder's 2 CT series is a volume")
+    assert error.found.count("1 missing slice in 1 gap") == 2
+
+
+def test_a_series_of_one_slice_is_no_candidate(study):
+    folder = study(thin=THIN, thick=THICK)
+    for path in sorted((folder / "thick").iterdir())[1:]:
+        path.unlink()
+    assert read_grid(folder).same_as(THIN, 1e-3)
+
+
+def test_the_series_on_whose_grid_the_mask_lies(study, save):
+    folder = study(thin=THIN, thick=THICK)
+    for grid in (THIN, THICK):
+        mask = save(ball(grid), "mask.nii.gz")
+        assert cut_patch(folder, PROTOCOL, mask_path=mask).ct_grid.same_as(grid, 1e-3)
+
+
+def test_the_series_that_holds_the_centre(study):
+    folder = study(here=THIN, there=ELSEWHERE)
+    patch = cut_patch(folder, PROTOCOL, center_mm_lps=(12.0, -31.0, 240.0))
+    assert patch.ct_grid.same_as(ELSEWHERE, 1e-3)
+
+
+def test_a_centre_in_both_series_leaves_the_choice_open(study):
+    folder = study(thin=THIN, thick=THICK)
+    with pytest.raises(VolumeError, match="2 CT series that may be meant"):
+        cut_patch(folder, PROTOCOL, center_mm_lps=(12.0, -31.0, 40.0))
+
+
+def test_a_series_for_a_patch(study):
+    patch = cut_patch(study(thin=THIN, thick=THICK), PROTOCOL, center_mm_lps=(12.0, -31.0, 40.0), series=uid("thick"))
+    assert patch.ct_grid.same_as(THICK, 1e-3)
+
+
+def test_a_dose_report_and_a_dose_sheet_are_left_aside(save_series):
+    folder = save_series(noise(THIN))
+    write_report(folder / "report", folder / "0001.dcm")
+    sheet = save_series(noise(THIN), "sheet", {"0020|000e": uid("sheet")})
+    edit(sheet, lambda _, dataset: [delattr(dataset, f"Image{name}Patient") for name in ("Position", "Orientation")])
+    (sheet / "0001.dcm").rename(folder / "sheet.dcm")
+    assert read_grid(folder).size_xyz == THIN.size_xyz
+
+
+def test_a_damaged_slice_of_another_series_does_not_matter(study):
+    folder = study(thin=THIN, thick=THICK)
+    path = folder / "thick" / "0003.dcm"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert open_volume(folder, Wanted(series=uid("thin"))).grid.same_as(THIN, 1e-3)
+    assert refused(folder, "damaged or is no image", Wanted(series=uid("thick"))).case == str(path)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [(Box((0, 0, 0), (30, 28, 24)), True), (Box((3, 4, 5), (6, 7, 8)), True)],
+)
+def test_a_block_of_the_grid_is_held(box, expected):
+    assert holds_grid(THIN, THIN.part(box)) is expected
+
+
+def test_a_grid_beyond_the_ct_or_between_its_voxels_is_not_held():
+    assert not holds_grid(THIN, THICK)
+    assert not holds_grid(THIN.part(Box((1, 0, 0), (9, 9, 9))), THIN)
+    moved = Grid(THIN.size_xyz, THIN.spacing_mm_xyz, (0.4, -42.0, 26.0), AXIAL)
+    assert not holds_grid(THIN, moved)
+
+
+def test_images_of_no_place_are_no_series(save_series):
+    folder = save_series(noise(THIN))
+    edit(folder, lambda _, dataset: delattr(dataset, "ImagePositionPatient"))
+    assert refused(folder, "no CT series").found == "24 of modality CT, without a position"
+
+
+@pytest.mark.parametrize(
+    ("agent", "told"),
+    [(None, False), ("", False), ("NONE", False), ("No", False), ("Omnipaque 350", True), ("APPLIED", True)],
+)
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_a_contrast_agent_is_told_by_the_headers(save_series, tmp_path, agent, told, multi_frame):
+    folder = save_series(noise(THIN))
+    if agent is not None:
+        edit(folder, lambda _, dataset: setattr(dataset, "ContrastBolusAgent", agent))
+    if multi_frame:
+        write_enhanced(folder, tmp_path / "enhanced.dcm")
+    assert open_volume(tmp_path / "enhanced.dcm" if multi_frame else folder).contrast_agent is told
+
+
+def test_an_enhanced_ct_tells_its_contrast_agent_by_a_code(save_series, tmp_path):
+    write_enhanced(save_series(noise(THIN)), tmp_path / "enhanced.dcm")
+    header = pydicom.dcmread(tmp_path / "enhanced.dcm")
+    header.ContrastBolusAgentSequence = [_coded("Iohexol")]
+    header.save_as(tmp_path / "enhanced.dcm")
+    assert open_volume(tmp_path / "enhanced.dcm").contrast_agent
+
+
+def _coded(meaning):
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "109219007", "SCT", meaning
+    return code
+
+
+def test_the_mask_may_be_a_part_of_the_series(study, save):
+    folder = study(thin=THIN, thick=THICK)
+    box = Box((5, 5, 4), (20, 20, 14))
+    mask = sitk.RegionOfInterest(ball(THIN), box.size_xyz, box.start_xyz)
+    assert cut_patch(folder, PROTOCOL, mask_path=save(mask, "mask.nii.gz")).ct_grid.same_as(THIN, 1e-3)

@@ -1,0 +1,75 @@
+"""A power cut, simulated by truncating the file that was written last: the same command ends in the same bits."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.errors import RunError
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from tests.support.tiny_fit import fit, results
+
+
+def truncate(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def told(run: RunFolder) -> list[dict]:
+    """The ledger without the sums of the .keras files, which hold the time of their writing."""
+    return [{name: value for name, value in entry.items() if name != "sha256"} for entry in run.ledger()]
+
+
+@pytest.fixture
+def copied(whole_run: RunFolder, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole_run.folder, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", ["stages.json", "stages/joint.keras", "model.keras", "history.csv"])
+def test_a_truncated_file_is_made_again(
+    name: str, copied: Path, whole_run: RunFolder, description: RunDescription, dataset: Dataset
+):
+    truncate(copied / name)
+    run = fit(copied, description, dataset)
+    assert results(run) == results(whole_run)
+    assert told(run) == told(whole_run)
+    assert (copied / "model.keras").read_bytes() == (copied / "stages" / "joint.keras").read_bytes()
+
+
+def test_a_truncated_first_checkpoint_begins_the_stage_anew(
+    whole_run: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    left = iter([False, True])
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "run", description, dataset, stop=lambda: next(left))
+    (only,) = (tmp_path / "run" / "checkpoints").iterdir()
+    truncate(only)
+    run = fit(tmp_path / "run", description, dataset, "segment")
+    assert results(run)["segment"] == results(whole_run)["segment"]
+
+
+def test_a_truncated_run_json_of_a_run_that_only_began_is_written_again(tmp_path: Path, description: RunDescription):
+    run = RunFolder.create(tmp_path / "run", description, tmp_path / "dataset", {}, "")
+    truncate(run.folder / "run.json")
+    RunFolder.create(run.folder, description, tmp_path / "dataset", {}, "")
+    assert RunFolder.open(run.folder).description == description
+
+
+def test_a_truncated_run_json_of_a_run_with_stages_is_a_clear_error(
+    copied: Path, description: RunDescription, dataset: Dataset
+):
+    truncate(copied / "run.json")
+    with pytest.raises(RunError, match=r"run\.json: JSONDecodeError"):
+        fit(copied, description, dataset)
+
+
+def test_a_damaged_model_of_an_earlier_stage_costs_nothing_until_it_is_asked_for(
+    copied: Path, whole_run: RunFolder, description: RunDescription, dataset: Dataset
+):
+    truncate(copied / "stages" / "segment.keras")
+    run = fit(copied, description, dataset)
+    assert run.finished_stages() == whole_run.finished_stages()
+    with pytest.raises(RunError, match=r"segment\.keras"):
+        run.load_model("segment")

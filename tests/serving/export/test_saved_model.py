@@ -1,0 +1,106 @@
+"""What is in an export, and who can run it besides our own Python."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.multitask import build_multitask
+from ggn_tf.protocol import Protocol
+from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.runtime.golden_requests import sample_patches, sample_regions
+from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.tasks import THREE_CLASSES
+
+# What every SavedModel has for variables, of which there are none; then the network; then what is around it.
+OPERATIONS = {
+    *("MergeV2Checkpoints", "NoOp", "PartitionedCall", "RestoreV2", "SaveV2", "ShardedFilename"),
+    *("StatefulPartitionedCall", "StaticRegexFullMatch", "StringJoin"),
+    *("AvgPool3D", "BiasAdd", "Cast", "ConcatV2", "Const", "Conv3D", "Conv3DBackpropInputV2", "EnsureShape"),
+    *("ExpandDims", "Identity", "MatMul", "MaxPool3D", "Mul", "Relu", "ReverseV2", "Sigmoid", "Softmax", "Split"),
+    *("SplitV", "Sub", "Transpose", "Unpack", "Pack", "Placeholder"),
+    *("AddV2", "All", "Any", "Floor", "GatherV2", "Greater", "GreaterEqual", "IsFinite", "Less", "LessEqual"),
+    *("LogicalAnd", "LogicalNot", "LogicalOr", "Max", "Maximum", "Minimum", "NotEqual", "RealDiv", "Reshape"),
+    *("Select", "SelectV2", "Shape", "StridedSlice", "StringStrip", "Sum", "Tile"),
+}
+
+NARROW = dataclasses.replace(
+    Protocol(),
+    cnn=dataclasses.replace(Protocol().cnn, channels=(4,) * 8, fc_units=(8, 8)),
+    unet=dataclasses.replace(Protocol().unet, channels_down=(4,) * 8, channels_up=(4,) * 6),
+)
+
+
+def graph_of(folder: Path) -> tf.compat.v1.GraphDef:
+    (meta_graph,) = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs
+    return meta_graph.graph_def
+
+
+def operations(folder: Path) -> set[str]:
+    graph = graph_of(folder)
+    return {node.op for nodes in (graph.node, *(f.node_def for f in graph.library.function)) for node in nodes}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("build", [build_cascade, build_multitask])
+def test_only_standard_operations_are_used(build, precision, tmp_path):
+    """The paper's depth, so that every kind of layer is there; few channels, so that it takes seconds."""
+    folder = export_model(build(3, NARROW, precision=precision), THREE_CLASSES, NARROW, tmp_path)
+    assert operations(folder) - OPERATIONS == set()
+
+
+def test_no_operation_calls_python_and_no_function_has_a_gradient_of_its_own(exported):
+    assert not {name for name in operations(exported / "1") if "Py" in name}
+    assert not graph_of(exported / "1").library.gradient
+
+
+@pytest.fixture(scope="module")
+def names(exported):
+    """The graph's tensors by signature, by the name on the wire."""
+    (meta_graph,) = saved_model_pb2.SavedModel.FromString((exported / "1" / "saved_model.pb").read_bytes()).meta_graphs
+    return {
+        signature: {name: info.name for name, info in (*told.inputs.items(), *told.outputs.items())}
+        for signature, told in meta_graph.signature_def.items()
+    }
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "roi"])
+def test_the_cpp_runtime_answers_without_python(signature, exported, tiny, names, tmp_path):
+    if signature == "roi":
+        feeds = dict(zip(("hu", "spacing_mm", "center_index"), sample_regions(seed=5), strict=True))
+    else:
+        feeds = {"hu": sample_patches(tiny.patch, 2, seed=5)}
+    with LocalModel(exported) as model:
+        expected = (model.predict_roi if signature == "roi" else model.predict)(*feeds.values())
+    wire = names[signature]
+    np.savez(tmp_path / "feeds.npz", **{wire[name]: array for name, array in feeds.items()})
+    script = Path(__file__).parents[2] / "support" / "cpp_session.py"
+    fetches = [wire["probabilities"], wire["mask"]]
+    library = Path(tf.__file__).parent
+    command = [sys.executable, script, library, exported / "1", tmp_path / "feeds.npz", *fetches]
+    run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
+    assert run.returncode == 0, run.stderr
+    probabilities, mask = (np.array(json.loads(line)) for line in run.stdout.splitlines())
+    np.testing.assert_allclose(probabilities.reshape(expected.probabilities.shape), expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(mask.reshape(expected.mask.shape), expected.mask, atol=1e-5)
+
+
+def test_openvino_answers_alike(exported, tiny):
+    """A second runtime, which shares no line with the first. It knows no strings, so it is asked for numbers only."""
+    openvino = pytest.importorskip("openvino")
+    patches = sample_patches(tiny.patch, 3, seed=7)
+    with LocalModel(exported) as model:
+        expected = model.predict(patches)
+    converted = openvino.convert_model(str(exported / "1"), output=["probabilities", "mask"])
+    compiled = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": openvino.Type.f32})
+    found = compiled(patches)
+    np.testing.assert_allclose(found["probabilities"], expected.probabilities, atol=1e-4)
+    np.testing.assert_allclose(found["mask"], expected.mask, atol=1e-4)
+    assert np.ptp(expected.mask) > 1e-2

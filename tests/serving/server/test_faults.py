@@ -1,0 +1,428 @@
+"""What goes wrong in networks and on disks: the server lives, says the right thing, and leaks nothing."""
+
+import shutil
+import socket
+import struct
+import threading
+import time
+from contextlib import ExitStack
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import json_format
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from ggn_tf.models.cascade import build_cascade
+from ggn_tf.serving.contract.messages import make_request
+from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.runtime.golden_requests import sample_patches
+from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.server.version_manager import State, Versions
+from ggn_tf.tasks import THREE_CLASSES
+from scripts.serving_load import ServerProcess, add_version, load
+from tests.support.small_disk import small_disk
+
+DEADLINE_S = 60
+"""Of every wait; a test that passes comes nowhere near."""
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    """A model folder of one's own, with version 1."""
+    shutil.copytree(exported, tmp_path / "ggn")
+    return tmp_path / "ggn"
+
+
+@pytest.fixture(scope="module")
+def process(exported):
+    with ServerProcess(exported, "--running=1", "--waiting=8") as server:
+        load(server.target, 2, 1.0, np.zeros((1, 32, 32, 32, 1), np.float32), (1,))
+        yield server
+
+
+@pytest.fixture
+def leakless(process):
+    """Nothing is left behind in the server: threads, files, memory."""
+    before = process.threads, process.files, process.resident_mib
+    yield
+    _until(lambda: process.threads <= before[0] + 2 and process.files <= before[1] + 2)
+    assert process.alive
+    assert process.threads <= before[0] + 2
+    assert process.files <= before[1] + 2
+    assert process.resident_mib < before[2] + 100
+    assert answers(process.target)
+
+
+def _until(true):
+    ends = time.monotonic() + DEADLINE_S
+    while not true() and time.monotonic() < ends:
+        time.sleep(0.05)
+
+
+def answers(target, patches=1):
+    with grpc.insecure_channel(target) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        request = make_request(np.full((patches, 32, 32, 32, 1), -600, np.float32), "ggn")
+        return stub.Predict(request, timeout=DEADLINE_S).model_spec.version.value == 1
+
+
+numbers = st.integers(-(2**63), 2**63 - 1)
+texts = st.sampled_from(["", "ggn", "other", "serving_default", "roi", "hu", "mask"]) | st.text(max_size=8)
+shapes = st.builds(
+    lambda sizes, unknown: {"dim": [{"size": str(size)} for size in sizes], "unknown_rank": unknown},
+    st.sampled_from([[1, 32, 32, 32, 1], [2, 32, 32, 32, 1], [1, 3]])
+    | st.lists(st.integers(-2, 40) | numbers, max_size=6),
+    st.booleans(),
+)
+specs = st.fixed_dictionaries(
+    {},
+    optional={"name": st.just("ggn") | texts, "signature_name": texts},
+).flatmap(
+    lambda spec: st.one_of(
+        st.just(spec),
+        numbers.map(lambda version: {**spec, "version": str(version)}),
+        texts.map(lambda label: {**spec, "version_label": label}),
+    )
+)
+values = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.integers(0, 25) | st.integers(100, 125) | st.integers(-1, 2**31 - 1),
+        "tensor_shape": shapes,
+        "tensor_content": st.sampled_from(["", "AAAA", "AAAAAAAA"]),
+        "float_val": st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=3),
+        "string_val": st.lists(st.sampled_from(["", "AAAA"]), max_size=3),
+        "int64_val": st.lists(numbers.map(str), max_size=3),
+        "half_val": st.lists(st.integers(0, 2**16), max_size=3),
+        "version_number": st.integers(-5, 5),
+    },
+)
+inputs = st.dictionaries(st.sampled_from(["hu", "spacing_mm", "center_index"]) | texts, values, max_size=4)
+messages = st.one_of(
+    st.builds(
+        lambda spec, given, wanted: ("Predict", {"model_spec": spec, "inputs": given, "output_filter": wanted}),
+        specs,
+        inputs,
+        st.lists(texts, max_size=3),
+    ),
+    st.builds(
+        lambda spec, fields: ("GetModelMetadata", {"model_spec": spec, "metadata_field": fields}),
+        specs,
+        st.lists(st.just("signature_def") | texts, max_size=2),
+    ),
+    specs.map(lambda spec: ("GetModelStatus", {"model_spec": spec})),
+    st.binary(max_size=64).map(lambda raw: ("bytes", raw)),
+)
+KINDS = {
+    "Predict": predict_pb2.PredictRequest,
+    "GetModelMetadata": get_model_metadata_pb2.GetModelMetadataRequest,
+    "GetModelStatus": get_model_status_pb2.GetModelStatusRequest,
+}
+ALLOWED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "INTERNAL"}
+
+
+@pytest.mark.slow
+def test_no_request_harms_the_server(process, leakless):
+    """500 of them, of the protocol's messages and of arbitrary bytes."""
+    codes: dict[str, int] = {}
+    with grpc.insecure_channel(process.target) as channel:
+        services = (
+            prediction_service_pb2_grpc.PredictionServiceStub(channel),
+            model_service_pb2_grpc.ModelServiceStub(channel),
+        )
+        raw = channel.unary_unary(PREDICT)
+
+        @settings(max_examples=500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(messages)
+        def ask(message):
+            method, content = message
+            try:
+                if method == "bytes":
+                    raw(content, timeout=DEADLINE_S)
+                else:
+                    request = json_format.ParseDict(content, KINDS[method]())
+                    getattr(services[method == "GetModelStatus"], method)(request, timeout=DEADLINE_S)
+                code = "OK"
+            except grpc.RpcError as error:
+                code = error.code().name
+                assert len(error.details().encode()) <= 1024 + len("...TRUNCATED")
+            codes[code] = codes.get(code, 0) + 1
+            assert code in ALLOWED, message
+
+        ask()
+    assert sum(codes.values()) >= 500
+    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= set(codes)
+
+
+def test_bytes_that_are_no_message_are_told_as_such(process):
+    with grpc.insecure_channel(process.target) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(PREDICT)(b"\xff\xff\xff", timeout=DEADLINE_S)
+    assert caught.value.code() == grpc.StatusCode.INTERNAL
+
+
+def frame(kind, flags, stream, payload):
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def begun_request(message_bytes, sent_bytes):
+    """HTTP/2 up to the middle of a gRPC message (RFC 9113; header fields as literals, RFC 7541, 6.2.2)."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": PREDICT,
+        ":authority": "here",
+        "te": "trailers",
+        "content-type": "application/grpc",
+    }
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in fields.items()
+    )
+    data = b"\0" + struct.pack(">I", message_bytes) + bytes(sent_bytes)
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, block) + frame(0, 0, 1, data)
+
+
+def connect(target):
+    host, port = target.split(":")
+    return socket.create_connection((host, int(port)), timeout=DEADLINE_S)
+
+
+def test_clients_that_dribble_their_requests_keep_nobody_out(process, leakless):
+    """More of them than the server has places and threads; their connections stay open meanwhile."""
+    with ExitStack() as stack:
+        for _ in range(150):
+            connection = stack.enter_context(connect(process.target))
+            connection.sendall(begun_request(10**6, 10))
+        start = time.monotonic()
+        assert answers(process.target)
+        assert time.monotonic() - start < 30
+
+
+def test_clients_that_never_speak_keep_nobody_out(process, leakless):
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(connect(process.target))
+        assert answers(process.target)
+
+
+def test_clients_that_vanish_in_the_middle_are_forgotten(process, leakless):
+    for _ in range(50):
+        with connect(process.target) as connection:
+            connection.sendall(begun_request(10**6, 1000))
+
+
+def test_clients_that_leave_while_they_wait_give_their_places_back(process, leakless):
+    """Nine places, and a hundred clients that leave."""
+    request = make_request(np.zeros((24, 32, 32, 32, 1), np.float32), "ggn")
+    for _ in range(20):
+        with grpc.insecure_channel(process.target) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            for call in [stub.Predict.future(request, timeout=DEADLINE_S) for _ in range(5)]:
+                call.cancel()
+    _until(lambda: _has_place(process.target))
+
+
+def _has_place(target):
+    try:
+        return answers(target)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        return False
+
+
+def test_a_message_over_the_limit_is_refused(exported):
+    limit = "--grpc_channel_arguments=grpc.max_receive_message_length=1000000"
+    with ServerProcess(exported, limit) as server:
+        assert answers(server.target, patches=7)
+        with pytest.raises(grpc.RpcError) as caught:
+            answers(server.target, patches=8)
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in caught.value.details()
+
+
+def test_a_message_that_announces_gigabytes_reserves_none(process, leakless):
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connect(process.target)).sendall(begun_request(2**31 - 1, 10))
+        assert answers(process.target)
+
+
+def truncate(folder):
+    """What a full disk leaves of a copy."""
+    graph = folder / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
+
+
+def empty(folder):
+    (folder / "saved_model.pb").write_bytes(b"")
+
+
+def flip(seed):
+    """One byte, most often of a weight: the graph would still load."""
+
+    def damage(folder):
+        file = folder / "saved_model.pb"
+        content = bytearray(file.read_bytes())
+        content[np.random.default_rng(seed).integers(len(content))] ^= 0xFF
+        file.write_bytes(content)
+
+    return damage
+
+
+def lose(folder):
+    (folder / "assets.extra" / "golden_predictions").unlink()
+
+
+def unlisted(damage):
+    """The same where no checksums are listed, as in another program's SavedModel."""
+
+    def damage_both(folder):
+        (folder / "assets.extra" / "SHA256SUMS").unlink()
+        damage(folder)
+
+    return damage_both
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, empty, flip(0), flip(1), flip(2), lose, unlisted(truncate), unlisted(empty)]
+)
+def test_a_damaged_version_leaves_the_old_one_serving(damage, folder):
+    versions = Versions("ggn", folder)
+    versions.poll()
+    shutil.copytree(folder / "1", folder / ".2")
+    damage(folder / ".2")
+    (folder / ".2").rename(folder / "2")
+    versions.poll()
+    versions.poll()
+    states = versions.states()
+    with versions.lease(None) as servable:
+        assert servable.version == 1
+    versions.close()
+    assert (states[2].state, states[1].state) == (State.END, State.AVAILABLE)
+    assert states[2].error
+
+
+def test_a_disk_that_is_full_of_half_a_copy_leaves_the_old_version_serving(exported, tmp_path):
+    """The copy is made under its own name, file by file, as `cp -r` does; the disk stays full while requests come."""
+    size = sum(file.stat().st_size for file in exported.rglob("*") if file.is_file())
+    with small_disk(tmp_path / "disk", 3 * size // 2) as disk:
+        shutil.copytree(exported, disk / "ggn")
+        with ServerProcess(disk / "ggn", "--file_system_poll_wait_seconds=0.1") as server:
+            with pytest.raises(shutil.Error, match="No space left on device"):
+                shutil.copytree(disk / "ggn" / "1", disk / "ggn" / "2")
+            _until(lambda: _state(server.target, 2) == State.END)
+            assert all(answers(server.target) for _ in range(5))
+            assert _state(server.target, 1) == State.AVAILABLE
+            shutil.rmtree(disk / "ggn" / "2")
+            _until(lambda: answers(server.target))
+            assert server.terminate() == 0
+
+
+def _state(target, version):
+    with grpc.insecure_channel(target) as channel:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = "ggn"
+        response = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=DEADLINE_S)
+        return {status.version: status.state for status in response.model_version_status}.get(version)
+
+
+@pytest.mark.slow
+def test_versions_that_vanish_while_they_serve_are_not_found_until_another_comes(folder):
+    """Requests that are at work are answered; those that come meanwhile are told; nothing restarts."""
+    spare = folder.parent / "spare"
+    shutil.copytree(folder / "1", spare)
+    with ServerProcess(folder, "--file_system_poll_wait_seconds=0.1") as server:
+        seen, patches, ended = [], np.zeros((2, 32, 32, 32, 1), np.float32), threading.Event()
+        asking = threading.Thread(
+            target=lambda: seen.append(load(server.target, 4, DEADLINE_S, patches, (1, 2), ended=ended))
+        )
+        asking.start()
+        time.sleep(1)
+        shutil.rmtree(folder / "1")
+        _until(lambda: _state(server.target, 1) == State.END)
+        time.sleep(0.5)
+        add_version(spare, folder, 2)
+        _until(lambda: _state(server.target, 2) == State.AVAILABLE)
+        time.sleep(1)
+        ended.set()
+        asking.join(DEADLINE_S)
+        assert server.alive
+        assert server.terminate() == 0
+    (told,) = seen
+    assert set(told.versions) == {1, 2}
+    assert set(told.failed) <= {"NOT_FOUND: Servable not found for request: Latest(ggn)"}
+
+
+def test_files_that_vanish_beneath_a_loaded_version_change_nothing(folder):
+    with ServerProcess(folder, "--file_system_poll_wait_seconds=0.1") as server:
+        for path in (folder / "1").iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        time.sleep(1)
+        assert answers(server.target)
+
+
+def test_a_signal_under_load_refuses_and_breaks_nothing(exported):
+    with ServerProcess(exported) as server:
+        asking = threading.Thread(target=lambda: seen.append(load(server.target, 4, 4.0, patches, (1, 2))))
+        seen, patches = [], np.zeros((2, 32, 32, 32, 1), np.float32)
+        asking.start()
+        time.sleep(1.5)
+        assert server.terminate() == 0
+        asking.join(DEADLINE_S)
+    (told,) = seen
+    assert told.count > 0
+    assert {failed.partition(":")[0] for failed in told.failed} == {"UNAVAILABLE"}
+
+
+@pytest.mark.slow
+def test_under_load_every_swap_goes_unnoticed(tiny_model, tiny, tmp_path):
+    """Eight clients, mixed batches, four new versions, alternately of two models."""
+    other = build_cascade(3, tiny, seed=9)
+    versions = [export_model(model, THREE_CLASSES, tiny, tmp_path / "exported") for model in (tiny_model, other)]
+    patches = sample_patches(tiny.patch, 8, seed=2)
+    told = []
+    for version in versions:
+        with LocalModel(version) as model:
+            told.append(model.predict(patches).probabilities)
+    assert np.abs(told[0] - told[1]).max(axis=1).min() > 2e-3
+    (tmp_path / "ggn").mkdir()
+    add_version(versions[0], tmp_path / "ggn", 1)
+    expected = {number: told[(number - 1) % 2] for number in range(1, 100)}
+    ended = threading.Event()
+
+    def swap(target):
+        try:
+            for number in (2, 3, 4, 5):
+                time.sleep(1)
+                add_version(versions[(number - 1) % 2], tmp_path / "ggn", number)
+                _until(lambda number=number: _state(target, number) == State.AVAILABLE)
+            time.sleep(1)
+        finally:
+            ended.set()
+
+    with ServerProcess(tmp_path / "ggn", "--file_system_poll_wait_seconds=0.2") as server:
+        swapper = threading.Thread(target=swap, args=(server.target,))
+        swapper.start()
+        found = load(server.target, 8, 2 * DEADLINE_S, patches, (1, 1, 2, 8), expected, ended=ended)
+        swapper.join()
+    assert (found.failed, found.wrong) == ([], 0)
+    assert set(found.versions) == {1, 2, 3, 4, 5}
+
+
+def test_memory_stays_where_it_is(process):
+    patches = np.zeros((1, 32, 32, 32, 1), np.float32)
+    load(process.target, 4, 3.0, patches, (1,))
+    before, answered = process.resident_mib, 0
+    while answered < 1000:
+        answered += load(process.target, 4, 1.0, patches, (1,)).count
+    assert process.resident_mib < before + 40

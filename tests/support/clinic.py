@@ -1,0 +1,173 @@
+"""A simulated clinic whose true scores are known: what intervals cover there, and how often tests err.
+
+python -m tests.support.clinic   prints the table of docs/statistics.md (about 20 minutes on one core).
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import click
+import numpy as np
+
+from ggn_tf.evaluation.statistics import bootstrap
+from ggn_tf.evaluation.statistics.delong import auc_difference
+from ggn_tf.evaluation.statistics.paired_tests import over_trainings, swap_p_value
+from tests.support.single_auc import auc_interval
+
+LEVEL = 0.95
+
+
+class Study(NamedTuple):
+    """Nodules of one study, and two systems' logits [N, C], equally good."""
+
+    patients: np.ndarray
+    label: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+
+
+@dataclass(frozen=True)
+class Clinic:
+    """One to four nodules a patient, 1.9 on average; half of label and noise is the patient's own."""
+
+    patients: int
+    classes: int
+    gain: float
+
+    def draw(self, generator: np.random.Generator, patients: int) -> Study:
+        of_nodule = np.repeat(np.arange(patients), generator.choice([1, 1, 1, 2, 2, 3, 4], patients))
+        nodules = of_nodule.size
+
+        def noise() -> np.ndarray:
+            of_patient = generator.normal(size=(patients, self.classes))[of_nodule]
+            return np.sqrt(0.5) * (of_patient + generator.normal(size=(nodules, self.classes)))
+
+        of_patient = generator.integers(0, self.classes, patients)[of_nodule]
+        own = generator.integers(0, self.classes, nodules)
+        label = np.where(generator.random(nodules) < 0.5, of_patient, own)
+        # What both systems see of a nodule makes their answers alike.
+        shared = self.gain * np.eye(self.classes)[label] + np.sqrt(0.5) * noise()
+        return Study(of_nodule, label, shared + np.sqrt(0.5) * noise(), shared + np.sqrt(0.5) * noise())
+
+    @cached_property
+    def truth(self) -> dict[str, float]:
+        """The scores of 300 000 patients."""
+        study = self.draw(np.random.default_rng(12), 300_000)
+        return {name: float(score[0]) for name, score in resampled(study.label, study.a, _ones(study)).items()}
+
+
+def resampled(label: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    classes = logits.shape[1]
+    matrices = bootstrap.resampled_confusion(label, logits.argmax(axis=1), classes, weights)
+    scores = {
+        "accuracy": bootstrap.resampled_accuracy(matrices),
+        "average_f1": bootstrap.resampled_average_f1(matrices),
+        "mcc": bootstrap.resampled_mcc(matrices),
+    }
+    if classes == 2:
+        scores["auc"] = bootstrap.resampled_auc(label == 1, logits[:, 1] - logits[:, 0], weights)
+    return scores
+
+
+def coverage(clinic: Clinic, studies: int, replicates: int, seed: int = 0) -> dict[str, float]:
+    """The share of studies whose 95 % interval holds the true score."""
+    generator = np.random.default_rng(seed)
+    held = defaultdict(list)
+    for number in range(studies):
+        study = clinic.draw(generator, clinic.patients)
+        resampling = bootstrap.resample(study.patients, replicates, number)
+        for name, score in resampled(study.label, study.a, resampling.weights).items():
+            low, high = resampling.interval(score) or (np.nan, np.nan)
+            held[name].append(low <= clinic.truth[name] <= high)
+        if clinic.classes == 2:
+            wald = auc_interval(study.label == 1, study.a[:, 1] - study.a[:, 0], study.patients)
+            held["auc, Obuchowski"].append(wald.low is not None and wald.low <= clinic.truth["auc"] <= wald.high)
+    return {name: float(np.mean(one)) for name, one in held.items()}
+
+
+def false_alarms(clinic: Clinic, studies: int, replicates: int, seed: int = 0) -> dict[str, float]:
+    """The share of studies in which two equally good systems differ by p < 0.05."""
+    generator = np.random.default_rng(seed)
+    alarms = defaultdict(list)
+    for number in range(studies):
+        study = clinic.draw(generator, clinic.patients)
+        resampling = bootstrap.resample(study.patients, replicates, number)
+        of_a, of_b = (resampled(study.label, logits, resampling.weights) for logits in (study.a, study.b))
+        for name in ("average_f1", "mcc"):
+            alarms[name].append((resampling.p_value(of_a[name] - of_b[name]) or 1) < 1 - LEVEL)
+        won = (study.a.argmax(axis=1) == study.label).astype(int) - (study.b.argmax(axis=1) == study.label)
+        by_patient = np.bincount(study.patients, weights=won).astype(int)
+        alarms["accuracy"].append(swap_p_value(by_patient) < 1 - LEVEL)
+        if clinic.classes == 2:
+            scores = (logits[:, 1] - logits[:, 0] for logits in (study.a, study.b))
+            found = auc_difference(study.label == 1, *scores, study.patients)
+            alarms["auc"].append((1 if found.p is None else found.p) < 1 - LEVEL)
+    return {name: float(np.mean(one)) for name, one in alarms.items()}
+
+
+def false_alarms_of_trainings(
+    patients: int, repeats: int, luck: float, studies: int, seed: int = 0
+) -> tuple[float, float, float]:
+    """Two equally good methods, whose trainings are by luck better or worse, compared by AUC.
+
+    Args:
+        patients: Of a study.
+        repeats: Trainings of either method.
+        luck: How far a training's classes lie apart, as a standard deviation around 1.
+        studies: How many.
+        seed: Of all of them.
+
+    Returns:
+        The share of studies with p < 0.05 over patients alone; the same over patients and trainings; and how large the
+        trainings' standard error is beside that of the patients, on average.
+    """
+    generator = np.random.default_rng(seed)
+    clinic = Clinic(patients, 2, 0.0)
+    alarms, ratio = [], []
+    for _ in range(studies):
+        study = clinic.draw(generator, patients)
+        positive = study.label == 1
+
+        def trained(seen: np.ndarray, positive: np.ndarray = positive) -> np.ndarray:
+            gains = generator.normal(1.0, luck, (repeats, 1))
+            return seen[:, 0] + gains * positive + 0.3 * generator.normal(size=(repeats, len(positive)))
+
+        a, b = trained(study.a), trained(study.b)
+        found = auc_difference(positive, a, b, study.patients)
+        of_a, of_b = (np.array([auc_interval(positive, one).value for one in of]) for of in (a, b))
+        error, _, _, p = over_trainings(found.value, found.standard_error, of_a, of_b, paired=True, patients=patients)
+        alarms.append((found.p < 1 - LEVEL, p < 1 - LEVEL))
+        ratio.append(error / found.standard_error)
+    over_patients, over_both = np.mean(alarms, axis=0)
+    return float(over_patients), float(over_both), float(np.mean(ratio))
+
+
+def _ones(study: Study) -> np.ndarray:
+    return np.ones((1, study.label.size))
+
+
+@click.command
+@click.option("--studies", default=2000, show_default=True)
+@click.option("--replicates", default=1000, show_default=True)
+def main(studies: int, replicates: int) -> None:
+    for measure in (coverage, false_alarms):
+        for patients in (25, 50, 100, 180):
+            for classes, gain in ((2, 1.0), (2, 1.7), (3, 1.2)):
+                clinic = Clinic(patients, classes, gain)
+                shares = measure(clinic, studies, replicates)
+                cells = (
+                    f"{name} {clinic.truth.get(name, np.nan):.3f}: {100 * share:.1f}" for name, share in shares.items()
+                )
+                click.echo(f"{measure.__name__} {patients} patients, {classes} classes | " + " | ".join(cells))
+    for patients, repeats, luck in ((80, 3, 0.25), (80, 5, 0.25), (180, 3, 0.15), (180, 3, 0.0)):
+        over_patients, over_both, ratio = false_alarms_of_trainings(patients, repeats, luck, studies)
+        click.echo(
+            f"{patients} patients, {repeats} trainings, luck {luck}: p {100 * over_patients:.1f}, "
+            f"p_retrained {100 * over_both:.1f}, errors {ratio:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Datasets made in code, without a CT: balls in noise, whose label decides how dense and how large they are."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ggn_tf.dataset.case_outcome import Nodule
+from ggn_tf.dataset.case_record import CaseRecord
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.writer import write_dataset
+from ggn_tf.protocol import PatchProtocol, SplitProtocol
+
+LABELS = ("AAH", "AIS", "MIA", "IAC")
+
+
+def write_synthetic_dataset(
+    folder: Path,
+    cases: int = 24,
+    *,
+    labels: Sequence[str] = LABELS,
+    nodules_per_patient: int = 1,
+    size: int = 32,
+    splits: int = 2,
+    seed: int = 0,
+    previews: bool = False,
+    cases_per_shard: int = 16,
+    site: str = "",
+) -> Dataset:
+    """Write a dataset of balls in noise; case k has label k modulo their number.
+
+    Args:
+        folder: Must not exist.
+        cases: Nodules, at least three patients' worth.
+        labels: The labels; the later one is, the larger and denser the ball.
+        nodules_per_patient: Consecutive cases that share a patient.
+        size: Voxels along each axis.
+        splits: How many splits.
+        seed: Of noise, sizes and splits.
+        previews: Whether to draw contact sheets (slow for a test).
+        cases_per_shard: Cases in a TFRecord file.
+        site: Leads every id, so that another site's patients are others.
+    """
+    protocol = PatchProtocol(size=size)
+    nodules = synthetic_nodules(cases, labels, nodules_per_patient, protocol, seed, site)
+    return write_dataset(
+        folder,
+        protocol,
+        nodules,
+        split_protocol=SplitProtocol(),
+        splits=splits,
+        seed=seed,
+        previews=previews,
+        cases_per_shard=cases_per_shard,
+    )
+
+
+def synthetic_nodules(
+    cases: int,
+    labels: Sequence[str] = LABELS,
+    nodules_per_patient: int = 1,
+    protocol: PatchProtocol | None = None,
+    seed: int = 0,
+    site: str = "",
+) -> Iterator[Nodule]:
+    """The nodules themselves, in the order of their ids."""
+    protocol = protocol or PatchProtocol()
+    generator = np.random.default_rng(seed)
+    for number in range(cases):
+        kind = number % len(labels)
+        case_id, patient_id = f"{site}case-{number:04d}", f"{site}patient-{number // nodules_per_patient:04d}"
+        yield synthetic_nodule(case_id, patient_id, labels[kind], kind / max(1, len(labels) - 1), protocol, generator)
+
+
+def synthetic_nodule(
+    case_id: str,
+    patient_id: str,
+    label: str,
+    severity: float,
+    protocol: PatchProtocol,
+    generator: np.random.Generator,
+) -> Nodule:
+    """One ball in noise.
+
+    Args:
+        case_id: Its id.
+        patient_id: Its patient.
+        label: Its label.
+        severity: From 0 to 1: how dense and how large.
+        protocol: The patch's size and spacing.
+        generator: Of the noise and the radius.
+    """
+    size, spacing_mm_zyx = protocol.size, protocol.spacing_mm_zyx
+    extent_mm = size * min(spacing_mm_zyx)
+    radius_mm = extent_mm * (0.18 + 0.14 * severity + generator.uniform(0, 0.04))
+    axes = [(np.arange(size) - (size - 1) / 2) * spacing for spacing in spacing_mm_zyx]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    mask = (z**2 + y**2 + x**2 <= radius_mm**2).astype(np.uint8)
+    inside_hu = -650.0 + 600.0 * severity
+    hu = np.where(mask == 1, inside_hu, -850.0) + generator.normal(0, 60, mask.shape)
+    volume_mm3 = float(mask.sum() * np.prod(spacing_mm_zyx))
+    record = CaseRecord(
+        case_id=case_id,
+        patient_id=patient_id,
+        label=label,
+        columns={"sex": "F" if generator.uniform() < 0.5 else "M"},
+        spacing_mm_zyx=spacing_mm_zyx,
+        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        center_mm_lps=(0.0, 0.0, 0.0),
+        volume_mm3=volume_mm3,
+        diameter_mm=float((6 * volume_mm3 / np.pi) ** (1 / 3)),
+        longest_diameter_mm=2 * float(radius_mm),
+        mean_hu=float(hu[mask == 1].mean()),
+        solid_fraction=float((hu[mask == 1] > -300).mean()),
+    )
+    return Nodule(record, hu.astype(np.float32), mask)

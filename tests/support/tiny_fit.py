@@ -1,0 +1,83 @@
+"""A whole training of three stages in some seconds. As a program, a process that can be killed:
+
+python -m tests.support.tiny_fit DATASET RUN [EPOCHS]
+"""
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.protocol import Protocol
+from ggn_tf.runs.lock import lock_run
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.tasks import Task
+from ggn_tf.training.observers import Observers
+from ggn_tf.training.tensorboard import EventWriter
+from ggn_tf.training.trainer import plan_run, train
+
+
+def tiny_protocol(epochs: int = 2) -> Protocol:
+    """Networks of two scales on 16^3 patches with two to four channels; stages of few epochs, batches of 4."""
+    whole = Protocol()
+    training = dataclasses.replace(whole.training, batch_size=4)
+    for name in ("segment", "classify", "joint"):
+        stage = dataclasses.replace(getattr(training, name), max_epochs=epochs, learning_rate=1e-3)
+        training = dataclasses.replace(training, **{name: stage})
+    return dataclasses.replace(
+        whole,
+        patch=dataclasses.replace(whole.patch, size=16),
+        cnn=dataclasses.replace(whole.cnn, channels=(2, 2, 4, 4), fc_units=(8,)),
+        unet=dataclasses.replace(
+            whole.unet, channels_down=(2, 2, 4, 4), channels_up=(2, 2), dilations_down=(1, 1, 2, 2), dilations_up=(2, 1)
+        ),
+        training=training,
+    )
+
+
+def tiny_description(dataset: Dataset, epochs: int = 2) -> RunDescription:
+    return RunDescription(
+        task=Task.parse("AAH+AIS,MIA+IAC"),
+        model="cascade",
+        split=1,
+        seed=7,
+        precision="float32",
+        select_on="validation",
+        protocol=tiny_protocol(epochs),
+        dataset_fingerprint=dataset.fingerprint,
+    )
+
+
+def fit(
+    folder: Path,
+    description: RunDescription,
+    dataset: Dataset,
+    stage: str | None = "joint",
+    stop: Callable[[], bool] = lambda: False,
+    checkpoint_minutes: float = 10.0,
+) -> RunFolder:
+    plan = plan_run(description, dataset, read_split(dataset, description.split), stage)
+    with lock_run(folder):
+        run = RunFolder.create(folder, description, dataset.folder, {}, "")
+        train(run, dataset, plan, Observers([EventWriter(folder / "tensorboard")]), stop, checkpoint_minutes)
+    return run
+
+
+def results(run: RunFolder) -> dict[str, str]:
+    """A hash of every stage's weights, and the history."""
+    hashes = {
+        stage: hashlib.sha256(b"".join(w.tobytes() for w in run.load_model(stage).get_weights())).hexdigest()
+        for stage in run.finished_stages()
+    }
+    return {**hashes, "history": (run.folder / "history.csv").read_text(encoding="utf-8")}
+
+
+if __name__ == "__main__":
+    opened = open_dataset(Path(sys.argv[1]), tiny_protocol().patch)
+    # A checkpoint after every step: most kills then hit the writing of one.
+    asked = tiny_description(opened, *map(int, sys.argv[3:]))
+    fit(Path(sys.argv[2]), asked, opened, checkpoint_minutes=0.0)

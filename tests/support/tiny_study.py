@@ -1,0 +1,48 @@
+"""A whole study with tiny networks. As a program, the command `ggn-tf study` with a tiny protocol for its quick one:
+
+python -m tests.support.tiny_study DATASET STUDY EPOCHS
+"""
+
+import sys
+from functools import partial
+from unittest.mock import patch
+
+from ggn_tf.cli import main
+from ggn_tf.study.grid import Question
+from ggn_tf.tasks import AIS_MIA, INDOLENT_INVASIVE, THREE_CLASSES, Task
+from tests.support.tiny_fit import tiny_protocol
+
+THREE_TASKS = (THREE_CLASSES, INDOLENT_INVASIVE, AIS_MIA)
+ALL_MODELS = ("raw", "reference", "cascade", "multitask", "transfer")
+
+
+def tiny_question(
+    tasks: tuple[Task, ...] = (INDOLENT_INVASIVE,),
+    models: tuple[str, ...] = ALL_MODELS,
+    splits: tuple[int, ...] = (1,),
+    repeats: int = 1,
+    joint_weights: tuple[float, ...] = (1.0,),
+) -> Question:
+    return Question(
+        tasks=tasks,
+        models=models,
+        splits=splits,
+        repeats=repeats,
+        joint_weights=joint_weights,
+        seed=7,
+        precision="float32",
+        select_on="validation",
+        protocol=tiny_protocol(),
+    )
+
+
+OPTIONS = (
+    "--protocol=quick --tasks=AAH+AIS,MIA+IAC --models=raw,cascade,transfer --splits=1 --repeats=1 --joint-weights=1 "
+    "--precision=float32 --gallery=0 --jobs=2"
+)
+
+if __name__ == "__main__":
+    dataset, study, epochs = sys.argv[1:]
+    # The trainings' processes are told the numbers, and need no patch.
+    with patch("ggn_tf.cli.study.quick_protocol", partial(tiny_protocol, int(epochs))):
+        main(["study", dataset, "-o", study, *OPTIONS.split()])
