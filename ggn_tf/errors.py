@@ -59,7 +59,7 @@ class MaskError(GgnError):
     """A nodule mask cannot be read, is empty, or does not lie on its CT."""
 
 
-class PlaceError(GgnError):
+class LocationError(GgnError):
     """The places of nodules cannot be read, or none of them lies where it could."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on leaving without an error it takes the name, else it is deleted.
 
     The content reaches the disk before the name does, so a power cut leaves the old file or the new one.
@@ -30,7 +30,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; on leaving without an error it takes the name, else it is deleted.
 
     Raises:
@@ -65,7 +65,7 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         former.rename(path)
     for left_over in (new, former):
         shutil.rmtree(left_over, ignore_errors=True)
-    with whole_folder(new) as temporary:
+    with atomic_folder(new) as temporary:
         yield temporary
     if path.exists():
         path.rename(former)

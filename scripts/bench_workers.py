@@ -96,20 +96,20 @@ def member(cores: list[int], precision: str, batch: int) -> None:
 
     from ggn_tf.dataset.pipeline import Batch, Part
     from ggn_tf.models.cascade import build_cascade
-    from ggn_tf.models.fast.batch_share import Share
+    from ggn_tf.models.fast.batch_share import BatchShare
     from ggn_tf.protocol import Protocol
     from ggn_tf.runs.stages import JOINT
-    from ggn_tf.training.distributed.cluster import gather, place_of
+    from ggn_tf.training.distributed.cluster import connect_replicas, rank_of
     from ggn_tf.training.step import TrainStep
 
-    place = place_of("multiworker" if "TF_CONFIG" in os.environ else "one", os.environ)
-    replicas = gather(place, batch)
+    place = rank_of("multiworker" if "TF_CONFIG" in os.environ else "one", os.environ)
+    replicas = connect_replicas(place, batch)
     with replicas.scope():
         model = build_cascade(CLASSES, Protocol(), precision=precision)
     step = TrainStep(model, JOINT, Protocol().training, replicas)
     start, stop = Part(place.worker, place.workers).rows(batch)
     mine = Batch(*(tf.constant(array[start:stop]) for array in inputs(batch)))
-    data = mine if place.strategy == "one" else [(mine, Share(tf.constant(start), tf.constant(batch)))]
+    data = mine if place.strategy == "one" else [(mine, BatchShare(tf.constant(start), tf.constant(batch)))]
     while True:
         for _ in range(STEPS):
             [float(value) for value in step(data)]

@@ -9,7 +9,7 @@ from ggn_tf.cases.dicom.slices import BELOW_AIR_HU, LEAST_LUNG, MOST_BELOW_AIR, 
 from ggn_tf.cases.patches import Patch
 
 
-class Surroundings(NamedTuple):
+class LungContext(NamedTuple):
     """The values of a patch that its CT covers.
 
     Attributes:
@@ -31,10 +31,10 @@ class Surroundings(NamedTuple):
         return self.lowest_hu > NO_LUNG_HU
 
 
-def surroundings_of(patch: Patch) -> Surroundings:
+def lung_context_of(patch: Patch) -> LungContext:
     """Look at a patch's values."""
     lowest, middle = np.percentile(patch.hu[covered_voxels(patch)], (100 * LEAST_LUNG, 100 * MOST_BELOW_AIR)).tolist()
-    return Surroundings(lowest, middle)
+    return LungContext(lowest, middle)
 
 
 def covered_voxels(patch: Patch) -> npt.NDArray[np.bool_]:

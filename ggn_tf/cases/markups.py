@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ggn_tf.cases.geometry.grid import Vector, vector
-from ggn_tf.errors import PlaceError
+from ggn_tf.errors import LocationError
 
 # Slicer's RAS and DICOM's LPS are each other with x and y negated.
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
@@ -19,7 +19,7 @@ _SYSTEM, _UNIT = "LPS", "mm"
 _SHAPES = ("Plane", "ROI")
 
 
-class Fiducial(NamedTuple):
+class MarkupPoint(NamedTuple):
     """A named point, LPS mm."""
 
     label: str
@@ -31,7 +31,7 @@ def lps_of_ras(point_mm: Vector) -> Vector:
     return vector(np.multiply(point_mm, _TO_LPS["RAS"]))
 
 
-def read_fiducials(path: Path) -> list[Fiducial]:
+def read_markups(path: Path) -> list[MarkupPoint]:
     """Read the control points of a markups file, whatever its coordinate system.
 
     Points that were named in advance and never placed are left aside, as Slicer marks them undefined.
@@ -55,7 +55,7 @@ def read_fiducials(path: Path) -> list[Fiducial]:
         raise _unreadable(path, "no list of markups in it")
     points = [point for markup in markups for point in _points(path, markup)]
     if not points:
-        raise PlaceError(
+        raise LocationError(
             "The markups file holds no placed point.",
             case=path,
             found=f"{len(markups)} markups",
@@ -65,7 +65,7 @@ def read_fiducials(path: Path) -> list[Fiducial]:
     return points
 
 
-def _points(path: Path, markup: dict[str, Any]) -> Iterator[Fiducial]:
+def _points(path: Path, markup: dict[str, Any]) -> Iterator[MarkupPoint]:
     if markup.get("type") in _SHAPES:
         # Their points are corners and handles, not nodules.
         return
@@ -79,7 +79,7 @@ def _points(path: Path, markup: dict[str, Any]) -> Iterator[Fiducial]:
             raise _unreadable(path, f"control point {number} is {point!r}")
         if point.get("positionStatus", "defined") == "defined":
             place = np.multiply(_position(path, number, point), _TO_LPS[system]) * _UNITS_MM[unit]
-            yield Fiducial(str(point.get("label") or "").strip(), vector(place))
+            yield MarkupPoint(str(point.get("label") or "").strip(), vector(place))
 
 
 def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:
@@ -93,8 +93,8 @@ def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:
     return x, y, z
 
 
-def _unreadable(path: Path, found: str) -> PlaceError:
-    return PlaceError(
+def _unreadable(path: Path, found: str) -> LocationError:
+    return LocationError(
         "The markups file cannot be read.",
         case=path,
         found=found,

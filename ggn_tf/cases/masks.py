@@ -7,8 +7,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.folder import is_dicom
-from ggn_tf.cases.dicom.repair import Course
-from ggn_tf.cases.dicom.series import MaskPlace
+from ggn_tf.cases.dicom.repair import SlicePositions
+from ggn_tf.cases.dicom.series import MaskReference
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.geometry.mask_alignment import align, place_exactly
 from ggn_tf.cases.geometry.segment import Segment
@@ -50,7 +50,12 @@ def read_mask(path: Path, grid: Grid, *, segment: str | None = None, case: str |
 
 
 def place_mask(
-    path: Path, grid: Grid, *, segment: str | None = None, course: Course | None = None, align_masks: bool = False
+    path: Path,
+    grid: Grid,
+    *,
+    segment: str | None = None,
+    course: SlicePositions | None = None,
+    align_masks: bool = False,
 ) -> Mask:
     """Read a nodule's mask onto its CT.
 
@@ -97,16 +102,16 @@ def _block_image(grid: Grid, nodule: Segment) -> sitk.Image:
     return part.image_of(nodule.inside.view(np.uint8))
 
 
-def place_of_mask(path: Path) -> MaskPlace:
+def mask_reference(path: Path) -> MaskReference:
     """What a mask's header tells about its CT; nothing where it cannot be read, which `read_mask` will say."""
     try:
         if is_dicom(path):
             from ggn_tf.cases.dicom.segmentation import referenced_series
 
-            return MaskPlace(series=referenced_series(path))
-        return MaskPlace(grid=read_header(path))
+            return MaskReference(series=referenced_series(path))
+        return MaskReference(grid=read_header(path))
     except (VolumeError, OSError):
-        return MaskPlace()
+        return MaskReference()
 
 
 def nodule_box(mask: sitk.Image) -> Box:
@@ -136,7 +141,7 @@ def centroid_mm_lps(mask: sitk.Image) -> Vector:
     return vector(Grid.from_image(mask).point_of(voxels_zyx.mean(axis=0)[::-1] + box.start_xyz))
 
 
-def _read_segment(path: Path, segment: str | None, grid: Grid, course: Course | None) -> Segment:
+def _read_segment(path: Path, segment: str | None, grid: Grid, course: SlicePositions | None) -> Segment:
     if not path.is_file():
         raise MaskError(
             "The mask does not exist.",

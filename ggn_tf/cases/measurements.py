@@ -12,7 +12,7 @@ from ggn_tf.cases.geometry.grid import Box, Grid
 SOLID_HU = -300.0
 
 
-class Measures(NamedTuple):
+class Measurements(NamedTuple):
     """What a mask measures; named and explained as in `Patch`."""
 
     volume_mm3: float
@@ -22,7 +22,7 @@ class Measures(NamedTuple):
     solid_fraction: float
 
 
-def measure(image: sitk.Image, mask: sitk.Image) -> Measures:
+def measure(image: sitk.Image, mask: sitk.Image) -> Measurements:
     """Measure a nodule on the CT's own voxels.
 
     Args:
@@ -35,7 +35,7 @@ def measure(image: sitk.Image, mask: sitk.Image) -> Measures:
     inside = sitk.GetArrayViewFromImage(mask) > 0
     values = sitk.GetArrayViewFromImage(image)[box.slices_zyx][inside]
     volume_mm3 = float(values.size * np.prod(own.spacing_mm_xyz))
-    return Measures(
+    return Measurements(
         volume_mm3=volume_mm3,
         diameter_mm=(6 * volume_mm3 / np.pi) ** (1 / 3),
         longest_diameter_mm=max(_longest_mm(layer, own) for layer in inside if layer.any()),

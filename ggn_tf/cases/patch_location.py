@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.repair import Allowance
-from ggn_tf.cases.geometry.components import nodule_of
+from ggn_tf.cases.dicom.repair import RepairPolicy
+from ggn_tf.cases.geometry.components import select_component
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
 from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask
 from ggn_tf.cases.volumes import Volume
@@ -15,7 +15,7 @@ from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 
 
-class Target(NamedTuple):
+class NoduleTarget(NamedTuple):
     """Where a nodule is; as in `cut_patch`."""
 
     mask_path: Path | None
@@ -23,7 +23,7 @@ class Target(NamedTuple):
     center_mm_lps: Vector | None
 
 
-class Aim(NamedTuple):
+class PatchLocation(NamedTuple):
     """What of a CT a patch needs.
 
     Attributes:
@@ -41,14 +41,16 @@ class Aim(NamedTuple):
     repaired: tuple[str, ...]
 
 
-def aim_at(volume: Volume, target: Target, protocol: PatchProtocol, allowance: Allowance) -> Aim:
+def locate_patch(
+    volume: Volume, target: NoduleTarget, protocol: PatchProtocol, repair_policy: RepairPolicy
+) -> PatchLocation:
     """Find the nodule on a CT whose header is read.
 
     Args:
         volume: The CT.
         target: Where its nodule is.
         protocol: The patch's size and spacing.
-        allowance: What may be put right instead of being refused.
+        repair_policy: What may be put right instead of being refused.
 
     Raises:
         MaskError: The mask cannot be used, or there is neither a mask nor a centre.
@@ -61,13 +63,13 @@ def aim_at(volume: Volume, target: Target, protocol: PatchProtocol, allowance: A
             volume.grid,
             segment=target.segment,
             course=volume.course,
-            align_masks=allowance.align_masks,
+            align_masks=repair_policy.align_masks,
         )
         mask = _nodule(placed.image, protocol, target.center_mm_lps)
         repaired += placed.repaired
     center = _center(volume, mask, target.center_mm_lps)
     grid = patch_grid(center, volume.grid, protocol)
-    return Aim(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
+    return PatchLocation(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
 
 
 def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) -> Grid:
@@ -79,7 +81,7 @@ def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) ->
 def _nodule(mask: sitk.Image, protocol: PatchProtocol, center_mm_lps: Vector | None) -> sitk.Image:
     depth_mm, height_mm, width_mm = (protocol.size * spacing for spacing in protocol.spacing_mm_zyx)
     whole = _trimmed(mask)
-    nodule = nodule_of(whole, (width_mm, height_mm, depth_mm), center_mm_lps)
+    nodule = select_component(whole, (width_mm, height_mm, depth_mm), center_mm_lps)
     return whole if nodule is whole else _trimmed(nodule)
 
 

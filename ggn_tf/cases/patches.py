@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.repair import STRICT, Allowance
-from ggn_tf.cases.dicom.series import Wanted
+from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
+from ggn_tf.cases.dicom.series import SeriesQuery
 from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
-from ggn_tf.cases.masks import centroid_mm_lps, place_of_mask
+from ggn_tf.cases.masks import centroid_mm_lps, mask_reference
 from ggn_tf.cases.measurements import measure
-from ggn_tf.cases.patch_location import Aim, Target, aim_at
+from ggn_tf.cases.patch_location import NoduleTarget, PatchLocation, locate_patch
 from ggn_tf.cases.radiomics import measure_radiomics
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
 from ggn_tf.errors import MaskError
@@ -63,7 +63,7 @@ def cut_patch(
     segment: str | None = None,
     center_mm_lps: Vector | None = None,
     series: str | None = None,
-    allowance: Allowance = STRICT,
+    repair_policy: RepairPolicy = STRICT,
     case: str | None = None,
     radiomics: bool = False,
 ) -> Patch:
@@ -76,7 +76,7 @@ def cut_patch(
         segment: Which segment of the mask is the nodule.
         center_mm_lps: The patch's centre. None: the centroid of the mask, of all its components together.
         series: SeriesInstanceUID of the CT. None: what `choose_series` finds by the mask and the centre.
-        allowance: What may be put right instead of being refused.
+        repair_policy: What may be put right instead of being refused.
         case: Named in errors.
         radiomics: Whether to measure the mask's radiomic features too.
 
@@ -85,17 +85,17 @@ def cut_patch(
         MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.
     """
     with naming_case(case):
-        place = None if mask_path is None else partial(place_of_mask, mask_path)
-        volume = open_volume(image_path, Wanted(series, center_mm_lps, place), repair=allowance.repair)
-        aim = aim_at(volume, Target(mask_path, segment, center_mm_lps), protocol, allowance)
+        place = None if mask_path is None else partial(mask_reference, mask_path)
+        volume = open_volume(image_path, SeriesQuery(series, center_mm_lps, place), repair=repair_policy.repair)
+        aim = locate_patch(volume, NoduleTarget(mask_path, segment, center_mm_lps), protocol, repair_policy)
         return _cut(volume, aim, volume.read(aim.box), protocol, radiomics)
 
 
 def cut_patches(
     image_path: Path,
-    targets: Sequence[Target],
+    targets: Sequence[NoduleTarget],
     protocol: PatchProtocol,
-    allowance: Allowance = STRICT,
+    repair_policy: RepairPolicy = STRICT,
     *,
     radiomics: bool = False,
 ) -> list[Patch]:
@@ -105,14 +105,14 @@ def cut_patches(
         image_path: A volume file.
         targets: The nodules.
         protocol: As in `cut_patch`.
-        allowance: As in `cut_patch`.
+        repair_policy: As in `cut_patch`.
         radiomics: As in `cut_patch`.
 
     Raises:
         VolumeError, MaskError: As in `cut_patch`, for any of the nodules.
     """
-    volume = open_volume(image_path, repair=allowance.repair)
-    aims = [aim_at(volume, target, protocol, allowance) for target in targets]
+    volume = open_volume(image_path, repair=repair_policy.repair)
+    aims = [locate_patch(volume, target, protocol, repair_policy) for target in targets]
     images = volume.read_blocks([aim.box for aim in aims])
     return [_cut(volume, aim, image, protocol, radiomics) for aim, image in zip(aims, images, strict=True)]
 
@@ -141,7 +141,7 @@ def paste_mask(
     return ct_grid.image_of(mask)
 
 
-def _cut(volume: Volume, aim: Aim, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
+def _cut(volume: Volume, aim: PatchLocation, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
     mask, center, grid, _, repaired = aim
     hu = resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:

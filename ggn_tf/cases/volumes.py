@@ -12,8 +12,8 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.folder import is_dicom, read_slices, scan_series
-from ggn_tf.cases.dicom.repair import Course
-from ggn_tf.cases.dicom.series import ANY, Wanted
+from ggn_tf.cases.dicom.repair import SlicePositions
+from ggn_tf.cases.dicom.series import ANY, SeriesQuery
 from ggn_tf.cases.dicom.slices import AIR_HU
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.grid import Box, Grid
@@ -39,7 +39,7 @@ class Volume:
     path: Path
     grid: Grid
     stack: Stack | None = None
-    course: Course | None = None
+    course: SlicePositions | None = None
 
     @property
     def repaired(self) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ class Volume:
         return read_slices(stack.slices[first : first + depth])[:, rows, columns]
 
 
-def open_volume(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> Volume:
+def open_volume(path: Path, wanted: SeriesQuery = ANY, *, repair: bool = False) -> Volume:
     """Read a volume's header, or for a DICOM folder the headers of its slices.
 
     Args:
@@ -141,7 +141,7 @@ def open_volume(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> Vo
         )
     if path.is_dir() or (not is_nifti(path) and is_dicom(path)):
         stack, grid = scan_series(path, wanted, repair=repair)
-        course = Course.of(stack) if stack.problems else None
+        course = SlicePositions.of(stack) if stack.problems else None
         return Volume(path, course.grid if course else grid, stack, course)
     return Volume(path, read_header(path))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.cli.patch_options import allowance_options, cut_cases
+from ggn_tf.cli.patch_options import cut_cases, repair_options
 from ggn_tf.errors import GgnError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ggn_tf.cases.patches import Patch
     from ggn_tf.cases.table import Case
-    from ggn_tf.dataset.case_outcome import Nodule
+    from ggn_tf.dataset.case_outcome import AcceptedCase
     from ggn_tf.dataset.table_check import Finding, LabelCounts
 
     Cut = Generator[tuple[Case, Patch | GgnError], None, None]
@@ -33,7 +33,7 @@ _WIDTH = 140
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--label-column", default="label", show_default=True, help="The table's column with the labels.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a processor]")
-@allowance_options
+@repair_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="New folder for contact sheets and cases.csv.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -49,13 +49,13 @@ def command(
 
     Ids are shown as the table has them. Exits with 1 where a case would be rejected or the cases cannot be split.
     """
-    from ggn_tf.cases.dicom.repair import Allowance
+    from ggn_tf.cases.dicom.repair import RepairPolicy
     from ggn_tf.cases.table import read_table
     from ggn_tf.dataset.table_check import count_labels, hidden_columns, notes_on, problems_of, records_of
     from ggn_tf.protocol import Protocol
 
     cases, protocol = read_table(table, label_column), Protocol()
-    cut = cut_cases(cases, protocol.patch, jobs, Allowance(repair, align_masks))
+    cut = cut_cases(cases, protocol.patch, jobs, RepairPolicy(repair, align_masks))
     findings = _examine(cut, output)
     problems, counts = problems_of(findings, protocol.split), count_labels(findings)
     outside_lung = [finding.case.case_id for finding in findings if not finding.in_lung]
@@ -92,13 +92,13 @@ def _examine(cut: "Cut", output: Path | None) -> "list[Finding]":
     return findings
 
 
-def _findings(cut: "Cut", draw: "Callable[[Nodule], None]") -> "list[Finding]":
-    from ggn_tf.dataset.table_check import find
+def _findings(cut: "Cut", draw: "Callable[[AcceptedCase], None]") -> "list[Finding]":
+    from ggn_tf.dataset.table_check import examine_case
 
     findings = []
     with closing(cut):
         for case, patch in cut:
-            finding, nodule = find(case, patch)
+            finding, nodule = examine_case(case, patch)
             findings.append(finding)
             if nodule is not None:
                 draw(nodule)
@@ -107,10 +107,10 @@ def _findings(cut: "Cut", draw: "Callable[[Nodule], None]") -> "list[Finding]":
 
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    from ggn_tf.files import whole_folder
+    from ggn_tf.files import atomic_folder
 
     try:
-        with whole_folder(output) as folder:
+        with atomic_folder(output) as folder:
             yield folder
     except OSError as error:
         exists = isinstance(error, FileExistsError)

@@ -47,7 +47,7 @@ def command(
         write_evaluation,
     )
     from ggn_tf.evaluation.report.summary import summarise
-    from ggn_tf.evaluation.report_inputs import collect_extras
+    from ggn_tf.evaluation.report_inputs import collect_report_inputs
     from ggn_tf.evaluation.statistics.scores import score_predictions
     from ggn_tf.evaluation.statistics.site_differences import differences
     from ggn_tf.runs.run_dataset import open_run_dataset
@@ -58,16 +58,16 @@ def command(
     own = open_run_dataset(opened, own_dataset)
     others = open_external(opened, own, other) if other else None
     frame = predict_run(opened, own, read_split(own, opened.description.split), announce=_announce)
-    extras = collect_extras(opened, own, frame, gallery, announce=_announce)
+    inputs = collect_report_inputs(opened, own, frame, gallery, announce=_announce)
     sites = {}
     if others:
-        extras = replace(extras, external=others.case_by_id)
+        inputs = replace(inputs, external=others.case_by_id)
         frame = pd.concat([frame, predict_external(opened, others, _announce)], ignore_index=True)
         sites = {"sites": differences(frame, seed, replicates), "external_dataset": others.folder.resolve().name}
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
     document = {**scores, **sites, "run": describe_run(opened, own)}
     folder = run / "evaluation"
-    write_evaluation(frame, document, folder, extras)
+    write_evaluation(frame, document, folder, inputs)
     if "test" in document and (run / "tensorboard").is_dir():
         write_scores(run / "tensorboard", _test_scores(document))
     if as_json:

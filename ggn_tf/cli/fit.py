@@ -23,7 +23,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.runs.run_description import RunDescription
-    from ggn_tf.training.distributed.cluster import Place, Strategy
+    from ggn_tf.training.distributed.cluster import Rank, Strategy
     from ggn_tf.training.trainer import Plan
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
@@ -117,11 +117,11 @@ def command(
     from ggn_tf.dataset.splits import read_split
     from ggn_tf.runs.reproducibility import ask_determinism
     from ggn_tf.runs.run_description import RunDescription
-    from ggn_tf.training.distributed.cluster import place_of
+    from ggn_tf.training.distributed.cluster import rank_of
     from ggn_tf.training.precision import resolve_precision
     from ggn_tf.training.trainer import plan_run
 
-    place = place_of(strategy, os.environ)
+    place = rank_of(strategy, os.environ)
     if deterministic:
         ask_determinism()
     protocol = _protocol(asked)
@@ -151,7 +151,7 @@ def _lead(
     opened: "Dataset",
     plan: "Plan",
     precision_reason: str,
-    place: "Place",
+    place: "Rank",
     checkpoint_minutes: float,
     deterministic: bool,
     histograms: bool,
@@ -162,7 +162,7 @@ def _lead(
     from ggn_tf.runs.package_versions import package_versions
     from ggn_tf.runs.reproducibility import conditions_here, keep_threads
     from ggn_tf.runs.run_folder import RunFolder
-    from ggn_tf.training.distributed.cluster import gather
+    from ggn_tf.training.distributed.cluster import connect_replicas
     from ggn_tf.training.observers import Observers
     from ggn_tf.training.tensorboard import EventWriter
     from ggn_tf.training.trainer import train
@@ -174,7 +174,7 @@ def _lead(
         keep_threads(run.conditions)
         click.echo(banner(run, opened, plan, precision_reason, conditions_here(deterministic, place.expected_replicas)))
         with ended_by_ctrl_c():
-            replicas = gather(place, plan.asked.protocol.training.batch_size)
+            replicas = connect_replicas(place, plan.asked.protocol.training.batch_size)
         # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
         with EpochBars() as bars, StopSignal(_STOPPING) as stop:
             train(
@@ -190,15 +190,15 @@ def _lead(
     click.echo(f"finished   {', '.join(run.finished_stages())}\nnext       ggn-tf evaluate {folder}")
 
 
-def _follow(opened: "Dataset", plan: "Plan", place: "Place") -> None:
+def _follow(opened: "Dataset", plan: "Plan", place: "Rank") -> None:
     """Train as the chief says; what comes of it is the chief's to write."""
-    from ggn_tf.training.distributed.cluster import gather
+    from ggn_tf.training.distributed.cluster import connect_replicas
     from ggn_tf.training.observers import Observer
     from ggn_tf.training.trainer import train
 
     click.echo(f"worker {place.worker} of {place.workers}: the chief, worker 0, writes the run and tells how it goes")
     with ended_by_ctrl_c():
-        replicas = gather(place, plan.asked.protocol.training.batch_size)
+        replicas = connect_replicas(place, plan.asked.protocol.training.batch_size)
     with StopSignal(_STOPPING) as stop:
         train(None, opened, plan, Observer(), stop.requested, replicas=replicas)
     click.echo("finished")

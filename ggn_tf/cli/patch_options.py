@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ggn_tf.cases.dicom.repair import Allowance
+    from ggn_tf.cases.dicom.repair import RepairPolicy
     from ggn_tf.cases.patches import Patch
     from ggn_tf.cases.table import Case
     from ggn_tf.errors import GgnError
     from ggn_tf.protocol import PatchProtocol
 
 
-def allowance_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
-    """Give a command the arguments `repair` and `align_masks`, of which it makes an `Allowance`."""
+def repair_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
+    """Give a command the arguments `repair` and `align_masks`, of which it makes an `RepairPolicy`."""
     repair = click.option(
         "--repair",
         is_flag=True,
@@ -35,7 +35,7 @@ def cut_cases(
     cases: "Sequence[Case]",
     protocol: "PatchProtocol",
     jobs: int | None,
-    allowance: "Allowance | None" = None,
+    repair_policy: "RepairPolicy | None" = None,
     *,
     radiomics: bool = False,
 ) -> "Generator[tuple[Case, Patch | GgnError], None, None]":
@@ -47,7 +47,7 @@ def cut_cases(
     from ggn_tf.dataset.preparation import prepare_cases
 
     jobs = min(jobs or _processors(), len(cases))
-    with closing(prepare_cases(cases, protocol, jobs, allowance or STRICT, radiomics=radiomics)) as prepared:
+    with closing(prepare_cases(cases, protocol, jobs, repair_policy or STRICT, radiomics=radiomics)) as prepared:
         yield from track(prepared, "Cutting patches", len(cases), console=Console(stderr=True), transient=True)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggn_tf.cli.patch_options import allowance_options
+from ggn_tf.cli.patch_options import repair_options
 from ggn_tf.errors import ServingError
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.names import MODEL_NAME
@@ -16,11 +16,11 @@ from ggn_tf.tensorflow_import import load_tensorflow
 if TYPE_CHECKING:
     import numpy as np
 
-    from ggn_tf.cases.dicom.repair import Allowance
+    from ggn_tf.cases.dicom.repair import RepairPolicy
     from ggn_tf.cases.geometry.grid import Vector
     from ggn_tf.cases.volumes import Volume
-    from ggn_tf.prediction.locations import Place
-    from ggn_tf.prediction.nodules import Answers, NoduleAnswer
+    from ggn_tf.prediction.locations import NoduleLocation
+    from ggn_tf.prediction.nodules import CtPrediction, NodulePrediction
     from ggn_tf.serving.client.client import PredictionClient
     from ggn_tf.serving.contract.messages import Prediction
 
@@ -46,7 +46,7 @@ _CAUTION = "for research only; not a medical device"
     help="A nodule's centre as a voxel of the CT, from 0, in the order x, y, z; repeatable.",
 )
 @click.option("--fiducials", type=click.Path(path_type=Path), help="3D Slicer's .mrk.json with a point on each nodule.")
-@allowance_options
+@repair_options
 @click.option("--server", metavar="HOST:PORT", help="Ask a model server.")
 @click.option("--model-name", "--model_name", default=MODEL_NAME, show_default=True, help="As the server calls it.")
 @click.option(
@@ -92,18 +92,18 @@ def command(
         raise click.UsageError("--ras says how to read --center-mm; voxels and files need no such word.")
     if (server is None) == (export is None):
         raise click.UsageError("Ask either a --server or an --export.")
-    from ggn_tf.cases.dicom.repair import Allowance
-    from ggn_tf.prediction.locations import open_at, read_places
-    from ggn_tf.prediction.result_folder import refuse_other
+    from ggn_tf.cases.dicom.repair import RepairPolicy
+    from ggn_tf.prediction.locations import open_ct, read_locations
+    from ggn_tf.prediction.result_folder import refuse_foreign_folder
 
     if output is not None:
-        refuse_other(output)
-    given = read_places(mask, segment, center_mm, ras, center_index, fiducials)
-    allowance = Allowance(repair, align_masks)
-    volume, places = open_at(ct, series, given, allowance)
+        refuse_foreign_folder(output)
+    given = read_locations(mask, segment, center_mm, ras, center_index, fiducials)
+    repair_policy = RepairPolicy(repair, align_masks)
+    volume, places = open_ct(ct, series, given, repair_policy)
 
-    def answer(protocol: PatchProtocol, predict: "Callable[[np.ndarray], Prediction]") -> "Answers":
-        return _answer(volume, places, allowance, protocol, predict)
+    def answer(protocol: PatchProtocol, predict: "Callable[[np.ndarray], Prediction]") -> "CtPrediction":
+        return _answer(volume, places, repair_policy, protocol, predict)
 
     load_tensorflow()
     if server is not None:
@@ -117,17 +117,17 @@ def command(
 
 def _answer(
     volume: "Volume",
-    places: "Sequence[Place]",
-    allowance: "Allowance",
+    places: "Sequence[NoduleLocation]",
+    repair_policy: "RepairPolicy",
     protocol: PatchProtocol,
     predict: "Callable[[np.ndarray], Prediction]",
-) -> "Answers":
+) -> "CtPrediction":
     """Cut every patch before anything is asked: one place that is wrong refuses the call."""
     from ggn_tf.cases.patches import cut_patch
-    from ggn_tf.prediction.nodules import Question, ask
+    from ggn_tf.prediction.nodules import NodulePatch, predict_nodules
 
     questions = [
-        Question(
+        NodulePatch(
             place.name,
             cut_patch(
                 volume.path,
@@ -137,18 +137,18 @@ def _answer(
                 center_mm_lps=place.center_mm_lps,
                 # Of a folder with several series, the one that was opened.
                 series=volume.stack.slices[0].series if volume.stack else None,
-                allowance=allowance,
+                repair_policy=repair_policy,
                 case=place.name if len(places) > 1 else None,
             ),
         )
         for place in places
     ]
-    return ask(volume, questions, predict)
+    return predict_nodules(volume, questions, predict)
 
 
 def _ask_server(
-    target: str, model_name: str, timeout_s: float, answer: "Callable[[PatchProtocol, Any], Answers]"
-) -> "Answers":
+    target: str, model_name: str, timeout_s: float, answer: "Callable[[PatchProtocol, Any], CtPrediction]"
+) -> "CtPrediction":
     from ggn_tf.serving.client.client import PredictionClient
 
     with PredictionClient(target, model_name, timeout_s) as client:
@@ -169,7 +169,7 @@ def _served_protocol(client: "PredictionClient") -> PatchProtocol:
     return protocol
 
 
-def _ask_export(folder: Path, answer: "Callable[[PatchProtocol, Any], Answers]") -> "Answers":
+def _ask_export(folder: Path, answer: "Callable[[PatchProtocol, Any], CtPrediction]") -> "CtPrediction":
     from ggn_tf.serving.runtime.local_model import LocalModel
 
     with LocalModel(folder) as model:
@@ -177,9 +177,9 @@ def _ask_export(folder: Path, answer: "Callable[[PatchProtocol, Any], Answers]")
 
 
 def _report(
-    answers: "Answers", volume: "Volume", asked: dict[str, str | None], output: Path | None, as_json: bool
+    answers: "CtPrediction", volume: "Volume", asked: dict[str, str | None], output: Path | None, as_json: bool
 ) -> None:
-    from ggn_tf.prediction.result_folder import write_answers
+    from ggn_tf.prediction.result_folder import write_results
 
     document: dict[str, Any] = {
         **asked,
@@ -192,7 +192,7 @@ def _report(
         "caution": _CAUTION,
     }
     if output is not None:
-        document = write_answers(answers, volume, document, output)
+        document = write_results(answers, volume, document, output)
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
@@ -208,7 +208,7 @@ def _report(
     click.echo(_CAUTION)
 
 
-def _lines(nodule: "NoduleAnswer") -> list[str]:
+def _lines(nodule: "NodulePrediction") -> list[str]:
     width = max(9, *(len(name) for name in nodule.probabilities))
     point = ", ".join(f"{value:.1f}" for value in nodule.center_mm_lps)
     measures = nodule.measures
@@ -227,5 +227,5 @@ def _lines(nodule: "NoduleAnswer") -> list[str]:
                 f"density    {measures.mean_hu:.0f} HU on average, {measures.solid_fraction:.0%} solid",
             ]
         ),
-        *(f"warning    {caution.text}" for caution in nodule.cautions),
+        *(f"warning    {warning.text}" for warning in nodule.warnings),
     ]

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggn_tf.cli.patch_options import allowance_options, cut_cases
+from ggn_tf.cli.patch_options import cut_cases, repair_options
 from ggn_tf.dataset.id_list import refuse_unwritable, written_id_list
 from ggn_tf.errors import DatasetError, GgnError
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
-    from ggn_tf.cases.dicom.repair import Allowance
+    from ggn_tf.cases.dicom.repair import RepairPolicy
     from ggn_tf.cases.patches import Patch
     from ggn_tf.cases.table import Case
-    from ggn_tf.dataset.case_outcome import Nodule, Rejection
+    from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase
     from ggn_tf.dataset.identity import Pseudonyms
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.protocol import PatchProtocol
@@ -43,7 +43,7 @@ def _user_salt() -> Path:
     "--staging", metavar="FOLDER|URL", help="Where Beam's workers on other machines leave patches; a new one."
 )
 @click.option("--allow-rejects", is_flag=True, help="Leave out the cases that cannot be used, instead of refusing all.")
-@allowance_options
+@repair_options
 @click.option(
     "--radiomics",
     is_flag=True,
@@ -86,7 +86,7 @@ def command(
 
     TABLE, its CTs and masks and the output may be URLs of object storage (gs://, s3://).
     """
-    from ggn_tf.cases.dicom.repair import Allowance
+    from ggn_tf.cases.dicom.repair import RepairPolicy
     from ggn_tf.cases.radiomics import radiomics_settings
     from ggn_tf.dataset.dataset_json import refuse_existing
     from ggn_tf.dataset.identity import Pseudonyms, read_salt
@@ -104,11 +104,11 @@ def command(
 
     check_patients(case.patient_id for case in cases)
     pseudonyms = Pseudonyms(None if keep_ids else read_salt(salt_file or _user_salt()))
-    protocol, allowance = Protocol().patch, Allowance(repair, align_masks)
+    protocol, repair_policy = Protocol().patch, RepairPolicy(repair, align_masks)
     if runner == "beam":
-        prepared = _by_beam(cases, protocol, beam_options, allowance, staging, radiomics)
+        prepared = _by_beam(cases, protocol, beam_options, repair_policy, staging, radiomics)
     else:
-        prepared = cut_cases(cases, protocol, jobs, allowance, radiomics=radiomics)
+        prepared = cut_cases(cases, protocol, jobs, repair_policy, radiomics=radiomics)
     _write(output, cases, prepared, pseudonyms, allow_rejects, id_list, splits=splits, seed=seed, radiomics=settings)
 
 
@@ -129,7 +129,7 @@ def _by_beam(
     cases: list["Case"],
     protocol: "PatchProtocol",
     options: tuple[str, ...],
-    allowance: "Allowance",
+    repair_policy: "RepairPolicy",
     staging: str | None,
     radiomics: bool,
 ) -> Generator[tuple["Case", "Patch | GgnError"], None, None]:
@@ -141,7 +141,7 @@ def _by_beam(
             found=error,
             remedy='In an environment of its own, without constraints.txt: pip install "ggn-tf[beam]"',
         ) from error
-    return prepare_by_beam(cases, protocol, options, allowance, staging=staging, radiomics=radiomics)
+    return prepare_by_beam(cases, protocol, options, repair_policy, staging=staging, radiomics=radiomics)
 
 
 def _write(
@@ -159,7 +159,7 @@ def _write(
     from ggn_tf.dataset.writer import write_dataset
     from ggn_tf.protocol import Protocol
 
-    protocol, hidden = Protocol(), pseudonyms.telling_columns(cases)
+    protocol, hidden = Protocol(), pseudonyms.identifying_columns(cases)
     outside_lung: list[str] = []
     outcomes = _outcomes(cases, prepared, pseudonyms, hidden, allow_rejects, outside_lung)
     with local_folder(output) as folder:
@@ -176,12 +176,12 @@ def _outcomes(
     hidden: set[str],
     allow_rejects: bool,
     outside_lung: list[str],
-) -> Generator["Nodule | Rejection", None, None]:
+) -> Generator["AcceptedCase | RejectedCase", None, None]:
     """The cases as they are cut, noting which lie outside lung.
 
     Rejects are told at the end, and end it all unless they are allowed.
     """
-    from ggn_tf.dataset.case_outcome import Nodule, outcome_of
+    from ggn_tf.dataset.case_outcome import AcceptedCase, outcome_of
 
     rejects: list[GgnError] = []
     with closing(prepared):
@@ -189,7 +189,7 @@ def _outcomes(
             if isinstance(patch, GgnError):
                 rejects.append(patch)
             outcome = outcome_of(case, patch, pseudonyms, hidden)
-            if isinstance(outcome, Nodule) and not outcome.in_lung:
+            if isinstance(outcome, AcceptedCase) and not outcome.in_lung:
                 outside_lung.append(outcome.record.case_id)
             yield outcome
     for reject in rejects:

@@ -50,7 +50,7 @@ def _document(profile: "Profile") -> dict[str, object]:
         "step_ms": profile.step_ms,
         "waited_ms": profile.waited_ms,
         "input_share": profile.input_share,
-        "dearest_ops": [dataclasses.asdict(op) for op in profile.ops[:_DEAREST]],
+        "slowest_ops": [dataclasses.asdict(op) for op in profile.ops[:_DEAREST]],
     }
 
 

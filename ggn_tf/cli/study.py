@@ -17,7 +17,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
-    from ggn_tf.study.grid import Question
+    from ggn_tf.study.grid import StudyDesign
 
 DEFAULT_SYSTEMS = (*MODELS, TRANSFER)
 SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
@@ -100,17 +100,17 @@ def command(
     from ggn_tf.evaluation.report.evaluation_folder import REPORT
     from ggn_tf.study.examples import collect_examples
     from ggn_tf.study.folder import TABLES, write_study
-    from ggn_tf.study.grid import Question, items_of
-    from ggn_tf.study.item import Place
-    from ggn_tf.study.pool import work
-    from ggn_tf.study.results import gather
+    from ggn_tf.study.grid import StudyDesign, items_of
+    from ggn_tf.study.item import WorkFolder
+    from ggn_tf.study.pool import run_items
+    from ggn_tf.study.results import collect_results
     from ggn_tf.study.tables import tables_of
     from ggn_tf.training.precision import resolve_precision
 
     numbers = quick_protocol() if protocol == "quick" else Protocol()
     opened = open_dataset(dataset, numbers.patch)
     precision, reason = resolve_precision(asked["precision"])
-    question = Question(
+    question = StudyDesign(
         tasks=parsed,
         models=asked["models"],
         splits=asked["splits"],
@@ -122,17 +122,17 @@ def command(
         protocol=numbers,
     )
     items = items_of(question, opened)
-    place = Place(folder, opened, shlex.join(["ggn-tf", *sys.argv[1:]]))
+    place = WorkFolder(folder, opened, shlex.join(["ggn-tf", *sys.argv[1:]]))
     click.echo(_banner(question, opened, protocol, reason, len(items)))
     with StudyBars(items) as bars, StopSignal("stopping; the same command goes on from here") as stop:
-        work(items, place, jobs, bars.tell, stop.requested)
-    results = gather(question, items, place)
+        run_items(items, place, jobs, bars.tell, stop.requested)
+    results = collect_results(question, items, place)
     examples = collect_examples(question, results, place, gallery, lambda line: click.echo(line, err=True))
     written = write_study(question, opened, results, tables_of(question, results), folder, examples)
     click.echo(f"\n{(written / TABLES).read_text(encoding='utf-8')}\nresults: {written}\nreport:  {written / REPORT}")
 
 
-def _banner(question: "Question", dataset: "Dataset", protocol: str, precision_reason: str, items: int) -> str:
+def _banner(question: "StudyDesign", dataset: "Dataset", protocol: str, precision_reason: str, items: int) -> str:
     """The whole plan, for a person to read before the first step."""
     optimistic = "" if question.select_on == "validation" else ": the paper's way; scores on it are optimistic"
     lines = [

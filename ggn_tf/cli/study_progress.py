@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 if TYPE_CHECKING:
     from ggn_tf.study.item import Item
-    from ggn_tf.study.process import News
+    from ggn_tf.study.process import WorkerMessage
 
 
 class StudyBars:
@@ -45,7 +45,7 @@ class StudyBars:
         """Leave the terminal as it was."""
         self._bars.stop()
 
-    def tell(self, news: "News") -> None:
+    def tell(self, news: "WorkerMessage") -> None:
         """An item is so far."""
         self._shares[news.item] = news.share
         done = sum(self._costs[item] * share for item, share in self._shares.items())

@@ -17,7 +17,7 @@ import SimpleITK as sitk  # noqa: N813
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from ggn_tf.cases.dicom.repair import STRICT, Allowance
+from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.preparation import groups_of, prepare_group
@@ -34,7 +34,7 @@ class _Work(NamedTuple):
 
     staging: str
     protocol: PatchProtocol
-    allowance: Allowance
+    repair_policy: RepairPolicy
     radiomics: bool
 
 
@@ -42,7 +42,7 @@ def prepare_by_beam(
     cases: Sequence[Case],
     protocol: PatchProtocol,
     options: Sequence[str] = (),
-    allowance: Allowance = STRICT,
+    repair_policy: RepairPolicy = STRICT,
     *,
     staging: str | None = None,
     radiomics: bool = False,
@@ -53,7 +53,7 @@ def prepare_by_beam(
         cases: The rows of a table.
         protocol: How to cut.
         options: Beam's own, as on a command line; none is Beam's DirectRunner.
-        allowance: What may be put right instead of being refused.
+        repair_policy: What may be put right instead of being refused.
         staging: A new folder, path or URL, that the workers and this process reach; deleted at the end. None: a
             temporary folder of this machine.
         radiomics: Whether to measure the masks' radiomic features too.
@@ -67,7 +67,7 @@ def prepare_by_beam(
     pipeline_options = PipelineOptions(list(options))
     _check_reachable(pipeline_options, staging)
     with _staging_folder(staging) as folder:
-        work = _Work(folder, protocol, allowance, radiomics)
+        work = _Work(folder, protocol, repair_policy, radiomics)
         count = 0
         for count, block in enumerate(_blocks(cases), start=1):
             _write(_cases_name(folder, count - 1), block)
@@ -82,7 +82,7 @@ def cut_block(number: int, work: _Work) -> None:
     outcomes = [
         outcome
         for group in _read(_cases_name(work.staging, number))
-        for outcome in zip(group, prepare_group(group, work.protocol, work.allowance, work.radiomics), strict=True)
+        for outcome in zip(group, prepare_group(group, work.protocol, work.repair_policy, work.radiomics), strict=True)
     ]
     _write(_patches_name(work.staging, number), outcomes)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ggn_tf.cases.lung_context import surroundings_of
-from ggn_tf.cases.measurements import Measures
+from ggn_tf.cases.lung_context import lung_context_of
+from ggn_tf.cases.measurements import Measurements
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.case_record import CaseRecord
@@ -15,7 +15,7 @@ from ggn_tf.errors import GgnError
 
 
 @dataclass(frozen=True)
-class Nodule:
+class AcceptedCase:
     """A case that goes into the dataset.
 
     Attributes:
@@ -34,7 +34,7 @@ class Nodule:
 
 
 @dataclass(frozen=True)
-class Rejection:
+class RejectedCase:
     """A case that does not: `reason` says what is wrong, what was found and expected, as far as that tells nobody."""
 
     case_id: str
@@ -44,7 +44,7 @@ class Rejection:
 
 def outcome_of(
     case: Case, patch: Patch | GgnError, pseudonyms: Pseudonyms, hidden_columns: set[str]
-) -> Nodule | Rejection:
+) -> AcceptedCase | RejectedCase:
     """Bring a prepared case into the form that a dataset stores.
 
     Args:
@@ -58,10 +58,10 @@ def outcome_of(
     """
     case_id = pseudonyms.id_of(case.case_id)
     if isinstance(patch, GgnError):
-        return Rejection(case_id, _reason(patch, case, pseudonyms), pseudonyms.hide(patch.remedy or "", case))
+        return RejectedCase(case_id, _reason(patch, case, pseudonyms), pseudonyms.hide(patch.remedy or "", case))
     if patch.mask is None:
         raise ValueError(f"Expected a patch with a mask. Received: a patch without one for case {case.case_id}")
-    measures: dict[str, Any] = {name: getattr(patch, name) for name in Measures._fields}
+    measures: dict[str, Any] = {name: getattr(patch, name) for name in Measurements._fields}
     record = CaseRecord(
         case_id=case_id,
         patient_id=pseudonyms.id_of(case.patient_id),
@@ -73,9 +73,9 @@ def outcome_of(
         repaired=tuple(pseudonyms.hide(note, case) for note in patch.repaired),
         **measures,
     )
-    around = surroundings_of(patch)
+    around = lung_context_of(patch)
     in_lung = not (around.no_lung or around.below_air)
-    return Nodule(record, patch.hu, patch.mask, patch.radiomics, in_lung)
+    return AcceptedCase(record, patch.hu, patch.mask, patch.radiomics, in_lung)
 
 
 def _reason(error: GgnError, case: Case, pseudonyms: Pseudonyms) -> str:

@@ -95,7 +95,7 @@ class Pseudonyms:
             if path is not None:
                 yield from _secrets_of_path(path, stands_for)
 
-    def telling_columns(self, cases: Iterable[Case]) -> set[str]:
+    def identifying_columns(self, cases: Iterable[Case]) -> set[str]:
         """The further columns that name a case, a patient or a file in some row: they are not carried along."""
         if self.salt is None:
             return set()

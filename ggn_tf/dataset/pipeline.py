@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from ggn_tf.dataset.augmentation import Augmentation, apply_augmentation, draw_augmentation
-from ggn_tf.dataset.records import Dataset, read_compact
+from ggn_tf.dataset.records import Dataset, read_patches_uint8
 from ggn_tf.dataset.shards import decode_cases, read_record
 from ggn_tf.errors import DatasetError
 from ggn_tf.protocol import AugmentationProtocol
@@ -173,7 +173,7 @@ class CaseStream:
         return rows.map(self._read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
     def _keep(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
-        hu, mask = read_compact(dataset, self.case_ids)
+        hu, mask = read_patches_uint8(dataset, self.case_ids)
         # On the host by name: TensorFlow would put a constant on the GPU, and the whole set with it.
         with tf.device("/CPU:0"):
             kept = tf.constant(hu), tf.constant(mask), tf.constant(self.labels)
@@ -182,7 +182,7 @@ class CaseStream:
     def _locate(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
         # Once through all records now: what is damaged is named here, instead of TensorFlow's error in some epoch.
         for start in range(0, len(self), _CHECKED_AT_ONCE):
-            read_compact(dataset, self.case_ids[start : start + _CHECKED_AT_ONCE])
+            read_patches_uint8(dataset, self.case_ids[start : start + _CHECKED_AT_ONCE])
         cases = dataset.select(self.case_ids)
         with tf.device("/CPU:0"):
             paths = tf.constant([str(dataset.folder / case.shard) for case in cases])

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.repair import STRICT, Allowance
-from ggn_tf.cases.patch_location import Target
+from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
+from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import Patch, cut_patch, cut_patches
 from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.table import Case
@@ -33,7 +33,7 @@ def prepare_cases(
     cases: Sequence[Case],
     protocol: PatchProtocol,
     jobs: int,
-    allowance: Allowance = STRICT,
+    repair_policy: RepairPolicy = STRICT,
     *,
     radiomics: bool = False,
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
@@ -45,7 +45,7 @@ def prepare_cases(
         cases: The rows of a table.
         protocol: How to cut.
         jobs: Processes; 1 works in this one.
-        allowance: What may be put right instead of being refused.
+        repair_policy: What may be put right instead of being refused.
         radiomics: Whether to measure the masks' radiomic features too.
 
     Yields:
@@ -57,7 +57,7 @@ def prepare_cases(
     groups = groups_of(cases)
     if jobs == 1:
         for group in groups:
-            yield from zip(group, prepare_group(group, protocol, allowance, radiomics), strict=True)
+            yield from zip(group, prepare_group(group, protocol, repair_policy, radiomics), strict=True)
         return
     # Not forked: a fork of a process with TensorFlow's threads can hang.
     context = multiprocessing.get_context("spawn")
@@ -66,7 +66,7 @@ def prepare_cases(
         try:
             for group in groups:
                 with _interrupts_held():
-                    waiting.append((group, pool.submit(prepare_group, group, protocol, allowance, radiomics)))
+                    waiting.append((group, pool.submit(prepare_group, group, protocol, repair_policy, radiomics)))
                 if len(waiting) == jobs * _AHEAD_PER_JOB:
                     yield from _next(waiting)
             while waiting:
@@ -85,25 +85,25 @@ def groups_of(cases: Sequence[Case]) -> Iterator[list[Case]]:
 
 
 def prepare_group(
-    cases: Sequence[Case], protocol: PatchProtocol, allowance: Allowance = STRICT, radiomics: bool = False
+    cases: Sequence[Case], protocol: PatchProtocol, repair_policy: RepairPolicy = STRICT, radiomics: bool = False
 ) -> list[_Outcome]:
     """Cut the patches of cases of one CT; as `prepare_case`. CTs and masks may lie at URLs."""
     if any(url_of(path) for case in cases for path in (case.image, case.mask) if path):
         with fetched(cases) as copies:
             outcomes = iter(
-                prepare_group([case for case in copies if isinstance(case, Case)], protocol, allowance, radiomics)
+                prepare_group([case for case in copies if isinstance(case, Case)], protocol, repair_policy, radiomics)
             )
             return [copy if isinstance(copy, GgnError) else next(outcomes) for copy in copies]
     if len(cases) > 1 and all(case.mask for case in cases):
-        targets = [Target(case.mask, case.segment, case.center_mm_lps) for case in cases]
+        targets = [NoduleTarget(case.mask, case.segment, case.center_mm_lps) for case in cases]
         # Where something is wrong, each is cut on its own: one nodule's fault is not the others'.
         with suppress(GgnError):
-            return list(cut_patches(cases[0].image, targets, protocol, allowance, radiomics=radiomics))
-    return [prepare_case(case, protocol, allowance, radiomics) for case in cases]
+            return list(cut_patches(cases[0].image, targets, protocol, repair_policy, radiomics=radiomics))
+    return [prepare_case(case, protocol, repair_policy, radiomics) for case in cases]
 
 
 def prepare_case(
-    case: Case, protocol: PatchProtocol, allowance: Allowance = STRICT, radiomics: bool = False
+    case: Case, protocol: PatchProtocol, repair_policy: RepairPolicy = STRICT, radiomics: bool = False
 ) -> Patch | GgnError:
     """Cut one case's patch; what is wrong with the case is returned, not raised."""
     try:
@@ -122,7 +122,7 @@ def prepare_case(
             segment=case.segment,
             center_mm_lps=case.center_mm_lps,
             series=case.series,
-            allowance=allowance,
+            repair_policy=repair_policy,
             case=case.case_id,
             radiomics=radiomics,
         )

@@ -52,7 +52,7 @@ class Dataset:
 
     def copies(self) -> list[list[str]]:
         """Cases of different patients with the same patch and mask: one nodule under two names can be in two sets."""
-        return copies_of(self.cases)
+        return duplicate_patches(self.cases)
 
     def select(self, case_ids: Iterable[str]) -> list[CaseRecord]:
         """The cases with these ids, in their order.
@@ -73,7 +73,7 @@ class Dataset:
         return [self.case_by_id[case_id] for case_id in case_ids]
 
 
-def copies_of(cases: Iterable[CaseRecord]) -> list[list[str]]:
+def duplicate_patches(cases: Iterable[CaseRecord]) -> list[list[str]]:
     """As `Dataset.copies`, of cases that are not in a dataset yet."""
     same: defaultdict[str, list[CaseRecord]] = defaultdict(list)
     for case in cases:
@@ -143,11 +143,11 @@ def read_patches(dataset: Dataset, case_ids: Sequence[str]) -> tuple[np.ndarray,
     Raises:
         DatasetError: A case is unknown, or a record is corrupt, cut off, or not the one that was written.
     """
-    hu, mask = read_compact(dataset, case_ids)
+    hu, mask = read_patches_uint8(dataset, case_ids)
     return hu, mask.astype(np.float32)
 
 
-def read_compact(dataset: Dataset, case_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def read_patches_uint8(dataset: Dataset, case_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """As `read_patches`, with the masks as uint8: five bytes a voxel instead of eight."""
     cases, size = dataset.select(case_ids), dataset.protocol.size
     hu = np.empty((len(cases), size, size, size, 1), np.float32)

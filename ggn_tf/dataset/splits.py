@@ -17,7 +17,7 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.split_search import choose_set
 from ggn_tf.errors import SplitError
-from ggn_tf.files import whole_file
+from ggn_tf.files import atomic_file
 from ggn_tf.protocol import SplitProtocol
 
 SPLITS = "splits.json"
@@ -89,7 +89,7 @@ def write_splits(dataset: Dataset, splits: Sequence[Split], protocol: SplitProto
         "seed": seed,
         "splits": [asdict(split) for split in splits],
     }
-    with whole_file(dataset.folder / SPLITS) as path, path.open("w", encoding="utf-8") as file:
+    with atomic_file(dataset.folder / SPLITS) as path, path.open("w", encoding="utf-8") as file:
         json.dump({**content, "checksum": _checksum(content)}, file, indent=1)
         file.write("\n")
 

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ggn_tf.cases.measurements import Measures
+from ggn_tf.cases.measurements import Measurements
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.table import Case
-from ggn_tf.dataset.case_outcome import Nodule, Rejection, outcome_of
+from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.identity import Pseudonyms
-from ggn_tf.dataset.records import copies_of, digest_patch
+from ggn_tf.dataset.records import digest_patch, duplicate_patches
 from ggn_tf.dataset.splits import make_splits, scarce_labels
 from ggn_tf.errors import GgnError, SplitError
 from ggn_tf.protocol import SplitProtocol
@@ -36,7 +36,7 @@ class Finding:
 
     case: Case
     record: CaseRecord | None = None
-    rejection: Rejection | None = None
+    rejection: RejectedCase | None = None
     error: GgnError | None = None
     in_lung: bool = True
 
@@ -50,7 +50,7 @@ class Finding:
             "status": USABLE if rejection is None else REJECTED,
             "spacing_mm_xyz": None if record is None else list(record.spacing_mm_zyx[::-1]),
             "center_mm_lps": None if record is None else list(record.center_mm_lps),
-            **{name: None if record is None else getattr(record, name) for name in Measures._fields},
+            **{name: None if record is None else getattr(record, name) for name in Measurements._fields},
             "repaired": None if record is None else list(record.repaired),
             "reason": None if rejection is None else rejection.reason,
             "remedy": None if rejection is None else rejection.remedy,
@@ -66,7 +66,7 @@ class LabelCounts:
     patients: int
 
 
-def find(case: Case, patch: Patch | GgnError) -> tuple[Finding, Nodule | None]:
+def examine_case(case: Case, patch: Patch | GgnError) -> tuple[Finding, AcceptedCase | None]:
     """What is found about one case, and its nodule where it is usable.
 
     Args:
@@ -74,7 +74,7 @@ def find(case: Case, patch: Patch | GgnError) -> tuple[Finding, Nodule | None]:
         patch: With its mask; or why there is none.
     """
     outcome = outcome_of(case, patch, _UNHIDDEN, set())
-    if isinstance(outcome, Rejection):
+    if isinstance(outcome, RejectedCase):
         return Finding(case, rejection=outcome, error=patch if isinstance(patch, GgnError) else None), None
     record = dataclasses.replace(outcome.record, digest=digest_patch(outcome.hu, outcome.mask))
     return Finding(case, record, in_lung=outcome.in_lung), outcome
@@ -101,7 +101,7 @@ def problems_of(findings: Sequence[Finding], protocol: SplitProtocol) -> list[Gg
 def hidden_columns(findings: Sequence[Finding]) -> set[str]:
     """The table's columns that `prepare` would leave out."""
     # Any salt: what a column tells does not depend on it.
-    return Pseudonyms(b"any").telling_columns([finding.case for finding in findings])
+    return Pseudonyms(b"any").identifying_columns([finding.case for finding in findings])
 
 
 def notes_on(cases: Sequence[CaseRecord], hidden: set[str], outside_lung: Sequence[str]) -> list[str]:
@@ -126,7 +126,7 @@ def notes_on(cases: Sequence[CaseRecord], hidden: set[str], outside_lung: Sequen
         ),
         *(
             f"the same patch under several patients, so it may be in two sets: {', '.join(copies)}"
-            for copies in copies_of(cases)
+            for copies in duplicate_patches(cases)
         ),
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ggn_tf import __version__
-from ggn_tf.dataset.case_outcome import Nodule, Rejection
+from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.dataset_json import DESCRIPTION, SCHEMA, refuse_existing
 from ggn_tf.dataset.previews import PreviewWriter
@@ -19,7 +19,7 @@ from ggn_tf.dataset.records import Dataset, digest_patch, fingerprint_of
 from ggn_tf.dataset.shards import CASES_PER_SHARD, ShardWriter
 from ggn_tf.dataset.splits import make_splits, write_splits
 from ggn_tf.errors import DatasetError
-from ggn_tf.files import whole_folder
+from ggn_tf.files import atomic_folder
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
 
 REJECTED = "rejected.csv"
@@ -28,7 +28,7 @@ REJECTED = "rejected.csv"
 def write_dataset(
     folder: Path,
     protocol: PatchProtocol,
-    outcomes: Iterable[Nodule | Rejection],
+    outcomes: Iterable[AcceptedCase | RejectedCase],
     *,
     split_protocol: SplitProtocol,
     splits: int = 5,
@@ -58,7 +58,7 @@ def write_dataset(
     """
     folder = Path(folder)
     refuse_existing(folder)
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         with (
             ShardWriter(temporary, cases_per_shard) as shards,
             PreviewWriter(temporary, previews) as sheets,
@@ -78,14 +78,14 @@ def write_dataset(
 
 def _write_cases(
     protocol: PatchProtocol,
-    outcomes: Iterable[Nodule | Rejection],
+    outcomes: Iterable[AcceptedCase | RejectedCase],
     shards: ShardWriter,
     sheets: PreviewWriter,
     features: RadiomicsWriter,
-) -> tuple[list[CaseRecord], list[Rejection]]:
+) -> tuple[list[CaseRecord], list[RejectedCase]]:
     records, known, rejections = [], set(), []
     for outcome in outcomes:
-        if isinstance(outcome, Rejection):
+        if isinstance(outcome, RejectedCase):
             rejections.append(outcome)
             continue
         record = outcome.record
@@ -106,7 +106,7 @@ def _write_cases(
     return records, rejections
 
 
-def _check_nodule(nodule: Nodule, protocol: PatchProtocol, twice: bool) -> None:
+def _check_nodule(nodule: AcceptedCase, protocol: PatchProtocol, twice: bool) -> None:
     shape = (protocol.size,) * 3
     if twice:
         raise DatasetError(
@@ -125,7 +125,7 @@ def _check_nodule(nodule: Nodule, protocol: PatchProtocol, twice: bool) -> None:
         )
 
 
-def _write_rejections(path: Path, rejections: list[Rejection]) -> None:
+def _write_rejections(path: Path, rejections: list[RejectedCase]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["case", "reason", "remedy"])

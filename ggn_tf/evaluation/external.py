@@ -7,7 +7,7 @@ import pandas as pd
 
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.network_predictions import AskedCases
+from ggn_tf.evaluation.network_predictions import CasePredictor
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, check_predictions, columns
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES
@@ -71,7 +71,7 @@ def predict_external(
     """
     asked = run.description
     asked.task.check_labels(case.label for case in other.cases)
-    cases = AskedCases(other, [case.case_id for case in other.cases], asked.task)
+    cases = CasePredictor(other, [case.case_id for case in other.cases], asked.task)
     parts = []
     for stage in (stage for stage in STAGES[asked.model] if stage.name in run.finished_stages()):
         announce(f"predicting: stage {stage.name}, {EXTERNAL} set, {len(cases)} nodules")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.dataset.pipeline import normalise_hu
-from ggn_tf.dataset.records import Dataset, read_compact
+from ggn_tf.dataset.records import Dataset, read_patches_uint8
 from ggn_tf.evaluation.explain import explain_patches
 from ggn_tf.evaluation.statistics.joint_changes import paired_stages
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
@@ -84,7 +84,7 @@ def collect_slides(run: RunFolder, dataset: Dataset, rows: pd.DataFrame, chosen:
     """
     if not chosen:
         return []
-    hu, reference = read_compact(dataset, list(chosen))
+    hu, reference = read_patches_uint8(dataset, list(chosen))
     low, high = dataset.protocol.window_hu
     patch = np.asarray(normalise_hu(hu, (low, high)))
     segmenting, last = _segmenting(rows), _last_classified(rows)

@@ -19,7 +19,7 @@ Network = Callable[..., dict[str, tf.Tensor]]
 """`network(patch, mask, training=False)` answers `mask`, `probabilities` or both (`training.stages.Network`)."""
 
 
-class AskedCases:
+class CasePredictor:
     """The nodules of a task among some cases, read once and asked about by several networks.
 
     Args:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.network_predictions import AskedCases
+from ggn_tf.evaluation.network_predictions import CasePredictor
 from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns
 from ggn_tf.evaluation.statistics.systems import TRANSFER
 from ggn_tf.runs.run_folder import RunFolder
@@ -112,9 +112,9 @@ def describe_run(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _sets(task: Task, dataset: Dataset, split: Split) -> dict[str, AskedCases]:
+def _sets(task: Task, dataset: Dataset, split: Split) -> dict[str, CasePredictor]:
     """The sets of the split in which the task has nodules."""
-    sets = {name: AskedCases(dataset, getattr(split, name), task) for name in SETS}
+    sets = {name: CasePredictor(dataset, getattr(split, name), task) for name in SETS}
     return {name: cases for name, cases in sets.items() if len(cases)}
 
 

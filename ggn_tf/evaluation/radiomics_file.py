@@ -12,7 +12,7 @@ from sklearn.calibration import CalibratedClassifierCV
 
 from ggn_tf.errors import RadiomicsError, TaskError
 from ggn_tf.evaluation.radiomics_svm import FittedRadiomics
-from ggn_tf.files import whole_file
+from ggn_tf.files import atomic_file
 from ggn_tf.tasks import Task
 
 SCHEMA = 1
@@ -46,7 +46,7 @@ def save_radiomics(fitted: FittedRadiomics, path: Path) -> None:
         "dataset_fingerprint": fitted.dataset_fingerprint,
         "chosen": fitted.chosen,
     }
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         skops.io.dump({"about": json.dumps(about), "classifier": fitted.classifier}, temporary)
 
 

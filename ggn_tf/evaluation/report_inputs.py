@@ -13,7 +13,7 @@ from ggn_tf.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Extras:
+class ReportInputs:
     """Each is left out of the report where it is not given.
 
     Attributes:
@@ -29,13 +29,13 @@ class Extras:
     slides: Sequence[Slides] = ()
 
 
-def collect_extras(
+def collect_report_inputs(
     run: RunFolder,
     dataset: Dataset,
     frame: pd.DataFrame,
     gallery: int = CASES,
     announce: Callable[[str], None] = lambda line: None,
-) -> Extras:
+) -> ReportInputs:
     """Ask a run's models and dataset.
 
     Args:
@@ -51,9 +51,11 @@ def collect_extras(
     """
     rows = frame[frame["set"] == "test"]
     if rows.empty:
-        return Extras(dataset.case_by_id)
+        return ReportInputs(dataset.case_by_id)
     announce(f"predicting: reference masks, test set, {rows['case'].nunique()} nodules")
     reference = predict_with_reference(run, dataset, rows)
     chosen = choose_cases(rows, gallery)
     announce(f"gallery: {len(chosen)} nodules")
-    return Extras(nodules=dataset.case_by_id, reference=reference, slides=collect_slides(run, dataset, rows, chosen))
+    return ReportInputs(
+        nodules=dataset.case_by_id, reference=reference, slides=collect_slides(run, dataset, rows, chosen)
+    )

@@ -217,9 +217,9 @@ class FastBlocks(StockBlocks):
             return x
         values = x.values
         if x.lattice > 1:
-            values = layers.Gather(x.lattice, name=self._next("gather"), **self._layout)(values)
+            values = layers.FromLattice(x.lattice, name=self._next("gather"), **self._layout)(values)
         if lattice > 1:
-            values = layers.Scatter(lattice, name=self._next("scatter"), **self._layout)(values)
+            values = layers.ToLattice(lattice, name=self._next("scatter"), **self._layout)(values)
         return LatticeMap(values, lattice)
 
     def _grid(self, x: LatticeMap | keras.KerasTensor) -> list[int | None]:

@@ -5,16 +5,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ggn_tf.cases.dicom.repair import STRICT, Allowance
-from ggn_tf.cases.dicom.series import Wanted
+from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
+from ggn_tf.cases.dicom.series import SeriesQuery
 from ggn_tf.cases.geometry.grid import Grid, Vector, vector
-from ggn_tf.cases.markups import lps_of_ras, read_fiducials
-from ggn_tf.cases.masks import place_of_mask
+from ggn_tf.cases.markups import lps_of_ras, read_markups
+from ggn_tf.cases.masks import mask_reference
 from ggn_tf.cases.volumes import Volume, open_volume
-from ggn_tf.errors import PlaceError
+from ggn_tf.errors import LocationError
 
 
-class Place(NamedTuple):
+class NoduleLocation(NamedTuple):
     """Where a nodule is: one of a point, a voxel of the CT, or a mask, whose centroid is taken.
 
     Attributes:
@@ -32,55 +32,58 @@ class Place(NamedTuple):
     segment: str | None = None
 
 
-def read_places(
+def read_locations(
     mask: Path | None,
     segment: str | None,
     centers_mm: Sequence[Vector],
     ras: bool,
     indices: Sequence[tuple[int, int, int]],
     fiducials: Path | None,
-) -> list[Place]:
+) -> list[NoduleLocation]:
     """The places of a command's options, of which one kind is given.
 
     Raises:
         PlaceError: The file of fiducials cannot be read.
     """
     if mask is not None:
-        return [Place(segment or "nodule", mask=mask, segment=segment)]
+        return [NoduleLocation(segment or "nodule", mask=mask, segment=segment)]
     if fiducials is not None:
-        points = enumerate(read_fiducials(fiducials), start=1)
-        return [Place(point.label or f"nodule {number}", point.center_mm_lps) for number, point in points]
+        points = enumerate(read_markups(fiducials), start=1)
+        return [NoduleLocation(point.label or f"nodule {number}", point.center_mm_lps) for number, point in points]
     centers = [lps_of_ras(center) if ras else center for center in centers_mm]
-    places = [Place(f"nodule {number}", center) for number, center in enumerate(centers, start=1)]
-    return [*places, *(Place(f"nodule {number}", index_xyz=index) for number, index in enumerate(indices, start=1))]
+    places = [NoduleLocation(f"nodule {number}", center) for number, center in enumerate(centers, start=1)]
+    return [
+        *places,
+        *(NoduleLocation(f"nodule {number}", index_xyz=index) for number, index in enumerate(indices, start=1)),
+    ]
 
 
-def open_at(
-    ct: Path, series: str | None, places: Sequence[Place], allowance: Allowance = STRICT
-) -> tuple[Volume, list[Place]]:
+def open_ct(
+    ct: Path, series: str | None, places: Sequence[NoduleLocation], repair_policy: RepairPolicy = STRICT
+) -> tuple[Volume, list[NoduleLocation]]:
     """Open the CT on which the places are, and turn voxels into points.
 
     Args:
         ct: A volume file or a DICOM folder.
         series: SeriesInstanceUID; None takes the series that holds the first place.
         places: At least one.
-        allowance: What may be put right instead of being refused.
+        repair_policy: What may be put right instead of being refused.
 
     Raises:
         VolumeError: The CT cannot be read.
         PlaceError: A voxel lies outside the CT.
     """
     first = places[0]
-    place_of = None if first.mask is None else partial(place_of_mask, first.mask)
-    volume = open_volume(ct, Wanted(series, first.center_mm_lps, place_of), repair=allowance.repair)
+    place_of = None if first.mask is None else partial(mask_reference, first.mask)
+    volume = open_volume(ct, SeriesQuery(series, first.center_mm_lps, place_of), repair=repair_policy.repair)
     return volume, [_pointed(place, volume.grid) for place in places]
 
 
-def _pointed(place: Place, grid: Grid) -> Place:
+def _pointed(place: NoduleLocation, grid: Grid) -> NoduleLocation:
     if place.index_xyz is None:
         return place
     if not all(0 <= step < size for step, size in zip(place.index_xyz, grid.size_xyz, strict=True)):
-        raise PlaceError(
+        raise LocationError(
             "The voxel lies outside the CT.",
             case=place.name,
             found=f"voxel {place.index_xyz}",

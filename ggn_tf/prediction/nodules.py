@@ -10,16 +10,16 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.masks import nodule_box
-from ggn_tf.cases.measurements import Measures, measure
+from ggn_tf.cases.measurements import Measurements, measure
 from ggn_tf.cases.patches import Patch, paste_mask
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.prediction.overlay import field_around
-from ggn_tf.prediction.patch_warnings import Caution, cautions_about, cautions_about_series, shared_voxels
+from ggn_tf.prediction.patch_warnings import PredictionWarning, overlap_warning, patch_warnings, series_warnings
 from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.serving.contract.messages import Prediction
 
 
-class Question(NamedTuple):
+class NodulePatch(NamedTuple):
     """A nodule that is asked about: what the user calls it, and its patch."""
 
     name: str
@@ -27,7 +27,7 @@ class Question(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NoduleAnswer:
+class NodulePrediction:
     """What the model says of one nodule.
 
     Attributes:
@@ -46,9 +46,9 @@ class NoduleAnswer:
     center_mm_lps: Vector
     center_index_xyz: Vector
     mask: sitk.Image | None
-    measures: Measures | None
+    measures: Measurements | None
     block: sitk.Image
-    cautions: tuple[Caution, ...]
+    warnings: tuple[PredictionWarning, ...]
 
     @property
     def decision(self) -> str:
@@ -57,7 +57,7 @@ class NoduleAnswer:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without voxels."""
-        nothing = {**dict.fromkeys(Measures._fields), "volume_mm3": 0.0}
+        nothing = {**dict.fromkeys(Measurements._fields), "volume_mm3": 0.0}
         return {
             "name": self.name,
             "decision": self.decision,
@@ -65,12 +65,12 @@ class NoduleAnswer:
             "center_mm_lps": list(self.center_mm_lps),
             "center_index_xyz": [round(index, 2) for index in self.center_index_xyz],
             **(nothing if self.measures is None else self.measures._asdict()),
-            "warnings": [caution.to_dict() for caution in self.cautions],
+            "warnings": [warning.to_dict() for warning in self.warnings],
         }
 
 
 @dataclass(frozen=True)
-class Answers:
+class CtPrediction:
     """What the model says of a CT's nodules.
 
     Attributes:
@@ -79,12 +79,14 @@ class Answers:
         model_version: The version that answered.
     """
 
-    nodules: tuple[NoduleAnswer, ...]
+    nodules: tuple[NodulePrediction, ...]
     labels: sitk.Image
     model_version: int
 
 
-def ask(volume: Volume, questions: Sequence[Question], predict: Callable[[np.ndarray], Prediction]) -> Answers:
+def predict_nodules(
+    volume: Volume, questions: Sequence[NodulePatch], predict: Callable[[np.ndarray], Prediction]
+) -> CtPrediction:
     """Ask a model about nodules of one CT.
 
     Args:
@@ -94,7 +96,7 @@ def ask(volume: Volume, questions: Sequence[Question], predict: Callable[[np.nda
     """
     prediction = predict(np.stack([question.patch.hu for question in questions])[..., None])
     labels = np.zeros(volume.grid.size_xyz[::-1], np.uint8 if len(questions) < 256 else np.uint16)
-    nodules: list[NoduleAnswer] = []
+    nodules: list[NodulePrediction] = []
     shared: list[set[int]] = []
     answered = zip(questions, prediction.probabilities, prediction.mask[..., 0], strict=True)
     for question, probabilities, soft_mask in answered:
@@ -107,17 +109,19 @@ def ask(volume: Volume, questions: Sequence[Question], predict: Callable[[np.nda
         _told(nodule, [nodules[other].name for other in sorted(others)])
         for nodule, others in zip(nodules, shared, strict=True)
     ]
-    return Answers(tuple(told), volume.grid.image_of(labels), prediction.model_version)
+    return CtPrediction(tuple(told), volume.grid.image_of(labels), prediction.model_version)
 
 
-def _answer(volume: Volume, question: Question, probabilities: dict[str, float], soft_mask: np.ndarray) -> NoduleAnswer:
+def _answer(
+    volume: Volume, question: NodulePatch, probabilities: dict[str, float], soft_mask: np.ndarray
+) -> NodulePrediction:
     patch, grid = question.patch, volume.grid
     block = volume.read(_block_around(patch))
     mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, MASK_THRESHOLD))
     inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
     # A speck between the CT's voxels is on none of them: no nodule.
     nodule = (soft_mask >= MASK_THRESHOLD) & (mask is not None)
-    return NoduleAnswer(
+    return NodulePrediction(
         name=question.name,
         probabilities=probabilities,
         center_mm_lps=patch.center_mm_lps,
@@ -125,7 +129,7 @@ def _answer(volume: Volume, question: Question, probabilities: dict[str, float],
         mask=mask,
         measures=None if mask is None else measure(block, mask),
         block=block,
-        cautions=(*cautions_about_series(volume), *cautions_about(patch, nodule, inside_hu)),
+        warnings=(*series_warnings(volume), *patch_warnings(patch, nodule, inside_hu)),
     )
 
 
@@ -167,7 +171,7 @@ def _add(labels: np.ndarray, grid: Grid, mask: sitk.Image | None, label: int) ->
     return taken
 
 
-def _told(nodule: NoduleAnswer, others: list[str]) -> NoduleAnswer:
+def _told(nodule: NodulePrediction, others: list[str]) -> NodulePrediction:
     if not others:
         return nodule
-    return dataclasses.replace(nodule, cautions=(*nodule.cautions, shared_voxels(others)))
+    return dataclasses.replace(nodule, warnings=(*nodule.warnings, overlap_warning(others)))

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ggn_tf.cases.lung_context import covered_voxels, surroundings_of
+from ggn_tf.cases.lung_context import covered_voxels, lung_context_of
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.contract.warning_texts import (
@@ -21,7 +21,7 @@ from ggn_tf.serving.contract.warning_texts import (
     NO_LUNG,
     NO_NODULE,
     PARTLY_OUTSIDE_CT,
-    Doubt,
+    WarningKind,
 )
 
 # As a part of a hundred, for numpy.
@@ -31,7 +31,7 @@ _SLICER = "A centre that was read off 3D Slicer is in RAS: repeat with --ras."
 
 
 @dataclass(frozen=True)
-class Caution:
+class PredictionWarning:
     """One reason for doubt.
 
     Attributes:
@@ -43,7 +43,7 @@ class Caution:
     text: str
 
     @classmethod
-    def of(cls, doubt: Doubt, *more: str) -> Self:
+    def of(cls, doubt: WarningKind, *more: str) -> Self:
         """What the served graph says too, and what only this side knows of it."""
         return cls(doubt.code, " ".join([doubt.text, *more]))
 
@@ -52,7 +52,9 @@ class Caution:
         return asdict(self)
 
 
-def cautions_about(patch: Patch, nodule: npt.NDArray[np.bool_], inside_hu: npt.NDArray[np.floating]) -> list[Caution]:
+def patch_warnings(
+    patch: Patch, nodule: npt.NDArray[np.bool_], inside_hu: npt.NDArray[np.floating]
+) -> list[PredictionWarning]:
     """Look for reasons to doubt the answer to a patch.
 
     Args:
@@ -61,7 +63,7 @@ def cautions_about(patch: Patch, nodule: npt.NDArray[np.bool_], inside_hu: npt.N
         inside_hu: The CT's values in that nodule; empty where there is none.
     """
     return [
-        *(Caution("repaired", f"Put right before the model saw it: {note}.") for note in patch.repaired),
+        *(PredictionWarning("repaired", f"Put right before the model saw it: {note}.") for note in patch.repaired),
         *_about_spacing(patch),
         *_about_place(patch),
         *_about_values(patch, inside_hu),
@@ -69,52 +71,52 @@ def cautions_about(patch: Patch, nodule: npt.NDArray[np.bool_], inside_hu: npt.N
     ]
 
 
-def cautions_about_series(volume: Volume) -> list[Caution]:
+def series_warnings(volume: Volume) -> list[PredictionWarning]:
     """Look for reasons to doubt all answers to a CT, in what its headers tell."""
     if not volume.contrast_agent:
         return []
     return [
-        Caution(
+        PredictionWarning(
             "contrast_agent",
             "The series' headers tell of a contrast agent; the model was trained on scans without one.",
         )
     ]
 
 
-def shared_voxels(names: list[str]) -> Caution:
+def overlap_warning(names: list[str]) -> PredictionWarning:
     """The caution of a nodule that other ones of the same call share voxels with."""
-    return Caution(
+    return PredictionWarning(
         "overlaps",
         f"It shares voxels with {', '.join(names)}: one nodule asked about twice, or two that touch. "
         "In the mask files a shared voxel belongs to the nodule that was named first.",
     )
 
 
-def _about_spacing(patch: Patch) -> Iterator[Caution]:
+def _about_spacing(patch: Patch) -> Iterator[PredictionWarning]:
     coarsest = max(patch.ct_grid.spacing_mm_xyz)
     # A header's 32-bit number of 2.5 may read as 2.5000001.
     if coarsest > COARSEST_SPACING_MM + 1e-4:
-        yield Caution.of(COARSE_SPACING, f"Here: {coarsest:.2f} mm.")
+        yield PredictionWarning.of(COARSE_SPACING, f"Here: {coarsest:.2f} mm.")
 
 
-def _about_place(patch: Patch) -> Iterator[Caution]:
+def _about_place(patch: Patch) -> Iterator[PredictionWarning]:
     outside = 1 - float(covered_voxels(patch).mean())
     if outside > 0:
-        yield Caution.of(PARTLY_OUTSIDE_CT, f"Here: {outside:.0%} of the patch.")
+        yield PredictionWarning.of(PARTLY_OUTSIDE_CT, f"Here: {outside:.0%} of the patch.")
 
 
-def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator[Caution]:
-    around = surroundings_of(patch)
+def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator[PredictionWarning]:
+    around = lung_context_of(patch)
     if around.below_air:
-        yield Caution.of(BELOW_AIR, f"Here: {around.middle_hu:.0f}.")
+        yield PredictionWarning.of(BELOW_AIR, f"Here: {around.middle_hu:.0f}.")
     elif around.no_lung:
-        yield Caution.of(NO_LUNG, f"Here: below {around.lowest_hu:.0f}.", _SLICER)
+        yield PredictionWarning.of(NO_LUNG, f"Here: below {around.lowest_hu:.0f}.", _SLICER)
     elif inside_hu.size and (dense := float(np.percentile(inside_hu, _DENSE_PERCENTILE))) > DENSE_HU:
-        yield Caution.of(DENSE, f"Here: above {dense:.0f} HU.")
+        yield PredictionWarning.of(DENSE, f"Here: above {dense:.0f} HU.")
 
 
-def _about_mask(nodule: npt.NDArray[np.bool_]) -> Iterator[Caution]:
+def _about_mask(nodule: npt.NDArray[np.bool_]) -> Iterator[PredictionWarning]:
     if not nodule.any():
-        yield Caution.of(NO_NODULE, _SLICER)
+        yield PredictionWarning.of(NO_NODULE, _SLICER)
     if np.count_nonzero(nodule) > np.count_nonzero(nodule[1:-1, 1:-1, 1:-1]):
-        yield Caution.of(LARGER_THAN_PATCH)
+        yield PredictionWarning.of(LARGER_THAN_PATCH)

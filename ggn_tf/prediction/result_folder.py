@@ -11,17 +11,19 @@ from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.files import replaced_folder
 from ggn_tf.prediction.overlay import draw_overlay
-from ggn_tf.prediction.patch_warnings import Caution
+from ggn_tf.prediction.patch_warnings import PredictionWarning
 
 if TYPE_CHECKING:
+    from ggn_tf.prediction.nodules import CtPrediction
+
     # TensorFlow comes with it, and a folder that cannot be written to is refused before that is loaded.
-    from ggn_tf.prediction.nodules import Answers
+    pass
 
 RESULT_FILE = "result.json"
 MASK_FILE = "nodule_mask.nii.gz"
 SEGMENTATION_FILE = "nodule_mask.seg.dcm"
 OVERLAYS = "overlays"
-_DISPLACED = Caution(
+_DISPLACED = PredictionWarning(
     "segmentation_on_slices",
     "The DICOM SEG lies on the series' own slices, as they stand. Programs that take slices to be straight and even, "
     f"3D Slicer among them, show it out of place; {MASK_FILE} is in its place everywhere.",
@@ -29,7 +31,7 @@ _DISPLACED = Caution(
 _OURS = {RESULT_FILE, MASK_FILE, SEGMENTATION_FILE, OVERLAYS}
 
 
-def refuse_other(folder: Path) -> None:
+def refuse_foreign_folder(folder: Path) -> None:
     """Refuse a folder that holds anything but an earlier answer, before any work is done.
 
     Raises:
@@ -48,7 +50,7 @@ def refuse_other(folder: Path) -> None:
         )
 
 
-def write_answers(answers: "Answers", volume: Volume, document: dict[str, Any], folder: Path) -> dict[str, Any]:
+def write_results(answers: "CtPrediction", volume: Volume, document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write everything that is known about the nodules; an earlier answer is replaced as a whole.
 
     Args:
@@ -63,18 +65,18 @@ def write_answers(answers: "Answers", volume: Volume, document: dict[str, Any], 
     Raises:
         GgnError: The folder cannot be written.
     """
-    refuse_other(folder)
+    refuse_foreign_folder(folder)
     try:
         with replaced_folder(folder) as fresh:
             sitk.WriteImage(answers.labels, str(fresh / MASK_FILE), useCompression=True)
-            segmentation, cautions = _write_segmentation(answers, volume, fresh)
+            segmentation, warnings = _write_segmentation(answers, volume, fresh)
             _draw_overlays(answers, fresh / OVERLAYS)
             told = {
                 **document,
                 "mask": MASK_FILE,
                 "segmentation": segmentation,
                 "overlays": sorted(f"{OVERLAYS}/{path.name}" for path in (fresh / OVERLAYS).iterdir()),
-                "warnings": [caution.to_dict() for caution in cautions],
+                "warnings": [warning.to_dict() for warning in warnings],
             }
             (fresh / RESULT_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     except (OSError, RuntimeError) as error:
@@ -84,12 +86,14 @@ def write_answers(answers: "Answers", volume: Volume, document: dict[str, Any], 
     return told
 
 
-def _write_segmentation(answers: "Answers", volume: Volume, folder: Path) -> tuple[str | None, list[Caution]]:
+def _write_segmentation(
+    answers: "CtPrediction", volume: Volume, folder: Path
+) -> tuple[str | None, list[PredictionWarning]]:
     """A DICOM SEG where the CT is a DICOM series and there is a nodule to write."""
     if volume.stack is None:
         return None, []
     if not np.any(sitk.GetArrayViewFromImage(answers.labels)):
-        return None, [Caution("no_segmentation", "No DICOM SEG: no nodule was found.")]
+        return None, [PredictionWarning("no_segmentation", "No DICOM SEG: no nodule was found.")]
     # Imported here: half a second that only a DICOM series is worth.
     from ggn_tf.prediction.dicom_seg_writer import write_segmentation
 
@@ -99,11 +103,11 @@ def _write_segmentation(answers: "Answers", volume: Volume, folder: Path) -> tup
         write_segmentation(volume, answers.labels, names, folder / SEGMENTATION_FILE, model)
     except VolumeError as error:
         (folder / SEGMENTATION_FILE).unlink(missing_ok=True)
-        return None, [Caution("no_segmentation", f"{error.what} {error.found}")]
+        return None, [PredictionWarning("no_segmentation", f"{error.what} {error.found}")]
     return SEGMENTATION_FILE, [_DISPLACED] if volume.course else []
 
 
-def _draw_overlays(answers: "Answers", folder: Path) -> None:
+def _draw_overlays(answers: "CtPrediction", folder: Path) -> None:
     folder.mkdir()
     for number, nodule in enumerate(answers.nodules, start=1):
         title = f"{number} {nodule.name}, {nodule.decision}"

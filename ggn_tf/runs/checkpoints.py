@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ggn_tf.errors import RunError
-from ggn_tf.files import whole_file
+from ggn_tf.files import atomic_file
 
 _KEPT = 2
 _PROGRESS = "progress"
@@ -52,7 +52,7 @@ class CheckpointStore:
         """Add a checkpoint, then delete all but the last two."""
         files = self._files()
         number = int(files[-1].stem.rsplit("-", 1)[1]) + 1 if files else 1
-        with whole_file(self._folder / f"{self._stage}-{number:06d}.npz") as temporary:
+        with atomic_file(self._folder / f"{self._stage}-{number:06d}.npz") as temporary:
             with temporary.open("wb") as stream:
                 _write_archive(stream, checkpoint)
             with temporary.open("r+b") as stream:

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import RunError
-from ggn_tf.files import whole_file
+from ggn_tf.files import atomic_file
 
 
-def write_document(file: Path, content: dict[str, Any], former: dict[str, Any] | None = None) -> None:
+def write_json(file: Path, content: dict[str, Any], former: dict[str, Any] | None = None) -> None:
     """Write a document, after having put aside what it said before.
 
     Args:
         file: Its name.
         content: JSON types.
-        former: What `read_document` answers should the new file turn out damaged, as after a power cut on a disk that
+        former: What `read_json` answers should the new file turn out damaged, as after a power cut on a disk that
             reports what it has not yet written. None: nothing.
     """
     if former is not None:
@@ -22,7 +22,7 @@ def write_document(file: Path, content: dict[str, Any], former: dict[str, Any] |
     _write(file, content)
 
 
-def read_document(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     """Read a document, or the one before where it is damaged.
 
     Raises:
@@ -50,7 +50,7 @@ def _former(file: Path) -> Path:
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
-    with whole_file(file) as temporary:
+    with atomic_file(file) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

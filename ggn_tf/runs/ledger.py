@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ggn_tf.files import whole_file
-from ggn_tf.runs.json_files import read_document, write_document
+from ggn_tf.files import atomic_file
+from ggn_tf.runs.json_files import read_json, write_json
 
 
 class Ledger:
@@ -27,7 +27,7 @@ class Ledger:
         Raises:
             RunError: The file is damaged, and so is what it said before.
         """
-        entries: list[dict[str, Any]] = read_document(self._file)["stages"] if self._file.exists() else []
+        entries: list[dict[str, Any]] = read_json(self._file)["stages"] if self._file.exists() else []
         return entries
 
     def finished(self) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ class Ledger:
         former = self.entries()
         others = [other for other in former if other["stage"] != entry["stage"]]
         whole = {**entry, "history": self._written_history(entry["stage"])}
-        write_document(self._file, {"stages": [*others, whole]}, former={"stages": former})
+        write_json(self._file, {"stages": [*others, whole]}, former={"stages": former})
 
     def history(self, stage: str) -> list[dict[str, str]]:
         """A stage's history, a mapping of text an epoch; none where it has not begun."""
@@ -59,7 +59,7 @@ class Ledger:
         kept = [row for stage in self.finished() if stage not in under_way for row in self.history(stage)]
         lines = [*kept, *rows]
         with (
-            whole_file(self._history_file) as temporary,
+            atomic_file(self._history_file) as temporary,
             temporary.open("w", newline="", encoding="utf-8") as stream,
         ):
             writer = csv.DictWriter(stream, list(lines[0]))

@@ -10,9 +10,9 @@ import keras
 
 import ggn_tf.models.fast.layers  # noqa: F401 - registers the classes that a .keras file names
 from ggn_tf.errors import ProtocolError, RunError, TaskError
-from ggn_tf.files import sha256, whole_file
+from ggn_tf.files import atomic_file, sha256
 from ggn_tf.runs.checkpoints import CheckpointStore
-from ggn_tf.runs.json_files import read_document, write_document
+from ggn_tf.runs.json_files import read_json, write_json
 from ggn_tf.runs.ledger import Ledger
 from ggn_tf.runs.more_epochs import check_extension
 from ggn_tf.runs.run_description import RunDescription
@@ -88,7 +88,7 @@ class RunFolder:
             "conditions": conditions or {},
             "command": command,
         }
-        write_document(folder / "run.json", stored)
+        write_json(folder / "run.json", stored)
         return cls(folder, description, dataset, versions, conditions)
 
     @classmethod
@@ -98,7 +98,7 @@ class RunFolder:
         Raises:
             RunError: There is no run, or it was written by another version of ggn-tf.
         """
-        stored = read_document(folder / "run.json")
+        stored = read_json(folder / "run.json")
         try:
             if stored["schema"] != SCHEMA:
                 raise KeyError("schema")
@@ -195,7 +195,7 @@ class RunFolder:
         """
         stage = entry["stage"]
         file = self.folder / "stages" / f"{stage}.keras"
-        with whole_file(file) as temporary:
+        with atomic_file(file) as temporary:
             model.save(temporary)
         self._copy_model(file)
         self._ledger.enter({**entry, "sha256": sha256(file)})
@@ -215,7 +215,7 @@ class RunFolder:
             self._copy_model(file)
 
     def _copy_model(self, file: Path) -> None:
-        with whole_file(self.folder / "model.keras") as temporary:
+        with atomic_file(self.folder / "model.keras") as temporary:
             shutil.copyfile(file, temporary)
 
     def _wants_epochs(self, entry: dict[str, Any]) -> bool:
@@ -234,16 +234,16 @@ class RunFolder:
         return tuple(stage for stage in ended if stage != begun[-1] or stage in taken)
 
     def _extend(self, asked: RunDescription, command: str) -> None:
-        stored = read_document(self.folder / "run.json")
+        stored = read_json(self.folder / "run.json")
         extended = {**stored, **asked.to_dict(), "extended_by": [*stored.get("extended_by", []), command]}
-        write_document(self.folder / "run.json", extended, former=stored)
+        write_json(self.folder / "run.json", extended, former=stored)
         self.description = asked
 
 
 def _only_begun(folder: Path) -> bool:
     """Whether all that was ever written is a run.json that is damaged: then there is nothing to lose."""
     try:
-        read_document(folder / "run.json")
+        read_json(folder / "run.json")
     except RunError:
         return not (folder / "checkpoints").exists() and not (folder / "stages").exists()
     return False

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import RunError
-from ggn_tf.runs.json_files import read_document
+from ggn_tf.runs.json_files import read_json
 from ggn_tf.runs.ledger import Ledger
 from ggn_tf.runs.lock import is_locked
 from ggn_tf.runs.stages import STAGES
@@ -71,7 +71,7 @@ def list_runs(folder: Path) -> list[RunOverview]:
 def describe(folder: Path) -> RunOverview:
     """One run, from its files as they are at this moment."""
     try:
-        stored, ledger = read_document(folder / "run.json"), Ledger(folder)
+        stored, ledger = read_json(folder / "run.json"), Ledger(folder)
         finished = ledger.finished()
     except RunError as error:
         return RunOverview(folder, problem=error.found)

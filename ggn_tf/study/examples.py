@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from ggn_tf.evaluation.report_inputs import collect_extras
+from ggn_tf.evaluation.report_inputs import collect_report_inputs
 from ggn_tf.evaluation.statistics.systems import JOINT
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.study.grid import Question, table_name
-from ggn_tf.study.item import Place
+from ggn_tf.study.grid import StudyDesign, table_name
+from ggn_tf.study.item import WorkFolder
 from ggn_tf.study.page import Example
 from ggn_tf.study.results import TaskResults
 
@@ -15,9 +15,9 @@ NODULES = 12
 
 
 def collect_examples(
-    question: Question,
+    question: StudyDesign,
     results: Sequence[TaskResults],
-    place: Place,
+    place: WorkFolder,
     gallery: int = NODULES,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[tuple[str, int], Example]:
@@ -46,6 +46,6 @@ def collect_examples(
             continue
         announce(f"report: task {result.task}")
         run = RunFolder.open(place.run(table_name(JOINT.model, result.task, split, repeat)))
-        extras = collect_extras(run, place.dataset, own, gallery, announce)
-        examples[str(result.task), split] = Example(own, extras)
+        inputs = collect_report_inputs(run, place.dataset, own, gallery, announce)
+        examples[str(result.task), split] = Example(own, inputs)
     return examples

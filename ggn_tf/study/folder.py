@@ -11,20 +11,20 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.evaluation.report.evaluation_folder import FIGURES, MODEL_CARD, REPORT
 from ggn_tf.evaluation.report.model_card import study_card
 from ggn_tf.evaluation.report.page import write_page
-from ggn_tf.evaluation.report_inputs import Extras
+from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.evaluation.statistics.repeats import table_of
 from ggn_tf.files import replaced_folder
 from ggn_tf.runs.package_versions import package_versions
-from ggn_tf.study.grid import Question
-from ggn_tf.study.page import Example, StudyEvidence, study_page
+from ggn_tf.study.grid import StudyDesign
+from ggn_tf.study.page import Example, StudyData, study_page
 from ggn_tf.study.results import TaskResults
 from ggn_tf.study.tables import ScoreTable, markdown
 
 RESULTS, TABLES, STUDY = "results", "tables.md", "study.json"
 
 
-def describe_study(question: Question, dataset: Dataset) -> dict[str, Any]:
+def describe_study(question: StudyDesign, dataset: Dataset) -> dict[str, Any]:
     """What was asked, as JSON types; of the dataset only the folder's name, so that no home directory is told."""
     return {
         "tasks": [str(task) for task in question.tasks],
@@ -43,7 +43,7 @@ def describe_study(question: Question, dataset: Dataset) -> dict[str, Any]:
 
 
 def write_study(
-    question: Question,
+    question: StudyDesign,
     dataset: Dataset,
     results: Sequence[TaskResults],
     tables: Sequence[ScoreTable],
@@ -72,8 +72,8 @@ def write_study(
         (new / TABLES).write_text(markdown(tables), encoding="utf-8")
         (new / MODEL_CARD).write_text(study_card(description, markdown(tables)), encoding="utf-8")
         predictions = {str(result.task): result.predictions for result in results}
-        evidence = StudyEvidence(description, tables, predictions, Extras(dataset.case_by_id), examples or {})
-        write_page(study_page(evidence), new / REPORT, new / FIGURES)
+        data = StudyData(description, tables, predictions, ReportInputs(dataset.case_by_id), examples or {})
+        write_page(study_page(data), new / REPORT, new / FIGURES)
         for table in tables:
             pd.DataFrame(table.rows, columns=list(table.heading)).to_csv(new / f"{table.name}.csv", index=False)
         for result in results:

@@ -22,7 +22,7 @@ from ggn_tf.training.trainer import plan_run
 
 
 @dataclass(frozen=True)
-class Question:
+class StudyDesign:
     """What a study is asked.
 
     Attributes:
@@ -63,7 +63,7 @@ def weighted_system(weight: float) -> str:
     return f"{CASCADE}-lambda{weight:g}"
 
 
-def items_of(question: Question, dataset: Dataset) -> list[Item]:
+def items_of(question: StudyDesign, dataset: Dataset) -> list[Item]:
     """Every piece of work, each after those that it needs; a repeat of everything before the next repeat.
 
     Raises:
@@ -82,7 +82,7 @@ def items_of(question: Question, dataset: Dataset) -> list[Item]:
 
 
 def _cell(
-    question: Question, dataset: Dataset, segmenters: dict[str, str], task: Task, split: int, repeat: int
+    question: StudyDesign, dataset: Dataset, segmenters: dict[str, str], task: Task, split: int, repeat: int
 ) -> Iterator[Item]:
     asked = RunDescription(
         task=task,
@@ -116,7 +116,7 @@ def _cell(
         yield Transfer(name, task, split, repeat, reference, segmenter)
 
 
-def _cascades(question: Question, asked: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:
+def _cascades(question: StudyDesign, asked: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:
     """The cascade, and its joint stage once more for every other lambda."""
     name = table_name(CASCADE, asked.task, asked.split, repeat)
     yield Training(name, asked, repeat, CASCADE, takes=((SEGMENT.name, segmenter),))

@@ -12,7 +12,7 @@ PREDICTIONS, RUNS = "predictions", "runs"
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkFolder:
     """Where a study lies and what it is about.
 
     Attributes:
@@ -39,7 +39,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Line:
+class WorkerChannel:
     """How an item's work is watched and ended from outside.
 
     Attributes:
@@ -70,14 +70,14 @@ class Item(Protocol):
     def cost(self) -> float:
         """How long it takes, in any unit that all items share."""
 
-    def is_done(self, place: Place) -> bool:
+    def is_done(self, place: WorkFolder) -> bool:
         """Whether its result is there.
 
         Raises:
             RunError: What is there was made with other settings.
         """
 
-    def do(self, place: Place, line: Line) -> None:
+    def run(self, place: WorkFolder, line: WorkerChannel) -> None:
         """Work, or go on where the work was stopped.
 
         Raises:

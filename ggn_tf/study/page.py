@@ -9,10 +9,10 @@ import pandas as pd
 from ggn_tf.evaluation.report.blocks import Cell, Estimate, Page, Prose, Section, Table, cell_of
 from ggn_tf.evaluation.report.budget import budget_section
 from ggn_tf.evaluation.report.gallery import gallery_section
-from ggn_tf.evaluation.report.report_data import Evidence
-from ggn_tf.evaluation.report.sections import evidence_sections
+from ggn_tf.evaluation.report.report_data import ReportData
+from ggn_tf.evaluation.report.sections import analysis_sections
 from ggn_tf.evaluation.report.summary import OPTIMISTIC
-from ggn_tf.evaluation.report_inputs import Extras
+from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.scores import REPLICATES
 from ggn_tf.evaluation.statistics.systems import PAPER_SYSTEMS
 from ggn_tf.study.tables import ScoreTable
@@ -38,22 +38,22 @@ class Example:
 
     Attributes:
         frame: Its predictions.
-        extras: From `collect_extras`.
+        inputs: From `collect_extras`.
     """
 
     frame: pd.DataFrame
-    extras: Extras
+    inputs: ReportInputs
 
 
 @dataclass(frozen=True)
-class StudyEvidence:
+class StudyData:
     """What a study's report is drawn from.
 
     Attributes:
         description: As `study.json` holds it.
         tables: In the order of reading; what stands in brackets at a cell's end is shown small below it.
         predictions: For each task its table: every system, split and repeat.
-        extras: What the dataset knows of the nodules; nothing else of it is used.
+        inputs: What the dataset knows of the nodules; nothing else of it is used.
         examples: For some tasks and splits one run of the cascade.
         replicates, seed: Of the bootstrap of what is drawn.
     """
@@ -61,13 +61,13 @@ class StudyEvidence:
     description: Mapping[str, Any]
     tables: Sequence[ScoreTable]
     predictions: Mapping[str, pd.DataFrame]
-    extras: Extras = field(default_factory=Extras)
+    inputs: ReportInputs = field(default_factory=ReportInputs)
     examples: Mapping[tuple[str, int], Example] = field(default_factory=dict)
     replicates: int = REPLICATES
     seed: int = 0
 
 
-def study_page(study: StudyEvidence) -> Page:
+def study_page(study: StudyData) -> Page:
     """Put a study's report together.
 
     Figures show the paper's systems and the radiomic one; other lambdas and single measures stand in the tables.
@@ -96,39 +96,39 @@ def _table(table: ScoreTable) -> Table:
     return Table([joined(table.heading), *table.heading[table.keys :]], rows, table.caption)
 
 
-def _task(study: StudyEvidence, task: str, number: int) -> Section:
+def _task(study: StudyData, task: str, number: int) -> Section:
     frame = study.predictions[task]
     splits = sorted(int(split) for split in frame["split"].unique())
     return Section(f"task-{number}", f"Task {task}", inner=[_split(study, task, split, number) for split in splits])
 
 
-def _split(study: StudyEvidence, task: str, split: int, number: int) -> Section:
+def _split(study: StudyData, task: str, split: int, number: int) -> Section:
     frame = study.predictions[task]
     systems = pd.MultiIndex.from_frame(frame[["model", "stage"]])
     shown = frame[(frame["split"] == split) & systems.isin([one.system for one in PAPER_SYSTEMS])]
     prefix = f"task{number}-split{split}-"
-    sections = evidence_sections(_evidence(study, shown, prefix), study.extras)
+    sections = analysis_sections(_evidence(study, shown, prefix), study.inputs)
     example = study.examples.get((task, split))
     if example is not None:
         sections += _example(study, example, prefix)
     return Section(f"task{number}-split{split}", f"Split {split}", inner=sections)
 
 
-def _example(study: StudyEvidence, example: Example, prefix: str) -> list[Section]:
-    evidence = _evidence(study, example.frame, f"{prefix}example-")
-    parts = [budget_section(evidence, example.extras.reference), gallery_section(example.extras.slides, evidence)]
+def _example(study: StudyData, example: Example, prefix: str) -> list[Section]:
+    data = _evidence(study, example.frame, f"{prefix}example-")
+    parts = [budget_section(data, example.inputs.reference), gallery_section(example.inputs.slides, data)]
     repeat = int(example.frame["repeat"].iloc[0])
     said = Prose(f"Of one run, the {example.frame['model'].iloc[0]} of repeat {repeat}.")
     return [Section(part.anchor, part.title, [said, *part.blocks]) for part in parts if part is not None]
 
 
-def _evidence(study: StudyEvidence, frame: pd.DataFrame, prefix: str) -> Evidence:
-    return Evidence(
+def _evidence(study: StudyData, frame: pd.DataFrame, prefix: str) -> ReportData:
+    return ReportData(
         frame,
         study.description["select_on"],
         replicates=study.replicates,
         seed=study.seed,
-        nodules=study.extras.nodules,
+        nodules=study.inputs.nodules,
         prefix=prefix,
     )
 

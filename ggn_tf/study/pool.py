@@ -9,17 +9,17 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ggn_tf.errors import RunError
-from ggn_tf.study.item import Item, Place
-from ggn_tf.study.process import DONE, News, do_item
+from ggn_tf.study.item import Item, WorkFolder
+from ggn_tf.study.process import DONE, WorkerMessage, run_item
 
 _POLL_S = 0.5
 
 
-def work(
+def run_items(
     items: Sequence[Item],
-    place: Place,
+    place: WorkFolder,
     jobs: int,
-    tell: Callable[[News], None],
+    tell: Callable[[WorkerMessage], None],
     stop_requested: Callable[[], bool],
 ) -> None:
     """Do every item that is not done, those that others need before them.
@@ -39,7 +39,7 @@ def work(
     """
     done = {item.name for item in items if item.is_done(place)}
     for name in done:
-        tell(News(name, 1.0, "done"))
+        tell(WorkerMessage(name, 1.0, "done"))
     waiting = [item for item in items if item.name not in done]
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -51,7 +51,7 @@ def work(
             for item in ready:
                 ours, theirs = context.Pipe(duplex=False)
                 payload = pickle.dumps((item, place))
-                process = context.Process(target=do_item, args=(payload, os.getpid(), stop, theirs))
+                process = context.Process(target=run_item, args=(payload, os.getpid(), stop, theirs))
                 process.start()
                 theirs.close()
                 at_work[ours] = _Worker(item, process)
@@ -74,7 +74,7 @@ class _Worker:
     process: BaseProcess
 
 
-def _listen(connection: Connection, worker: _Worker, tell: Callable[[News], None]) -> bool:
+def _listen(connection: Connection, worker: _Worker, tell: Callable[[WorkerMessage], None]) -> bool:
     """Pass one message on; whether the item is done."""
     try:
         message = connection.recv()

@@ -15,7 +15,7 @@ DONE = "done"
 
 
 @dataclass(frozen=True)
-class News:
+class WorkerMessage:
     """How far an item is.
 
     Attributes:
@@ -29,31 +29,31 @@ class News:
     what: str
 
 
-def do_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -> None:
+def run_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -> None:
     """Do an item, and send news of it; at the end the error, if it is one of ours.
 
     Args:
         pickled: The item and its place; pickled apart, because unpickling them imports TensorFlow.
         parent: The process that started this one.
         stop: Set when the work is to come to a place from which it can go on.
-        connection: Where `News` go.
+        connection: Where `WorkerMessage` go.
     """
     # Ctrl-C reaches every process of a terminal, SIGTERM those of a batch job; only the parent decides what they mean.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     load_tensorflow()
-    from ggn_tf.study.item import Line
+    from ggn_tf.study.item import WorkerChannel
 
     item, place = pickle.loads(pickled)
 
     def tell(share: float, what: str) -> None:
         with suppress(BrokenPipeError):
-            connection.send(News(item.name, share, what))
+            connection.send(WorkerMessage(item.name, share, what))
 
     # The children of a killed parent would train on, and hold the locks that the repeated command needs.
-    line = Line(tell, lambda: stop.is_set() or os.getppid() != parent)
+    line = WorkerChannel(tell, lambda: stop.is_set() or os.getppid() != parent)
     try:
-        item.do(place, line)
+        item.run(place, line)
         tell(1.0, DONE)
     except KeyboardInterrupt:
         pass

@@ -8,7 +8,7 @@ from ggn_tf.errors import RadiomicsError, RunError
 from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
 from ggn_tf.evaluation.radiomics_svm import fit_radiomics
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
-from ggn_tf.study.item import Line, Place
+from ggn_tf.study.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 
 
@@ -38,7 +38,7 @@ class Radiomics:
         """In epochs of joint training."""
         return 1.0
 
-    def is_done(self, place: Place) -> bool:
+    def is_done(self, place: WorkFolder) -> bool:
         """Whether the table is there, and of these settings; what cannot be read back is soon fitted anew."""
         if not place.predictions(self.name).exists():
             return False
@@ -58,7 +58,7 @@ class Radiomics:
             )
         return True
 
-    def do(self, place: Place, line: Line) -> None:
+    def run(self, place: WorkFolder, line: WorkerChannel) -> None:
         """Fit, store, and write the predictions last."""
         line.tell(0.0, "fitting")
         fitted, frame = fit_radiomics(place.dataset, read_split(place.dataset, self.split), self.task, self.seed)

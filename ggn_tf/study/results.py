@@ -13,8 +13,8 @@ from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.evaluation.statistics.systems import FROZEN, JOINT, MULTITASK, RADIOMICS, RAW, REFERENCE, TRANSFER
 from ggn_tf.runs.stages import CLASSIFY
-from ggn_tf.study.grid import Question
-from ggn_tf.study.item import Item, Place
+from ggn_tf.study.grid import StudyDesign
+from ggn_tf.study.item import Item, WorkFolder
 from ggn_tf.tasks import Task
 
 PLANNED_PAIRS = (
@@ -48,7 +48,7 @@ class TaskResults:
     comparisons: tuple[Comparison, ...]
 
 
-def gather(question: Question, items: Sequence[Item], place: Place) -> list[TaskResults]:
+def collect_results(question: StudyDesign, items: Sequence[Item], place: WorkFolder) -> list[TaskResults]:
     """Read what a finished study left on disk, and put the single measures beside it.
 
     Args:
@@ -62,7 +62,7 @@ def gather(question: Question, items: Sequence[Item], place: Place) -> list[Task
     return [_results(question, items, place, task) for task in question.tasks]
 
 
-def _results(question: Question, items: Sequence[Item], place: Place, task: Task) -> TaskResults:
+def _results(question: StudyDesign, items: Sequence[Item], place: WorkFolder, task: Task) -> TaskResults:
     frame = pd.concat([*_read(items, place, task), *_measured(question, place, task)], ignore_index=True)
     present = {System(*key) for key in frame[["model", "stage"]].drop_duplicates().itertuples(index=False)}
     pairs = [pair for pair in PLANNED_PAIRS if set(pair) <= present]
@@ -70,7 +70,7 @@ def _results(question: Question, items: Sequence[Item], place: Place, task: Task
     return TaskResults(task, frame, tuple(score_repeats(frame)), compared)
 
 
-def _read(items: Sequence[Item], place: Place, task: Task) -> Iterator[pd.DataFrame]:
+def _read(items: Sequence[Item], place: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
     """The tables of a task; a repeat of `cells_of` needs them in one order."""
     for item in items:
         path = place.predictions(item.name)
@@ -78,7 +78,7 @@ def _read(items: Sequence[Item], place: Place, task: Task) -> Iterator[pd.DataFr
             yield read_predictions(path)
 
 
-def _measured(question: Question, place: Place, task: Task) -> Iterator[pd.DataFrame]:
+def _measured(question: StudyDesign, place: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
     cases = place.dataset.case_by_id
     for number in question.splits:
         split = read_split(place.dataset, number)

@@ -12,7 +12,7 @@ from ggn_tf.evaluation.statistics.repeats import RepeatedScore
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.evaluation.statistics.systems import JOINT, NETWORKS, RADIOMICS, TRANSFER, title_of
 from ggn_tf.runs.stages import CLASSIFY
-from ggn_tf.study.grid import Question, weighted_system
+from ggn_tf.study.grid import StudyDesign, weighted_system
 from ggn_tf.study.results import TaskResults
 
 _CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
@@ -42,7 +42,7 @@ class ScoreTable:
     keys: int = 1
 
 
-def tables_of(question: Question, results: Sequence[TaskResults]) -> list[ScoreTable]:
+def tables_of(question: StudyDesign, results: Sequence[TaskResults]) -> list[ScoreTable]:
     """Every table that the study has an answer for.
 
     Args:
@@ -59,7 +59,7 @@ def tables_of(question: Question, results: Sequence[TaskResults]) -> list[ScoreT
 class _Found:
     """Scores of the test set, looked up as a table's cell needs them."""
 
-    def __init__(self, question: Question, results: Sequence[TaskResults]) -> None:
+    def __init__(self, question: StudyDesign, results: Sequence[TaskResults]) -> None:
         self.question = question
         self.tasks = [str(result.task) for result in results]
         self._scores = {

@@ -17,10 +17,10 @@ from ggn_tf.runs.package_versions import package_versions
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT, STAGES, Stage, stages_up_to
-from ggn_tf.study.item import Line, Place
+from ggn_tf.study.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.observers import Observer, Observers
-from ggn_tf.training.stage_reuse import adopt_stage
+from ggn_tf.training.stage_reuse import reuse_stage
 from ggn_tf.training.tensorboard import EventWriter, write_scores
 from ggn_tf.training.trainer import plan_run, train
 
@@ -75,17 +75,17 @@ class Training:
         """In epochs of joint training."""
         return sum(self._stage_cost(stage) for stage in self._stages() if stage.name not in dict(self.takes))
 
-    def is_done(self, place: Place) -> bool:
+    def is_done(self, place: WorkFolder) -> bool:
         """Whether every stage is finished and predicted; only reads."""
         folder = place.run(self.name)
         if not (folder / "run.json").exists():
             return False
         run = RunFolder.open(folder)
-        # With other settings it is not done: `do` then says what differs.
+        # With other settings it is not done: `run` then says what differs.
         finished = run.description == self.asked and all(run.is_complete(stage.name) for stage in self._stages())
         return finished and (self.told == () or place.predictions(self.name).exists())
 
-    def do(self, place: Place, line: Line) -> None:
+    def run(self, place: WorkFolder, line: WorkerChannel) -> None:
         """Take stages over, train the others, and predict."""
         split = read_split(place.dataset, self.asked.split)
         plan = plan_run(self.asked, place.dataset, split, self.last_stage)
@@ -93,7 +93,7 @@ class Training:
             run = self._open(place)
             for stage, donor in self.takes:
                 if stage not in run.finished_stages():
-                    adopt_stage(run, RunFolder.open(place.run(donor)), stage)
+                    reuse_stage(run, RunFolder.open(place.run(donor)), stage)
             seen = Observers([_Watch(self, line), EventWriter(run.folder / "tensorboard", self.asked)])
             train(run, place.dataset, plan, seen, line.stop_requested, keep_last_checkpoint=False)
         if self.told == ():
@@ -103,7 +103,7 @@ class Training:
         counts = frame if self.told is None else frame[frame["stage"].isin(self.told)]
         write_predictions(counts, place.predictions(self.name))
 
-    def _open(self, place: Place) -> RunFolder:
+    def _open(self, place: WorkFolder) -> RunFolder:
         versions = package_versions()
         return RunFolder.create(place.run(self.name), self.asked, place.dataset.folder, versions, place.command)
 
@@ -118,7 +118,7 @@ class Training:
 class _Watch(Observer):
     """An observer of the loop that tells how far a training is."""
 
-    def __init__(self, training: Training, line: Line) -> None:
+    def __init__(self, training: Training, line: WorkerChannel) -> None:
         self._training, self._line = training, line
         costs = {stage.name: training._stage_cost(stage) for stage in STAGES[training.asked.model]}
         self._costs = {name: cost for name, cost in costs.items() if name not in dict(training.takes)}

@@ -6,7 +6,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.predictions import predict_transfer
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.study.item import Line, Place
+from ggn_tf.study.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 
 
@@ -40,11 +40,11 @@ class Transfer:
         """In epochs of joint training."""
         return 0.5
 
-    def is_done(self, place: Place) -> bool:
+    def is_done(self, place: WorkFolder) -> bool:
         """Whether the table is there; the trainings say whether it is of these settings."""
         return place.predictions(self.name).exists()
 
-    def do(self, place: Place, line: Line) -> None:
+    def run(self, place: WorkFolder, line: WorkerChannel) -> None:
         """Predict."""
         line.tell(0.0, "predicting")
         classifier, segmenter = (RunFolder.open(place.run(name)) for name in self.needs)

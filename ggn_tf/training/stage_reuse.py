@@ -45,7 +45,7 @@ def stage_key(asked: RunDescription, cases: Mapping[str, Sequence[str]], stage: 
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def adopt_stage(run: RunFolder, donor: RunFolder, stage: str) -> None:
+def reuse_stage(run: RunFolder, donor: RunFolder, stage: str) -> None:
     """Take a finished stage over instead of training it; the run goes on as if it had trained it itself.
 
     Args:

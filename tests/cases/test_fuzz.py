@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ggn_tf.cases.dicom.repair import Allowance
+from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.dicom.series_writer import write_series
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.masks import read_mask
@@ -79,7 +79,7 @@ def survives(originals, name, cut, reach, places):
                 assert Grid.from_image(mask).same_as(GRID, 1e-9)
                 assert set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) == {0, 1}
             else:
-                patch = cut_patch(target, PROTOCOL, center_mm_lps=CENTER, allowance=Allowance(repair=True))
+                patch = cut_patch(target, PROTOCOL, center_mm_lps=CENTER, repair_policy=RepairPolicy(repair=True))
                 assert np.isfinite(patch.hu).all()
                 assert patch.ct_grid.covers(CENTER)
         except GgnError as error:

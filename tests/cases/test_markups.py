@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.cases.markups import Fiducial, lps_of_ras, read_fiducials
-from ggn_tf.errors import PlaceError
+from ggn_tf.cases.markups import MarkupPoint, lps_of_ras, read_markups
+from ggn_tf.errors import LocationError
 
 # As 3D Slicer 5.6 writes it, less what only concerns the display.
 SLICER = {
@@ -36,28 +36,28 @@ def one(tmp_path: Path, **changes: object) -> Path:
 
 
 def test_placed_points_come_with_their_labels(tmp_path: Path) -> None:
-    found = read_fiducials(write(tmp_path / "F.mrk.json", SLICER))
-    assert found == [Fiducial("F-1", (-62.5, -110.0, -187.0)), Fiducial("", (1.0, 2.0, 3.0))]
+    found = read_markups(write(tmp_path / "F.mrk.json", SLICER))
+    assert found == [MarkupPoint("F-1", (-62.5, -110.0, -187.0)), MarkupPoint("", (1.0, 2.0, 3.0))]
 
 
 def test_ras_points_are_turned(tmp_path: Path) -> None:
-    found = read_fiducials(one(tmp_path, coordinateSystem="RAS"))
+    found = read_markups(one(tmp_path, coordinateSystem="RAS"))
     assert found[0].center_mm_lps == (62.5, 110.0, -187.0)
 
 
 def test_a_unit_may_be_a_dicom_code(tmp_path: Path) -> None:
-    found = read_fiducials(one(tmp_path, coordinateUnits=["um", "UCUM", "micrometer"]))
+    found = read_markups(one(tmp_path, coordinateUnits=["um", "UCUM", "micrometer"]))
     assert found[1].center_mm_lps == pytest.approx((0.001, 0.002, 0.003))
 
 
 def test_what_the_file_leaves_out_has_the_schemas_default(tmp_path: Path) -> None:
     bare = {"markups": [{"type": "Fiducial", "controlPoints": [{"label": "a", "position": [1, 2, 3]}]}]}
-    assert read_fiducials(write(tmp_path / "F.mrk.json", bare)) == [Fiducial("a", (1.0, 2.0, 3.0))]
+    assert read_markups(write(tmp_path / "F.mrk.json", bare)) == [MarkupPoint("a", (1.0, 2.0, 3.0))]
 
 
 def test_the_corners_of_a_box_are_no_nodules(tmp_path: Path) -> None:
     box = {**SLICER["markups"][0], "type": "ROI"}
-    found = read_fiducials(write(tmp_path / "F.mrk.json", {"markups": [box, SLICER["markups"][0]]}))
+    found = read_markups(write(tmp_path / "F.mrk.json", {"markups": [box, SLICER["markups"][0]]}))
     assert len(found) == 2
 
 
@@ -77,8 +77,8 @@ def test_a_ras_point_in_lps() -> None:
     ],
 )
 def test_what_is_no_point_is_refused(tmp_path: Path, changes: dict[str, object], told: str) -> None:
-    with pytest.raises(PlaceError, match="cannot be read") as caught:
-        read_fiducials(one(tmp_path, **changes))
+    with pytest.raises(LocationError, match="cannot be read") as caught:
+        read_markups(one(tmp_path, **changes))
     assert told in caught.value.found
 
 
@@ -86,17 +86,17 @@ def test_what_is_no_point_is_refused(tmp_path: Path, changes: dict[str, object],
 def test_another_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "F.fcsv"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(PlaceError, match="cannot be read") as caught:
-        read_fiducials(path)
+    with pytest.raises(LocationError, match="cannot be read") as caught:
+        read_markups(path)
     assert caught.value.case == str(path)
     assert "--center-mm" in caught.value.remedy
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PlaceError, match="cannot be read"):
-        read_fiducials(tmp_path / "none.mrk.json")
+    with pytest.raises(LocationError, match="cannot be read"):
+        read_markups(tmp_path / "none.mrk.json")
 
 
 def test_a_list_without_a_placed_point_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PlaceError, match="no placed point"):
-        read_fiducials(one(tmp_path, controlPoints=[]))
+    with pytest.raises(LocationError, match="no placed point"):
+        read_markups(one(tmp_path, controlPoints=[]))

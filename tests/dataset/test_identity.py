@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ggn_tf.cases.table import Case
-from ggn_tf.dataset.case_outcome import Rejection, outcome_of
+from ggn_tf.dataset.case_outcome import RejectedCase, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms, read_salt
 from ggn_tf.errors import DatasetError, VolumeError
 
@@ -30,7 +30,7 @@ def test_another_salt_gives_another_id() -> None:
 def test_ids_can_be_kept() -> None:
     assert KEPT.id_of("MRN-77") == "MRN-77"
     assert KEPT.hide("file /data/hospital/SMITH/ct of SMITH-01", case()) == "file /data/hospital/SMITH/ct of SMITH-01"
-    assert KEPT.telling_columns([case(file="SMITH-01.nrrd")]) == set()
+    assert KEPT.identifying_columns([case(file="SMITH-01.nrrd")]) == set()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_no_name_of_a_file_a_folder_or_a_series_is_told(series: Case, text: str,
     assert HASHED.hide(text.format(image=series.image), series) == hidden
 
 
-def rejection(pseudonyms: Pseudonyms, case: Case) -> Rejection:
+def rejection(pseudonyms: Pseudonyms, case: Case) -> RejectedCase:
     error = VolumeError(
         "The DICOM slices do not make a volume.",
         found="2 slices of 2.25.8 (DOE THORAX), one slice, DOE_JOHN_19500101.dcm",
@@ -87,7 +87,7 @@ def rejection(pseudonyms: Pseudonyms, case: Case) -> Rejection:
         remedy="Mend DOE_JOHN_19500101.dcm.",
     )
     outcome = outcome_of(case, error, pseudonyms, set())
-    assert isinstance(outcome, Rejection)
+    assert isinstance(outcome, RejectedCase)
     return outcome
 
 
@@ -103,14 +103,14 @@ def test_a_rejection_under_a_kept_id_tells_all(series: Case) -> None:
 
 def test_an_expectation_that_names_a_series_is_left_out(series: Case) -> None:
     error = VolumeError("No such series.", expected="series 2.25.7", remedy="Mend the column.")
-    assert outcome_of(series, error, HASHED, set()) == Rejection(
+    assert outcome_of(series, error, HASHED, set()) == RejectedCase(
         HASHED.id_of("1"), "No such series", "Mend the column."
     )
 
 
 def test_columns_that_name_a_case_are_found() -> None:
     rows = [case(sex="F", file="a", note="see MRN-77", number="SMITH-01"), case(sex="M", file="mask.nrrd", note="")]
-    assert HASHED.telling_columns(rows) == {"file", "note", "number"}
+    assert HASHED.identifying_columns(rows) == {"file", "note", "number"}
 
 
 def test_a_salt_is_made_for_its_owner_alone_and_kept(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.repair import Allowance
+from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import Patch, cut_patch
 from ggn_tf.cases.table import Case, read_table
-from ggn_tf.dataset.case_outcome import Nodule, Rejection, outcome_of
+from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.preparation import groups_of, prepare_case, prepare_cases
 from ggn_tf.errors import DatasetError, GgnError, MaskError
@@ -137,7 +137,7 @@ def test_a_nodule_carries_measures_and_further_columns_but_no_path(table: Path) 
     case = read_table(table)[1]
     patch = prepare_case(case, PROTOCOL)
     nodule = outcome_of(case, patch, Pseudonyms(b"key"), set())
-    assert isinstance(nodule, Nodule)
+    assert isinstance(nodule, AcceptedCase)
     record = nodule.record
     assert record.columns == {"sex": "M"}
     assert record.label == "MIA"
@@ -151,7 +151,7 @@ def test_a_nodule_carries_measures_and_further_columns_but_no_path(table: Path) 
 def test_hidden_columns_are_not_carried_along(table: Path) -> None:
     case = read_table(table)[1]
     nodule = outcome_of(case, prepare_case(case, PROTOCOL), Pseudonyms(b"key"), {"sex"})
-    assert isinstance(nodule, Nodule)
+    assert isinstance(nodule, AcceptedCase)
     assert nodule.record.columns == {}
 
 
@@ -160,7 +160,7 @@ def test_a_rejection_says_what_is_wrong_and_was_expected_without_names(table: Pa
     error = MaskError("The mask is odd.", case=case.image, found=f"{case.mask}", expected="a mask", remedy="Mend it.")
     rejection = outcome_of(case, error, Pseudonyms(b"key"), set())
     identity = Pseudonyms(b"key").id_of("SMITH-0002")
-    assert rejection == Rejection(identity, "The mask is odd; expected: a mask", "Mend it.")
+    assert rejection == RejectedCase(identity, "The mask is odd; expected: a mask", "Mend it.")
 
 
 def test_a_patch_without_a_mask_is_a_mistake_of_the_caller(table: Path) -> None:
@@ -176,7 +176,7 @@ def test_what_was_put_right_is_recorded_without_paths_and_uids(table: Path) -> N
     assert isinstance(patch, Patch)
     note = f"a gantry tilt in {case.image}, series 1.2.840.113619.2.55.3.1"
     nodule = outcome_of(case, dataclasses.replace(patch, repaired=(note,)), Pseudonyms(b"key"), set())
-    assert isinstance(nodule, Nodule)
+    assert isinstance(nodule, AcceptedCase)
     assert nodule.record.repaired == ("a gantry tilt in <image>, series <uid>",)
 
 
@@ -189,6 +189,6 @@ def test_a_mask_on_another_grid_is_aligned_only_where_that_is_allowed(table: Pat
     refused = prepare_case(case, PROTOCOL)
     assert isinstance(refused, MaskError)
     assert "--align-masks" in str(refused.remedy)
-    aligned = prepare_case(case, PROTOCOL, Allowance(align_masks=True))
+    aligned = prepare_case(case, PROTOCOL, RepairPolicy(align_masks=True))
     assert isinstance(aligned, Patch)
     assert aligned.repaired[0].startswith("the mask: put onto the CT's grid from")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggn_tf.dataset.case_outcome import Nodule
+from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.writer import write_dataset
@@ -19,14 +19,14 @@ SETTINGS = {"software": "by hand", "bin_width_hu": 25.0}
 FEATURES = {"shape_Volume": 1 / 3, "firstorder_Mean": -401.25, "glcm_Contrast": 1e-17}
 
 
-def nodules(count: int = 6) -> list[Nodule]:
+def nodules(count: int = 6) -> list[AcceptedCase]:
     return [
         dataclasses.replace(nodule, radiomics={name: value * (number + 1) for name, value in FEATURES.items()})
         for number, nodule in enumerate(synthetic_nodules(count, protocol=PROTOCOL))
     ]
 
 
-def write(folder: Path, some: list[Nodule], settings: dict[str, object] | None = SETTINGS) -> Dataset:
+def write(folder: Path, some: list[AcceptedCase], settings: dict[str, object] | None = SETTINGS) -> Dataset:
     return write_dataset(
         folder, PROTOCOL, some, split_protocol=SplitProtocol(), splits=1, previews=False, radiomics=settings
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggn_tf.dataset.case_outcome import Nodule, Rejection
+from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.errors import DatasetError, SplitError
@@ -17,11 +17,11 @@ from tests.support.synthetic import synthetic_nodules
 PROTOCOL = PatchProtocol(size=8)
 
 
-def write(folder: Path, outcomes: Iterable[Nodule | Rejection]) -> Dataset:
+def write(folder: Path, outcomes: Iterable[AcceptedCase | RejectedCase]) -> Dataset:
     return write_dataset(folder, PROTOCOL, outcomes, split_protocol=SplitProtocol(), splits=1, previews=False)
 
 
-def nodules(count: int = 6) -> list[Nodule]:
+def nodules(count: int = 6) -> list[AcceptedCase]:
     return list(synthetic_nodules(count, protocol=PROTOCOL))
 
 
@@ -39,7 +39,7 @@ def test_the_folder_holds_what_the_contract_says(tmp_path: Path) -> None:
 
 
 def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
-    def dying() -> Iterator[Nodule]:
+    def dying() -> Iterator[AcceptedCase]:
         yield from nodules()
         raise KeyboardInterrupt
 
@@ -57,7 +57,7 @@ def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_rejections_are_listed(tmp_path: Path) -> None:
-    write(tmp_path / "dataset", [*nodules(), Rejection("c7", "No mask; found: a file, empty", "Segment it.")])
+    write(tmp_path / "dataset", [*nodules(), RejectedCase("c7", "No mask; found: a file, empty", "Segment it.")])
     with (tmp_path / "dataset" / "rejected.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["case", "reason", "remedy"],
@@ -67,7 +67,7 @@ def test_rejections_are_listed(tmp_path: Path) -> None:
 
 def test_no_case_left_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"No case is left for the dataset\.(?s:.*)1 rejected"):
-        write(tmp_path / "dataset", [Rejection("c7", "No mask", "Segment it.")])
+        write(tmp_path / "dataset", [RejectedCase("c7", "No mask", "Segment it.")])
     assert list(tmp_path.iterdir()) == []
 
 

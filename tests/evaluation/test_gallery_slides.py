@@ -9,7 +9,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.gallery_slides import GAINED, LOST, SUREST, WORST_MASK, WRONG, Slides, choose_cases
 from ggn_tf.evaluation.predictions import predict_run
 from ggn_tf.evaluation.reference_masks import predict_with_reference
-from ggn_tf.evaluation.report_inputs import Extras, collect_extras
+from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.runs.run_dataset import open_run_dataset
 from ggn_tf.runs.run_folder import RunFolder
@@ -86,13 +86,13 @@ def rows(run: RunFolder, dataset: Dataset) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def extras(run, dataset, rows) -> Extras:
-    return collect_extras(run, dataset, rows, gallery=4)
+def inputs(run, dataset, rows) -> ReportInputs:
+    return collect_report_inputs(run, dataset, rows, gallery=4)
 
 
 @pytest.fixture(scope="module")
-def slides(extras) -> Sequence[Slides]:
-    return extras.slides
+def slides(inputs) -> Sequence[Slides]:
+    return inputs.slides
 
 
 def test_slides_are_of_the_chosen_cases(slides, rows):
@@ -122,24 +122,24 @@ def test_heat_is_on_the_patchs_grid(slides):
     assert all(each.heat.shape == each.gray.shape and each.heat.max() <= 1 for each in slides)
 
 
-def test_reference_masks_change_the_probabilities_of_the_last_stage_alone(run, dataset, rows, extras):
+def test_reference_masks_change_the_probabilities_of_the_last_stage_alone(run, dataset, rows, inputs):
     joint = rows[rows["stage"] == "joint"]
-    assert list(extras.reference["case"]) == list(joint["case"])
+    assert list(inputs.reference["case"]) == list(joint["case"])
     hu, mask = read_patches(dataset, list(joint["case"]))
     patch = np.clip((hu + 1024) / 1424, 0, 1) * 2 - 1
     classifier = run.load_model("joint").get_layer("classification")
     expected = np.asarray(classifier(patch * mask, training=False))
-    np.testing.assert_allclose(probabilities(extras.reference), expected, atol=1e-5)
+    np.testing.assert_allclose(probabilities(inputs.reference), expected, atol=1e-5)
 
 
 def test_stage_without_classifier_has_no_reference_side(run, dataset, rows):
     assert predict_with_reference(run, dataset, rows[rows["stage"] == "segment"]) is None
 
 
-def test_nodules_are_the_datasets(extras, dataset):
-    assert extras.nodules == dataset.case_by_id
+def test_nodules_are_the_datasets(inputs, dataset):
+    assert inputs.nodules == dataset.case_by_id
 
 
 def test_run_without_test_cases_has_no_gallery(run, dataset, rows):
-    extras = collect_extras(run, dataset, rows.assign(set="validation"))
-    assert (extras.reference, extras.slides) == (None, ())
+    inputs = collect_report_inputs(run, dataset, rows.assign(set="validation"))
+    assert (inputs.reference, inputs.slides) == (None, ())

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.feature_selection import SelectKBest, f_classif
 
-from ggn_tf.dataset.case_outcome import Nodule
+from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
@@ -168,7 +168,7 @@ def test_features_that_were_measured_otherwise_are_refused(
 
 
 def test_a_dataset_without_features_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    nodules: list[Nodule] = list(synthetic_nodules(24, protocol=PROTOCOL))
+    nodules: list[AcceptedCase] = list(synthetic_nodules(24, protocol=PROTOCOL))
     dataset = write_dataset(
         tmp_path / "dataset", PROTOCOL, nodules, split_protocol=SplitProtocol(), splits=1, previews=False
     )

@@ -8,7 +8,7 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.predictions import describe_run, predict_run
 from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
-from ggn_tf.evaluation.report_inputs import Extras, collect_extras
+from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
 from ggn_tf.evaluation.statistics.scores import score_predictions
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.training.initial_model import initial_model
@@ -34,27 +34,27 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def extras(run: RunFolder, dataset: Dataset) -> Extras:
-    return collect_extras(run, dataset, predict_run(run, dataset, read_split(dataset, 1)), gallery=2)
+def inputs(run: RunFolder, dataset: Dataset) -> ReportInputs:
+    return collect_report_inputs(run, dataset, predict_run(run, dataset, read_split(dataset, 1)), gallery=2)
 
 
-def test_masks_are_shown_where_the_system_makes_some(run: RunFolder, extras: Extras):
-    assert [list(each.masks) for each in extras.slides] == [MASKS[run.description.model]] * 2
+def test_masks_are_shown_where_the_system_makes_some(run: RunFolder, inputs: ReportInputs):
+    assert [list(each.masks) for each in inputs.slides] == [MASKS[run.description.model]] * 2
 
 
-def test_every_system_has_its_evidence_shown(extras: Extras):
-    assert all(each.heat is not None and each.heat.shape == each.gray.shape for each in extras.slides)
+def test_every_system_has_its_evidence_shown(inputs: ReportInputs):
+    assert all(each.heat is not None and each.heat.shape == each.gray.shape for each in inputs.slides)
 
 
-def test_only_a_cascade_has_an_error_budget(extras: Extras):
-    assert extras.reference is None
+def test_only_a_cascade_has_an_error_budget(inputs: ReportInputs):
+    assert inputs.reference is None
 
 
-def test_report_is_written(run: RunFolder, dataset: Dataset, extras: Extras):
+def test_report_is_written(run: RunFolder, dataset: Dataset, inputs: ReportInputs):
     frame = predict_run(run, dataset, read_split(dataset, 1))
     scores = score_predictions(frame, run.description.task.class_names, replicates=20)
     document = {**scores, "run": describe_run(run, dataset)}
-    write_evaluation(frame, document, run.folder / "evaluation", extras)
+    write_evaluation(frame, document, run.folder / "evaluation", inputs)
     text = (run.folder / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert text.count('<article class="case"') == 2
     assert "Error budget" not in text

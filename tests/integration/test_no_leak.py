@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.dataset.case_outcome import Nodule
+from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.dataset.writer import write_dataset
@@ -44,7 +44,7 @@ def write(folder: Path, shuffled: bool) -> Dataset:
     )
 
 
-def _relabelled(nodule: Nodule, label: str) -> Nodule:
+def _relabelled(nodule: AcceptedCase, label: str) -> AcceptedCase:
     return dataclasses.replace(nodule, record=dataclasses.replace(nodule.record, label=label))
 
 

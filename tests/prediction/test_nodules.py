@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.geometry.grid import Grid, Vector
 from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.volumes import open_volume
-from ggn_tf.prediction.nodules import Answers, Question, ask
+from ggn_tf.prediction.nodules import CtPrediction, NodulePatch, predict_nodules
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 from tests.support.case_phantoms import rotation
@@ -27,7 +27,7 @@ GRIDS = {
 
 def ask_about(
     grid: Grid, folder: Path, centers: Sequence[Vector], soft_mask: Callable[[Grid, int], np.ndarray]
-) -> Answers:
+) -> CtPrediction:
     """Ask a model that answers with a soft mask given on each patch's grid."""
     volume = open_volume(write_nifti(lung_with_balls(grid), folder / "ct.nii"))
     patches = [cut_patch(volume.path, PatchProtocol(), center_mm_lps=center) for center in centers]
@@ -37,7 +37,7 @@ def ask_about(
         probabilities = np.tile(np.float32([0.25, 0.75]), (len(hu), 1))
         return Prediction(probabilities, masks.astype(np.float32), ("AIS", "IAC"), 4)
 
-    return ask(volume, [Question(f"n{k}", patch) for k, patch in enumerate(patches, start=1)], predict)
+    return predict_nodules(volume, [NodulePatch(f"n{k}", patch) for k, patch in enumerate(patches, start=1)], predict)
 
 
 def soft_ball(center_mm_lps: Vector, radius_mm: float) -> Callable[[Grid, int], np.ndarray]:
@@ -70,7 +70,7 @@ def test_what_is_measured_is_the_written_mask_on_the_cts_voxels(tmp_path: Path) 
     assert nodule.measures.solid_fraction == 0
     assert nodule.center_index_xyz == pytest.approx((31.5, 29.5, 35.5))
     assert nodule.decision == "IAC"
-    assert nodule.cautions == ()
+    assert nodule.warnings == ()
 
 
 def test_every_nodule_has_its_own_label(tmp_path: Path) -> None:
@@ -93,10 +93,10 @@ def test_nodules_that_share_voxels_say_so_and_the_first_keeps_them(tmp_path: Pat
     labels = sitk.GetArrayFromImage(answers.labels)
     assert (labels[distance_mm(GRIDS["usual"], CENTER) < 2.5] == 1).all()
     first, second, third = answers.nodules
-    assert [caution.code for caution in first.cautions] == ["overlaps"]
-    assert "n2" in first.cautions[0].text
-    assert "n1" in second.cautions[0].text
-    assert third.cautions == ()
+    assert [warning.code for warning in first.warnings] == ["overlaps"]
+    assert "n2" in first.warnings[0].text
+    assert "n1" in second.warnings[0].text
+    assert third.warnings == ()
     # Each is measured whole, whoever keeps the voxels.
     assert second.measures.volume_mm3 == pytest.approx(first.measures.volume_mm3, rel=0.1)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.cases.patches import Patch, cut_patch
-from ggn_tf.prediction.patch_warnings import Caution, cautions_about, shared_voxels
+from ggn_tf.prediction.patch_warnings import PredictionWarning, overlap_warning, patch_warnings
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.warning_texts import COARSE_SPACING
 from tests.support.chest import CENTER, distance_mm, lung_grid, lung_with_balls, write_nifti
@@ -24,8 +24,8 @@ def ball(patch: Patch) -> np.ndarray:
     return distance_mm(patch.grid, CENTER) <= 6
 
 
-def codes(cautions: list[Caution]) -> list[str]:
-    return [caution.code for caution in cautions]
+def codes(warnings: list[PredictionWarning]) -> list[str]:
+    return [warning.code for warning in warnings]
 
 
 def with_spacing(patch: Patch, spacing_mm: float) -> Patch:
@@ -36,23 +36,23 @@ def with_spacing(patch: Patch, spacing_mm: float) -> Patch:
 
 
 def test_a_nodule_like_those_of_the_training_needs_no_caution(patch: Patch, ball: np.ndarray) -> None:
-    assert cautions_about(patch, ball, SOFT) == []
+    assert patch_warnings(patch, ball, SOFT) == []
 
 
 @pytest.mark.parametrize(("spacing_mm", "told"), [(2.5, []), (2.50001, []), (2.6, ["coarse_spacing"])])
 def test_slices_further_apart_than_two_and_a_half_millimetres(
     patch: Patch, ball: np.ndarray, spacing_mm: float, told: list[str]
 ) -> None:
-    assert codes(cautions_about(with_spacing(patch, spacing_mm), ball, SOFT)) == told
+    assert codes(patch_warnings(with_spacing(patch, spacing_mm), ball, SOFT)) == told
 
 
 def test_the_coarse_axis_may_be_any(patch: Patch, ball: np.ndarray) -> None:
     turned = dataclasses.replace(patch, ct_grid=dataclasses.replace(patch.ct_grid, spacing_mm_xyz=(5.0, 0.8, 0.8)))
-    assert "5.00 mm" in cautions_about(turned, ball, SOFT)[0].text
+    assert "5.00 mm" in patch_warnings(turned, ball, SOFT)[0].text
 
 
 def test_no_nodule(patch: Patch) -> None:
-    assert codes(cautions_about(patch, np.zeros((32, 32, 32), bool), np.empty(0))) == ["no_nodule"]
+    assert codes(patch_warnings(patch, np.zeros((32, 32, 32), bool), np.empty(0))) == ["no_nodule"]
 
 
 @pytest.mark.parametrize("face", [(0, 5, 5), (31, 5, 5), (5, 0, 5), (5, 31, 5), (5, 5, 0), (5, 5, 31)])
@@ -61,13 +61,13 @@ def test_a_nodule_at_any_face_of_the_patch_may_be_larger(
 ) -> None:
     nodule = ball.copy()
     nodule[face] = True
-    assert codes(cautions_about(patch, nodule, SOFT)) == ["larger_than_patch"]
+    assert codes(patch_warnings(patch, nodule, SOFT)) == ["larger_than_patch"]
 
 
 def test_one_layer_from_the_face_is_within(patch: Patch) -> None:
     nodule = np.zeros((32, 32, 32), bool)
     nodule[1:-1, 1:-1, 1:-1] = True
-    assert cautions_about(patch, nodule, SOFT) == []
+    assert patch_warnings(patch, nodule, SOFT) == []
 
 
 @pytest.mark.parametrize(("dense_share", "told"), [(0.04, []), (0.06, ["dense"])])
@@ -76,7 +76,7 @@ def test_more_than_a_twentieth_denser_than_soft_tissue(
 ) -> None:
     inside = np.full(1000, -300.0)
     inside[: round(1000 * dense_share)] = 200.0
-    assert codes(cautions_about(patch, ball, inside)) == told
+    assert codes(patch_warnings(patch, ball, inside)) == told
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_more_than_a_twentieth_denser_than_soft_tissue(
 def test_values_that_are_no_lung_in_hounsfield_units(patch: Patch, ball: np.ndarray, foreign) -> None:
     other = dataclasses.replace(patch, hu=foreign(patch.hu))
     # Not also dense: that would be a conclusion from the same values.
-    assert codes(cautions_about(other, ball, foreign(SOFT))) == ["no_lung"]
+    assert codes(patch_warnings(other, ball, foreign(SOFT))) == ["no_lung"]
 
 
 def test_a_patch_that_the_ct_does_not_fill(tmp_path: Path, ball: np.ndarray) -> None:
@@ -96,9 +96,9 @@ def test_a_patch_that_the_ct_does_not_fill(tmp_path: Path, ball: np.ndarray) -> 
     # The centre in the CT's first slice: 16 of the patch's 32 mm below it, less half of a slice.
     rim = tuple(grid.point_of((np.array(grid.size_xyz) - 1) / 2 * (1, 1, 0)).tolist())
     patch = cut_patch(path, PatchProtocol(), center_mm_lps=rim)
-    (caution,) = cautions_about(patch, ball, SOFT)
-    assert caution.code == "partly_outside_ct"
-    assert "47%" in caution.text
+    (warning,) = patch_warnings(patch, ball, SOFT)
+    assert warning.code == "partly_outside_ct"
+    assert "47%" in warning.text
 
 
 def test_what_lies_outside_the_ct_does_not_count_as_lung(tmp_path: Path, ball: np.ndarray) -> None:
@@ -106,15 +106,15 @@ def test_what_lies_outside_the_ct_does_not_count_as_lung(tmp_path: Path, ball: n
     soft = grid.image_of(np.full(grid.size_xyz[::-1], 40, np.int16))
     rim = tuple(grid.point_of((np.array(grid.size_xyz) - 1) / 2 * (1, 1, 0)).tolist())
     patch = cut_patch(write_nifti(soft, tmp_path / "ct.nii"), PatchProtocol(), center_mm_lps=rim)
-    assert codes(cautions_about(patch, ball, SOFT)) == ["partly_outside_ct", "no_lung"]
+    assert codes(patch_warnings(patch, ball, SOFT)) == ["partly_outside_ct", "no_lung"]
 
 
 def test_a_person_reads_the_text_of_the_served_graph_and_what_was_measured(patch: Patch, ball: np.ndarray) -> None:
-    (caution,) = cautions_about(with_spacing(patch, 5.0), ball, SOFT)
-    assert caution.text == f"{COARSE_SPACING.text} Here: 5.00 mm."
+    (warning,) = patch_warnings(with_spacing(patch, 5.0), ball, SOFT)
+    assert warning.text == f"{COARSE_SPACING.text} Here: 5.00 mm."
 
 
 def test_a_program_reads_code_and_text() -> None:
-    told = shared_voxels(["F-1", "F-3"]).to_dict()
+    told = overlap_warning(["F-1", "F-3"]).to_dict()
     assert told["code"] == "overlaps"
     assert "F-1, F-3" in told["text"]

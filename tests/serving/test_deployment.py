@@ -16,7 +16,7 @@ from ggn_tf.cli.prepare import command as prepare
 from ggn_tf.serving.contract.names import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 from ggn_tf.serving.runtime.batching import read_batching_parameters
 from ggn_tf.serving.server.tensorflow_model_server import DEFAULT_IMAGE
-from ggn_tf.training.distributed.cluster import Place, place_of
+from ggn_tf.training.distributed.cluster import Rank, rank_of
 
 FOLDER = Path(__file__).parents[2] / "serving"
 SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["tensorflow-serving"]
@@ -164,8 +164,8 @@ def test_the_training_is_valid_by_kubernetes_own_schema(kind, version):
 def test_each_pod_learns_who_it_is(index):
     shell, environment = TRAINER["command"], {"JOB_COMPLETION_INDEX": str(index), "PATH": "/usr/bin:/bin"}
     told = subprocess.check_output([*shell, "printenv", "TF_CONFIG"], env=environment, text=True)
-    place = Place("multiworker", index, TRAINING["Job"]["spec"]["completions"])
-    assert place_of("multiworker", {"TF_CONFIG": told}) == place
+    place = Rank("multiworker", index, TRAINING["Job"]["spec"]["completions"])
+    assert rank_of("multiworker", {"TF_CONFIG": told}) == place
     job, service, port = TRAINING["Job"], TRAINING["Service"]["metadata"]["name"], TRAINER["ports"][0]["containerPort"]
     assert f"{job['metadata']['name']}-{index}.{service}:{port}" in told
     assert job["spec"]["template"]["spec"]["subdomain"] == service

@@ -2,7 +2,7 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.study.grid import items_of
-from ggn_tf.study.item import Line, Place
+from ggn_tf.study.item import WorkerChannel, WorkFolder
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_study import tiny_question
 
@@ -14,9 +14,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="package")
-def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Place:
+def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> WorkFolder:
     """A study of every system on one task, split and repeat, with two lambdas."""
-    place = Place(tmp_path_factory.mktemp("study") / "whole", dataset, "ggn-tf study")
+    place = WorkFolder(tmp_path_factory.mktemp("study") / "whole", dataset, "ggn-tf study")
     for item in items_of(tiny_question(joint_weights=(0.5, 1.0)), dataset):
-        item.do(place, Line())
+        item.run(place, WorkerChannel())
     return place

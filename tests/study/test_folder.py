@@ -8,8 +8,8 @@ import pytest
 from ggn_tf.study.examples import collect_examples
 from ggn_tf.study.folder import write_study
 from ggn_tf.study.grid import items_of
-from ggn_tf.study.item import Place
-from ggn_tf.study.results import TaskResults, gather
+from ggn_tf.study.item import WorkFolder
+from ggn_tf.study.results import TaskResults, collect_results
 from ggn_tf.study.tables import tables_of
 from tests.support.tiny_study import tiny_question
 
@@ -18,12 +18,12 @@ TASK = "AAH+AIS,MIA+IAC"
 
 
 @pytest.fixture(scope="module")
-def results(finished: Place) -> list[TaskResults]:
-    return gather(QUESTION, items_of(QUESTION, finished.dataset), finished)
+def results(finished: WorkFolder) -> list[TaskResults]:
+    return collect_results(QUESTION, items_of(QUESTION, finished.dataset), finished)
 
 
 @pytest.fixture(scope="module")
-def written(finished: Place, results: list[TaskResults]) -> Path:
+def written(finished: WorkFolder, results: list[TaskResults]) -> Path:
     examples = collect_examples(QUESTION, results, finished, gallery=3)
     tables = tables_of(QUESTION, results)
     return write_study(QUESTION, finished.dataset, results, tables, finished.folder, examples)
@@ -53,7 +53,7 @@ def test_study_is_described_without_a_home_directory(written: Path):
     assert str(written.parent.parent) not in (written / "report.html").read_text(encoding="utf-8")
 
 
-def test_study_without_cascade_has_no_example(finished: Place, results: list[TaskResults]):
+def test_study_without_cascade_has_no_example(finished: WorkFolder, results: list[TaskResults]):
     frame = results[0].predictions
     raw = TaskResults(results[0].task, frame[frame["model"] == "raw"], (), ())
     assert collect_examples(QUESTION, [raw], finished) == {}

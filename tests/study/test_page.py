@@ -6,8 +6,8 @@ import pytest
 
 from ggn_tf.evaluation.report.blocks import Drawing, Estimate, Page, Prose, Section
 from ggn_tf.evaluation.report.page import write_page
-from ggn_tf.evaluation.report_inputs import Extras
-from ggn_tf.study.page import Example, StudyEvidence, study_page
+from ggn_tf.evaluation.report_inputs import ReportInputs
+from ggn_tf.study.page import Example, StudyData, study_page
 from ggn_tf.study.tables import ScoreTable
 from tests.support.slides import make_records, make_slides
 
@@ -44,9 +44,9 @@ def predictions(drawn_study) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def study(predictions) -> StudyEvidence:
-    extras = Extras(make_records(list(predictions["case"].unique())))
-    return StudyEvidence(DESCRIPTION, [TABLE], {TASK: predictions}, extras, replicates=20)
+def study(predictions) -> StudyData:
+    inputs = ReportInputs(make_records(list(predictions["case"].unique())))
+    return StudyData(DESCRIPTION, [TABLE], {TASK: predictions}, inputs, replicates=20)
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +107,8 @@ def test_joint_cascade_is_looked_at_closely(page):
 def test_example_run_has_its_error_budget_and_gallery(study, predictions):
     own = predictions[(predictions["model"] == "cascade") & (predictions["repeat"] == 1) & (predictions["split"] == 2)]
     joint = own[(own["set"] == "test") & (own["stage"] == "joint")]
-    extras = Extras(reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:2])))
-    page = study_page(StudyEvidence(**{**vars(study), "examples": {(TASK, 2): Example(own, extras)}}))
+    inputs = ReportInputs(reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:2])))
+    page = study_page(StudyData(**{**vars(study), "examples": {(TASK, 2): Example(own, inputs)}}))
     first, second = ([part.title for part in split.inner] for split in page.sections[1].inner)
     assert "Gallery" not in first
     assert second[-2:] == ["Error budget", "Gallery"]
@@ -116,20 +116,20 @@ def test_example_run_has_its_error_budget_and_gallery(study, predictions):
 
 
 def test_selection_on_the_test_set_is_said_on_top_and_at_every_figure(study):
-    page = study_page(StudyEvidence(**{**vars(study), "description": {**DESCRIPTION, "select_on": "test"}}))
+    page = study_page(StudyData(**{**vars(study), "description": {**DESCRIPTION, "select_on": "test"}}))
     assert page.blocks[0].warning
     assert all("optimistic" in drawing.caption for drawing in _drawings(page))
 
 
 def test_system_without_validation_answers_leaves_the_scaling_out(study, predictions):
     lacking = predictions[(predictions["model"] != "raw") | (predictions["set"] == "test")]
-    page = study_page(StudyEvidence(**{**vars(study), "predictions": {TASK: lacking}}))
+    page = study_page(StudyData(**{**vars(study), "predictions": {TASK: lacking}}))
     assert not [drawing for drawing in _drawings(page) if "reliability-scaled" in drawing.name]
 
 
 def test_page_of_a_study_is_one_file_with_places_of_its_own(study, tmp_path):
     frame = study.predictions[TASK]
-    one_split = StudyEvidence(**{**vars(study), "predictions": {TASK: frame[frame["split"] == 1]}})
+    one_split = StudyData(**{**vars(study), "predictions": {TASK: frame[frame["split"] == 1]}})
     write_page(study_page(one_split), tmp_path / "report.html", tmp_path / "figures")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     places = re.findall(r' id="([^"]+)"', text)
@@ -140,7 +140,7 @@ def test_page_of_a_study_is_one_file_with_places_of_its_own(study, tmp_path):
 
 def test_three_classes_have_neither_roc_nor_decision_curve(study, drawn_study):
     frame = drawn_study(SYSTEMS, repeats=1, classes=("AAH+AIS", "MIA", "IAC"))
-    page = study_page(StudyEvidence(**{**vars(study), "predictions": {THREE: frame}}))
+    page = study_page(StudyData(**{**vars(study), "predictions": {THREE: frame}}))
     titles = {section.title for section in _all(page.sections)}
     assert "Confusion matrices" in titles
     assert not {"ROC curves", "Decision curve"} & titles

@@ -12,24 +12,24 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.predictions import predict_transfer
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
-from ggn_tf.evaluation.statistics.system_predictions import cells_of
+from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 from ggn_tf.models.baselines import build_reference
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.study.grid import items_of
-from ggn_tf.study.item import Line, Place
-from ggn_tf.study.pool import work
+from ggn_tf.study.item import WorkerChannel, WorkFolder
+from ggn_tf.study.pool import run_items
 from tests.support.tiny_fit import tiny_protocol
 from tests.support.tiny_study import tiny_question
 
 CELL = "AAH+AIS_MIA+IAC-split1-repeat1"
 
 
-def read_all(place: Place) -> pd.DataFrame:
+def read_all(place: WorkFolder) -> pd.DataFrame:
     return pd.concat([read_predictions(path) for path in sorted((place.folder / "predictions").glob("*.csv"))])
 
 
-def test_every_system_answers_for_the_same_nodules(finished: Place):
-    systems = {str(cell.system) for cell in cells_of(read_all(finished), ["test"])}
+def test_every_system_answers_for_the_same_nodules(finished: WorkFolder):
+    systems = {str(cell.system) for cell in split_by_system(read_all(finished), ["test"])}
     assert systems == {
         "cascade segment",
         "cascade classify",
@@ -42,7 +42,7 @@ def test_every_system_answers_for_the_same_nodules(finished: Place):
     }
 
 
-def test_the_cascades_start_from_the_shared_unet(finished: Place):
+def test_the_cascades_start_from_the_shared_unet(finished: WorkFolder):
     shared, own = (RunFolder.open(finished.run(f"{name}-{CELL}")).load_model("segment") for name in ("unet", "cascade"))
     for a, b in zip(
         shared.get_layer("segmentation").get_weights(), own.get_layer("segmentation").get_weights(), strict=True
@@ -50,12 +50,12 @@ def test_the_cascades_start_from_the_shared_unet(finished: Place):
         np.testing.assert_array_equal(a, b)
 
 
-def test_another_lambda_ends_elsewhere(finished: Place):
+def test_another_lambda_ends_elsewhere(finished: WorkFolder):
     one, half = (read_predictions(finished.predictions(f"{name}-{CELL}")) for name in ("cascade", "cascade-lambda0.5"))
     assert not np.array_equal(probabilities(one[one["stage"] == "joint"]), probabilities(half))
 
 
-def test_the_transfer_gives_the_reference_classifier_the_unets_mask(finished: Place, dataset: Dataset):
+def test_the_transfer_gives_the_reference_classifier_the_unets_mask(finished: WorkFolder, dataset: Dataset):
     classifier, segmenter = (RunFolder.open(finished.run(f"{name}-{CELL}")) for name in ("reference", "unet"))
     split = read_split(dataset, 1)
     frame = predict_transfer(classifier, segmenter, dataset, split)
@@ -69,30 +69,30 @@ def test_the_transfer_gives_the_reference_classifier_the_unets_mask(finished: Pl
     np.testing.assert_allclose(probabilities(frame[frame["set"] == "test"]), expected, atol=1e-6)
 
 
-def test_nothing_is_done_twice(finished: Place, dataset: Dataset):
+def test_nothing_is_done_twice(finished: WorkFolder, dataset: Dataset):
     items = items_of(tiny_question(joint_weights=(0.5, 1.0)), dataset)
     told = []
-    work(items, finished, 1, told.append, lambda: False)
+    run_items(items, finished, 1, told.append, lambda: False)
     assert [(news.share, news.what) for news in told] == [(1.0, "done")] * len(items)
 
 
-def test_a_study_with_other_numbers_does_not_take_over_what_is_there(finished: Place, dataset: Dataset):
+def test_a_study_with_other_numbers_does_not_take_over_what_is_there(finished: WorkFolder, dataset: Dataset):
     question = dataclasses.replace(tiny_question(models=("raw",)), select_on="test")
     with pytest.raises(RunError, match="holds a run with other settings"):
-        work(items_of(question, dataset), finished, 1, lambda news: None, lambda: False)
+        run_items(items_of(question, dataset), finished, 1, lambda news: None, lambda: False)
 
 
 def test_an_item_that_is_asked_to_stop_stops(dataset: Dataset, tmp_path: Path):
     item = items_of(tiny_question(models=("raw",)), dataset)[0]
     with pytest.raises(KeyboardInterrupt):
-        item.do(Place(tmp_path, dataset, ""), Line(stop_requested=lambda: True))
+        item.run(WorkFolder(tmp_path, dataset, ""), WorkerChannel(stop_requested=lambda: True))
 
 
 def test_an_error_of_an_item_reaches_the_user_whole(dataset: Dataset, tmp_path: Path):
-    place = Place(tmp_path / "study", dataset, "")
+    place = WorkFolder(tmp_path / "study", dataset, "")
     (tmp_path / "study" / "predictions").mkdir(parents=True)
     item = items_of(tiny_question(models=("raw",)), dataset)[0]
     place.run(item.name).mkdir(parents=True)
     (place.run(item.name) / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="in use by something else"):
-        work([item], place, 1, lambda news: None, lambda: False)
+        run_items([item], place, 1, lambda news: None, lambda: False)

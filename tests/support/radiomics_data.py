@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ggn_tf.dataset.case_outcome import Nodule
+from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
@@ -30,7 +30,7 @@ def write_features(
         seed: Of the split.
     """
 
-    def nodules() -> Iterator[Nodule]:
+    def nodules() -> Iterator[AcceptedCase]:
         some = synthetic_nodules(len(labels), ("AAH",), nodules_per_patient, PROTOCOL)
         for nodule, label, row in zip(some, labels, values, strict=True):
             record = dataclasses.replace(nodule.record, label=label)

@@ -21,7 +21,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import GgnError
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.training.distributed.cluster import gather, place_of
+from ggn_tf.training.distributed.cluster import connect_replicas, rank_of
 from ggn_tf.training.observers import Observer
 from ggn_tf.training.trainer import plan_run, train
 from tests.support.tiny_fit import tiny_description, tiny_protocol
@@ -67,11 +67,11 @@ def main(dataset: str, run: str, strategy: str, devices: str, epochs: str, stage
     opened = open_dataset(Path(dataset), tiny_protocol().patch)
     asked = tiny_description(opened, int(epochs))
     plan = plan_run(asked, opened, read_split(opened, asked.split), stage)
-    place = place_of(strategy, os.environ)
+    place = rank_of(strategy, os.environ)
     try:
         with lock_run(Path(run)) if place.is_chief else nullcontext():
             folder = RunFolder.create(Path(run), asked, opened.folder, {}, "") if place.is_chief else None
-            replicas = gather(place, asked.protocol.training.batch_size)
+            replicas = connect_replicas(place, asked.protocol.training.batch_size)
             # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
             with StopSignal("stopping") as stop:
                 train(folder, opened, plan, Observer(), stop.requested, checkpoint_minutes=0.0, replicas=replicas)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ggn_tf.dataset.case_outcome import Nodule
+from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.writer import write_dataset
@@ -62,7 +62,7 @@ def synthetic_nodules(
     protocol: PatchProtocol | None = None,
     seed: int = 0,
     site: str = "",
-) -> Iterator[Nodule]:
+) -> Iterator[AcceptedCase]:
     """The nodules themselves, in the order of their ids."""
     protocol = protocol or PatchProtocol()
     generator = np.random.default_rng(seed)
@@ -79,7 +79,7 @@ def synthetic_nodule(
     severity: float,
     protocol: PatchProtocol,
     generator: np.random.Generator,
-) -> Nodule:
+) -> AcceptedCase:
     """One ball in noise.
 
     Args:
@@ -113,4 +113,4 @@ def synthetic_nodule(
         mean_hu=float(hu[mask == 1].mean()),
         solid_fraction=float((hu[mask == 1] > -300).mean()),
     )
-    return Nodule(record, hu.astype(np.float32), mask)
+    return AcceptedCase(record, hu.astype(np.float32), mask)

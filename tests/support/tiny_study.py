@@ -8,7 +8,7 @@ from functools import partial
 from unittest.mock import patch
 
 from ggn_tf.cli import main
-from ggn_tf.study.grid import Question
+from ggn_tf.study.grid import StudyDesign
 from ggn_tf.tasks import AIS_MIA, INDOLENT_INVASIVE, THREE_CLASSES, Task
 from tests.support.tiny_fit import tiny_protocol
 
@@ -22,8 +22,8 @@ def tiny_question(
     splits: tuple[int, ...] = (1,),
     repeats: int = 1,
     joint_weights: tuple[float, ...] = (1.0,),
-) -> Question:
-    return Question(
+) -> StudyDesign:
+    return StudyDesign(
         tasks=tasks,
         models=models,
         splits=splits,

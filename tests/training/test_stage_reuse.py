@@ -10,7 +10,7 @@ from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.stage_reuse import adopt_stage, stage_key
+from ggn_tf.training.stage_reuse import reuse_stage, stage_key
 from ggn_tf.training.trainer import plan_run
 from tests.support.tiny_fit import fit, results
 
@@ -35,7 +35,7 @@ def adopt(folder: Path, description: RunDescription, dataset: Dataset, donor: Ru
     with lock_run(folder):
         run = RunFolder.create(folder, description, dataset.folder, {}, "")
         for stage in stages:
-            adopt_stage(run, donor, stage)
+            reuse_stage(run, donor, stage)
     return run
 
 

@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.bounds import find_overrun
 from ggn_tf.cases.dicom.plain_header import read_plain_header
-from ggn_tf.cases.dicom.series import ANY, Wanted, choose_series
+from ggn_tf.cases.dicom.series import ANY, SeriesQuery, choose_series
 from ggn_tf.cases.dicom.slices import AIR_HU, Damaged, Slice, make_slice
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.grid import Grid
@@ -27,7 +27,7 @@ _PLACE, _VALUES = ("0020|0032", "0020|0037", "0028|0030"), ("0028|0120", "0028|0
 _TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES, _CONTRAST))
 
 
-def scan_series(path: Path, wanted: Wanted = ANY, *, repair: bool = False) -> tuple[Stack, Grid]:
+def scan_series(path: Path, wanted: SeriesQuery = ANY, *, repair: bool = False) -> tuple[Stack, Grid]:
     """Find the CT series that is meant from the headers of its files, and check that its slices make a volume.
 
     Args:
@@ -155,7 +155,7 @@ def _read_frames(path: Path) -> list[Slice] | Damaged:
     return frame_slices(path)
 
 
-def _surely_missed(slices: Sequence[Slice], damaged: Sequence[Damaged], wanted: Wanted) -> list[Damaged]:
+def _surely_missed(slices: Sequence[Slice], damaged: Sequence[Damaged], wanted: SeriesQuery) -> list[Damaged]:
     """The damaged files without which the series is not whole, whichever it turns out to be."""
     known = {item.series for item in slices if item.modality == "CT" and not item.localizer}
     possible = {wanted.series} if wanted.series else known

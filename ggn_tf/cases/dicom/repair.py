@@ -14,7 +14,7 @@ from ggn_tf.cases.geometry.mask_alignment import place_exactly
 
 
 @dataclass(frozen=True)
-class Allowance:
+class RepairPolicy:
     """What may be put right instead of being refused; every use is noted.
 
     Attributes:
@@ -27,11 +27,11 @@ class Allowance:
     align_masks: bool = False
 
 
-STRICT = Allowance()
+STRICT = RepairPolicy()
 
 
 @dataclass(frozen=True)
-class Course:
+class SlicePositions:
     """Where the slices of a stack stand, against a straight grid that holds all of them.
 
     Attributes:
@@ -47,7 +47,7 @@ class Course:
     size_xy: tuple[int, int]
 
     @classmethod
-    def of(cls, stack: Stack) -> "Course":
+    def of(cls, stack: Stack) -> "SlicePositions":
         """Measure where the slices stand."""
         first = stack.slices[0]
         axes = np.reshape(first.direction, (3, 3))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 
-from ggn_tf.cases.dicom.repair import Course
+from ggn_tf.cases.dicom.repair import SlicePositions
 from ggn_tf.cases.geometry.grid import Grid, vector
 from ggn_tf.cases.geometry.segment import Segment, pick_error
 from ggn_tf.errors import MaskError
@@ -43,7 +43,7 @@ def referenced_series(path: Path) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def read_dicom_segment(path: Path, segment: str | None, course: Course | None = None) -> Segment:
+def read_dicom_segment(path: Path, segment: str | None, course: SlicePositions | None = None) -> Segment:
     """Read one segment of a DICOM segmentation.
 
     Args:
@@ -83,7 +83,7 @@ def _pick(path: Path, labels: dict[int, str], segment: str | None) -> int:
     return matching[0]
 
 
-def _on_slices(whole: highdicom.seg.Segmentation, number: int, course: Course) -> npt.NDArray[np.bool_] | None:
+def _on_slices(whole: highdicom.seg.Segmentation, number: int, course: SlicePositions) -> npt.NDArray[np.bool_] | None:
     """A segment on the slices of a stack, [slice, y, x]; None where a frame lies on none of them."""
     stored = whole.pixel_array.reshape(-1, whole.Rows, whole.Columns)
     (shared,) = whole.SharedFunctionalGroupsSequence

@@ -14,7 +14,7 @@ _MOST_LISTED = 12
 
 
 @dataclass(frozen=True)
-class MaskPlace:
+class MaskReference:
     """What a mask tells about its CT: the series that it names, or the grid on which it lies."""
 
     series: str | None = None
@@ -22,7 +22,7 @@ class MaskPlace:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SeriesQuery:
     """What tells which CT series is meant where a folder holds several.
 
     Attributes:
@@ -33,16 +33,16 @@ class Wanted:
 
     series: str | None = None
     center_mm_lps: Vector | None = None
-    place_of_mask: Callable[[], MaskPlace] | None = None
+    place_of_mask: Callable[[], MaskReference] | None = None
 
 
-ANY = Wanted()
+ANY = SeriesQuery()
 
 _Placed = tuple[Stack, Grid]
 
 
 def choose_series(
-    folder: Path, slices: Sequence[Slice], wanted: Wanted = ANY, *, repair: bool = False
+    folder: Path, slices: Sequence[Slice], wanted: SeriesQuery = ANY, *, repair: bool = False
 ) -> tuple[Stack, Grid]:
     """Find the CT series that is meant among the slices of a folder.
 
@@ -137,8 +137,8 @@ def _only_named(folder: Path, series: dict[str, list[Slice]], uid: str) -> Itera
     yield uid
 
 
-def _fitting(volumes: list[_Placed], wanted: Wanted) -> list[_Placed]:
-    place = wanted.place_of_mask() if wanted.place_of_mask else MaskPlace()
+def _fitting(volumes: list[_Placed], wanted: SeriesQuery) -> list[_Placed]:
+    place = wanted.place_of_mask() if wanted.place_of_mask else MaskReference()
     if place.series:
         volumes = [(stack, grid) for stack, grid in volumes if stack.slices[0].series == place.series] or volumes
     elif place.grid is not None:

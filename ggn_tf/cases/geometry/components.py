@@ -13,7 +13,9 @@ _MOST_LISTED = 8
 _MOST_COMPONENTS = 1000
 
 
-def nodule_of(mask: sitk.Image, patch_mm_xyz: Sequence[float], center_mm_lps: Vector | None = None) -> sitk.Image:
+def select_component(
+    mask: sitk.Image, patch_mm_xyz: Sequence[float], center_mm_lps: Vector | None = None
+) -> sitk.Image:
     """Keep the components of a mask that are one nodule.
 
     A nodule drawn in pieces is one nodule: components that a patch's length or less separates belong together, and all

@@ -13,7 +13,7 @@ from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.phantom.anatomy import Scanner, draw_chest
 from ggn_tf.cases.phantom.rendering import render_chest
 from ggn_tf.errors import GgnError
-from ggn_tf.files import whole_folder
+from ggn_tf.files import atomic_folder
 
 # Table 1 of the paper.
 PAPER_COUNTS = {"AAH": 32, "AIS": 193, "MIA": 335, "IAC": 180}
@@ -56,7 +56,7 @@ def write_phantom(
     folder = Path(folder)
     patients = _draw_patients(nodules, seed)
     try:
-        with whole_folder(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             rows = []
             for done, (patient, labels, sequence) in enumerate(patients, start=1):
                 rows += _write_patient(temporary, patient, labels, np.random.default_rng(sequence), container)

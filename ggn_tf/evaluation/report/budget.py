@@ -8,42 +8,42 @@ from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.blocks import Cell, Drawing, Estimate, Prose, Section, Table
 from ggn_tf.evaluation.report.figure_style import FAINT, WIDTH_INCHES, new_figure
-from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.error_budget import BudgetLine, ErrorBudget, error_budget
 
 
-def budget_section(evidence: Evidence, reference: pd.DataFrame | None) -> Section | None:
+def budget_section(data: ReportData, reference: pd.DataFrame | None) -> Section | None:
     """The scores of one stage with the predicted and with the reference masks.
 
     Args:
-        evidence: Of one run.
+        data: Of one run.
         reference: From `predict_with_reference`; None where the model has no mask to exchange.
     """
     if reference is None:
         return None
     stage = reference["stage"].iloc[0]
-    predicted = evidence.rows[evidence.rows["stage"] == stage]
-    budget = error_budget(predicted, reference, evidence.replicates, evidence.seed)
+    predicted = data.rows[data.rows["stage"] == stage]
+    budget = error_budget(predicted, reference, data.replicates, data.seed)
     cases = budget.cases
     drawing = Drawing(
-        f"{evidence.prefix}error-budget",
+        f"{data.prefix}error-budget",
         "The probability of the true class with the predicted mask and with the reference mask; above the diagonal the "
-        f"predicted mask cost certainty. Stage {stage}. {evidence.caption}",
+        f"predicted mask cost certainty. Stage {stage}. {data.caption}",
         partial(
             draw_budget,
             cases["predicted"].to_numpy(),
             cases["reference"].to_numpy(),
             cases["dice"].to_numpy(),
-            f"Error budget, {evidence.set_name} set{evidence.mark}",
+            f"Error budget, {data.set_name} set{data.mark}",
         ),
     )
     scores = Table(
         ["score", "predicted mask", "reference mask", "cost of the mask"],
         [_row(line) for line in budget.lines],
-        f"Stage {stage}, {evidence.set_name} set, n = {evidence.size}; in brackets {evidence.interval}",
+        f"Stage {stage}, {data.set_name} set, n = {data.size}; in brackets {data.interval}",
     )
     return Section(
-        f"{evidence.prefix}error-budget",
+        f"{data.prefix}error-budget",
         "Error budget",
         [Prose(_explanation(budget)), scores, _counts(budget), drawing],
     )

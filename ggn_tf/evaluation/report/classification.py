@@ -10,46 +10,43 @@ from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, INK, WIDTH_INCHES, look, new_figure
-from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.roc import RocCurve, roc_curve_with_band
 from ggn_tf.evaluation.statistics.scores import confusion
 
 
-def confusion_section(evidence: Evidence) -> Section | None:
+def confusion_section(data: ReportData) -> Section | None:
     """A matrix a system; the mean over its repeats. None where nothing classifies."""
     drawings = [
         Drawing(
-            f"{evidence.prefix}confusion-{_file_name(name)}",
-            f"Confusion matrix, {name}. Rows are true classes; percentages are of the row. {evidence.caption}",
+            f"{data.prefix}confusion-{_file_name(name)}",
+            f"Confusion matrix, {name}. Rows are true classes; percentages are of the row. {data.caption}",
             partial(
                 draw_confusion,
                 mean_confusion(rows),
-                evidence.classes,
-                f"{name}, {evidence.set_name} set{evidence.mark}",
+                data.classes,
+                f"{name}, {data.set_name} set{data.mark}",
             ),
         )
-        for name, rows in evidence.classified.items()
+        for name, rows in data.classified.items()
     ]
-    averaged = [Prose(f"Counts are means over {evidence.repeats} repeats.")] if evidence.repeats > 1 else []
-    return Section(f"{evidence.prefix}confusion", "Confusion matrices", [*averaged, *drawings]) if drawings else None
+    averaged = [Prose(f"Counts are means over {data.repeats} repeats.")] if data.repeats > 1 else []
+    return Section(f"{data.prefix}confusion", "Confusion matrices", [*averaged, *drawings]) if drawings else None
 
 
-def roc_section(evidence: Evidence) -> Section | None:
+def roc_section(data: ReportData) -> Section | None:
     """The curves of all systems in one figure; None for more than two classes, or where nothing classifies."""
-    if len(evidence.classes) != 2 or not evidence.classified:
+    if len(data.classes) != 2 or not data.classified:
         return None
-    curves = {
-        name: roc_curve_with_band(rows, evidence.replicates, evidence.seed)
-        for name, rows in evidence.classified.items()
-    }
-    positive = evidence.classes[1]
+    curves = {name: roc_curve_with_band(rows, data.replicates, data.seed) for name, rows in data.classified.items()}
+    positive = data.classes[1]
     drawing = Drawing(
-        f"{evidence.prefix}roc",
+        f"{data.prefix}roc",
         f"ROC curves for {positive}. Shaded: pointwise percentiles; in brackets the AUC's interval; "
-        f"{evidence.interval}. {evidence.caption}",
-        partial(draw_roc, curves, positive, f"ROC, {evidence.set_name} set{evidence.mark}"),
+        f"{data.interval}. {data.caption}",
+        partial(draw_roc, curves, positive, f"ROC, {data.set_name} set{data.mark}"),
     )
-    return Section(f"{evidence.prefix}roc", "ROC curves", [drawing])
+    return Section(f"{data.prefix}roc", "ROC curves", [drawing])
 
 
 def mean_confusion(rows: pd.DataFrame) -> np.ndarray:

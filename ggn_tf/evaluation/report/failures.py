@@ -8,7 +8,7 @@ import pandas as pd
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.report.blocks import Cell, Link, Prose, Section, Table
-from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.scores import class_indices
 
@@ -16,27 +16,27 @@ SHOWN = 40
 
 
 def failures_section(
-    evidence: Evidence, shown: int = SHOWN, shown_cases: Collection[str] = frozenset()
+    data: ReportData, shown: int = SHOWN, shown_cases: Collection[str] = frozenset()
 ) -> Section | None:
     """The wrong answers of the chief system, sorted by how sure they were.
 
     Args:
-        evidence: Of a run or a study; of several repeats a nodule's answer is the mean probability.
+        data: Of a run or a study; of several repeats a nodule's answer is the mean probability.
         shown: Rows, at most.
         shown_cases: The gallery's, which their rows point to.
 
     Returns:
         None where nothing classifies.
     """
-    name = evidence.chief
+    name = data.main_system
     if name is None:
         return None
-    rows = evidence.classified[name]
+    rows = data.classified[name]
     wrong = wrong_answers(rows)
-    told = f"{name}: {len(wrong)} of {rows['case'].nunique()} nodules are wrong. {evidence.caption}"
+    told = f"{name}: {len(wrong)} of {rows['case'].nunique()} nodules are wrong. {data.caption}"
     if wrong.empty:
-        return Section(f"{evidence.prefix}failures", "Failures", [Prose(told)])
-    known = evidence.nodules
+        return Section(f"{data.prefix}failures", "Failures", [Prose(told)])
+    known = data.nodules
     heading = [
         "case",
         "true class",
@@ -47,10 +47,10 @@ def failures_section(
     ]
     table = Table(
         heading,
-        [_row(row, known, shown_cases, evidence.prefix) for row in wrong.head(shown).to_dict("records")],
+        [_row(row, known, shown_cases, data.prefix) for row in wrong.head(shown).to_dict("records")],
         f"The {min(shown, len(wrong))} surest wrong answers of {len(wrong)}",
     )
-    return Section(f"{evidence.prefix}failures", "Failures", [Prose(told), table])
+    return Section(f"{data.prefix}failures", "Failures", [Prose(told), table])
 
 
 def wrong_answers(rows: pd.DataFrame) -> pd.DataFrame:

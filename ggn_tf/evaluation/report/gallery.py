@@ -12,7 +12,7 @@ import pandas as pd
 from ggn_tf.evaluation.gallery_slides import Slides
 from ggn_tf.evaluation.report.blocks import Markup, Prose, Section, Table
 from ggn_tf.evaluation.report.page import table_html
-from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.sprites import COLUMNS, LEVELS, MARGIN, gray_sheet, heat_sheet, outline_sheet
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.scores import class_indices, gives_dice, gives_probabilities
@@ -23,21 +23,21 @@ REFERENCE, BEFORE, AFTER = "#2BD99F", "#FF7A33", "#5CC8FF"
 _OPACITY = 150
 
 
-def gallery_section(slides: Sequence[Slides], evidence: Evidence) -> Section | None:
+def gallery_section(slides: Sequence[Slides], data: ReportData) -> Section | None:
     """Show the chosen nodules; None where there are none.
 
     Args:
         slides: From `collect_slides`.
-        evidence: Of the run that they are of.
+        data: Of the run that they are of.
     """
     if not slides:
         return None
     stages = list(slides[0].masks)
     heat = slides[0].heat is not None
     how = (
-        f"{len(slides)} of {evidence.rows['case'].nunique()} nodules, chosen by rule, in turns: the largest rise and "
+        f"{len(slides)} of {data.rows['case'].nunique()} nodules, chosen by rule, in turns: the largest rise and "
         "the largest fall of the true class's probability by joint training, the surest wrong answer, the lowest Dice "
-        "(without joint training: the surest right answer, the surest wrong one, the lowest Dice). " + evidence.caption
+        "(without joint training: the surest right answer, the surest wrong one, the lowest Dice). " + data.caption
     )
     what = (
         "The slices are of patients' CTs: pass this page on as you would pass those on. "
@@ -47,9 +47,9 @@ def gallery_section(slides: Sequence[Slides], evidence: Evidence) -> Section | N
         " Right: Grad-CAM, brighter where the classifier's last maps speak for its answer. It is as coarse as these "
         "maps, and shows what the network uses, not why the nodule is what it is."
     )
-    cards = "\n".join(_card(each, evidence) for each in slides)
+    cards = "\n".join(_card(each, data) for each in slides)
     html = f'<div class="gallery">\n{_switches(stages)}\n<div class="cases">\n{cards}\n</div>\n</div>'
-    return Section(f"{evidence.prefix}gallery", "Gallery", [Prose(how), Prose(what + seen * heat), Markup(html)])
+    return Section(f"{data.prefix}gallery", "Gallery", [Prose(how), Prose(what + seen * heat), Markup(html)])
 
 
 def _switches(stages: list[str]) -> str:
@@ -72,8 +72,8 @@ def _layers(stages: list[str]) -> list[tuple[str, str, str]]:
     return [("after", f"predicted mask ({stage})", AFTER) for stage in stages]
 
 
-def _card(slides: Slides, evidence: Evidence) -> str:
-    own = evidence.rows[evidence.rows["case"] == slides.case_id]
+def _card(slides: Slides, data: ReportData) -> str:
+    own = data.rows[data.rows["case"] == slides.case_id]
     label = str(own["label"].iloc[0])
     areas = slides.reference.sum(axis=(1, 2))
     start, depth = int(areas.argmax()), len(slides.gray)
@@ -87,7 +87,7 @@ def _card(slides: Slides, evidence: Evidence) -> str:
         heat = _image(heat_sheet(slides.heat, _heat_colours()), "heat", "Grad-CAM", start)
         panels.append(_panel([_image(gray, "ct", f"CT of nodule {case}", start), heat], "Grad-CAM", "heat"))
     return (
-        f'<article class="case" id="{evidence.prefix}case-{case}">\n<h4>{case}</h4>\n'
+        f'<article class="case" id="{data.prefix}case-{case}">\n<h4>{case}</h4>\n'
         f"<p>{escape(label)}; {escape(slides.reason)}</p>\n"
         f'<div class="panels">{"".join(panels)}</div>\n'
         f'<input type="range" min="0" max="{depth - 1}" value="{start}" aria-label="Slice of nodule {case}">\n'

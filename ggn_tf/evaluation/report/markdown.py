@@ -10,7 +10,7 @@ def section(title: str, lines: Sequence[str]) -> list[str]:
     return [f"## {title}", "", *lines, ""]
 
 
-def told(facts_: Sequence[tuple[str, object]]) -> list[str]:
+def fact_lines(facts_: Sequence[tuple[str, object]]) -> list[str]:
     """A list of facts; what is None is said to be unknown."""
     return [f"- {name}: {UNKNOWN if value is None else value}" for name, value in facts_]
 

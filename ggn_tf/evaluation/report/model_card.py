@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ggn_tf.evaluation.report.markdown import section, table, told
+from ggn_tf.evaluation.report.markdown import fact_lines, section, table
 from ggn_tf.evaluation.report.summary import (
     SETS,
     facts,
@@ -90,8 +90,8 @@ def study_card(description: Mapping[str, Any], tables: str) -> str:
         "",
         *intended_use(),
         "",
-        *section("Data", told(data)),
-        *section("What was compared", [*told(asked), *(["", *caution(description["select_on"])])]),
+        *section("Data", fact_lines(data)),
+        *section("What was compared", [*fact_lines(asked), *(["", *caution(description["select_on"])])]),
         *section("Limits", [f"- {limit}" for limit in LIMITS]),
         tables.strip(),
     ]
@@ -133,7 +133,7 @@ def caution(select_on: str | None) -> list[str]:
 
 def _facts(run: dict[str, Any], names: Sequence[str]) -> list[str]:
     known = dict(facts(run))
-    return told([(name.lower(), known.get(name) or None) for name in names])
+    return fact_lines([(name.lower(), known.get(name) or None) for name in names])
 
 
 def _scores(document: dict[str, Any], present: Sequence[str]) -> list[str]:

@@ -10,12 +10,12 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling, resample
 from ggn_tf.evaluation.statistics.predictions_table import table_classes
 from ggn_tf.evaluation.statistics.scores import REPLICATES, gives_dice, gives_probabilities
-from ggn_tf.evaluation.statistics.system_predictions import Cell, System, cells_of
+from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredictions, split_by_system
 from ggn_tf.evaluation.statistics.systems import JOINT, title_of
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportData:
     """Predictions for one task and split: of a run's stages, or of all systems of a study.
 
     Attributes:
@@ -36,7 +36,7 @@ class Evidence:
     nodules: Mapping[str, CaseRecord] | None = None
     prefix: str = ""
 
-    def of(self, frame: pd.DataFrame) -> "Evidence":
+    def of(self, frame: pd.DataFrame) -> "ReportData":
         """The same about other predictions, such as scaled ones."""
         return replace(self, frame=frame)
 
@@ -71,10 +71,11 @@ class Evidence:
         return {name: rows for name, rows in self.systems.items() if gives_dice(rows)}
 
     @cached_property
-    def cells(self) -> dict[str, Cell]:
+    def cells(self) -> dict[str, SystemPredictions]:
         """The systems that give probabilities, each with all its repeats."""
         by_system = {
-            (str(cell.system.model), str(cell.system.stage)): cell for cell in cells_of(self.rows, [self.set_name])
+            (str(cell.system.model), str(cell.system.stage)): cell
+            for cell in split_by_system(self.rows, [self.set_name])
         }
         return {
             name: by_system[str(rows["model"].iloc[0]), str(rows["stage"].iloc[0])]
@@ -87,7 +88,7 @@ class Evidence:
         return resample(next(iter(self.cells.values())).patients, self.replicates, self.seed)
 
     @property
-    def chief(self) -> str | None:
+    def main_system(self) -> str | None:
         """The system that is looked at closely: the joint cascade, else the last that classifies; None without one."""
         joint = [name for name, rows in self.classified.items() if (rows["stage"] == JOINT.stage).all()]
         own = [name for name in joint if (self.classified[name]["model"] == JOINT.model).all()]

@@ -6,33 +6,33 @@ from typing import Any
 import pandas as pd
 
 from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table
-from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.scores import scores_section, tiles
-from ggn_tf.evaluation.report.sections import evidence_sections
+from ggn_tf.evaluation.report.sections import analysis_sections
 from ggn_tf.evaluation.report.summary import facts, partition_rows, selection, training_rows
-from ggn_tf.evaluation.report_inputs import Extras
+from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
 
 
-def run_page(frame: pd.DataFrame, document: dict[str, Any], extras: Extras | None = None) -> Page:
+def run_page(frame: pd.DataFrame, document: dict[str, Any], inputs: ReportInputs | None = None) -> Page:
     """Put a run's report together.
 
     Args:
         frame: The run's predictions, checked.
         document: What `scores.json` holds.
-        extras: What only the run's models and dataset know.
+        inputs: What only the run's models and dataset know.
     """
-    run, extras = document["run"], extras or Extras()
+    run, inputs = document["run"], inputs or ReportInputs()
     bootstrap = document["bootstrap"]
-    evidence = Evidence(
-        frame, run["select_on"], replicates=bootstrap["replicates"], seed=bootstrap["seed"], nodules=extras.nodules
+    data = ReportData(
+        frame, run["select_on"], replicates=bootstrap["replicates"], seed=bootstrap["seed"], nodules=inputs.nodules
     )
     sections = [scores_section(document)]
-    if not evidence.rows.empty:
-        sections += evidence_sections(evidence, extras)
-    external = replace(evidence, set_name=EXTERNAL, nodules=extras.external, prefix="external-")
+    if not data.rows.empty:
+        sections += analysis_sections(data, inputs)
+    external = replace(data, set_name=EXTERNAL, nodules=inputs.external, prefix="external-")
     if not external.rows.empty:
-        inner = evidence_sections(external, Extras(extras.external))
+        inner = analysis_sections(external, ReportInputs(inputs.external))
         sections.append(Section("external", f"External site: {document['external_dataset']}", inner=inner))
     warning = [Prose(selection(run), warning=True)] if run["select_on"] == "test" else []
     return Page(

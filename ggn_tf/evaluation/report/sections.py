@@ -6,23 +6,23 @@ from ggn_tf.evaluation.report.calibration import calibration_section, decision_s
 from ggn_tf.evaluation.report.classification import confusion_section, roc_section
 from ggn_tf.evaluation.report.failures import failures_section
 from ggn_tf.evaluation.report.gallery import gallery_section
-from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.segmentation import segmentation_section
 from ggn_tf.evaluation.report.subgroups import subgroups_section
-from ggn_tf.evaluation.report_inputs import Extras
+from ggn_tf.evaluation.report_inputs import ReportInputs
 
 
-def evidence_sections(evidence: Evidence, extras: Extras) -> list[Section]:
+def analysis_sections(data: ReportData, inputs: ReportInputs) -> list[Section]:
     """The sections of a run, or of a study's task and split; what the predictions have no part in is left out."""
     sections = [
-        confusion_section(evidence),
-        roc_section(evidence),
-        calibration_section(evidence),
-        decision_section(evidence),
-        segmentation_section(evidence),
-        budget_section(evidence, extras.reference),
-        subgroups_section(evidence),
-        failures_section(evidence, shown_cases={each.case_id for each in extras.slides}),
-        gallery_section(extras.slides, evidence),
+        confusion_section(data),
+        roc_section(data),
+        calibration_section(data),
+        decision_section(data),
+        segmentation_section(data),
+        budget_section(data, inputs.reference),
+        subgroups_section(data),
+        failures_section(data, shown_cases={each.case_id for each in inputs.slides}),
+        gallery_section(inputs.slides, data),
     ]
     return [section for section in sections if section is not None]

@@ -8,60 +8,56 @@ from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section, Table
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, WIDTH_INCHES, new_figure
-from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.joint_changes import JointChange, paired_stages
 
 
-def segmentation_section(evidence: Evidence) -> Section | None:
+def segmentation_section(data: ReportData) -> Section | None:
     """The Dice of every nodule, a row a system, and its change against that of the class score.
 
     None where no system gives masks. Of several repeats a nodule's Dice is the mean.
     """
-    systems = _dice_of_systems(evidence)
+    systems = _dice_of_systems(data)
     if not systems:
         return None
     drawing = Drawing(
-        f"{evidence.prefix}dice",
-        "Dice of every nodule: points; box, the quartiles and the median; whiskers, 5% to 95%. " + evidence.caption,
-        partial(draw_dice, systems, f"Dice, {evidence.set_name} set{evidence.mark}"),
+        f"{data.prefix}dice",
+        "Dice of every nodule: points; box, the quartiles and the median; whiskers, 5% to 95%. " + data.caption,
+        partial(draw_dice, systems, f"Dice, {data.set_name} set{data.mark}"),
     )
-    change = paired_stages(evidence.rows)
+    change = paired_stages(data.rows)
     blocks = (
-        _joint_blocks(change, evidence)
-        if change is not None and bool(change.changes["dice_change"].notna().all())
-        else []
+        _joint_blocks(change, data) if change is not None and bool(change.changes["dice_change"].notna().all()) else []
     )
-    return Section(f"{evidence.prefix}segmentation", "Segmentation and joint training", [drawing, *blocks])
+    return Section(f"{data.prefix}segmentation", "Segmentation and joint training", [drawing, *blocks])
 
 
-def _dice_of_systems(evidence: Evidence) -> dict[str, np.ndarray]:
+def _dice_of_systems(data: ReportData) -> dict[str, np.ndarray]:
     """The Dice [N] of every system; stages that share a segmenter stand together."""
     alike: dict[tuple[float, ...], list[str]] = {}
-    for name, rows in evidence.segmented.items():
+    for name, rows in data.segmented.items():
         alike.setdefault(tuple(rows.groupby("case")["dice"].mean()), []).append(name)
     return {",\n".join(names): np.array(dice) for dice, names in alike.items()}
 
 
-def _joint_blocks(change: JointChange, evidence: Evidence) -> list[Drawing | Prose | Table]:
+def _joint_blocks(change: JointChange, data: ReportData) -> list[Drawing | Prose | Table]:
     pairs = change.changes
-    classes = evidence.classes
+    classes = data.classes
     label = pairs["label"].map({name: index for index, name in enumerate(classes)}).to_numpy()
     dice, score = (pairs[f"{name}_change"].to_numpy(dtype=np.float64) for name in ("dice", "score"))
     correlation = "undefined" if change.correlation is None else f"{change.correlation:.2f}"
-    repeated = " A mark a nodule and repeat." if evidence.repeats > 1 else ""
+    repeated = " A mark a nodule and repeat." if data.repeats > 1 else ""
     drawing = Drawing(
-        f"{evidence.prefix}joint-change",
+        f"{data.prefix}joint-change",
         "What joint training changed: Dice across, probability of the true class upwards; above the middle line the "
-        f"classifier became surer of the truth. Spearman's correlation {correlation}.{repeated} {evidence.caption}",
-        partial(
-            draw_change, dice, score, label, classes, f"Joint minus frozen, {evidence.set_name} set{evidence.mark}"
-        ),
+        f"classifier became surer of the truth. Spearman's correlation {correlation}.{repeated} {data.caption}",
+        partial(draw_change, dice, score, label, classes, f"Joint minus frozen, {data.set_name} set{data.mark}"),
     )
     counts = change.quadrants
     rows = [
         [f"Dice {name}", *(str(count) for count in counts.loc[name])] for name in counts.index if counts.loc[name].any()
     ]
-    what = "nodules and repeats" if evidence.repeats > 1 else "nodules"
+    what = "nodules and repeats" if data.repeats > 1 else "nodules"
     heading = ["", *(f"class score {name}" for name in counts.columns)]
     table = Table(heading, rows, f"Joint against frozen cascade, {what} (n = {len(pairs)})")
     means = (

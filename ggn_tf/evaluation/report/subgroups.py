@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.blocks import Cell, Drawing, Estimate, Prose, Section, Table
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, WIDTH_INCHES, new_figure
-from ggn_tf.evaluation.report.report_data import Evidence
+from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.summary import NAMES
 from ggn_tf.evaluation.statistics.scores import score_values
 from ggn_tf.evaluation.statistics.subgroups import LEAST_NODULES, SubgroupScore, score_subgroups
@@ -18,23 +18,23 @@ from ggn_tf.evaluation.statistics.subgroups import LEAST_NODULES, SubgroupScore,
 DRAWN = ("accuracy", "dice")
 
 
-def subgroups_section(evidence: Evidence) -> Section | None:
+def subgroups_section(data: ReportData) -> Section | None:
     """The scores of the chief system in every group of nodules.
 
     None without systems, or where nothing is known about the nodules.
     """
-    if evidence.nodules is None or not evidence.systems:
+    if data.nodules is None or not data.systems:
         return None
-    name = evidence.chief or list(evidence.systems)[-1]
+    name = data.main_system or list(data.systems)[-1]
     scores = score_subgroups(
-        evidence.systems[name],
-        evidence.nodules,
-        set_name=evidence.set_name,
-        seed=evidence.seed,
-        replicates=evidence.replicates,
+        data.systems[name],
+        data.nodules,
+        set_name=data.set_name,
+        seed=data.seed,
+        replicates=data.replicates,
     )
     drawings = [
-        _drawing(evidence, name, metric, [score for score in scores if score.metric == metric])
+        _drawing(data, name, metric, [score for score in scores if score.metric == metric])
         for metric in DRAWN
         if any(score.metric == metric and score.value is not None for score in scores)
     ]
@@ -42,12 +42,12 @@ def subgroups_section(evidence: Evidence) -> Section | None:
     told = (
         f"Shown: {name}. A group of fewer than {LEAST_NODULES} nodules has no score but its number. Groups were not "
         "planned for power: where intervals overlap nothing can be said. "
-        f"In brackets {evidence.interval}. {evidence.caption}"
+        f"In brackets {data.interval}. {data.caption}"
     )
-    return Section(f"{evidence.prefix}subgroups", "Size, texture and slice spacing", [Prose(told), *drawings, *tables])
+    return Section(f"{data.prefix}subgroups", "Size, texture and slice spacing", [Prose(told), *drawings, *tables])
 
 
-def _drawing(evidence: Evidence, name: str, metric: str, scores: Sequence[SubgroupScore]) -> Drawing:
+def _drawing(data: ReportData, name: str, metric: str, scores: Sequence[SubgroupScore]) -> Drawing:
     rows = []
     for what, of in groupby(scores, key=lambda score: score.characteristic):
         rows.append(ForestRow(what.capitalize(), heading=True))
@@ -55,13 +55,13 @@ def _drawing(evidence: Evidence, name: str, metric: str, scores: Sequence[Subgro
             few = ", too few" if score.value is None else ""
             rows.append(ForestRow(f"{score.group} (n = {score.nodules}{few})", score.value, score.low, score.high))
     # The mean over repeats, as the groups' scores are.
-    wholes = [score_values(repeat)[metric][0] for _, repeat in evidence.systems[name].groupby("repeat")]
+    wholes = [score_values(repeat)[metric][0] for _, repeat in data.systems[name].groupby("repeat")]
     whole = float(np.mean([value for value in wholes if value is not None]))
     return Drawing(
-        f"{evidence.prefix}subgroups-{metric}",
-        f"Groups of nodules, {NAMES[metric]} of {name}; dashed: of all nodules; lines: {evidence.interval}. "
-        + evidence.caption,
-        partial(draw_forest, rows, whole, NAMES[metric], f"{name}, {evidence.set_name} set{evidence.mark}"),
+        f"{data.prefix}subgroups-{metric}",
+        f"Groups of nodules, {NAMES[metric]} of {name}; dashed: of all nodules; lines: {data.interval}. "
+        + data.caption,
+        partial(draw_forest, rows, whole, NAMES[metric], f"{name}, {data.set_name} set{data.mark}"),
     )
 
 

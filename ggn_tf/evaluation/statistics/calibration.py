@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resampled_mean
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore, repeated_score
-from ggn_tf.evaluation.statistics.system_predictions import Cell
+from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 from ggn_tf.evaluation.statistics.temperature import SMALLEST
 
 MOST_BINS, LEAST_IN_BIN = 10, 10
@@ -39,7 +39,7 @@ class ReliabilityBin:
     answers: int
 
 
-def reliability_curve(cell: Cell, resampling: Resampling, bins: int | None = None) -> list[ReliabilityBin]:
+def reliability_curve(cell: SystemPredictions, resampling: Resampling, bins: int | None = None) -> list[ReliabilityBin]:
     """The reliability curve, in bins of equal numbers of answers, all repeats together.
 
     Args:
@@ -60,7 +60,7 @@ def reliability_curve(cell: Cell, resampling: Resampling, bins: int | None = Non
     return curve
 
 
-def score_calibration(cell: Cell, resampling: Resampling, seed: int = 0) -> list[RepeatedScore]:
+def score_calibration(cell: SystemPredictions, resampling: Resampling, seed: int = 0) -> list[RepeatedScore]:
     """Scores of calibration, each the mean over repeats.
 
     - `brier`: the mean squared distance of the second class's probability from 0 or 1; with more classes the sum over
@@ -150,7 +150,7 @@ def resampled_slope(chance: np.ndarray, hit: np.ndarray, weights: np.ndarray) ->
     return np.where(settled, slope, np.nan)
 
 
-def _judged(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
+def _judged(cell: SystemPredictions) -> tuple[np.ndarray, np.ndarray]:
     """The probability that is judged and whether it came true, [R, N] both."""
     chance = cell.probabilities
     if chance.shape[-1] == 2:
@@ -158,7 +158,7 @@ def _judged(cell: Cell) -> tuple[np.ndarray, np.ndarray]:
     return chance.max(axis=-1), chance.argmax(axis=-1) == cell.label
 
 
-def _squares(cell: Cell) -> np.ndarray:
+def _squares(cell: SystemPredictions) -> np.ndarray:
     """Each nodule's Brier score [R, N]."""
     chance = cell.probabilities
     squares: np.ndarray = ((chance - np.eye(chance.shape[-1])[cell.label]) ** 2).sum(axis=-1)

@@ -13,7 +13,7 @@ from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
 from ggn_tf.evaluation.statistics.paired_tests import PairedTest, paired_test
 from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
 from ggn_tf.evaluation.statistics.scores import METRICS
-from ggn_tf.evaluation.statistics.system_predictions import Cell, System, cells_of
+from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredictions, split_by_system
 
 _NOTHING = {"difference": None, **dict.fromkeys(PairedTest._fields), "test": ""}
 
@@ -96,10 +96,10 @@ def compare_systems(
         Splits in rising order, in each the pairs, in each the scores in the order of `scores.METRICS`.
 
     Raises:
-        PredictionsError: As `cells_of`, or a pair names a system that is not there.
+        PredictionsError: As `split_by_system`, or a pair names a system that is not there.
     """
     compared: list[Comparison] = []
-    for _, group in itertools.groupby(cells_of(frame, [set_name]), key=lambda cell: cell.split):
+    for _, group in itertools.groupby(split_by_system(frame, [set_name]), key=lambda cell: cell.split):
         cells = {cell.system: cell for cell in group}
         asked = pairs or [(later, earlier) for earlier, later in itertools.combinations(cells, 2)]
         _check_known(asked, cells)
@@ -131,7 +131,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _compare(
-    a: Cell, b: Cell, resampled_a: dict[str, np.ndarray], resampled_b: dict[str, np.ndarray], resampling: Resampling
+    a: SystemPredictions,
+    b: SystemPredictions,
+    resampled_a: dict[str, np.ndarray],
+    resampled_b: dict[str, np.ndarray],
+    resampling: Resampling,
 ) -> list[Comparison]:
     whole: dict[str, Any] = {
         **{f"{name}_a": value for name, value in a.system._asdict().items()},
@@ -169,7 +173,7 @@ def _corrected(family: list[Comparison]) -> list[Comparison]:
     ]
 
 
-def _check_known(pairs: Sequence[tuple[System, System]], cells: dict[System, Cell]) -> None:
+def _check_known(pairs: Sequence[tuple[System, System]], cells: dict[System, SystemPredictions]) -> None:
     unknown = [system for pair in pairs for system in pair if system not in cells]
     if unknown:
         raise PredictionsError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resampled_mean
-from ggn_tf.evaluation.statistics.system_predictions import Cell
+from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 
 THRESHOLDS = tuple(np.linspace(0.01, 0.99, 99).round(2).tolist())
 
@@ -51,7 +51,7 @@ def net_benefit(positive: np.ndarray, chance: np.ndarray, thresholds: np.ndarray
 
 
 def decision_curve(
-    cell: Cell, resampling: Resampling, thresholds: tuple[float, ...] = THRESHOLDS
+    cell: SystemPredictions, resampling: Resampling, thresholds: tuple[float, ...] = THRESHOLDS
 ) -> DecisionCurve | None:
     """The decision curve of a system.
 

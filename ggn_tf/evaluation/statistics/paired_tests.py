@@ -21,7 +21,7 @@ from scipy.stats import t
 
 from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling
 from ggn_tf.evaluation.statistics.delong import auc_difference
-from ggn_tf.evaluation.statistics.system_predictions import Cell
+from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 
 BOOTSTRAP, MCNEMAR, MCNEMAR_BY_PATIENT = "paired patient bootstrap", "McNemar, exact", "McNemar, exact, by patient"
 
@@ -40,7 +40,13 @@ class PairedTest(NamedTuple):
 
 
 def paired_test(
-    metric: str, a: Cell, b: Cell, of_a: np.ndarray, of_b: np.ndarray, resampled: np.ndarray, resampling: Resampling
+    metric: str,
+    a: SystemPredictions,
+    b: SystemPredictions,
+    of_a: np.ndarray,
+    of_b: np.ndarray,
+    resampled: np.ndarray,
+    resampling: Resampling,
 ) -> PairedTest:
     """Test the difference of two systems in one score.
 
@@ -89,7 +95,7 @@ def swap_p_value(differences: np.ndarray) -> float:
     return float(min(1.0, chance[sums >= abs(int(differences.sum()))].sum()))
 
 
-def _mcnemar(a: Cell, b: Cell) -> tuple[float, str]:
+def _mcnemar(a: SystemPredictions, b: SystemPredictions) -> tuple[float, str]:
     """McNemar's test by patient; repeats of unequal numbers are brought to whole numbers first."""
     common = int(np.lcm(len(a.repeats), len(b.repeats)))
     right_a, right_b = (

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.errors import GgnError
-from ggn_tf.files import whole_file
+from ggn_tf.files import atomic_file
 
 TEXT_COLUMNS = ("case", "patient", "set", "model", "stage", "label")
 LEADING_COLUMNS = ("case", "patient", "split", "set", "model", "stage", "repeat", "label")
@@ -61,7 +61,7 @@ def write_predictions(frame: pd.DataFrame, path: Path) -> None:
         frame: Columns as `columns` names them; NaN becomes an empty field.
         path: For example `evaluation/predictions.csv`.
     """
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
 
 

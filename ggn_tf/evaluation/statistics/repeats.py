@@ -13,7 +13,7 @@ import pandas as pd
 
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
 from ggn_tf.evaluation.statistics.scores import REPLICATES, SCORED_SETS
-from ggn_tf.evaluation.statistics.system_predictions import Cell, cells_of
+from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ def score_repeats(
         replicates: Of the bootstrap.
 
     Returns:
-        In the order of `cells_of`, in each cell in the order of `scores.METRICS`.
+        In the order of `split_by_system`, in each cell in the order of `scores.METRICS`.
 
     Raises:
-        PredictionsError: As `cells_of`.
+        PredictionsError: As `split_by_system`.
     """
-    cells = cells_of(frame, set_names)
-    return [score for cell in cells for score in score_cell(cell, resample(cell.patients, replicates, seed))]
+    cells = split_by_system(frame, set_names)
+    return [score for cell in cells for score in score_system(cell, resample(cell.patients, replicates, seed))]
 
 
-def score_cell(cell: Cell, resampling: Resampling) -> list[RepeatedScore]:
+def score_system(cell: SystemPredictions, resampling: Resampling) -> list[RepeatedScore]:
     """Score one cell.
 
     Args:
@@ -86,7 +86,7 @@ def score_cell(cell: Cell, resampling: Resampling) -> list[RepeatedScore]:
 
 
 def repeated_score(
-    cell: Cell,
+    cell: SystemPredictions,
     metric: str,
     values: np.ndarray | None,
     resampled: np.ndarray,

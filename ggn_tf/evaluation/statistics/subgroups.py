@@ -14,9 +14,9 @@ import pandas as pd
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.bootstrap import resample
 from ggn_tf.evaluation.statistics.predictions_table import PredictionsError, table_classes
-from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_cell
+from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_system
 from ggn_tf.evaluation.statistics.scores import REPLICATES, class_indices
-from ggn_tf.evaluation.statistics.system_predictions import Cell, cells_of
+from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 
 # Below them an interval says nothing that its width does not say already.
 LEAST_NODULES, LEAST_IN_CLASS = 10, 5
@@ -98,9 +98,9 @@ def score_subgroups(
         ten nodules, and MCC and AUC with fewer than five of a class, is None with a reason.
 
     Raises:
-        PredictionsError: As `cells_of`, or a case is not in the dataset.
+        PredictionsError: As `split_by_system`, or a case is not in the dataset.
     """
-    cells = cells_of(frame, [set_name])
+    cells = split_by_system(frame, [set_name])
     unknown = sorted({str(case) for cell in cells for case in cell.rows["case"]} - set(cases))
     if unknown:
         raise PredictionsError(
@@ -115,11 +115,13 @@ def score_subgroups(
         for cell in cells
         for characteristic in characteristics
         for group, part in _parts(cell, characteristic, cases)
-        for score in score_cell(part, resample(part.patients, replicates, seed))
+        for score in score_system(part, resample(part.patients, replicates, seed))
     ]
 
 
-def _parts(cell: Cell, characteristic: Characteristic, cases: Mapping[str, CaseRecord]) -> Iterator[tuple[str, Cell]]:
+def _parts(
+    cell: SystemPredictions, characteristic: Characteristic, cases: Mapping[str, CaseRecord]
+) -> Iterator[tuple[str, SystemPredictions]]:
     of_nodule = np.array([characteristic.group_of(cases[str(case)]) for case in cell.rows["case"]])
     for group in characteristic.groups:
         inside = of_nodule == group
@@ -128,7 +130,7 @@ def _parts(cell: Cell, characteristic: Characteristic, cases: Mapping[str, CaseR
             yield group, dataclasses.replace(cell, repeats=parts)
 
 
-def _refused(score: RepeatedScore, part: Cell) -> RepeatedScore:
+def _refused(score: RepeatedScore, part: SystemPredictions) -> RepeatedScore:
     """The score, or the reason why so few nodules have none."""
     reason = None
     if score.nodules < LEAST_NODULES:

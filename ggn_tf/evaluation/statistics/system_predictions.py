@@ -28,7 +28,7 @@ class System(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cell:
+class SystemPredictions:
     """One system's predictions on one set of one split.
 
     Attributes:
@@ -88,7 +88,7 @@ class Cell:
         return {metric: np.mean([scores[metric] for scores in of_repeats], axis=0) for metric in of_repeats[0]}
 
 
-def cells_of(frame: pd.DataFrame, set_names: Sequence[str] = SCORED_SETS) -> list[Cell]:
+def split_by_system(frame: pd.DataFrame, set_names: Sequence[str] = SCORED_SETS) -> list[SystemPredictions]:
     """Sort a predictions table of many runs into cells.
 
     Args:
@@ -108,7 +108,7 @@ def cells_of(frame: pd.DataFrame, set_names: Sequence[str] = SCORED_SETS) -> lis
         for set_name in set_names:
             part = checked[(checked["split"] == split) & (checked["set"] == set_name)]
             here = [
-                Cell(System(*map(str, key)), task, int(split), set_name, _repeats(rows))
+                SystemPredictions(System(*map(str, key)), task, int(split), set_name, _repeats(rows))
                 for key, rows in part.groupby(["model", "stage"], sort=False)
             ]
             _check_same_nodules(here)
@@ -123,7 +123,7 @@ def _repeats(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
     }
 
 
-def _check_same_nodules(cells: list[Cell]) -> None:
+def _check_same_nodules(cells: list[SystemPredictions]) -> None:
     identity = ["case", "patient", "label"]
     for cell in cells:
         for number, rows in cell.repeats.items():

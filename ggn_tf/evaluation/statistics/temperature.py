@@ -48,7 +48,7 @@ def apply_temperature(chance: np.ndarray, temperature: float) -> np.ndarray:
     return scaled
 
 
-def temper(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def scale_by_temperature(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Temperature scaling of every run and stage, fitted on its validation set, applied to all its sets.
 
     Args:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 
-class Share(NamedTuple):
+class BatchShare(NamedTuple):
     """The rows of a batch that a replica holds: `start`, and as many as its maps have.
 
     Attributes:
@@ -24,11 +24,11 @@ class Share(NamedTuple):
     whole: tf.Tensor
 
 
-_CURRENT: ContextVar[Share | None] = ContextVar("share", default=None)
+_CURRENT: ContextVar[BatchShare | None] = ContextVar("share", default=None)
 
 
 @contextmanager
-def in_share(share: Share) -> Iterator[None]:
+def in_share(share: BatchShare) -> Iterator[None]:
     """Within the block, in a replica's own context, maps are this share of a batch."""
     token = _CURRENT.set(share)
     try:
@@ -37,7 +37,7 @@ def in_share(share: Share) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def current_share() -> Share | None:
+def current_share() -> BatchShare | None:
     """The share that maps are, or None where they are the whole batch."""
     return _CURRENT.get()
 

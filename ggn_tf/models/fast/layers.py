@@ -3,6 +3,6 @@
 from ggn_tf.models.fast.convolution import Conv3D
 from ggn_tf.models.fast.dropout import Dropout
 from ggn_tf.models.fast.normalisation import BatchNormalization
-from ggn_tf.models.fast.space_to_batch import Gather, Scatter
+from ggn_tf.models.fast.space_to_batch import FromLattice, ToLattice
 
-__all__ = ["BatchNormalization", "Conv3D", "Dropout", "Gather", "Scatter"]
+__all__ = ["BatchNormalization", "Conv3D", "Dropout", "FromLattice", "ToLattice"]

@@ -67,7 +67,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros_like(self.moving_mean)
         bias = tf.zeros_like(beta) if bias is None else bias
         by_batch = self._by_batch if current_share() is None else self._by_shared_batch
-        normalise = by_batch if training and self.trainable else self._by_history
+        normalise = by_batch if training and self.trainable else self._normalise_by_moving_statistics
         image = tf.reshape(x, [tf.shape(x)[0], -1, 1, x.shape[-1]])
         result = self.activation(normalise(image, gamma, beta, bias))
         return tf.ensure_shape(tf.reshape(result, tf.shape(x)), x.shape)
@@ -95,7 +95,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + tf.stop_gradient(value) * (1.0 - self.momentum))
 
-    def _by_history(self, image: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    def _normalise_by_moving_statistics(
+        self, image: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, bias: tf.Tensor
+    ) -> tf.Tensor:
         mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
         offset = beta + bias * gamma * tf.math.rsqrt(variance + self.epsilon)
         return tf.compat.v1.nn.fused_batch_norm(

@@ -51,7 +51,7 @@ def plain_grid(grid: Sequence[int | None], lattice: int, interleaved: bool = Fal
     return [extent and extent * lattice for extent in (depth, height, width)]
 
 
-def scatter(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tensor:
+def to_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tensor:
     """Bring a plain map into the lattice layout.
 
     Args:
@@ -72,13 +72,13 @@ def scatter(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tensor:
     return tf.reshape(x, [-1, depth, height, width, channels])
 
 
-def gather(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tensor:
-    """Bring a map from the lattice layout back into the plain one: the inverse of `scatter`.
+def from_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tensor:
+    """Bring a map from the lattice layout back into the plain one: the inverse of `to_lattice`.
 
     Args:
         x: [N d^3, D/d, H/d, W/d, C], or [N, D/d, H/d, W/d d^3, C].
         lattice: The text's d.
-        interleaved: As `scatter`'s.
+        interleaved: As `to_lattice`'s.
 
     Returns:
         [N, D, H, W, C].
@@ -107,19 +107,19 @@ class _Trip(keras.layers.Layer):
         return {**super().get_config(), "lattice": self.lattice, "interleaved": self.interleaved}
 
 
-@keras.saving.register_keras_serializable(package="ggn_tf")
-class Scatter(_Trip):
+@keras.saving.register_keras_serializable(package="ggn_tf", name="Scatter")
+class ToLattice(_Trip):
     """From the plain layout into the lattice layout."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """See `scatter`."""
-        return scatter(inputs, self.lattice, self.interleaved)
+        """See `to_lattice`."""
+        return to_lattice(inputs, self.lattice, self.interleaved)
 
 
-@keras.saving.register_keras_serializable(package="ggn_tf")
-class Gather(_Trip):
+@keras.saving.register_keras_serializable(package="ggn_tf", name="Gather")
+class FromLattice(_Trip):
     """From the lattice layout into the plain layout."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """See `gather`."""
-        return gather(inputs, self.lattice, self.interleaved)
+        """See `from_lattice`."""
+        return from_lattice(inputs, self.lattice, self.interleaved)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ggn_tf.errors import ExportError, GgnError
 from ggn_tf.protocol import Protocol
-from ggn_tf.serving.contract.warning_texts import OF_PATCHES, OF_REGIONS, Doubt
+from ggn_tf.serving.contract.warning_texts import OF_PATCHES, OF_REGIONS, WarningKind
 from ggn_tf.tasks import Task
 
 SIGNATURE = "serving_default"
@@ -113,7 +113,7 @@ class SignatureContract:
     name: str
     inputs: tuple[TensorContract, ...]
     outputs: tuple[TensorContract, ...]
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[WarningKind, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""

@@ -18,7 +18,7 @@ DENSE_HU = 130.0
 MOST_DENSE = 0.05
 
 
-class Doubt(NamedTuple):
+class WarningKind(NamedTuple):
     """What the output `warning` may say of a patch.
 
     Attributes:
@@ -37,40 +37,42 @@ class Doubt(NamedTuple):
         return f"{self.code}: {self.text}"
 
 
-NOT_FINITE = Doubt("not_finite", "hu holds something that is no finite number: there is no answer.", answered=False)
-BAD_GEOMETRY = Doubt(
+NOT_FINITE = WarningKind(
+    "not_finite", "hu holds something that is no finite number: there is no answer.", answered=False
+)
+BAD_GEOMETRY = WarningKind(
     "bad_geometry",
     "spacing_mm is not positive, or center_index lies outside the region: there is no answer.",
     answered=False,
 )
-PARTLY_OUTSIDE_CT = Doubt(
+PARTLY_OUTSIDE_CT = WarningKind(
     "partly_outside_ct",
     "The CT, or the piece of it that was sent, ends within the patch: what is missing was filled with air.",
 )
-COARSE_SPACING = Doubt(
+COARSE_SPACING = WarningKind(
     "coarse_spacing",
     f"Voxels are more than {COARSEST_SPACING_MM:g} mm apart in one direction; the model was trained on finer scans.",
 )
-NO_LUNG = Doubt(
+NO_LUNG = WarningKind(
     "no_lung",
     f"Hardly a value is below {NO_LUNG_HU:g}, where lung has -850 HU: the centre lies elsewhere, or the values are "
     "not Hounsfield units.",
 )
-BELOW_AIR = Doubt(
+BELOW_AIR = WarningKind(
     "below_air",
     f"Half of the values or more are at most {BELOW_AIR_HU:g}, the value of air: the centre lies elsewhere, or the "
     "values are not Hounsfield units.",
 )
-DENSE = Doubt(
+DENSE = WarningKind(
     "dense",
     f"More than {MOST_DENSE:.0%} of the nodule is above {DENSE_HU:g} HU: contrast agent, calcium or metal. The model "
     "was trained on soft nodules in scans without contrast agent.",
 )
-NO_NODULE = Doubt(
+NO_NODULE = WarningKind(
     "no_nodule",
     "The model finds no nodule here, so its classifier saw next to nothing: the probabilities say nothing.",
 )
-LARGER_THAN_PATCH = Doubt(
+LARGER_THAN_PATCH = WarningKind(
     "larger_than_patch",
     "The nodule reaches the patch's border and may go on beyond it: class, mask and measures are of a part.",
 )

@@ -18,11 +18,11 @@ from ggn_tf.serving.contract.names import (
 )
 from ggn_tf.serving.contract.warning_texts import BAD_GEOMETRY
 from ggn_tf.serving.export.graph_warnings import (
-    Found,
-    answered_of,
-    doubts_about_patches,
-    doubts_about_regions,
-    warning_of,
+    RaisedWarning,
+    is_answered,
+    patch_warnings,
+    region_warnings,
+    warning_output,
 )
 from ggn_tf.serving.export.resampling import cut_patches, is_sound
 
@@ -44,16 +44,16 @@ class ServedModel(tf.Module):
         class_names = tf.constant([contract.task.class_names])
         network = _network(model)
 
-        def answer(hu: tf.Tensor, covered: tf.Tensor, about_region: Sequence[Found]) -> dict[str, tf.Tensor]:
+        def answer(hu: tf.Tensor, covered: tf.Tensor, about_region: Sequence[RaisedWarning]) -> dict[str, tf.Tensor]:
             answers = network(normalise_hu(hu, patch.window_hu))
             mask = tf.cast(answers["mask"], tf.float32)
-            found = [*about_region, *doubts_about_patches(hu, covered, mask)]
-            answered = answered_of(found)
+            found = [*about_region, *patch_warnings(hu, covered, mask)]
+            answered = is_answered(found)
             return {
                 OUTPUT_PROBABILITIES: _or_nan(tf.cast(answers["probabilities"], tf.float32), answered),
                 OUTPUT_MASK: _or_nan(mask, answered),
                 OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(hu)[0], 1]),
-                OUTPUT_WARNING: warning_of(found),
+                OUTPUT_WARNING: warning_output(found),
             }
 
         def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -63,7 +63,7 @@ class ServedModel(tf.Module):
         def serve_roi(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> dict[str, tf.Tensor]:
             cut = cut_patches(hu, spacing_mm, center_index, patch)
             sound = is_sound(hu, spacing_mm, center_index)
-            return answer(cut.hu, cut.covered, [(BAD_GEOMETRY, ~sound), *doubts_about_regions(spacing_mm, cut.covered)])
+            return answer(cut.hu, cut.covered, [(BAD_GEOMETRY, ~sound), *region_warnings(spacing_mm, cut.covered)])
 
         signatures = {signature.name: signature for signature in contract.signatures}
         # AutoGraph has nothing to convert here, and would write into the temporary folder, which may be full.

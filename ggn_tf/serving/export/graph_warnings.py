@@ -21,10 +21,10 @@ from ggn_tf.serving.contract.warning_texts import (
     NO_NODULE,
     NOT_FINITE,
     PARTLY_OUTSIDE_CT,
-    Doubt,
+    WarningKind,
 )
 
-Found = tuple[Doubt, tf.Tensor]
+RaisedWarning = tuple[WarningKind, tf.Tensor]
 """A doubt, and bool [N]: in which patches there is reason for it."""
 
 _VOXELS = (1, 2, 3, 4)
@@ -32,7 +32,7 @@ _VOXELS = (1, 2, 3, 4)
 _SPACING_TOLERANCE_MM = 1e-4
 
 
-def doubts_about_patches(hu: tf.Tensor, covered: tf.Tensor, mask: tf.Tensor) -> list[Found]:
+def patch_warnings(hu: tf.Tensor, covered: tf.Tensor, mask: tf.Tensor) -> list[RaisedWarning]:
     """Look for reasons in values and mask.
 
     Args:
@@ -56,7 +56,7 @@ def doubts_about_patches(hu: tf.Tensor, covered: tf.Tensor, mask: tf.Tensor) -> 
     ]
 
 
-def doubts_about_regions(spacing_mm: tf.Tensor, covered: tf.Tensor) -> list[Found]:
+def region_warnings(spacing_mm: tf.Tensor, covered: tf.Tensor) -> list[RaisedWarning]:
     """Look for reasons in the geometry.
 
     Args:
@@ -69,7 +69,7 @@ def doubts_about_regions(spacing_mm: tf.Tensor, covered: tf.Tensor) -> list[Foun
     ]
 
 
-def warning_of(found: Sequence[Found]) -> tf.Tensor:
+def warning_output(found: Sequence[RaisedWarning]) -> tf.Tensor:
     """All reasons as one text for each patch.
 
     Where there is no answer, nothing else is told: it would be a conclusion from what is no number.
@@ -77,12 +77,12 @@ def warning_of(found: Sequence[Found]) -> tf.Tensor:
     Returns:
         [N] string: lines `code: text`, empty without a reason.
     """
-    answered = answered_of(found)
+    answered = is_answered(found)
     lines = [tf.where(there & (answered | (not doubt.answered)), doubt.line + "\n", "") for doubt, there in found]
     return tf.strings.strip(tf.strings.join(lines))
 
 
-def answered_of(found: Sequence[Found]) -> tf.Tensor:
+def is_answered(found: Sequence[RaisedWarning]) -> tf.Tensor:
     """[N] bool: whether there is no reason to withhold the answer."""
     return ~tf.reduce_any(tf.stack([there for doubt, there in found if not doubt.answered], axis=1), axis=1)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ggn_tf.evaluation.report.markdown import section, told
+from ggn_tf.evaluation.report.markdown import fact_lines, section
 from ggn_tf.evaluation.report.model_card import LIMITS, caution, heading, intended_use, score_lines
 from ggn_tf.serving.contract.names import SIGNATURE, SIGNATURE_ROI, ExportContract, TensorContract
 
@@ -116,7 +116,7 @@ def _origin(provenance: Provenance) -> list[str]:
         ("dataset fingerprint", provenance.dataset_fingerprint),
         ("packages", versions or None),
     ]
-    return section("Origin", told(facts))
+    return section("Origin", fact_lines(facts))
 
 
 def _scores(provenance: Provenance) -> list[str]:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from ggn_tf.errors import ExportError
-from ggn_tf.files import whole_folder
+from ggn_tf.files import atomic_folder
 from ggn_tf.models.fast.folding import fold
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract.checksums import write_checksums
@@ -59,7 +59,7 @@ def export_model(
     for _ in range(_ATTEMPTS):
         version_folder = folder / str(next_version(folder))
         try:
-            with whole_folder(version_folder) as temporary:
+            with atomic_folder(version_folder) as temporary:
                 _write(model, contract, provenance, int(version_folder.name), temporary)
         except (OSError, tf.errors.OpError) as error:
             if version_folder.exists():

@@ -14,7 +14,7 @@ from ggn_tf.serving.contract.status_error import StatusError
 Answer = TypeVar("Answer")
 
 
-class Admission:
+class RequestLimits:
     """Places for running and waiting requests, and the threads that run them.
 
     A request that is cancelled while it waits, because its client left or its deadline passed, gives its place back;

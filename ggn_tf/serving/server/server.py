@@ -20,10 +20,10 @@ from ggn_tf.errors import GgnError, ServingError
 from ggn_tf.serving.contract.names import MODEL_NAME, PORT
 from ggn_tf.serving.contract.version_folders import newest_version
 from ggn_tf.serving.runtime.batching import BatchingParameters
-from ggn_tf.serving.server.request_limits import Admission
+from ggn_tf.serving.server.request_limits import RequestLimits
 from ggn_tf.serving.server.services import ModelService, PredictionService
-from ggn_tf.serving.server.shutdown_gate import Door
-from ggn_tf.serving.server.version_manager import State, Versions
+from ggn_tf.serving.server.shutdown_gate import ShutdownGate
+from ggn_tf.serving.server.version_manager import State, VersionManager
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -86,14 +86,14 @@ class ModelServer:
         """Nothing is loaded and no port is taken before `start`."""
         self.options = options or ServerOptions()
         self.port = 0
-        self.versions = Versions(self.options.model_name, folder, self._tell_health, self.options.batching)
+        self.versions = VersionManager(self.options.model_name, folder, self._tell_health, self.options.batching)
         self._health = health.aio.HealthServicer()
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="version-poller", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._network = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._server: aio.Server | None = None
-        self._admission, self._door = Admission(self.options.threads, self.options.waiting), Door()
+        self._admission, self._door = RequestLimits(self.options.threads, self.options.waiting), ShutdownGate()
 
     def start(self) -> int:
         """Load the newest version, then take the port.

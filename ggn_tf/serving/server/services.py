@@ -1,4 +1,4 @@
-"""The two services of TensorFlow Serving's protocol, answered from `Versions`."""
+"""The two services of TensorFlow Serving's protocol, answered from `VersionManager`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -19,8 +19,8 @@ from tensorflow_serving.apis import (
 from ggn_tf.serving.contract.status_error import StatusError, invalid
 from ggn_tf.serving.runtime.predict_request import predict
 from ggn_tf.serving.runtime.servable import Servable
-from ggn_tf.serving.server.request_limits import Admission
-from ggn_tf.serving.server.version_manager import Versions, VersionState
+from ggn_tf.serving.server.request_limits import RequestLimits
+from ggn_tf.serving.server.version_manager import VersionManager, VersionState
 
 SIGNATURE_DEF = "signature_def"
 
@@ -33,7 +33,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         admission: Limits the requests at work.
     """
 
-    def __init__(self, versions: Versions, admission: Admission) -> None:
+    def __init__(self, versions: VersionManager, admission: RequestLimits) -> None:
         """Serve one model."""
         self._versions = versions
         self._admission = admission
@@ -67,7 +67,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         versions: Of the one model that is served.
     """
 
-    def __init__(self, versions: Versions) -> None:
+    def __init__(self, versions: VersionManager) -> None:
         """Serve one model."""
         self._versions = versions
 

@@ -10,7 +10,7 @@ from grpc import aio
 _HELD_S = 0.1
 
 
-class Door(aio.ServerInterceptor):  # type: ignore[misc]
+class ShutdownGate(aio.ServerInterceptor):  # type: ignore[misc]
     """Answers UNAVAILABLE once it is closed. Health stays open, so that a probe reads NOT_SERVING.
 
     gRPC itself cancels what reaches a server in the moment in which it stops. So the last refusals are held back over

@@ -48,7 +48,7 @@ class VersionState:
     error: str | None = None
 
 
-class Versions:
+class VersionManager:
     """The versions of a model folder, of which the newest serves.
 
     A new version is loaded and warmed up before the old one goes; one that fails to load leaves the old one serving.

@@ -8,7 +8,7 @@ from typing import Literal
 import tensorflow as tf
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas, SharedReplicas, a_worker_gone
+from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas, SharedReplicas, worker_loss_as_error
 
 Strategy = Literal["one", "mirrored", "multiworker"]
 
@@ -17,7 +17,7 @@ _ROLES = ("chief", "worker")
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """A process among those that train together.
 
     Attributes:
@@ -38,12 +38,12 @@ class Place:
 
     @property
     def expected_replicas(self) -> int:
-        """How many devices `gather` will find, where every machine has as many GPUs as this one."""
+        """How many devices `connect_replicas` will find, where every machine has as many GPUs as this one."""
         here = max(1, len(tf.config.list_physical_devices("GPU")))
         return {"one": 1, "mirrored": here, "multiworker": here * self.workers}[self.strategy]
 
 
-def place_of(strategy: Strategy, environment: Mapping[str, str]) -> Place:
+def rank_of(strategy: Strategy, environment: Mapping[str, str]) -> Rank:
     """Which process this is, before TensorFlow is asked for anything.
 
     Args:
@@ -62,7 +62,7 @@ def place_of(strategy: Strategy, environment: Mapping[str, str]) -> Place:
             remedy="Unset it, or train on all its machines: --strategy multiworker.",
         )
     if strategy != "multiworker":
-        return Place(strategy)
+        return Rank(strategy)
     text = environment.get(_VARIABLE, "")
     try:
         config = json.loads(text)
@@ -70,7 +70,7 @@ def place_of(strategy: Strategy, environment: Mapping[str, str]) -> Place:
         if set(config["cluster"]) - set(_ROLES):
             raise ValueError(f"roles {', '.join(config['cluster'])}")
         worker = machines.index((config["task"]["type"], int(config["task"]["index"])))
-        return Place(strategy, worker, len(machines))
+        return Rank(strategy, worker, len(machines))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         example = {"cluster": {"worker": ["HOST0:2222", "HOST1:2222"]}, "task": {"type": "worker", "index": 0}}
         raise RunError(
@@ -82,11 +82,11 @@ def place_of(strategy: Strategy, environment: Mapping[str, str]) -> Place:
         ) from error
 
 
-def gather(place: Place, batch_size: int) -> Replicas:
+def connect_replicas(place: Rank, batch_size: int) -> Replicas:
     """Bring the replicas together, waiting for other machines; before TensorFlow's first operation.
 
     Args:
-        place: From `place_of`.
+        place: From `rank_of`.
         batch_size: Cases in a batch, over all replicas.
 
     Raises:
@@ -103,9 +103,9 @@ def gather(place: Place, batch_size: int) -> Replicas:
     return replicas
 
 
-def _gather(place: Place) -> Replicas:
+def _gather(place: Rank) -> Replicas:
     if place.strategy == "multiworker" and place.expected_replicas > 1:
-        with a_worker_gone(place.worker, place.workers):
+        with worker_loss_as_error(place.worker, place.workers):
             return SharedReplicas(tf.distribute.MultiWorkerMirroredStrategy(), place.worker, place.workers)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if place.strategy != "mirrored" or len(devices) == 1:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream, Part
 from ggn_tf.errors import RunError
-from ggn_tf.models.fast.batch_share import Share, in_share
+from ggn_tf.models.fast.batch_share import BatchShare, in_share
 from ggn_tf.protocol import AugmentationProtocol
 
 _GONE = (
@@ -108,27 +108,27 @@ class SharedReplicas(Replicas):
     @contextmanager
     def scope(self) -> Iterator[None]:
         """See `Replicas`. The chief sends the others every variable's first value."""
-        with a_worker_gone(self.worker, self.workers), self._strategy.scope():
+        with worker_loss_as_error(self.worker, self.workers), self._strategy.scope():
             yield
 
     def traced(self, step: Callable[[Batch], tuple[tf.Tensor, ...]]) -> Callable[[Any], tuple[tf.Tensor, ...]]:
         """See `Replicas`."""
 
-        def on_replica(batch: Batch, share: Share) -> tuple[tf.Tensor, ...]:
+        def on_replica(batch: Batch, share: BatchShare) -> tuple[tf.Tensor, ...]:
             with in_share(share):
                 return step(batch)
 
-        def on_all(local: list[tuple[Batch, Share]]) -> tuple[tf.Tensor, ...]:
+        def on_all(local: list[tuple[Batch, BatchShare]]) -> tuple[tf.Tensor, ...]:
             answers = self._strategy.run(on_replica, args=self._distributed(local))
             return tf.nest.map_structure(lambda answer: self._strategy.experimental_local_results(answer)[0], answers)
 
         # One trace for every size of a share: the processes must build the same collective operations equally often.
         traced: list[Callable[..., tuple[tf.Tensor, ...]]] = []
 
-        def call(local: list[tuple[Batch, Share]]) -> tuple[tf.Tensor, ...]:
+        def call(local: list[tuple[Batch, BatchShare]]) -> tuple[tf.Tensor, ...]:
             if not traced:
                 traced.append(tf.function(on_all, input_signature=[tf.nest.map_structure(_any_size, local)]))
-            with a_worker_gone(self.worker, self.workers):
+            with worker_loss_as_error(self.worker, self.workers):
                 return traced[0](local)
 
         return call
@@ -141,7 +141,7 @@ class SharedReplicas(Replicas):
         epoch: int,
         augmentation: AugmentationProtocol,
         skip: int,
-    ) -> Iterator[list[tuple[Batch, Share]]]:
+    ) -> Iterator[list[tuple[Batch, BatchShare]]]:
         """See `Replicas`. Yields a share for each of this process's devices."""
         parts = [Part(self._first + index, self.count) for index in range(len(self._devices))]
         streams = [
@@ -150,14 +150,14 @@ class SharedReplicas(Replicas):
         ]
         sizes = stream.batch_sizes(batch_size)[skip:]
         for size, *batches in zip(sizes, *streams, strict=True):
-            shares = [Share(tf.constant(part.rows(size)[0]), tf.constant(size)) for part in parts]
+            shares = [BatchShare(tf.constant(part.rows(size)[0]), tf.constant(size)) for part in parts]
             yield list(zip(batches, shares, strict=True))
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """See `Replicas`."""
         if self.workers == 1:
             return values
-        with a_worker_gone(self.worker, self.workers):
+        with worker_loss_as_error(self.worker, self.workers):
             return self._sum(tf.constant(values)).numpy()
 
     def from_chief(self, content: bytes) -> bytes:
@@ -183,7 +183,7 @@ class SharedReplicas(Replicas):
 
 
 @contextmanager
-def a_worker_gone(worker: int, workers: int) -> Iterator[None]:
+def worker_loss_as_error(worker: int, workers: int) -> Iterator[None]:
     """Say so where TensorFlow cannot reach another process; of one process its errors are others.
 
     Args:

@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset
 
-from ggn_tf.cases.dicom.series import Wanted, holds_grid
+from ggn_tf.cases.dicom.series import SeriesQuery, holds_grid
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.patches import cut_patch
@@ -44,7 +44,7 @@ def folder_of(save_series):
 
 def refused(folder, match, wanted=None):
     with pytest.raises(VolumeError, match=match) as caught:
-        open_volume(folder, wanted or Wanted())
+        open_volume(folder, wanted or SeriesQuery())
     return caught.value
 
 
@@ -71,12 +71,14 @@ def test_a_link_to_the_folder_itself_is_not_followed(save_series):
 
 def test_the_series_is_chosen_by_its_uid(study):
     folder = study(thin=THIN, thick=THICK)
-    assert open_volume(folder, Wanted(series=uid("thick"))).grid.same_as(THICK, 1e-3)
-    assert open_volume(folder, Wanted(series=uid("thin"))).grid.same_as(THIN, 1e-3)
+    assert open_volume(folder, SeriesQuery(series=uid("thick"))).grid.same_as(THICK, 1e-3)
+    assert open_volume(folder, SeriesQuery(series=uid("thin"))).grid.same_as(THIN, 1e-3)
 
 
 def test_an_unknown_uid(study):
-    error = refused(study(thin=THIN, thick=THICK), "not hold the CT series that is asked for", Wanted(series="1.2.3"))
+    error = refused(
+        study(thin=THIN, thick=THICK), "not hold the CT series that is asked for", SeriesQuery(series="1.2.3")
+    )
     assert error.expected == "series 1.2.3"
     assert uid("thin") in error.found
     assert uid("thick") in error.found
@@ -147,8 +149,8 @@ def test_a_damaged_slice_of_another_series_does_not_matter(study):
     folder = study(thin=THIN, thick=THICK)
     path = folder / "thick" / "0003.dcm"
     path.write_bytes(path.read_bytes()[:-100])
-    assert open_volume(folder, Wanted(series=uid("thin"))).grid.same_as(THIN, 1e-3)
-    assert refused(folder, "damaged or is no image", Wanted(series=uid("thick"))).case == str(path)
+    assert open_volume(folder, SeriesQuery(series=uid("thin"))).grid.same_as(THIN, 1e-3)
+    assert refused(folder, "damaged or is no image", SeriesQuery(series=uid("thick"))).case == str(path)
 
 
 @pytest.mark.parametrize(

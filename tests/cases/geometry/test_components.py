@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.geometry.components import nodule_of
+from ggn_tf.cases.geometry.components import select_component
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.patches import cut_patch
@@ -27,24 +27,24 @@ def voxels(mask):
 
 def test_parts_no_further_apart_than_a_patch_are_one_nodule():
     mask = two(20.0)
-    assert voxels(nodule_of(mask, PATCH_MM)) == voxels(mask)
-    assert voxels(nodule_of(mask, PATCH_MM, HERE)) == voxels(mask)
+    assert voxels(select_component(mask, PATCH_MM)) == voxels(mask)
+    assert voxels(select_component(mask, PATCH_MM, HERE)) == voxels(mask)
 
 
 def test_a_chain_of_parts_is_one_nodule():
     mask = two(20.0) + ball(GRID, (72.0, 16.0, 20.0), 4.0)
-    assert voxels(nodule_of(mask, PATCH_MM)) == voxels(mask)
+    assert voxels(select_component(mask, PATCH_MM)) == voxels(mask)
 
 
 def test_a_nodule_larger_than_a_patch_is_one_nodule():
     mask = ball(GRID, (40.0, 36.0, 36.0), 20.0)
-    assert voxels(nodule_of(mask, PATCH_MM)) == voxels(mask)
+    assert voxels(select_component(mask, PATCH_MM)) == voxels(mask)
 
 
 def test_two_nodules_are_refused_with_their_sizes_and_places():
     mask = ball(GRID, HERE, 4.1) + ball(GRID, THERE, 6.0)
     with pytest.raises(MaskError, match="The mask holds 2 nodules") as caught:
-        nodule_of(mask, PATCH_MM)
+        select_component(mask, PATCH_MM)
     big, small = (voxels(ball(GRID, *args)) * 0.8 for args in ((THERE, 6.0), (HERE, 4.1)))
     assert caught.value.found.startswith(f"{big:.0f} mm3 at (60.00, 52.00, 50.00); {small:.0f} mm3 at (16.00")
     assert "center_x_mm" in caught.value.remedy
@@ -53,19 +53,19 @@ def test_two_nodules_are_refused_with_their_sizes_and_places():
 @pytest.mark.parametrize(("center", "chosen"), [(HERE, HERE), (THERE, THERE), ((50.0, 50.0, 40.0), THERE)])
 def test_the_centre_picks_the_nodule_that_is_nearest(center, chosen):
     mask = ball(GRID, HERE, 4.1) + ball(GRID, THERE, 6.0)
-    assert centroid_mm_lps(nodule_of(mask, PATCH_MM, center)) == pytest.approx(chosen, abs=0.02)
+    assert centroid_mm_lps(select_component(mask, PATCH_MM, center)) == pytest.approx(chosen, abs=0.02)
 
 
 def test_the_nearest_surface_counts_not_the_nearest_middle():
     mask = ball(GRID, (14.0, 36.0, 36.0), 3.0) + ball(GRID, (60.0, 36.0, 36.0), 16.0)
-    assert centroid_mm_lps(nodule_of(mask, PATCH_MM, (34.0, 36.0, 36.0)))[0] == pytest.approx(60.0, abs=0.1)
+    assert centroid_mm_lps(select_component(mask, PATCH_MM, (34.0, 36.0, 36.0)))[0] == pytest.approx(60.0, abs=0.1)
 
 
 def test_noise_is_no_nodule():
     speckle = np.zeros(GRID.size_xyz[::-1], dtype=np.uint8)
     speckle[::4, ::4, ::4] = 1
     with pytest.raises(MaskError, match="in 8625 pieces"):
-        nodule_of(GRID.image_of(speckle), PATCH_MM)
+        select_component(GRID.image_of(speckle), PATCH_MM)
 
 
 def test_a_patch_of_a_mask_with_two_nodules(save):

@@ -17,14 +17,14 @@ from selenium.webdriver.common.keys import Keys
 
 from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
 from ggn_tf.evaluation.report.page import write_page
-from ggn_tf.evaluation.report_inputs import Extras
+from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.scores import score_predictions
 from ggn_tf.evaluation.statistics.systems import PAPER_SYSTEMS
 from ggn_tf.protocol import Protocol
 from ggn_tf.study.grid import weighted_system
-from ggn_tf.study.page import Example, StudyEvidence, study_page
+from ggn_tf.study.page import Example, StudyData, study_page
 from ggn_tf.study.results import PLANNED_PAIRS, TaskResults
 from ggn_tf.study.tables import tables_of
 from ggn_tf.tasks import INDOLENT_INVASIVE
@@ -83,7 +83,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, drawn_frame) -> Path:
     segment = frozen.assign(**{"stage": "segment", "p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan})
     frame = pd.concat([segment, frozen.assign(stage="classify"), joint], ignore_index=True)
     nodules = make_records(list(frame["case"].unique()))
-    extras = Extras(nodules, reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:6])))
+    inputs = ReportInputs(nodules, reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:6])))
     run = {
         "task": ",".join(TWO),
         "model": "cascade",
@@ -100,7 +100,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, drawn_frame) -> Path:
         ],
     }
     folder = tmp_path_factory.mktemp("browser") / "evaluation"
-    write_evaluation(frame, {**score_predictions(frame, TWO, replicates=50), "run": run}, folder, extras)
+    write_evaluation(frame, {**score_predictions(frame, TWO, replicates=50), "run": run}, folder, inputs)
     return folder / "report.html"
 
 
@@ -117,8 +117,8 @@ def study_report(tmp_path_factory: pytest.TempPathFactory, drawn_study) -> Path:
     question = dataclasses.replace(tiny_question(repeats=2, joint_weights=(LAMBDA, 1.0)), protocol=Protocol())
     example = test[(test["model"] == "cascade") & (test["repeat"] == 1)]
     joint = example[example["stage"] == "joint"]
-    extras = Extras(reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:6])))
-    study = StudyEvidence(
+    inputs = ReportInputs(reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:6])))
+    study = StudyData(
         {
             "tasks": [str(INDOLENT_INVASIVE)],
             "models": list(question.models),
@@ -133,8 +133,8 @@ def study_report(tmp_path_factory: pytest.TempPathFactory, drawn_study) -> Path:
         },
         tables_of(question, [results]),
         {str(INDOLENT_INVASIVE): pd.concat([test, validation], ignore_index=True)},
-        Extras(make_records(list(test["case"].unique()))),
-        {(str(INDOLENT_INVASIVE), 1): Example(example, extras)},
+        ReportInputs(make_records(list(test["case"].unique()))),
+        {(str(INDOLENT_INVASIVE), 1): Example(example, inputs)},
         replicates=50,
     )
     folder = tmp_path_factory.mktemp("browser_study")

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.markdown import table, told
+from ggn_tf.evaluation.report.markdown import fact_lines, table
 from ggn_tf.evaluation.report.model_card import LIMITS, run_card, study_card
 
 RUN = {
@@ -80,7 +80,7 @@ def test_selection_on_the_test_set_is_said_beside_the_scores(document, frame):
 
 
 def test_what_is_not_known_is_said_to_be_unknown():
-    assert told([("seed", 0), ("versions", None)]) == ["- seed: 0", "- versions: not recorded"]
+    assert fact_lines([("seed", 0), ("versions", None)]) == ["- seed: 0", "- versions: not recorded"]
 
 
 def test_bar_in_a_name_does_not_end_its_cell():

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from ggn_tf.evaluation.report.blocks import Drawing, Page, Prose, Table
 from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
 from ggn_tf.evaluation.report.run import run_page
-from ggn_tf.evaluation.report_inputs import Extras
+from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, table_classes
 from ggn_tf.evaluation.statistics.scores import class_indices, score_predictions
 from ggn_tf.evaluation.statistics.temperature import fit_temperature
@@ -37,8 +37,8 @@ def _document(frame: pd.DataFrame, **run: object) -> dict:
     return {**scores, "run": {**RUN, "stages": stages, **run}}
 
 
-def _write(frame: pd.DataFrame, folder: Path, extras: Extras | None = None, **run: object) -> str:
-    write_evaluation(frame, _document(frame, **run), folder / "evaluation", extras)
+def _write(frame: pd.DataFrame, folder: Path, inputs: ReportInputs | None = None, **run: object) -> str:
+    write_evaluation(frame, _document(frame, **run), folder / "evaluation", inputs)
     return (folder / "evaluation" / "report.html").read_text(encoding="utf-8")
 
 
@@ -48,17 +48,17 @@ def cascade(drawn_frame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def extras(cascade) -> Extras:
+def inputs(cascade) -> ReportInputs:
     test = cascade[(cascade["set"] == "test") & (cascade["stage"] == "joint")]
     nodules = make_records(list(cascade["case"].unique()))
-    return Extras(nodules, reference=test.assign(dice=1.0), slides=make_slides(list(test["case"][:3])))
+    return ReportInputs(nodules, reference=test.assign(dice=1.0), slides=make_slides(list(test["case"][:3])))
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, cascade, extras) -> Path:
+def folder(tmp_path_factory, cascade, inputs) -> Path:
     """A whole report of a cascade, written once."""
     folder = tmp_path_factory.mktemp("report")
-    _write(cascade, folder, extras)
+    _write(cascade, folder, inputs)
     return folder / "evaluation"
 
 
@@ -143,13 +143,13 @@ def test_every_image_has_a_text_for_those_who_cannot_see_it(text):
     assert all(image["alt"] for image in _Page(text).images)
 
 
-def test_every_figure_says_of_which_set_and_how_many_it_is(cascade, extras):
-    for drawing in _drawings(run_page(cascade, _document(cascade), extras)):
+def test_every_figure_says_of_which_set_and_how_many_it_is(cascade, inputs):
+    for drawing in _drawings(run_page(cascade, _document(cascade), inputs)):
         assert "Test set, n = 40 nodules of" in drawing.caption
 
 
-def test_sections_of_a_cascade(cascade, extras):
-    assert _titles(run_page(cascade, _document(cascade), extras)) == [
+def test_sections_of_a_cascade(cascade, inputs):
+    assert _titles(run_page(cascade, _document(cascade), inputs)) == [
         "Scores",
         "Confusion matrices",
         "ROC curves",
@@ -205,8 +205,8 @@ def test_run_without_validation_cases_has_no_scaled_calibration(cascade):
     assert "reliability-scaled" not in names
 
 
-def test_groups_of_nodules_have_their_number_beside_them(cascade, extras):
-    page = run_page(cascade, _document(cascade), extras)
+def test_groups_of_nodules_have_their_number_beside_them(cascade, inputs):
+    page = run_page(cascade, _document(cascade), inputs)
     (section,) = [section for section in page.sections if section.anchor == "subgroups"]
     (table,) = [
         block for block in section.blocks if isinstance(block, Table) and block.caption == "By longest diameter"
@@ -243,8 +243,8 @@ def test_report_says(text, said):
     assert said in text
 
 
-def test_selection_on_the_test_set_is_said_on_top_and_at_every_figure(cascade, extras):
-    page = run_page(cascade, _document(cascade, select_on="test"), extras)
+def test_selection_on_the_test_set_is_said_on_top_and_at_every_figure(cascade, inputs):
+    page = run_page(cascade, _document(cascade, select_on="test"), inputs)
     assert page.blocks[0] == Prose(
         "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic.", warning=True
     )
@@ -260,10 +260,10 @@ def test_warning_is_loud(segmented, tmp_path):
     assert '<p class="warning">WEIGHTS SELECTED ON THE TEST SET' in text
 
 
-def test_report_of_an_honest_run_has_no_warning(text, cascade, extras):
+def test_report_of_an_honest_run_has_no_warning(text, cascade, inputs):
     assert 'class="warning"' not in text
     assert "optimistic" not in text
-    for drawing in _drawings(run_page(cascade, _document(cascade), extras)):
+    for drawing in _drawings(run_page(cascade, _document(cascade), inputs)):
         assert "selected" not in _title(drawing)
 
 
@@ -275,15 +275,15 @@ def test_report_takes_a_dollar_sign_as_it_is(segmented, tmp_path):
     assert "<td>$title</td>" in _write(segmented, tmp_path, dataset="$title")
 
 
-def test_report_is_the_same_at_every_run(cascade, extras, text, tmp_path):
-    assert _write(cascade, tmp_path, extras) == text
+def test_report_is_the_same_at_every_run(cascade, inputs, text, tmp_path):
+    assert _write(cascade, tmp_path, inputs) == text
 
 
-def test_figures_do_not_depend_on_the_users_matplotlib_settings(cascade, extras, text, tmp_path):
+def test_figures_do_not_depend_on_the_users_matplotlib_settings(cascade, inputs, text, tmp_path):
     import matplotlib as mpl
 
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        assert _write(cascade, tmp_path, extras) == text
+        assert _write(cascade, tmp_path, inputs) == text
 
 
 def test_svg_holds_no_date(folder):
@@ -317,7 +317,7 @@ def test_other_sites_nodules_have_a_part_of_their_own(cascade):
     other = other.assign(set="external", case="b" + other["case"], patient="b" + other["patient"])
     frame = pd.concat([cascade, other], ignore_index=True)
     document = {**_document(frame), "external_dataset": "elsewhere"}
-    page = run_page(frame, document, Extras(external=make_records(list(other["case"].unique()))))
+    page = run_page(frame, document, ReportInputs(external=make_records(list(other["case"].unique()))))
     (section,) = [section for section in page.sections if section.anchor == "external"]
     assert section.title == "External site: elsewhere"
     titles = [part.title for part in section.inner]

@@ -13,17 +13,17 @@ from ggn_tf.evaluation.statistics.calibration import (
     resampled_slope,
     score_calibration,
 )
-from ggn_tf.evaluation.statistics.system_predictions import Cell, cells_of
+from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 
 TWO = ("AAH+AIS", "MIA+IAC")
 THREE = ("AAH+AIS", "MIA", "IAC")
 
 
-def _cell(make_frame, label, chance, patients=None) -> Cell:
+def _cell(make_frame, label, chance, patients=None) -> SystemPredictions:
     chance = np.asarray(chance, float)
     probabilities = np.stack([1 - chance, chance], axis=1) if chance.ndim == 1 else chance
     classes = TWO if probabilities.shape[1] == 2 else THREE
-    return cells_of(make_frame(classes, label, probabilities, patients=patients))[0]
+    return split_by_system(make_frame(classes, label, probabilities, patients=patients))[0]
 
 
 def _scores(cell, seed=0) -> dict:
@@ -60,7 +60,7 @@ def test_more_classes_are_judged_by_the_highest_probability(make_frame):
 
 
 def test_repeats_share_a_curve(drawn_study):
-    cell = cells_of(drawn_study(repeats=3))[0]
+    cell = split_by_system(drawn_study(repeats=3))[0]
     curve = reliability_curve(cell, resample(cell.patients, 20, 0))
     assert sum(point.answers for point in curve) == 180
     assert len(curve) == 6
@@ -86,7 +86,7 @@ def test_ece_by_chance_is_that_of_exact_probabilities():
 
 @pytest.mark.parametrize("classes", [TWO, THREE], ids=len)
 def test_brier_is_scikit_learns_over_the_repeats(drawn_study, classes):
-    cell = cells_of(drawn_study(classes=classes, repeats=3))[1]
+    cell = split_by_system(drawn_study(classes=classes, repeats=3))[1]
     expected = [
         brier_score_loss(cell.label, chance if len(classes) > 2 else chance[:, 1]) for chance in cell.probabilities
     ]
@@ -130,10 +130,15 @@ def test_probabilities_of_zero_and_one_have_a_slope():
 
 
 def test_scores_of_three_classes_have_no_slope(drawn_study):
-    assert list(_scores(cells_of(drawn_study(classes=THREE))[0])) == ["brier", "in_the_large", "ece", "ece_by_chance"]
+    assert list(_scores(split_by_system(drawn_study(classes=THREE))[0])) == [
+        "brier",
+        "in_the_large",
+        "ece",
+        "ece_by_chance",
+    ]
 
 
 def test_ece_says_why_it_has_no_interval(drawn_study):
-    score = _scores(cells_of(drawn_study())[0])["ece"]
+    score = _scores(split_by_system(drawn_study())[0])["ece"]
     assert (score.low, score.high) == (None, None)
     assert score.reason.startswith("chance raises an ECE")

@@ -3,14 +3,14 @@ import pytest
 
 from ggn_tf.evaluation.statistics.bootstrap import resample
 from ggn_tf.evaluation.statistics.decision_curve import THRESHOLDS, decision_curve
-from ggn_tf.evaluation.statistics.system_predictions import cells_of
+from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 
 TWO = ("AAH+AIS", "MIA+IAC")
 
 
 def _curve(make_frame, label, chance, thresholds):
     chance = np.array(chance)
-    cell = cells_of(make_frame(TWO, label, np.stack([1 - chance, chance], axis=1)))[0]
+    cell = split_by_system(make_frame(TWO, label, np.stack([1 - chance, chance], axis=1)))[0]
     return decision_curve(cell, resample(cell.patients, 200, 0), thresholds)
 
 
@@ -44,7 +44,7 @@ def test_perfect_probabilities_are_worth_the_prevalence(make_frame):
 
 
 def test_repeats_are_averaged(drawn_study):
-    cell = cells_of(drawn_study(repeats=2))[1]
+    cell = split_by_system(drawn_study(repeats=2))[1]
     resampling = resample(cell.patients, 50, 0)
     whole = decision_curve(cell, resampling, (0.3, 0.6))
     score = {number: rows["p_MIA+IAC"].to_numpy() for number, rows in cell.repeats.items()}
@@ -63,5 +63,5 @@ def test_threshold_that_nobody_reaches_is_worth_nothing(make_frame):
 
 
 def test_more_than_two_classes_have_none(drawn_study):
-    cell = cells_of(drawn_study(classes=("AAH+AIS", "MIA", "IAC")))[0]
+    cell = split_by_system(drawn_study(classes=("AAH+AIS", "MIA", "IAC")))[0]
     assert decision_curve(cell, resample(cell.patients, 10, 0)) is None

@@ -6,7 +6,7 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.subgroups import SIZE, SPACING, TEXTURE, score_subgroups
-from ggn_tf.evaluation.statistics.system_predictions import cells_of
+from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 
 
 def _case(case_id="c", diameter_mm=7.0, solid_fraction=0.1, slice_mm=1.25) -> CaseRecord:
@@ -106,7 +106,7 @@ def test_groups_of_a_characteristic_hold_every_nodule(study):
     nodules = {
         s.group: s.nodules for s in score_subgroups(frame, cases, [SIZE], replicates=10) if s.metric == "accuracy"
     }
-    assert sum(nodules.values()) == len(cells_of(frame)[0].rows)
+    assert sum(nodules.values()) == len(split_by_system(frame)[0].rows)
 
 
 def test_case_of_another_dataset_is_refused(study):

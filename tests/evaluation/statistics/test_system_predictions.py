@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
-from ggn_tf.evaluation.statistics.system_predictions import System, cells_of
+from ggn_tf.evaluation.statistics.system_predictions import System, split_by_system
 
 
 def test_cells_are_of_every_split_set_and_system(drawn_study):
-    cells = cells_of(drawn_study(repeats=2, splits=(2, 1)))
+    cells = split_by_system(drawn_study(repeats=2, splits=(2, 1)))
     assert [(cell.split, cell.set_name, str(cell.system), list(cell.repeats)) for cell in cells] == [
         (1, "test", "raw classify", [1, 2]),
         (1, "test", "cascade joint", [1, 2]),
@@ -16,21 +16,22 @@ def test_cells_are_of_every_split_set_and_system(drawn_study):
 
 
 def test_task_of_a_cell_is_written_as_it_is_read(drawn_study):
-    assert cells_of(drawn_study())[0].task == "AAH+AIS,MIA+IAC"
+    assert split_by_system(drawn_study())[0].task == "AAH+AIS,MIA+IAC"
 
 
 def test_order_of_the_rows_does_not_matter(drawn_study):
     frame = drawn_study()
     shuffled = frame.sample(frac=1, random_state=1)
     one, other = (
-        {str(cell.system): cell.probabilities for cell in cells_of(table, ["test"])} for table in (frame, shuffled)
+        {str(cell.system): cell.probabilities for cell in split_by_system(table, ["test"])}
+        for table in (frame, shuffled)
     )
     np.testing.assert_array_equal(one["cascade joint"], other["cascade joint"])
 
 
 def test_probabilities_are_of_repeat_nodule_and_class(drawn_study):
     frame = drawn_study(repeats=3)
-    cell = cells_of(frame)[1]
+    cell = split_by_system(frame)[1]
     rows = frame[(frame["model"] == "cascade") & (frame["repeat"] == 2) & (frame["case"] == "test0005")]
     assert cell.system == System("cascade", "joint")
     assert cell.probabilities.shape == (3, 60, 2)
@@ -41,7 +42,7 @@ def test_repeat_without_a_case_is_refused(drawn_study):
     frame = drawn_study(repeats=2)
     gone = (frame["model"] == "cascade") & (frame["repeat"] == 2) & (frame["case"] == "test0007")
     with pytest.raises(PredictionsError) as caught:
-        cells_of(frame[~gone])
+        split_by_system(frame[~gone])
     assert caught.value.case == "cascade joint, repeat 2"
     assert caught.value.found == "1 cases lacking, 0 further, such as test0007"
 
@@ -52,4 +53,4 @@ def test_system_with_another_label_is_refused(drawn_study):
     other = {"AAH+AIS": "MIA+IAC", "MIA+IAC": "AAH+AIS"}[frame.loc[row, "label"]]
     frame.loc[row, "label"] = other
     with pytest.raises(PredictionsError, match="another patient or label for 1 cases, such as test0003"):
-        cells_of(frame)
+        split_by_system(frame)

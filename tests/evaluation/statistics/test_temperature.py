@@ -5,7 +5,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
-from ggn_tf.evaluation.statistics.temperature import apply_temperature, fit_temperature, temper
+from ggn_tf.evaluation.statistics.temperature import apply_temperature, fit_temperature, scale_by_temperature
 
 TWO = ("AAH+AIS", "MIA+IAC")
 
@@ -49,7 +49,7 @@ def _study(drawn_frame) -> pd.DataFrame:
 
 def test_temperature_is_fitted_on_validation_alone(drawn_frame):
     frame = _study(drawn_frame)
-    _, temperatures = temper(frame)
+    _, temperatures = scale_by_temperature(frame)
     validation = frame[(frame["set"] == "validation") & (frame["stage"] == "joint")]
     expected = fit_temperature(
         validation[["p_AAH+AIS", "p_MIA+IAC"]].to_numpy(), (validation["label"] == TWO[1]).to_numpy().astype(int)
@@ -64,14 +64,14 @@ def test_every_run_has_its_own(drawn_frame):
     other = frame.assign(repeat=2)
     other["p_MIA+IAC"] = other["p_MIA+IAC"] ** 2
     other["p_AAH+AIS"] = 1 - other["p_MIA+IAC"]
-    together, alone = temper(pd.concat([frame, other], ignore_index=True)), temper(frame)
+    together, alone = scale_by_temperature(pd.concat([frame, other], ignore_index=True)), scale_by_temperature(frame)
     assert len(together[1]) == 2
     pd.testing.assert_frame_equal(together[0].iloc[: len(frame)], alone[0])
 
 
 def test_scaling_changes_probabilities_alone_and_keeps_their_order(drawn_frame):
     frame = _study(drawn_frame)
-    scaled, _ = temper(frame)
+    scaled, _ = scale_by_temperature(frame)
     same = [name for name in frame.columns if not name.startswith("p_")]
     pd.testing.assert_frame_equal(scaled[same], frame[same])
     test, before = (table[(table["set"] == "test") & (table["stage"] == "joint")] for table in (scaled, frame))
@@ -81,6 +81,6 @@ def test_scaling_changes_probabilities_alone_and_keeps_their_order(drawn_frame):
 
 def test_run_without_validation_is_refused(drawn_frame):
     with pytest.raises(PredictionsError) as caught:
-        temper(drawn_frame())
+        scale_by_temperature(drawn_frame())
     assert caught.value.case == "model cascade, split 1, repeat 1, stage joint"
     assert caught.value.found == "sets test"

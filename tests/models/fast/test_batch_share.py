@@ -6,15 +6,15 @@ import pytest
 import tensorflow as tf
 
 from ggn_tf.models.fast import layers
-from ggn_tf.models.fast.batch_share import Share, current_share, in_share, sum_over_replicas
+from ggn_tf.models.fast.batch_share import BatchShare, current_share, in_share, sum_over_replicas
 
 # TensorFlow's default strategy has one replica: sums over it are what it holds, so one share can be the whole batch.
-WHOLE = Share(tf.constant(0), tf.constant(6))
+WHOLE = BatchShare(tf.constant(0), tf.constant(6))
 MAP = np.random.default_rng(0).normal(3, 2, (6, 4, 4, 4, 5)).astype("float32")
 
 
 def share(start, whole):
-    return Share(tf.constant(start), tf.constant(whole))
+    return BatchShare(tf.constant(start), tf.constant(whole))
 
 
 def test_a_map_is_the_whole_batch_unless_said_otherwise():

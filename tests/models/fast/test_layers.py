@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ggn_tf.models import blocks
 from ggn_tf.models.fast import convolution, layers
 from ggn_tf.models.fast import interleaved_rows as rows
-from ggn_tf.models.fast.space_to_batch import fitting_lattice, gather, plain_grid, scatter
+from ggn_tf.models.fast.space_to_batch import fitting_lattice, from_lattice, plain_grid, to_lattice
 from ggn_tf.models.fast.upsampling import convolve_upsampled
 from ggn_tf.models.unet import build_unet
 from ggn_tf.protocol import Protocol
@@ -39,14 +39,14 @@ def assert_equal(actual, expected):
 
 def test_scattering_puts_each_sub_lattice_side_by_side():
     x = normal(2, 4, 6, 8, 3)
-    scattered = tf.reshape(scatter(x, 2), [2, 2, 2, 2, 2, 3, 4, 3])
+    scattered = tf.reshape(to_lattice(x, 2), [2, 2, 2, 2, 2, 3, 4, 3])
     for p in np.ndindex(2, 2, 2):
         np.testing.assert_array_equal(scattered[:, *p], x[:, p[0] :: 2, p[1] :: 2, p[2] :: 2])
 
 
 def test_the_interleaved_layout_takes_a_voxel_of_each_sub_lattice_in_turn():
     x = normal(2, 4, 6, 8, 3)
-    scattered = scatter(x, 2, interleaved=True)
+    scattered = to_lattice(x, 2, interleaved=True)
     assert scattered.shape == (2, 2, 3, 4 * 8, 3)
     for i, p in enumerate(np.ndindex(2, 2, 2)):
         np.testing.assert_array_equal(scattered[:, :, :, i::8], x[:, p[0] :: 2, p[1] :: 2, p[2] :: 2])
@@ -61,9 +61,9 @@ def test_the_interleaved_layout_takes_a_voxel_of_each_sub_lattice_in_turn():
 )
 def test_gathering_undoes_scattering(grid, lattice, batch, interleaved):
     x = normal(batch, *(extent * lattice for extent in grid), 2)
-    scattered = scatter(x, lattice, interleaved)
+    scattered = to_lattice(x, lattice, interleaved)
     assert plain_grid(scattered.shape[1:4], lattice, interleaved) == x.shape[1:4]
-    np.testing.assert_array_equal(gather(scattered, lattice, interleaved), x)
+    np.testing.assert_array_equal(from_lattice(scattered, lattice, interleaved), x)
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_a_convolution_in_its_lattice_equals_the_dilated_one(grid, lattice, fact
     x = normal(2, *(extent * lattice for extent in grid), 2)
     inside = layers.Conv3D(3, dilation_rate=lattice * factor, lattice=lattice, interleaved=interleaved)
     stock = keras.layers.Conv3D(3, 3, dilation_rate=lattice * factor, padding="same")
-    result = inside(scatter(x, lattice, interleaved))
+    result = inside(to_lattice(x, lattice, interleaved))
     stock.build(x.shape)
     stock.set_weights(inside.get_weights())
-    np.testing.assert_allclose(gather(result, lattice, interleaved), stock(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(from_lattice(result, lattice, interleaved), stock(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("lattice", [2, 3])
@@ -129,10 +129,10 @@ def test_a_device_without_dilation_convolves_the_interleaved_layout_too(lattice,
     x = normal(2, *[2 * lattice] * 3, 2)
     inside = layers.Conv3D(3, dilation_rate=lattice, lattice=lattice, interleaved=True)
     stock = keras.layers.Conv3D(3, 3, dilation_rate=lattice, padding="same")
-    result = inside(scatter(x, lattice, interleaved=True))
+    result = inside(to_lattice(x, lattice, interleaved=True))
     stock.build(x.shape)
     stock.set_weights(inside.get_weights())
-    np.testing.assert_allclose(gather(result, lattice, interleaved=True), stock(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(from_lattice(result, lattice, interleaved=True), stock(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_device_without_dilation_gets_the_layout_along_the_batch(without_dilation):
@@ -192,7 +192,7 @@ def up_convolution(grid, dilation, lattice, size=3, batch=2, interleaved=False):
     fast = layers.Conv3D(4, size, dilation_rate=dilation, lattice=lattice, interleaved=interleaved)
     both = keras.layers.Concatenate()([keras.layers.UpSampling3D(2)(coarse), fine])
     stock.build(both.shape)
-    fast.build([coarse.shape, scatter(fine, lattice, interleaved).shape])
+    fast.build([coarse.shape, to_lattice(fine, lattice, interleaved).shape])
     fast.set_weights(stock.get_weights())
     cotangent = normal(*both.shape[:-1], 4, seed=3)
 
@@ -205,8 +205,8 @@ def up_convolution(grid, dilation, lattice, size=3, batch=2, interleaved=False):
 
     concatenate = lambda: keras.layers.Concatenate()([keras.layers.UpSampling3D(2)(coarse), fine])  # noqa: E731
     expected = run(stock, concatenate, lambda y: y)
-    scattered = lambda: [coarse, scatter(fine, lattice, interleaved)]  # noqa: E731
-    return run(fast, scattered, lambda y: gather(y, lattice, interleaved)), expected
+    scattered = lambda: [coarse, to_lattice(fine, lattice, interleaved)]  # noqa: E731
+    return run(fast, scattered, lambda y: from_lattice(y, lattice, interleaved)), expected
 
 
 @quick
@@ -408,8 +408,8 @@ def test_bfloat16_maps_have_float32_statistics():
         layers.Conv3D(2, bias_apart=True, kernel_regularizer=keras.regularizers.L2(1e-4)),
         layers.Conv3D(2, 1, contrast=True),
         layers.BatchNormalization(momentum=0.7, activation="relu"),
-        layers.Scatter(2),
-        layers.Gather(3, interleaved=True),
+        layers.ToLattice(2),
+        layers.FromLattice(3, interleaved=True),
     ],
 )
 def test_a_layer_comes_back_from_its_configuration(layer):

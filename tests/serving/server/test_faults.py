@@ -26,7 +26,7 @@ from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.export.writer import export_model
 from ggn_tf.serving.runtime.golden_requests import sample_patches
 from ggn_tf.serving.runtime.local_model import LocalModel
-from ggn_tf.serving.server.version_manager import State, Versions
+from ggn_tf.serving.server.version_manager import State, VersionManager
 from ggn_tf.tasks import THREE_CLASSES
 from scripts.serving_load import ServerProcess, add_version, load
 from tests.support.small_disk import small_disk
@@ -297,7 +297,7 @@ def unlisted(damage):
     "damage", [truncate, empty, flip(0), flip(1), flip(2), lose, unlisted(truncate), unlisted(empty)]
 )
 def test_a_damaged_version_leaves_the_old_one_serving(damage, folder):
-    versions = Versions("ggn", folder)
+    versions = VersionManager("ggn", folder)
     versions.poll()
     shutil.copytree(folder / "1", folder / ".2")
     damage(folder / ".2")

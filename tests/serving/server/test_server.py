@@ -21,7 +21,7 @@ from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract.status_error import StatusError
 from ggn_tf.serving.runtime.batching import BatchingParameters
 from ggn_tf.serving.runtime.servable import Servable
-from ggn_tf.serving.server.request_limits import Admission
+from ggn_tf.serving.server.request_limits import RequestLimits
 from ggn_tf.serving.server.server import HEALTH_SERVICES, ModelServer, ServerOptions
 from scripts.serving_load import ServerProcess
 
@@ -157,7 +157,7 @@ def test_a_flood_is_refused_as_unavailable(exported, gate):
 
 
 def test_admission_refuses_beyond_its_places():
-    admission, ended = Admission(running=1, waiting=1), threading.Event()
+    admission, ended = RequestLimits(running=1, waiting=1), threading.Event()
     at_work = admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
     admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
     with pytest.raises(StatusError, match="The queue is full: 1 requests wait already") as caught:
@@ -169,7 +169,7 @@ def test_admission_refuses_beyond_its_places():
 
 
 def test_who_leaves_while_waiting_gives_the_place_back():
-    admission, ended, let_go = Admission(running=1, waiting=1), threading.Event(), threading.Event()
+    admission, ended, let_go = RequestLimits(running=1, waiting=1), threading.Event(), threading.Event()
     admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
     with ExitStack() as held:
         held.callback(let_go.set)
@@ -181,7 +181,7 @@ def test_who_leaves_while_waiting_gives_the_place_back():
 
 
 def test_work_that_fails_gives_the_place_back():
-    admission = Admission(running=1, waiting=0)
+    admission = RequestLimits(running=1, waiting=0)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             admission.submit(ExitStack(), lambda: 1 // 0).result(DEADLINE_S)

@@ -15,7 +15,7 @@ from ggn_tf.serving.runtime.batching import BatchingParameters
 from ggn_tf.serving.runtime.golden_requests import read_golden, warm_up
 from ggn_tf.serving.runtime.predict_request import predict
 from ggn_tf.serving.runtime.servable import open_servable
-from ggn_tf.serving.server.version_manager import State, Versions
+from ggn_tf.serving.server.version_manager import State, VersionManager
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(exported, tmp_path) -> Path:
 
 @pytest.fixture
 def versions(folder):
-    opened = Versions("ggn", folder)
+    opened = VersionManager("ggn", folder)
     opened.poll()
     yield opened
     opened.close()
@@ -228,7 +228,7 @@ def test_another_programs_version_without_checksums_is_loaded_at_the_second_look
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(24)])
 def test_an_unloaded_versions_graph_is_gone(batching, folder):
-    versions = Versions("ggn", folder, batching=batching)
+    versions = VersionManager("ggn", folder, batching=batching)
     versions.poll()
     with versions.lease(1) as servable:
         predict(servable, read_golden(folder / "1")[0][0])
@@ -257,7 +257,7 @@ def test_a_folder_that_vanishes_changes_nothing(versions, folder):
 
 def test_an_empty_folder_serves_nothing_and_says_so(folder):
     heard: list[bool] = []
-    versions = Versions("ggn", folder, heard.append)
+    versions = VersionManager("ggn", folder, heard.append)
     versions.poll()
     assert heard[-1] is True
     shutil.rmtree(folder / "1")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.distributed.cluster import Place, place_of
+from ggn_tf.training.distributed.cluster import Rank, rank_of
 
 
 def environment(cluster, task):
@@ -18,26 +18,26 @@ TWO = {"worker": ["a:1", "b:1"]}
 @pytest.mark.parametrize(
     ("cluster", "task", "place"),
     [
-        (TWO, {"type": "worker", "index": 0}, Place("multiworker", 0, 2)),
-        (TWO, {"type": "worker", "index": 1}, Place("multiworker", 1, 2)),
-        (TWO, {"type": "worker", "index": "1"}, Place("multiworker", 1, 2)),
-        ({"chief": ["c:1"], **TWO}, {"type": "chief", "index": 0}, Place("multiworker", 0, 3)),
-        ({"chief": ["c:1"], **TWO}, {"type": "worker", "index": 0}, Place("multiworker", 1, 3)),
-        ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, Place("multiworker", 0, 1)),
+        (TWO, {"type": "worker", "index": 0}, Rank("multiworker", 0, 2)),
+        (TWO, {"type": "worker", "index": 1}, Rank("multiworker", 1, 2)),
+        (TWO, {"type": "worker", "index": "1"}, Rank("multiworker", 1, 2)),
+        ({"chief": ["c:1"], **TWO}, {"type": "chief", "index": 0}, Rank("multiworker", 0, 3)),
+        ({"chief": ["c:1"], **TWO}, {"type": "worker", "index": 0}, Rank("multiworker", 1, 3)),
+        ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, Rank("multiworker", 0, 1)),
     ],
 )
 def test_the_chief_comes_first_and_then_the_workers(cluster, task, place):
-    assert place_of("multiworker", environment(cluster, task)) == place
+    assert rank_of("multiworker", environment(cluster, task)) == place
     assert place.is_chief == (place.worker == 0)
 
 
 @pytest.mark.parametrize("strategy", ["one", "mirrored"])
 def test_one_machine_needs_no_tf_config(strategy):
-    assert place_of(strategy, {}) == Place(strategy, 0, 1)
+    assert rank_of(strategy, {}) == Rank(strategy, 0, 1)
 
 
 def test_one_device_pays_no_heed_to_tf_config():
-    assert place_of("one", environment(TWO, {"type": "worker", "index": 1})) == Place("one", 0, 1)
+    assert rank_of("one", environment(TWO, {"type": "worker", "index": 1})) == Rank("one", 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_one_device_pays_no_heed_to_tf_config():
 )
 def test_a_wrong_tf_config_is_refused_with_a_right_one_beside_it(text):
     with pytest.raises(RunError) as refused:
-        place_of("multiworker", {} if text is None else {"TF_CONFIG": text})
+        rank_of("multiworker", {} if text is None else {"TF_CONFIG": text})
     assert (text or "not set") in str(refused.value)
     assert '"index": 0' in refused.value.expected
 
 
 def test_mirrored_refuses_a_tf_config_that_tensorflow_would_heed():
     with pytest.raises(RunError, match="one machine"):
-        place_of("mirrored", environment(TWO, {"type": "worker", "index": 1}))
+        rank_of("mirrored", environment(TWO, {"type": "worker", "index": 1}))
