@@ -1,7 +1,6 @@
 """What this machine and its Python packages are, and whether the product can work on them."""
 
 import importlib
-import os
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ggn_tf.errors import ServingError
+from ggn_tf.machine import gpus, memory_bytes, processor_count, processor_flags, processor_name
 from ggn_tf.serving.server.tensorflow_model_server import EVERY_INTERFACE, PROGRAM, RealServer, image_name
 
 _PYTHON = ((3, 11), (3, 14))
@@ -96,14 +96,10 @@ def _packages(found: Installation) -> None:
 
 
 def _machine(found: Installation) -> None:
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.exists() else ""
-    models = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
-    flags = set(text.split())
-    found.facts["processor"] = models[0] if models else "unknown"
-    found.facts["features"] = [feature for feature in _FEATURES if feature in flags]
-    found.facts["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found.facts["memory_gib"] = round(_memory_bytes() / 1024**3, 1)
+    found.facts["processor"] = processor_name()
+    found.facts["features"] = [feature for feature in _FEATURES if feature in processor_flags()]
+    found.facts["cores"] = processor_count()
+    found.facts["memory_gib"] = round((memory_bytes() or 0) / 1024**3, 1)
     if found.facts["memory_gib"] < _MEMORY_GIB:
         remedy = "Train with a smaller --batch-size, or on a machine with more memory."
         found.problems.append(Problem(f"Memory is {found.facts['memory_gib']} GiB", remedy, fatal=False))
@@ -121,16 +117,15 @@ def _tensorflow(found: Installation) -> None:
     try:
         from ggn_tf.training.precision import resolve_precision
 
-        tf = importlib.import_module("tensorflow")
-        gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+        found_gpus = gpus()
         precision, why = resolve_precision("auto")
     except Exception as error:
         # Whatever a broken installation raises: telling it is what this is for.
         found.problems.append(Problem(f"TensorFlow does not start: {type(error).__name__}: {error}", _INSTALL))
         return
-    found.facts["gpus"] = [str(gpu.get("device_name", "GPU")) for gpu in gpus]
+    found.facts["gpus"] = [str(gpu["device_name"]) for gpu in found_gpus]
     found.facts["precision"] = {"auto": precision, "why": why}
-    if not gpus and shutil.which("nvidia-smi"):
+    if not found_gpus and shutil.which("nvidia-smi"):
         remedy = 'pip install -c constraints.txt -e ".[gpu]"'
         found.problems.append(Problem("There is an NVIDIA driver, but TensorFlow finds no GPU", remedy, fatal=False))
 
@@ -170,14 +165,6 @@ def _real_server() -> str | None:
     except ServingError:
         return None
     return arguments[0] if Path(arguments[0]).name == PROGRAM else f"docker, image {image_name()}"
-
-
-def _memory_bytes() -> int:
-    """Of the machine, or of the container where that is less."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text(encoding="utf-8").strip() if limit.exists() else "max"
-    return min(whole, int(text)) if text.isdecimal() else whole
 
 
 def _version(name: str) -> str | None:

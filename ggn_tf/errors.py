@@ -1,17 +1,29 @@
-"""The one exception tree: every error that a user can cause says case, found, expected and remedy."""
+"""The exception tree: every error that a user can cause names the case, what was found and expected, and a remedy."""
+
+from collections.abc import Callable, Sequence
+
+NameArgument = Callable[[str], str | None]
+"""How an argument of the API is called where a person reads of it; None if it cannot be given there."""
+
+
+def api_argument(name: str) -> str:
+    """The argument under its own name, as Python users know it."""
+    return f"argument {name}"
 
 
 class GgnError(Exception):
-    """An error in the input, the data or a file that the user can do something about.
+    """An error in the input, the data or a file that the user can correct.
 
     The command line prints it as one block without a traceback and exits with 1.
 
     Args:
         what: What is wrong, one sentence.
-        case: The case, file or folder that it concerns.
+        case: The case, file or folder concerned.
         found: What was found there.
         expected: What was expected instead.
-        remedy: What to do.
+        remedy: What to do, one or more sentences.
+        arguments: Names of the API arguments that the remedy needs, for example `align_masks`. The command line prints
+            them as its own options.
     """
 
     def __init__(
@@ -22,29 +34,65 @@ class GgnError(Exception):
         found: object | None = None,
         expected: object | None = None,
         remedy: str | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
-        """Keep the parts apart, so that a table of rejected cases can show them in columns."""
+        """Keep the parts separate, so that a table of rejected cases can show them in columns."""
         self.what = what
         self.case = None if case is None else str(case)
         self.found = None if found is None else str(found)
         self.expected = None if expected is None else str(expected)
         self.remedy = remedy
-        super().__init__(what, case, found, expected, remedy)
+        self.arguments = tuple(arguments)
+        super().__init__(what, case, found, expected, remedy, arguments)
 
     def __str__(self) -> str:
-        """The block that a person reads: a line a part, parts that are not known left out."""
-        parts = (("case", self.case), ("found", self.found), ("expected", self.expected), ("remedy", self.remedy))
-        return "\n".join([self.what, *(f"  {name + ':':<10}{text}" for name, text in parts if text is not None)])
+        """The block with the API's argument names."""
+        return self.block()
+
+    def block(self, name_argument: NameArgument = api_argument) -> str:
+        """The block that a person reads: one line per part, without the parts that are unknown."""
+        what, *rest = ((name, text) for name, text in self.parts(name_argument).items() if text is not None)
+        return "\n".join([what[1], *(f"  {name + ':':<10}{text}" for name, text in rest)])
+
+    def parts(self, name_argument: NameArgument = api_argument) -> dict[str, str | None]:
+        """The texts by name: `what`, `case`, `found`, `expected`, `remedy`; None where unknown."""
+        return {
+            "what": self.what,
+            "case": self.case,
+            "found": self.found,
+            "expected": self.expected,
+            "remedy": with_arguments(self.remedy, self.arguments, name_argument),
+        }
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Cross a process boundary with every part: a worker's error reaches the user whole."""
-        return _rebuild, (type(self), self.what, self.case, self.found, self.expected, self.remedy)
+        """Cross a process boundary with every part, so that a worker's error reaches the user whole."""
+        return _rebuild, (type(self), self.what, self.case, self.found, self.expected, self.remedy, self.arguments)
+
+
+def with_arguments(
+    text: str | None, arguments: Sequence[str], name_argument: NameArgument = api_argument
+) -> str | None:
+    """A remedy followed by the arguments that it needs, in parentheses.
+
+    Args:
+        text: The remedy.
+        arguments: Names of API arguments.
+        name_argument: How each is called where the text is read.
+    """
+    names = [name for name in map(name_argument, arguments) if name is not None]
+    return text if text is None or not names else f"{text} ({', '.join(names)})"
 
 
 def _rebuild(
-    kind: type[GgnError], what: str, case: str | None, found: str | None, expected: str | None, remedy: str | None
+    kind: type[GgnError],
+    what: str,
+    case: str | None,
+    found: str | None,
+    expected: str | None,
+    remedy: str | None,
+    arguments: Sequence[str],
 ) -> GgnError:
-    return kind(what, case=case, found=found, expected=expected, remedy=remedy)
+    return kind(what, case=case, found=found, expected=expected, remedy=remedy, arguments=arguments)
 
 
 class TableError(GgnError):
@@ -60,7 +108,7 @@ class MaskError(GgnError):
 
 
 class LocationError(GgnError):
-    """The places of nodules cannot be read, or none of them lies where it could."""
+    """The locations of nodules cannot be read, or lie outside the CT."""
 
 
 class TaskError(GgnError):
@@ -93,3 +141,7 @@ class ExportError(GgnError):
 
 class ServingError(GgnError):
     """A model server cannot be started, cannot be reached, or answers something else than its contract."""
+
+
+class PredictionsError(GgnError):
+    """A predictions table is not one, or does not hold what a statistic needs."""

@@ -3,6 +3,7 @@
 import importlib
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -40,21 +41,30 @@ class _CommandGroup(click.Group):
         command: click.Command = importlib.import_module(f"ggn_tf.cli.{cmd_name.replace('-', '_')}").command
         return command
 
+    def _invoked(self, ctx: click.Context) -> click.Command | None:
+        return None if ctx.invoked_subcommand is None else self.get_command(ctx, ctx.invoked_subcommand)
+
     def invoke(self, ctx: click.Context) -> Any:
         former = signal.signal(signal.SIGTERM, _interrupt)
         try:
             return super().invoke(ctx)
         except GgnError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {error.block(partial(option_of, self._invoked(ctx)))}", err=True)
             sys.exit(1)
         except OSError as error:
-            click.echo(f"error: {_as_ours(error)}", err=True)
+            click.echo(f"error: {_as_ours(error).block()}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             sys.exit(130)
         finally:
             signal.signal(signal.SIGTERM, former)
+
+
+def option_of(command: click.Command | None, argument: str) -> str | None:
+    """How an argument of the API is given to a command: as an option; None if the command does not have it."""
+    options = (param for param in (command.params if command else ()) if isinstance(param, click.Option))
+    return next((f"option {option.opts[-1]}" for option in options if option.name == argument), None)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ggn_tf.machine import gpus
+
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.runs.run_description import RunDescription
@@ -40,13 +42,10 @@ def banner(
 
 
 def _device() -> str:
-    import tensorflow as tf
-
-    names = [
-        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    return ", ".join(names) or "CPU: TensorFlow finds no GPU (the extra [gpu] brings what it needs for NVIDIA's)"
+    return (
+        ", ".join(str(gpu["device_name"]) for gpu in gpus())
+        or "CPU: TensorFlow finds no GPU (the extra [gpu] brings what it needs for NVIDIA's)"
+    )
 
 
 def _differences(run: "RunFolder", conditions: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,11 +1,12 @@
 """Cutting patches: what may be put right, and a case table's with a progress bar, for every command that reads CTs."""
 
-import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ggn_tf.machine import processor_count
 
 if TYPE_CHECKING:
     from ggn_tf.cases.dicom.repair import RepairPolicy
@@ -46,11 +47,6 @@ def cut_cases(
     from ggn_tf.cases.dicom.repair import STRICT
     from ggn_tf.dataset.preparation import prepare_cases
 
-    jobs = min(jobs or _processors(), len(cases))
+    jobs = min(jobs or processor_count(), len(cases))
     with closing(prepare_cases(cases, protocol, jobs, repair_policy or STRICT, radiomics=radiomics)) as prepared:
         yield from track(prepared, "Cutting patches", len(cases), console=Console(stderr=True), transient=True)
-
-
-def _processors() -> int:
-    # What this process may use: a container or a scheduler often grants fewer than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

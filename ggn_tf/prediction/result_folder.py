@@ -14,10 +14,8 @@ from ggn_tf.prediction.overlay import draw_overlay
 from ggn_tf.prediction.patch_warnings import PredictionWarning
 
 if TYPE_CHECKING:
-    from ggn_tf.prediction.nodules import CtPrediction
-
     # TensorFlow comes with it, and a folder that cannot be written to is refused before that is loaded.
-    pass
+    from ggn_tf.prediction.nodules import CtPrediction
 
 RESULT_FILE = "result.json"
 MASK_FILE = "nodule_mask.nii.gz"

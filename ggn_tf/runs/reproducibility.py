@@ -3,12 +3,12 @@
 import contextlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-_PROCESSOR = Path("/proc/cpuinfo")
+from ggn_tf.machine import gpus, processor_count, processor_name
+
 _THREADS = "TF_NUM_INTRAOP_THREADS"
 
 
@@ -53,29 +53,14 @@ def conditions_here(deterministic: bool, replicas: int = 1) -> dict[str, Any]:
         JSON types: `device`, `threads` of an operation, `deterministic`, `replicas`, `bit_for_bit` (whether a run that
         stops and goes on, or is repeated, ends in the same bits), and `why`.
     """
-    gpus = [
-        str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
+    names = [str(gpu["device_name"]) for gpu in gpus()]
     return {
-        "device": ", ".join(gpus) or processor(),
+        "device": ", ".join(names) or processor_name(),
         "threads": threads_of_an_operation(),
         "deterministic": deterministic,
         "replicas": replicas,
-        **_promise(bool(gpus), deterministic),
+        **_promise(bool(names), deterministic),
     }
-
-
-def processor() -> str:
-    """The processor's name."""
-    lines = _PROCESSOR.read_text(encoding="utf-8").splitlines() if _PROCESSOR.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "CPU"
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _promise(gpu: bool, deterministic: bool) -> dict[str, Any]:
@@ -92,4 +77,4 @@ def _promise(gpu: bool, deterministic: bool) -> dict[str, Any]:
 def threads_of_an_operation() -> int:
     """How many threads share an operation in this process."""
     asked: int = tf.config.threading.get_intra_op_parallelism_threads()
-    return asked or int(os.environ.get(_THREADS) or 0) or processors()
+    return asked or int(os.environ.get(_THREADS) or 0) or processor_count()

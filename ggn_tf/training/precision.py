@@ -1,16 +1,14 @@
 """Which arithmetic the convolutions run in."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Literal
 
-import tensorflow as tf
+from ggn_tf.machine import gpus, processor_flags
 
 Precision = Literal["float32", "bfloat16"]
 
 _BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
 _AMPERE = (8, 0)
-_PROCESSOR = Path("/proc/cpuinfo")
 
 
 def resolve_precision(asked: Literal["auto", "float32", "bfloat16"]) -> tuple[Precision, str]:
@@ -26,22 +24,20 @@ def resolve_precision(asked: Literal["auto", "float32", "bfloat16"]) -> tuple[Pr
     """
     if asked != "auto":
         return asked, "as asked"
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    capabilities = [gpu.get("compute_capability", (0, 0)) for gpu in gpus]
-    return fast_precision(capabilities, _PROCESSOR.read_text(encoding="utf-8") if _PROCESSOR.exists() else "")
+    return fast_precision([gpu.get("compute_capability", (0, 0)) for gpu in gpus()], processor_flags())
 
 
-def fast_precision(gpu_capabilities: Sequence[tuple[int, int]], cpuinfo: str) -> tuple[Precision, str]:
+def fast_precision(gpu_capabilities: Sequence[tuple[int, int]], flags: Collection[str]) -> tuple[Precision, str]:
     """The precision that some hardware does fast, and why.
 
     Args:
         gpu_capabilities: NVIDIA's compute capability of every GPU; the first decides.
-        cpuinfo: The processor's flags, as in /proc/cpuinfo.
+        flags: The processor's instruction-set flags.
     """
     for major, minor in gpu_capabilities:
         fast = (major, minor) >= _AMPERE
         return ("bfloat16" if fast else "float32"), f"GPU of compute capability {major}.{minor}"
     for flag in _BFLOAT16_FLAGS:
-        if flag in cpuinfo.split():
+        if flag in flags:
             return "bfloat16", f"the processor has {flag}"
     return "float32", "the processor has no bfloat16 arithmetic"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
 from ggn_tf.evaluation.statistics.paired_tests import PairedTest, paired_test
-from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
 from ggn_tf.evaluation.statistics.scores import METRICS
 from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredictions, split_by_system
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ggn_tf.errors import GgnError
+from ggn_tf.errors import PredictionsError
 from ggn_tf.files import atomic_file
 
 TEXT_COLUMNS = ("case", "patient", "set", "model", "stage", "label")
@@ -18,10 +18,6 @@ RUN_KEY = ["model", "split", "repeat"]
 
 # A softmax in float32 is exact to 1e-6; a table that another program wrote may be rounded to four digits.
 SUM_TOLERANCE = 1e-3
-
-
-class PredictionsError(GgnError):
-    """A predictions table cannot be read, or does not say what scores need."""
 
 
 def columns(class_names: tuple[str, ...]) -> list[str]:

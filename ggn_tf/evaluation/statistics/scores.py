@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
 
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics import bootstrap
 from ggn_tf.evaluation.statistics.predictions_table import (
     EXTERNAL,
     RUN_KEY,
-    PredictionsError,
     check_predictions,
     probabilities,
     table_classes,

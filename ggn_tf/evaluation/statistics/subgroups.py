@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.dataset.case_record import CaseRecord
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import resample
-from ggn_tf.evaluation.statistics.predictions_table import PredictionsError, table_classes
+from ggn_tf.evaluation.statistics.predictions_table import table_classes
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_system
 from ggn_tf.evaluation.statistics.scores import REPLICATES, class_indices
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system

@@ -7,12 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ggn_tf.evaluation.statistics.predictions_table import (
-    PredictionsError,
-    check_predictions,
-    probabilities,
-    table_classes,
-)
+from ggn_tf.errors import PredictionsError
+from ggn_tf.evaluation.statistics.predictions_table import check_predictions, probabilities, table_classes
 from ggn_tf.evaluation.statistics.scores import METRICS, SCORED_SETS, class_indices, resampled_scores, score_values
 
 

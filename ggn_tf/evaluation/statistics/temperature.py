@@ -7,10 +7,10 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.predictions_table import (
     PROBABILITY_PREFIX,
     RUN_KEY,
-    PredictionsError,
     check_predictions,
     probabilities,
     table_classes,

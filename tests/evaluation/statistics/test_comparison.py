@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from scipy.stats import norm, t
 
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.comparison import compare_systems, holm
 from ggn_tf.evaluation.statistics.delong import auc_difference
-from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
 from ggn_tf.evaluation.statistics.system_predictions import System
 
 RAW, CASCADE, MULTITASK = System("raw", "classify"), System("cascade", "joint"), System("multitask", "joint")

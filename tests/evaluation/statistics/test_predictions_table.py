@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.predictions_table import (
-    PredictionsError,
     check_predictions,
     columns,
     probabilities,

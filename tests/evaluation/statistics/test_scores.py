@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.scores import confusion, score_predictions
 
 TWO = ("AAH+AIS", "MIA+IAC")

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.subgroups import SIZE, SPACING, TEXTURE, score_subgroups
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ggn_tf.evaluation.statistics.predictions_table import PredictionsError
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.system_predictions import System, split_by_system
 
 

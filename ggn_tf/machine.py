@@ -1,0 +1,48 @@
+"""Facts about this machine: processor, memory and GPUs."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+_CPUINFO = Path("/proc/cpuinfo")
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def processor_name() -> str:
+    """The processor's model name; "CPU" where the system does not say."""
+    names = [line.split(":", 1)[1].strip() for line in _cpuinfo().splitlines() if line.startswith("model name")]
+    return names[0] if names else "CPU"
+
+
+def processor_flags() -> frozenset[str]:
+    """The processor's instruction-set flags, for example `amx_bf16`; empty where the system does not say."""
+    return frozenset(_cpuinfo().split())
+
+
+def processor_count() -> int:
+    """Number of processors that this process may use; a container or scheduler may grant fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int | None:
+    """Memory of the machine, or of the container if that is less; None where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return None
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _CONTAINER_LIMIT.read_text(encoding="utf-8").strip() if _CONTAINER_LIMIT.exists() else "max"
+    return min(machine, int(limit)) if limit.isdecimal() else machine
+
+
+def gpus() -> list[dict[str, Any]]:
+    """TensorFlow's details of every GPU it can use: `device_name` and, for NVIDIA, `compute_capability`."""
+    # Not imported at the top: the facts about the processor are needed where TensorFlow is not.
+    tf = importlib.import_module("tensorflow")
+    return [
+        {"device_name": gpu.name, **tf.config.experimental.get_device_details(gpu)}
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+
+
+def _cpuinfo() -> str:
+    return _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
