@@ -115,8 +115,8 @@ class TaskError(GgnError):
     """A task does not parse, or names labels that the data do not hold."""
 
 
-class ProtocolError(GgnError):
-    """A number of the protocol is out of its range, or a stored protocol is not one of ours."""
+class RecordError(GgnError):
+    """A stored JSON record is not one of ours; `case` is the path of the wrong field."""
 
 
 class DatasetError(GgnError):

@@ -1,36 +1,15 @@
 """Every number of Wang et al. 2021, once. What the paper leaves open says so."""
 
 import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
-
-from ggn_tf.errors import ProtocolError
+from typing import Literal
 
 MASK_THRESHOLD = 0.5
 """A voxel belongs to the nodule where the soft mask is at least this; the paper names none."""
 
 
-class _Stored:
-    """Reading and writing as plain JSON types."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers as JSON types; `from_dict` gives an equal object back."""
-        return typing.cast(dict[str, Any], _plain(self))
-
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            ProtocolError: A field is missing, unknown, or not of its type.
-        """
-        return typing.cast(Self, _typed(cls, stored, cls.__name__))
-
-
 @dataclass(frozen=True)
-class PatchProtocol(_Stored):
+class PatchProtocol:
     """The patch that the networks see (section 3.1). Axis order z, y, x.
 
     Attributes:
@@ -47,7 +26,7 @@ class PatchProtocol(_Stored):
 
 
 @dataclass(frozen=True)
-class CnnProtocol(_Stored):
+class CnnProtocol:
     """The classifier (section 2.1, Fig. 2a): convolution blocks, max-pooling after every second, then fc blocks."""
 
     channels: tuple[int, ...] = (16, 16, 32, 32, 64, 64, 256, 256)
@@ -56,7 +35,7 @@ class CnnProtocol(_Stored):
 
 
 @dataclass(frozen=True)
-class UnetProtocol(_Stored):
+class UnetProtocol:
     """The segmenter (section 2.2, Fig. 2b).
 
     The figure that shows the channel numbers is not part of the paper's text: `channels_down` are the classifier's, and
@@ -72,7 +51,7 @@ class UnetProtocol(_Stored):
 
 
 @dataclass(frozen=True)
-class Plateau(_Stored):
+class Plateau:
     """Multiply the learning rate when the monitored score has not risen for `patience` epochs (section 3.2)."""
 
     factor: float = 0.8
@@ -81,7 +60,7 @@ class Plateau(_Stored):
 
 
 @dataclass(frozen=True)
-class Steps(_Stored):
+class Steps:
     """Multiply the learning rate every `every` epochs (section 3.2)."""
 
     factor: float = 0.5
@@ -90,7 +69,7 @@ class Steps(_Stored):
 
 
 @dataclass(frozen=True)
-class StageProtocol(_Stored):
+class StageProtocol:
     """How long and how fast one stage trains (section 3.2).
 
     Attributes:
@@ -107,7 +86,7 @@ class StageProtocol(_Stored):
 
 
 @dataclass(frozen=True)
-class AugmentationProtocol(_Stored):
+class AugmentationProtocol:
     """Augmentation on the fly (section 3.2). The paper does not name the noise: 0.02 of [-1, 1] is 14 HU."""
 
     flip_probability: float = 0.5
@@ -115,7 +94,7 @@ class AugmentationProtocol(_Stored):
 
 
 @dataclass(frozen=True)
-class SplitProtocol(_Stored):
+class SplitProtocol:
     """The parts of a split (section 3.2): test of the whole, validation of what is left."""
 
     test_fraction: float = 0.3
@@ -123,7 +102,7 @@ class SplitProtocol(_Stored):
 
 
 @dataclass(frozen=True)
-class TrainingProtocol(_Stored):
+class TrainingProtocol:
     """Training of every model (section 3.2).
 
     Attributes:
@@ -145,7 +124,7 @@ class TrainingProtocol(_Stored):
 
 
 @dataclass(frozen=True)
-class Protocol(_Stored):
+class Protocol:
     """The whole method in numbers; `Protocol()` is the paper's."""
 
     patch: PatchProtocol = field(default_factory=PatchProtocol)
@@ -169,51 +148,4 @@ def quick_protocol() -> Protocol:
             classify=dataclasses.replace(paper.classify, learning_rate=3e-4, max_epochs=20),
             joint=dataclasses.replace(paper.joint, learning_rate=1e-4, max_epochs=6),
         )
-    )
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {part.name: _plain(getattr(value, part.name)) for part in dataclasses.fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _typed(kind: Any, stored: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        return _typed_dataclass(typing.cast(type, kind), stored, where)
-    if origin is types.UnionType:
-        name = stored.get("kind") if isinstance(stored, dict) else None
-        member = next((option for option in arguments if option.kind == name), None)
-        return _typed(member, stored, where) if member else _refuse(where, stored, "plateau or steps")
-    if origin is tuple and isinstance(stored, list):
-        kinds = [arguments[0]] * len(stored) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) == len(stored):
-            return tuple(_typed(item_kind, item, where) for item_kind, item in zip(kinds, stored, strict=True))
-    elif origin is Literal and stored in arguments:
-        return stored
-    elif kind is float and isinstance(stored, (int, float)) and not isinstance(stored, bool):
-        return float(stored)
-    elif kind is int and isinstance(stored, int) and not isinstance(stored, bool):
-        return stored
-    return _refuse(where, stored, str(getattr(kind, "__name__", kind)))
-
-
-def _typed_dataclass(kind: type, stored: Any, where: str) -> Any:
-    names = {part.name for part in dataclasses.fields(kind)}
-    if not isinstance(stored, dict) or set(stored) != names:
-        return _refuse(where, sorted(stored) if isinstance(stored, dict) else stored, ", ".join(sorted(names)))
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _typed(hints[name], stored[name], f"{where}.{name}") for name in sorted(names)})
-
-
-def _refuse(where: str, found: object, expected: str) -> typing.NoReturn:
-    raise ProtocolError(
-        "A stored protocol cannot be read.",
-        case=where,
-        found=found,
-        expected=expected,
-        remedy="Use the version of ggn-tf that wrote it, or make the dataset or run anew.",
     )

@@ -1,7 +1,8 @@
 """What a dataset knows about a nodule besides its patch."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+
+from ggn_tf.json_records import added_later
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +40,7 @@ class CaseRecord:
     longest_diameter_mm: float
     mean_hu: float
     solid_fraction: float
-    repaired: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = added_later(())
     shard: str = ""
     offset: int = 0
     digest: str = ""
-
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Self:
-        """Read what `dataclasses.asdict` gave, after a trip through JSON."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
-        }
-        return cls(**fields)

@@ -12,7 +12,8 @@ import numpy as np
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.dataset_json import REMAKE, check_protocol, check_shard, damaged, read_description
-from ggn_tf.errors import DatasetError, ProtocolError
+from ggn_tf.errors import DatasetError, RecordError
+from ggn_tf.json_records import from_json, to_json
 from ggn_tf.protocol import PatchProtocol
 
 # Records decoded at a time: what is read and not yet in its array stays below 50 MB.
@@ -94,7 +95,7 @@ def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
 
 def fingerprint_of(protocol: PatchProtocol, cases: Iterable[CaseRecord]) -> str:
     """What makes two datasets the same: protocol, ids, labels, patches and masks, in whatever order and shards."""
-    whole = hashlib.sha256(json.dumps(protocol.to_dict(), sort_keys=True).encode())
+    whole = hashlib.sha256(json.dumps(to_json(protocol), sort_keys=True).encode())
     for case in sorted(cases, key=lambda case: case.case_id):
         whole.update(json.dumps([case.case_id, case.patient_id, case.label, case.digest]).encode())
     return whole.hexdigest()
@@ -114,11 +115,11 @@ def open_dataset(folder: Path, protocol: PatchProtocol) -> Dataset:
     folder = Path(folder)
     stored = read_description(folder)
     try:
-        own_protocol = PatchProtocol.from_dict(stored["protocol"])
-        cases = tuple(CaseRecord.from_dict(case) for case in stored["cases"])
+        own_protocol = from_json(PatchProtocol, stored["protocol"])
+        cases = tuple(from_json(CaseRecord, case) for case in stored["cases"])
         shards = {str(name): int(size) for name, size in stored["shards"].items()}
         fingerprint = fingerprint_of(own_protocol, cases)
-    except (KeyError, TypeError, ValueError, AttributeError, ProtocolError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecordError) as error:
         raise damaged(folder, f"{type(error).__name__}: {error.args[0] if error.args else error}") from error
     check_protocol(folder, own_protocol, protocol)
     if fingerprint != stored.get("fingerprint"):

@@ -18,6 +18,7 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.split_search import choose_set
 from ggn_tf.errors import SplitError
 from ggn_tf.files import atomic_file
+from ggn_tf.json_records import to_json
 from ggn_tf.protocol import SplitProtocol
 
 SPLITS = "splits.json"
@@ -85,7 +86,7 @@ def write_splits(dataset: Dataset, splits: Sequence[Split], protocol: SplitProto
     content = {
         "schema": SCHEMA,
         "fingerprint": dataset.fingerprint,
-        "protocol": protocol.to_dict(),
+        "protocol": to_json(protocol),
         "seed": seed,
         "splits": [asdict(split) for split in splits],
     }

@@ -20,6 +20,7 @@ from ggn_tf.dataset.shards import CASES_PER_SHARD, ShardWriter
 from ggn_tf.dataset.splits import make_splits, write_splits
 from ggn_tf.errors import DatasetError
 from ggn_tf.files import atomic_folder
+from ggn_tf.json_records import to_json
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
 
 REJECTED = "rejected.csv"
@@ -136,7 +137,7 @@ def _write_description(path: Path, dataset: Dataset, shards: dict[str, int], fur
     description = {
         "schema": SCHEMA,
         "made_by": f"ggn-tf {__version__}",
-        "protocol": dataset.protocol.to_dict(),
+        "protocol": to_json(dataset.protocol),
         "fingerprint": dataset.fingerprint,
         "labels": dict(sorted(dataset.label_counts.items())),
         "shards": shards,
@@ -145,5 +146,5 @@ def _write_description(path: Path, dataset: Dataset, shards: dict[str, int], fur
     }
     with path.open("w", encoding="utf-8") as file:
         # Piece by piece, a record made a dict when it is written: as a whole it takes several times its size.
-        json.dump(description, file, indent=1, default=dataclasses.asdict)
+        json.dump(description, file, indent=1, default=to_json)
         file.write("\n")

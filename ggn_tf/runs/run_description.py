@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ggn_tf.json_records import from_json, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 
@@ -35,11 +36,11 @@ class RunDescription:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         parts = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
-        return {**parts, "task": str(self.task), "protocol": self.protocol.to_dict()}
+        return {**parts, "task": str(self.task), "protocol": to_json(self.protocol)}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "RunDescription":
         """Read what `to_dict` wrote."""
         names = [part.name for part in dataclasses.fields(cls)]
         parts = {name: stored[name] for name in names}
-        return cls(**{**parts, "task": Task.parse(parts["task"]), "protocol": Protocol.from_dict(parts["protocol"])})
+        return cls(**{**parts, "task": Task.parse(parts["task"]), "protocol": from_json(Protocol, parts["protocol"])})

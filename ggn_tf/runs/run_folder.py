@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 import ggn_tf.models.fast.layers  # noqa: F401 - registers the classes that a .keras file names
-from ggn_tf.errors import ProtocolError, RunError, TaskError
+from ggn_tf.errors import RecordError, RunError, TaskError
 from ggn_tf.files import atomic_file, sha256
 from ggn_tf.runs.checkpoints import CheckpointStore
 from ggn_tf.runs.json_files import read_json, write_json
@@ -105,7 +105,7 @@ class RunFolder:
             description = RunDescription.from_dict(stored)
             dataset = (folder / stored["dataset"]).resolve()
             return cls(folder, description, dataset, stored["versions"], stored.get("conditions"))
-        except (KeyError, TypeError, ProtocolError, TaskError) as error:
+        except (KeyError, TypeError, RecordError, TaskError) as error:
             raise RunError(
                 "The run's run.json cannot be understood.",
                 case=folder / "run.json",

@@ -15,6 +15,7 @@ from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.evaluation.statistics.repeats import table_of
 from ggn_tf.files import replaced_folder
+from ggn_tf.json_records import to_json
 from ggn_tf.runs.package_versions import package_versions
 from ggn_tf.study.grid import StudyDesign
 from ggn_tf.study.page import Example, StudyData, study_page
@@ -35,7 +36,7 @@ def describe_study(question: StudyDesign, dataset: Dataset) -> dict[str, Any]:
         "seed": question.seed,
         "precision": question.precision,
         "select_on": question.select_on,
-        "protocol": question.protocol.to_dict(),
+        "protocol": to_json(question.protocol),
         "dataset": dataset.folder.resolve().name,
         "dataset_fingerprint": dataset.fingerprint,
         "versions": package_versions(),

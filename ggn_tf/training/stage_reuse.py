@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from ggn_tf.errors import RunError
+from ggn_tf.json_records import to_json
 from ggn_tf.models.names import MULTITASK
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
@@ -24,7 +25,7 @@ def stage_key(asked: RunDescription, cases: Mapping[str, Sequence[str]], stage: 
         cases: Case ids by set, from `plan_run`.
         stage: One of the model's stages.
     """
-    numbers = asked.protocol.to_dict()
+    numbers = to_json(asked.protocol)
     training = numbers["training"]
     stages = [str(other.name) for other in STAGES[asked.model]]
     done = stages[: stages.index(stage) + 1]

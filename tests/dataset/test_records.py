@@ -11,6 +11,7 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset, digest_patch, fingerprint_of, open_dataset, read_patches
 from ggn_tf.errors import DatasetError
+from ggn_tf.json_records import to_json
 from ggn_tf.protocol import PatchProtocol
 from tests.support.synthetic import synthetic_nodules, write_synthetic_dataset
 
@@ -67,7 +68,7 @@ def test_labels_are_counted(synthetic: Dataset) -> None:
 
 
 def test_the_fingerprint_is_a_sha256_over_protocol_and_sorted_cases(synthetic: Dataset) -> None:
-    text = json.dumps(PROTOCOL.to_dict(), sort_keys=True)
+    text = json.dumps(to_json(PROTOCOL), sort_keys=True)
     hu, mask = read_patches(synthetic, [case.case_id for case in synthetic.cases])
     for case, own_hu, own_mask in zip(synthetic.cases, hu, mask, strict=True):
         patch = hashlib.sha256(own_hu.astype("<f4").tobytes() + own_mask.astype(np.uint8).tobytes()).hexdigest()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import ExportError, GgnError
+from ggn_tf.json_records import from_json, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract.warning_texts import OF_PATCHES, OF_REGIONS, WarningKind
 from ggn_tf.tasks import Task
@@ -186,8 +187,8 @@ class ExportContract:
             "largest_batch": LARGEST_BATCH,
             "precision": self.precision,
             "tolerances": TOLERANCES[self.precision],
-            "protocol": self.protocol.to_dict(),
-            "protocol_sha256": _hash(self.protocol.to_dict()),
+            "protocol": to_json(self.protocol),
+            "protocol_sha256": _hash(to_json(self.protocol)),
             "provenance": dict(self.provenance),
         }
 
@@ -217,7 +218,7 @@ class ExportContract:
         if _hash(stored["protocol"]) != stored["protocol_sha256"]:
             raise ValueError("protocol_sha256 is not that of protocol")
         TOLERANCES[stored["precision"]]
-        protocol = Protocol.from_dict(stored["protocol"])
+        protocol = from_json(Protocol, stored["protocol"])
         return cls(Task.parse(stored["task"]), protocol, stored["precision"], stored["provenance"])
 
 

@@ -1,0 +1,138 @@
+"""Frozen dataclasses as JSON documents, and read back strictly: a wrong field is reported by its path."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import cattrs
+from cattrs.cols import list_structure_factory
+from cattrs.gen import make_dict_structure_fn
+
+from ggn_tf.errors import GgnError, RecordError
+from ggn_tf.tasks import Task
+
+Record = TypeVar("Record")
+_Hook = Callable[[Any, Any], Any]
+_ADDED_LATER = "added_later"
+
+
+def added_later(default: Any) -> Any:
+    """A dataclass field that documents of older versions lack.
+
+    Every other field must be in the document, those with a default included.
+
+    Args:
+        default: Its value where the document lacks it.
+    """
+    return dataclasses.field(default=default, metadata={_ADDED_LATER: True})
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """A dataclass as JSON types, its fields in their order; `from_json` returns an equal object.
+
+    Args:
+        record: A dataclass of numbers, text, tuples, mappings, tasks and such dataclasses.
+    """
+    return typing.cast(dict[str, Any], _CONVERTER.unstructure(record))
+
+
+def from_json(kind: type[Record], document: object, *, ignore_unknown: bool = False) -> Record:
+    """Read what `to_json` wrote.
+
+    An int is accepted for a float; a bool is not an int.
+
+    Args:
+        kind: The dataclass.
+        document: JSON types.
+        ignore_unknown: Whether the document may have further fields beside the dataclass's own; those within it never.
+
+    Raises:
+        RecordError: A field is missing, unknown, or not of its type; `case` is its path.
+    """
+    if ignore_unknown and isinstance(document, dict):
+        names = {part.name for part in dataclasses.fields(typing.cast(Any, kind))}
+        document = {name: value for name, value in document.items() if name in names}
+    try:
+        return _CONVERTER.structure(document, kind)
+    except Exception as error:
+        raise _wrong_field(error, kind.__name__, document, kind) from error
+
+
+def _wrong_field(error: BaseException, path: str, found: Any, kind: Any) -> RecordError:
+    """The error about the innermost field that is wrong; cattrs notes the steps on the way to it."""
+    if isinstance(error, cattrs.ClassValidationError):
+        for inner, field in error.group_exceptions()[0]:
+            return _wrong_field(inner, f"{path}.{field.name}", found[field.name], field.type)
+    if isinstance(error, cattrs.IterableValidationError):
+        for inner, item in error.group_exceptions()[0]:
+            return _wrong_field(inner, f"{path}[{item.index!r}]", found[item.index], item.type)
+    if dataclasses.is_dataclass(kind) and isinstance(found, dict):
+        found, expected = ", ".join(sorted(found)), ", ".join(sorted(part.name for part in dataclasses.fields(kind)))
+    else:
+        expected = error.expected if isinstance(error, GgnError) and error.expected else _name(kind)
+    return RecordError(
+        "A stored record cannot be read.",
+        case=path,
+        found=found,
+        expected=expected,
+        remedy="Use the version of ggn-tf that wrote it, or make the dataset or run again.",
+    )
+
+
+def _name(kind: Any) -> str:
+    if isinstance(kind, types.UnionType):
+        return " or ".join(map(_name, typing.get_args(kind)))
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+
+
+def _refuse(value: object) -> typing.NoReturn:
+    raise ValueError(f"unexpected {type(value).__name__}")
+
+
+def _read_exactly(value: Any, kind: type) -> Any:
+    return value if type(value) is kind else _refuse(value)
+
+
+def _read_float(value: Any, _: object) -> float:
+    return float(value) if type(value) in (int, float) else _refuse(value)
+
+
+def _read_record(kind: Any, converter: cattrs.BaseConverter) -> _Hook:
+    read = make_dict_structure_fn(kind, converter)
+    names = {part.name for part in dataclasses.fields(kind)}
+    required = {part.name for part in dataclasses.fields(kind) if _ADDED_LATER not in part.metadata}
+
+    def read_whole(document: Any, _: object) -> Any:
+        complete = isinstance(document, dict) and required <= document.keys() <= names
+        return read(document, kind) if complete else _refuse(document)
+
+    return read_whole
+
+
+def _is_tuple(kind: Any) -> bool:
+    return typing.get_origin(kind) is tuple
+
+
+def _read_list(kind: Any, converter: cattrs.BaseConverter) -> _Hook:
+    """Lists for tuples of one type; cattrs alone would read a text letter by letter."""
+    *_, last = kinds = typing.get_args(kind)
+    length = None if last is Ellipsis else len(kinds)
+    read = list_structure_factory(kind, converter)
+
+    def read_tuple(stored: Any, _: object) -> Any:
+        fits = isinstance(stored, list) and length in (None, len(stored))
+        return tuple(read(stored, kind)) if fits else _refuse(stored)
+
+    return read_tuple
+
+
+_CONVERTER = cattrs.Converter(unstruct_collection_overrides={tuple: list})
+_CONVERTER.register_structure_hook_factory(dataclasses.is_dataclass, _read_record)
+_CONVERTER.register_structure_hook_factory(_is_tuple, _read_list)
+for _kind in (int, str, bool):
+    _CONVERTER.register_structure_hook(_kind, _read_exactly)
+_CONVERTER.register_structure_hook(float, _read_float)
+_CONVERTER.register_structure_hook(Task, lambda text, _: Task.parse(text))
+_CONVERTER.register_unstructure_hook(Task, str)

@@ -1,0 +1,119 @@
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ggn_tf.errors import RecordError
+from ggn_tf.json_records import added_later, from_json, to_json
+from ggn_tf.protocol import Protocol
+from ggn_tf.tasks import Task
+
+
+@dataclass(frozen=True)
+class Note:
+    task: Task
+    texts: dict[str, str]
+    items: tuple[str, ...] = ()
+    comment: str = added_later("none")
+
+
+DOCUMENT = {"task": "AIS+MIA,IAC", "texts": {"b": "2", "a": "1"}, "items": ["x"], "comment": "none"}
+
+
+def stored(record: object = None) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(to_json(record or Protocol())))
+    return document
+
+
+def test_a_protocol_survives_json() -> None:
+    changed = dataclasses.replace(Protocol(), cnn=dataclasses.replace(Protocol().cnn, channels=(2, 2), dropout=0.0))
+    assert from_json(Protocol, stored(changed)) == changed
+
+
+def test_the_protocols_document_keeps_its_form() -> None:
+    assert json.dumps(to_json(Protocol().training.joint)) == (
+        '{"learning_rate": 1e-05, "max_epochs": 120, '
+        '"schedule": {"factor": 0.5, "every": 30, "kind": "steps"}, "patience": 50}'
+    )
+
+
+def test_tasks_are_text_and_fields_keep_their_order() -> None:
+    note = Note(Task.parse("AIS+MIA,IAC"), {"b": "2", "a": "1"}, ("x",))
+    assert json.dumps(to_json(note)) == json.dumps(DOCUMENT)
+    assert from_json(Note, stored(note)) == note
+
+
+def test_only_a_field_that_was_added_later_may_be_missing() -> None:
+    assert from_json(Note, {**DOCUMENT, "comment": "new"}).comment == "new"
+    assert from_json(Note, {name: DOCUMENT[name] for name in ("task", "texts", "items")}).comment == "none"
+    with pytest.raises(RecordError) as caught:
+        from_json(Note, {name: DOCUMENT[name] for name in ("task", "texts")})
+    assert (caught.value.case, caught.value.found) == ("Note", "task, texts")
+    assert caught.value.expected == "comment, items, task, texts"
+
+
+def test_unknown_fields_are_refused_except_around_a_record() -> None:
+    document = {**DOCUMENT, "surprise": 1}
+    with pytest.raises(RecordError, match="surprise"):
+        from_json(Note, document)
+    assert from_json(Note, document, ignore_unknown=True) == from_json(Note, DOCUMENT)
+    document = stored()
+    document["patch"]["surprise"] = 1
+    with pytest.raises(RecordError, match="surprise"):
+        from_json(Protocol, document, ignore_unknown=True)
+
+
+def test_an_int_is_a_float() -> None:
+    document = stored()
+    document["training"]["l2"] = 1
+    assert isinstance(from_json(Protocol, document).training.l2, float)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "case", "expected"),
+    [
+        (("patch", "size"), "32", "Protocol.patch.size", "int"),
+        (("patch", "size"), True, "Protocol.patch.size", "int"),
+        (("patch", "size"), 32.0, "Protocol.patch.size", "int"),
+        (("patch", "window_hu"), [-1024.0], "Protocol.patch.window_hu", "tuple[float, float]"),
+        (("patch", "window_hu"), "-1024", "Protocol.patch.window_hu", "tuple[float, float]"),
+        (("patch", "window_hu"), [-1024.0, True], "Protocol.patch.window_hu[1]", "float"),
+        (("training", "joint", "schedule"), {"kind": "cosine"}, "Protocol.training.joint.schedule", "Plateau or Steps"),
+        (("training", "joint", "schedule"), 4, "Protocol.training.joint.schedule", "Plateau or Steps"),
+        (("training", "joint", "learning_rate"), None, "Protocol.training.joint.learning_rate", "float"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_path(path: tuple[str, ...], value: object, case: str, expected: str) -> None:
+    document = stored()
+    inner = document
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    with pytest.raises(RecordError) as caught:
+        from_json(Protocol, document)
+    assert (caught.value.case, caught.value.expected) == (case, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "case"),
+    [
+        ({"task": "AIS"}, "Note.task"),
+        ({"task": 3}, "Note.task"),
+        ({"texts": ["a"]}, "Note.texts"),
+        ({"texts": {"a": 1}}, "Note.texts['a']"),
+        ({"items": ["a", 1]}, "Note.items[1]"),
+    ],
+)
+def test_tasks_texts_and_lists_are_checked(change: dict[str, object], case: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        from_json(Note, {**DOCUMENT, **change})
+    assert caught.value.case == case
+
+
+@pytest.mark.parametrize("document", [None, 3, "text", [], {}])
+def test_something_else_is_refused(document: object) -> None:
+    with pytest.raises(RecordError) as caught:
+        from_json(Protocol, document)
+    assert caught.value.case == "Protocol"
