@@ -28,7 +28,8 @@ from side_by_side import measure, report
 
 from ggn_tf.cases.geometry.grid import Grid, vector
 from ggn_tf.cases.masks import place_mask
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.table import Case
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.dataset.preparation import prepare_cases
@@ -47,7 +48,7 @@ def default_folder() -> Path:
 
 
 def ours(ct: Path, mask: Path) -> Found:
-    patch = cut_patch(ct, PROTOCOL, mask_path=mask)
+    patch = cut_patch_from(ct, NoduleTarget(mask), PROTOCOL)
     return patch.hu, patch.mask
 
 
@@ -143,7 +144,7 @@ def compare(ct: Path, mask: Path, repeats: int, as_json: bool) -> None:
 
 def split_up(ct: Path, mask: Path, repeats: int, as_json: bool) -> None:
     """Where our time goes, and how long the reading alone of the same bytes takes."""
-    patch = cut_patch(ct, PROTOCOL, mask_path=mask)
+    patch = cut_patch_from(ct, NoduleTarget(mask), PROTOCOL)
     volume = open_volume(ct)
     box = volume.grid.box_around(patch.grid)
     needed = volume.slices[box.start_xyz[2] : box.last_xyz[2] + 1]
@@ -156,7 +157,7 @@ def split_up(ct: Path, mask: Path, repeats: int, as_json: bool) -> None:
             path.read_bytes()
 
     parts = {
-        "a patch": lambda: cut_patch(ct, PROTOCOL, mask_path=mask),
+        "a patch": lambda: cut_patch_from(ct, NoduleTarget(mask), PROTOCOL),
         f"headers of {len(volume.slices)} slices": lambda: open_volume(ct),
         "mask": lambda: place_mask(mask, volume.grid),
         f"voxels of {len(needed)} slices": lambda: volume.read(box),

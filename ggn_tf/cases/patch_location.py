@@ -1,26 +1,36 @@
 """Where in a CT a nodule's patch lies: around a point, or the centroid of a mask."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.repair import RepairPolicy
+from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
+from ggn_tf.cases.dicom.series import SeriesQuery
 from ggn_tf.cases.geometry.components import select_component
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
-from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask
-from ggn_tf.cases.volumes import Volume
+from ggn_tf.cases.masks import centroid_mm_lps, mask_reference, nodule_box, place_mask
+from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 
 
 class NoduleTarget(NamedTuple):
-    """Where a nodule is; as in `cut_patch`."""
+    """Where a nodule is.
 
-    mask_path: Path | None
-    segment: str | None
-    center_mm_lps: Vector | None
+    Attributes:
+        mask_path: The nodule's mask, in a format that `place_mask` reads.
+        segment: The segment of the mask that is the nodule: its name, or its label's value.
+        center_mm_lps: The patch's centre. None: the centroid of the mask, of all its components together.
+        case: The name of the case in errors.
+    """
+
+    mask_path: Path | None = None
+    segment: str | None = None
+    center_mm_lps: Vector | None = None
+    case: str | None = None
 
 
 class PatchLocation(NamedTuple):
@@ -39,6 +49,25 @@ class PatchLocation(NamedTuple):
     grid: Grid
     box: Box
     repaired: tuple[str, ...]
+
+
+def open_ct_of(
+    target: NoduleTarget, image_path: Path, series: str | None = None, repair_policy: RepairPolicy = STRICT
+) -> Volume:
+    """Open the CT on which a nodule is.
+
+    Args:
+        target: Selects the series where a DICOM folder contains several, by the mask's header and the centre.
+        image_path: A volume file or a DICOM folder.
+        series: SeriesInstanceUID, which decides alone.
+        repair_policy: What may be repaired instead of being rejected.
+
+    Raises:
+        VolumeError: As in `open_volume`.
+    """
+    place_of_mask = None if target.mask_path is None else partial(mask_reference, target.mask_path)
+    wanted = SeriesQuery(series, target.center_mm_lps, place_of_mask)
+    return open_volume(image_path, wanted, repair=repair_policy.repair)
 
 
 def locate_patch(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,12 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
-from ggn_tf.cases.dicom.series import SeriesQuery
 from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
-from ggn_tf.cases.masks import centroid_mm_lps, mask_reference
+from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.measurements import measure
-from ggn_tf.cases.patch_location import NoduleTarget, PatchLocation, locate_patch
+from ggn_tf.cases.patch_location import NoduleTarget, PatchLocation, locate_patch, open_ct_of
 from ggn_tf.cases.radiomics import measure_radiomics
-from ggn_tf.cases.volumes import Volume, naming_case, open_volume
+from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
 
@@ -56,65 +54,77 @@ class Patch:
 
 
 def cut_patch(
-    image_path: Path,
+    volume: Volume,
+    target: NoduleTarget,
     protocol: PatchProtocol,
-    *,
-    mask_path: Path | None = None,
-    segment: str | None = None,
-    center_mm_lps: Vector | None = None,
-    series: str | None = None,
     repair_policy: RepairPolicy = STRICT,
-    case: str | None = None,
+    *,
     radiomics: bool = False,
 ) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
 
     Args:
-        image_path: A volume file or a DICOM folder.
+        volume: The CT.
+        target: Where the nodule is.
         protocol: The patch's size, spacing, and value outside the CT.
-        mask_path: The nodule's mask; see `place_mask`.
-        segment: Which segment of the mask is the nodule.
-        center_mm_lps: The patch's centre. None: the centroid of the mask, of all its components together.
-        series: SeriesInstanceUID of the CT. None: what `choose_series` finds by the mask and the centre.
-        repair_policy: What may be put right instead of being refused.
-        case: Named in errors.
+        repair_policy: What may be repaired instead of being rejected.
         radiomics: Whether to measure the mask's radiomic features too.
 
     Raises:
         VolumeError: The CT cannot be read, or the centre lies outside it.
         MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.
     """
-    with naming_case(case):
-        place = None if mask_path is None else partial(mask_reference, mask_path)
-        volume = open_volume(image_path, SeriesQuery(series, center_mm_lps, place), repair=repair_policy.repair)
-        aim = locate_patch(volume, NoduleTarget(mask_path, segment, center_mm_lps), protocol, repair_policy)
-        return _cut(volume, aim, volume.read(aim.box), protocol, radiomics)
+    with naming_case(target.case):
+        location = locate_patch(volume, target, protocol, repair_policy)
+        return _cut(volume, location, volume.read(location.box), protocol, radiomics)
 
 
 def cut_patches(
-    image_path: Path,
+    volume: Volume,
     targets: Sequence[NoduleTarget],
     protocol: PatchProtocol,
     repair_policy: RepairPolicy = STRICT,
     *,
     radiomics: bool = False,
 ) -> list[Patch]:
-    """Cut the patches of several nodules out of one volume file, which is read once.
+    """Cut the patches of several nodules of one CT; a compressed file is decompressed once for all of them.
+
+    Args and errors are those of `cut_patch`.
+    """
+    locations = []
+    for target in targets:
+        with naming_case(target.case):
+            locations.append(locate_patch(volume, target, protocol, repair_policy))
+    images = volume.read_blocks([location.box for location in locations])
+    patches = []
+    for target, location, image in zip(targets, locations, images, strict=True):
+        with naming_case(target.case):
+            patches.append(_cut(volume, location, image, protocol, radiomics))
+    return patches
+
+
+def cut_patch_from(
+    image_path: Path,
+    target: NoduleTarget,
+    protocol: PatchProtocol,
+    repair_policy: RepairPolicy = STRICT,
+    *,
+    series: str | None = None,
+    radiomics: bool = False,
+) -> Patch:
+    """Open a CT and cut one patch.
 
     Args:
-        image_path: A volume file.
-        targets: The nodules.
+        image_path: A volume file or a DICOM folder.
+        target: As in `cut_patch`, like the arguments that are not listed here.
         protocol: As in `cut_patch`.
         repair_policy: As in `cut_patch`.
+        series: SeriesInstanceUID of the CT. None: the series that `choose_series` finds by the mask and the centre.
         radiomics: As in `cut_patch`.
-
-    Raises:
-        VolumeError, MaskError: As in `cut_patch`, for any of the nodules.
     """
-    volume = open_volume(image_path, repair=repair_policy.repair)
-    aims = [locate_patch(volume, target, protocol, repair_policy) for target in targets]
-    images = volume.read_blocks([aim.box for aim in aims])
-    return [_cut(volume, aim, image, protocol, radiomics) for aim, image in zip(aims, images, strict=True)]
+    with naming_case(target.case):
+        volume = open_ct_of(target, image_path, series, repair_policy)
+    return cut_patch(volume, target, protocol, repair_policy, radiomics=radiomics)
 
 
 def paste_mask(
@@ -141,8 +151,8 @@ def paste_mask(
     return ct_grid.image_of(mask)
 
 
-def _cut(volume: Volume, aim: PatchLocation, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
-    mask, center, grid, _, repaired = aim
+def _cut(volume: Volume, location: PatchLocation, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
+    mask, center, grid, _, repaired = location
     hu = resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
         return Patch(hu, None, center, grid, volume.grid, repaired=repaired)

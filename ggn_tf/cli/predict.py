@@ -123,26 +123,12 @@ def _answer(
     predict: "Callable[[np.ndarray], Prediction]",
 ) -> "CtPrediction":
     """Cut every patch before anything is asked: one place that is wrong refuses the call."""
-    from ggn_tf.cases.patches import cut_patch
+    from ggn_tf.cases.patches import cut_patches
     from ggn_tf.prediction.nodules import NodulePatch, predict_nodules
 
-    questions = [
-        NodulePatch(
-            place.name,
-            cut_patch(
-                volume.path,
-                protocol,
-                mask_path=place.mask,
-                segment=place.segment,
-                center_mm_lps=place.center_mm_lps,
-                # Of a folder with several series, the one that was opened.
-                series=volume.stack.slices[0].series if volume.stack else None,
-                repair_policy=repair_policy,
-                case=place.name if len(places) > 1 else None,
-            ),
-        )
-        for place in places
-    ]
+    targets = [place.target(place.name if len(places) > 1 else None) for place in places]
+    patches = cut_patches(volume, targets, protocol, repair_policy)
+    questions = [NodulePatch(place.name, patch) for place, patch in zip(places, patches, strict=True)]
     return predict_nodules(volume, questions, predict)
 
 

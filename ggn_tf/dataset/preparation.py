@@ -15,9 +15,10 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import Patch, cut_patch, cut_patches
+from ggn_tf.cases.patches import Patch, cut_patch_from, cut_patches
 from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.table import Case
+from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import DatasetError, GgnError, MaskError
 from ggn_tf.protocol import PatchProtocol
 
@@ -98,7 +99,8 @@ def prepare_group(
         targets = [NoduleTarget(case.mask, case.segment, case.center_mm_lps) for case in cases]
         # Where something is wrong, each is cut on its own: one nodule's fault is not the others'.
         with suppress(GgnError):
-            return list(cut_patches(cases[0].image, targets, protocol, repair_policy, radiomics=radiomics))
+            volume = open_volume(cases[0].image, repair=repair_policy.repair)
+            return list(cut_patches(volume, targets, protocol, repair_policy, radiomics=radiomics))
     return [prepare_case(case, protocol, repair_policy, radiomics) for case in cases]
 
 
@@ -115,17 +117,8 @@ def prepare_case(
                 expected="a mask of the nodule, which the segmentation learns from",
                 remedy="Segment the nodule, or leave the case out; a centre is enough for ggn-tf predict.",
             )
-        return cut_patch(
-            case.image,
-            protocol,
-            mask_path=case.mask,
-            segment=case.segment,
-            center_mm_lps=case.center_mm_lps,
-            series=case.series,
-            repair_policy=repair_policy,
-            case=case.case_id,
-            radiomics=radiomics,
-        )
+        target = NoduleTarget(case.mask, case.segment, case.center_mm_lps, case.case_id)
+        return cut_patch_from(case.image, target, protocol, repair_policy, series=case.series, radiomics=radiomics)
     except GgnError as error:
         return error
 

@@ -1,16 +1,14 @@
 """Where the nodules are that a command is asked about, whatever way they were given."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
-from ggn_tf.cases.dicom.series import SeriesQuery
 from ggn_tf.cases.geometry.grid import Grid, Vector, vector
 from ggn_tf.cases.markups import lps_of_ras, read_markups
-from ggn_tf.cases.masks import mask_reference
-from ggn_tf.cases.volumes import Volume, open_volume
+from ggn_tf.cases.patch_location import NoduleTarget, open_ct_of
+from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import LocationError
 
 
@@ -30,6 +28,10 @@ class NoduleLocation(NamedTuple):
     index_xyz: tuple[int, int, int] | None = None
     mask: Path | None = None
     segment: str | None = None
+
+    def target(self, case: str | None = None) -> NoduleTarget:
+        """What `cut_patch` needs of it; `case` is the name in its errors."""
+        return NoduleTarget(self.mask, self.segment, self.center_mm_lps, case)
 
 
 def read_locations(
@@ -73,9 +75,7 @@ def open_ct(
         VolumeError: The CT cannot be read.
         PlaceError: A voxel lies outside the CT.
     """
-    first = places[0]
-    place_of = None if first.mask is None else partial(mask_reference, first.mask)
-    volume = open_volume(ct, SeriesQuery(series, first.center_mm_lps, place_of), repair=repair_policy.repair)
+    volume = open_ct_of(places[0].target(), ct, series, repair_policy)
     return volume, [_pointed(place, volume.grid) for place in places]
 
 

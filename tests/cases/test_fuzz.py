@@ -18,7 +18,8 @@ from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.dicom.series_writer import write_series
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.masks import read_mask
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.errors import GgnError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, noise, rotation
@@ -79,7 +80,7 @@ def survives(originals, name, cut, reach, places):
                 assert Grid.from_image(mask).same_as(GRID, 1e-9)
                 assert set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) == {0, 1}
             else:
-                patch = cut_patch(target, PROTOCOL, center_mm_lps=CENTER, repair_policy=RepairPolicy(repair=True))
+                patch = cut_patch_from(target, NoduleTarget(center_mm_lps=CENTER), PROTOCOL, RepairPolicy(repair=True))
                 assert np.isfinite(patch.hu).all()
                 assert patch.ct_grid.covers(CENTER)
         except GgnError as error:
@@ -127,4 +128,4 @@ def test_a_cut_file_is_refused(originals, tmp_path, name, cut):
         if name in MASKS:
             read_mask(target, GRID)
         else:
-            cut_patch(target, PROTOCOL, center_mm_lps=CENTER)
+            cut_patch_from(target, NoduleTarget(center_mm_lps=CENTER), PROTOCOL)

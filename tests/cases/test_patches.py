@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.patch_location import patch_grid
-from ggn_tf.cases.patches import cut_patch, paste_mask
+from ggn_tf.cases.patch_location import NoduleTarget, patch_grid
+from ggn_tf.cases.patches import cut_patch_from, paste_mask
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, noise, points_of, ramp, ramp_hu, rotation
@@ -39,7 +39,7 @@ def resampled_whole(image: sitk.Image, patch: Grid, interpolator: int, outside: 
 
 
 def test_the_patch_has_the_papers_grid(grid, save):
-    patch = cut_patch(save(ramp(grid), "ct.nii"), PROTOCOL, mask_path=save(ball(grid), "m.nii.gz"))
+    patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(save(ball(grid), "m.nii.gz")), PROTOCOL)
     assert patch.hu.shape == patch.mask.shape == (32, 32, 32)
     assert (patch.hu.dtype, patch.mask.dtype) == (np.float32, np.uint8)
     assert patch.grid.spacing_mm_xyz == (0.7, 0.7, 1.0)
@@ -51,7 +51,7 @@ def test_the_patch_has_the_papers_grid(grid, save):
 def test_cutting_the_patch_equals_resampling_all_and_cropping(grid, save, save_series, name, center):
     image = sitk.Cast(noise(grid), sitk.sitkFloat32)
     path = save_series(image) if name == "dicom" else save(image, name)
-    patch = cut_patch(path, PROTOCOL, center_mm_lps=center)
+    patch = cut_patch_from(path, NoduleTarget(center_mm_lps=center), PROTOCOL)
     expected = resampled_whole(image, patch.grid, sitk.sitkLinear, -1024.0)
     # The two interpolate from other origins: what is left is the last bit of a float32.
     np.testing.assert_allclose(patch.hu, expected, atol=2e-3, rtol=0)
@@ -59,7 +59,7 @@ def test_cutting_the_patch_equals_resampling_all_and_cropping(grid, save, save_s
 
 def test_the_mask_of_the_patch_equals_resampling_all_and_cropping(grid, save):
     mask = ball(grid, radius_mm=7.0)
-    patch = cut_patch(save(ramp(grid), "ct.nii"), PROTOCOL, mask_path=save(mask, "m.nii"))
+    patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(save(mask, "m.nii")), PROTOCOL)
     expected = resampled_whole(mask, patch.grid, sitk.sitkNearestNeighbor, 0)
     np.testing.assert_array_equal(patch.mask, expected)
 
@@ -67,7 +67,7 @@ def test_the_mask_of_the_patch_equals_resampling_all_and_cropping(grid, save):
 @pytest.mark.parametrize("direction", ORIENTATIONS)
 def test_a_ramp_in_world_coordinates_is_cut_exactly_in_every_orientation(save, direction):
     ct = Grid.around(CENTER, (60, 60, 60), (0.8, 0.75, 1.1), direction)
-    patch = cut_patch(save(ramp(ct), "ct.nrrd"), PROTOCOL, center_mm_lps=CENTER)
+    patch = cut_patch_from(save(ramp(ct), "ct.nrrd"), NoduleTarget(center_mm_lps=CENTER), PROTOCOL)
     np.testing.assert_allclose(patch.hu, ramp_hu(points_of(patch.grid)), atol=0.01)
     assert patch.grid.direction == pytest.approx(direction, abs=1e-6)
 
@@ -75,7 +75,7 @@ def test_a_ramp_in_world_coordinates_is_cut_exactly_in_every_orientation(save, d
 @pytest.mark.parametrize("direction", ORIENTATIONS)
 def test_a_nodule_is_in_the_middle_in_every_orientation(save, direction):
     ct = Grid.around((10.0, -30.0, 41.0), (64, 64, 50), (0.6, 0.6, 0.9), direction)
-    patch = cut_patch(save(ramp(ct), "ct.nii"), PROTOCOL, mask_path=save(ball(ct), "m.nii.gz"))
+    patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(ball(ct), "m.nii.gz")), PROTOCOL)
     assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.1)
     # Nearest neighbours move an edge by up to half a voxel of the CT.
     assert np.argwhere(patch.mask).mean(axis=0) == pytest.approx((15.5, 15.5, 15.5), abs=0.45)
@@ -84,7 +84,7 @@ def test_a_nodule_is_in_the_middle_in_every_orientation(save, direction):
 
 def test_outside_the_ct_is_air(grid, save):
     corner = tuple(grid.point_of((0, 0, 0)).tolist())
-    patch = cut_patch(save(ramp(grid), "ct.nii"), PROTOCOL, center_mm_lps=corner)
+    patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(center_mm_lps=corner), PROTOCOL)
     index = grid.index_of(points_of(patch.grid))
     outside = np.any(index < -0.5, axis=-1)
     assert 0.8 < outside.mean() < 0.9
@@ -94,7 +94,7 @@ def test_outside_the_ct_is_air(grid, save):
 
 def test_another_protocol(grid, save):
     protocol = PatchProtocol(size=16, spacing_mm_zyx=(2.0, 1.5, 1.4), outside_hu=0.0)
-    patch = cut_patch(save(ramp(grid), "ct.nii"), protocol, center_mm_lps=(10.0, -30.0, 41.0))
+    patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(center_mm_lps=(10.0, -30.0, 41.0)), protocol)
     assert patch.hu.shape == (16, 16, 16)
     assert patch.grid.spacing_mm_xyz == (1.4, 1.5, 2.0)
 
@@ -102,7 +102,7 @@ def test_another_protocol(grid, save):
 def test_a_given_centre_is_used_instead_of_the_centroid(grid, save):
     center = (13.0, -30.0, 42.0)
     paths = {"mask_path": save(ball(grid), "m.nii"), "center_mm_lps": center}
-    patch = cut_patch(save(ramp(grid), "ct.nii"), PROTOCOL, **paths)
+    patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(**paths), PROTOCOL)
     assert patch.center_mm_lps == center
     shift_zyx = np.argwhere(patch.mask).mean(axis=0) - 15.5
     assert shift_zyx == pytest.approx([-2 / 1.0, -1 / 0.7, -1 / 0.7], abs=0.2)
@@ -110,7 +110,7 @@ def test_a_given_centre_is_used_instead_of_the_centroid(grid, save):
 
 def test_measures_of_a_ball(save):
     ct = Grid.around(CENTER, (60, 60, 60), (0.4, 0.4, 0.4), rotation(0, 0, 0))
-    patch = cut_patch(save(ramp(ct), "ct.nii"), PROTOCOL, mask_path=save(ball(ct, radius_mm=6.0), "m.nii"))
+    patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(ball(ct, radius_mm=6.0), "m.nii")), PROTOCOL)
     assert patch.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.02)
     assert patch.diameter_mm == pytest.approx(12.0, rel=0.007)
     assert patch.longest_diameter_mm == pytest.approx(12.0, abs=0.4)
@@ -123,7 +123,9 @@ def test_the_solid_fraction_counts_voxels_above_minus_300(grid, save):
     mask[10:14, 10:14, 10:14] = 1
     ct[10:14, 10:14, 10] = -300
     ct[10:14, 10:14, 11] = -299
-    patch = cut_patch(save(grid.image_of(ct), "ct.nii"), PROTOCOL, mask_path=save(grid.image_of(mask), "m.nii.gz"))
+    patch = cut_patch_from(
+        save(grid.image_of(ct), "ct.nii"), NoduleTarget(save(grid.image_of(mask), "m.nii.gz")), PROTOCOL
+    )
     assert patch.solid_fraction == 0.25
     assert patch.mean_hu == pytest.approx((-650 * 2 - 300 - 299) / 4)
     assert patch.volume_mm3 == pytest.approx(64 * 0.83 * 0.83 * 1.7)
@@ -133,12 +135,12 @@ def test_the_solid_fraction_counts_voxels_above_minus_300(grid, save):
 
 def test_measures_do_not_end_where_the_patch_does(save):
     ct = Grid.around(CENTER, (90, 90, 60), (0.5, 0.5, 0.8), rotation(0, 0, 0))
-    patch = cut_patch(save(ramp(ct), "ct.nii"), PROTOCOL, mask_path=save(ball(ct, radius_mm=20.0), "m.nii"))
+    patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(ball(ct, radius_mm=20.0), "m.nii")), PROTOCOL)
     assert patch.diameter_mm == pytest.approx(40.0, rel=0.005)
 
 
 def test_no_measures_without_a_mask(grid, save):
-    patch = cut_patch(save(ramp(grid), "ct.nii"), PROTOCOL, center_mm_lps=(10.0, -30.0, 41.0))
+    patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(center_mm_lps=(10.0, -30.0, 41.0)), PROTOCOL)
     assert (patch.mask, patch.volume_mm3, patch.solid_fraction) == (None, None, None)
 
 
@@ -146,19 +148,19 @@ def test_only_the_slices_of_the_patch_matter(save_series):
     ct = Grid((40, 40, 90), (0.8, 0.8, 1.0), (0.0, 0.0, 0.0), rotation(0, 0, 0))
     image = noise(ct)
     center = (16.0, 16.0, 30.0)
-    expected = cut_patch(save_series(image), PROTOCOL, center_mm_lps=center)
+    expected = cut_patch_from(save_series(image), NoduleTarget(center_mm_lps=center), PROTOCOL)
     damaged = save_series(image, "damaged")
     for path in sorted(damaged.iterdir())[50:]:
         content = path.read_bytes()
         path.write_bytes(content[:-3000] + bytes(3000))
-    patch = cut_patch(damaged, PROTOCOL, center_mm_lps=center)
+    patch = cut_patch_from(damaged, NoduleTarget(center_mm_lps=center), PROTOCOL)
     np.testing.assert_array_equal(patch.hu, expected.hu)
 
 
 def test_a_centre_outside_the_ct_is_refused_with_both(save):
     path = save(ramp(Grid((41, 31, 21), (0.5, 0.5, 2.0), (1.0, -40.0, 10.0))), "ct.nii")
     with pytest.raises(VolumeError, match="centre lies outside the CT") as caught:
-        cut_patch(path, PROTOCOL, center_mm_lps=(-10.0, 30.0, 41.0), case="nodule 9")
+        cut_patch_from(path, NoduleTarget(center_mm_lps=(-10.0, 30.0, 41.0), case="nodule 9"), PROTOCOL)
     assert caught.value.found == "centre (-10.00, 30.00, 41.00) mm"
     assert caught.value.expected == "LPS mm from (1.00, -40.00, 10.00) to (21.00, -25.00, 50.00)"
     assert caught.value.case == f"nodule 9 ({path})"
@@ -166,14 +168,16 @@ def test_a_centre_outside_the_ct_is_refused_with_both(save):
 
 def test_neither_mask_nor_centre(grid, save):
     with pytest.raises(MaskError, match="neither a mask nor a centre"):
-        cut_patch(save(ramp(grid), "ct.nii"), PROTOCOL)
+        cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(), PROTOCOL)
 
 
 def test_a_mask_that_does_not_reach_the_patch(save):
     ct = Grid((80, 80, 30), (0.8, 0.8, 1.0), (0.0, 0.0, 0.0), rotation(0, 0, 0))
     mask = save(ball(ct, (50.0, 50.0, 15.0), 4.0), "m.nii")
     with pytest.raises(MaskError, match="no voxel in the patch") as caught:
-        cut_patch(save(ramp(ct), "ct.nii"), PROTOCOL, mask_path=mask, center_mm_lps=(10.0, 10.0, 15.0), case="n")
+        cut_patch_from(
+            save(ramp(ct), "ct.nii"), NoduleTarget(mask, center_mm_lps=(10.0, 10.0, 15.0), case="n"), PROTOCOL
+        )
     assert caught.value.found.startswith("patch centre (10.00, 10.00, 15.00) mm, centroid of the mask (50.")
 
 
@@ -181,7 +185,7 @@ def test_a_mask_that_does_not_reach_the_patch(save):
 def test_the_mask_returns_to_the_ct(save, direction):
     ct = Grid.around((10.0, -30.0, 41.0), (64, 60, 50), (0.6, 0.65, 0.9), direction)
     original = ball(ct, radius_mm=7.0)
-    patch = cut_patch(save(ramp(ct), "ct.nii"), PROTOCOL, mask_path=save(original, "m.nii.gz"))
+    patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(original, "m.nii.gz")), PROTOCOL)
     pasted = paste_mask(patch.mask.astype(np.float32), patch.grid, patch.ct_grid)
     before, after = (sitk.GetArrayFromImage(image) > 0 for image in (original, pasted))
     assert Grid.from_image(pasted).same_as(ct)

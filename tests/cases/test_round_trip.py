@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, points_of, ramp_hu, rotation
 
@@ -30,7 +31,7 @@ def phantom(direction, spacing):
 
 
 def check(ct, mask, volume_mm3):
-    patch = cut_patch(ct, PROTOCOL, mask_path=mask)
+    patch = cut_patch_from(ct, NoduleTarget(mask), PROTOCOL)
     assert np.linalg.norm(np.subtract(patch.center_mm_lps, CENTER)) < 0.01
     assert patch.volume_mm3 == pytest.approx(volume_mm3, rel=0.01)
     np.testing.assert_allclose(patch.hu, np.maximum(ramp_hu(points_of(patch.grid)), -1024), atol=1.0, rtol=0)
@@ -64,6 +65,6 @@ def test_a_sheared_volume_is_refused_in_every_container(save):
     assert b"(0,0.69999999999999996,0)" in text
     path.write_bytes(text.replace(b"(0,0.69999999999999996,0)", b"(0.1,0.69999999999999996,0)"))
     with pytest.raises(Exception, match=r"not at right angles|no image") as caught:
-        cut_patch(path, PROTOCOL, mask_path=save(mask, "mask.nrrd"))
+        cut_patch_from(path, NoduleTarget(save(mask, "mask.nrrd")), PROTOCOL)
     assert caught.value.remedy
     assert sitk.ReadImage(str(save(mask, "mask.nrrd"))).GetSize() == mask.GetSize()

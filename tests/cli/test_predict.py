@@ -15,7 +15,11 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.dicom.folder import scan_series
+from ggn_tf.cases.dicom.stack import Stack
+from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.cli import main
 from ggn_tf.dataset.pipeline import normalise_hu
@@ -89,7 +93,7 @@ def test_by_export_and_by_server_the_answer_is_the_models(ct: Path, protocol: Pr
     model = build_cascade(2, protocol, seed=3)
     models = tmp_path / "ggn"
     export_model(model, INDOLENT_INVASIVE, protocol, models)
-    patch = cut_patch(ct / "ct.nii.gz", protocol.patch, mask_path=ct / "mask.nii.gz")
+    patch = cut_patch_from(ct / "ct.nii.gz", NoduleTarget(ct / "mask.nii.gz"), protocol.patch)
     hu = normalise_hu(patch.hu[None, ..., None], protocol.patch.window_hu)
     expected = model.predict(hu, verbose=0)["probabilities"][0]
     asked = ("--ct", ct / "ct.nii.gz", "--mask", ct / "mask.nii.gz")
@@ -124,6 +128,20 @@ def test_a_place_is_the_same_however_it_is_given(ct: Path, models: Path, tmp_pat
         assert nodule["volume_mm3"] == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.05)
         # A point between two floats may lift a voxel over the threshold.
         assert nodule["mean_hu"] == pytest.approx(answers[0][0]["mean_hu"], abs=2)
+
+
+def test_five_nodules_open_the_ct_once(ct: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scanned: list[Path] = []
+
+    def counting(folder: Path, *arguments: object, **options: object) -> tuple[Stack, Grid]:
+        scanned.append(folder)
+        return scan_series(folder, *arguments, **options)
+
+    monkeypatch.setattr("ggn_tf.cases.volumes.scan_series", counting)
+    centers = [(CENTER[0] + shift, *CENTER[1:]) for shift in range(5)]
+    places = [argument for center in centers for argument in ("--center-mm", *center)]
+    assert len(answered("--ct", ct / "dicom", "--export", models, *places)["nodules"]) == 5
+    assert scanned == [ct / "dicom"]
 
 
 def test_several_nodules_of_a_dicom_series_are_answered_and_written_as_a_whole(

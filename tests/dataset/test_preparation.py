@@ -9,7 +9,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import RepairPolicy
-from ggn_tf.cases.patches import Patch, cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import Patch, cut_patch_from
 from ggn_tf.cases.table import Case, read_table
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms
@@ -29,7 +30,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_cases_patch_is_the_one_that_is_cut(table: Path) -> None:
     case = read_table(table)[0]
     patch = prepare_case(case, PROTOCOL)
-    expected = cut_patch(case.image, PROTOCOL, mask_path=case.mask)
+    expected = cut_patch_from(case.image, NoduleTarget(case.mask), PROTOCOL)
     assert isinstance(patch, Patch)
     np.testing.assert_array_equal(patch.hu, expected.hu)
     np.testing.assert_array_equal(patch.mask, expected.mask)
@@ -165,7 +166,7 @@ def test_a_rejection_says_what_is_wrong_and_was_expected_without_names(table: Pa
 
 def test_a_patch_without_a_mask_is_a_mistake_of_the_caller(table: Path) -> None:
     case = read_table(table)[0]
-    patch = cut_patch(case.image, PROTOCOL, center_mm_lps=(-34.0, 36.0, -85.0))
+    patch = cut_patch_from(case.image, NoduleTarget(center_mm_lps=(-34.0, 36.0, -85.0)), PROTOCOL)
     with pytest.raises(ValueError, match="Expected a patch with a mask"):
         outcome_of(case, patch, Pseudonyms(None), set())
 

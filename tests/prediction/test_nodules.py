@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid, Vector
+from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.prediction.nodules import CtPrediction, NodulePatch, predict_nodules
@@ -30,7 +31,7 @@ def ask_about(
 ) -> CtPrediction:
     """Ask a model that answers with a soft mask given on each patch's grid."""
     volume = open_volume(write_nifti(lung_with_balls(grid), folder / "ct.nii"))
-    patches = [cut_patch(volume.path, PatchProtocol(), center_mm_lps=center) for center in centers]
+    patches = [cut_patch(volume, NoduleTarget(center_mm_lps=center), PatchProtocol()) for center in centers]
 
     def predict(hu: np.ndarray) -> Prediction:
         masks = np.stack([soft_mask(patch.grid, number) for number, patch in enumerate(patches)])[..., None]

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggn_tf.cases.patches import Patch, cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import Patch, cut_patch_from
 from ggn_tf.prediction.patch_warnings import PredictionWarning, overlap_warning, patch_warnings
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.warning_texts import COARSE_SPACING
@@ -16,7 +17,7 @@ SOFT = np.full(500, -500.0)
 @pytest.fixture(scope="module")
 def patch(tmp_path_factory: pytest.TempPathFactory) -> Patch:
     path = write_nifti(lung_with_balls(lung_grid()), tmp_path_factory.mktemp("ct") / "ct.nii")
-    return cut_patch(path, PatchProtocol(), center_mm_lps=CENTER)
+    return cut_patch_from(path, NoduleTarget(center_mm_lps=CENTER), PatchProtocol())
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_a_patch_that_the_ct_does_not_fill(tmp_path: Path, ball: np.ndarray) -> 
     path = write_nifti(lung_with_balls(grid), tmp_path / "ct.nii")
     # The centre in the CT's first slice: 16 of the patch's 32 mm below it, less half of a slice.
     rim = tuple(grid.point_of((np.array(grid.size_xyz) - 1) / 2 * (1, 1, 0)).tolist())
-    patch = cut_patch(path, PatchProtocol(), center_mm_lps=rim)
+    patch = cut_patch_from(path, NoduleTarget(center_mm_lps=rim), PatchProtocol())
     (warning,) = patch_warnings(patch, ball, SOFT)
     assert warning.code == "partly_outside_ct"
     assert "47%" in warning.text
@@ -105,7 +106,7 @@ def test_what_lies_outside_the_ct_does_not_count_as_lung(tmp_path: Path, ball: n
     grid = lung_grid()
     soft = grid.image_of(np.full(grid.size_xyz[::-1], 40, np.int16))
     rim = tuple(grid.point_of((np.array(grid.size_xyz) - 1) / 2 * (1, 1, 0)).tolist())
-    patch = cut_patch(write_nifti(soft, tmp_path / "ct.nii"), PatchProtocol(), center_mm_lps=rim)
+    patch = cut_patch_from(write_nifti(soft, tmp_path / "ct.nii"), NoduleTarget(center_mm_lps=rim), PatchProtocol())
     assert codes(patch_warnings(patch, ball, SOFT)) == ["partly_outside_ct", "no_lung"]
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.patches import cut_patch, paste_mask
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from, paste_mask
 from ggn_tf.cases.table import read_table
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
@@ -17,14 +18,14 @@ NODULE = "LIDC-IDRI-0063_R_4"
 @pytest.fixture(scope="module")
 def from_dicom(real_data):
     mask = real_data / "lidc_0063" / f"{NODULE}_mask.nii.gz"
-    return cut_patch(real_data / "lidc_0063" / "dicom", PROTOCOL, mask_path=mask)
+    return cut_patch_from(real_data / "lidc_0063" / "dicom", NoduleTarget(mask), PROTOCOL)
 
 
 @pytest.fixture(scope="module")
 def from_crop(real_data):
     voi = real_data / "lidc_voi"
     name = f"{NODULE}.nii.gz"
-    return cut_patch(voi / "images" / name, PROTOCOL, mask_path=voi / "masks" / name)
+    return cut_patch_from(voi / "images" / name, NoduleTarget(voi / "masks" / name), PROTOCOL)
 
 
 def test_a_patch_of_a_thorax_equals_that_of_the_nodules_crop(from_dicom, from_crop):
@@ -58,7 +59,7 @@ def test_the_mask_returns_to_the_thorax(from_dicom):
 def test_a_partial_upload_that_holds_the_nodule_serves_as_the_whole(real_data, from_dicom):
     # Its 34 slices are the topmost of the thorax, without a gap: the mask's voxels are voxels of it, too.
     mask = real_data / "lidc_0063" / f"{NODULE}_mask.nii.gz"
-    patch = cut_patch(real_data / "lidc_0063" / "partial", PROTOCOL, mask_path=mask)
+    patch = cut_patch_from(real_data / "lidc_0063" / "partial", NoduleTarget(mask), PROTOCOL)
     assert patch.ct_grid.size_xyz == (512, 512, 34)
     np.testing.assert_array_equal(patch.hu, from_dicom.hu)
     np.testing.assert_array_equal(patch.mask, from_dicom.mask)
@@ -83,7 +84,7 @@ def test_awkward_series_are_refused_with_what_is_wrong(real_data, folder, found)
 
 def test_every_nodule_gives_a_patch(real_data):
     for case in read_table(real_data / "lidc_voi" / "cases.csv", label_column="malignancy"):
-        patch = cut_patch(case.image, PROTOCOL, mask_path=case.mask, case=case.case_id)
+        patch = cut_patch_from(case.image, NoduleTarget(case.mask, case=case.case_id), PROTOCOL)
         assert patch.mask.any(), case.case_id
         middle = np.argwhere(patch.mask).mean(axis=0)
         # Those larger than the patch are cut; the others lie in its middle.

@@ -9,7 +9,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import tensorflow as tf
 
-from ggn_tf.cases.patches import Patch, cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import Patch, cut_patch_from
 from ggn_tf.cases.table import Case, read_table
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.cnn import build_cnn
@@ -46,7 +47,7 @@ def model(precision) -> keras.Model:
 @pytest.fixture(scope="module")
 def cases(real_data) -> list[tuple[Case, Patch]]:
     table = read_table(real_data / "lidc_voi" / "cases.csv", label_column="malignancy")[::3][:200]
-    return [(case, cut_patch(case.image, PROTOCOL.patch, mask_path=case.mask)) for case in table]
+    return [(case, cut_patch_from(case.image, NoduleTarget(case.mask), PROTOCOL.patch)) for case in table]
 
 
 @pytest.fixture(scope="module")

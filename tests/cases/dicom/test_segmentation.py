@@ -5,7 +5,8 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.masks import read_mask
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import ball, noise, ramp, rotation
@@ -68,13 +69,13 @@ def test_the_segmentation_names_its_series(save_series, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).rename(tmp_path / "study" / name)
     (tmp_path / "study" / "two" / "0001.dcm").unlink()
-    patch = cut_patch(tmp_path / "study", PROTOCOL, mask_path=path)
+    patch = cut_patch_from(tmp_path / "study", NoduleTarget(path), PROTOCOL)
     assert patch.ct_grid.size_xyz == (40, 36, 23)
 
 
 def test_a_segmentation_beside_its_slices(folder):
     path = write_seg(folder, folder / "seg.dcm", {"Nodule": NODULE})
-    assert cut_patch(folder, PROTOCOL, mask_path=path).mask.any()
+    assert cut_patch_from(folder, NoduleTarget(path), PROTOCOL).mask.any()
 
 
 def test_a_slice_is_no_segmentation(folder):

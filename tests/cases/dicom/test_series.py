@@ -6,7 +6,8 @@ from pydicom.dataset import Dataset
 from ggn_tf.cases.dicom.series import SeriesQuery, holds_grid
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.volumes import open_volume, read_grid
 from ggn_tf.errors import VolumeError
 from ggn_tf.protocol import PatchProtocol
@@ -116,23 +117,25 @@ def test_the_series_on_whose_grid_the_mask_lies(study, save):
     folder = study(thin=THIN, thick=THICK)
     for grid in (THIN, THICK):
         mask = save(ball(grid), "mask.nii.gz")
-        assert cut_patch(folder, PROTOCOL, mask_path=mask).ct_grid.same_as(grid, 1e-3)
+        assert cut_patch_from(folder, NoduleTarget(mask), PROTOCOL).ct_grid.same_as(grid, 1e-3)
 
 
 def test_the_series_that_holds_the_centre(study):
     folder = study(here=THIN, there=ELSEWHERE)
-    patch = cut_patch(folder, PROTOCOL, center_mm_lps=(12.0, -31.0, 240.0))
+    patch = cut_patch_from(folder, NoduleTarget(center_mm_lps=(12.0, -31.0, 240.0)), PROTOCOL)
     assert patch.ct_grid.same_as(ELSEWHERE, 1e-3)
 
 
 def test_a_centre_in_both_series_leaves_the_choice_open(study):
     folder = study(thin=THIN, thick=THICK)
     with pytest.raises(VolumeError, match="2 CT series that may be meant"):
-        cut_patch(folder, PROTOCOL, center_mm_lps=(12.0, -31.0, 40.0))
+        cut_patch_from(folder, NoduleTarget(center_mm_lps=(12.0, -31.0, 40.0)), PROTOCOL)
 
 
 def test_a_series_for_a_patch(study):
-    patch = cut_patch(study(thin=THIN, thick=THICK), PROTOCOL, center_mm_lps=(12.0, -31.0, 40.0), series=uid("thick"))
+    patch = cut_patch_from(
+        study(thin=THIN, thick=THICK), NoduleTarget(center_mm_lps=(12.0, -31.0, 40.0)), PROTOCOL, series=uid("thick")
+    )
     assert patch.ct_grid.same_as(THICK, 1e-3)
 
 
@@ -206,4 +209,4 @@ def test_the_mask_may_be_a_part_of_the_series(study, save):
     folder = study(thin=THIN, thick=THICK)
     box = Box((5, 5, 4), (20, 20, 14))
     mask = sitk.RegionOfInterest(ball(THIN), box.size_xyz, box.start_xyz)
-    assert cut_patch(folder, PROTOCOL, mask_path=save(mask, "mask.nii.gz")).ct_grid.same_as(THIN, 1e-3)
+    assert cut_patch_from(folder, NoduleTarget(save(mask, "mask.nii.gz")), PROTOCOL).ct_grid.same_as(THIN, 1e-3)

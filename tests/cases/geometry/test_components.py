@@ -5,7 +5,8 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.geometry.components import select_component
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.masks import centroid_mm_lps
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import ball, ramp, rotation
@@ -71,6 +72,6 @@ def test_noise_is_no_nodule():
 def test_a_patch_of_a_mask_with_two_nodules(save):
     ct, mask = save(ramp(GRID), "ct.nrrd"), save(ball(GRID, HERE, 4.1) + ball(GRID, THERE, 6.0), "mask.nrrd")
     with pytest.raises(MaskError, match="2 nodules"):
-        cut_patch(ct, PROTOCOL, mask_path=mask)
-    patch = cut_patch(ct, PROTOCOL, mask_path=mask, center_mm_lps=THERE)
+        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL)
+    patch = cut_patch_from(ct, NoduleTarget(mask, center_mm_lps=THERE), PROTOCOL)
     assert patch.volume_mm3 == pytest.approx(voxels(ball(GRID, THERE, 6.0)) * 0.8)

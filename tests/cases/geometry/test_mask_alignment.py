@@ -8,7 +8,8 @@ from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.geometry.mask_alignment import place_exactly
 from ggn_tf.cases.masks import centroid_mm_lps, read_mask
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, ramp, rotation
@@ -61,7 +62,7 @@ def test_a_mask_on_another_grid_is_refused_and_the_remedy_is_named(save):
 def test_an_aligned_mask_keeps_place_and_volume(save):
     grid = ct_grid()
     ct, mask = save(ramp(grid), "ct.nrrd"), save(ball(FINE), "mask.nrrd")
-    patch = cut_patch(ct, PROTOCOL, mask_path=mask, repair_policy=RepairPolicy(align_masks=True))
+    patch = cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=True))
     assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.1)
     assert patch.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.02)
     assert patch.repaired == (f"the mask: put onto the CT's grid from {Grid.from_image(ball(FINE))}",)
@@ -69,14 +70,14 @@ def test_an_aligned_mask_keeps_place_and_volume(save):
 
 def test_a_mask_on_the_grid_needs_no_note(save):
     ct, mask = save(ramp(ct_grid()), "ct.nrrd"), save(ball(ct_grid()), "mask.nrrd")
-    assert cut_patch(ct, PROTOCOL, mask_path=mask, repair_policy=RepairPolicy(align_masks=True)).repaired == ()
+    assert cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=True)).repaired == ()
 
 
 def test_a_mask_of_another_place_cannot_be_aligned(save):
     away = Grid.around((500.0, 0.0, 0.0), (40, 40, 40), (0.5, 0.5, 0.5), OBLIQUE)
     ct, mask = save(ramp(ct_grid()), "ct.nrrd"), save(ball(away, (500.0, 0.0, 0.0)), "mask.nrrd")
     with pytest.raises(MaskError, match="does not lie on its CT") as caught:
-        cut_patch(ct, PROTOCOL, mask_path=mask, repair_policy=RepairPolicy(align_masks=True))
+        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=True))
     assert "no voxel of the mask lies in the CT" in caught.value.found
 
 

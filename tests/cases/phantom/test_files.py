@@ -6,7 +6,8 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.masks import read_mask
 from ggn_tf.cases.measurements import SOLID_HU
-from ggn_tf.cases.patches import cut_patch
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.phantom.anatomy import NODULE_TYPES
 from ggn_tf.cases.phantom.files import PAPER_COUNTS, SCANNERS, count_types, write_phantom
 from ggn_tf.cases.table import read_table
@@ -58,7 +59,7 @@ def test_the_table_holds_the_nodules(phantom):
 
 def test_every_nodule_gives_a_patch_in_lung(phantom):
     for case in read_table(phantom):
-        patch = cut_patch(case.image, PatchProtocol(), mask_path=case.mask, case=case.case_id)
+        patch = cut_patch_from(case.image, NoduleTarget(case.mask, case=case.case_id), PatchProtocol())
         assert patch.diameter_mm == pytest.approx(float(case.extra["diameter_mm"]), abs=0.06)
         assert -800 < patch.mean_hu < -200
         assert np.percentile(patch.hu[patch.hu > -1024], 20) < -750
@@ -144,7 +145,7 @@ def test_the_types_can_be_told_apart_by_the_nodule_better_than_by_its_surroundin
     from sklearn.preprocessing import StandardScaler
 
     cases = read_table(write_phantom(tmp_path / "out", nodules=160, seed=1, container="nifti"))
-    patches = [cut_patch(case.image, PatchProtocol(), mask_path=case.mask) for case in cases]
+    patches = [cut_patch_from(case.image, NoduleTarget(case.mask), PatchProtocol()) for case in cases]
     invasive = np.array([case.label in ("MIA", "IAC") for case in cases])
     patients = [case.patient_id for case in cases]
 

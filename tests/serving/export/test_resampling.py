@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.patch_location import patch_grid
-from ggn_tf.cases.patches import cut_patch, resampled
+from ggn_tf.cases.patch_location import NoduleTarget, patch_grid
+from ggn_tf.cases.patches import cut_patch_from, resampled
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.export.resampling import cut_patches, is_sound
 from ggn_tf.serving.runtime.local_model import LocalModel
@@ -76,8 +76,10 @@ def test_a_region_of_a_volume_gives_the_patch_of_the_volume(turned, tmp_path):
     grid = lung_grid(direction=TURNED) if turned else lung_grid()
     image = lung_with_balls(grid)
     x, y, z = (np.array(grid.size_xyz) - 1) / 2 + (1.3, -2.2, 0.7)
-    patch = cut_patch(
-        write_nifti(image, tmp_path / "ct.nii"), PROTOCOL, center_mm_lps=tuple(grid.point_of((x, y, z)).tolist())
+    patch = cut_patch_from(
+        write_nifti(image, tmp_path / "ct.nii"),
+        NoduleTarget(center_mm_lps=tuple(grid.point_of((x, y, z)).tolist())),
+        PROTOCOL,
     )
     region = sitk.GetArrayFromImage(image)[16:60, 5:55, 10:60]
     # Of the file: NIfTI knows spacing and place as float32.
