@@ -3,11 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ggn_tf.tensorflow_import import load_tensorflow
+
+if TYPE_CHECKING:
+    from ggn_tf.evaluation.statistics.run_scores import SetScores
 
 
 @click.command()
@@ -48,7 +51,9 @@ def command(
     )
     from ggn_tf.evaluation.report.summary import summarise
     from ggn_tf.evaluation.report_inputs import collect_report_inputs
+    from ggn_tf.evaluation.statistics.run_scores import Evaluation
     from ggn_tf.evaluation.statistics.scores import score_predictions
+    from ggn_tf.evaluation.statistics.scores_file import evaluation_document
     from ggn_tf.evaluation.statistics.site_differences import differences
     from ggn_tf.runs.run_dataset import open_run_dataset
     from ggn_tf.runs.run_folder import RunFolder
@@ -59,35 +64,32 @@ def command(
     others = open_external(opened, own, other) if other else None
     frame = predict_run(opened, own, read_split(own, opened.description.split), announce=_announce)
     inputs = collect_report_inputs(opened, own, frame, gallery, announce=_announce)
-    sites = {}
+    sites: dict[str, Any] = {}
     if others:
         inputs = replace(inputs, external=others.case_by_id)
         frame = pd.concat([frame, predict_external(opened, others, _announce)], ignore_index=True)
-        sites = {"sites": differences(frame, seed, replicates), "external_dataset": others.folder.resolve().name}
+        sites = {"sites": tuple(differences(frame, seed, replicates)), "external_dataset": others.folder.resolve().name}
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
-    document = {**scores, **sites, "run": describe_run(opened, own)}
+    evaluation = Evaluation(scores, describe_run(opened, own), **sites)
     folder = run / "evaluation"
-    write_evaluation(frame, document, folder, inputs)
-    if "test" in document and (run / "tensorboard").is_dir():
-        write_scores(run / "tensorboard", _test_scores(document))
+    write_evaluation(frame, evaluation, folder, inputs)
+    if scores.test is not None and (run / "tensorboard").is_dir():
+        write_scores(run / "tensorboard", _test_scores(scores.test))
     if as_json:
-        click.echo(json.dumps({**document, "evaluation": str(folder)}, indent=2))
+        click.echo(json.dumps({**evaluation_document(evaluation), "evaluation": str(folder)}, indent=2))
         return
-    click.echo(summarise(document))
+    click.echo(summarise(evaluation))
     click.echo(f"\npredictions: {folder / PREDICTIONS}\nscores:      {folder / SCORES}")
     click.echo(f"model card:  {folder / MODEL_CARD}\nfigures:     {folder / FIGURES}\nreport:      {folder / REPORT}")
 
 
-def _test_scores(document: dict[str, Any]) -> dict[str, float]:
+def _test_scores(scores: "SetScores") -> dict[str, float]:
     """For TensorBoard's HParams page."""
-    from ggn_tf.evaluation.statistics.scores import stage_scores
-
-    by_stage = stage_scores(document, "test", tuple(entry["stage"] for entry in document["run"]["stages"]))
     return {
-        f"test {stage}/{name}": score["value"]
-        for stage, scores in by_stage.items()
-        for name, score in scores.items()
-        if score["value"] is not None
+        f"test {stage}/{name}": score.value
+        for stage, part in scores.stages.items()
+        for name, score in part.by_metric().items()
+        if score.value is not None
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ggn_tf.runs.run_list import RunOverview
+    from ggn_tf.evaluation.run_list import RunOverview
 
 _HEADING = ("run", "model", "task", "split", "seed", "precision", "reached", "best", "test")
 _TEST_SCORES = ("accuracy", "auc", "dice")
@@ -23,7 +23,7 @@ def command(folder: Path, as_json: bool) -> None:
     A star marks a run that a process trains right now. `best` is the best score of its last stage on the set that
     selects the weights: Dice of segment, accuracy of the others. `test` is there for runs that were evaluated.
     """
-    from ggn_tf.runs.run_list import list_runs
+    from ggn_tf.evaluation.run_list import list_runs
 
     runs = list_runs(folder)
     if as_json:

@@ -1,7 +1,6 @@
 """What a run's models answer on every case of its split: the only part of evaluation that needs the networks."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 import tensorflow as tf
@@ -11,6 +10,7 @@ from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.network_predictions import CasePredictor
 from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns
+from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
 from ggn_tf.evaluation.statistics.systems import TRANSFER
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
@@ -94,22 +94,25 @@ def predict_transfer(
     return _checked([cases.answers(network, batch_size, set=name, **told) for name, cases in sets], task)
 
 
-def describe_run(run: RunFolder, dataset: Dataset) -> dict[str, Any]:
-    """What was trained, for `scores.json`: the run's description, its versions and its finished stages.
+def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
+    """What was trained: the run's description, its versions and its finished stages.
 
     Args:
         run: The run.
-        dataset: Its dataset; only the folder's name is told, so that a shared report names no home directory.
+        dataset: Its dataset; only the folder's name is used, so that a shared report names no home directory.
     """
-    asked = run.description.to_dict()
+    description = run.description.to_dict()
     names = ("task", "model", "split", "seed", "precision", "select_on", "dataset_fingerprint")
-    stages = [{key: entry.get(key) for key in ("stage", "epochs", "best_epoch", "ended")} for entry in run.ledger()]
-    return {
-        **{name: asked[name] for name in names},
-        "dataset": dataset.folder.resolve().name,
-        "versions": run.versions,
-        "stages": stages,
-    }
+    stages = (
+        TrainedStage(entry["stage"], *(entry.get(key) for key in ("epochs", "best_epoch", "ended")))
+        for entry in run.ledger()
+    )
+    return TrainedRun(
+        **{name: description[name] for name in names},
+        dataset=dataset.folder.resolve().name,
+        versions=run.versions,
+        stages=tuple(stages),
+    )
 
 
 def _sets(task: Task, dataset: Dataset, split: Split) -> dict[str, CasePredictor]:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ggn_tf.evaluation.report.markdown import table as markdown_table
-from ggn_tf.evaluation.report.summary import NAMES, NOT_GIVEN, OPTIMISTIC, UNDEFINED
+from ggn_tf.evaluation.report.summary import NAMES, NOT_GIVEN, OPTIMISTIC
 from ggn_tf.evaluation.size_density_baselines import MEASURES
 from ggn_tf.evaluation.statistics.comparison import Comparison
+from ggn_tf.evaluation.statistics.estimate import UNDEFINED
 from ggn_tf.evaluation.statistics.published import PublishedScore, published_score
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore
 from ggn_tf.evaluation.statistics.system_predictions import System

@@ -7,6 +7,7 @@ from click.testing import CliRunner, Result
 from ggn_tf.cli import main
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.scores import score_predictions
+from ggn_tf.evaluation.statistics.scores_file import read_scores_file
 from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
@@ -45,9 +46,8 @@ def test_progress_goes_to_stderr(evaluated):
 
 def test_scores_are_those_of_the_predictions(evaluated):
     run, _ = evaluated
-    stored = json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
-    again = score_predictions(read_predictions(run / "evaluation" / "predictions.csv"), TWO, replicates=50)
-    assert {name: part for name, part in stored.items() if name != "run"} == again
+    stored = read_scores_file(run / "evaluation" / "scores.json").scores
+    assert stored == score_predictions(read_predictions(run / "evaluation" / "predictions.csv"), TWO, replicates=50)
 
 
 def test_json_is_the_scores_and_nothing_else(tmp_path):

@@ -5,7 +5,10 @@ import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
+from ggn_tf.evaluation.statistics.estimate import Estimate
+from ggn_tf.evaluation.statistics.run_scores import StageScores
 from ggn_tf.serving.contract.names import read_contract
+from tests.support.described_run import write_test_scores
 from tests.support.untrained_run import write_untrained_run
 
 
@@ -18,12 +21,6 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     write_untrained_run(folder)
     return folder / "run"
-
-
-def write_scores(run, stages, test):
-    (run / "evaluation").mkdir()
-    document = {"test": test, "run": {"stages": [{"stage": stage} for stage in stages]}}
-    (run / "evaluation" / "scores.json").write_text(json.dumps(document), encoding="utf-8")
 
 
 def card_of(folder):
@@ -43,11 +40,9 @@ def test_export_prints_the_version_directory_and_nothing_else(run, tmp_path):
 
 def test_the_card_tells_the_scores_of_the_exported_stage(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
-    test = {
-        name: {"accuracy": {"value": value, "low": 0.0, "high": 1.0}}
-        for name, value in (("classify", 0.5), ("joint", 0.625))
-    }
-    write_scores(copy, ("classify", "joint"), test)
+    shares = {"classify": 0.5, "joint": 0.625}
+    stages = {stage: StageScores(accuracy=Estimate(share, 0.0, 1.0)) for stage, share in shares.items()}
+    write_test_scores(copy, stages)
     result = export(copy, "-o", tmp_path / "models")
     assert result.exit_code == 0, result.output
     assert "- accuracy: 0.625 (0.000 to 1.000)" in card_of(tmp_path / "models" / "1")
@@ -56,7 +51,7 @@ def test_the_card_tells_the_scores_of_the_exported_stage(run, tmp_path):
 
 def test_scores_of_an_earlier_stage_are_not_told_as_the_exports(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
-    write_scores(copy, ("segment",), {"dice": {"value": 0.75, "low": 0.5, "high": 0.875}})
+    write_test_scores(copy, {"segment": StageScores(dice=Estimate(0.75, 0.5, 0.875))})
     assert export(copy, "-o", tmp_path / "models").exit_code == 0
     assert "The run was not evaluated" in card_of(tmp_path / "models" / "1")
 

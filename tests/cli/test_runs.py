@@ -5,7 +5,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
+from ggn_tf.evaluation.statistics.estimate import Estimate
+from ggn_tf.evaluation.statistics.run_scores import StageScores
 from ggn_tf.runs.lock import lock_run
+from tests.support.described_run import write_test_scores
 from tests.support.untrained_run import write_untrained_run
 
 
@@ -43,12 +46,10 @@ def test_a_run_that_is_being_trained_has_a_star(folder: Path):
 
 
 def test_test_scores_are_those_of_the_last_stage(folder: Path):
-    score = {"segment": {"dice": {"value": 0.7}}}
-    (folder / "run" / "evaluation").mkdir()
-    (folder / "run" / "evaluation" / "scores.json").write_text(json.dumps({"test": score}), encoding="utf-8")
+    write_test_scores(folder / "run", {"segment": StageScores(dice=Estimate(0.7))})
     assert runs(folder).stdout.splitlines()[1].endswith("dice 0.700")
-    score = {"accuracy": {"value": 0.8}, "auc": {"value": None, "reason": "one class"}, "dice": {"value": 0.7}}
-    (folder / "run" / "evaluation" / "scores.json").write_text(json.dumps({"test": score}), encoding="utf-8")
+    both = StageScores(accuracy=Estimate(0.8), auc=Estimate(None, reason="one class"), dice=Estimate(0.7))
+    write_test_scores(folder / "run", {"segment": both})
     assert runs(folder).stdout.splitlines()[1].endswith("accuracy 0.800, dice 0.700")
 
 

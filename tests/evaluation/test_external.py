@@ -69,11 +69,11 @@ def test_the_difference_is_the_external_score_minus_the_tests():
         for name, frame in (("test", right), ("external", wrong))
     ]
     rows = differences(pd.concat(sites), seed=0, replicates=500)
-    (accuracy,) = [row for row in rows if row["metric"] == "accuracy"]
+    (accuracy,) = [row for row in rows if row.metric == "accuracy"]
     expected = accuracy_score(wrong["label"], np.where(wrong["p_B"] > 0.5, "B", "A")) - 1
-    assert (accuracy["test"], accuracy["external"]) == (1.0, 1 + expected)
-    assert accuracy["difference"] == expected == -5 / 40
-    assert accuracy["low"] < expected < accuracy["high"] < 0
+    assert (accuracy.test, accuracy.external) == (1.0, 1 + expected)
+    assert accuracy.difference == expected == -5 / 40
+    assert accuracy.low < expected < accuracy.high < 0
 
 
 def test_the_interval_is_as_wide_as_the_smaller_sites_patients_make_it():
@@ -81,13 +81,13 @@ def test_the_interval_is_as_wide_as_the_smaller_sites_patients_make_it():
     answers = pd.DataFrame({"label": label, "p_A": chance, "p_B": 1 - np.array(chance), "stage": "joint", "dice": 0.5})
     patients = {"test": [f"t{i}" for i in range(40)], "external": [f"e{i // 4}" for i in range(40)]}
     frame = pd.concat([answers.assign(set=name, patient=who) for name, who in patients.items()])
-    (accuracy,) = [row for row in differences(frame, seed=3, replicates=400) if row["metric"] == "accuracy"]
+    (accuracy,) = [row for row in differences(frame, seed=3, replicates=400) if row.metric == "accuracy"]
     hit = (np.array(chance) > 0.5) == (np.array(label) == "A")
     test, external = (
         resampled_mean(hit.astype(float), draw_weights(np.array(who), 400, 3 + number))
         for number, who in enumerate(patients.values())
     )
-    assert (accuracy["low"], accuracy["high"]) == pytest.approx(percentile_interval(external - test, 10))
+    assert (accuracy.low, accuracy.high) == pytest.approx(percentile_interval(external - test, 10))
 
 
 def test_without_a_test_nodule_there_is_nothing_to_compare_with():

@@ -11,6 +11,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.predictions import describe_run, predict_run
 from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities, read_predictions, write_predictions
+from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
 from ggn_tf.runs.run_dataset import open_run_dataset
 from ggn_tf.runs.run_folder import RunFolder
 from tests.support.untrained_run import write_untrained_run
@@ -157,18 +158,18 @@ def test_dataset_of_another_fingerprint_is_refused(run, dataset):
 
 
 def test_description_says_what_was_trained_and_names_no_home_directory(run, dataset):
-    assert describe_run(run, dataset) == {
-        "task": "AAH+AIS,MIA+IAC",
-        "model": "cascade",
-        "split": 1,
-        "seed": 0,
-        "precision": "float32",
-        "select_on": "validation",
-        "dataset_fingerprint": dataset.fingerprint,
-        "dataset": "dataset",
-        "versions": {"ggn-tf": "1.0"},
-        "stages": [{"stage": stage, "epochs": 2, "best_epoch": 1, "ended": "2 epochs"} for stage in STAGES],
-    }
+    assert describe_run(run, dataset) == TrainedRun(
+        task="AAH+AIS,MIA+IAC",
+        model="cascade",
+        split=1,
+        seed=0,
+        precision="float32",
+        select_on="validation",
+        dataset_fingerprint=dataset.fingerprint,
+        dataset="dataset",
+        versions={"ggn-tf": "1.0"},
+        stages=tuple(TrainedStage(stage, 2, 1, "2 epochs") for stage in STAGES),
+    )
 
 
 def test_dataset_that_is_opened_has_the_runs_patches(run, dataset):

@@ -13,9 +13,10 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.errors import DatasetError, RadiomicsError, SplitError, TaskError
 from ggn_tf.evaluation.radiomics_svm import FittedRadiomics, fit_classifier, fit_radiomics, predict_radiomics
-from ggn_tf.evaluation.statistics.scores import score_predictions
+from ggn_tf.evaluation.statistics.scores import REPLICATES
 from ggn_tf.protocol import SplitProtocol
 from ggn_tf.tasks import Task
+from tests.support.described_run import scores_of_test
 from tests.support.radiomics_data import LABELS, PROTOCOL, drawn_labels, telling, write_features
 from tests.support.synthetic import synthetic_nodules
 
@@ -29,8 +30,8 @@ def fit(dataset: Dataset, seed: int = 0, task: Task = TASK) -> tuple[FittedRadio
 
 def auc_interval(dataset: Dataset) -> tuple[float, float]:
     """The interval of the test set's AUC: what a leak shows in."""
-    auc = score_predictions(fit(dataset)[1], TASK.class_names)["test"]["auc"]
-    return auc["low"], auc["high"]
+    auc = scores_of_test(fit(dataset)[1], replicates=REPLICATES)["auc"]
+    return auc.low, auc.high
 
 
 def better_than_chance(accuracy: float, cases: int) -> bool:
@@ -62,9 +63,9 @@ def test_the_predictions_are_a_table_like_the_networks(
 
 
 def test_what_the_features_tell_is_found(fitted: tuple[FittedRadiomics, pd.DataFrame]) -> None:
-    scores = score_predictions(fitted[1], TASK.class_names)
-    assert scores["test"]["auc"]["low"] > 0.9
-    assert scores["test"]["accuracy"]["value"] > 0.85
+    scores = scores_of_test(fitted[1], replicates=REPLICATES)
+    assert scores["auc"].low > 0.9
+    assert scores["accuracy"].value > 0.85
 
 
 def test_probabilities_are_calibrated(fitted: tuple[FittedRadiomics, pd.DataFrame]) -> None:
@@ -130,7 +131,7 @@ def test_undefined_features_are_imputed_and_useless_ones_do_no_harm(tmp_path: Pa
     values = np.hstack([telling(labels), np.full((CASES, 1), 7.0), np.full((CASES, 1), np.nan)])
     values[::9, 2] = np.nan
     frame = fit(write_features(tmp_path / "dataset", values, labels))[1]
-    assert score_predictions(frame, TASK.class_names)["test"]["auc"]["low"] > 0.9
+    assert scores_of_test(frame, replicates=REPLICATES)["auc"].low > 0.9
 
 
 def test_four_classes_of_which_a_task_leaves_a_label_out(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ def test_another_datasets_cases_are_answered(
     other = write_features(tmp_path / "other", telling(labels, seed=9), labels)
     frame = predict_radiomics(fitted[0], other, read_split(other, 1), repeat=3)
     assert set(frame["repeat"]) == {3}
-    assert score_predictions(frame, TASK.class_names)["test"]["auc"]["value"] > 0.9
+    assert scores_of_test(frame)["auc"].value > 0.9
 
 
 def test_features_that_were_measured_otherwise_are_refused(

@@ -9,6 +9,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.predictions import describe_run, predict_run
 from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
 from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
+from ggn_tf.evaluation.statistics.run_scores import Evaluation
 from ggn_tf.evaluation.statistics.scores import score_predictions
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.training.initial_model import initial_model
@@ -53,8 +54,7 @@ def test_only_a_cascade_has_an_error_budget(inputs: ReportInputs):
 def test_report_is_written(run: RunFolder, dataset: Dataset, inputs: ReportInputs):
     frame = predict_run(run, dataset, read_split(dataset, 1))
     scores = score_predictions(frame, run.description.task.class_names, replicates=20)
-    document = {**scores, "run": describe_run(run, dataset)}
-    write_evaluation(frame, document, run.folder / "evaluation", inputs)
+    write_evaluation(frame, Evaluation(scores, describe_run(run, dataset)), run.folder / "evaluation", inputs)
     text = (run.folder / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert text.count('<article class="case"') == 2
     assert "Error budget" not in text

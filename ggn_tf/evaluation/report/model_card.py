@@ -19,6 +19,8 @@ from ggn_tf.evaluation.report.summary import (
     set_title,
     training_rows,
 )
+from ggn_tf.evaluation.statistics.estimate import UNDEFINED, format_value
+from ggn_tf.evaluation.statistics.run_scores import Evaluation, StageScores, TrainedRun
 
 METHOD = "Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814"
 TRAINING = ("Task", "Model", "Selection of the weights", "Seed of the training", "Precision", "Versions")
@@ -35,21 +37,19 @@ LIMITS = (
 )
 
 
-def run_card(document: Mapping[str, Any], frame: pd.DataFrame) -> str:
+def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
     """The card of an evaluated run.
 
     Args:
-        document: What `scores.json` holds.
+        evaluation: Its scores, and what was trained.
         frame: The run's predictions, of which the sets are counted.
 
     Returns:
         Markdown.
     """
-    run = document["run"]
-    whole = dict(document)
-    present = [name for name in SETS if name in document]
+    run = evaluation.run
     lines = [
-        *heading(run["task"].split(",")),
+        *heading(run.task.split(",")),
         "",
         *intended_use(),
         "",
@@ -57,7 +57,7 @@ def run_card(document: Mapping[str, Any], frame: pd.DataFrame) -> str:
             "Data", [*_facts(run, ("Dataset", "Dataset fingerprint", "Split")), "", *table(*partition_rows(frame))]
         ),
         *section("Training", [*_facts(run, TRAINING), "", *table(*training_rows(run))]),
-        *section("Scores", _scores(whole, present)),
+        *section("Scores", _scores(evaluation)),
         *section("Limits", [f"- {limit}" for limit in LIMITS]),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -114,14 +114,12 @@ def intended_use() -> list[str]:
     ]
 
 
-def score_lines(tree: Any, path: str = "") -> list[str]:
-    """A tree of scores as lines; a score with an interval is one line."""
-    if not isinstance(tree, Mapping):
-        return [f"{path}: {tree:.3f}" if isinstance(tree, float) else f"{path}: {tree}"]
-    if {"value", "low", "high"} <= set(tree):
-        value, low, high = (_number(tree[name]) for name in ("value", "low", "high"))
-        return [f"{path}: {value} ({low} to {high})"]
-    return [line for name, part in tree.items() for line in score_lines(part, f"{path} {name}".strip())]
+def score_lines(scores: StageScores) -> list[str]:
+    """One line per score, with its interval."""
+    return [
+        f"{name}: {format_value(score)} ({_end(score.low)} to {_end(score.high)})"
+        for name, score in scores.by_metric().items()
+    ]
 
 
 def caution(select_on: str | None) -> list[str]:
@@ -131,18 +129,18 @@ def caution(select_on: str | None) -> list[str]:
     return ["The weights were selected on the test set, as in the paper: these scores are optimistic."]
 
 
-def _facts(run: dict[str, Any], names: Sequence[str]) -> list[str]:
+def _facts(run: TrainedRun, names: Sequence[str]) -> list[str]:
     known = dict(facts(run))
     return fact_lines([(name.lower(), known.get(name) or None) for name in names])
 
 
-def _scores(document: dict[str, Any], present: Sequence[str]) -> list[str]:
-    lines = []
-    for name in present:
-        lines += [f"{set_title(document, name)}:", "", *table(*score_rows(document, name)), ""]
-    alarm = [f"**{line}**" for line in caution(document["run"]["select_on"])]
-    return [*lines, " ".join([*alarm, intervals(document), *notes(document)])]
+def _scores(evaluation: Evaluation) -> list[str]:
+    lines, scores = [], evaluation.scores
+    for name in (name for name in SETS if name in scores.by_set):
+        lines += [f"{set_title(evaluation, name)}:", "", *table(*score_rows(scores.by_set[name])), ""]
+    alarm = [f"**{line}**" for line in caution(evaluation.run.select_on)]
+    return [*lines, " ".join([*alarm, intervals(scores), *notes(scores)])]
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def _end(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{value:.3f}"

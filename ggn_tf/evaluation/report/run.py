@@ -1,7 +1,6 @@
 """The report of one run."""
 
 from dataclasses import replace
-from typing import Any
 
 import pandas as pd
 
@@ -12,38 +11,36 @@ from ggn_tf.evaluation.report.sections import analysis_sections
 from ggn_tf.evaluation.report.summary import facts, partition_rows, selection, training_rows
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
+from ggn_tf.evaluation.statistics.run_scores import Evaluation, TrainedRun
 
 
-def run_page(frame: pd.DataFrame, document: dict[str, Any], inputs: ReportInputs | None = None) -> Page:
+def run_page(frame: pd.DataFrame, evaluation: Evaluation, inputs: ReportInputs | None = None) -> Page:
     """Put a run's report together.
 
     Args:
         frame: The run's predictions, checked.
-        document: What `scores.json` holds.
+        evaluation: Its scores, and what was trained.
         inputs: What only the run's models and dataset know.
     """
-    run, inputs = document["run"], inputs or ReportInputs()
-    bootstrap = document["bootstrap"]
-    data = ReportData(
-        frame, run["select_on"], replicates=bootstrap["replicates"], seed=bootstrap["seed"], nodules=inputs.nodules
-    )
-    sections = [scores_section(document)]
+    run, scores, inputs = evaluation.run, evaluation.scores, inputs or ReportInputs()
+    data = ReportData(frame, run.select_on, replicates=scores.replicates, seed=scores.seed, nodules=inputs.nodules)
+    sections = [scores_section(evaluation)]
     if not data.rows.empty:
         sections += analysis_sections(data, inputs)
     external = replace(data, set_name=EXTERNAL, nodules=inputs.external, prefix="external-")
     if not external.rows.empty:
         inner = analysis_sections(external, ReportInputs(inputs.external))
-        sections.append(Section("external", f"External site: {document['external_dataset']}", inner=inner))
-    warning = [Prose(selection(run), warning=True)] if run["select_on"] == "test" else []
+        sections.append(Section("external", f"External site: {evaluation.external_dataset}", inner=inner))
+    warning = [Prose(selection(run), warning=True)] if run.select_on == "test" else []
     return Page(
-        title=f"{run['model']}, task {run['task']}",
-        subtitle=f"Split {run['split']}, seed {run['seed']}, dataset {run['dataset']}",
-        blocks=[*warning, *tiles(document)],
+        title=f"{run.model}, task {run.task}",
+        subtitle=f"Split {run.split}, seed {run.seed}, dataset {run.dataset}",
+        blocks=[*warning, *tiles(evaluation)],
         sections=[*sections, _training(run, frame)],
     )
 
 
-def _training(run: dict[str, Any], frame: pd.DataFrame) -> Section:
+def _training(run: TrainedRun, frame: pd.DataFrame) -> Section:
     parts = [
         Table([], facts(run)),
         Table(*partition_rows(frame), "Nodules of each set; no patient is in two"),

@@ -12,7 +12,7 @@ import pandas as pd
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
 from ggn_tf.evaluation.statistics.paired_tests import PairedTest, paired_test
-from ggn_tf.evaluation.statistics.scores import METRICS
+from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredictions, split_by_system
 
 _NOTHING = {"difference": None, **dict.fromkeys(PairedTest._fields), "test": ""}
@@ -30,7 +30,7 @@ class Comparison:
         task: Its classes with commas between.
         split: Its number.
         set: `validation` or `test`.
-        metric: As in `scores.METRICS`.
+        metric: As in `run_scores.METRICS`.
         nodules, patients: How many.
         repeats_a, repeats_b: How many trainings.
         value_a, value_b: Mean over repeats.
@@ -93,7 +93,7 @@ def compare_systems(
         replicates: Of the bootstrap.
 
     Returns:
-        Splits in rising order, in each the pairs, in each the scores in the order of `scores.METRICS`.
+        Splits in rising order, in each the pairs, in each the scores in the order of `run_scores.METRICS`.
 
     Raises:
         PredictionsError: As `split_by_system`, or a pair names a system that is not there.

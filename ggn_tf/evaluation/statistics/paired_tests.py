@@ -51,7 +51,7 @@ def paired_test(
     """Test the difference of two systems in one score.
 
     Args:
-        metric: As in `scores.METRICS`.
+        metric: As in `run_scores.METRICS`.
         a: One system.
         b: The other, on the same nodules.
         of_a: The score in every repeat of A [R].

@@ -93,7 +93,7 @@ class PublishedScore:
         task: Its classes with commas between.
         system: Fig. 3's letter; `automatic` in Table 4, `d, lambda 0.5` and so on in Table 5, `radiologists`, `svm` and
             `d` in Table 6.
-        metric: As in `scores.METRICS`.
+        metric: As in `run_scores.METRICS`.
         value: In [0, 1], MCC in [-1, 1].
         deviation: What is printed behind ±, in the same unit; None where nothing is.
     """
@@ -118,7 +118,7 @@ def published_score(
     """Look up the paper's number for a cell of a study.
 
     Args:
-        metric: As in `scores.METRICS`.
+        metric: As in `run_scores.METRICS`.
         task: As `str(Task)` writes it; other labels than the paper's find nothing.
         system: As in `PublishedScore`; others find nothing.
         split: 1 or 2; others find nothing. None in Table 6.

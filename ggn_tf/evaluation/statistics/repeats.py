@@ -25,7 +25,7 @@ class RepeatedScore:
         task: Its classes with commas between.
         split: Its number.
         set: `validation`, `test` or `external`.
-        metric: As in `scores.METRICS`.
+        metric: As in `run_scores.METRICS`.
         repeats: How many trainings.
         nodules, patients: How many.
         value: The mean over repeats; None where the score is undefined.
@@ -62,7 +62,7 @@ def score_repeats(
         replicates: Of the bootstrap.
 
     Returns:
-        In the order of `split_by_system`, in each cell in the order of `scores.METRICS`.
+        In the order of `split_by_system`, in each cell in the order of `run_scores.METRICS`.
 
     Raises:
         PredictionsError: As `split_by_system`.

@@ -1,13 +1,12 @@
 """Scores of a run (paper section 3.3), each with its patient-bootstrap interval, from the predictions table alone."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics import bootstrap
+from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.predictions_table import (
     EXTERNAL,
     RUN_KEY,
@@ -15,10 +14,10 @@ from ggn_tf.evaluation.statistics.predictions_table import (
     probabilities,
     table_classes,
 )
+from ggn_tf.evaluation.statistics.run_scores import Scores, SetScores, StageScores
 
 SCORED_SETS = ("validation", "test", EXTERNAL)
 REPLICATES = 2000
-METRICS = ("accuracy", "average_f1", "mcc", "auc", "dice")
 
 
 def confusion(frame: pd.DataFrame) -> np.ndarray:
@@ -54,43 +53,28 @@ def gives_dice(frame: pd.DataFrame) -> bool:
 
 def score_predictions(
     frame: pd.DataFrame, class_names: tuple[str, ...], seed: int = 0, replicates: int = REPLICATES
-) -> dict[str, Any]:
-    """Score one run.
+) -> Scores:
+    """Score one run on its validation set, its test set and, where it was predicted, another site's set.
 
-    Accuracy; `average_f1`, weighted by each class's number of nodules; `mcc`, the multi-class R_K statistic; `auc` of
-    the second class against the first, where there are two; the mean `dice`. The interval is the patient
-    bootstrap's at 95 %, bias-corrected and accelerated.
+    Every score has the bias-corrected and accelerated interval of the patient bootstrap at 95 %.
 
     Args:
         frame: The predictions of one model, split and repeat.
         class_names: The task's, in the order of the outputs.
-        seed: Of the bootstrap.
-        replicates: Of the bootstrap.
-
-    Returns:
-        JSON types: `{"validation": ..., "test": {"joint": {"accuracy": {"value", "low", "high"}, ...}}, "counts":
-        {"test": {"nodules", "patients", "classes"}}, "bootstrap": ...}`. The level of the stages is absent where there
-        is one. An undefined value is None beside a `reason`; `left_out` counts replicates without a value, if any.
+        seed: Seed of the bootstrap.
+        replicates: Number of bootstrap replicates.
 
     Raises:
         PredictionsError: The table is wrong, of other classes, or of several runs.
     """
     checked = check_predictions(frame)
     _check_one_run(checked, class_names)
-    scored = {name: checked[checked["set"] == name] for name in SCORED_SETS if (checked["set"] == name).any()}
-    stages = list(dict.fromkeys(checked["stage"]))
-    scores: dict[str, Any] = {}
-    for set_name, part in scored.items():
-        levels = {stage: _score_stage(part[part["stage"] == stage], seed, replicates) for stage in stages}
-        scores[set_name] = levels if len(stages) > 1 else levels[stages[0]]
-    return {
-        **scores,
-        "counts": {set_name: _counts(part, class_names) for set_name, part in scored.items()},
-        "bootstrap": {
-            **{"unit": "patient", "interval": "BCa"},
-            **{"replicates": replicates, "seed": seed, "level": bootstrap.LEVEL},
-        },
+    by_set = {
+        name: _score_set(checked[checked["set"] == name], class_names, seed, replicates)
+        for name in SCORED_SETS
+        if (checked["set"] == name).any()
     }
+    return Scores(by_set, replicates, seed, bootstrap.LEVEL)
 
 
 def score_values(frame: pd.DataFrame) -> dict[str, tuple[float | None, str | None]]:
@@ -132,12 +116,6 @@ def resampled_scores(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.n
     return {**scores, **dice}
 
 
-def stage_scores(scores: dict[str, Any], set_name: str, stages: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """The scores of a set, for each stage, whether or not `score_predictions` left the level out."""
-    part: dict[str, Any] = scores[set_name]
-    return part if len(stages) > 1 else {stages[0]: part}
-
-
 def _check_one_run(frame: pd.DataFrame, class_names: tuple[str, ...]) -> None:
     if table_classes(frame) != class_names:
         raise PredictionsError(
@@ -156,17 +134,25 @@ def _check_one_run(frame: pd.DataFrame, class_names: tuple[str, ...]) -> None:
         )
 
 
-def _counts(frame: pd.DataFrame, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _score_set(frame: pd.DataFrame, class_names: tuple[str, ...], seed: int, replicates: int) -> SetScores:
     nodules = frame.drop_duplicates("case")
-    classes = {name: int((nodules["label"] == name).sum()) for name in class_names}
-    return {"nodules": len(nodules), "patients": int(nodules["patient"].nunique()), "classes": classes}
+    return SetScores(
+        nodules=len(nodules),
+        patients=int(nodules["patient"].nunique()),
+        nodules_by_class={name: int((nodules["label"] == name).sum()) for name in class_names},
+        stages={str(stage): _score_stage(rows, seed, replicates) for stage, rows in frame.groupby("stage", sort=False)},
+    )
 
 
-def _score_stage(frame: pd.DataFrame, seed: int, replicates: int) -> dict[str, Any]:
+def _score_stage(frame: pd.DataFrame, seed: int, replicates: int) -> StageScores:
     resampling = bootstrap.resample(frame["patient"].to_numpy(dtype=str), replicates, seed)
-    values = score_values(frame)
     resampled = resampled_scores(frame, resampling.weights)
-    return {name: _entry(value, resampled[name], resampling, reason) for name, (value, reason) in values.items()}
+    return StageScores(
+        **{
+            name: _estimate(value, reason, resampled[name], resampling)
+            for name, (value, reason) in score_values(frame).items()
+        }
+    )
 
 
 def _classification_values(frame: pd.DataFrame) -> dict[str, tuple[float | None, str | None]]:
@@ -183,15 +169,13 @@ def _classification_values(frame: pd.DataFrame) -> dict[str, tuple[float | None,
     return values
 
 
-def _entry(
-    value: float | None, resampled: np.ndarray, resampling: bootstrap.Resampling, reason: str | None
-) -> dict[str, Any]:
-    interval = None if value is None else resampling.interval(resampled)
-    low, high = interval or (None, None)
-    entry: dict[str, Any] = {"value": value, "low": low, "high": high}
-    left_out = int(np.isnan(resampling.drawn(resampled)).sum())
+def _estimate(
+    value: float | None, reason: str | None, resampled: np.ndarray, resampling: bootstrap.Resampling
+) -> Estimate:
     if value is None:
-        return {**entry, "reason": reason}
+        return Estimate(None, reason=reason)
+    left_out = int(np.isnan(resampling.drawn(resampled)).sum())
+    interval = resampling.interval(resampled)
     if interval is None:
-        entry["reason"] = resampling.without_interval(resampled)
-    return {**entry, "left_out": left_out} if left_out else entry
+        return Estimate(value, reason=resampling.without_interval(resampled), left_out=left_out)
+    return Estimate(value, *interval, left_out=left_out)

@@ -1,16 +1,15 @@
 """Scores of another site minus those of a run's own test set."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
+from ggn_tf.evaluation.statistics.run_scores import SiteDifference
 from ggn_tf.evaluation.statistics.scores import resampled_scores, score_values
 
 
-def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[str, Any]]:
+def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[SiteDifference]:
     """External scores minus those of the test set, with what drawing other patients at both sites does to them.
 
     Args:
@@ -19,9 +18,8 @@ def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[st
         replicates: Of the bootstrap.
 
     Returns:
-        A dict a stage and score that both sets have: `stage`, `metric`, `test`, `external`, `difference`, and `low` and
-        `high`, the percentile interval over both sites' patients, drawn apart, its levels widened for as many patients
-        as the smaller site has.
+        One difference per stage and score that both sets have. The patients of the two sites are drawn separately; the
+        interval's levels are widened for the number of patients of the smaller site.
     """
     rows = []
     for stage, part in frame.groupby("stage", sort=False):
@@ -42,6 +40,5 @@ def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[dict[st
             if test is None or external is None or spread.size == 0:
                 continue
             low, high = percentile_interval(spread, patients)
-            told = {"stage": str(stage), "metric": metric, "test": test, "external": external}
-            rows.append({**told, "difference": external - test, "low": low, "high": high})
+            rows.append(SiteDifference(str(stage), metric, test, external, external - test, low, high))
     return rows

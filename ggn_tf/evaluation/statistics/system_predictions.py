@@ -9,7 +9,8 @@ import pandas as pd
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.predictions_table import check_predictions, probabilities, table_classes
-from ggn_tf.evaluation.statistics.scores import METRICS, SCORED_SETS, class_indices, resampled_scores, score_values
+from ggn_tf.evaluation.statistics.run_scores import METRICS
+from ggn_tf.evaluation.statistics.scores import SCORED_SETS, class_indices, resampled_scores, score_values
 
 
 class System(NamedTuple):

@@ -6,6 +6,8 @@ from typing import Any
 
 from ggn_tf.evaluation.report.markdown import fact_lines, section
 from ggn_tf.evaluation.report.model_card import LIMITS, caution, heading, intended_use, score_lines
+from ggn_tf.evaluation.statistics.run_scores import StageScores
+from ggn_tf.evaluation.statistics.scores_file import stage_document
 from ggn_tf.serving.contract.names import SIGNATURE, SIGNATURE_ROI, ExportContract, TensorContract
 
 
@@ -21,7 +23,7 @@ class Provenance:
         select_on: The set whose score selected the weights.
         dataset_fingerprint: Of the dataset's content.
         versions: Of the packages that the run was begun with.
-        scores: Of the exported stage on the test set, as in `evaluation/scores.json`; None where it was not evaluated.
+        scores: The exported stage's scores on the test set; None where the run was not evaluated.
     """
 
     run: str | None = None
@@ -33,11 +35,12 @@ class Provenance:
     select_on: str | None = None
     dataset_fingerprint: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
-    scores: Mapping[str, Any] | None = None
+    scores: StageScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        return asdict(self)
+        scores = None if self.scores is None else stage_document(self.scores)
+        return {**asdict(self), "scores": scores}
 
 
 def model_card(contract: ExportContract, provenance: Provenance, version: int) -> str:

@@ -1,13 +1,10 @@
 """What an export takes from a run: its last stage's model, and where the weights come from."""
 
-import json
-from collections.abc import Mapping
-from typing import Any
-
 import keras
 
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.statistics.scores import stage_scores
+from ggn_tf.evaluation.statistics.run_scores import StageScores
+from ggn_tf.evaluation.statistics.scores_file import SCORES_FILE, read_scores_file
 from ggn_tf.models.names import RAW, REFERENCE
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT
@@ -67,20 +64,10 @@ def provenance_of(run: RunFolder) -> Provenance:
     )
 
 
-def _scores(run: RunFolder, stage: str) -> Mapping[str, Any] | None:
+def _scores(run: RunFolder, stage: str) -> StageScores | None:
     """The test scores of the exported stage; those of another stage say nothing about these weights."""
-    file = run.folder / "evaluation" / "scores.json"
+    file = run.folder / "evaluation" / SCORES_FILE
     if not file.exists():
         return None
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        stages = tuple(entry["stage"] for entry in document["run"]["stages"])
-        return stage_scores(document, "test", stages).get(stage) if "test" in document else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            "The run's scores cannot be read.",
-            case=file,
-            found=f"{type(error).__name__}: {error}",
-            expected="the scores.json that ggn-tf evaluate wrote",
-            remedy="Evaluate the run anew, or delete the file.",
-        ) from error
+    test = read_scores_file(file).scores.test
+    return test.stages.get(stage) if test else None

@@ -20,7 +20,6 @@ from ggn_tf.evaluation.report.page import write_page
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.repeats import score_repeats
-from ggn_tf.evaluation.statistics.scores import score_predictions
 from ggn_tf.evaluation.statistics.systems import PAPER_SYSTEMS
 from ggn_tf.protocol import Protocol
 from ggn_tf.study.grid import weighted_system
@@ -28,6 +27,7 @@ from ggn_tf.study.page import Example, StudyData, study_page
 from ggn_tf.study.results import PLANNED_PAIRS, TaskResults
 from ggn_tf.study.tables import tables_of
 from ggn_tf.tasks import INDOLENT_INVASIVE
+from tests.support.described_run import evaluated
 from tests.support.slides import SIZE, make_records, make_slides
 from tests.support.tiny_study import tiny_question
 
@@ -84,23 +84,8 @@ def report(tmp_path_factory: pytest.TempPathFactory, drawn_frame) -> Path:
     frame = pd.concat([segment, frozen.assign(stage="classify"), joint], ignore_index=True)
     nodules = make_records(list(frame["case"].unique()))
     inputs = ReportInputs(nodules, reference=joint.assign(dice=1.0), slides=make_slides(list(joint["case"][:6])))
-    run = {
-        "task": ",".join(TWO),
-        "model": "cascade",
-        "split": 1,
-        "seed": 0,
-        "precision": "float32",
-        "select_on": "test",
-        "dataset": "dataset",
-        "dataset_fingerprint": 8 * "0f1e2d3c",
-        "versions": {"ggn-tf": "1.0.0", "tensorflow": "2.21.0"},
-        "stages": [
-            {"stage": stage, "epochs": 5, "best_epoch": 4, "ended": "50 epochs without a better score"}
-            for stage in ("segment", "classify", "joint")
-        ],
-    }
     folder = tmp_path_factory.mktemp("browser") / "evaluation"
-    write_evaluation(frame, {**score_predictions(frame, TWO, replicates=50), "run": run}, folder, inputs)
+    write_evaluation(frame, evaluated(frame, replicates=50, select_on="test"), folder, inputs)
     return folder / "report.html"
 
 

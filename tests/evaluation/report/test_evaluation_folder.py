@@ -1,26 +1,12 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
-from ggn_tf.evaluation.statistics.scores import score_predictions
+from ggn_tf.evaluation.statistics.scores_file import read_scores_file
 from ggn_tf.files import replaced_folder
-
-TWO = ("AAH+AIS", "MIA+IAC")
-RUN = {
-    "task": "AAH+AIS,MIA+IAC",
-    "model": "cascade",
-    "split": 1,
-    "seed": 0,
-    "precision": "float32",
-    "select_on": "validation",
-    "dataset": "dataset",
-    "dataset_fingerprint": "0f1e2d",
-    "versions": {},
-    "stages": [{"stage": "joint", "epochs": 1, "best_epoch": 1, "ended": "1 epoch"}],
-}
+from tests.support.described_run import evaluated as evaluated_run
 
 
 def _files(folder: Path) -> list[str]:
@@ -30,7 +16,7 @@ def _files(folder: Path) -> list[str]:
 @pytest.fixture
 def evaluated(tmp_path, drawn_frame) -> Path:
     frame = drawn_frame()
-    write_evaluation(frame, {**score_predictions(frame, TWO, replicates=10), "run": RUN}, tmp_path / "evaluation")
+    write_evaluation(frame, evaluated_run(frame), tmp_path / "evaluation")
     return tmp_path / "evaluation"
 
 
@@ -49,9 +35,8 @@ def test_evaluation_holds_the_contracts_files(evaluated):
 
 
 def test_scores_can_be_computed_again_from_the_predictions(evaluated):
-    stored = json.loads((evaluated / "scores.json").read_text(encoding="utf-8"))
-    again = score_predictions(read_predictions(evaluated / "predictions.csv"), TWO, replicates=10)
-    assert {**again, "run": RUN} == stored
+    stored = read_scores_file(evaluated / "scores.json")
+    assert stored == evaluated_run(read_predictions(evaluated / "predictions.csv"))
 
 
 def test_report_holds_every_figure(evaluated):

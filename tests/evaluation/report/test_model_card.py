@@ -1,32 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from ggn_tf.evaluation.report.markdown import fact_lines, table
 from ggn_tf.evaluation.report.model_card import LIMITS, run_card, study_card
+from ggn_tf.evaluation.statistics.estimate import Estimate
+from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, StageScores
+from tests.support import described_run
 
-RUN = {
-    "task": "AAH+AIS,MIA+IAC",
-    "model": "cascade",
-    "split": 2,
-    "seed": 3,
-    "precision": "float32",
-    "select_on": "validation",
-    "dataset": "ggn740",
-    "dataset_fingerprint": "0f1e2d",
-    "versions": {"ggn-tf": "1.0.0"},
-    "stages": [{"stage": "joint", "epochs": 71, "best_epoch": 21, "ended": "50 epochs without a better score"}],
-}
+RUN = replace(described_run.RUN, split=2, stages=described_run.RUN.stages[-1:])
 
 
 @pytest.fixture
-def document() -> dict:
-    return {
-        "test": {"accuracy": {"value": 0.7822, "low": 0.7, "high": 0.85}},
-        "counts": {"test": {"nodules": 225, "patients": 201, "classes": {"AAH+AIS": 69, "MIA+IAC": 156}}},
-        "bootstrap": {"unit": "patient", "replicates": 2000, "seed": 0, "level": 0.95},
-        "run": RUN,
-    }
+def evaluation() -> Evaluation:
+    stages = {"joint": StageScores(accuracy=Estimate(0.7822, 0.7, 0.85))}
+    test = SetScores(225, 201, {"AAH+AIS": 69, "MIA+IAC": 156}, stages)
+    return Evaluation(Scores({"test": test}, replicates=2000, seed=0, level=0.95), RUN)
 
 
 @pytest.fixture
@@ -38,8 +29,8 @@ def frame(make_frame) -> pd.DataFrame:
     return pd.concat([train, test, test.assign(stage="segment")], ignore_index=True)
 
 
-def test_card_has_the_parts_that_a_reader_looks_for(document, frame):
-    titles = [line for line in run_card(document, frame).splitlines() if line.startswith("#")]
+def test_card_has_the_parts_that_a_reader_looks_for(evaluation, frame):
+    titles = [line for line in run_card(evaluation, frame).splitlines() if line.startswith("#")]
     assert titles == [
         "# Classifier of pulmonary ground-glass nodules: AAH+AIS, MIA+IAC",
         "## Intended use",
@@ -64,19 +55,19 @@ def test_card_has_the_parts_that_a_reader_looks_for(document, frame):
         "| joint | 0.782 [0.700, 0.850] |",
     ],
 )
-def test_card_says(document, frame, line):
-    assert line in run_card(document, frame).splitlines()
+def test_card_says(evaluation, frame, line):
+    assert line in run_card(evaluation, frame).splitlines()
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_card_says_every_limit(document, frame, limit):
-    assert f"- {limit}" in run_card(document, frame)
+def test_card_says_every_limit(evaluation, frame, limit):
+    assert f"- {limit}" in run_card(evaluation, frame)
 
 
-def test_selection_on_the_test_set_is_said_beside_the_scores(document, frame):
+def test_selection_on_the_test_set_is_said_beside_the_scores(evaluation, frame):
     alarm = "**The weights were selected on the test set, as in the paper: these scores are optimistic.**"
-    assert alarm not in run_card(document, frame)
-    assert alarm in run_card({**document, "run": {**RUN, "select_on": "test"}}, frame)
+    assert alarm not in run_card(evaluation, frame)
+    assert alarm in run_card(replace(evaluation, run=replace(RUN, select_on="test")), frame)
 
 
 def test_what_is_not_known_is_said_to_be_unknown():

@@ -1,5 +1,7 @@
 import base64
 import re
+from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,13 +14,15 @@ from ggn_tf.evaluation.report.blocks import Drawing, Page, Prose, Table
 from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
 from ggn_tf.evaluation.report.run import run_page
 from ggn_tf.evaluation.report_inputs import ReportInputs
-from ggn_tf.evaluation.statistics.predictions_table import probabilities, table_classes
-from ggn_tf.evaluation.statistics.scores import class_indices, score_predictions
+from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.evaluation.statistics.scores import class_indices
 from ggn_tf.evaluation.statistics.temperature import fit_temperature
-from tests.support.described_run import RUN
+from tests.support.described_run import evaluated
 from tests.support.slides import make_records, make_slides
 
 TWO = ("AAH+AIS", "MIA+IAC")
+
+_evaluated = partial(evaluated, seed=5, replicates=50)
 
 
 def _cascade(drawn_frame) -> pd.DataFrame:
@@ -31,14 +35,8 @@ def _cascade(drawn_frame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _document(frame: pd.DataFrame, **run: object) -> dict:
-    stages = [{**RUN["stages"][-1], "stage": stage} for stage in dict.fromkeys(frame["stage"])]
-    scores = score_predictions(frame, table_classes(frame), seed=5, replicates=50)
-    return {**scores, "run": {**RUN, "stages": stages, **run}}
-
-
 def _write(frame: pd.DataFrame, folder: Path, inputs: ReportInputs | None = None, **run: object) -> str:
-    write_evaluation(frame, _document(frame, **run), folder / "evaluation", inputs)
+    write_evaluation(frame, _evaluated(frame, **run), folder / "evaluation", inputs)
     return (folder / "evaluation" / "report.html").read_text(encoding="utf-8")
 
 
@@ -144,12 +142,12 @@ def test_every_image_has_a_text_for_those_who_cannot_see_it(text):
 
 
 def test_every_figure_says_of_which_set_and_how_many_it_is(cascade, inputs):
-    for drawing in _drawings(run_page(cascade, _document(cascade), inputs)):
+    for drawing in _drawings(run_page(cascade, _evaluated(cascade), inputs)):
         assert "Test set, n = 40 nodules of" in drawing.caption
 
 
 def test_sections_of_a_cascade(cascade, inputs):
-    assert _titles(run_page(cascade, _document(cascade), inputs)) == [
+    assert _titles(run_page(cascade, _evaluated(cascade), inputs)) == [
         "Scores",
         "Confusion matrices",
         "ROC curves",
@@ -166,7 +164,7 @@ def test_sections_of_a_cascade(cascade, inputs):
 
 def test_model_without_masks_has_no_section_on_them(cascade):
     raw = cascade[cascade["stage"] == "classify"].assign(dice=np.nan, model="raw")
-    assert _titles(run_page(raw, _document(raw, model="raw"))) == [
+    assert _titles(run_page(raw, _evaluated(raw, model="raw"))) == [
         "Scores",
         "Confusion matrices",
         "ROC curves",
@@ -178,19 +176,19 @@ def test_model_without_masks_has_no_section_on_them(cascade):
 
 
 def test_stage_without_probabilities_has_masks_alone(segmented):
-    titles = _titles(run_page(segmented, _document(segmented)))
+    titles = _titles(run_page(segmented, _evaluated(segmented)))
     assert titles == ["Scores", "Segmentation and joint training", "What was trained"]
 
 
 def test_three_classes_have_no_roc_and_no_decision_curve(drawn_frame):
     frame = drawn_frame(("AAH+AIS", "MIA", "IAC"))
-    titles = _titles(run_page(frame, _document(frame)))
+    titles = _titles(run_page(frame, _evaluated(frame)))
     assert "Calibration" in titles
     assert not {"ROC curves", "Decision curve"} & set(titles)
 
 
 def test_temperature_is_fitted_on_the_validation_set(cascade):
-    page = run_page(cascade, _document(cascade))
+    page = run_page(cascade, _evaluated(cascade))
     (section,) = [section for section in page.sections if section.anchor == "calibration"]
     told = section.blocks[-1].text
     for stage in ("classify", "joint"):
@@ -200,13 +198,13 @@ def test_temperature_is_fitted_on_the_validation_set(cascade):
 
 def test_run_without_validation_cases_has_no_scaled_calibration(cascade):
     test = cascade[cascade["set"] == "test"]
-    names = [drawing.name for drawing in _drawings(run_page(test, _document(test)))]
+    names = [drawing.name for drawing in _drawings(run_page(test, _evaluated(test)))]
     assert "reliability" in names
     assert "reliability-scaled" not in names
 
 
 def test_groups_of_nodules_have_their_number_beside_them(cascade, inputs):
-    page = run_page(cascade, _document(cascade), inputs)
+    page = run_page(cascade, _evaluated(cascade), inputs)
     (section,) = [section for section in page.sections if section.anchor == "subgroups"]
     (table,) = [
         block for block in section.blocks if isinstance(block, Table) and block.caption == "By longest diameter"
@@ -216,14 +214,14 @@ def test_groups_of_nodules_have_their_number_beside_them(cascade, inputs):
 
 def test_run_without_test_cases_has_scores_alone(cascade):
     validation = cascade[cascade["set"] == "validation"]
-    assert _titles(run_page(validation, _document(validation))) == ["Scores", "What was trained"]
+    assert _titles(run_page(validation, _evaluated(validation))) == ["Scores", "What was trained"]
 
 
 def test_scores_have_their_interval_beside_them(text, cascade):
-    entry = _document(cascade)["test"]["joint"]["auc"]
+    entry = _evaluated(cascade).scores.test["joint"].auc
     cells = _Page(text).cells
-    assert f"{entry['value']:.3f} " in cells
-    assert f"[{entry['low']:.3f}, {entry['high']:.3f}]" in cells
+    assert f"{entry.value:.3f} " in cells
+    assert f"[{entry.low:.3f}, {entry.high:.3f}]" in cells
 
 
 @pytest.mark.parametrize(
@@ -244,7 +242,7 @@ def test_report_says(text, said):
 
 
 def test_selection_on_the_test_set_is_said_on_top_and_at_every_figure(cascade, inputs):
-    page = run_page(cascade, _document(cascade, select_on="test"), inputs)
+    page = run_page(cascade, _evaluated(cascade, select_on="test"), inputs)
     assert page.blocks[0] == Prose(
         "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic.", warning=True
     )
@@ -263,7 +261,7 @@ def test_warning_is_loud(segmented, tmp_path):
 def test_report_of_an_honest_run_has_no_warning(text, cascade, inputs):
     assert 'class="warning"' not in text
     assert "optimistic" not in text
-    for drawing in _drawings(run_page(cascade, _document(cascade), inputs)):
+    for drawing in _drawings(run_page(cascade, _evaluated(cascade), inputs)):
         assert "selected" not in _title(drawing)
 
 
@@ -316,8 +314,8 @@ def test_other_sites_nodules_have_a_part_of_their_own(cascade):
     other = cascade[cascade["set"] == "test"]
     other = other.assign(set="external", case="b" + other["case"], patient="b" + other["patient"])
     frame = pd.concat([cascade, other], ignore_index=True)
-    document = {**_document(frame), "external_dataset": "elsewhere"}
-    page = run_page(frame, document, ReportInputs(external=make_records(list(other["case"].unique()))))
+    evaluation = replace(_evaluated(frame), external_dataset="elsewhere")
+    page = run_page(frame, evaluation, ReportInputs(external=make_records(list(other["case"].unique()))))
     (section,) = [section for section in page.sections if section.anchor == "external"]
     assert section.title == "External site: elsewhere"
     titles = [part.title for part in section.inner]

@@ -1,51 +1,42 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ggn_tf.evaluation.report.summary import summarise
-from ggn_tf.evaluation.statistics.scores import score_predictions
-from tests.support.described_run import RUN
-
-TWO = ("AAH+AIS", "MIA+IAC")
+from ggn_tf.evaluation.statistics.estimate import Estimate
+from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, StageScores
+from tests.support.described_run import RUN, evaluated
 
 
 @pytest.fixture
-def document(drawn_frame) -> dict:
+def evaluation(drawn_frame) -> Evaluation:
     parts = []
     for set_name, cases in (("validation", 30), ("test", 40)):
         joint = drawn_frame(cases=cases, set_name=set_name)
         parts += [joint.assign(**{"stage": "segment", "p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan}), joint]
-    return {**score_predictions(pd.concat(parts), TWO, seed=5, replicates=200), "run": RUN}
-
-
-def _entry(value: float, low: float, high: float) -> dict:
-    return {"value": value, "low": low, "high": high}
+    return evaluated(pd.concat(parts), seed=5, replicates=200)
 
 
 @pytest.fixture
-def small_document() -> dict:
+def small_evaluation() -> Evaluation:
     """Numbers that can be read off in the table."""
-    return {
-        "test": {
-            "segment": {"dice": _entry(0.81, 0.8, 0.82)},
-            "joint": {
-                "accuracy": _entry(0.7822, 0.7, 0.85),
-                "average_f1": _entry(0.7753, 0.69, 0.84),
-                "mcc": {**_entry(-0.0123, -0.2, 0.2), "left_out": 3},
-                "auc": {"value": None, "low": None, "high": None, "reason": "all nodules are MIA+IAC"},
-                "dice": _entry(0.8, 0.79, 0.81),
-            },
-        },
-        "counts": {"test": {"nodules": 225, "patients": 201, "classes": {"AAH+AIS": 69, "MIA+IAC": 156}}},
-        "bootstrap": {"unit": "patient", "replicates": 2000, "seed": 0, "level": 0.95},
-        "run": RUN,
-    }
+    joint = StageScores(
+        accuracy=Estimate(0.7822, 0.7, 0.85),
+        average_f1=Estimate(0.7753, 0.69, 0.84),
+        mcc=Estimate(-0.0123, -0.2, 0.2, left_out=3),
+        auc=Estimate(None, reason="all nodules are MIA+IAC"),
+        dice=Estimate(0.8, 0.79, 0.81),
+    )
+    stages = {"segment": StageScores(dice=Estimate(0.81, 0.8, 0.82)), "joint": joint}
+    test = SetScores(225, 201, {"AAH+AIS": 69, "MIA+IAC": 156}, stages)
+    return Evaluation(Scores({"test": test}, replicates=2000, seed=0, level=0.95), RUN)
 
 
-def test_summary_in_full(small_document):
-    assert summarise(small_document) == (
+def test_summary_in_full(small_evaluation):
+    assert summarise(small_evaluation) == (
         "cascade, task AAH+AIS,MIA+IAC, split 1, seed 3\n"
         "Weights selected on the validation set; no test case took part.\n"
         "\n"
@@ -62,26 +53,24 @@ def test_summary_in_full(small_document):
     )
 
 
-def test_summary_has_the_test_set_first(document):
-    text = summarise(document)
+def test_summary_has_the_test_set_first(evaluation):
+    text = summarise(evaluation)
     assert text.index("\ntest: 40 nodules") < text.index("\nvalidation: 30 nodules")
 
 
-def test_validation_scores_are_marked_as_those_that_selected_the_weights(document):
-    marked = [line for line in summarise(document).splitlines() if line.endswith("weights selected on it")]
+def test_validation_scores_are_marked_as_those_that_selected_the_weights(evaluation):
+    marked = [line for line in summarise(evaluation).splitlines() if line.endswith("weights selected on it")]
     assert [line.split(":")[0] for line in marked] == ["validation"]
 
 
-def test_selection_on_the_test_set_is_said_loudly(document):
-    document["run"] = {**RUN, "select_on": "test"}
-    text = summarise(document)
+def test_selection_on_the_test_set_is_said_loudly(evaluation):
+    text = summarise(replace(evaluation, run=replace(RUN, select_on="test")))
     assert "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic." in text
     assert re.search(r"^test: 40 nodules .*, weights selected on it$", text, re.MULTILINE)
     assert "no test case took part" not in text
 
 
 def test_single_stage_is_a_row_by_its_name(drawn_frame):
-    run = {**RUN, "stages": RUN["stages"][:1]}
     frame = drawn_frame(stage="segment").assign(**{"p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan})
-    text = summarise({**score_predictions(frame, TWO, replicates=10), "run": run})
+    text = summarise(evaluated(frame))
     assert [line.split()[0] for line in text.splitlines() if line.startswith("  ")] == ["stage", "segment"]

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc
 from ggn_tf.evaluation.statistics import bootstrap
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.scores import class_indices, score_predictions
+from tests.support.described_run import scores_of_test
 
 TWO = ("AAH+AIS", "MIA+IAC")
 THREE = ("AAH+AIS", "MIA", "IAC")
@@ -61,17 +62,17 @@ def test_percentiles_are_widened_for_few_patients():
 @pytest.mark.parametrize("name", ["accuracy", "average_f1", "mcc", "auc", "dice"])
 def test_interval_is_that_of_a_slow_loop_over_scikit_learn(drawn_frame, name):
     frame = drawn_frame(cases=40, seed=3)
-    entry = score_predictions(frame, TWO, seed=7, replicates=REPLICATES)["test"][name]
+    entry = scores_of_test(frame, seed=7, replicates=REPLICATES)[name]
     expected = _slow_interval(frame, 7, name)
-    assert (entry["low"], entry["high"]) == pytest.approx(expected, abs=1e-12)
+    assert (entry.low, entry.high) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "average_f1", "mcc"])
 def test_interval_of_three_classes_is_that_of_a_slow_loop(drawn_frame, name):
     frame = drawn_frame(THREE, cases=40, seed=5)
-    entry = score_predictions(frame, THREE, seed=1, replicates=REPLICATES)["test"][name]
+    entry = scores_of_test(frame, seed=1, replicates=REPLICATES)[name]
     expected = _slow_interval(frame, 1, name)
-    assert (entry["low"], entry["high"]) == pytest.approx(expected, abs=1e-12)
+    assert (entry.low, entry.high) == pytest.approx(expected, abs=1e-12)
 
 
 def test_nodules_of_a_patient_are_drawn_together():
@@ -93,15 +94,15 @@ def test_draw_does_not_depend_on_the_order_of_the_rows():
 
 def test_one_patient_gives_no_interval(drawn_frame):
     frame = drawn_frame().assign(patient="one")
-    for entry in score_predictions(frame, TWO, replicates=50)["test"].values():
-        assert (entry["low"], entry["high"]) == (None, None)
-        assert entry["reason"] == "every replicate has the same value, so there is no interval"
+    for entry in scores_of_test(frame, replicates=50).values():
+        assert (entry.low, entry.high) == (None, None)
+        assert entry.reason == "every replicate has the same value, so there is no interval"
 
 
 def test_perfect_score_has_no_interval(make_frame):
     frame = make_frame(TWO, [0, 1, 0, 1], np.array([[0.9, 0.1], [0.2, 0.8]] * 2))
-    entry = score_predictions(frame, TWO, replicates=50)["test"]["accuracy"]
-    assert (entry["value"], entry["low"]) == (1.0, None)
+    entry = scores_of_test(frame, replicates=50)["accuracy"]
+    assert (entry.value, entry.low) == (1.0, None)
 
 
 def test_interval_of_a_proportion_is_the_binomial_one(make_frame):
@@ -110,16 +111,16 @@ def test_interval_of_a_proportion_is_the_binomial_one(make_frame):
 
     right = np.arange(225) < 132
     chance = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
-    entry = score_predictions(make_frame(TWO, [0] * 225, chance), TWO, replicates=20_000)["test"]["accuracy"]
+    entry = scores_of_test(make_frame(TWO, [0] * 225, chance), replicates=20_000)["accuracy"]
     low, high = binom.ppf([0.025, 0.975], 225, 132 / 225) / 225
     # A step of the binomial's quantile is one nodule.
-    assert entry["low"] == pytest.approx(low, abs=1.01 / 225)
-    assert entry["high"] == pytest.approx(high, abs=1.01 / 225)
+    assert entry.low == pytest.approx(low, abs=1.01 / 225)
+    assert entry.high == pytest.approx(high, abs=1.01 / 225)
 
 
 def test_other_seed_gives_another_interval(drawn_frame):
-    one, other = (score_predictions(drawn_frame(), TWO, seed=seed, replicates=50)["test"] for seed in (0, 1))
-    assert one["auc"]["low"] != other["auc"]["low"]
+    one, other = (scores_of_test(drawn_frame(), seed=seed, replicates=50) for seed in (0, 1))
+    assert one["auc"].low != other["auc"].low
 
 
 def test_same_seed_gives_the_same_scores(drawn_frame):

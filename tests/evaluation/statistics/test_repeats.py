@@ -5,7 +5,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc
 from ggn_tf.evaluation.statistics import bootstrap
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.repeats import score_repeats, table_of
-from ggn_tf.evaluation.statistics.scores import class_indices, score_predictions
+from ggn_tf.evaluation.statistics.scores import class_indices
+from tests.support.described_run import scores_of_test
 
 TWO = ("AAH+AIS", "MIA+IAC")
 THREE = ("AAH+AIS", "MIA", "IAC")
@@ -35,8 +36,8 @@ def test_value_and_deviation_are_over_the_repeats(drawn_study, metric):
 def test_interval_of_one_repeat_is_that_of_the_run(drawn_study, metric):
     frame = drawn_study(systems=[("cascade", "joint")], repeats=1)
     score = next(s for s in score_repeats(frame, seed=3, replicates=200) if s.metric == metric)
-    run = score_predictions(frame, TWO, seed=3, replicates=200)["test"][metric]
-    assert (score.value, score.low, score.high) == pytest.approx((run["value"], run["low"], run["high"]), abs=1e-12)
+    run = scores_of_test(frame, seed=3, replicates=200)[metric]
+    assert (score.value, score.low, score.high) == pytest.approx((run.value, run.low, run.high), abs=1e-12)
     assert score.deviation is None
 
 

@@ -6,7 +6,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.roc import roc_curve_with_band
-from ggn_tf.evaluation.statistics.scores import class_indices, score_predictions
+from ggn_tf.evaluation.statistics.scores import class_indices
+from tests.support.described_run import scores_of_test
 
 TWO = ("AAH+AIS", "MIA+IAC")
 
@@ -37,9 +38,9 @@ def test_curve_of_four_nodules_by_hand(make_frame):
 def test_area_and_interval_are_those_of_the_scores(drawn_frame):
     rows = drawn_frame(seed=3)
     curve = roc_curve_with_band(rows, 200, 5)
-    entry = score_predictions(rows, TWO, seed=5, replicates=200)["test"]["auc"]
-    assert curve.auc == pytest.approx(entry["value"])
-    assert curve.interval == pytest.approx((entry["low"], entry["high"]))
+    entry = scores_of_test(rows, seed=5, replicates=200)["auc"]
+    assert curve.auc == pytest.approx(entry.value)
+    assert curve.interval == pytest.approx((entry.low, entry.high))
 
 
 def test_band_is_that_of_a_slow_loop_over_scikit_learn(drawn_frame):

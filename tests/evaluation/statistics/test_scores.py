@@ -1,11 +1,11 @@
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from ggn_tf.errors import PredictionsError
+from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.scores import confusion, score_predictions
+from tests.support.described_run import scores_of_test
 
 TWO = ("AAH+AIS", "MIA+IAC")
 THREE = ("AAH+AIS", "MIA", "IAC")
@@ -45,14 +45,14 @@ BY_HAND = {
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", ["accuracy", "average_f1", "mcc"])
 def test_score_of_the_papers_confusion_matrix_is_the_one_by_hand(figure_4, name, model):
-    score = score_predictions(figure_4(model), THREE, replicates=10)["test"][name]["value"]
+    score = scores_of_test(figure_4(model))[name].value
     assert score == pytest.approx(BY_HAND[name][model], abs=1e-12)
 
 
 @pytest.mark.parametrize(("name", "model"), [(name, model) for name in AGREES for model in AGREES[name]])
 def test_score_is_the_papers_table_2_to_the_last_digit(figure_4, name, model):
     factor, digits = UNIT[name]
-    score = score_predictions(figure_4(model), THREE, replicates=10)["test"][name]["value"]
+    score = scores_of_test(figure_4(model))[name].value
     assert round(score * factor, digits) == TABLE_2[name][model]
 
 
@@ -62,7 +62,7 @@ def test_score_is_the_papers_table_2_to_the_last_digit(figure_4, name, model):
 def test_elsewhere_the_papers_own_figure_and_table_differ(figure_4, name, model):
     """By up to 13 %: the table is not of this one matrix."""
     factor, digits = UNIT[name]
-    score = score_predictions(figure_4(model), THREE, replicates=10)["test"][name]["value"] * factor
+    score = scores_of_test(figure_4(model))[name].value * factor
     assert round(score, digits) != TABLE_2[name][model]
     assert score == pytest.approx(TABLE_2[name][model], rel=0.13)
 
@@ -103,11 +103,11 @@ def _indices(frame: pd.DataFrame, classes: tuple[str, ...]) -> tuple[np.ndarray,
 def test_scores_agree_with_a_second_implementation(drawn_frame, classes, seed):
     frame = drawn_frame(classes, seed=seed)
     label, predicted = _indices(frame, classes)
-    scores = score_predictions(frame, classes, replicates=10)["test"]
-    assert scores["accuracy"]["value"] == pytest.approx(np.mean(label == predicted))
-    assert scores["average_f1"]["value"] == pytest.approx(_weighted_f1(label, predicted, len(classes)))
-    assert scores["mcc"]["value"] == pytest.approx(_r_k(label, predicted, len(classes)))
-    assert scores["dice"]["value"] == pytest.approx(sum(frame["dice"]) / 60)
+    scores = scores_of_test(frame)
+    assert scores["accuracy"].value == pytest.approx(np.mean(label == predicted))
+    assert scores["average_f1"].value == pytest.approx(_weighted_f1(label, predicted, len(classes)))
+    assert scores["mcc"].value == pytest.approx(_r_k(label, predicted, len(classes)))
+    assert scores["dice"].value == pytest.approx(sum(frame["dice"]) / 60)
 
 
 @pytest.mark.parametrize("digits", [1, 16], ids=["many ties", "no ties"])
@@ -116,12 +116,12 @@ def test_auc_is_the_mann_whitney_count(drawn_frame, digits):
     frame["p_MIA+IAC"] = frame["p_MIA+IAC"].round(digits)
     frame["p_AAH+AIS"] = 1 - frame["p_MIA+IAC"]
     label, _ = _indices(frame, TWO)
-    auc = score_predictions(frame, TWO, replicates=10)["test"]["auc"]["value"]
+    auc = scores_of_test(frame)["auc"].value
     assert auc == pytest.approx(_mann_whitney(label, frame["p_MIA+IAC"].to_numpy()))
 
 
 def test_auc_is_for_two_classes_only(drawn_frame):
-    assert "auc" not in score_predictions(drawn_frame(THREE), THREE, replicates=10)["test"]
+    assert "auc" not in scores_of_test(drawn_frame(THREE))
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def cascade(drawn_frame, make_frame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def test_scores_of_a_cascade_have_a_level_for_the_stages(cascade):
-    scores = score_predictions(cascade, TWO, replicates=10)
-    assert {name: list(scores["test"][name]) for name in scores["test"]} == {
+def test_cascade_has_the_scores_of_every_stage(cascade):
+    test = score_predictions(cascade, TWO, replicates=10).test
+    assert {stage: list(scores.by_metric()) for stage, scores in test.stages.items()} == {
         "segment": ["dice"],
         "classify": ["accuracy", "average_f1", "mcc", "auc", "dice"],
         "joint": ["accuracy", "average_f1", "mcc", "auc", "dice"],
@@ -144,51 +144,40 @@ def test_scores_of_a_cascade_have_a_level_for_the_stages(cascade):
 
 
 def test_sets_that_are_scored_are_validation_and_test(cascade):
-    assert list(score_predictions(cascade, TWO, replicates=10)) == ["validation", "test", "counts", "bootstrap"]
-
-
-def test_single_stage_has_no_level_of_its_own(drawn_frame):
-    assert list(score_predictions(drawn_frame(), TWO, replicates=10)["test"]["accuracy"]) == ["value", "low", "high"]
+    assert list(score_predictions(cascade, TWO, replicates=10).by_set) == ["validation", "test"]
 
 
 def test_counts_are_of_nodules_and_patients(cascade):
     test = cascade[(cascade["set"] == "test") & (cascade["stage"] == "joint")]
-    assert score_predictions(cascade, TWO, replicates=10)["counts"]["test"] == {
-        "nodules": 40,
-        "patients": test["patient"].nunique(),
-        "classes": {name: (test["label"] == name).sum() for name in TWO},
-    }
-
-
-def test_scores_are_json(cascade):
-    scores = score_predictions(cascade, TWO, replicates=10)
-    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+    scored = score_predictions(cascade, TWO, replicates=10).test
+    assert (scored.nodules, scored.patients) == (40, test["patient"].nunique())
+    assert scored.nodules_by_class == {name: (test["label"] == name).sum() for name in TWO}
 
 
 @pytest.mark.parametrize("name", ["mcc", "auc"])
 def test_score_without_meaning_is_none_with_the_reason(make_frame, name):
     frame = make_frame(TWO, [1, 1, 1], np.array([[0.1, 0.9], [0.6, 0.4], [0.2, 0.8]]))
-    entry = score_predictions(frame, TWO, replicates=10)["test"][name]
-    assert entry == {"value": None, "low": None, "high": None, "reason": "all nodules are MIA+IAC"}
+    entry = scores_of_test(frame)[name]
+    assert entry == Estimate(None, reason="all nodules are MIA+IAC")
 
 
 def test_dice_of_a_model_without_masks_is_none_with_the_reason(make_frame):
     frame = make_frame(TWO, [0, 1], np.array([[0.1, 0.9], [0.6, 0.4]]), dice=[np.nan, np.nan])
-    entry = score_predictions(frame, TWO, replicates=10)["test"]["dice"]
-    assert entry == {"value": None, "low": None, "high": None, "reason": "the model gives no mask"}
+    entry = scores_of_test(frame)["dice"]
+    assert entry == Estimate(None, reason="the model gives no mask")
 
 
 def test_classifier_that_says_one_class_always_has_mcc_zero(make_frame):
     frame = make_frame(TWO, [0, 1, 1, 0], np.full((4, 2), [0.4, 0.6]))
-    assert score_predictions(frame, TWO, replicates=10)["test"]["mcc"]["value"] == 0.0
+    assert scores_of_test(frame)["mcc"].value == 0.0
 
 
 def test_replicates_of_one_class_are_left_out_of_the_auc_and_counted(make_frame):
     frame = make_frame(TWO, [0, 0, 1], np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]]))
     drawn = np.random.default_rng(0).integers(0, 3, (1000, 3))
     one_class = (drawn == 2).all(axis=1) | (drawn != 2).all(axis=1)
-    entry = score_predictions(frame, TWO, seed=0, replicates=1000)["test"]["auc"]
-    assert entry == {"value": 0.5, "low": 0.0, "high": 1.0, "left_out": int(one_class.sum())}
+    entry = scores_of_test(frame, replicates=1000)["auc"]
+    assert entry == Estimate(0.5, 0.0, 1.0, left_out=int(one_class.sum()))
 
 
 def test_equal_probabilities_count_for_the_first_class(make_frame):

@@ -1,13 +1,12 @@
 """The runs of a folder, as far as they got. TensorFlow is not needed to look."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ggn_tf.errors import RunError
+from ggn_tf.evaluation.statistics.scores_file import SCORES_FILE, read_scores_file
 from ggn_tf.runs.json_files import read_json
 from ggn_tf.runs.ledger import Ledger
 from ggn_tf.runs.lock import is_locked
@@ -45,7 +44,7 @@ class RunOverview:
     training: bool = False
     select_on: str | None = None
     best: float | None = None
-    test: Mapping[str, float] | None = None
+    test: Mapping[str, float | None] | None = None
     problem: str | None = None
 
 
@@ -87,7 +86,7 @@ def describe(folder: Path) -> RunOverview:
         epoch=len(current) or None,
         training=is_locked(folder),
         best=_best(current, f"{stored.get('select_on')}_{_MONITORED.get(str(stage))}"),
-        test=_test_scores(folder / "evaluation" / "scores.json", finished),
+        test=_test_scores(folder / "evaluation" / SCORES_FILE, finished),
     )
 
 
@@ -111,11 +110,10 @@ def _best(rows: Sequence[Mapping[str, str]], column: str) -> float | None:
     return max(values, default=None)
 
 
-def _test_scores(file: Path, finished: Sequence[str]) -> dict[str, float] | None:
+def _test_scores(file: Path, finished: Sequence[str]) -> dict[str, float | None] | None:
     try:
-        scores: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["test"]
-    except (OSError, ValueError, KeyError):
+        test = read_scores_file(file).scores.test
+    except RunError:
         return None
-    levels = [scores[stage] for stage in finished if stage in scores]
-    last = levels[-1] if levels else scores
-    return {name: score["value"] for name, score in last.items() if isinstance(score, dict) and "value" in score}
+    scored = [] if test is None else [scores for stage, scores in test.stages.items() if stage in finished]
+    return {name: score.value for name, score in scored[-1].by_metric().items()} if scored else None

@@ -1,0 +1,92 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ggn_tf.errors import RunError
+from ggn_tf.evaluation.statistics.estimate import Estimate, format_estimate
+from ggn_tf.evaluation.statistics.run_scores import Evaluation, SiteDifference, StageScores
+from ggn_tf.evaluation.statistics.scores_file import (
+    evaluation_document,
+    read_scores_file,
+    scores_document,
+    stage_document,
+    write_scores_file,
+)
+from tests.support.described_run import evaluated
+
+SITE = SiteDifference("joint", "accuracy", 0.8, 0.7, -0.1, -0.2, 0.1)
+
+
+@pytest.fixture
+def evaluation(drawn_frame) -> Evaluation:
+    parts = []
+    for set_name, cases in (("validation", 20), ("test", 40)):
+        joint = drawn_frame(cases=cases, set_name=set_name)
+        parts += [joint.assign(**{"stage": "segment", "p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan}), joint]
+    return evaluated(pd.concat(parts, ignore_index=True))
+
+
+def test_evaluation_is_read_as_it_was_written(evaluation, drawn_frame, tmp_path):
+    for number, written in enumerate(
+        (evaluation, replace(evaluation, sites=(SITE,), external_dataset="elsewhere"), evaluated(drawn_frame()))
+    ):
+        write_scores_file(written, tmp_path / f"{number}.json")
+        assert read_scores_file(tmp_path / f"{number}.json") == written
+
+
+def test_document_of_several_stages(evaluation):
+    document = evaluation_document(evaluation)
+    assert list(document) == ["validation", "test", "counts", "bootstrap", "run"]
+    assert list(document["test"]) == ["segment", "joint"]
+    assert list(document["test"]["joint"]) == ["accuracy", "average_f1", "mcc", "auc", "dice"]
+    assert document["counts"]["test"]["nodules"] == 40
+    assert document["bootstrap"] == {
+        "unit": "patient",
+        "interval": "BCa",
+        "replicates": 10,
+        "seed": 0,
+        "level": 0.95,
+    }
+    json.dumps(document, allow_nan=False)
+
+
+def test_document_of_a_single_stage_has_no_level_for_it(drawn_frame):
+    assert list(scores_document(evaluated(drawn_frame()).scores)["test"]["accuracy"]) == ["value", "low", "high"]
+
+
+def test_document_of_another_site(evaluation):
+    document = evaluation_document(replace(evaluation, sites=(SITE,), external_dataset="elsewhere"))
+    assert list(document)[-3:] == ["sites", "external_dataset", "run"]
+    assert document["sites"][0]["difference"] == -0.1
+
+
+def test_entry_names_a_reason_and_replicates_only_where_there_are_some():
+    scores = StageScores(accuracy=Estimate(0.5, 0.0, 1.0), mcc=Estimate(0.0, reason="constant", left_out=3))
+    assert stage_document(scores) == {
+        "accuracy": {"value": 0.5, "low": 0.0, "high": 1.0},
+        "mcc": {"value": 0.0, "low": None, "high": None, "reason": "constant", "left_out": 3},
+    }
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"test": {}}'])
+def test_damaged_file_is_refused(tmp_path, text):
+    (tmp_path / "scores.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RunError) as caught:
+        read_scores_file(tmp_path / "scores.json")
+    assert caught.value.case == str(tmp_path / "scores.json")
+
+
+@pytest.mark.parametrize(
+    ("estimate", "signed", "text"),
+    [
+        (Estimate(0.8456, 0.754, 0.928), False, "0.846 [0.754, 0.928]"),
+        (Estimate(0.1, -0.05, 0.25), True, "+0.100 [-0.050, +0.250]"),
+        (Estimate(1.0, reason="every replicate has the same value"), False, "1.000"),
+        (Estimate(None, reason="one class"), False, "undefined"),
+    ],
+)
+def test_estimate_as_text(estimate, signed, text):
+    assert format_estimate(estimate, signed=signed) == text
