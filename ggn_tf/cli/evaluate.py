@@ -39,8 +39,7 @@ def command(
     import pandas as pd
 
     from ggn_tf.dataset.splits import read_split
-    from ggn_tf.evaluation.external import open_external, predict_external
-    from ggn_tf.evaluation.predictions import describe_run, predict_run
+    from ggn_tf.evaluation.external_validation import open_external, predict_external
     from ggn_tf.evaluation.report.evaluation_folder import (
         FIGURES,
         MODEL_CARD,
@@ -51,6 +50,7 @@ def command(
     )
     from ggn_tf.evaluation.report.summary import summarise
     from ggn_tf.evaluation.report_inputs import collect_report_inputs
+    from ggn_tf.evaluation.run_predictions import describe_run, predict_run
     from ggn_tf.evaluation.statistics.run_scores import Evaluation
     from ggn_tf.evaluation.statistics.scores import score_predictions
     from ggn_tf.evaluation.statistics.scores_file import evaluation_document

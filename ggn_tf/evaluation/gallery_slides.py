@@ -8,7 +8,7 @@ import pandas as pd
 
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.dataset.records import Dataset, read_patches_uint8
-from ggn_tf.evaluation.explain import explain_patches
+from ggn_tf.evaluation.grad_cam import explain_patches
 from ggn_tf.evaluation.statistics.joint_changes import paired_stages
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.scores import class_indices, gives_dice, gives_probabilities

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.evaluation.nodules import identify, nodules_of
 from ggn_tf.evaluation.statistics.predictions_table import probability_columns
+from ggn_tf.evaluation.task_nodules import identify, nodules_of
 from ggn_tf.tasks import Task
 from ggn_tf.training.inference import traced_inference
 from ggn_tf.training.metrics import dice_score

@@ -19,9 +19,9 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import SETS, Split
 from ggn_tf.errors import RadiomicsError
 from ggn_tf.evaluation.grouped_folds import grouped_folds
-from ggn_tf.evaluation.nodules import identify, nodules_of
+from ggn_tf.evaluation.statistics.paper_systems import RADIOMICS
 from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns, probability_columns
-from ggn_tf.evaluation.statistics.systems import RADIOMICS
+from ggn_tf.evaluation.task_nodules import identify, nodules_of
 from ggn_tf.tasks import Task
 
 # Share of the features that is kept, softness of the margin, and the kernel; from the simpler to the finer, and of

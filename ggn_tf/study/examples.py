@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from ggn_tf.evaluation.report_inputs import collect_report_inputs
-from ggn_tf.evaluation.statistics.systems import JOINT
+from ggn_tf.evaluation.statistics.paper_systems import JOINT
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.study.grid import StudyDesign, table_name
 from ggn_tf.study.item import WorkFolder

@@ -13,8 +13,8 @@ from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.sections import analysis_sections
 from ggn_tf.evaluation.report.summary import OPTIMISTIC
 from ggn_tf.evaluation.report_inputs import ReportInputs
+from ggn_tf.evaluation.statistics.paper_systems import PAPER_SYSTEMS
 from ggn_tf.evaluation.statistics.scores import REPLICATES
-from ggn_tf.evaluation.statistics.systems import PAPER_SYSTEMS
 from ggn_tf.study.tables import ScoreTable
 
 _FACTS = {

@@ -8,10 +8,10 @@ import pandas as pd
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.size_density_baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.statistics.comparison import Comparison, compare_systems
+from ggn_tf.evaluation.statistics.paper_systems import FROZEN, JOINT, MULTITASK, RADIOMICS, RAW, REFERENCE, TRANSFER
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System
-from ggn_tf.evaluation.statistics.systems import FROZEN, JOINT, MULTITASK, RADIOMICS, RAW, REFERENCE, TRANSFER
 from ggn_tf.runs.stages import CLASSIFY
 from ggn_tf.study.grid import StudyDesign
 from ggn_tf.study.item import Item, WorkFolder

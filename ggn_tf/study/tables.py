@@ -8,10 +8,10 @@ from ggn_tf.evaluation.report.summary import NAMES, NOT_GIVEN, OPTIMISTIC
 from ggn_tf.evaluation.size_density_baselines import MEASURES
 from ggn_tf.evaluation.statistics.comparison import Comparison
 from ggn_tf.evaluation.statistics.estimate import UNDEFINED
-from ggn_tf.evaluation.statistics.published import PublishedScore, published_score
+from ggn_tf.evaluation.statistics.paper_systems import JOINT, NETWORKS, RADIOMICS, TRANSFER, title_of
+from ggn_tf.evaluation.statistics.published_scores import PublishedScore, published_score
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore
 from ggn_tf.evaluation.statistics.system_predictions import System
-from ggn_tf.evaluation.statistics.systems import JOINT, NETWORKS, RADIOMICS, TRANSFER, title_of
 from ggn_tf.runs.stages import CLASSIFY
 from ggn_tf.study.grid import StudyDesign, weighted_system
 from ggn_tf.study.results import TaskResults

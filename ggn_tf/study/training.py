@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.predictions import predict_run
+from ggn_tf.evaluation.run_predictions import predict_run
+from ggn_tf.evaluation.statistics.paper_systems import FROZEN, JOINT, MULTITASK, RAW, REFERENCE
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.evaluation.statistics.scores import score_values
 from ggn_tf.evaluation.statistics.system_predictions import System
-from ggn_tf.evaluation.statistics.systems import FROZEN, JOINT, MULTITASK, RAW, REFERENCE
 from ggn_tf.models.names import CASCADE
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.package_versions import package_versions

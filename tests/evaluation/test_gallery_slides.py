@@ -7,9 +7,9 @@ import pytest
 from ggn_tf.dataset.records import Dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.gallery_slides import GAINED, LOST, SUREST, WORST_MASK, WRONG, Slides, choose_cases
-from ggn_tf.evaluation.predictions import predict_run
 from ggn_tf.evaluation.reference_masks import predict_with_reference
 from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
+from ggn_tf.evaluation.run_predictions import predict_run
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.runs.run_dataset import open_run_dataset
 from ggn_tf.runs.run_folder import RunFolder

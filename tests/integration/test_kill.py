@@ -11,7 +11,7 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.predictions import predict_run
+from ggn_tf.evaluation.run_predictions import predict_run
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.contract.version_folders import list_versions

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from ggn_tf.evaluation.statistics.comparison import compare_systems
+from ggn_tf.evaluation.statistics.paper_systems import NETWORKS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
-from ggn_tf.evaluation.statistics.systems import NETWORKS
 from ggn_tf.protocol import Protocol
 from ggn_tf.study.results import PLANNED_PAIRS, TaskResults
 from ggn_tf.study.tables import ScoreTable, markdown, tables_of

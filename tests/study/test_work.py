@@ -10,7 +10,7 @@ import pytest
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.predictions import predict_transfer
+from ggn_tf.evaluation.run_predictions import predict_transfer
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 from ggn_tf.models.baselines import build_reference

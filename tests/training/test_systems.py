@@ -10,7 +10,7 @@ import pytest
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.predictions import predict_run
+from ggn_tf.evaluation.run_predictions import predict_run
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cnn import build_cnn

@@ -8,10 +8,10 @@ import pandas as pd
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling, resample
+from ggn_tf.evaluation.statistics.paper_systems import JOINT, title_of
 from ggn_tf.evaluation.statistics.predictions_table import table_classes
 from ggn_tf.evaluation.statistics.scores import REPLICATES, gives_dice, gives_probabilities
 from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredictions, split_by_system
-from ggn_tf.evaluation.statistics.systems import JOINT, title_of
 
 
 @dataclass(frozen=True)

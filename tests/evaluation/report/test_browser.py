@@ -19,8 +19,8 @@ from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
 from ggn_tf.evaluation.report.page import write_page
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.comparison import compare_systems
+from ggn_tf.evaluation.statistics.paper_systems import PAPER_SYSTEMS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
-from ggn_tf.evaluation.statistics.systems import PAPER_SYSTEMS
 from ggn_tf.protocol import Protocol
 from ggn_tf.study.grid import weighted_system
 from ggn_tf.study.page import Example, StudyData, study_page

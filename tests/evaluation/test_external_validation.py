@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from ggn_tf.cli import main
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import RunError, TaskError
-from ggn_tf.evaluation.external import open_external, predict_external
+from ggn_tf.evaluation.external_validation import open_external, predict_external
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval, resampled_mean
 from ggn_tf.evaluation.statistics.site_differences import differences
 from ggn_tf.runs.run_dataset import open_run_dataset

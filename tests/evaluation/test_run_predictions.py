@@ -9,7 +9,7 @@ import pytest
 from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.predictions import describe_run, predict_run
+from ggn_tf.evaluation.run_predictions import describe_run, predict_run
 from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities, read_predictions, write_predictions
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
 from ggn_tf.runs.run_dataset import open_run_dataset

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ggn_tf.evaluation.explain import class_activation, enlarge, explain_patches
+from ggn_tf.evaluation.grad_cam import class_activation, enlarge, explain_patches
 from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.models.multitask import build_multitask
