@@ -123,6 +123,16 @@ class DatasetError(GgnError):
     """A dataset folder is missing, damaged, or was made by another protocol."""
 
 
+class RejectedCasesError(DatasetError):
+    """Cases of a table cannot be used, and they were not to be left out.
+
+    Attributes:
+        rejected: Why each of them cannot be used.
+    """
+
+    rejected: tuple[GgnError, ...] = ()
+
+
 class RadiomicsError(GgnError):
     """Radiomic features cannot be measured, or a stored classifier of them cannot be trusted or does not fit."""
 

@@ -1,4 +1,7 @@
-"""The command line. A module a command; TensorFlow and SimpleITK are imported inside the command's body."""
+"""The command line, one module per command: options, one call of the API, text.
+
+TensorFlow and SimpleITK are imported inside a command's body.
+"""
 
 import importlib
 import signal
@@ -10,6 +13,7 @@ from typing import Any
 import click
 
 from ggn_tf import __version__
+from ggn_tf.cli.options import option_of
 from ggn_tf.errors import GgnError
 
 COMMANDS = (
@@ -30,7 +34,7 @@ COMMANDS = (
 
 
 class _CommandGroup(click.Group):
-    """Imports a command's module when it is asked for, and prints our errors as one block."""
+    """Imports a command's module when the command is called, and prints the product's errors as one block."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -41,18 +45,17 @@ class _CommandGroup(click.Group):
         command: click.Command = importlib.import_module(f"ggn_tf.cli.{cmd_name.replace('-', '_')}").command
         return command
 
-    def _invoked(self, ctx: click.Context) -> click.Command | None:
-        return None if ctx.invoked_subcommand is None else self.get_command(ctx, ctx.invoked_subcommand)
-
     def invoke(self, ctx: click.Context) -> Any:
         former = signal.signal(signal.SIGTERM, _interrupt)
         try:
             return super().invoke(ctx)
-        except GgnError as error:
-            click.echo(f"error: {error.block(partial(option_of, self._invoked(ctx)))}", err=True)
-            sys.exit(1)
-        except OSError as error:
-            click.echo(f"error: {_as_ours(error).block()}", err=True)
+        except BrokenPipeError:
+            # The reader of a pipe has left, as `head` does: click ends silently.
+            raise
+        except (GgnError, OSError) as error:
+            block = error if isinstance(error, GgnError) else _system_error(error)
+            command = None if ctx.invoked_subcommand is None else self.get_command(ctx, ctx.invoked_subcommand)
+            click.echo(f"error: {block.block(partial(option_of, command))}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -61,24 +64,19 @@ class _CommandGroup(click.Group):
             signal.signal(signal.SIGTERM, former)
 
 
-def option_of(command: click.Command | None, argument: str) -> str | None:
-    """How an argument of the API is given to a command: as an option; None if the command does not have it."""
-    options = (param for param in (command.params if command else ()) if isinstance(param, click.Option))
-    return next((f"option {option.opts[-1]}" for option in options if option.name == argument), None)
-
-
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End as Ctrl-C does: what was begun under a temporary name is cleared away."""
+    """End as Ctrl-C does: what was begun under a temporary name is deleted."""
     raise KeyboardInterrupt
 
 
-def _as_ours(error: OSError) -> GgnError:
+def _system_error(error: OSError) -> GgnError:
+    if error.filename is None:
+        return GgnError("The operating system reported an error.", found=f"{type(error).__name__}: {error}")
     return GgnError(
-        "The file system refused.",
+        "A file or folder could not be read or written.",
         case=error.filename,
-        found=error.strerror or error,
-        expected="a place that can be read or written, with room on the disk",
-        remedy="Check the path, its permissions and the free space, and repeat the command.",
+        found=error.strerror or type(error).__name__,
+        remedy="Check the path, its permissions and the free space on the disk, then repeat the command.",
     )
 
 

@@ -1,67 +1,80 @@
-"""What `fit` is going to do, for a person to read before the first step."""
+"""What `fit` and `study` are about to do, for a person to read before the first step."""
 
-from typing import TYPE_CHECKING, Any
-
-from ggn_tf.machine import gpus
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ggn_tf.api.fit import TrainingPlan
+    from ggn_tf.api.study import StudyPlan
     from ggn_tf.dataset.records import Dataset
-    from ggn_tf.runs.run_description import RunDescription
-    from ggn_tf.runs.run_folder import RunFolder
     from ggn_tf.runs.stages import Stage
-    from ggn_tf.training.trainer import Plan
 
 
-def banner(
-    run: "RunFolder", dataset: "Dataset", plan: "Plan", precision_reason: str, conditions: dict[str, Any]
-) -> str:
-    """The whole plan, for a person to read before the first step."""
-    asked = run.description
-    names = asked.task.class_names
-    optimistic = "" if asked.select_on == "validation" else ": the paper's way; scores on it are optimistic"
+def training_text(plan: "TrainingPlan") -> str:
+    """The plan of a training."""
+    if plan.run is None:
+        rank = plan.rank
+        return f"worker {rank.worker} of {rank.workers}: the chief, worker 0, writes the run and reports its progress"
+    asked, conditions, finished = plan.plan.asked, plan.conditions, plan.run.finished_stages()
     lines = [
-        ("dataset", f"{dataset.folder}, {len(dataset.cases)} nodules, fingerprint {dataset.fingerprint[:12]}"),
+        ("dataset", _dataset(plan.dataset)),
         ("task", str(asked.task)),
         ("model", f"{asked.model}, split {asked.split}, seed {asked.seed}"),
         ("device", _device()),
         *([("replicas", f"{conditions['replicas']} devices share every batch")] if conditions["replicas"] > 1 else []),
-        ("precision", f"{asked.precision}: {precision_reason}"),
-        ("select on", asked.select_on + optimistic),
-        ("run", str(run.folder)),
+        ("precision", f"{asked.precision}: {plan.precision_reason}"),
+        ("select on", _selection(asked.select_on)),
+        ("run", str(plan.run.folder)),
         ("exact", f"{'to the bit' if conditions['bit_for_bit'] else 'no'}: {conditions['why']}"),
-        *_differences(run, conditions),
     ]
-    for name, counts in plan.class_counts.items():
-        classes = ", ".join(f"{count} {label}" for count, label in zip(counts, names, strict=True))
+    if plan.changed:
+        changed = ", ".join(plan.changed)
+        lines.append(("note", f"begun under other conditions, so not the same to the bit: {changed}"))
+    for name, counts in plan.plan.class_counts.items():
+        classes = ", ".join(f"{count} {label}" for count, label in zip(counts, asked.task.class_names, strict=True))
         lines.append((name, f"{sum(counts)} nodules: {classes}"))
-    finished = run.finished_stages()
-    lines += [
-        (stage.name, "finished" if stage.name in finished else _stage_plan(stage, asked)) for stage in plan.stages
+    lines += [(stage.name, "finished" if stage.name in finished else _stage(stage, plan)) for stage in plan.plan.stages]
+    return _aligned(lines)
+
+
+def study_text(plan: "StudyPlan", protocol: str) -> str:
+    """The plan of a study."""
+    design = plan.design
+    lines = [
+        ("dataset", _dataset(plan.dataset)),
+        ("tasks", "; ".join(map(str, design.tasks))),
+        ("models", ", ".join(design.models)),
+        ("splits", ", ".join(map(str, design.splits))),
+        ("repeats", str(design.repeats)),
+        ("protocol", protocol),
+        ("precision", f"{design.precision}: {plan.precision_reason}"),
+        ("select on", _selection(design.select_on)),
+        ("work", f"{plan.items} trainings and predictions"),
     ]
+    return _aligned(lines)
+
+
+def _aligned(lines: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{name:<11}{text}" for name, text in lines)
 
 
+def _dataset(dataset: "Dataset") -> str:
+    return f"{dataset.folder}, {len(dataset.cases)} nodules, fingerprint {dataset.fingerprint[:12]}"
+
+
+def _selection(select_on: str) -> str:
+    return select_on + ("" if select_on == "validation" else ": the paper's way; scores on it are optimistic")
+
+
 def _device() -> str:
-    return (
-        ", ".join(str(gpu["device_name"]) for gpu in gpus())
-        or "CPU: TensorFlow finds no GPU (the extra [gpu] brings what it needs for NVIDIA's)"
-    )
+    from ggn_tf.machine import gpus
+
+    names = ", ".join(str(gpu["device_name"]) for gpu in gpus())
+    return names or "CPU: TensorFlow finds no GPU (the extra [gpu] installs what NVIDIA's need)"
 
 
-def _differences(run: "RunFolder", conditions: dict[str, Any]) -> list[tuple[str, str]]:
-    """What makes a run that goes on differ from one that never stopped."""
-    from ggn_tf.runs.package_versions import package_versions
-    from ggn_tf.runs.reproducibility import differences
-
-    now = package_versions()
-    changed = [f"{name} {old} -> {now.get(name)}" for name, old in run.versions.items() if now.get(name) != old]
-    changed += differences(run.conditions, conditions)
-    return (
-        [("note", f"begun under other conditions, so not the same to the bit: {', '.join(changed)}")] if changed else []
-    )
-
-
-def _stage_plan(stage: "Stage", asked: "RunDescription") -> str:
+def _stage(stage: "Stage", plan: "TrainingPlan") -> str:
+    asked = plan.plan.asked
     numbers = stage.numbers(asked.protocol.training)
     return (
         f"up to {numbers.max_epochs} epochs from learning rate {numbers.learning_rate:g}, trains "

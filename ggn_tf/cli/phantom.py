@@ -5,30 +5,39 @@ from typing import Literal
 
 import click
 
+import ggn_tf
+from ggn_tf.cli.options import AT_LEAST_0, PATH
+
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--nodules", type=click.IntRange(min=4), default=120, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--format", "container", type=click.Choice(["dicom", "nifti"]), default="dicom", show_default=True)
+@click.argument("out", type=PATH)
+@click.option(
+    "--nodules", type=click.IntRange(min=4), default=120, show_default=True, help="Number of nodules to write."
+)
+@click.option("--seed", type=AT_LEAST_0, default=0, show_default=True, help="Seed of the nodules and scanners.")
+@click.option(
+    "--format",
+    "container",
+    type=click.Choice(["dicom", "nifti"]),
+    default="dicom",
+    show_default=True,
+    help="File format of the CTs and masks.",
+)
 def command(out: Path, nodules: int, seed: int, container: Literal["dicom", "nifti"]) -> None:
     """Write synthetic chest CT with AAH, AIS, MIA and IAC nodules to the folder OUT.
 
-    The nodules come in the paper's proportions, one to three a patient, from five scanners. OUT/cases.csv is what
-    `ggn-tf prepare` reads.
+    The nodules have the paper's proportions, one to three per patient, and come from five scanners. OUT/cases.csv is
+    the table that `ggn-tf prepare` reads.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from ggn_tf.cases.phantom.files import write_phantom
+    from ggn_tf.cli.progress import CountBar
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Patients", total=None)
+    with CountBar() as bar:
         table = write_phantom(
             out,
             nodules,
             seed,
             container,
-            on_patient=lambda done, of: progress.update(task, completed=done, total=of),
+            on_patient=lambda done, total: bar.show(ggn_tf.Progress("patients", done, total)),
         )
     click.echo(f"{nodules} nodules: {table}")

@@ -3,29 +3,37 @@
 import dataclasses
 import json
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import click
 
+from ggn_tf.cli.options import AT_LEAST_1, PATH, json_option
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.training.profile import Profile
 
-_DEAREST = 10
+_SLOWEST = 10
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", type=click.IntRange(min=1), default=10, show_default=True, help="How many are traced.")
-@click.option("--warm-up", type=click.IntRange(min=1), default=5, show_default=True, help="Steps before them.")
-@click.option("--dataset", type=click.Path(path_type=Path), help="Where the run's dataset lies, if it was moved.")
+@click.argument("run", type=PATH)
+@click.option("--steps", type=AT_LEAST_1, default=10, show_default=True, help="Number of steps to trace.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Where the trace goes.  [default: RUN/tensorboard/profile]"
+    "--warm-up", type=AT_LEAST_1, default=5, show_default=True, help="Number of steps before the traced ones."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
-def command(run: Path, steps: int, warm_up: int, dataset: Path | None, output: Path | None, as_json: bool) -> None:
-    """Trace training steps of RUN's last stage, on its own data, and tell the dearest operations.
+@click.option(
+    "--dataset",
+    "--own-dataset",
+    "own_dataset",
+    type=PATH,
+    help="Folder of the run's own dataset, where it was moved since the training.",
+)
+@click.option("-o", "--output", type=PATH, help="Folder of the trace.  [default: RUN/tensorboard/profile]")
+@json_option
+def command(run: Path, steps: int, warm_up: int, own_dataset: Path | None, output: Path | None, as_json: bool) -> None:
+    """Trace training steps of RUN's last stage, on its own data, and list the slowest operations.
 
     The trace opens in TensorBoard with its profile plugin (the extra [profile]). The run itself stays as it is.
     """
@@ -36,11 +44,14 @@ def command(run: Path, steps: int, warm_up: int, dataset: Path | None, output: P
     from ggn_tf.training.profile import profile_run
 
     opened = RunFolder.open(run)
-    own_dataset = open_run_dataset(opened, dataset)
-    split = read_split(own_dataset, opened.description.split)
+    dataset = open_run_dataset(opened, own_dataset)
+    split = read_split(dataset, opened.description.split)
     folder = output or run / "tensorboard" / "profile"
-    profile = profile_run(opened, own_dataset, split, folder, steps=steps, warm_up=warm_up)
-    click.echo(json.dumps(_document(profile), indent=2) if as_json else _text(profile, folder))
+    profile = profile_run(opened, dataset, split, folder, steps=steps, warm_up=warm_up)
+    if as_json:
+        click.echo(json.dumps(_document(profile), indent=2))
+    else:
+        _print(profile, folder)
 
 
 def _document(profile: "Profile") -> dict[str, object]:
@@ -50,29 +61,26 @@ def _document(profile: "Profile") -> dict[str, object]:
         "step_ms": profile.step_ms,
         "waited_ms": profile.waited_ms,
         "input_share": profile.input_share,
-        "slowest_ops": [dataclasses.asdict(op) for op in profile.ops[:_DEAREST]],
+        "slowest_ops": [dataclasses.asdict(op) for op in profile.ops[:_SLOWEST]],
     }
 
 
-def _text(profile: "Profile", folder: Path) -> str:
-    steps = len(profile.step_ms)
-    lines = [
-        f"stage      {profile.stage}, {steps} steps of {_mean(profile.step_ms):.1f} ms "
-        f"(from {min(profile.step_ms):.1f} to {max(profile.step_ms):.1f})",
-        f"input      a step waits {_mean(profile.waited_ms):.1f} ms for its batch, {profile.input_share:.1%} of it",
-        "",
-        f"{'share':>6} {'ms a step':>10} {'calls a step':>13}  operation",
-    ]
-    for op in profile.ops[:_DEAREST]:
-        lines.append(f"{op.share:6.1%} {op.self_ms / steps:10.2f} {op.calls / steps:13.1f}  {op.kind}  {op.name}")
-    dearest = sum(op.share for op in profile.ops[:_DEAREST])
-    lines += [
-        f"{dearest:6.1%} of the self time of {len(profile.ops)} operations, summed over threads",
-        "",
-        f'trace      {profile.trace}\nto open    pip install "ggn-tf[profile]" && tensorboard --logdir {folder}',
-    ]
-    return "\n".join(lines)
+def _print(profile: "Profile", folder: Path) -> None:
+    from ggn_tf.cli.tables import print_table
 
-
-def _mean(values: tuple[float, ...]) -> float:
-    return sum(values) / len(values)
+    steps, slowest = profile.step_ms, profile.ops[:_SLOWEST]
+    click.echo(
+        f"stage      {profile.stage}, {len(steps)} steps of {mean(steps):.1f} ms (from {min(steps):.1f} to "
+        f"{max(steps):.1f})\n"
+        f"input      a step waits {mean(profile.waited_ms):.1f} ms for its batch, {profile.input_share:.1%} of it\n"
+    )
+    rows = [
+        (op.kind, op.name, f"{op.share:.1%}", f"{op.self_ms / len(steps):.2f}", f"{op.calls / len(steps):.1f}")
+        for op in slowest
+    ]
+    print_table(("kind", "operation", "share", "ms per step", "calls per step"), rows, left=2)
+    click.echo(
+        f"{sum(op.share for op in slowest):.1%} of the self time of {len(profile.ops)} operations, summed over threads"
+        f"\n\ntrace      {profile.trace}\n"
+        f'to open    pip install "ggn-tf[profile]" && tensorboard --logdir {folder}'
+    )

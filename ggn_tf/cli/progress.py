@@ -1,49 +1,105 @@
-"""Progress of a training run on the terminal: a bar within an epoch, a line after it."""
+"""Progress on stderr: a bar on a terminal; in a log only the lines of what is finished."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from ggn_tf.runs.stages import Stage
-from ggn_tf.training.monitor import Monitored
-from ggn_tf.training.observers import Observer
+if TYPE_CHECKING:
+    import ggn_tf
+
+# An item of a study takes minutes to hours; the rate of the last half minute says nothing about it.
+_STUDY_RATE_S = 6 * 3600
 
 
-class EpochBars(Observer):
-    """An observer of the loop, on stderr. On a terminal it draws a bar; in a log it only prints the epochs' lines."""
+class _Bars:
+    """Bars that appear with the first progress, so that what is printed before stays above them."""
 
-    def __enter__(self) -> "EpochBars":
-        """Start drawing."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}"),
-        )
+    def __init__(self, *columns: TextColumn | BarColumn | MofNCompleteColumn, rate_s: float = 30.0) -> None:
+        times = (TimeElapsedColumn(), TimeRemainingColumn())
         self._bars = Progress(
-            *columns, TimeElapsedColumn(), TimeRemainingColumn(), transient=True, console=Console(stderr=True)
+            *columns, *times, speed_estimate_period=rate_s, transient=True, console=Console(stderr=True)
         )
-        self._bars.start()
-        self._bar = self._bars.add_task("", total=None, loss="", visible=False)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the terminal as it was."""
         self._bars.stop()
 
-    def epoch_started(self, stage: Stage, epoch: int, steps: int, done: int) -> None:
-        """A new bar."""
-        name = f"{stage.name} epoch {epoch}"
-        self._bars.reset(self._bar, total=steps, completed=done, description=name, loss="", visible=True)
-
-    def step_done(self, loss: float) -> None:
-        """One step further."""
-        self._bars.update(self._bar, advance=1, loss=f"loss {loss:.4f}")
-
-    def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
-        """Print the epoch's line."""
-        shown = {name: value for name, value in row.items() if isinstance(value, float) and name != "learning_rate"}
-        scores = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items())
-        line = f"{stage.name:<9} epoch {row['epoch']:>3}  {scores}"
+    def _print(self, line: str) -> None:
         self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class CountBar(_Bars):
+    """A bar that counts a step's units."""
+
+    def __init__(self) -> None:
+        super().__init__(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bar = self._bars.add_task("", total=None)
+
+    def show(self, progress: "ggn_tf.Progress") -> None:
+        """Draw a step's progress."""
+        self._bars.start()
+        step = progress.step.capitalize()
+        self._bars.update(self._bar, description=step, completed=progress.done, total=progress.total)
+
+
+class EpochBars(_Bars):
+    """A bar within an epoch, and a line after it."""
+
+    def __init__(self) -> None:
+        loss = TextColumn("{task.fields[loss]}")
+        super().__init__(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), loss)
+        self._bar = self._bars.add_task("", total=None, loss="")
+
+    def show(self, progress: "ggn_tf.TrainingProgress") -> None:
+        """Draw a training's progress."""
+        self._bars.start()
+        if progress.scores:
+            scores = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in progress.scores.items())
+            self._print(f"{progress.stage:<9} epoch {progress.epoch:>3}  {scores}")
+            return
+        if progress.loss is None:
+            self._bars.reset(self._bar, total=progress.steps, description=f"{progress.stage} epoch {progress.epoch}")
+        loss = "" if progress.loss is None else f"loss {progress.loss:.4f}"
+        self._bars.update(self._bar, completed=progress.step, loss=loss)
+
+
+class StudyBars(_Bars):
+    """A bar for the study and one for each item at work; a line after each item."""
+
+    def __init__(self) -> None:
+        share, what = TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[what]}")
+        super().__init__(TextColumn("{task.description}"), BarColumn(), share, what, rate_s=_STUDY_RATE_S)
+        self._whole = self._bars.add_task("study", total=1.0, what="")
+        self._at_work: dict[str, TaskID] = {}
+
+    def show(self, progress: "ggn_tf.StudyProgress") -> None:
+        """Draw a study's progress."""
+        from ggn_tf.api.study import REPORT_ITEM
+
+        self._bars.start()
+        if progress.item == REPORT_ITEM:
+            self._print(progress.what)
+            return
+        if progress.share == 1.0 and progress.item not in self._at_work:
+            # Finished by an earlier call, within no time: the first count is not part of the rate.
+            self._bars.reset(self._whole)
+        count = f"{progress.items_done} of {progress.items}"
+        self._bars.update(self._whole, completed=progress.work_done, what=f"{count} done")
+        if progress.share < 1.0:
+            if progress.item not in self._at_work:
+                self._at_work[progress.item] = self._bars.add_task(f"  {progress.item}", total=1.0, what="")
+            self._bars.update(self._at_work[progress.item], completed=progress.share, what=progress.what)
+        elif progress.item in self._at_work:
+            self._bars.remove_task(self._at_work.pop(progress.item))
+            self._print(f"{progress.items_done:>4} of {progress.items}  {progress.item}")

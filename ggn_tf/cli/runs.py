@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggn_tf.cli.options import PATH, json_option
+
 if TYPE_CHECKING:
     from ggn_tf.evaluation.run_list import RunOverview
 
@@ -15,31 +17,25 @@ _TEST_SCORES = ("accuracy", "auc", "dice")
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
+@click.argument("folder", type=PATH, default=Path("runs"))
+@json_option
 def command(folder: Path, as_json: bool) -> None:
     """List the runs under FOLDER (default: runs) and how far they got.
 
     A star marks a run that a process trains right now. `best` is the best score of its last stage on the set that
-    selects the weights: Dice of segment, accuracy of the others. `test` is there for runs that were evaluated.
+    selects the weights: Dice of segment, accuracy of the others. `test` is shown for runs that were evaluated.
     """
+    from ggn_tf.cli.tables import print_table
     from ggn_tf.evaluation.run_list import list_runs
 
     runs = list_runs(folder)
     if as_json:
-        click.echo(json.dumps([_document(run) for run in runs], indent=2))
+        click.echo(json.dumps([{**dataclasses.asdict(run), "folder": str(run.folder)} for run in runs], indent=2))
         return
-    rows = [_HEADING, *(_row(run, folder) for run in runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADING))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(_HEADING, [_row(run, folder) for run in runs], left=len(_HEADING))
     for run in runs:
         if run.problem is not None:
             click.echo(f"{_name(run, folder)}: {run.problem}", err=True)
-
-
-def _document(run: "RunOverview") -> dict[str, object]:
-    return {**dataclasses.asdict(run), "folder": str(run.folder)}
 
 
 def _row(run: "RunOverview", folder: Path) -> tuple[str, ...]:
@@ -47,11 +43,11 @@ def _row(run: "RunOverview", folder: Path) -> tuple[str, ...]:
         return (_name(run, folder), *("-" for _ in _HEADING[1:-1]), "cannot be read")
     reached = "-" if run.stage is None else f"{run.stage} {run.epoch}{' done' if run.stage in run.finished else ''}"
     best = "-" if run.best is None else f"{run.select_on} {run.best:.3f}"
-    test = "-"
-    if run.test is not None:
-        test = ", ".join(f"{name} {run.test[name]:.3f}" for name in _TEST_SCORES if run.test.get(name) is not None)
-    told = (run.model, run.task, run.split, run.seed, run.precision)
-    return (_name(run, folder), *map(str, told), reached + (" *" if run.training else ""), best, test)
+    scores = run.test or {}
+    test = ", ".join(f"{name} {scores[name]:.3f}" for name in _TEST_SCORES if scores.get(name) is not None)
+    settings = (run.model, run.task, run.split, run.seed, run.precision)
+    row = (*map(str, settings), reached + (" *" if run.training else ""), best)
+    return (_name(run, folder), *row, test if run.test is not None else "-")
 
 
 def _name(run: "RunOverview", folder: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ggn_tf.cli.finite import FiniteRange
+from ggn_tf.cli.options import FiniteRange
 from ggn_tf.serving.contract.names import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
 from ggn_tf.tensorflow_import import load_tensorflow
 

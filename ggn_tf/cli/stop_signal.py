@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request: what is at work comes to a place from which it can go on."""
+"""Ctrl-C and SIGTERM as a request to stop: the work at hand comes to a point from which it can be resumed."""
 
 import signal
 from collections.abc import Iterator
@@ -12,39 +12,43 @@ class StopSignal:
     """Turns the first SIGINT or SIGTERM into a request to stop; the second ends at once.
 
     Args:
-        told: Said to the person at the first.
+        message: Printed at the first signal.
     """
 
-    def __init__(self, told: str) -> None:
-        """Nothing is caught before the block begins."""
-        self._told, self._asked = told, False
+    def __init__(self, message: str) -> None:
+        self._message, self._requested = message, False
 
     def __enter__(self) -> "StopSignal":
-        """Catch."""
-        self._former = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Catch the signals."""
+        self._former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._catch()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """As it was."""
+        """Restore the previous handlers."""
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
     def requested(self) -> bool:
         """Whether a signal came."""
-        return self._asked
+        return self._requested
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Within the block Ctrl-C ends the process: TensorFlow waits for other machines where Python never wakes."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            # SIGTERM too: TensorFlow takes it for itself when it starts a cluster.
+            self._catch()
+
+    def _catch(self) -> None:
+        for number in self._former:
+            signal.signal(number, self._request)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
             raise KeyboardInterrupt
-        self._asked = True
-        click.echo(self._told, err=True)
-
-
-@contextmanager
-def ended_by_ctrl_c() -> Iterator[None]:
-    """Within the block Ctrl-C ends the process: TensorFlow waits for other machines where Python never wakes."""
-    former = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, former)
+        self._requested = True
+        click.echo(self._message, err=True)

@@ -1,93 +1,111 @@
-"""Where the nodules are that a command is asked about, whatever way they were given."""
+"""Where the nodules of a CT are: points, voxels or masks."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
-from ggn_tf.cases.geometry.grid import Grid, Vector, vector
+from ggn_tf.cases.geometry.grid import Grid, vector
 from ggn_tf.cases.markups import lps_of_ras, read_markups
-from ggn_tf.cases.patch_location import NoduleTarget, open_ct_of
-from ggn_tf.cases.volumes import Volume
+from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.errors import LocationError
 
 
-class NoduleLocation(NamedTuple):
-    """Where a nodule is: one of a point, a voxel of the CT, or a mask, whose centroid is taken.
+@dataclass(frozen=True)
+class Point:
+    """A nodule's centre in mm, in DICOM's patient coordinates.
+
+    Example:
+        >>> Point(31.5, -12, -104, ras=True).target()
+        NoduleTarget(mask_path=None, segment=None, center_mm_lps=(-31.5, 12.0, -104.0), case=None)
 
     Attributes:
-        name: What the user calls the nodule.
-        center_mm_lps: LPS mm.
-        index_xyz: Voxel, from 0.
-        mask: Its file.
-        segment: Which label of the mask.
+        x, y, z: Coordinates in LPS.
+        name: The nodule's name in the result.
+        ras: Whether the coordinates are RAS, as 3D Slicer shows them.
     """
 
-    name: str
-    center_mm_lps: Vector | None = None
-    index_xyz: tuple[int, int, int] | None = None
-    mask: Path | None = None
+    x: float
+    y: float
+    z: float
+    name: str | None = None
+    ras: bool = False
+
+    def target(self, grid: Grid | None = None, case: str | None = None) -> NoduleTarget:
+        """The centre for `cut_patches`; `case` names it in errors."""
+        point = (float(self.x), float(self.y), float(self.z))
+        return NoduleTarget(center_mm_lps=lps_of_ras(point) if self.ras else point, case=case)
+
+
+@dataclass(frozen=True)
+class Voxel:
+    """A nodule's centre as a voxel of the CT, counted from 0.
+
+    Attributes:
+        x, y, z: Column, row and slice.
+        name: The nodule's name in the result.
+    """
+
+    x: int
+    y: int
+    z: int
+    name: str | None = None
+
+    def target(self, grid: Grid | None = None, case: str | None = None) -> NoduleTarget:
+        """The centre for `cut_patches`; no point where the grid is not known yet.
+
+        Raises:
+            LocationError: The voxel is outside the CT.
+        """
+        if grid is None:
+            return NoduleTarget(case=case)
+        index = (self.x, self.y, self.z)
+        if not all(0 <= step < size for step, size in zip(index, grid.size_xyz, strict=True)):
+            raise LocationError(
+                "The voxel is outside the CT.",
+                case=case,
+                found=f"voxel {index}",
+                expected=f"from (0, 0, 0) to {tuple(size - 1 for size in grid.size_xyz)}, in the order x, y, z",
+                remedy="Count voxels from 0, and give column, row and slice in this order.",
+            )
+        return NoduleTarget(center_mm_lps=vector(grid.point_of(index)), case=case)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A nodule's mask, whose centroid becomes the patch's centre.
+
+    Attributes:
+        path: A volume file, a DICOM segmentation or a DICOM structure set.
+        segment: Name or value of the nodule in a mask with several segments.
+        name: The nodule's name in the result; None for the segment's.
+    """
+
+    path: str | Path
     segment: str | None = None
+    name: str | None = None
 
-    def target(self, case: str | None = None) -> NoduleTarget:
-        """What `cut_patch` needs of it; `case` is the name in its errors."""
-        return NoduleTarget(self.mask, self.segment, self.center_mm_lps, case)
+    def target(self, grid: Grid | None = None, case: str | None = None) -> NoduleTarget:
+        """The mask for `cut_patches`."""
+        return NoduleTarget(Path(self.path), self.segment, case=case)
 
 
-def read_locations(
-    mask: Path | None,
-    segment: str | None,
-    centers_mm: Sequence[Vector],
-    ras: bool,
-    indices: Sequence[tuple[int, int, int]],
-    fiducials: Path | None,
-) -> list[NoduleLocation]:
-    """The places of a command's options, of which one kind is given.
+Location = Point | Voxel | Mask
+
+
+def read_points(path: str | Path) -> list[Point]:
+    """The points of a markups file that 3D Slicer saved (.mrk.json), in any of its coordinate systems.
 
     Raises:
-        PlaceError: The file of fiducials cannot be read.
+        LocationError: The file cannot be read, or contains no placed point.
     """
-    if mask is not None:
-        return [NoduleLocation(segment or "nodule", mask=mask, segment=segment)]
-    if fiducials is not None:
-        points = enumerate(read_markups(fiducials), start=1)
-        return [NoduleLocation(point.label or f"nodule {number}", point.center_mm_lps) for number, point in points]
-    centers = [lps_of_ras(center) if ras else center for center in centers_mm]
-    places = [NoduleLocation(f"nodule {number}", center) for number, center in enumerate(centers, start=1)]
-    return [
-        *places,
-        *(NoduleLocation(f"nodule {number}", index_xyz=index) for number, index in enumerate(indices, start=1)),
-    ]
+    return [Point(*point.center_mm_lps, name=point.label or None) for point in read_markups(Path(path))]
 
 
-def open_ct(
-    ct: Path, series: str | None, places: Sequence[NoduleLocation], repair_policy: RepairPolicy = STRICT
-) -> tuple[Volume, list[NoduleLocation]]:
-    """Open the CT on which the places are, and turn voxels into points.
-
-    Args:
-        ct: A volume file or a DICOM folder.
-        series: SeriesInstanceUID; None takes the series that holds the first place.
-        places: At least one.
-        repair_policy: What may be put right instead of being refused.
-
-    Raises:
-        VolumeError: The CT cannot be read.
-        PlaceError: A voxel lies outside the CT.
-    """
-    volume = open_ct_of(places[0].target(), ct, series, repair_policy)
-    return volume, [_pointed(place, volume.grid) for place in places]
-
-
-def _pointed(place: NoduleLocation, grid: Grid) -> NoduleLocation:
-    if place.index_xyz is None:
-        return place
-    if not all(0 <= step < size for step, size in zip(place.index_xyz, grid.size_xyz, strict=True)):
-        raise LocationError(
-            "The voxel lies outside the CT.",
-            case=place.name,
-            found=f"voxel {place.index_xyz}",
-            expected=f"from (0, 0, 0) to {tuple(size - 1 for size in grid.size_xyz)}, in the order x, y, z",
-            remedy="Count voxels from 0, and give column, row and slice in this order.",
-        )
-    return place._replace(center_mm_lps=vector(grid.point_of(place.index_xyz)))
+def names_of(locations: Sequence[Location]) -> list[str]:
+    """The names of the nodules; those without one are numbered."""
+    names = []
+    for number, location in enumerate(locations, start=1):
+        segment = location.segment if isinstance(location, Mask) else None
+        alone = isinstance(location, Mask) and len(locations) == 1
+        names.append(location.name or segment or ("nodule" if alone else f"nodule {number}"))
+    return names

@@ -1,26 +1,34 @@
-"""Nodules of one CT: their patches to the model, and the answers in the CT's own terms."""
+"""Predictions about the nodules of one CT, in the CT's own terms."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.masks import nodule_box
 from ggn_tf.cases.measurements import Measurements, measure
-from ggn_tf.cases.patches import Patch, paste_mask
+from ggn_tf.cases.patch_location import open_ct_of
+from ggn_tf.cases.patches import Patch, cut_patches, paste_mask
 from ggn_tf.cases.volumes import Volume
+from ggn_tf.errors import LocationError
+from ggn_tf.prediction.locations import Location, names_of
 from ggn_tf.prediction.overlay import field_around
 from ggn_tf.prediction.patch_warnings import PredictionWarning, overlap_warning, patch_warnings, series_warnings
-from ggn_tf.protocol import MASK_THRESHOLD
+from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 
+RESEARCH_ONLY = "for research only; not a medical device"
 
-class NodulePatch(NamedTuple):
-    """A nodule that is asked about: what the user calls it, and its patch."""
+
+@dataclass(frozen=True)
+class NodulePatch:
+    """A nodule's name and patch."""
 
     name: str
     patch: Patch
@@ -28,17 +36,17 @@ class NodulePatch(NamedTuple):
 
 @dataclass(frozen=True)
 class NodulePrediction:
-    """What the model says of one nodule.
+    """The prediction about one nodule.
 
     Attributes:
-        name: What the user calls it.
+        name: The nodule's name.
         probabilities: By class name, in the order of the task.
         center_mm_lps: The patch's centre.
         center_index_xyz: The same as an index of the CT's voxels, from 0, in the order x, y, z.
-        mask: uint8, 0 or 1, on the block of the CT's voxels that holds the nodule; None where the model finds none.
-        measures: Of `mask`, on the CT's own voxels.
+        mask: uint8, 0 or 1, on the block of the CT's voxels that contains the nodule; None where the model finds none.
+        measurements: Measurements of `mask` on the CT's own voxels; None without a mask.
         block: Hounsfield units around the nodule.
-        cautions: Reasons to doubt the answer.
+        warnings: Reasons to doubt the prediction.
     """
 
     name: str
@@ -46,7 +54,7 @@ class NodulePrediction:
     center_mm_lps: Vector
     center_index_xyz: Vector
     mask: sitk.Image | None
-    measures: Measurements | None
+    measurements: Measurements | None
     block: sitk.Image
     warnings: tuple[PredictionWarning, ...]
 
@@ -64,70 +72,147 @@ class NodulePrediction:
             "probabilities": self.probabilities,
             "center_mm_lps": list(self.center_mm_lps),
             "center_index_xyz": [round(index, 2) for index in self.center_index_xyz],
-            **(nothing if self.measures is None else self.measures._asdict()),
+            **(nothing if self.measurements is None else self.measurements._asdict()),
             "warnings": [warning.to_dict() for warning in self.warnings],
         }
 
 
 @dataclass(frozen=True)
 class CtPrediction:
-    """What the model says of a CT's nodules.
+    """The predictions about the nodules of one CT.
 
     Attributes:
-        nodules: In the order of the questions.
+        nodules: In the order of the locations.
         labels: uint8 (uint16 above 255 nodules) of the CT's size: 0, or a nodule's number from 1.
-        model_version: The version that answered.
+        model_version: The version of the model.
+        volume: The CT.
+        source: Where the model was: `export`, or `server` and `model_name`.
     """
 
     nodules: tuple[NodulePrediction, ...]
-    labels: sitk.Image
+    labels: sitk.Image = field(repr=False)
     model_version: int
+    volume: Volume = field(repr=False)
+    source: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self, keep_ids: bool = False) -> dict[str, Any]:
+        """As JSON types, without voxels: the content of result.json before any file is written.
+
+        Args:
+            keep_ids: Whether to include the path of the CT, which often names the patient.
+        """
+        return {
+            "ct": str(self.volume.path) if keep_ids else None,
+            **self.source,
+            "model_version": self.model_version,
+            "nodules": [{"label": label, **nodule.to_dict()} for label, nodule in enumerate(self.nodules, start=1)],
+            "mask": None,
+            "segmentation": None,
+            "overlays": [],
+            "warnings": [],
+            "caution": RESEARCH_ONLY,
+        }
+
+    def write(self, output: str | Path, *, keep_ids: bool = False) -> dict[str, Any]:
+        """Write result.json, the mask in NIfTI and on a DICOM series as DICOM SEG, and overlays.
+
+        Args:
+            output: A folder that does not exist, is empty, or contains an earlier result, which is replaced.
+            keep_ids: Whether to include the path of the CT, which often names the patient.
+
+        Returns:
+            The content of result.json.
+
+        Raises:
+            GgnError: The folder cannot be written.
+        """
+        from ggn_tf.prediction.result_folder import write_results
+
+        return write_results(self, Path(output), keep_ids)
+
+
+def open_patches(
+    ct: Path,
+    series: str | None,
+    locations: Sequence[Location],
+    protocol: PatchProtocol,
+    repair_policy: RepairPolicy = STRICT,
+) -> tuple[Volume, list[NodulePatch]]:
+    """Open a CT once and cut the patch of every nodule.
+
+    Args:
+        ct: A volume file or a DICOM folder.
+        series: SeriesInstanceUID; None takes the series that contains the first location.
+        locations: At least one.
+        protocol: The patch that the model takes.
+        repair_policy: What may be repaired instead of being rejected.
+
+    Raises:
+        LocationError: There is no location, or a voxel is outside the CT.
+        VolumeError, MaskError: The CT or a mask cannot be used.
+    """
+    if not locations:
+        raise LocationError(
+            "There is no nodule to predict.", expected="at least one location", remedy="Give a point, voxel or mask."
+        )
+    names = names_of(locations)
+    volume = open_ct_of(locations[0].target(), ct, series, repair_policy)
+    targets = [
+        location.target(volume.grid, name if len(locations) > 1 else None)
+        for location, name in zip(locations, names, strict=True)
+    ]
+    patches = cut_patches(volume, targets, protocol, repair_policy)
+    return volume, [NodulePatch(name, patch) for name, patch in zip(names, patches, strict=True)]
 
 
 def predict_nodules(
-    volume: Volume, questions: Sequence[NodulePatch], predict: Callable[[np.ndarray], Prediction]
+    volume: Volume,
+    patches: Sequence[NodulePatch],
+    predict: Callable[[np.ndarray], Prediction],
+    source: Mapping[str, str] | None = None,
 ) -> CtPrediction:
-    """Ask a model about nodules of one CT.
+    """Predict the nodules of one CT.
 
     Args:
         volume: The CT.
-        questions: Patches as cut from it, at least one.
+        patches: Patches that were cut from it, at least one.
         predict: `PredictionClient.predict` or `LocalModel.predict`.
+        source: Where the model is, for the result.
     """
-    prediction = predict(np.stack([question.patch.hu for question in questions])[..., None])
-    labels = np.zeros(volume.grid.size_xyz[::-1], np.uint8 if len(questions) < 256 else np.uint16)
+    prediction = predict(np.stack([nodule.patch.hu for nodule in patches])[..., None])
+    labels = np.zeros(volume.grid.size_xyz[::-1], np.uint8 if len(patches) < 256 else np.uint16)
     nodules: list[NodulePrediction] = []
     shared: list[set[int]] = []
-    answered = zip(questions, prediction.probabilities, prediction.mask[..., 0], strict=True)
-    for question, probabilities, soft_mask in answered:
+    outputs = zip(patches, prediction.probabilities, prediction.mask[..., 0], strict=True)
+    for nodule_patch, probabilities, soft_mask in outputs:
         by_class = dict(zip(prediction.class_names, probabilities.tolist(), strict=True))
-        nodules.append(_answer(volume, question, by_class, soft_mask))
+        nodules.append(_on_ct(volume, nodule_patch, by_class, soft_mask))
         shared.append(_add(labels, volume.grid, nodules[-1].mask, len(nodules)))
         for other in shared[-1]:
             shared[other].add(len(nodules) - 1)
-    told = [
-        _told(nodule, [nodules[other].name for other in sorted(others)])
+    warned = tuple(
+        _with_overlaps(nodule, [nodules[other].name for other in sorted(others)])
         for nodule, others in zip(nodules, shared, strict=True)
-    ]
-    return CtPrediction(tuple(told), volume.grid.image_of(labels), prediction.model_version)
+    )
+    return CtPrediction(warned, volume.grid.image_of(labels), prediction.model_version, volume, dict(source or {}))
 
 
-def _answer(
-    volume: Volume, question: NodulePatch, probabilities: dict[str, float], soft_mask: np.ndarray
+def _on_ct(
+    volume: Volume, nodule_patch: NodulePatch, probabilities: dict[str, float], soft_mask: np.ndarray
 ) -> NodulePrediction:
-    patch, grid = question.patch, volume.grid
+    patch, grid = nodule_patch.patch, volume.grid
     block = volume.read(_block_around(patch))
     mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, MASK_THRESHOLD))
     inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
     # A speck between the CT's voxels is on none of them: no nodule.
     nodule = (soft_mask >= MASK_THRESHOLD) & (mask is not None)
     return NodulePrediction(
-        name=question.name,
+        name=nodule_patch.name,
         probabilities=probabilities,
         center_mm_lps=patch.center_mm_lps,
         center_index_xyz=vector(grid.index_of(patch.center_mm_lps)),
         mask=mask,
-        measures=None if mask is None else measure(block, mask),
+        measurements=None if mask is None else measure(block, mask),
         block=block,
         warnings=(*series_warnings(volume), *patch_warnings(patch, nodule, inside_hu)),
     )
@@ -135,9 +220,9 @@ def _answer(
 
 def _block_around(patch: Patch) -> Box | None:
     """What the overlay shows and the patch covers."""
-    field = patch.ct_grid.box_around(field_around(patch.center_mm_lps))
-    own = patch.ct_grid.box_around(patch.grid)
-    return field.joined(own) if field and own else field
+    shown = patch.ct_grid.box_around(field_around(patch.center_mm_lps))
+    covered = patch.ct_grid.box_around(patch.grid)
+    return shown.joined(covered) if shown and covered else shown
 
 
 def _trimmed(mask: sitk.Image) -> sitk.Image | None:
@@ -148,11 +233,11 @@ def _trimmed(mask: sitk.Image) -> sitk.Image | None:
 
 
 def _part(block: sitk.Image, mask: sitk.Image) -> np.ndarray:
-    """The block's values where the mask's block lies."""
-    return sitk.GetArrayViewFromImage(block)[_place(Grid.from_image(block), mask)]
+    """The block's values at the mask's voxels."""
+    return sitk.GetArrayViewFromImage(block)[_slices_of(Grid.from_image(block), mask)]
 
 
-def _place(grid: Grid, mask: sitk.Image) -> tuple[slice, ...]:
+def _slices_of(grid: Grid, mask: sitk.Image) -> tuple[slice, ...]:
     x, y, z = np.rint(grid.index_of(mask.GetOrigin())).astype(int).tolist()
     return Box((x, y, z), mask.GetSize()).slices_zyx
 
@@ -165,13 +250,13 @@ def _add(labels: np.ndarray, grid: Grid, mask: sitk.Image | None, label: int) ->
     """
     if mask is None:
         return set()
-    part, inside = labels[_place(grid, mask)], sitk.GetArrayViewFromImage(mask) > 0
+    part, inside = labels[_slices_of(grid, mask)], sitk.GetArrayViewFromImage(mask) > 0
     taken = {int(other) - 1 for other in np.unique(part[inside]) if other > 0}
     part[inside & (part == 0)] = label
     return taken
 
 
-def _told(nodule: NodulePrediction, others: list[str]) -> NodulePrediction:
+def _with_overlaps(nodule: NodulePrediction, others: list[str]) -> NodulePrediction:
     if not others:
         return nodule
     return dataclasses.replace(nodule, warnings=(*nodule.warnings, overlap_warning(others)))

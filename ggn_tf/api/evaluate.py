@@ -1,0 +1,106 @@
+"""Evaluate a run: predictions, scores, figures and report."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ggn_tf.api.fit import Run, dataset_folder, run_folder
+from ggn_tf.api.prepare import PreparedDataset
+from ggn_tf.api.progress import OnProgress, Progress, ignore
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.evaluation.external_validation import open_external, predict_external
+from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
+from ggn_tf.evaluation.report_inputs import collect_report_inputs
+from ggn_tf.evaluation.run_predictions import describe_run, predict_run
+from ggn_tf.evaluation.statistics import run_scores
+from ggn_tf.evaluation.statistics.scores import score_predictions
+from ggn_tf.evaluation.statistics.site_differences import differences
+from ggn_tf.runs.run_dataset import open_run_dataset
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.training.tensorboard import write_scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation of a run.
+
+    Attributes:
+        folder: `RUN/evaluation`, with predictions.csv, scores.json, model_card.md, report.html and figures/.
+        report: Scores, run and differences between sites: the content of scores.json.
+        predictions: One row per nodule, stage and set; probabilities by class, and the Dice of the mask.
+    """
+
+    folder: Path
+    report: run_scores.Evaluation
+    predictions: pd.DataFrame
+
+    @property
+    def scores(self) -> run_scores.Scores:
+        """The scores by set, stage and metric, each with its interval."""
+        return self.report.scores
+
+
+def evaluate(
+    run: Run | str | Path,
+    dataset: PreparedDataset | str | Path | None = None,
+    *,
+    own_dataset: PreparedDataset | str | Path | None = None,
+    replicates: int = 2000,
+    seed: int = 0,
+    gallery: int = 24,
+    on_progress: OnProgress = ignore,
+) -> Evaluation:
+    """Score every finished stage of a run on its validation and test set, and on another site's nodules.
+
+    An earlier evaluation is replaced.
+
+    Example:
+        >>> evaluation = ggn_tf.evaluate("runs/a")  # doctest: +SKIP
+        >>> evaluation.predictions.groupby("set").size()  # doctest: +SKIP
+
+    Args:
+        run: The run from `fit`, or its folder.
+        dataset: Dataset of another site, for external validation.
+        own_dataset: Where the run's own dataset is now; None where it was not moved.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the bootstrap.
+        gallery: Largest number of nodules in the report's gallery; 0 for none.
+        on_progress: Called at every step.
+
+    Raises:
+        RunError: No stage is finished, the run's dataset is not there, or the other dataset shares patients with it.
+        DatasetError: A dataset cannot be read.
+    """
+
+    def announce(line: str) -> None:
+        on_progress(Progress(line))
+
+    opened = RunFolder.open(run_folder(run))
+    own = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
+    other = None if dataset is None else open_external(opened, own, dataset_folder(dataset))
+    frame = predict_run(opened, own, read_split(own, opened.description.split), announce=announce)
+    inputs = collect_report_inputs(opened, own, frame, gallery, announce=announce)
+    sites: dict[str, Any] = {}
+    if other is not None:
+        inputs = replace(inputs, external=other.case_by_id)
+        frame = pd.concat([frame, predict_external(opened, other, announce)], ignore_index=True)
+        sites = {"sites": tuple(differences(frame, seed, replicates)), "external_dataset": other.folder.resolve().name}
+    scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
+    report = run_scores.Evaluation(scores, describe_run(opened, own), **sites)
+    folder = opened.folder / "evaluation"
+    write_evaluation(frame, report, folder, inputs)
+    if scores.test is not None and (opened.folder / "tensorboard").is_dir():
+        write_scores(opened.folder / "tensorboard", _by_tag(scores.test))
+    return Evaluation(folder, report, frame)
+
+
+def _by_tag(scores: run_scores.SetScores) -> dict[str, float]:
+    """For TensorBoard's HParams page."""
+    return {
+        f"test {stage}/{name}": score.value
+        for stage, part in scores.stages.items()
+        for name, score in part.by_metric().items()
+        if score.value is not None
+    }

@@ -1,0 +1,31 @@
+"""Export a run's model."""
+
+from pathlib import Path
+
+from ggn_tf.api.fit import Run, run_folder
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.serving.export.run_export import load_served_model, provenance_of
+from ggn_tf.serving.export.writer import export_model
+
+
+def export(run: Run | str | Path, output: str | Path) -> Path:
+    """Export the last finished stage of a run as the next version of a model folder.
+
+    Example:
+        >>> ggn_tf.export("runs/a", "models/ggn")  # doctest: +SKIP
+        PosixPath('models/ggn/1')
+
+    Args:
+        run: The run from `fit`, or its folder.
+        output: The model folder, created where it does not exist.
+
+    Returns:
+        The version directory, which TensorFlow Serving, `serve` and `load` read.
+
+    Raises:
+        RunError: There is no run, or its model cannot be served.
+        ExportError: The folder cannot be written.
+    """
+    opened = RunFolder.open(run_folder(run))
+    model, description = load_served_model(opened), opened.description
+    return export_model(model, description.task, description.protocol, Path(output), provenance_of(opened))

@@ -1,0 +1,322 @@
+"""Train a run: every stage of a model up to the named one, in a folder from which it can be resumed."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from ggn_tf.api.prepare import PreparedDataset
+from ggn_tf.api.progress import ignore
+from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.errors import GgnError, ProtocolError
+from ggn_tf.models.names import CASCADE
+from ggn_tf.protocol import Protocol
+from ggn_tf.runs.package_versions import package_versions
+from ggn_tf.runs.reproducibility import ask_determinism, conditions_here, differences, keep_threads
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import STAGES, Stage
+from ggn_tf.tasks import INDOLENT_INVASIVE, Task
+from ggn_tf.training.distributed.cluster import Rank, Strategy, connect_replicas, rank_of
+from ggn_tf.training.distributed.replicas import Replicas
+from ggn_tf.training.monitor import Monitored
+from ggn_tf.training.observers import Observer
+from ggn_tf.training.precision import resolve_precision
+from ggn_tf.training.run_training import train_run
+from ggn_tf.training.trainer import Plan, plan_run, train
+
+AskedPrecision = Literal["auto", "float32", "bfloat16"]
+SelectOn = Literal["validation", "test"]
+STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run.
+
+    Attributes:
+        folder: The run folder.
+        stages: Names of the finished stages, in the order of training; none in a worker that is not the chief, as the
+            run is on the chief's machine.
+    """
+
+    folder: Path
+    stages: tuple[str, ...]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch: `stage`, `epoch`, `learning_rate`, losses and scores."""
+        return pd.read_csv(self.folder / "history.csv")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a call of `fit` is about to do.
+
+    Attributes:
+        run: The run's folder; None in a worker that is not the chief.
+        rank: This process among those that train together.
+        dataset: The opened dataset.
+        plan: Description of the run, stages, and number of nodules per set and class.
+        precision_reason: Why the precision was chosen.
+        conditions: What the process trains with, and how exactly its numbers can be reproduced.
+        changed: What differs from the conditions under which the run was begun.
+    """
+
+    run: RunFolder | None
+    rank: Rank
+    dataset: Dataset
+    plan: Plan
+    precision_reason: str
+    conditions: Mapping[str, Any]
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """How far a training is.
+
+    Attributes:
+        stage: Name of the stage.
+        epoch: Number of the epoch, from 1.
+        step: Number of steps done in this epoch.
+        steps: Number of steps in an epoch.
+        loss: Loss of the last step; None before the first.
+        scores: At the end of an epoch, its losses and scores by name; else empty.
+    """
+
+    stage: str
+    epoch: int
+    step: int
+    steps: int
+    loss: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+def fit(
+    dataset: PreparedDataset | str | Path = "dataset",
+    *,
+    task: str | Task = INDOLENT_INVASIVE,
+    model: str = CASCADE,
+    stage: str | None = None,
+    split: int = 1,
+    seed: int = 0,
+    protocol: Protocol | None = None,
+    epochs: Sequence[int] | None = None,
+    learning_rates: Sequence[float] | None = None,
+    patience: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    joint_weight: float | None = None,
+    select_on: SelectOn = "validation",
+    precision: AskedPrecision = "auto",
+    checkpoint_minutes: float = 10.0,
+    histograms: bool = False,
+    deterministic: bool = False,
+    strategy: Strategy = "one",
+    run: str | Path | None = None,
+    run_threads: bool = False,
+    command: str = "ggn_tf.fit",
+    on_start: Callable[[TrainingPlan], None] = ignore,
+    on_progress: Callable[[TrainingProgress], None] = ignore,
+    stop: Callable[[], bool] = lambda: False,
+    connecting: AbstractContextManager[object] | None = None,
+) -> Run:
+    """Train every stage of a model up to `stage`. A run that was stopped, or is given more epochs, is resumed.
+
+    Example:
+        >>> run = ggn_tf.fit("dataset", task="AAH+AIS,MIA+IAC", run="runs/a")  # doctest: +SKIP
+        >>> run.stages  # doctest: +SKIP
+        ('segment', 'classify', 'joint')
+        >>> run.history[["stage", "epoch", "validation_dice"]]  # doctest: +SKIP
+
+    Args:
+        dataset: The dataset from `prepare`, or its folder.
+        task: Classes with commas between them; a plus merges labels (section 3.3).
+        model: `raw`, `reference`, `cascade` or `multitask` (Fig. 3 a, b, c and d, e).
+        stage: The last stage to train; None for the model's last.
+        split: Number of the dataset's split.
+        seed: Seed of the initial weights, the order of the cases, augmentation and dropout.
+        protocol: All numbers of the method; None for the paper's.
+        epochs: Largest number of epochs of `segment`, `classify` and `joint`; None for the protocol's, like the
+            following four.
+        learning_rates: First learning rate of each of the three stages.
+        patience: Number of epochs without a better score after which each of the three stages stops.
+        batch_size: Patches per step.
+        joint_weight: Lambda of eq. 4.
+        select_on: The set whose score selects the weights; `test` is the paper's way, and optimistic.
+        precision: Arithmetic of the convolutions; `auto` takes bfloat16 where the hardware has it.
+        checkpoint_minutes: Minutes between checkpoints within an epoch.
+        histograms: Whether TensorBoard shows every weight's histogram.
+        deterministic: Whether to make a GPU reproducible to the bit, which is slower. A CPU always is.
+        strategy: Devices that share a batch: `one`, the GPUs of this machine (`mirrored`), or those of all machines in
+            `TF_CONFIG` (`multiworker`).
+        run: The run folder; None for `runs/` and a name made of model, task, split and seed.
+        run_threads: Whether a resumed run sets TensorFlow's number of threads per operation to the number that it was
+            begun with, on which the last bits depend; only possible before TensorFlow's first operation.
+        command: The command, for the record in run.json.
+        on_start: Called once, before anything is trained.
+        on_progress: Called at every step and at the end of every epoch.
+        stop: Called after every step; where it returns true a checkpoint is written and KeyboardInterrupt raised.
+        connecting: Entered while the processes of several machines connect; TensorFlow then keeps Python's signal
+            handlers from running.
+
+    Raises:
+        KeyboardInterrupt: `stop` returned true; the same call resumes the run.
+        DatasetError: There is no dataset, or it was made by another protocol.
+        TaskError, SplitError: The task or the split does not suit the dataset.
+        ProtocolError: A number is out of its range.
+        RunError: The folder contains another run, or the loss is no longer finite.
+    """
+    parsed = task if isinstance(task, Task) else Task.parse(task)
+    check_choices("model", [model], STAGES)
+    check_choices("select_on", [select_on], get_args(SelectOn))
+    check_choices("precision", [precision], get_args(AskedPrecision))
+    rank = rank_of(strategy, os.environ)
+    if deterministic:
+        ask_determinism()
+    numbers = _with_numbers(protocol or Protocol(), epochs, learning_rates, patience, batch_size, joint_weight)
+    opened = open_dataset(dataset_folder(dataset), numbers.patch)
+    resolved, reason = resolve_precision(precision)
+    description = RunDescription(
+        task=parsed,
+        model=model,
+        split=split,
+        seed=seed,
+        precision=resolved,
+        select_on=select_on,
+        protocol=numbers,
+        dataset_fingerprint=opened.fingerprint,
+    )
+    plan = plan_run(description, opened, read_split(opened, split), stage)
+    folder = Path(run) if run else Path("runs") / _run_name(description)
+
+    def begin(opened_run: RunFolder | None) -> Replicas:
+        if opened_run is not None and run_threads:
+            keep_threads(opened_run.conditions)
+        conditions = conditions_here(deterministic, rank.expected_replicas)
+        changed = () if opened_run is None else tuple(_changed(opened_run, conditions))
+        on_start(TrainingPlan(opened_run, rank, opened, plan, reason, conditions, changed))
+        with connecting or nullcontext():
+            return connect_replicas(rank, numbers.training.batch_size)
+
+    if not rank.is_chief:
+        train(None, opened, plan, Observer(), stop, replicas=begin(None))
+        return Run(folder, ())
+    finished = train_run(
+        folder,
+        opened,
+        plan,
+        command=command,
+        conditions=conditions_here(deterministic, rank.expected_replicas),
+        begin=begin,
+        observer=_Reporter(on_progress),
+        histograms=histograms,
+        stop_requested=stop,
+        checkpoint_minutes=checkpoint_minutes,
+        deterministic=deterministic,
+    )
+    return Run(folder, finished.finished_stages())
+
+
+def dataset_folder(dataset: PreparedDataset | str | Path) -> Path:
+    """The folder of a dataset, however it was given."""
+    return dataset.folder if isinstance(dataset, PreparedDataset) else Path(dataset)
+
+
+def run_folder(run: Run | str | Path) -> Path:
+    """The folder of a run, however it was given."""
+    return run.folder if isinstance(run, Run) else Path(run)
+
+
+def check_choices(argument: str, values: Collection[str], allowed: Collection[str]) -> None:
+    """Refuse a value that an argument does not have.
+
+    Raises:
+        GgnError: A value is not allowed.
+    """
+    unknown = [value for value in values if value not in allowed]
+    if unknown:
+        raise GgnError(
+            f"There is no {argument.replace('_', ' ')} of this name.",
+            found=", ".join(map(repr, unknown)),
+            expected=" or ".join(allowed),
+            remedy="Choose one of these.",
+            arguments=(argument,),
+        )
+
+
+class _Reporter(Observer):
+    """Calls a function with the training's progress."""
+
+    def __init__(self, on_progress: Callable[[TrainingProgress], None]) -> None:
+        self._report = on_progress
+        self._last = TrainingProgress("", 0, 0, 0)
+
+    def epoch_started(self, stage: Stage, epoch: int, steps: int, done: int) -> None:
+        self._tell(TrainingProgress(stage.name, epoch, done, steps))
+
+    def step_done(self, loss: float) -> None:
+        self._tell(dataclasses.replace(self._last, step=self._last.step + 1, loss=loss))
+
+    def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
+        scores = {name: value for name, value in row.items() if isinstance(value, float) and name != "learning_rate"}
+        self._tell(dataclasses.replace(self._last, scores=scores))
+
+    def _tell(self, progress: TrainingProgress) -> None:
+        self._last = progress
+        self._report(progress)
+
+
+def _with_numbers(
+    protocol: Protocol,
+    epochs: Sequence[int] | None,
+    learning_rates: Sequence[float] | None,
+    patience: Sequence[int] | None,
+    batch_size: int | None,
+    joint_weight: float | None,
+) -> Protocol:
+    """The protocol with the numbers that were given."""
+    training = protocol.training
+    if batch_size is not None:
+        training = dataclasses.replace(training, batch_size=batch_size)
+    if joint_weight is not None:
+        training = dataclasses.replace(training, joint_weight=joint_weight)
+    for argument, field_name, numbers in (
+        ("epochs", "max_epochs", epochs),
+        ("learning_rates", "learning_rate", learning_rates),
+        ("patience", "patience", patience),
+    ):
+        if numbers is None:
+            continue
+        if len(numbers) != len(STAGE_NAMES) or not all(0 < number < math.inf for number in numbers):
+            raise ProtocolError(
+                "The numbers of the three stages cannot be used.",
+                found=repr(numbers),
+                expected=f"three positive numbers, for {', '.join(STAGE_NAMES)}",
+                remedy="Give one number for each stage.",
+                arguments=(argument,),
+            )
+        stages = {
+            name: dataclasses.replace(getattr(training, name), **{field_name: number})
+            for name, number in zip(STAGE_NAMES, numbers, strict=True)
+        }
+        training = dataclasses.replace(training, **stages)
+    return dataclasses.replace(protocol, training=training)
+
+
+def _changed(run: RunFolder, conditions: Mapping[str, Any]) -> list[str]:
+    """What differs from the conditions of the run's beginning: the resumed run is then not the same to the bit."""
+    now = package_versions()
+    versions = [f"{name} {old} -> {now.get(name)}" for name, old in run.versions.items() if now.get(name) != old]
+    return versions + differences(run.conditions, conditions)
+
+
+def _run_name(description: RunDescription) -> str:
+    return f"{description.model}-{description.task.file_name}-split{description.split}-seed{description.seed}"

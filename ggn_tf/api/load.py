@@ -1,0 +1,114 @@
+"""Load a model and predict the nodules of a CT."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from ggn_tf.cases.dicom.repair import RepairPolicy
+from ggn_tf.errors import ServingError
+from ggn_tf.prediction.locations import Location
+from ggn_tf.prediction.nodules import CtPrediction, open_patches, predict_nodules
+from ggn_tf.protocol import PatchProtocol
+from ggn_tf.serving.client.client import PredictionClient
+from ggn_tf.serving.contract.names import MODEL_NAME
+from ggn_tf.serving.runtime.local_model import LocalModel
+
+_SCHEME = "grpc://"
+
+
+class Model(AbstractContextManager["Model"]):
+    """A model that predicts: an export in this process, or one behind a server. Closed on leaving its `with` block.
+
+    Attributes:
+        protocol: The patch that the model takes.
+        source: Where the model is: `export`, or `server` and `model_name`.
+    """
+
+    def __init__(
+        self, network: LocalModel | PredictionClient, protocol: PatchProtocol, source: Mapping[str, str]
+    ) -> None:
+        self.protocol, self.source, self._network = protocol, dict(source), network
+
+    def predict(
+        self,
+        ct: str | Path,
+        locations: Sequence[Location],
+        *,
+        series: str | None = None,
+        repair: bool = False,
+        align_masks: bool = False,
+    ) -> CtPrediction:
+        """Classify and segment nodules of one CT, which is opened once.
+
+        Example:
+            >>> prediction = model.predict("ct/", [ggn_tf.Point(-31.5, 12, -104)])  # doctest: +SKIP
+            >>> prediction.nodules[0].probabilities  # doctest: +SKIP
+            {'AAH+AIS': 0.92, 'MIA+IAC': 0.08}
+            >>> prediction.write("result/")  # doctest: +SKIP
+
+        Args:
+            ct: A volume file or a DICOM folder.
+            locations: The nodules.
+            series: SeriesInstanceUID, where the folder contains several series and the first location is in none or in
+                more than one of them.
+            repair: Whether slices with a gantry tilt or non-uniform spacing are resampled instead of being rejected.
+            align_masks: Whether masks on another grid of the same scan are resampled onto the CT's grid.
+
+        Raises:
+            LocationError: There is no location, or one is outside the CT.
+            VolumeError, MaskError: The CT or a mask cannot be used.
+            ServingError: The server rejects the request or cannot be reached.
+        """
+        policy = RepairPolicy(repair, align_masks)
+        volume, patches = open_patches(Path(ct), series, locations, self.protocol, policy)
+        return predict_nodules(volume, patches, self._network.predict, self.source)
+
+    def close(self) -> None:
+        """Release the memory or the connection."""
+        self._network.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load(export: str | Path, *, model_name: str = MODEL_NAME, timeout: float = 60.0) -> Model:
+    """Load an export, or connect to a model server.
+
+    Example:
+        >>> with ggn_tf.load("models/ggn") as model:  # doctest: +SKIP
+        ...     prediction = model.predict("ct.nii.gz", [ggn_tf.Voxel(120, 88, 41)])
+
+    Args:
+        export: A model folder, of which the newest version is taken; a version directory; or `grpc://HOST:PORT`.
+        model_name: The model's name on the server.
+        timeout: Seconds for one request to the server, retries included.
+
+    Raises:
+        ExportError: The folder contains no export, or a damaged one.
+        ServingError: The server cannot be reached, or serves another kind of model.
+    """
+    if not str(export).startswith(_SCHEME):
+        network = LocalModel(Path(export))
+        return Model(network, network.contract.protocol.patch, {"export": str(export)})
+    target = str(export).removeprefix(_SCHEME)
+    client = PredictionClient(target, model_name, timeout)
+    try:
+        return Model(client, _served_protocol(client), {"server": target, "model_name": model_name})
+    except BaseException:
+        client.close()
+        raise
+
+
+def _served_protocol(client: PredictionClient) -> PatchProtocol:
+    """The wire contains a patch's size and not its spacing, so only a model of the paper's patch can be used."""
+    protocol, shape = PatchProtocol(), client.patch_shape()
+    if shape != (protocol.size,) * 3 + (1,):
+        raise ServingError(
+            "The served model takes another patch than the paper's.",
+            case=client.target,
+            found=f"patches of {' x '.join(map(str, shape))}",
+            expected=f"patches of {protocol.size} voxels along each axis",
+            remedy="Use the export itself, which contains its patch's numbers.",
+            arguments=("export",),
+        )
+    return protocol

@@ -1,0 +1,234 @@
+"""From a case table to a dataset: cut, check and store the patches, and split the cases by patient."""
+
+import os
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ggn_tf.api.progress import OnProgress, Progress, ignore
+from ggn_tf.cases.dicom.repair import RepairPolicy
+from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.radiomics import radiomics_settings
+from ggn_tf.cases.remote import local_file, local_folder, url_of
+from ggn_tf.cases.table import Case, read_table
+from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
+from ggn_tf.dataset.case_record import CaseRecord
+from ggn_tf.dataset.dataset_json import refuse_existing
+from ggn_tf.dataset.id_list import refuse_unwritable, written_id_list
+from ggn_tf.dataset.identity import Pseudonyms, read_salt
+from ggn_tf.dataset.preparation import prepare_cases
+from ggn_tf.dataset.splits import SETS, check_patients, read_split
+from ggn_tf.dataset.table_check import notes_on
+from ggn_tf.errors import DatasetError, GgnError, RejectedCasesError, TableError
+from ggn_tf.machine import processor_count
+from ggn_tf.protocol import PatchProtocol, Protocol
+
+if TYPE_CHECKING:
+    from ggn_tf.dataset.records import Dataset
+
+CutCases = Generator[tuple[Case, Patch | GgnError], None, None]
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A dataset that was written.
+
+    Attributes:
+        folder: The dataset's folder or URL.
+        cases: Record of every case in the dataset, in the order of the table.
+        rejected: Why each of the other cases was left out.
+        notes: What to know before training, one sentence each.
+        split_counts: Number of cases per label and set of split 1.
+        fingerprint: SHA-256 over the protocol and every case's ids, label, patch and mask.
+    """
+
+    folder: Path
+    cases: tuple[CaseRecord, ...]
+    rejected: tuple[GgnError, ...]
+    notes: tuple[str, ...]
+    split_counts: Mapping[str, Mapping[str, int]]
+    fingerprint: str
+
+
+def prepare(
+    table: str | Path,
+    output: str | Path = "dataset",
+    *,
+    label_column: str = "label",
+    jobs: int | None = None,
+    repair: bool = False,
+    align_masks: bool = False,
+    radiomics: bool = False,
+    allow_rejects: bool = False,
+    keep_ids: bool = False,
+    salt_file: str | Path | None = None,
+    id_list: str | Path | None = None,
+    splits: int = 5,
+    seed: int = 0,
+    runner: Literal["processes", "beam"] = "processes",
+    staging: str | None = None,
+    beam_options: Sequence[str] = (),
+    on_progress: OnProgress = ignore,
+) -> PreparedDataset:
+    """Make a dataset of the nodules of a case table. It is written whole or not at all.
+
+    Example:
+        >>> dataset = ggn_tf.prepare("cases.csv", "dataset", jobs=2)  # doctest: +SKIP
+        >>> len(dataset.cases), dataset.fingerprint[:12]  # doctest: +SKIP
+        (120, '1f0c6f5be34e')
+
+    Args:
+        table: The case table (.csv or .xlsx), one row per nodule; a path or a URL.
+        output: The dataset's new folder; a path or a URL.
+        label_column: The table's column with the labels.
+        jobs: Number of processes; None for one per processor. More than one needs a script that can be imported
+            without starting its work (`if __name__ == "__main__":`).
+        repair: Whether slices with a gantry tilt or non-uniform spacing are resampled instead of being rejected.
+        align_masks: Whether masks on another grid of the same scan are resampled onto the CT's grid.
+        radiomics: Whether to measure each nodule's radiomic features too; needs pyradiomics.
+        allow_rejects: Whether cases that cannot be used are left out instead of ending the call.
+        keep_ids: Whether to keep the table's ids instead of salted hashes of them.
+        salt_file: The file with the salt for hashing ids, created at first use; None for the user's own.
+        id_list: A new file that lists which id became which hash.
+        splits: Number of splits to draw.
+        seed: Seed of the splits.
+        runner: `processes` of this machine, or Apache `beam`.
+        staging: Folder or URL where Beam's workers on other machines leave patches.
+        beam_options: Apache Beam's own options.
+        on_progress: Called after every case.
+
+    Raises:
+        TableError: The table cannot be used.
+        RejectedCasesError: Cases cannot be used, and `allow_rejects` is false.
+        DatasetError: The output exists, or no case is left.
+        SplitError: There are too few patients for three sets.
+    """
+    output, id_path = Path(output), None if id_list is None else Path(id_list)
+    refuse_existing(output)
+    settings = radiomics_settings() if radiomics else None
+    if id_path is not None:
+        refuse_unwritable(id_path, output)
+    cases = _read_table(Path(table), label_column)
+    check_patients(case.patient_id for case in cases)
+    pseudonyms = Pseudonyms(None if keep_ids else read_salt(_salt_path(salt_file)))
+    policy, protocol = RepairPolicy(repair, align_masks), Protocol()
+    if runner == "beam":
+        cut = _cut_by_beam(cases, protocol.patch, beam_options, policy, staging, radiomics)
+    else:
+        cut = cut_cases(cases, protocol.patch, jobs, policy, radiomics=radiomics, on_progress=on_progress)
+    # Imported here: TensorFlow comes with it, and a wrong table is rejected before.
+    from ggn_tf.dataset.writer import write_dataset
+
+    seen = _Seen(hidden=pseudonyms.identifying_columns(cases))
+    outcomes = _outcomes(cases, cut, pseudonyms, allow_rejects, seen)
+    with local_folder(output) as folder, closing(outcomes), written_id_list(id_path, cases, pseudonyms):
+        dataset = write_dataset(
+            folder,
+            protocol.patch,
+            outcomes,
+            split_protocol=protocol.split,
+            splits=splits,
+            seed=seed,
+            radiomics=settings,
+        )
+        counts = _split_counts(dataset)
+    notes = tuple(notes_on(dataset.cases, seen.hidden, seen.outside_lung))
+    return PreparedDataset(output, dataset.cases, tuple(seen.rejected), notes, counts, dataset.fingerprint)
+
+
+def cut_cases(
+    cases: Sequence[Case],
+    protocol: PatchProtocol,
+    jobs: int | None,
+    repair_policy: RepairPolicy,
+    *,
+    radiomics: bool = False,
+    on_progress: OnProgress = ignore,
+) -> CutCases:
+    """As `prepare_cases`, with progress; None for `jobs` takes every processor."""
+    jobs = min(jobs or processor_count(), len(cases))
+    with closing(prepare_cases(cases, protocol, jobs, repair_policy, radiomics=radiomics)) as prepared:
+        for done, outcome in enumerate(prepared):
+            on_progress(Progress("cutting patches", done, len(cases)))
+            yield outcome
+        on_progress(Progress("cutting patches", len(cases), len(cases)))
+
+
+@dataclass
+class _Seen:
+    """What is noticed while the cases pass by on their way into the dataset."""
+
+    hidden: set[str]
+    rejected: list[GgnError] = field(default_factory=list)
+    outside_lung: list[str] = field(default_factory=list)
+
+
+def _outcomes(
+    cases: Sequence[Case], cut: CutCases, pseudonyms: Pseudonyms, allow_rejects: bool, seen: _Seen
+) -> Generator[AcceptedCase | RejectedCase, None, None]:
+    with closing(cut):
+        for case, patch in cut:
+            if isinstance(patch, GgnError):
+                seen.rejected.append(patch)
+            outcome = outcome_of(case, patch, pseudonyms, seen.hidden)
+            if isinstance(outcome, AcceptedCase) and not outcome.in_lung:
+                seen.outside_lung.append(outcome.record.case_id)
+            yield outcome
+    if seen.rejected and not allow_rejects:
+        raise _rejection(seen.rejected, len(cases))
+
+
+def _rejection(rejected: Sequence[GgnError], cases: int) -> RejectedCasesError:
+    error = RejectedCasesError(
+        f"{len(rejected)} of {cases} cases cannot be used; nothing was written.",
+        found=", ".join(str(reason.case) for reason in rejected[:5]),
+        expected="every case with a CT, and a mask on it",
+        remedy="Correct these cases, or leave them out.",
+        arguments=("allow_rejects",),
+    )
+    error.rejected = tuple(rejected)
+    return error
+
+
+def _split_counts(dataset: "Dataset") -> dict[str, dict[str, int]]:
+    split = read_split(dataset, 1)
+    labels = {name: Counter(case.label for case in dataset.select(getattr(split, name))) for name in SETS}
+    return {label: {name: labels[name][label] for name in SETS} for label in dataset.labels}
+
+
+def _salt_path(salt_file: str | Path | None) -> Path:
+    return Path(salt_file or os.environ.get("GGN_TF_SALT_FILE") or Path(click.get_app_dir("ggn-tf")) / "salt")
+
+
+def _read_table(table: Path, label_column: str) -> list[Case]:
+    try:
+        with local_file(table) as file:
+            return read_table(file, label_column, table.parent)
+    except FileNotFoundError as error:
+        raise TableError(
+            "The case table does not exist.", case=url_of(table) or table, remedy="Name an existing .csv or .xlsx file."
+        ) from error
+
+
+def _cut_by_beam(
+    cases: list[Case],
+    protocol: PatchProtocol,
+    options: Sequence[str],
+    repair_policy: RepairPolicy,
+    staging: str | None,
+    radiomics: bool,
+) -> CutCases:
+    try:
+        from ggn_tf.dataset.beam import prepare_by_beam
+    except ImportError as error:
+        raise DatasetError(
+            "Apache Beam is not installed.",
+            found=error,
+            remedy='In an environment of its own, without constraints.txt: pip install "ggn-tf[beam]"',
+        ) from error
+    return prepare_by_beam(cases, protocol, options, repair_policy, staging=staging, radiomics=radiomics)

@@ -1,0 +1,57 @@
+"""Serve a model folder over gRPC from this process."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from ggn_tf.serving.contract.names import MODEL_NAME, PORT
+from ggn_tf.serving.server.server import ModelServer, ServerOptions
+
+
+class Server(AbstractContextManager["Server"]):
+    """A running model server, which stops on leaving its `with` block.
+
+    Attributes:
+        address: HOST:PORT.
+        version: The version that was loaded first.
+    """
+
+    def __init__(self, folder: Path, options: ServerOptions) -> None:
+        self._server = ModelServer(folder, options)
+        self.version = self._server.start()
+        self.address = f"{options.host}:{self._server.port}"
+
+    def stop(self, grace_s: float = 30.0) -> None:
+        """Reject new requests, finish those at work within `grace_s` seconds, then unload the model."""
+        self._server.stop(grace_s)
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def serve(
+    folder: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    model_name: str = MODEL_NAME,
+    poll_wait_seconds: float = 1.0,
+) -> Server:
+    """Serve the newest version in a model folder, in TensorFlow Serving's protocol; newer versions replace it.
+
+    Example:
+        >>> with ggn_tf.serve("models/ggn", port=0) as server:  # doctest: +SKIP
+        ...     model = ggn_tf.load(f"grpc://{server.address}")
+
+    Args:
+        folder: The model folder that `export` writes to.
+        host: Address to listen on. Nothing is encrypted.
+        port: Port to listen on; 0 for a free one.
+        model_name: The model's name in requests.
+        poll_wait_seconds: Seconds between two looks for a new version; 0 to look once.
+
+    Raises:
+        ExportError: The folder contains no export.
+        ServingError: The newest version cannot be loaded, or the port is in use.
+    """
+    options = ServerOptions(model_name=model_name, host=host, port=port, poll_wait_seconds=poll_wait_seconds)
+    return Server(Path(folder), options)

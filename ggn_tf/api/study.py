@@ -1,0 +1,178 @@
+"""Train and compare every system of the paper's tables on one dataset."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ggn_tf.api.fit import AskedPrecision, SelectOn, check_choices, dataset_folder
+from ggn_tf.api.prepare import PreparedDataset
+from ggn_tf.api.progress import ignore
+from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.models.names import RADIOMICS, TRANSFER
+from ggn_tf.protocol import Protocol, quick_protocol
+from ggn_tf.runs.stages import STAGES
+from ggn_tf.study.examples import collect_examples
+from ggn_tf.study.folder import write_study
+from ggn_tf.study.grid import StudyDesign, items_of
+from ggn_tf.study.item import Item, WorkFolder
+from ggn_tf.study.pool import run_items
+from ggn_tf.study.process import WorkerMessage
+from ggn_tf.study.results import collect_results
+from ggn_tf.study.tables import ScoreTable, tables_of
+from ggn_tf.tasks import PAPER_TASKS, Task
+from ggn_tf.training.precision import resolve_precision
+
+DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
+SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
+JOINT_WEIGHTS = (0.5, 0.7, 1.0, 1.3, 1.5)
+REPORT_ITEM = "report"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study.
+
+    Attributes:
+        folder: The folder `results` of the study, with report.html, tables.md and one folder per task.
+        tables: The paper's tables with this study's scores.
+    """
+
+    folder: Path
+    tables: tuple[ScoreTable, ...]
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a call of `study` is about to do.
+
+    Attributes:
+        design: Tasks, systems, splits, repeats and numbers.
+        dataset: The opened dataset.
+        precision_reason: Why the precision was chosen.
+        items: Number of trainings and predictions.
+    """
+
+    design: StudyDesign
+    dataset: Dataset
+    precision_reason: str
+    items: int
+
+
+@dataclass(frozen=True)
+class StudyProgress:
+    """How far a study is.
+
+    Attributes:
+        item: Name of the training or prediction that this is about; `report` at the end.
+        what: What is being done in it, for example `joint epoch 3`.
+        share: Part of the item that is done, from 0 to 1.
+        items_done: Number of finished items.
+        items: Number of all items.
+        work_done: Part of the whole work that is done, from 0 to 1.
+    """
+
+    item: str
+    what: str
+    share: float
+    items_done: int
+    items: int
+    work_done: float
+
+
+def study(
+    dataset: PreparedDataset | str | Path,
+    folder: str | Path,
+    *,
+    tasks: Sequence[str | Task] = PAPER_TASKS,
+    models: Sequence[str] = DEFAULT_SYSTEMS,
+    splits: Sequence[int] = (1, 2),
+    repeats: int = 5,
+    joint_weights: Sequence[float] = JOINT_WEIGHTS,
+    protocol: Literal["paper", "quick"] | Protocol = "paper",
+    seed: int = 0,
+    select_on: SelectOn = "validation",
+    precision: AskedPrecision = "auto",
+    gallery: int = 12,
+    jobs: int = 1,
+    command: str = "ggn_tf.study",
+    on_start: Callable[[StudyPlan], None] = ignore,
+    on_progress: Callable[[StudyProgress], None] = ignore,
+    stop: Callable[[], bool] = lambda: False,
+) -> Study:
+    """Train and compare every system on every task and split: the paper's Tables 2 to 6.
+
+    What is finished is not repeated: the same call resumes a study, and more repeats, splits or models add to it. Each
+    training runs in a process of its own, so a script needs `if __name__ == "__main__":`.
+
+    Example:
+        >>> study = ggn_tf.study("dataset", "study", protocol="quick", repeats=1)  # doctest: +SKIP
+        >>> study.folder  # doctest: +SKIP
+        PosixPath('study/results')
+
+    Args:
+        dataset: The dataset from `prepare`, or its folder.
+        folder: The study's folder.
+        tasks: Tasks, each as in `fit`.
+        models: Systems: models of `fit`, `transfer` (the reference classifier on automatic masks) and `radiomics`.
+        splits: Numbers of the dataset's splits.
+        repeats: Number of trainings per system, task and split.
+        joint_weights: Values of lambda (eq. 4) for Table 5, on the second task and the first split.
+        protocol: All numbers of the method; `quick` is a tenth of the paper's epochs at ten times the learning rate.
+        seed: Seed of the first repeat; the others count on from it.
+        select_on: As in `fit`.
+        precision: As in `fit`.
+        gallery: Number of nodules per task that the report shows with slices of their CT; 0 for none.
+        jobs: Number of trainings that run at a time.
+        command: The command, for the records in run.json.
+        on_start: Called once, before anything is trained.
+        on_progress: Called as items progress.
+        stop: Called twice a second; where it returns true the items at work write checkpoints, and KeyboardInterrupt is
+            raised.
+
+    Raises:
+        KeyboardInterrupt: `stop` returned true; the same call resumes the study.
+        GgnError: The first item that failed; or the dataset does not suit the tasks.
+    """
+    check_choices("models", models, SYSTEMS)
+    numbers = protocol if isinstance(protocol, Protocol) else {"paper": Protocol, "quick": quick_protocol}[protocol]()
+    opened = open_dataset(dataset_folder(dataset), numbers.patch)
+    resolved, reason = resolve_precision(precision)
+    design = StudyDesign(
+        tasks=tuple(dict.fromkeys(task if isinstance(task, Task) else Task.parse(task) for task in tasks)),
+        models=tuple(models),
+        splits=tuple(splits),
+        repeats=repeats,
+        joint_weights=tuple(joint_weights),
+        seed=seed,
+        precision=resolved,
+        select_on=select_on,
+        protocol=numbers,
+    )
+    items = items_of(design, opened)
+    work = WorkFolder(Path(folder), opened, command)
+    on_start(StudyPlan(design, opened, reason, len(items)))
+    progress = _Progress(items, on_progress)
+    run_items(items, work, jobs, progress.item_at, stop)
+    results = collect_results(design, items, work)
+    examples = collect_examples(design, results, work, gallery, progress.report)
+    tables = tables_of(design, results)
+    return Study(write_study(design, opened, results, tables, Path(folder), examples), tuple(tables))
+
+
+class _Progress:
+    """Adds the items' progress up to the study's."""
+
+    def __init__(self, items: Sequence[Item], on_progress: Callable[[StudyProgress], None]) -> None:
+        self._costs = {item.name: item.cost for item in items}
+        self._shares = dict.fromkeys(self._costs, 0.0)
+        self._tell = on_progress
+
+    def item_at(self, message: WorkerMessage) -> None:
+        self._shares[message.item] = message.share
+        work_done = sum(self._costs[name] * share for name, share in self._shares.items()) / sum(self._costs.values())
+        ended = sum(share == 1.0 for share in self._shares.values())
+        self._tell(StudyProgress(message.item, message.what, message.share, ended, len(self._costs), work_done))
+
+    def report(self, line: str) -> None:
+        self._tell(StudyProgress(REPORT_ITEM, line, 0.0, len(self._costs), len(self._costs), 1.0))

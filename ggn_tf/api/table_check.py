@@ -1,0 +1,141 @@
+"""Check a case table: everything that `prepare` would find in it, without writing a dataset."""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggn_tf.api.prepare import CutCases, cut_cases
+from ggn_tf.api.progress import OnProgress, ignore
+from ggn_tf.cases.dicom.repair import RepairPolicy
+from ggn_tf.cases.table import read_table
+from ggn_tf.dataset.case_outcome import AcceptedCase
+from ggn_tf.dataset.previews import PreviewWriter
+from ggn_tf.dataset.table_check import (
+    Finding,
+    LabelCounts,
+    count_labels,
+    examine_case,
+    hidden_columns,
+    notes_on,
+    problems_of,
+    records_of,
+)
+from ggn_tf.errors import GgnError
+from ggn_tf.files import atomic_folder
+from ggn_tf.protocol import Protocol
+
+FINDINGS = "cases.csv"
+
+
+@dataclass(frozen=True)
+class TableCheck:
+    """What was found in a case table.
+
+    Attributes:
+        findings: One per case, in the order of the table.
+        counts: Number of cases, usable cases and patients per label.
+        problems: Why the usable cases cannot form a dataset.
+        notes: What to know before training, one sentence each.
+    """
+
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, LabelCounts]
+    problems: tuple[GgnError, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def rejected(self) -> int:
+        """Number of cases that cannot be used."""
+        return sum(finding.rejection is not None for finding in self.findings)
+
+
+def check_table(
+    table: str | Path,
+    *,
+    label_column: str = "label",
+    jobs: int | None = None,
+    repair: bool = False,
+    align_masks: bool = False,
+    output: str | Path | None = None,
+    on_progress: OnProgress = ignore,
+) -> TableCheck:
+    """Examine every case of a table; the arguments are those of `prepare`.
+
+    Args:
+        table: The case table.
+        label_column: The table's column with the labels.
+        jobs: Number of processes.
+        repair: As in `prepare`.
+        align_masks: As in `prepare`.
+        output: New folder for contact sheets and cases.csv; None for no files.
+        on_progress: Called after every case.
+
+    Raises:
+        TableError: The table cannot be used.
+        GgnError: The output exists or cannot be written.
+    """
+    cases, protocol = read_table(Path(table), label_column), Protocol()
+    policy = RepairPolicy(repair, align_masks)
+    with closing(cut_cases(cases, protocol.patch, jobs, policy, on_progress=on_progress)) as cut:
+        findings = _examine(cut, None if output is None else Path(output))
+    outside_lung = [finding.case.case_id for finding in findings if not finding.in_lung]
+    return TableCheck(
+        tuple(findings),
+        count_labels(findings),
+        tuple(problems_of(findings, protocol.split)),
+        tuple(notes_on(records_of(findings), hidden_columns(findings), outside_lung)),
+    )
+
+
+def _examine(cut: CutCases, output: Path | None) -> list[Finding]:
+    if output is None:
+        return _findings(cut, lambda nodule: None)
+    with _new_folder(output) as folder:
+        with PreviewWriter(folder) as sheets:
+            findings = _findings(
+                cut,
+                lambda nodule: sheets.add(f"{nodule.record.case_id}  {nodule.record.label}", nodule.hu, nodule.mask),
+            )
+        _write_findings(folder / FINDINGS, findings)
+    return findings
+
+
+def _findings(cut: CutCases, draw: Callable[[AcceptedCase], None]) -> list[Finding]:
+    findings = []
+    for case, patch in cut:
+        finding, nodule = examine_case(case, patch)
+        findings.append(finding)
+        if nodule is not None:
+            draw(nodule)
+    return findings
+
+
+@contextmanager
+def _new_folder(output: Path) -> Iterator[Path]:
+    try:
+        with atomic_folder(output) as folder:
+            yield folder
+    except OSError as error:
+        exists = isinstance(error, FileExistsError)
+        raise GgnError(
+            "The findings would be written over something that exists."
+            if exists
+            else "The findings cannot be written.",
+            case=output,
+            found=None if exists else error,
+            expected="a folder that does not exist, or an empty one",
+            remedy="Name another folder, or move this one away.",
+            arguments=("output",),
+        ) from error
+
+
+def _write_findings(path: Path, findings: Sequence[Finding]) -> None:
+    rows = [finding.to_dict() for finding in findings]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            # Points, spacings and notes in one cell each; numbers hold no semicolon and no comma.
+            writer.writerow({name: "; ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()})

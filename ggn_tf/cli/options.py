@@ -1,0 +1,126 @@
+"""Option types, and options that several commands share."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ggn_tf.errors import GgnError, with_arguments
+
+PATH = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, dir_okay=False)
+AT_LEAST_0, AT_LEAST_1 = click.IntRange(min=0), click.IntRange(min=1)
+
+
+class FiniteRange(click.FloatRange):
+    """A float in a range; click's own accepts NaN, which compares false with every bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse, and reject what is not finite."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number", param, ctx)
+        return number
+
+
+class CommaList(click.ParamType):
+    """Positive numbers, or known names, with commas between them.
+
+    Args:
+        kind: `int`, `float` or `str`.
+        known: The names that exist, of `str`.
+        count: How many there must be; None for any number.
+    """
+
+    name = "a,b,..."
+
+    def __init__(
+        self, kind: type[int] | type[float] | type[str], known: tuple[str, ...] = (), count: int | None = None
+    ) -> None:
+        self._kind, self._known, self._count = kind, known, count
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Parse the parts."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            parts = tuple(self._kind(part.strip()) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not {self._kind.__name__} values with commas between them", param, ctx)
+        for part in parts:
+            if isinstance(part, str) and part not in self._known:
+                self.fail(f"{part!r} is not one of {', '.join(self._known)}", param, ctx)
+            if not isinstance(part, str) and not 0 < part < math.inf:
+                self.fail(f"{part} is not a positive number", param, ctx)
+        if self._count not in (None, len(parts)):
+            self.fail(f"{value!r} is not {self._count} numbers", param, ctx)
+        return parts
+
+
+def text_of(values: Iterable[object]) -> str:
+    """Values as they are given on the command line, for help and defaults."""
+    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+def option_of(command: click.Command | None, argument: str) -> str | None:
+    """How an argument of the API is given to a command: as an option; None if the command does not have it."""
+    options = (param for param in (command.params if command else ()) if isinstance(param, click.Option))
+    return next((f"option {option.opts[-1]}" for option in options if option.name == argument), None)
+
+
+def error_text(error: GgnError) -> str:
+    """An error's block with the options of the command that runs."""
+    return error.block(_option_here)
+
+
+def with_options(text: str, arguments: Sequence[str]) -> str:
+    """A warning's text with the options of the command that runs."""
+    return with_arguments(text, arguments, _option_here) or ""
+
+
+def _option_here(argument: str) -> str | None:
+    return option_of(click.get_current_context().command, argument)
+
+
+label_column_option = click.option(
+    "--label-column", default="label", show_default=True, help="Column of the table that contains the labels."
+)
+jobs_option = click.option("--jobs", type=AT_LEAST_1, help="Number of processes.  [default: one per processor]")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there."
+)
+own_dataset_option = click.option(
+    "--own-dataset", type=PATH, help="Folder of the run's own dataset, where it was moved since the training."
+)
+select_on_option = click.option(
+    "--select-on",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Set whose score selects the weights; test is the paper's way, and its scores are optimistic.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the convolutions; auto takes bfloat16 where the hardware has it.",
+)
+
+
+def repair_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the arguments `repair` and `align_masks`."""
+    repair = click.option(
+        "--repair",
+        is_flag=True,
+        help="Resample series with a gantry tilt or non-uniform slice spacing onto a regular grid, instead of "
+        "rejecting them.",
+    )
+    align_masks = click.option(
+        "--align-masks",
+        is_flag=True,
+        help="Resample masks on another grid of the same scan onto the CT's grid, instead of rejecting them.",
+    )
+    return repair(align_masks(command))
