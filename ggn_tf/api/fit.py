@@ -15,7 +15,7 @@ from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.api.progress import ignore
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.errors import GgnError, ProtocolError
+from ggn_tf.errors import GgnError
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.package_versions import package_versions
@@ -171,7 +171,7 @@ def fit(
         KeyboardInterrupt: `stop` returned true; the same call resumes the run.
         DatasetError: There is no dataset, or it was made by another protocol.
         TaskError, SplitError: The task or the split does not suit the dataset.
-        ProtocolError: A number is out of its range.
+        GgnError: An argument is out of its range.
         RunError: The folder contains another run, or the loss is no longer finite.
     """
     parsed = task if isinstance(task, Task) else Task.parse(task)
@@ -296,7 +296,7 @@ def _with_numbers(
         if numbers is None:
             continue
         if len(numbers) != len(STAGE_NAMES) or not all(0 < number < math.inf for number in numbers):
-            raise ProtocolError(
+            raise GgnError(
                 "The numbers of the three stages cannot be used.",
                 found=repr(numbers),
                 expected=f"three positive numbers, for {', '.join(STAGE_NAMES)}",

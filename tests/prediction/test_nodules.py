@@ -64,11 +64,11 @@ def test_a_predicted_ball_lies_on_the_ct_to_half_a_voxel(grid: Grid, tmp_path: P
 def test_what_is_measured_is_the_written_mask_on_the_cts_voxels(tmp_path: Path) -> None:
     grid = GRIDS["usual"]
     (nodule,) = ask_about(grid, tmp_path, [CENTER], soft_ball(CENTER, 4.5)).nodules
-    assert nodule.measures.volume_mm3 == pytest.approx(4 / 3 * np.pi * 4.5**3, rel=0.03)
-    assert nodule.measures.diameter_mm == pytest.approx(9.0, rel=0.01)
+    assert nodule.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 4.5**3, rel=0.03)
+    assert nodule.measurements.diameter_mm == pytest.approx(9.0, rel=0.01)
     # The ball of 6 mm is at -500 HU throughout its inner 5.5 mm.
-    assert nodule.measures.mean_hu == pytest.approx(-500)
-    assert nodule.measures.solid_fraction == 0
+    assert nodule.measurements.mean_hu == pytest.approx(-500)
+    assert nodule.measurements.solid_fraction == 0
     assert nodule.center_index_xyz == pytest.approx((31.5, 29.5, 35.5))
     assert nodule.decision == "IAC"
     assert nodule.warnings == ()
@@ -99,13 +99,13 @@ def test_nodules_that_share_voxels_say_so_and_the_first_keeps_them(tmp_path: Pat
     assert "n1" in second.warnings[0].text
     assert third.warnings == ()
     # Each is measured whole, whoever keeps the voxels.
-    assert second.measures.volume_mm3 == pytest.approx(first.measures.volume_mm3, rel=0.1)
+    assert second.measurements.volume_mm3 == pytest.approx(first.measurements.volume_mm3, rel=0.1)
 
 
 def test_where_the_model_finds_nothing_the_answer_says_so(tmp_path: Path) -> None:
     answers = ask_about(GRIDS["usual"], tmp_path, [CENTER], lambda grid, number: np.zeros((32, 32, 32)))
     (nodule,) = answers.nodules
-    assert nodule.mask is None and nodule.measures is None
+    assert nodule.mask is None and nodule.measurements is None
     told = nodule.to_dict()
     assert told["volume_mm3"] == 0.0
     assert told["mean_hu"] is None

@@ -12,13 +12,11 @@ from pathlib import Path
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import Protocol
-from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.observers import Observers
-from ggn_tf.training.tensorboard import EventWriter
-from ggn_tf.training.trainer import plan_run, train
+from ggn_tf.training.run_training import train_run
+from ggn_tf.training.trainer import plan_run
 
 
 def tiny_protocol(epochs: int = 2) -> Protocol:
@@ -61,10 +59,7 @@ def fit(
     checkpoint_minutes: float = 10.0,
 ) -> RunFolder:
     plan = plan_run(description, dataset, read_split(dataset, description.split), stage)
-    with lock_run(folder):
-        run = RunFolder.create(folder, description, dataset.folder, {}, "")
-        train(run, dataset, plan, Observers([EventWriter(folder / "tensorboard")]), stop, checkpoint_minutes)
-    return run
+    return train_run(folder, dataset, plan, stop_requested=stop, checkpoint_minutes=checkpoint_minutes)
 
 
 def results(run: RunFolder) -> dict[str, str]:

@@ -1,0 +1,18 @@
+"""Every test of the API: it prints nothing, and leaves signal handlers and environment as they were."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    environment = dict(os.environ)
+    yield
+    changed = {name for name in os.environ.keys() | environment if os.environ.get(name) != environment.get(name)}
+    assert changed <= {"PYTEST_CURRENT_TEST"}
+    assert {number: signal.getsignal(number) for number in handlers} == handlers
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,44 @@
+import doctest
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import ggn_tf
+
+HEAVY = {"tensorflow", "keras", "numpy", "pandas", "SimpleITK", "click", "ggn_tf.api"}
+
+
+def test_the_import_loads_no_package_but_our_own() -> None:
+    program = "import sys, ggn_tf; dir(ggn_tf); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert "ggn_tf" in loaded and not HEAVY & set(loaded)
+
+
+def test_every_public_name_exists_and_is_documented() -> None:
+    names = [name for name in ggn_tf.__all__ if name != "__version__"]
+    assert all(getattr(ggn_tf, name).__doc__ for name in names)
+    assert set(ggn_tf.__all__) <= set(dir(ggn_tf))
+
+
+@pytest.mark.parametrize("name", ["prepare", "fit", "evaluate", "study", "export", "load", "serve"])
+def test_a_function_is_itself_whatever_was_imported(name: str) -> None:
+    import_module("ggn_tf.api.study")
+    assert callable(getattr(ggn_tf, name))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'train'"):
+        _ = ggn_tf.train  # type: ignore[attr-defined]
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "ggn_tf", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ggn-tf, version {ggn_tf.__version__}\n"
+
+
+@pytest.mark.parametrize("module", ["ggn_tf.prediction.locations"])
+def test_the_examples_run(module: str) -> None:
+    results = doctest.testmod(import_module(module))
+    assert results.attempted and not results.failed

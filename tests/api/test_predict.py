@@ -1,0 +1,78 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+import ggn_tf
+from ggn_tf.errors import ExportError, LocationError
+from ggn_tf.protocol import PatchProtocol
+from ggn_tf.serving.export.writer import export_model
+from ggn_tf.tasks import INDOLENT_INVASIVE
+from tests.support.chest import CENTER, distance_mm, lung_grid, lung_with_balls, write_nifti
+from tests.support.threshold_model import build_threshold_model
+from tests.support.tiny_fit import tiny_protocol
+
+GRID = lung_grid()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    protocol = dataclasses.replace(tiny_protocol(), patch=PatchProtocol())
+    folder = tmp_path_factory.mktemp("models") / "ggn"
+    export_model(build_threshold_model(protocol.patch), INDOLENT_INVASIVE, protocol, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_nifti(lung_with_balls(GRID, [(CENTER, 6.0)]), tmp_path_factory.mktemp("ct") / "ct.nii.gz")
+
+
+def test_points_voxels_and_masks_name_the_same_nodule(models: Path, ct: Path, tmp_path: Path) -> None:
+    mask = write_nifti(GRID.image_of((distance_mm(GRID, CENTER) <= 6).astype(np.uint8)), tmp_path / "mask.nii.gz")
+    x, y, z = CENTER
+    index = tuple(int(step) for step in np.rint(GRID.index_of(CENTER)))
+    locations = [ggn_tf.Point(x, y, z, name="upper"), ggn_tf.Point(-x, -y, z, ras=True), ggn_tf.Voxel(*index)]
+    with ggn_tf.load(models) as model:
+        prediction = model.predict(ct, [*locations, ggn_tf.Mask(mask)])
+    assert [nodule.name for nodule in prediction.nodules] == ["upper", "nodule 2", "nodule 3", "nodule 4"]
+    for nodule in prediction.nodules:
+        np.testing.assert_allclose(nodule.center_mm_lps, CENTER, atol=1.0)
+        assert nodule.probabilities == pytest.approx({"AAH+AIS": 0.731, "MIA+IAC": 0.269}, abs=1e-3)
+        assert nodule.measurements is not None and nodule.mask is not None
+        assert nodule.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.05)
+        assert [warning.code for warning in nodule.warnings] == ["overlaps"]
+
+
+def test_a_server_predicts_as_the_export_does_and_results_are_written(models: Path, ct: Path, tmp_path: Path) -> None:
+    with ggn_tf.serve(models, port=0) as server, ggn_tf.load(f"grpc://{server.address}") as model:
+        served = model.predict(ct, [ggn_tf.Point(*CENTER)])
+        assert (server.version, served.model_version) == (1, 1)
+    with ggn_tf.load(models) as model:
+        local = model.predict(ct, [ggn_tf.Point(*CENTER)])
+    np.testing.assert_array_equal(*(sitk.GetArrayFromImage(prediction.labels) for prediction in (served, local)))
+    result = served.write(tmp_path / "result")
+    assert result == json.loads((tmp_path / "result" / "result.json").read_text(encoding="utf-8"))
+    assert result["server"] == server.address and result["ct"] is None
+    assert served.write(tmp_path / "result", keep_ids=True)["ct"] == str(ct)
+
+
+def test_a_centre_outside_lung_is_warned_about_with_the_argument_that_may_be_missing(models: Path, ct: Path) -> None:
+    soft = GRID.image_of(np.full(GRID.size_xyz[::-1], 40, np.int16))
+    write_nifti(soft, ct.parent / "soft.nii")
+    with ggn_tf.load(models) as model:
+        (nodule,) = model.predict(ct.parent / "soft.nii", [ggn_tf.Point(*CENTER)]).nodules
+    assert ("no_lung", ("ras",)) in [(warning.code, warning.arguments) for warning in nodule.warnings]
+
+
+def test_errors(models: Path, ct: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError):
+        ggn_tf.load(tmp_path)
+    with ggn_tf.load(models) as model:
+        with pytest.raises(LocationError):
+            model.predict(ct, [])
+        with pytest.raises(LocationError):
+            model.predict(ct, [ggn_tf.Voxel(*GRID.size_xyz)])

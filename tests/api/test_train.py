@@ -1,0 +1,100 @@
+"""`fit`, `evaluate`, `export` and `study` with tiny networks."""
+
+from pathlib import Path
+
+import pytest
+
+import ggn_tf
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.runs.run_folder import RunFolder
+from tests.support.tiny_fit import results, tiny_protocol
+
+TASK = "AAH+AIS,MIA+IAC"
+
+
+def fit(dataset: Dataset, run: Path, **arguments: object) -> ggn_tf.Run:
+    tiny = {"task": TASK, "seed": 7, "precision": "float32", "protocol": tiny_protocol()}
+    return ggn_tf.fit(dataset.folder, run=run, **{**tiny, **arguments})
+
+
+def test_a_run_is_that_of_the_library_below(dataset: Dataset, whole_run: RunFolder, tmp_path: Path) -> None:
+    plans: list[ggn_tf.TrainingPlan] = []
+    seen: list[ggn_tf.TrainingProgress] = []
+    run = fit(dataset, tmp_path / "run", on_start=plans.append, on_progress=seen.append)
+    assert run == ggn_tf.Run(tmp_path / "run", ("segment", "classify", "joint"))
+    assert results(RunFolder.open(run.folder)) == results(whole_run)
+    assert len(run.history) == 6
+    (plan,) = plans
+    assert sum(plan.plan.class_counts["train"]) > 0 and plan.changed == ()
+    ended = [progress for progress in seen if progress.scores]
+    assert [(progress.stage, progress.epoch) for progress in ended] == [
+        (stage, epoch) for stage in run.stages for epoch in (1, 2)
+    ]
+    assert all(progress.step == progress.steps for progress in ended) and "validation_dice" in ended[0].scores
+
+
+def test_a_stopped_run_is_resumed(dataset: Dataset, whole_run: RunFolder, tmp_path: Path) -> None:
+    asked = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        fit(dataset, tmp_path / "run", stop=lambda: next(asked))
+    assert results(RunFolder.open(fit(dataset, tmp_path / "run").folder)) == results(whole_run)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("epochs", (1, 1)), ("learning_rates", (0.0, 1.0, 1.0)), ("model", "resnet"), ("select_on", "train")],
+)
+def test_a_wrong_argument_is_named(dataset: Dataset, tmp_path: Path, argument: str, value: object) -> None:
+    with pytest.raises(ggn_tf.GgnError) as caught:
+        fit(dataset, tmp_path / "run", **{argument: value})
+    assert caught.value.arguments == (argument,) and not (tmp_path / "run").exists()
+
+
+def test_numbers_are_those_given(dataset: Dataset, tmp_path: Path) -> None:
+    numbers = {"epochs": (1, 2, 3), "learning_rates": (0.1, 0.2, 0.3), "patience": (4, 5, 6)}
+    stop = pytest.raises(KeyboardInterrupt)
+    with stop:
+        fit(dataset, tmp_path / "run", stop=lambda: True, batch_size=5, joint_weight=0.5, **numbers)
+    training = RunFolder.open(tmp_path / "run").description.protocol.training
+    stages = (training.segment, training.classify, training.joint)
+    assert [(stage.max_epochs, stage.learning_rate, stage.patience) for stage in stages] == [
+        (1, 0.1, 4),
+        (2, 0.2, 5),
+        (3, 0.3, 6),
+    ]
+    assert (training.batch_size, training.joint_weight) == (5, 0.5)
+
+
+def test_a_run_is_evaluated_exported_and_predicts(dataset: Dataset, whole_run: RunFolder, tmp_path: Path) -> None:
+    run = fit(dataset, tmp_path / "run")
+    seen: list[ggn_tf.Progress] = []
+    evaluation = ggn_tf.evaluate(run, replicates=50, gallery=2, on_progress=seen.append)
+    assert (evaluation.folder / "report.html").is_file() and seen
+    assert set(evaluation.predictions["set"]) == {"train", "validation", "test"}
+    version = ggn_tf.export(run, tmp_path / "models")
+    assert version == tmp_path / "models" / "1"
+    with ggn_tf.load(version) as model:
+        assert model.protocol.size == 16
+    with pytest.raises(ggn_tf.GgnError):
+        ggn_tf.export(tmp_path, tmp_path / "models")
+
+
+@pytest.mark.slow
+def test_a_study_reports_progress_and_its_tables(dataset: Dataset, tmp_path: Path) -> None:
+    plans: list[ggn_tf.StudyPlan] = []
+    seen: list[ggn_tf.StudyProgress] = []
+    study = ggn_tf.study(
+        dataset.folder,
+        tmp_path / "study",
+        tasks=[TASK],
+        models=["raw"],
+        splits=[1],
+        repeats=1,
+        protocol=tiny_protocol(1),
+        precision="float32",
+        gallery=0,
+        on_start=plans.append,
+        on_progress=seen.append,
+    )
+    assert (study.folder / "report.html").is_file() and study.tables
+    assert plans[0].items == 1 and seen[-1].work_done == 1.0 and seen[-1].items_done == 1
