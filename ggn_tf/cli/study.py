@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-import ggn_tf
 from ggn_tf.cli.banner import study_text
 from ggn_tf.cli.options import (
     AT_LEAST_0,
@@ -85,12 +84,13 @@ def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments:
     --models add to it.
     """
     load_tensorflow()
+    from ggn_tf.api.study import study
     from ggn_tf.cli.progress import StudyBars
     from ggn_tf.evaluation.report.evaluation_folder import REPORT
     from ggn_tf.study.folder import TABLES
 
     with StudyBars() as bars, StopSignal("stopping; the same command resumes the study") as stop:
-        results = ggn_tf.study(
+        results = study(
             dataset,
             folder,
             tasks=tasks.split(";"),

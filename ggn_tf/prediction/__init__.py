@@ -1,1 +1,1 @@
-"""The answer about the nodules of one CT."""
+"""Predictions about the nodules of one CT, and how they are written."""

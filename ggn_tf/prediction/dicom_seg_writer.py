@@ -18,45 +18,45 @@ from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.dicom_source_headers import pixel_measures, read_sources
 
 _MAKER = "ggn_tf"
-# Beside the scanner's own series, which count from 1.
+# The scanner's own series count from 1.
 _SERIES_NUMBER = 300
-# As in the overlays; without one every viewer takes another.
+# As in the overlays; without a colour every viewer picks its own.
 _COLOR = highdicom.color.CIELabColor.from_rgb(255, 220, 0)
-# A label's longest text in DICOM (LO).
+# Longest text of a segment's label in DICOM (LO).
 _LONGEST_TEXT = 64
 
 
 def write_segmentation(volume: Volume, labels: sitk.Image, names: Sequence[str], path: Path, model: str) -> None:
     """Write a label map as a DICOM SEG that refers to the slices or frames of the CT that it was drawn on.
 
-    Every frame of the object lies on one of the series' own slices; where these were put in their places, it is brought
-    back to where they stand. The object takes patient and study from the series, as it belongs to them; so it names the
-    patient as the series does. Each call makes new UIDs.
+    Every frame of the object is on one of the series' own slices; labels on a repaired grid are resampled back to them.
+    The object takes patient and study from the series, so it names the patient as the series does. Each call makes new
+    UIDs.
 
     Args:
         volume: A DICOM series.
         labels: uint8 or uint16 on the volume's grid: 0, or the number of a nodule from 1.
-        names: Of the nodules, label 1 first.
+        names: Names of the nodules, label 1 first.
         path: The file to write.
-        model: What found the nodules; told in the segments.
+        model: The model that found the nodules, for the segments.
 
     Raises:
-        VolumeError: The volume is no DICOM series, or of several multi-frame files; the headers of the series lack what
-            a DICOM object needs; or no slice holds a nodule.
+        VolumeError: The volume is not a DICOM series, or consists of several multi-frame files; its headers lack what a
+            DICOM object needs; or no slice contains a nodule.
     """
     on_slices = volume.on_slices(sitk.GetArrayViewFromImage(labels))
     used = np.flatnonzero(on_slices.any(axis=(1, 2))).tolist()
     try:
-        # What it warns of, such as names of one part, is the series' own.
+        # It warns about values of the series, such as names of one part.
         with warnings.catch_warnings(action="ignore"):
             sources, layers = read_sources(volume, used, on_slices[used])
             written = _segmentation(sources, layers, pixel_measures(volume), names, model)
-            # The standard wants it, known or not (PS3.3 10.9); highdicom leaves out what is not known.
+            # Required even where it is unknown (PS3.3 10.9); highdicom leaves it out then.
             written.ContentCreatorName = None
             written.save_as(path)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise VolumeError(
-            "The series cannot be referred to by a DICOM segmentation.",
+            "A DICOM segmentation cannot refer to the series.",
             case=volume.path,
             found=str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}",
             expected="a series with study, series, frame of reference and instance UIDs in every slice",
@@ -101,7 +101,7 @@ def _descriptions(names: Sequence[str], model: str) -> list[SegmentDescription]:
         SegmentDescription(
             segment_number=number,
             segment_label=name[:_LONGEST_TEXT],
-            # 3D Slicer knows this code by its older name, Morphologically Altered Structure.
+            # 3D Slicer shows this code by its older name, Morphologically Altered Structure.
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
             segmented_property_type=codes.SCT.Nodule,
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,

@@ -12,8 +12,8 @@ from pydicom.sequence import Sequence as Items
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.volumes import Volume
 
-# Attributes that every DICOM object has, empty where they are not known (type 2 of the patient and study modules).
-# Tools that take names out of headers often take the attribute with them.
+# Attributes that every DICOM object has, empty where they are unknown (type 2 of the patient and study modules).
+# Tools that remove names from headers often remove the attribute as well.
 _MAY_BE_EMPTY = (
     "PatientName",
     "PatientID",
@@ -34,26 +34,26 @@ def read_sources(
 
     Args:
         volume: A DICOM series.
-        numbers: Of the slices of its stack that the object is about.
+        numbers: Indices of the slices in its stack that the object refers to.
         layers: [number, y, x], the object's labels on these slices.
 
     Returns:
-        The headers of these slices, and the labels as they are; or the header of the multi-frame file that they are
-        frames of, and labels for every one of its frames.
+        The headers of these slices, and the unchanged labels; or the header of the multi-frame file whose frames they
+        are, and labels for every one of its frames.
 
     Raises:
         ValueError: No slice, or frames of several multi-frame files.
-        AttributeError: A header lacks what it must have.
+        AttributeError: A header lacks a required attribute.
     """
     slices = [volume.stack.slices[number] for number in numbers] if volume.stack else []
     if not slices:
-        raise ValueError("no slice of a DICOM series that holds a nodule")
+        raise ValueError("no slice of a DICOM series that contains a nodule")
     if all(item.frame is None for item in slices):
         return [_single(item, slices[0], volume) for item in slices], layers
     if len({item.path for item in slices}) > 1:
         raise ValueError("frames of several multi-frame files")
     header = _completed(slices[0])
-    # What the frames share may stand in each of them, where highdicom does not look.
+    # Shared values may be repeated in each frame, where highdicom does not look.
     shared = header.SharedFunctionalGroupsSequence[0]
     shared.PixelMeasuresSequence = pixel_measures(volume)
     orientation = Dataset()
@@ -65,10 +65,10 @@ def read_sources(
 
 
 def pixel_measures(volume: Volume) -> highdicom.PixelMeasuresSequence:
-    """The distances of the volume's grid.
+    """The spacing of the volume's grid.
 
-    Headers often lack that of slices, and readers would take their thickness for it. Slices that do not stand straight
-    above one another at even distances have no one distance, and none is told.
+    Headers often lack the spacing of the slices, and readers would use their thickness instead. Slices that are not
+    parallel, aligned and uniformly spaced have no single spacing, and none is written.
     """
     width_mm, height_mm, depth_mm = volume.grid.spacing_mm_xyz
     between_mm = depth_mm if volume.course is None else None
@@ -77,7 +77,7 @@ def pixel_measures(volume: Volume) -> highdicom.PixelMeasuresSequence:
 
 def _single(item: Slice, first: Slice, volume: Volume) -> Dataset:
     header = _completed(item)
-    # Scanners round the last digit from slice to slice; highdicom takes that for another orientation.
+    # Scanners round the last digit differently from slice to slice; highdicom sees another orientation in that.
     header.ImageOrientationPatient = _orientation(first)
     (measures,) = pixel_measures(volume)
     for name in ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"):

@@ -1,4 +1,4 @@
-"""A nodule on its CT in three planes with the outline of its mask: whether a mask fits is seen at a glance."""
+"""A nodule on its CT in three planes, with the outline of its mask."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _AIR_HU = -1024.0
 _TITLE_POINTS = 8
 # Patient axes, whichever way the CT's rows run: x to the patient's left, y to the back, z to the head.
 _STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-# The axis across each plane, and whether the picture's rows run against theirs, so that the head is at the top.
+# The axis across each plane, and whether the picture is flipped so that the head is at the top.
 _PLANES = {"axial": (2, False), "coronal": (1, True), "sagittal": (0, True)}
 
 
@@ -30,7 +30,7 @@ def draw_overlay(path: Path, title: str, block: sitk.Image, mask: sitk.Image | N
 
     Args:
         path: PNG to write.
-        title: Of the nodule.
+        title: Title of the first plane.
         block: Hounsfield units of the CT around the point.
         mask: 0 or 1, on a block of the same CT; None draws no outline.
         center_mm_lps: Where the planes meet.

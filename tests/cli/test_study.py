@@ -27,10 +27,10 @@ def test_help_needs_no_tensorflow(name: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--models", "raw,svm"), "'svm' is none of raw, reference, cascade, multitask, transfer, radiomics"),
+        (("--models", "raw,svm"), "'svm' is not one of raw, reference, cascade, multitask, transfer, radiomics"),
         (("--joint-weights", "0.5,nan"), "nan is not a positive number"),
         (("--splits", "1,0"), "0 is not a positive number"),
-        (("--splits", "one"), "'one' is not ints with commas between"),
+        (("--splits", "one"), "'one' is not int values with commas between"),
         (("--repeats", "0"), "0 is not in the range x>=1"),
     ],
 )
