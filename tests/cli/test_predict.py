@@ -332,7 +332,7 @@ def test_a_series_that_cannot_be_referred_to_is_answered_without_a_dicom_object(
         slice_.save_as(path)
     out = tmp_path / "answer"
     document = answered("--ct", tmp_path / "dicom", "--center-mm", *CENTER, "--export", models, "-o", out)
-    assert "cannot be referred to" in document["warnings"][0]["text"]
+    assert "cannot refer to" in document["warnings"][0]["text"]
     assert sorted(path.name for path in out.iterdir()) == FILES
 
 
