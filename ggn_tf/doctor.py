@@ -11,9 +11,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from ggn_tf.errors import ServingError
 from ggn_tf.machine import gpus, memory_bytes, processor_count, processor_flags, processor_name
-from ggn_tf.serving.server.tensorflow_model_server import EVERY_INTERFACE, PROGRAM, RealServer, image_name
+from ggn_tf.serving.server.tensorflow_model_server import PROGRAM
 
 _PYTHON = ((3, 11), (3, 14))
 _FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "neon", "asimd")
@@ -155,16 +154,7 @@ def _serving(found: Installation) -> None:
     if works and not same:
         what = f"tensorflow-serving-api {stubs} beside tensorflow {tensorflow}: their minor versions differ"
         found.problems.append(Problem(what, _INSTALL, fatal=False))
-    found.facts["serving"] = {"api": stubs, "same_as_tensorflow": same, "real_server": _real_server()}
-
-
-def _real_server() -> str | None:
-    """The program, or Docker with its image; None where this machine has neither."""
-    try:
-        arguments = RealServer(Path(), "ggn", EVERY_INTERFACE, 0).command()
-    except ServingError:
-        return None
-    return arguments[0] if Path(arguments[0]).name == PROGRAM else f"docker, image {image_name()}"
+    found.facts["serving"] = {"api": stubs, "same_as_tensorflow": same, "real_server": shutil.which(PROGRAM)}
 
 
 def _version(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""`ggn-tf serve`: the embedded model server, or the real one with the same arguments."""
+"""`ggn-tf serve`: the embedded model server, or TensorFlow Serving's with the same arguments."""
 
 import contextlib
 import logging
@@ -22,15 +22,15 @@ EMBEDDED = "embedded"
 
 
 def _channel_arguments(ctx: click.Context, param: click.Parameter, text: str) -> tuple[tuple[str, int | str], ...]:
-    """Whole numbers as such, all else as text, as the real server takes them."""
+    """Parse NAME=VALUE pairs; whole numbers become numbers, as in TensorFlow Serving."""
     pairs = [pair.partition("=") for pair in text.split(",") if pair]
     if not all(name and equals for name, equals, _ in pairs):
-        raise click.BadParameter("NAME=VALUE,NAME=VALUE,... is wanted.", ctx, param)
+        raise click.BadParameter("Expected NAME=VALUE,NAME=VALUE,...", ctx, param)
     return tuple((name, int(value) if value.removeprefix("-").isdecimal() else value) for name, _, value in pairs)
 
 
 class _TensorFlowFlags(click.Command):
-    """Takes a switch as TensorFlow's programs write it, `--enable_batching=true`."""
+    """Accepts a switch as TensorFlow's programs write it, `--enable_batching=true`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         switches = {"--enable_batching=true": ["--enable_batching"], "--enable_batching=false": []}
@@ -39,10 +39,20 @@ class _TensorFlowFlags(click.Command):
 
 @click.command(cls=_TensorFlowFlags, context_settings={"ignore_unknown_options": True})
 @click.argument("given", metavar="MODEL", nargs=-1, type=click.UNPROCESSED)
-@click.option("--model_base_path", help="The same as MODEL.")
-@click.option("--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="0 picks a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; nothing is encrypted.")
-@click.option("--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="What clients call it.")
+@click.option("--model_base_path", help="Model folder, the same as MODEL.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=PORT,
+    show_default=True,
+    help="Port for gRPC; 0 picks a free one.",
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on. Connections are not encrypted."
+)
+@click.option(
+    "--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="Name of the model for clients."
+)
 @click.option(
     "--file_system_poll_wait_seconds",
     "--file-system-poll-wait-seconds",
@@ -50,19 +60,19 @@ class _TensorFlowFlags(click.Command):
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Between two looks for a new version; 0 looks once.",
+    help="Time between two checks for a new version, in seconds; 0 checks once.",
 )
-@click.option("--enable_batching", is_flag=True, help="Join requests of several clients.")
+@click.option("--enable_batching", is_flag=True, help="Join requests of several clients into batches.")
 @click.option(
     "--batching_parameters_file",
     type=click.Path(path_type=Path),
-    help="How to join them: a text BatchingParameters, as serving/batching.config.",
+    help="File with the settings of batching: a text BatchingParameters, as serving/batching.config.",
 )
 @click.option(
     "--grpc_channel_arguments",
     default="",
     callback=_channel_arguments,
-    help="NAME=VALUE,... for gRPC's core, for example grpc.max_receive_message_length=67108864.",
+    help="Options of gRPC's core, NAME=VALUE,..., for example grpc.max_receive_message_length=67108864 (bytes).",
 )
 @click.option(
     "--tensorflow_intra_op_parallelism",
@@ -70,20 +80,29 @@ class _TensorFlowFlags(click.Command):
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Cores that one request can use; 0 for all. With 1 the most single patches are answered, each one later.",
+    help="Cores that one request may use; 0 for all. 1 gives the highest throughput for single patches, at a higher "
+    "latency each.",
 )
 @click.option(
     "--running",
     type=click.IntRange(min=1),
-    help="Requests at work at a time.  [default: cores / 2, or / those that one can use, at least 2; or two batches]",
+    help="Requests processed in parallel.  [default: cores / cores per request (2 if all), at least 2; with "
+    "--enable_batching two batches]",
 )
-@click.option("--waiting", type=click.IntRange(min=0), default=64, show_default=True, help="Requests that may wait.")
+@click.option(
+    "--waiting",
+    type=click.IntRange(min=0),
+    default=64,
+    show_default=True,
+    help="Requests that may wait; further ones are refused as UNAVAILABLE.",
+)
 @click.option(
     "--engine",
     type=click.Choice([EMBEDDED, PROGRAM]),
     default=EMBEDDED,
     show_default=True,
-    help="The real server takes its further flags too, as --NAME=VALUE; --running and --waiting are ours alone.",
+    help="Server to start. tensorflow_model_server also takes its own further flags, as --NAME=VALUE; --running and "
+    "--waiting have no effect on it.",
 )
 def command(
     given: tuple[str, ...],
@@ -102,23 +121,23 @@ def command(
 ) -> None:
     """Serve the newest version in MODEL (MODELS/NAME) over gRPC, in TensorFlow Serving's protocol.
 
-    A newer version that appears is loaded and warmed up, and then takes over. Ctrl-C or SIGTERM answers what is at
-    work, then stops.
+    A newer version that appears is loaded and warmed up, and then replaces the old one. Ctrl-C or SIGTERM completes
+    the requests that run and wait, then stops.
     """
     flags = tuple(argument for argument in given if argument.startswith("-"))
     folders = [argument for argument in (*given, model_base_path) if argument and not argument.startswith("-")]
     if flags and engine == EMBEDDED:
-        raise click.UsageError(f"No such option: {flags[0]}; what only the real server does needs --engine {PROGRAM}.")
+        raise click.UsageError(f"No such option: {flags[0]}. Flags of TensorFlow Serving need --engine {PROGRAM}.")
     if len(folders) != 1:
-        raise click.UsageError("Name one model folder: MODEL, or --model_base_path.")
+        raise click.UsageError("Give one model folder: MODEL, or --model_base_path.")
     if batching_parameters_file is not None and not enable_batching:
-        raise click.UsageError("--batching_parameters_file is set without --enable_batching.")
+        raise click.UsageError("--batching_parameters_file needs --enable_batching.")
     folder = Path(folders[0])
     if engine == PROGRAM:
-        own = _own_flags(
+        shared = _shared_flags(
             poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments, cores_each
         )
-        program = RealServer(folder, model_name, host, port or PORT, own + flags).command()
+        program = RealServer(folder, model_name, host, port or PORT, shared + flags).command()
         os.execv(program[0], program)
     load_tensorflow()
     import tensorflow as tf
@@ -135,23 +154,20 @@ def command(
     _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits))
 
 
-def _own_flags(
+def _shared_flags(
     poll_wait_seconds: float,
     batching: bool,
     file: Path | None,
     channel_arguments: tuple[tuple[str, int | str], ...],
     cores_each: int,
 ) -> tuple[str, ...]:
-    """What the command line said, in the real server's form; it polls in whole seconds."""
+    """The options that both servers have, as TensorFlow Serving's flags; it polls in whole seconds."""
+    pairs = ",".join(f"{name}={value}" for name, value in channel_arguments)
     return (
         f"--file_system_poll_wait_seconds={math.ceil(poll_wait_seconds)}",
         *(["--enable_batching=true"] if batching else []),
         *([f"--batching_parameters_file={file}"] if file else []),
-        *(
-            ["--grpc_channel_arguments=" + ",".join(f"{k}={v}" for k, v in channel_arguments)]
-            if channel_arguments
-            else []
-        ),
+        *([f"--grpc_channel_arguments={pairs}"] if pairs else []),
         *([f"--tensorflow_intra_op_parallelism={cores_each}"] if cores_each else []),
     )
 
@@ -166,7 +182,7 @@ def _serve(folder: Path, options: "ServerOptions") -> None:
         signal.signal(number, lambda *_: stopping.set())
     server = ModelServer(folder, options)
     version = server.start()
-    with contextlib.suppress(OSError):  # a full disk behind stdout is no reason not to serve
+    with contextlib.suppress(OSError):  # a full disk behind stdout must not stop the server
         click.echo(f"serving {options.model_name} version {version} on {options.host}:{server.port}")
     stopping.wait()
     server.stop()

@@ -1,4 +1,4 @@
-"""`ggn-tf serve-check`: whether a live server answers as the export did."""
+"""`ggn-tf serve-check`: check a live server against an export."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,37 @@ from ggn_tf.cli.options import FiniteRange
 from ggn_tf.serving.contract.names import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
 from ggn_tf.tensorflow_import import load_tensorflow
 
+_TOLERANCE = "Largest difference of a value of {} from the recorded one.  [default: by the export's precision]"
+
 
 @click.command()
-@click.option("--server", required=True, metavar="HOST:PORT", help="Its gRPC port.")
-@click.option("--export", type=click.Path(path_type=Path), required=True, help="MODELS/NAME, or a version of it.")
-@click.option("--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="What the server calls it.")
-@click.option("--version", type=click.IntRange(min=1), help="The version to ask.  [default: the export's own number]")
-@click.option("--probability-tolerance", type=FiniteRange(min=0), help="[default: by the export's precision]")
-@click.option("--mask-tolerance", type=FiniteRange(min=0), help="[default: by the export's precision]")
-@click.option("--repeats", type=click.IntRange(min=1), default=20, show_default=True, help="For the median latency.")
-@click.option("--timeout", "timeout_s", type=FiniteRange(min=0.1), default=60.0, show_default=True, help="Seconds.")
+@click.option("--server", required=True, metavar="HOST:PORT", help="gRPC port of the model server.")
+@click.option(
+    "--export", type=click.Path(path_type=Path), required=True, help="Folder of the export: MODELS/NAME, or a version."
+)
+@click.option(
+    "--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="Name of the model on the server."
+)
+@click.option(
+    "--version", type=click.IntRange(min=1), help="Version that must respond.  [default: the export's own number]"
+)
+@click.option("--probability-tolerance", type=FiniteRange(min=0), help=_TOLERANCE.format("the probabilities"))
+@click.option("--mask-tolerance", type=FiniteRange(min=0), help=_TOLERANCE.format("the mask"))
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Repetitions of one request per signature, for the median latency.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=FiniteRange(min=0.1),
+    default=60.0,
+    show_default=True,
+    help="Time for the connection and for each request, in seconds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
 def command(
     server: str,
@@ -31,9 +52,9 @@ def command(
     timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Replay the golden requests of an export against a live server, compare its answers, and measure its latency.
+    """Replay the golden requests of an export on a live server, compare its predictions, and measure its latency.
 
-    The server may be ggn-tf serve or TensorFlow Serving. Exits with 1 where an answer is not the recorded one.
+    The server may be ggn-tf serve or TensorFlow Serving. Exits with 1 if a prediction differs from the recorded one.
     """
     load_tensorflow()
     from ggn_tf.serving.client.server_check import check_server
@@ -51,11 +72,11 @@ def command(
     if as_json:
         click.echo(json.dumps(check.to_dict(), indent=2))
     else:
-        click.echo(f"{model_name} version {check.version} on {server}, against {check.export}")
+        click.echo(f"{model_name} version {check.version} on {server}, compared with {check.export}")
         for part in check.signatures:
-            off = ", ".join(f"{name} within {value:.2g}" for name, value in part.differences.items())
+            differences = ", ".join(f"{name} within {value:.2g}" for name, value in part.differences.items())
             click.echo(
-                f"  {part.signature:<16} {part.requests} requests, {off}; "
-                f"first answer {part.first_ms:.1f} ms, median {part.median_ms:.1f} ms"
+                f"  {part.signature:<16} {part.requests} requests, {differences}; "
+                f"first response {part.first_ms:.1f} ms, median {part.median_ms:.1f} ms"
             )
     check.refuse_drift()

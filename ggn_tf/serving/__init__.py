@@ -1,1 +1,1 @@
-"""Export to SavedModel, and TensorFlow Serving's protocol: server and client."""
+"""Export to SavedModel, and server and client of TensorFlow Serving's protocol."""

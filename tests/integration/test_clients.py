@@ -21,8 +21,8 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.models.cascade import build_cascade
+from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
 from ggn_tf.serving.export.writer import export_model
-from ggn_tf.serving.runtime.golden_requests import sample_patches, sample_regions
 from ggn_tf.serving.runtime.local_model import LocalModel
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES

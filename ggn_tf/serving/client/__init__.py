@@ -1,1 +1,1 @@
-"""Asking a model server."""
+"""Clients of a model server, and the check of a server against an export."""

@@ -1,4 +1,4 @@
-"""Whether a live server answers as the export did that it claims to serve: golden requests, replayed and compared."""
+"""Check whether a live server gives the predictions of the export that it claims to serve, by its golden requests."""
 
 import statistics
 import time
@@ -16,53 +16,45 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.client.answer_comparison import compare_answers
-from ggn_tf.serving.contract.names import MODEL_NAME, TOLERANCES, read_contract
+from ggn_tf.serving.client.response_comparison import compare_responses
+from ggn_tf.serving.client.server_errors import ServedName, server_error, unreachable
+from ggn_tf.serving.contract.export_contract import read_contract
+from ggn_tf.serving.contract.names import MODEL_NAME, TOLERANCES
+from ggn_tf.serving.contract.recorded_requests import read_golden
 from ggn_tf.serving.contract.version_folders import find_version
-from ggn_tf.serving.runtime.golden_requests import read_golden
 
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
 
 @dataclass(frozen=True)
-class Expectation:
-    """What is asked of which server.
+class CheckSettings:
+    """What is checked, and how strictly.
 
     Attributes:
-        target: HOST:PORT.
-        model_name: What the server calls the model.
-        version: The only version to ask; None for the newest.
-        tolerances: By output, how far a number may lie from the export's own.
-        repeats: Of one request of each signature, for the median latency.
-        timeout_s: For the connection, and for each request.
+        model: The model on the server.
+        tolerances: Largest difference from the export's own response, by output.
+        repeats: Repetitions of one request per signature, for the median latency.
+        timeout_s: Time for the connection and for each request, seconds.
     """
 
-    target: str
-    model_name: str
-    version: int | None
+    model: ServedName
     tolerances: Mapping[str, float]
-    repeats: int = 20
-    timeout_s: float = 60.0
-
-    @property
-    def case(self) -> str:
-        """Who is asked, for a person."""
-        version = "" if self.version is None else f" version {self.version}"
-        return f"model {self.model_name}{version} on {self.target}"
+    repeats: int
+    timeout_s: float
 
 
 @dataclass(frozen=True)
 class SignatureCheck:
-    """How a server answered the golden requests of one signature.
+    """A server's responses to the golden requests of one signature.
 
     Attributes:
         signature: Its name.
-        requests: How many there were.
-        differences: By output, how far a number lay from the export's own where it did most.
-        drift: What was not as recorded, for a person; empty where all was.
-        first_ms: Until the first answer, on a connection that stood.
-        median_ms: Of one row, repeated.
+        requests: Number of golden requests.
+        differences: Largest absolute difference from the export's own responses, by output.
+        drift: Differences that are not tolerated, for a person; empty if there are none.
+        first_ms: Time to the first response on an open connection, ms.
+        median_ms: Median time of the repeated request, ms.
     """
 
     signature: str
@@ -75,48 +67,48 @@ class SignatureCheck:
 
 @dataclass(frozen=True)
 class ServerCheck:
-    """How a server answered.
+    """A server's responses to all golden requests.
 
     Attributes:
-        expectation: What was asked of whom.
+        settings: What was checked.
         export: The version directory that it was compared with.
-        version: The one that answered.
-        signatures: One each.
+        version: The version that responded.
+        signatures: One check per signature.
     """
 
-    expectation: Expectation
+    settings: CheckSettings
     export: Path
     version: int
     signatures: tuple[SignatureCheck, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The check as JSON types."""
         return {
-            "server": self.expectation.target,
-            "model_name": self.expectation.model_name,
+            "server": self.settings.model.target,
+            "model_name": self.settings.model.model_name,
             "version": self.version,
             "export": str(self.export),
-            "tolerances": dict(self.expectation.tolerances),
+            "tolerances": dict(self.settings.tolerances),
             "signatures": [asdict(check) for check in self.signatures],
             "drifted": any(check.drift for check in self.signatures),
         }
 
     def refuse_drift(self) -> None:
-        """Raise where anything was not as recorded.
+        """Raise if any response differs from the recorded one.
 
         Raises:
-            ServingError: It was not.
+            ServingError: A response differs.
         """
         drift = [f"{check.signature}, {line}" for check in self.signatures for line in check.drift]
         if drift:
-            allowed = ", ".join(f"{name} within {value:g}" for name, value in self.expectation.tolerances.items())
+            allowed = ", ".join(f"{name} within {value:g}" for name, value in self.settings.tolerances.items())
             raise ServingError(
-                "The server does not answer as the export did.",
-                case=self.expectation.case,
+                "The server's predictions differ from those of the export.",
+                case=self.settings.model,
                 found="; ".join(drift),
-                expected=f"the answers recorded in {self.export}: {allowed}",
-                remedy="Serve the files of this export, unchanged. Where they are the same, the server's processor "
-                "or its TensorFlow computes otherwise: see serving/README.md for tolerances.",
+                expected=f"the predictions recorded in {self.export}: {allowed}",
+                remedy="Serve the files of this export, unchanged. If they are the same, the server's processor or its "
+                "TensorFlow computes differently: see serving/README.md for tolerances.",
             )
 
 
@@ -130,101 +122,87 @@ def check_server(
     repeats: int = 20,
     timeout_s: float = 60.0,
 ) -> ServerCheck:
-    """Replay an export's golden requests, of both signatures, and measure.
+    """Replay an export's golden requests of both signatures, compare the responses and measure the latency.
 
     Args:
         target: HOST:PORT.
-        export: A model folder, of which the newest version is taken, or a version directory.
-        model_name: What the server calls the model.
-        version: The only version to ask. None: the export's own number.
-        tolerances: By output; what is left out is as `TOLERANCES` says of the export's precision.
-        repeats: As in `Expectation`.
-        timeout_s: As in `Expectation`.
+        export: A version directory, or a model folder, whose newest version is taken.
+        model_name: Name of the model on the server.
+        version: The only version to use. None: the export's own number.
+        tolerances: Largest difference by output; defaults depend on the export's precision (`TOLERANCES`).
+        repeats: Repetitions of one request per signature, for the median latency.
+        timeout_s: Time for the connection and for each request, seconds.
 
     Raises:
-        ExportError: There is no export, or it holds no golden predictions.
-        ServingError: No server answers, or it refuses.
+        ExportError: There is no export, or it contains no golden predictions.
+        ServingError: The server cannot be reached, or refuses a request.
     """
     number, folder = find_version(export)
+    model = ServedName(target, model_name, (number or None) if version is None else version)
     allowed = {**TOLERANCES[read_contract(folder).precision], **(tolerances or {})}
-    pinned = number or None if version is None else version
-    asked = Expectation(target, model_name, pinned, allowed, repeats, timeout_s)
+    settings = CheckSettings(model, allowed, repeats, timeout_s)
     golden: dict[str, list[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]] = {}
     for request, response in read_golden(folder):
         golden.setdefault(request.model_spec.signature_name, []).append((request, response))
     with grpc.insecure_channel(target, options=_UNLIMITED) as channel:
-        _connect(channel, asked)
-        checks = [_check(channel, asked, name, pairs) for name, pairs in golden.items()]
-    answered = {served for _, served in checks}
-    return ServerCheck(asked, folder, max(answered), tuple(check for check, _ in checks))
+        _connect(channel, settings)
+        checks = [_check(channel, settings, name, pairs) for name, pairs in golden.items()]
+    return ServerCheck(settings, folder, max(served for _, served in checks), tuple(check for check, _ in checks))
 
 
-def _connect(channel: grpc.Channel, asked: Expectation) -> None:
+def _connect(channel: grpc.Channel, settings: CheckSettings) -> None:
     try:
-        grpc.channel_ready_future(channel).result(asked.timeout_s)
+        grpc.channel_ready_future(channel).result(settings.timeout_s)
     except grpc.FutureTimeoutError as error:
-        raise ServingError(
-            "No model server answers.",
-            case=asked.case,
-            found=f"no connection within {asked.timeout_s:g} s",
-            expected="a server of TensorFlow Serving's gRPC protocol",
-            remedy="Start one with ggn-tf serve MODELS/NAME, or check host and port (8500, not the REST port).",
-        ) from error
+        raise unreachable(settings.model, "no connection", settings.timeout_s) from error
 
 
 def _check(
     channel: grpc.Channel,
-    asked: Expectation,
+    settings: CheckSettings,
     signature: str,
     pairs: Sequence[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]],
 ) -> tuple[SignatureCheck, int]:
-    """One signature, and the version that answered."""
-    differences = dict.fromkeys(asked.tolerances, 0.0)
+    """The check of one signature, and the version that responded."""
+    differences = dict.fromkeys(settings.tolerances, 0.0)
     drift: list[str] = []
     first_ms, served = 0.0, 0
     for number, (request, recorded) in enumerate(pairs, start=1):
-        response, took_ms = _ask(channel, asked, request)
+        response, took_ms = _predict(channel, settings, request)
         served = response.model_spec.version.value
         first_ms = took_ms if number == 1 else first_ms
-        found = compare_answers(response, recorded, asked.tolerances)
-        drift += [f"request {number}: {line}" for line in found.drift]
-        differences |= {name: max(differences[name], by) for name, by in found.differences.items()}
-    times_ms = [_ask(channel, asked, pairs[0][0])[1] for _ in range(asked.repeats)]
-    median_ms = statistics.median(times_ms)
+        comparison = compare_responses(response, recorded, settings.tolerances)
+        drift += [f"request {number}: {line}" for line in comparison.drift]
+        differences |= {name: max(differences[name], by) for name, by in comparison.differences.items()}
+    median_ms = statistics.median(_predict(channel, settings, pairs[0][0])[1] for _ in range(settings.repeats))
     check = SignatureCheck(signature, len(pairs), differences, tuple(drift), round(first_ms, 2), round(median_ms, 2))
     return check, served
 
 
-def _ask(
-    channel: grpc.Channel, asked: Expectation, recorded: predict_pb2.PredictRequest
+def _predict(
+    channel: grpc.Channel, settings: CheckSettings, recorded: predict_pb2.PredictRequest
 ) -> tuple[predict_pb2.PredictResponse, float]:
-    """The answer, and the milliseconds that it took."""
+    """The response, and the time that it took, ms."""
     request = predict_pb2.PredictRequest()
     request.CopyFrom(recorded)
-    request.model_spec.name = asked.model_name
-    if asked.version is not None:
-        request.model_spec.version.value = asked.version
+    request.model_spec.name = settings.model.model_name
+    if settings.model.version is not None:
+        request.model_spec.version.value = settings.model.version
     began = time.perf_counter()
     try:
-        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=asked.timeout_s)
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        response = stub.Predict(request, timeout=settings.timeout_s)
     except grpc.RpcError as error:
-        raise ServingError(
-            "The model server refuses.",
-            case=asked.case,
-            found=f"{error.code().name}: {error.details()}{_served(channel, asked)}",
-            expected="the model and version of the export",
-            remedy="Name the model as the server does (--model-name), and the number that the export is served under "
-            "(--version), or let the server load this export.",
-        ) from error
+        raise server_error(settings.model, error, settings.timeout_s, _served(channel, settings)) from error
     return response, 1e3 * (time.perf_counter() - began)
 
 
-def _served(channel: grpc.Channel, asked: Expectation) -> str:
-    """Which versions of the model there are, as far as the server tells."""
+def _served(channel: grpc.Channel, settings: CheckSettings) -> str:
+    """The versions that the server has, if it reports them."""
     request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = asked.model_name
+    request.model_spec.name = settings.model.model_name
     try:
-        status = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=asked.timeout_s)
+        status = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=settings.timeout_s)
     except grpc.RpcError:
         return ""
     versions = sorted(entry.version for entry in status.model_version_status if entry.state == _AVAILABLE)

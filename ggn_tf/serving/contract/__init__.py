@@ -1,1 +1,1 @@
-"""The wire: names, tensors, messages and checksums."""
+"""What client, server and export agree on: names, tensors, messages, recorded requests and checksums."""

@@ -1,6 +1,6 @@
-"""Checksums of a version directory: what a copy, a disk or a transfer has damaged is not served.
+"""Checksums of a version directory, so that a version damaged by a copy, a disk or a transfer is not served.
 
-The list is the one that `sha256sum` reads: `cd MODELS/ggn/1 && sha256sum --check assets.extra/SHA256SUMS`.
+`sha256sum` reads the same list: `cd MODELS/ggn/1 && sha256sum --check assets.extra/SHA256SUMS`.
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ CHECKSUMS_FILE = "SHA256SUMS"
 
 
 def write_checksums(version_folder: Path) -> None:
-    """List every file that is in a version directory so far."""
+    """List all files of a version directory."""
     lines = [f"{sha256(file)}  {name}\n" for name, file in _files(version_folder).items()]
     (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
 
 
 def has_checksums(version_folder: Path) -> bool:
-    """Whether a version directory has a list; what may not be looked at is not missing."""
+    """Whether a version directory has a list; one that may not be read counts as present."""
     try:
         return (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).is_file()
     except PermissionError:
@@ -27,7 +27,7 @@ def has_checksums(version_folder: Path) -> bool:
 
 
 def check_checksums(version_folder: Path) -> None:
-    """Compare a version directory with its list; one without a list, of another program's, is taken as it is.
+    """Compare a version directory with its list; one without a list, by another program, passes.
 
     Raises:
         ExportError: A file is missing, has changed or is not listed, or something cannot be read.
@@ -42,7 +42,7 @@ def check_checksums(version_folder: Path) -> None:
             case=version_folder,
             found=str(error),
             expected="files that this user may read, on a disk that works",
-            remedy="Grant the right to read them, or copy the version anew.",
+            remedy="Grant the right to read them, or copy the version again.",
         ) from error
 
 
@@ -56,7 +56,7 @@ def _check(version_folder: Path) -> None:
 
 
 def _listed(version_folder: Path) -> dict[str, str]:
-    """The digests, by name."""
+    """The digests by file name."""
     content = (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).read_bytes().decode("utf-8", errors="replace")
     listed = {}
     for number, line in enumerate(content.splitlines(), start=1):
@@ -68,7 +68,7 @@ def _listed(version_folder: Path) -> dict[str, str]:
 
 
 def _files(version_folder: Path) -> dict[str, Path]:
-    """By name; hidden ones, which file systems and desktops leave, and the list itself do not count."""
+    """The files by name, without the list itself and without hidden files, which file systems and desktops create."""
     files = {file.relative_to(version_folder): file for file in sorted(version_folder.rglob("*")) if file.is_file()}
     return {
         name.as_posix(): file
@@ -83,5 +83,5 @@ def _damaged(version_folder: Path, found: str) -> ExportError:
         case=version_folder,
         found=found,
         expected=f"the files that {ASSETS_EXTRA}/{CHECKSUMS_FILE} lists",
-        remedy=f"Copy the version anew, or export the run anew; delete {CHECKSUMS_FILE} where the change was meant.",
+        remedy=f"Copy the version again, or export the run again. Delete {CHECKSUMS_FILE} if the change was intended.",
     )

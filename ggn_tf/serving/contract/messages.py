@@ -1,4 +1,4 @@
-"""A question and its answer, as a program sees them and as messages of TensorFlow Serving's protocol."""
+"""Requests and responses of TensorFlow Serving's protocol, and the prediction that a program reads from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ from ggn_tf.serving.contract.names import (
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of a batch of patches.
+    """The model's prediction for a batch of patches.
 
     Attributes:
         probabilities: [N, C] float32, in the order of `class_names`.
         mask: [N, S, S, S, 1] float32, 0 to 1, axes z, y, x.
         class_names: [C].
-        model_version: The version that answered.
-        warnings: [N], why an answer may be worth little: lines `code: text`, empty without a reason.
+        model_version: The version that predicted.
+        warnings: [N], why a prediction may be unreliable: lines `code: text`, empty without a reason.
     """
 
     probabilities: np.ndarray
@@ -43,11 +43,11 @@ class Prediction:
 
 
 def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
-    """Ask the newest version about patches.
+    """A request for patches, to the newest version.
 
     Args:
         hu: [N, S, S, S, 1], Hounsfield units, axes z, y, x.
-        model_name: As the server calls the model.
+        model_name: Name of the model on the server.
     """
     return _request(model_name, SIGNATURE, {INPUT_HU: hu})
 
@@ -55,13 +55,13 @@ def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
 def make_roi_request(
     hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray, model_name: str
 ) -> predict_pb2.PredictRequest:
-    """Ask the newest version about regions of a CT, from which the graph cuts the patches.
+    """A request for regions of a CT, from which the graph cuts the patches, to the newest version.
 
     Args:
         hu: [N, D, H, W], Hounsfield units, axes z, y, x.
-        spacing_mm_zyx: [N, 3], of the regions' voxels.
+        spacing_mm_zyx: [N, 3], spacing of the regions' voxels.
         center_index_zyx: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
-        model_name: As the server calls the model.
+        model_name: Name of the model on the server.
     """
     inputs = {INPUT_HU: hu, INPUT_SPACING: spacing_mm_zyx, INPUT_CENTER: center_index_zyx}
     return _request(model_name, SIGNATURE_ROI, inputs)
@@ -76,50 +76,52 @@ def _request(model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> 
 
 
 def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, ...]) -> Prediction:
-    """Read an answer, and hold it to the contract.
+    """Read a response and check it against the contract.
 
     Args:
-        response: The answer to a request of either signature.
-        mask_shape: (N, S, S, S, 1), of the patches that were asked about.
+        response: The response to a request of either signature.
+        mask_shape: (N, S, S, S, 1), the expected shape of the mask.
 
     Raises:
-        ServingError: An output is missing or damaged, or its shape does not fit the question.
+        ServingError: An output is missing or damaged, or its shape does not fit the request.
     """
     if not set(OUTPUTS) <= set(response.outputs):
-        raise _other_answer(response, "an output is missing")
+        raise _unexpected(response, "an output is missing")
     try:
         arrays = {name: tensors.decode(response.outputs[name]) for name in OUTPUTS}
     except ValueError as error:
-        raise _other_answer(response, str(error)) from error
+        raise _unexpected(response, str(error)) from error
     probabilities, mask = arrays[OUTPUT_PROBABILITIES], arrays[OUTPUT_MASK]
     names, warnings = arrays[OUTPUT_CLASS_NAMES], arrays[OUTPUT_WARNING]
-    count = mask_shape[0]
-    fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == (count,)
+    fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == mask_shape[:1]
     if not fits or probabilities.ndim != 2 or names.shape != probabilities.shape or (names != names[:1]).any():
-        raise _other_answer(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
-    class_names = tuple(name.decode("utf-8") for name in names[0])
-    warned = tuple(warning.decode("utf-8") for warning in warnings)
-    return Prediction(probabilities, mask, class_names, response.model_spec.version.value, warned)
+        raise _unexpected(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
+    return Prediction(
+        probabilities,
+        mask,
+        tuple(name.decode("utf-8") for name in names[0]),
+        response.model_spec.version.value,
+        tuple(warning.decode("utf-8") for warning in warnings),
+    )
 
 
 def join(parts: Sequence[Prediction]) -> Prediction:
-    """The answers to consecutive chunks as one; all of the same version."""
-    first = parts[0]
+    """Consecutive predictions of one version as a single one."""
     return Prediction(
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate([part.mask for part in parts]),
-        first.class_names,
-        first.model_version,
+        parts[0].class_names,
+        parts[0].model_version,
         tuple(warning for part in parts for warning in part.warnings),
     )
 
 
-def _other_answer(response: predict_pb2.PredictResponse, found: str) -> ServingError:
+def _unexpected(response: predict_pb2.PredictResponse, found: str) -> ServingError:
     return ServingError(
-        "The model's answer is not what the contract says.",
+        "The model's response does not follow the contract.",
         case=f"model {response.model_spec.name}, version {response.model_spec.version.value}",
         found=f"{found}; outputs {', '.join(sorted(response.outputs))}",
-        expected=f"{OUTPUT_PROBABILITIES} [N,C], {OUTPUT_MASK} a patch each, {OUTPUT_CLASS_NAMES} [N,C], "
+        expected=f"{OUTPUT_PROBABILITIES} [N,C], {OUTPUT_MASK} [N,S,S,S,1], {OUTPUT_CLASS_NAMES} [N,C], "
         f"{OUTPUT_WARNING} [N]",
         remedy="Serve a model that ggn-tf export wrote.",
     )

@@ -1,4 +1,4 @@
-"""Tensors on the wire: `TensorProto` to numpy and back, in microseconds a patch."""
+"""Tensors on the wire: `TensorProto` to NumPy and back, in microseconds per patch."""
 
 import math
 
@@ -8,7 +8,7 @@ from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 _LARGEST_BYTES = 2**31 - 1
-"""No message can be larger, so no honest tensor is: a shape alone must not make us reserve memory."""
+"""No message can be larger: a declared shape alone must not make us reserve memory."""
 
 _TYPES = {"float32": types_pb2.DT_FLOAT, "float64": types_pb2.DT_DOUBLE}
 _NUMBERS = {types_pb2.DT_FLOAT: ("<f4", "float_val"), types_pb2.DT_DOUBLE: ("<f8", "double_val")}
@@ -22,7 +22,7 @@ def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
     """The declared shape.
 
     Raises:
-        ValueError: The rank is unknown, or a size is negative or absurd.
+        ValueError: The rank is unknown, or a size is negative or larger than any message.
     """
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     largest = _LARGEST_BYTES // _bytes_each(proto.dtype)
@@ -32,12 +32,12 @@ def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
 
 
 def leads_with_batch(info: meta_graph_pb2.TensorInfo) -> bool:
-    """Whether a signature's tensor has a row for each thing that is asked about: its first size is open."""
+    """Whether the first dimension of a signature's tensor is open, so that it has one row per item of a batch."""
     return [dim.size for dim in info.tensor_shape.dim[:1]] == [-1]
 
 
 def _bytes_each(dtype: int) -> int:
-    """What an element takes in memory; of a string, the reference to it."""
+    """Size of an element in memory; for a string, of the reference to it."""
     try:
         return tf.as_dtype(dtype).size or 8
     except TypeError:
@@ -45,7 +45,7 @@ def _bytes_each(dtype: int) -> int:
 
 
 def decode(proto: tensor_pb2.TensorProto) -> np.ndarray:
-    """A tensor as numpy array, by TensorFlow's rules: too few values repeat the last, none are zeros.
+    """A tensor as NumPy array, by TensorFlow's rules: if values are missing, the last is repeated, or zero if none.
 
     Raises:
         ValueError: The message contradicts itself.
@@ -74,11 +74,11 @@ def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def encode_content(values: np.ndarray, dtype: str) -> tensor_pb2.TensorProto:
-    """An array as `tensor_content`: what a client sends, because it is fast.
+    """An array as `tensor_content`, the fast encoding that our client sends.
 
     Args:
-        values: Of any type.
-        dtype: What is sent, `float32` or `float64`.
+        values: Array of any numeric type.
+        dtype: Type on the wire, `float32` or `float64`.
     """
     proto = tensor_pb2.TensorProto(dtype=_TYPES[dtype], tensor_shape=_shape_proto(values.shape))
     proto.tensor_content = np.ascontiguousarray(values, _NUMBERS[proto.dtype][0]).tobytes()
@@ -86,10 +86,10 @@ def encode_content(values: np.ndarray, dtype: str) -> tensor_pb2.TensorProto:
 
 
 def encode_fields(values: np.ndarray) -> tensor_pb2.TensorProto:
-    """An array in typed fields, as TensorFlow Serving answers: clients there are that decode nothing else.
+    """An array in typed fields, as TensorFlow Serving sends it: some clients decode nothing else.
 
-    Appending to `float_val` takes 0.7 ms a patch from a list and 4 ms from an array. A packed field's bytes are the
-    little-endian floats themselves, so we write these, and let protobuf read them: 0.01 ms.
+    Appending to `float_val` takes 0.7 ms per patch from a list and 4 ms from an array. A packed field's bytes are the
+    little-endian floats themselves: writing these and letting protobuf parse them takes 0.01 ms.
     """
     if values.dtype == np.float32:
         content = np.ascontiguousarray(values, "<f4").tobytes()
@@ -104,10 +104,10 @@ def encode_fields(values: np.ndarray) -> tensor_pb2.TensorProto:
 
 
 def repeat(value: float, shape: tuple[int, ...], dtype: str) -> tensor_pb2.TensorProto:
-    """A constant tensor in a few bytes: by the rule of `decode`, one value fills the shape.
+    """A constant tensor in a few bytes: by the rules of `decode`, one value fills the shape.
 
     Args:
-        value: Of every element.
+        value: Value of every element.
         shape: Sizes.
         dtype: `float32` or `float64`.
     """

@@ -1,4 +1,4 @@
-"""Version directories of a model folder: MODELS/ggn/1, 2, ... as TensorFlow Serving reads them."""
+"""Version directories of a model folder, MODELS/ggn/1, 2, ..., as TensorFlow Serving reads them."""
 
 from pathlib import Path
 
@@ -7,10 +7,9 @@ from ggn_tf.serving.contract.names import ASSETS_EXTRA, CONTRACT_FILE
 
 
 def list_versions(folder: Path) -> dict[int, Path]:
-    """The version directories, by number.
+    """The version directories by number.
 
-    A name counts when it is a whole number (00000123 is 123); everything else, half-written exports included, is
-    passed over.
+    A name counts if it is a whole number (00000123 is 123); everything else, such as half-written exports, is ignored.
 
     Args:
         folder: A model folder.
@@ -22,7 +21,7 @@ def list_versions(folder: Path) -> dict[int, Path]:
 
 
 def next_version(folder: Path) -> int:
-    """One more than the largest version there is, files of such a name included; 1 in a new folder."""
+    """One more than the largest existing number, files of such a name included; 1 in a new folder."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return 1 + max((int(name) for name in names if _is_number(name)), default=0)
 
@@ -31,7 +30,7 @@ def newest_version(folder: Path) -> tuple[int, Path]:
     """The newest version directory of a model folder, with its number.
 
     Args:
-        folder: MODELS/ggn.
+        folder: A model folder, MODELS/ggn.
 
     Raises:
         ExportError: There is none.
@@ -43,13 +42,13 @@ def newest_version(folder: Path) -> tuple[int, Path]:
             case=folder,
             found=_contents(folder),
             expected="a model folder with version directories 1, 2, ...",
-            remedy="Write one with: ggn-tf export RUN -o MODELS/NAME, and name MODELS/NAME.",
+            remedy="Write one with ggn-tf export, and give the folder that contains its version directories.",
         )
     return max(versions.items())
 
 
 def find_version(folder: Path) -> tuple[int, Path]:
-    """The version directory that a person means: the folder itself, or the newest in a model folder.
+    """A version directory: the folder itself, or the newest in a model folder.
 
     Args:
         folder: MODELS/ggn, or MODELS/ggn/3.

@@ -1,53 +1,50 @@
-"""Why an answer may be worth little, once: the numbers, codes and texts that command line and served graph share.
+"""The warnings about predictions: thresholds, codes and texts that command line and served graph share.
 
-The scans of the paper (section 3.1): without contrast agent, slices of 1.25 mm, nodules of at most a centimetre.
+The model was trained on scans without contrast agent, slices of 1.25 mm, nodules up to 10 mm (paper section 3.1).
 """
 
 from typing import NamedTuple
 
-from ggn_tf.cases.dicom.slices import BELOW_AIR_HU as BELOW_AIR_HU
-from ggn_tf.cases.dicom.slices import LEAST_LUNG as LEAST_LUNG
-from ggn_tf.cases.dicom.slices import MOST_BELOW_AIR as MOST_BELOW_AIR
-from ggn_tf.cases.dicom.slices import NO_LUNG_HU as NO_LUNG_HU
+from ggn_tf.cases.dicom.slices import BELOW_AIR_HU, NO_LUNG_HU
 
 # Twice the distance of the paper's slices: beyond it most of the patch's 1 mm layers are interpolated, not measured.
 COARSEST_SPACING_MM = 2.5
-# From here on coronary scores count calcium (Agatston et al. 1990): without contrast agent soft tissue stays below.
+# Coronary scores count calcium from here (Agatston et al. 1990): without contrast agent soft tissue stays below.
 DENSE_HU = 130.0
-# Of the values inside the mask: noise alone does not lift so many of a soft nodule's voxels to DENSE_HU.
+# Fraction of the mask's voxels: noise alone does not lift so many voxels of a soft nodule to DENSE_HU.
 MOST_DENSE = 0.05
 
 
 class WarningKind(NamedTuple):
-    """What the output `warning` may say of a patch.
+    """One kind of warning about a prediction.
 
     Attributes:
-        code: For a program.
-        text: For a person.
-        answered: Whether the other outputs are numbers all the same.
+        code: Identifier for a program.
+        text: Explanation for a person.
+        predicted: Whether a prediction is given all the same; if not, probabilities and mask are NaN.
     """
 
     code: str
     text: str
-    answered: bool = True
+    predicted: bool = True
 
     @property
     def line(self) -> str:
-        """As it stands in the output."""
+        """The warning as a line of the output `warning`."""
         return f"{self.code}: {self.text}"
 
 
 NOT_FINITE = WarningKind(
-    "not_finite", "hu holds something that is no finite number: there is no answer.", answered=False
+    "not_finite", "hu contains values that are NaN or infinite: there is no prediction.", predicted=False
 )
 BAD_GEOMETRY = WarningKind(
     "bad_geometry",
-    "spacing_mm is not positive, or center_index lies outside the region: there is no answer.",
-    answered=False,
+    "spacing_mm is not positive, or center_index is outside the region: there is no prediction.",
+    predicted=False,
 )
 PARTLY_OUTSIDE_CT = WarningKind(
     "partly_outside_ct",
-    "The CT, or the piece of it that was sent, ends within the patch: what is missing was filled with air.",
+    "The CT, or the region of it that was sent, ends within the patch: the missing part was filled with air.",
 )
 COARSE_SPACING = WarningKind(
     "coarse_spacing",
@@ -55,13 +52,13 @@ COARSE_SPACING = WarningKind(
 )
 NO_LUNG = WarningKind(
     "no_lung",
-    f"Hardly a value is below {NO_LUNG_HU:g}, where lung has -850 HU: the centre lies elsewhere, or the values are "
-    "not Hounsfield units.",
+    f"Hardly any value is below {NO_LUNG_HU:g}, although lung has about -850 HU: the centre is not in the lung, or "
+    "the values are not Hounsfield units.",
 )
 BELOW_AIR = WarningKind(
     "below_air",
-    f"Half of the values or more are at most {BELOW_AIR_HU:g}, the value of air: the centre lies elsewhere, or the "
-    "values are not Hounsfield units.",
+    f"At least half of the values are at most {BELOW_AIR_HU:g}, the value of air: the centre is outside the body, or "
+    "the values are not Hounsfield units.",
 )
 DENSE = WarningKind(
     "dense",
@@ -70,12 +67,12 @@ DENSE = WarningKind(
 )
 NO_NODULE = WarningKind(
     "no_nodule",
-    "The model finds no nodule here, so its classifier saw next to nothing: the probabilities say nothing.",
+    "The model finds no nodule here, so its classifier had almost no input: the probabilities mean nothing.",
 )
 LARGER_THAN_PATCH = WarningKind(
     "larger_than_patch",
-    "The nodule reaches the patch's border and may go on beyond it: class, mask and measures are of a part.",
+    "The nodule reaches the patch's border and may extend beyond it: class, mask and measurements are of a part.",
 )
 
-OF_PATCHES = (NOT_FINITE, NO_LUNG, BELOW_AIR, DENSE, NO_NODULE, LARGER_THAN_PATCH)
-OF_REGIONS = (BAD_GEOMETRY, PARTLY_OUTSIDE_CT, COARSE_SPACING)
+PATCH_WARNINGS = (NOT_FINITE, NO_LUNG, BELOW_AIR, DENSE, NO_NODULE, LARGER_THAN_PATCH)
+REGION_WARNINGS = (BAD_GEOMETRY, PARTLY_OUTSIDE_CT, COARSE_SPACING)

@@ -1,1 +1,1 @@
-"""From a run to a SavedModel version directory."""
+"""Write a trained model as a version directory that TensorFlow Serving loads."""

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import normalise_hu
+from ggn_tf.serving.contract.export_contract import ExportContract, SignatureContract
 from ggn_tf.serving.contract.names import (
     OUTPUT_CLASS_NAMES,
     OUTPUT_MASK,
@@ -13,13 +14,11 @@ from ggn_tf.serving.contract.names import (
     OUTPUT_WARNING,
     SIGNATURE,
     SIGNATURE_ROI,
-    ExportContract,
-    SignatureContract,
 )
 from ggn_tf.serving.contract.warning_texts import BAD_GEOMETRY
 from ggn_tf.serving.export.graph_warnings import (
     RaisedWarning,
-    is_answered,
+    has_prediction,
     patch_warnings,
     region_warnings,
     warning_output,
@@ -30,7 +29,7 @@ from ggn_tf.serving.export.resampling import cut_patches, is_sound
 class ServedModel(tf.Module):
     """Both signatures around one network.
 
-    A plain module: a saved Keras model would bring training functions along.
+    A plain module, because a saved Keras model would include training functions.
 
     Args:
         model: Patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
@@ -38,32 +37,32 @@ class ServedModel(tf.Module):
     """
 
     def __init__(self, model: keras.Model, contract: ExportContract) -> None:
-        """Trace nothing yet; saving does."""
+        """Define both signatures; saving traces them."""
         super().__init__()
         patch = contract.protocol.patch
         class_names = tf.constant([contract.task.class_names])
         network = _network(model)
 
-        def answer(hu: tf.Tensor, covered: tf.Tensor, about_region: Sequence[RaisedWarning]) -> dict[str, tf.Tensor]:
-            answers = network(normalise_hu(hu, patch.window_hu))
-            mask = tf.cast(answers["mask"], tf.float32)
-            found = [*about_region, *patch_warnings(hu, covered, mask)]
-            answered = is_answered(found)
+        def run(hu: tf.Tensor, covered: tf.Tensor, about_region: Sequence[RaisedWarning]) -> dict[str, tf.Tensor]:
+            outputs = network(normalise_hu(hu, patch.window_hu))
+            mask = tf.cast(outputs["mask"], tf.float32)
+            warnings = [*about_region, *patch_warnings(hu, covered, mask)]
+            predicted = has_prediction(warnings)
             return {
-                OUTPUT_PROBABILITIES: _or_nan(tf.cast(answers["probabilities"], tf.float32), answered),
-                OUTPUT_MASK: _or_nan(mask, answered),
+                OUTPUT_PROBABILITIES: _or_nan(tf.cast(outputs["probabilities"], tf.float32), predicted),
+                OUTPUT_MASK: _or_nan(mask, predicted),
                 OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(hu)[0], 1]),
-                OUTPUT_WARNING: warning_output(found),
+                OUTPUT_WARNING: warning_output(warnings),
             }
 
         def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
-            # Who cuts a patch fills what the CT does not reach; the value itself hardly occurs in a chest.
-            return answer(hu, tf.not_equal(hu, patch.outside_hu), ())
+            # Whoever cuts a patch fills it with this value outside the CT; inside a chest it hardly occurs.
+            return run(hu, tf.not_equal(hu, patch.outside_hu), ())
 
         def serve_roi(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> dict[str, tf.Tensor]:
             cut = cut_patches(hu, spacing_mm, center_index, patch)
-            sound = is_sound(hu, spacing_mm, center_index)
-            return answer(cut.hu, cut.covered, [(BAD_GEOMETRY, ~sound), *region_warnings(spacing_mm, cut.covered)])
+            bad_geometry = RaisedWarning(BAD_GEOMETRY, ~is_sound(hu, spacing_mm, center_index))
+            return run(cut.hu, cut.covered, [bad_geometry, *region_warnings(spacing_mm, cut.covered)])
 
         signatures = {signature.name: signature for signature in contract.signatures}
         # AutoGraph has nothing to convert here, and would write into the temporary folder, which may be full.
@@ -74,9 +73,8 @@ class ServedModel(tf.Module):
 def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
     """The model with its weights as constants.
 
-    What is done to a kernel alone, such as splitting and rounding it and bringing it into the processor's own layout,
-    is then done once, at a version's first request. With variables a CPU repeats it at each, which takes a fifth of the
-    time of a single patch.
+    Operations on a kernel alone, such as splitting, rounding and conversion to the processor's layout, then run once,
+    at a version's first request. With variables a CPU repeats them at each request, 20 % of a single patch's time.
     """
     trained, kept = (
         [variable.numpy() for variable in variables]
@@ -85,16 +83,16 @@ def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
 
     def network(patch: tf.Tensor) -> dict[str, tf.Tensor]:
         constants = (list(map(tf.constant, trained)), list(map(tf.constant, kept)))
-        answers: dict[str, tf.Tensor] = model.stateless_call(*constants, patch, training=False)[0]
-        return answers
+        outputs: dict[str, tf.Tensor] = model.stateless_call(*constants, patch, training=False)[0]
+        return outputs
 
-    # A function of its own, so that both signatures name one set of constants.
+    # A function of its own, so that both signatures share one set of constants.
     return tf.function(network, [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs], autograph=False)
 
 
-def _or_nan(values: tf.Tensor, answered: tf.Tensor) -> tf.Tensor:
-    """Not-a-number where there is no answer: a number would be taken for one."""
-    return tf.where(tf.reshape(answered, [-1] + [1] * (len(values.shape) - 1)), values, float("nan"))
+def _or_nan(values: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
+    """NaN where there is no prediction: a number would be taken for one."""
+    return tf.where(tf.reshape(predicted, [-1] + [1] * (len(values.shape) - 1)), values, float("nan"))
 
 
 def _specs(signature: SignatureContract) -> list[tf.TensorSpec]:

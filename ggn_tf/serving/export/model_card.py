@@ -1,4 +1,4 @@
-"""The model card that travels in an export: what the model is, is for, and is not for."""
+"""The model card in an export: what the model is, its intended use and its limits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,22 +8,23 @@ from ggn_tf.evaluation.report.markdown import fact_lines, section
 from ggn_tf.evaluation.report.model_card import LIMITS, caution, heading, intended_use, score_lines
 from ggn_tf.evaluation.statistics.run_scores import StageScores
 from ggn_tf.evaluation.statistics.scores_file import stage_document
-from ggn_tf.serving.contract.names import SIGNATURE, SIGNATURE_ROI, ExportContract, TensorContract
+from ggn_tf.serving.contract.export_contract import ExportContract, TensorContract
+from ggn_tf.serving.contract.names import SIGNATURE, SIGNATURE_ROI
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where exported weights come from; what is not known stays None.
+    """The origin of exported weights; None where unknown.
 
     Attributes:
         run: The run folder's name.
         model: For example `cascade`.
         stage: The last finished stage.
-        split, seed, precision: As the run was begun.
+        split, seed, precision: Settings of the run.
         select_on: The set whose score selected the weights.
-        dataset_fingerprint: Of the dataset's content.
-        versions: Of the packages that the run was begun with.
-        scores: The exported stage's scores on the test set; None where the run was not evaluated.
+        dataset_fingerprint: Fingerprint of the dataset's content.
+        versions: Versions of the packages at the start of the run, by name.
+        scores: Test scores of the exported stage; None if the run was not evaluated.
     """
 
     run: str | None = None
@@ -38,7 +39,7 @@ class Provenance:
     scores: StageScores | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The origin as JSON types."""
         scores = None if self.scores is None else stage_document(self.scores)
         return {**asdict(self), "scores": scores}
 
@@ -47,19 +48,18 @@ def model_card(contract: ExportContract, provenance: Provenance, version: int) -
     """Write the card.
 
     Args:
-        contract: What the export answers.
-        provenance: Where its weights come from.
-        version: Of the version directory.
+        contract: What the export takes and predicts.
+        provenance: The origin of its weights.
+        version: Number of the version directory.
 
     Returns:
         Markdown.
     """
-    return (
-        "\n".join([*_what_for(contract, version), *_wire(contract), *_origin(provenance), *_scores(provenance)]) + "\n"
-    )
+    parts = (_purpose(contract, version), _inputs_and_outputs(contract), _origin(provenance), _scores(provenance))
+    return "\n".join(line for part in parts for line in part) + "\n"
 
 
-def _what_for(contract: ExportContract, version: int) -> list[str]:
+def _purpose(contract: ExportContract, version: int) -> list[str]:
     return [
         *heading(contract.task.class_names),
         "",
@@ -67,34 +67,34 @@ def _what_for(contract: ExportContract, version: int) -> list[str]:
         "",
         *intended_use(),
         "",
-        "Given a patch around the nodule's centre it gives a probability for each class and a soft mask of the nodule.",
+        "From a patch around the nodule's centre it predicts the class probabilities and a soft mask of the nodule.",
         "",
         *section("Limits", [f"- {limit}" for limit in LIMITS]),
     ]
 
 
-def _wire(contract: ExportContract) -> list[str]:
+def _inputs_and_outputs(contract: ExportContract) -> list[str]:
     patch = contract.protocol.patch
     low_hu, high_hu = patch.window_hu
     spacing = " x ".join(f"{value:g}" for value in patch.spacing_mm_zyx)
     region = " x ".join(f"{(patch.size - 1) * value:g}" for value in patch.spacing_mm_zyx)
     return [
-        "## What it takes and gives",
+        "## Inputs and outputs",
         "",
-        f"Signature `{SIGNATURE}`, for a patch that is cut already:",
+        f"Signature `{SIGNATURE}`, for a patch that is already cut:",
         "",
         *_table(contract.signatures[0].inputs),
         "",
-        f"The patch lies on a grid of {spacing} mm (z, y, x) along the CT's axes, centred on the nodule,",
-        f"{patch.outside_hu:g} where the CT does not reach. The graph applies the window {low_hu:g} to {high_hu:g} HU.",
+        f"The patch has a grid of {spacing} mm (z, y, x) along the CT's axes, centred on the nodule,",
+        f"and {patch.outside_hu:g} outside the CT. The graph applies the window {low_hu:g} to {high_hu:g} HU.",
         "",
         f"Signature `{SIGNATURE_ROI}`, for a region of the CT as it was scanned, from which the graph cuts the patch:",
         "",
         *_table(contract.signatures[1].inputs),
         "",
-        f"The region should reach {region} mm (z, y, x) around the centre; it may end where the CT ends.",
+        f"The region should extend over {region} mm (z, y, x) around the centre; it may end where the CT ends.",
         "",
-        "Both answer:",
+        "Outputs of both:",
         "",
         *_table(contract.outputs),
         "",

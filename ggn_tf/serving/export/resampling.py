@@ -1,10 +1,10 @@
 """The patch around a nodule, cut from raw CT inside the graph: `cases.patches.cut_patch` without SimpleITK.
 
-Patch and region have the same axes, so linear interpolation is separable: along each axis every layer of the patch lies
+Patch and region have the same axes, so linear interpolation is separable: along each axis every layer of the patch is
 between two of the region. Only voxels where such layers cross are read, so the cost does not depend on the region's
-size. All of it is in float64, as in SimpleITK, so that a patch is the same to the last bit of a float32, but for a
-layer within a ten-thousandth voxel of the region's end, which is air here: a thousandth HU makes some thousandths of a
-probability in a bfloat16 network.
+size. All is computed in float64, as in SimpleITK, because 0.001 HU can change a probability of a bfloat16 network by
+some thousandths. A patch equals SimpleITK's to the last bit of a float32, except for a layer within 0.0001 voxels of
+the region's end, which is air here.
 """
 
 from typing import NamedTuple
@@ -14,17 +14,17 @@ import tensorflow as tf
 
 from ggn_tf.protocol import PatchProtocol
 
-# In voxels: an index of 512 that once was a float32 is known to 0.00003. Centroids at fifths of 2.5 mm do put layers on
-# the very end.
+# In voxels: an index of 512 that once was a float32 has an error of 0.00003. Centroids at fifths of 2.5 mm do put
+# layers exactly on the end.
 _AT_THE_END = 1e-4
 
 
 class CutPatches(NamedTuple):
-    """Patches, and what of them the regions covered.
+    """Patches, and which of their voxels are inside the regions.
 
     Attributes:
         hu: [N, S, S, S, 1] float32, Hounsfield units, axes z, y, x.
-        covered: [N, S, S, S, 1] bool, where the region reaches; elsewhere `hu` is `PatchProtocol.outside_hu`.
+        covered: [N, S, S, S, 1] bool, inside the region; elsewhere `hu` is `PatchProtocol.outside_hu`.
     """
 
     hu: tf.Tensor
@@ -32,12 +32,12 @@ class CutPatches(NamedTuple):
 
 
 class _Layers(NamedTuple):
-    """Where the patch's layers lie along one axis of the region.
+    """The patch's layers along one axis of the region.
 
     Attributes:
         pair: int32 [N, 2 S], the region's layers before each of them, then those behind.
-        weight: float64 [N, S], of the layer behind.
-        covered: bool [N, S].
+        weight: float64 [N, S], weight of the layer behind.
+        covered: bool [N, S], inside the region.
     """
 
     pair: tf.Tensor
@@ -48,15 +48,15 @@ class _Layers(NamedTuple):
 def cut_patches(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, protocol: PatchProtocol) -> CutPatches:
     """Resample regions linearly onto the patch's grid (paper section 3.1), as SimpleITK's Resample does.
 
-    SimpleITK answers from half a voxel before the first voxel's centre (included) to half a voxel behind the last one's
-    (excluded); beyond the centres it repeats the outermost value. Values below `protocol.outside_hu`, which scanners
-    write where they did not measure, count as air.
+    SimpleITK interpolates from half a voxel before the first voxel's centre (included) to half a voxel behind the last
+    one's (excluded); beyond the centres it repeats the outermost value. Values below `protocol.outside_hu`, which
+    scanners write where they did not measure, count as air.
 
     Args:
         hu: [N, D, H, W] float32, Hounsfield units, axes z, y, x.
-        spacing_mm: [N, 3] float64, z, y, x, of the region's voxels.
-        center_index: [N, 3] float64, z, y, x: the patch's middle in voxels of the region, counted from 0 at the first
-            voxel's centre.
+        spacing_mm: [N, 3] float64, z, y, x, spacing of the region's voxels.
+        center_index: [N, 3] float64, z, y, x: the patch's centre in voxels of the region, 0 at the first voxel's
+            centre.
         protocol: The patch's size, spacing, and value outside.
     """
     size = protocol.size
@@ -79,7 +79,7 @@ def cut_patches(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, p
 
 
 def is_sound(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> tf.Tensor:
-    """Whether there is a patch to cut: spacings are positive, and the centre lies in a voxel of the region.
+    """Whether there is a patch to cut: spacings are positive, and the centre is in a voxel of the region.
 
     Args:
         hu: [N, D, H, W].
@@ -95,11 +95,11 @@ def is_sound(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> t
 
 
 def _layers(center: tf.Tensor, spacing_mm: tf.Tensor, extent: tf.Tensor, size: int, step_mm: float) -> _Layers:
-    """So near the region's end as a float32 can say, a layer is taken to lie on it."""
+    """A layer closer to the region's end than a float32 can tell counts as on it."""
     offsets_mm = (np.arange(size) - (size - 1) / 2) * step_mm
     index = center[:, None] + tf.constant(offsets_mm) / spacing_mm[:, None]
     covered = (index >= -0.5 - _AT_THE_END) & (index < tf.cast(extent, tf.float64) - 0.5 - _AT_THE_END)
-    # What is not covered, not-a-number included, reads any voxel that exists.
+    # A layer outside the region, or at NaN, reads any voxel that exists.
     within = tf.clip_by_value(tf.where(covered, index, 0.0), 0.0, tf.cast(extent - 1, tf.float64))
     before = tf.floor(within)
     lower = tf.cast(before, tf.int32)

@@ -1,4 +1,4 @@
-"""What an export takes from a run: its last stage's model, and where the weights come from."""
+"""What an export takes from a run: the model of its last stage, and the origin of the weights."""
 
 import keras
 
@@ -10,40 +10,42 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT
 from ggn_tf.serving.export.model_card import Provenance
 
-# A caller is to see what was classified, and has no expert's mask to send.
-_NOT_SERVED = {RAW: "gives no mask", REFERENCE: "wants the expert's mask beside the patch"}
+# A caller must see what was classified, and has no expert's mask to send.
+_NOT_SERVED = {RAW: "predicts no mask", REFERENCE: "needs the expert's mask beside the patch"}
 
 
 def load_served_model(run: RunFolder) -> keras.Model:
     """The model of the last finished stage.
 
     Raises:
-        RunError: The model does not segment and classify, no stage is finished, or only the first, whose classifier
-            has never been trained.
+        RunError: The model does not both segment and classify, no stage is finished, or only the first, which does
+            not train the classifier.
     """
     model = run.description.model
     if model in _NOT_SERVED:
         raise RunError(
-            "A run of this model cannot be served.",
+            "The model of this run cannot be served.",
             case=run.folder,
             found=f"model {model}, which {_NOT_SERVED[model]}",
             expected="a model that takes a patch, segments and classifies: cascade or multitask",
-            remedy="Train one with: ggn-tf fit --model cascade",
+            remedy="Train such a model.",
+            arguments=("model",),
         )
     finished = run.finished_stages()
     if finished and finished[-1] == SEGMENT.name:
         raise RunError(
-            "The run cannot classify yet.",
+            "The run has not trained its classifier yet.",
             case=run.folder,
             found=f"finished: {finished[-1]}",
             expected="a stage that trains the classifier",
-            remedy="Repeat the ggn-tf fit command that began the run, which run.json tells, with --stage joint.",
+            remedy="Resume the training, with the settings in run.json, for the stage joint.",
+            arguments=("stage",),
         )
     return run.load_model()
 
 
 def provenance_of(run: RunFolder) -> Provenance:
-    """Where a run's weights come from, and how they score where it was evaluated.
+    """The origin of a run's weights, with their test scores if it was evaluated.
 
     Raises:
         RunError: Its scores.json cannot be read.
@@ -65,7 +67,7 @@ def provenance_of(run: RunFolder) -> Provenance:
 
 
 def _scores(run: RunFolder, stage: str) -> StageScores | None:
-    """The test scores of the exported stage; those of another stage say nothing about these weights."""
+    """The test scores of the exported stage; those of other stages are of other weights."""
     file = run.folder / "evaluation" / SCORES_FILE
     if not file.exists():
         return None

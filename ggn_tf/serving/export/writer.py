@@ -1,4 +1,4 @@
-"""Export: a trained model as a version directory that TensorFlow Serving loads."""
+"""Write a trained model as the next version directory of a model folder."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from ggn_tf.files import atomic_folder
 from ggn_tf.models.fast.folding import fold
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract.checksums import write_checksums
+from ggn_tf.serving.contract.export_contract import ExportContract
 from ggn_tf.serving.contract.names import (
     ASSETS_EXTRA,
     CONTRACT_FILE,
@@ -20,32 +21,33 @@ from ggn_tf.serving.contract.names import (
     MODEL_NAME,
     SIGNATURE,
     SIGNATURE_ROI,
-    ExportContract,
     shape_text,
 )
 from ggn_tf.serving.contract.version_folders import next_version
+from ggn_tf.serving.export.golden_requests import write_golden, write_warmup
 from ggn_tf.serving.export.graph import ServedModel
 from ggn_tf.serving.export.model_card import Provenance, model_card
-from ggn_tf.serving.runtime.golden_requests import warm_up, write_golden, write_warmup
 from ggn_tf.serving.runtime.servable import open_servable
+from ggn_tf.serving.runtime.warm_up import warm_up
 from ggn_tf.tasks import Task
 
 _ATTEMPTS = 10
+_Shape = tuple[int | None, ...]
 
 
 def export_model(
     model: keras.Model, task: Task, protocol: Protocol, folder: Path, provenance: Provenance | None = None
 ) -> Path:
-    """Write a model as the next version of a model folder: whole, loaded and warmed up once, or not at all.
+    """Write a model as the next version of a model folder: complete, loaded and warmed up once, or not at all.
 
-    Until it is finished the directory has a name that is no number, so that no server takes it for a version.
+    Until it is complete, the directory has a name that is no number, so that no server loads it.
 
     Args:
         model: Patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
-        task: Names the classes, in the order of `probabilities`.
-        protocol: The numbers that the model was trained with.
-        folder: The model folder, for example MODELS/ggn; made where it does not exist.
-        provenance: Told in the model card.
+        task: The classes, in the order of `probabilities`.
+        protocol: The protocol that the model was trained with.
+        folder: The model folder, for example MODELS/ggn; created if it does not exist.
+        provenance: The origin of the weights, for the model card.
 
     Returns:
         The version directory, for example MODELS/ggn/1.
@@ -68,16 +70,16 @@ def export_model(
                 "The export cannot be written.",
                 case=version_folder,
                 found=_reason(error),
-                expected="a folder that can be written to, with room on the disk",
-                remedy="Free space, or name another folder with -o. Nothing half-written was left behind.",
+                expected="a folder that can be written to, with free space on the disk",
+                remedy="Free space, or choose another folder. Nothing half-written was left behind.",
             ) from error
         return version_folder
     raise ExportError(
         "The export found no free version number.",
         case=folder,
-        found=f"{_ATTEMPTS} times another export was first",
+        found=f"another export took the number {_ATTEMPTS} times",
         expected="few exports into one folder at a time",
-        remedy="Repeat the command.",
+        remedy="Repeat the export.",
     )
 
 
@@ -100,37 +102,34 @@ def _write(model: keras.Model, contract: ExportContract, provenance: Provenance,
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:
-    """Without TensorFlow's names of nodes."""
+    """The message without TensorFlow's names of nodes."""
     return re.sub(
         r"\{\{.*?\}\} | \[Op:\w+\]", "", error.message if isinstance(error, tf.errors.OpError) else str(error)
     )
 
 
 def _precision(model: keras.Model) -> str:
-    """What the network computes in, whatever the run says of itself."""
+    """What the network computes in, whatever the run was configured for."""
     types = {layer.compute_dtype for layer in model._flatten_layers()}
     return "bfloat16" if "bfloat16" in types else "float32"
 
 
 def _check_model(model: keras.Model, contract: ExportContract) -> None:
     size = contract.protocol.patch.size
-    expected = {
-        "probabilities": (None, len(contract.task.classes)),
-        "mask": (None, size, size, size, 1),
-    }
+    patch: _Shape = (None, size, size, size, 1)
+    expected = {"probabilities": (None, len(contract.task.classes)), "mask": patch}
     outputs = model.output if isinstance(model.output, dict) else {"": model.output}
     found = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
-    taken = [tuple(tensor.shape) for tensor in model.inputs]
-    wanted = [(None, size, size, size, 1)]
-    if found != expected or taken != wanted:
+    inputs = [tuple(tensor.shape) for tensor in model.inputs]
+    if found != expected or inputs != [patch]:
         raise ExportError(
-            "The model is not one that can be served.",
+            "The model cannot be served.",
             case=model.name,
-            found=f"input {' and '.join(map(shape_text, taken))}; outputs {_told(found)}",
-            expected=f"input {shape_text(wanted[0])}; outputs {_told(expected)}",
+            found=f"input {' and '.join(map(shape_text, inputs))}; outputs {_shapes_text(found)}",
+            expected=f"input {shape_text(patch)}; outputs {_shapes_text(expected)}",
             remedy="Export a model that segments and classifies, with the task and protocol it was trained with.",
         )
 
 
-def _told(shapes: dict[str, tuple[int | None, ...]]) -> str:
+def _shapes_text(shapes: dict[str, _Shape]) -> str:
     return ", ".join(f"{name} {shape_text(shape)}".strip() for name, shape in sorted(shapes.items()))

@@ -1,1 +1,1 @@
-"""A version in memory that answers requests."""
+"""Load a version and run requests through it."""

@@ -1,4 +1,4 @@
-"""Dynamic batching: requests of several clients in one run of the graph, by TensorFlow's own scheduler."""
+"""Dynamic batching: requests of several clients in one run of the graph, by TensorFlow's own batch scheduler."""
 
 import os
 from collections.abc import Mapping
@@ -13,8 +13,19 @@ from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract.tensors import leads_with_batch
 
 _NUMBERS = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
-_SIZES = "allowed_batch_sizes"
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+# The message of TensorFlow Serving, which no Python package contains, with its field names.
+_BATCHING_PARAMETERS = """
+name: "batching_parameters.proto" package: "ggn_tf" syntax: "proto3" dependency: "google/protobuf/wrappers.proto"
+message_type { name: "BatchingParameters"
+  field { number: 1 name: "max_batch_size" type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
+  field { number: 2 name: "batch_timeout_micros" type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
+  field { number: 3 name: "max_enqueued_batches" type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
+  field { number: 4 name: "num_batch_threads" type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" }
+  field { number: 5 name: "thread_pool_name" type: TYPE_MESSAGE type_name: ".google.protobuf.StringValue" }
+  field { number: 6 name: "allowed_batch_sizes" type: TYPE_INT64 label: LABEL_REPEATED }
+  field { number: 7 name: "pad_variable_length_inputs" type: TYPE_BOOL } }
+"""
 
 
 @dataclass(frozen=True)
@@ -22,11 +33,11 @@ class BatchingParameters:
     """How requests are joined; the defaults are TensorFlow Serving's.
 
     Attributes:
-        max_batch_size: Patches in a batch; a request with more is refused.
-        batch_timeout_micros: A request waits at most so long for company.
-        max_enqueued_batches: What waits beyond is refused as UNAVAILABLE.
-        num_batch_threads: Batches that are worked on at a time.
-        allowed_batch_sizes: Batches are padded to one of these; the last one is `max_batch_size`. Empty: no padding.
+        max_batch_size: Largest batch, patches; a larger request is refused.
+        batch_timeout_micros: Longest time that a request waits for others, microseconds.
+        max_enqueued_batches: Batches that may wait; further requests are refused as UNAVAILABLE.
+        num_batch_threads: Batches processed in parallel.
+        allowed_batch_sizes: Batches are padded to one of these; the last is `max_batch_size`. Empty: no padding.
     """
 
     max_batch_size: int = 1000
@@ -36,22 +47,21 @@ class BatchingParameters:
     allowed_batch_sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check, so that a scheduler is never made of what it would refuse at the first request."""
-        sizes = self.allowed_batch_sizes
-        rising = list(sizes) == sorted(set(sizes)) and (
-            not sizes or (sizes[0] > 0 and sizes[-1] == self.max_batch_size)
-        )
-        if min(self.max_batch_size, self.max_enqueued_batches, self.num_batch_threads) < 1 or not rising:
-            raise ValueError("counts are positive, and allowed_batch_sizes rise to max_batch_size")
+        """Check what the scheduler would refuse only at the first request."""
+        if min(self.max_batch_size, self.max_enqueued_batches, self.num_batch_threads) < 1:
+            raise ValueError("counts must be positive")
+        sizes = list(self.allowed_batch_sizes)
+        if sizes and (sizes != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] != self.max_batch_size):
+            raise ValueError("allowed_batch_sizes must be positive and rise to max_batch_size")
 
 
 def read_batching_parameters(file: Path) -> BatchingParameters:
-    """Read a text `BatchingParameters`, the file that TensorFlow Serving takes as --batching_parameters_file.
+    """Read the file that TensorFlow Serving takes as `batching_parameters_file`, a text BatchingParameters.
 
-    `thread_pool_name` changes nothing, nor does `pad_variable_length_inputs`: requests of several sizes are not joined.
+    `thread_pool_name` and `pad_variable_length_inputs` have no effect.
 
     Raises:
-        ServingError: The file cannot be read, or says what the scheduler cannot do.
+        ServingError: The file cannot be read, or contains values that the scheduler cannot use.
     """
     try:
         message = text_format.Parse(file.read_text(encoding="utf-8"), _message_class()())
@@ -63,57 +73,50 @@ def read_batching_parameters(file: Path) -> BatchingParameters:
             case=file,
             found=str(error),
             expected="a text BatchingParameters, as serving/batching.config",
-            remedy="Correct the file; --batching_parameters_file names it.",
+            remedy="Correct the file, or give another one.",
+            arguments=("batching_parameters_file",),
         ) from error
 
 
 def add_batching(
     graph: tf.Graph, signatures: Mapping[str, meta_graph_pb2.SignatureDef], parameters: BatchingParameters
 ) -> dict[str, str]:
-    """Put a scheduler before each signature whose requests can be joined: rows of one shape, of any number.
+    """Add a batch scheduler for each signature whose requests can be joined, that is with rows of one known shape.
 
-    A signature that TensorFlow saved is one call of a function. The scheduler calls the same function, with the same
-    weights; what is asked for through it is fetched from tensors of its own.
+    A signature that TensorFlow saved is one call of a function. The scheduler calls the same function with the same
+    weights, and has output tensors of its own.
 
     Returns:
-        The name of the batched tensor by the name of the plain one.
+        The name of the batched output tensor by the name of the plain one.
     """
     batched: dict[str, str] = {}
     for signature in signatures.values():
-        if not signature.method_name:
-            continue
         outputs = [graph.as_graph_element(info.name) for info in signature.outputs.values()]
         calls = {output.op for output in outputs if output.op.type in _CALLS}
-        if len(calls) != 1 or not all(map(_joinable, signature.inputs.values())):
-            continue
-        call = calls.pop()
-        batched.update(
-            {
-                plain.name: joined.name
-                for plain, joined in zip(call.outputs, _join(graph, call, parameters), strict=True)
-            }
-        )
+        if signature.method_name and len(calls) == 1 and all(map(_can_be_joined, signature.inputs.values())):
+            call = calls.pop()
+            names = [tensor.name for tensor in _through_scheduler(graph, call, parameters)]
+            batched |= dict(zip((plain.name for plain in call.outputs), names, strict=True))
     return batched
 
 
-def _joinable(info: meta_graph_pb2.TensorInfo) -> bool:
-    """Whether rows of several requests can be joined: their number is open, and all other sizes are known."""
+def _can_be_joined(info: meta_graph_pb2.TensorInfo) -> bool:
     return leads_with_batch(info) and all(dim.size > 0 for dim in info.tensor_shape.dim[1:])
 
 
-def _join(graph: tf.Graph, call: tf.Operation, parameters: BatchingParameters) -> list[tf.Tensor]:
-    """The call's outputs by way of a scheduler.
+def _through_scheduler(graph: tf.Graph, call: tf.Operation, parameters: BatchingParameters) -> list[tf.Tensor]:
+    """The call's outputs, computed for the rows of several requests at a time.
 
-    The call's inputs are what is asked about and, in models of other programs, the variables, which are not joined.
+    Of the call's inputs only the placeholders are joined; the others are variables of other programs' models.
     """
     fed = [tensor for tensor in call.inputs if tensor.op.type == "Placeholder"]
     weights = [tensor for tensor in call.inputs if tensor.op.type != "Placeholder"]
     order = [tensor.name for tensor in fed + weights]
 
-    # What a scheduler calls is run as it is written. A function that is not merged into it is optimized by itself, so
-    # that a convolution, its bias and its ReLU become one operation here too.
+    # TensorFlow does not optimize the function that a scheduler calls, but it optimizes one that is not inlined into
+    # it, so that a convolution, its bias and its ReLU become one operation here too.
     @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-    def answer(*args: tf.Tensor) -> list[tf.Tensor]:
+    def run(*args: tf.Tensor) -> list[tf.Tensor]:
         outputs: list[tf.Tensor] = tf.raw_ops.StatefulPartitionedCall(
             args=args, Tout=[output.dtype for output in call.outputs], f=call.get_attr("f")
         )
@@ -128,34 +131,17 @@ def _join(graph: tf.Graph, call: tf.Operation, parameters: BatchingParameters) -
         autograph=False,
         enable_large_batch_splitting=False,
     )
-    def joined(*rows: tf.Tensor) -> list[tf.Tensor]:
+    def run_joined(*rows: tf.Tensor) -> list[tf.Tensor]:
         args = dict(zip(order, (*rows, *weights), strict=True))
-        return answer(*(args[tensor.name] for tensor in call.inputs))
+        return run(*(args[tensor.name] for tensor in call.inputs))
 
     with graph.as_default():
-        outputs: list[tf.Tensor] = joined(*fed)
+        outputs: list[tf.Tensor] = run_joined(*fed)
     return outputs
 
 
 def _message_class() -> type:
-    """The message that no Python package brings, with TensorFlow Serving's own field names."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="batching_parameters.proto",
-        package="ggn_tf",
-        syntax="proto3",
-        dependency=["google/protobuf/wrappers.proto"],
-    )
-    message = file.message_type.add(name="BatchingParameters")
-    kinds = descriptor_pb2.FieldDescriptorProto
-    for name in _NUMBERS:
-        message.field.add(name=name, type=kinds.TYPE_MESSAGE, type_name=".google.protobuf.Int64Value")
-    message.field.add(name="thread_pool_name", type=kinds.TYPE_MESSAGE, type_name=".google.protobuf.StringValue")
-    message.field.add(name=_SIZES, type=kinds.TYPE_INT64)
-    message.field.add(name="pad_variable_length_inputs", type=kinds.TYPE_BOOL)
-    for number, described in enumerate(message.field, start=1):
-        described.number = number
-        described.label = kinds.LABEL_REPEATED if described.name == _SIZES else kinds.LABEL_OPTIONAL
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
+    pool.Add(text_format.Parse(_BATCHING_PARAMETERS, descriptor_pb2.FileDescriptorProto()))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("ggn_tf.BatchingParameters"))

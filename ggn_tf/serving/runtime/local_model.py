@@ -1,4 +1,4 @@
-"""An export in this process, without a server: the same signature, asked by the same messages."""
+"""An export loaded in this process, with the same requests and responses as a server's."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -7,8 +7,9 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from ggn_tf.errors import ServingError
+from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import Prediction, make_request, make_roi_request, read_response
-from ggn_tf.serving.contract.names import MODEL_NAME, read_contract
+from ggn_tf.serving.contract.names import MODEL_NAME
 from ggn_tf.serving.contract.status_error import StatusError
 from ggn_tf.serving.contract.version_folders import find_version
 from ggn_tf.serving.runtime.predict_request import predict
@@ -19,10 +20,10 @@ class LocalModel(AbstractContextManager["LocalModel"]):
     """A loaded export.
 
     Args:
-        folder: A model folder, of which the newest version is taken, or a version directory.
+        folder: A version directory, or a model folder, whose newest version is taken.
 
     Raises:
-        ExportError: The folder holds no export of ours, or a damaged one.
+        ExportError: The folder is no export of ggn-tf, or a damaged one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +33,7 @@ class LocalModel(AbstractContextManager["LocalModel"]):
         self._servable = open_servable(self.folder, MODEL_NAME, version)
 
     def predict(self, hu: np.ndarray) -> Prediction:
-        """Ask about patches.
+        """Predict patches.
 
         Args:
             hu: [N, S, S, S, 1], Hounsfield units on the patch grid, axes z, y, x.
@@ -40,30 +41,30 @@ class LocalModel(AbstractContextManager["LocalModel"]):
         Raises:
             ServingError: The patches do not have the shape that the model takes.
         """
-        return self._answer(make_request(hu, MODEL_NAME), hu.shape)
+        return self._run(make_request(hu, MODEL_NAME), hu.shape)
 
     def predict_roi(self, hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray) -> Prediction:
-        """Ask about regions of a CT, from which the graph cuts the patches.
+        """Predict the nodules in regions of a CT, from which the graph cuts the patches.
 
         Args:
             hu: [N, D, H, W], Hounsfield units, axes z, y, x.
-            spacing_mm_zyx: [N, 3], of the regions' voxels.
+            spacing_mm_zyx: [N, 3], spacing of the regions' voxels.
             center_index_zyx: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
 
         Raises:
             ServingError: The arrays do not have these shapes.
         """
         request = make_roi_request(hu, spacing_mm_zyx, center_index_zyx, MODEL_NAME)
-        return self._answer(request, (len(hu), *(self.contract.protocol.patch.size,) * 3, 1))
+        return self._run(request, (len(hu), *(self.contract.protocol.patch.size,) * 3, 1))
 
-    def _answer(self, request: predict_pb2.PredictRequest, mask_shape: tuple[int, ...]) -> Prediction:
+    def _run(self, request: predict_pb2.PredictRequest, mask_shape: tuple[int, ...]) -> Prediction:
         try:
             return read_response(predict(self._servable, request), mask_shape)
         except StatusError as error:
-            raise ServingError("The export refuses.", case=self.folder, found=error.message) from error
+            raise ServingError("The model cannot take this input.", case=self.folder, found=error.message) from error
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._servable.close()
 
     def __exit__(self, *_: object) -> None:

@@ -1,11 +1,9 @@
-"""One version of a model in memory: a SavedModel in a TF1 session, as TensorFlow Serving holds it.
+"""One version of a model in memory: a SavedModel in a TF1 session, as in TensorFlow Serving.
 
-The session was chosen by measurement: a patch takes a seventh more time through `signatures[...]` of
-`tf.saved_model.load`.
+The session was chosen by measurement: through `signatures[...]` of `tf.saved_model.load` a patch takes 15 % longer.
 """
 
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +17,6 @@ from ggn_tf.serving.contract.checksums import check_checksums
 from ggn_tf.serving.contract.status_error import StatusError
 from ggn_tf.serving.runtime.batching import BatchingParameters, add_batching
 
-_SCHEDULER = re.compile(r"\n\t \[\[\{\{node batch(_\d+)?/BatchFunction\}\}\]\]")
-"""Where the graph says that an error came from; TensorFlow Serving's scheduler is no node of a graph."""
-
 Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
 
 
@@ -29,11 +24,11 @@ class Servable:
     """A loaded version.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         version: Number of the version directory.
-        session: Holds graph and weights.
-        signatures: By name.
-        batched: Names of the graph's tensors that answer through a scheduler, by the name of the plain ones.
+        session: Session with graph and weights.
+        signatures: Signatures by name.
+        batched: By name of an output tensor, the tensor that computes it through a batch scheduler.
     """
 
     def __init__(
@@ -52,11 +47,11 @@ class Servable:
         self._session = session
 
     def run(self, feeds: Mapping[str, np.ndarray], fetches: Mapping[str, str]) -> dict[str, np.ndarray]:
-        """Run the graph, to its end: TensorFlow's own timeout was seen to report late without stopping anything.
+        """Run the graph without a time limit: TensorFlow's own was seen to report late and to stop nothing.
 
         Args:
             feeds: Arrays by the name of the graph's tensor.
-            fetches: Names of the graph's tensors, by alias.
+            fetches: Names of the graph's tensors by alias.
 
         Returns:
             Arrays by alias.
@@ -68,13 +63,13 @@ class Servable:
             names = {alias: self._batched.get(name, name) for alias, name in fetches.items()}
             fetched: dict[str, np.ndarray] = self._session.run(names, dict(feeds))
         except tf.errors.OpError as error:
-            # The runtime's own words: what Python makes of them tells clients the paths of our source files.
-            told = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
-            raise StatusError.from_number(told.error_code, _SCHEDULER.sub("", told.message)) from error
+            # The runtime's message: the one that Python makes of it shows clients the paths of our source files.
+            cause = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
+            raise StatusError.from_number(cause.error_code, cause.message) from error
         return fetched
 
     def close(self) -> None:
-        """End it; the graph's memory is free when Python's collector has run."""
+        """Close the session; the graph's memory is free when Python's garbage collector has run."""
         self._session.close()
 
 
@@ -83,8 +78,8 @@ def open_servable(folder: Path, name: str, version: int, batching: BatchingParam
 
     Args:
         folder: The version directory.
-        name: Of the model.
-        version: The number it is served under.
+        name: Name of the model.
+        version: The number under which it is served.
         batching: How to join requests; None to run each by itself.
 
     Raises:
@@ -94,7 +89,7 @@ def open_servable(folder: Path, name: str, version: int, batching: BatchingParam
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph)
     try:
-        with graph.as_default(), _without_deprecation_notes():
+        with graph.as_default(), _without_deprecation_warnings():
             meta_graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(folder))
             batched = {} if batching is None else add_batching(graph, meta_graph.signature_def, batching)
     except Exception as error:  # a damaged graph makes the loader raise anything
@@ -103,15 +98,15 @@ def open_servable(folder: Path, name: str, version: int, batching: BatchingParam
             "The version cannot be loaded.",
             case=folder,
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            expected="a whole SavedModel",
-            remedy="Export the run anew.",
+            expected="a complete SavedModel",
+            remedy="Export the run again.",
         ) from error
     return Servable(name, version, session, dict(meta_graph.signature_def), batched)
 
 
 @contextmanager
-def _without_deprecation_notes() -> Iterator[None]:
-    """Keep TensorFlow from telling every user of the server that its TF1 loader is old."""
+def _without_deprecation_warnings() -> Iterator[None]:
+    """Every user of the server would read that TensorFlow's TF1 loader is deprecated."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)

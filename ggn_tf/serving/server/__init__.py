@@ -1,1 +1,1 @@
-"""The embedded gRPC server."""
+"""The embedded gRPC server, and the command line of TensorFlow Serving's own."""

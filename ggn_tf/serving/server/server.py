@@ -1,4 +1,4 @@
-"""The embedded server: one model over gRPC, in TensorFlow Serving's protocol, for one machine and for tests."""
+"""The embedded server: one model over gRPC in TensorFlow Serving's protocol, for one machine and for tests."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ from ggn_tf.serving.server.shutdown_gate import ShutdownGate
 from ggn_tf.serving.server.version_manager import State, VersionManager
 
 log = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 HEALTH_SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 _MOST_THREADS = 256
@@ -34,26 +34,26 @@ _MOST_THREADS = 256
 _GRPC_OPTIONS = (
     ("grpc.max_receive_message_length", 2**31 - 1),
     ("grpc.max_send_message_length", 2**31 - 1),
-    # Otherwise a second server takes the same port without a word, and the kernel deals requests out to both.
+    # Otherwise a second server could take the same port, and the kernel would distribute requests over both.
     ("grpc.so_reuseport", 0),
 )
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How to serve; the defaults are TensorFlow Serving's where it has any.
+    """Options of the server; the defaults are TensorFlow Serving's where it has any.
 
     Attributes:
-        model_name: What clients call the model.
-        host: Loopback unless told otherwise: there is no encryption and no authentication.
-        port: 0 for a free one.
-        poll_wait_seconds: Between two looks at the model folder; 0 to look once.
+        model_name: Name of the model for clients.
+        host: Address to listen on; loopback by default, because nothing is encrypted or authenticated.
+        port: Port for gRPC; 0 picks a free one.
+        poll_wait_seconds: Time between two checks of the model folder, seconds; 0 checks once.
         batching: How to join requests of several clients; None to run each by itself.
-        running: Requests at work at a time. None for one for every two cores, or for as many cores as TensorFlow was
-            told that an operation can use, and at least two, so that one computes while another is read or written;
-            with batching as many as fill two batches with single patches, at most 256.
-        waiting: Requests that may wait; further ones are answered UNAVAILABLE.
-        channel_arguments: Of gRPC's core, for example `grpc.max_receive_message_length`.
+        running: Requests that run in parallel. None: one per two cores, or per number of cores that TensorFlow may use
+            for one operation, and at least two, so that one computes while another is read or written; with batching
+            as many single patches as fill two batches, at most 256.
+        waiting: Requests that may wait; further ones are UNAVAILABLE.
+        channel_arguments: Options of gRPC's core, for example `grpc.max_receive_message_length`.
     """
 
     model_name: str = MODEL_NAME
@@ -67,7 +67,7 @@ class ServerOptions:
 
     @property
     def threads(self) -> int:
-        """Requests at work at a time; with batching most of them wait for company."""
+        """Requests that run in parallel; with batching most of them wait for others."""
         cores_each = tf.config.threading.get_intra_op_parallelism_threads() or 2
         alone = max(2, (os.cpu_count() or 1) // cores_each)
         joined = 0 if self.batching is None else 2 * self.batching.max_batch_size
@@ -79,31 +79,32 @@ class ModelServer:
 
     Args:
         folder: The model folder, for example MODELS/ggn.
-        options: How.
+        options: Options of the server.
     """
 
     def __init__(self, folder: Path, options: ServerOptions | None = None) -> None:
-        """Nothing is loaded and no port is taken before `start`."""
+        """Prepare; `start` loads a version and takes the port."""
         self.options = options or ServerOptions()
         self.port = 0
-        self.versions = VersionManager(self.options.model_name, folder, self._tell_health, self.options.batching)
+        self.versions = VersionManager(self.options.model_name, folder, self._report_health, self.options.batching)
         self._health = health.aio.HealthServicer()
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="version-poller", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._network = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._server: aio.Server | None = None
-        self._admission, self._door = RequestLimits(self.options.threads, self.options.waiting), ShutdownGate()
+        self._limits = RequestLimits(self.options.threads, self.options.waiting)
+        self._gate = ShutdownGate()
 
     def start(self) -> int:
         """Load the newest version, then take the port.
 
         Returns:
-            The version that serves.
+            Number of the version that is served.
 
         Raises:
-            ExportError: The folder holds no export.
-            ServingError: The newest version does not load, or the port is taken.
+            ExportError: The folder contains no export.
+            ServingError: The newest version cannot be loaded, or the port is taken.
         """
         self._network.start()
         try:
@@ -118,18 +119,18 @@ class ModelServer:
             return servable.version
 
     def stop(self, grace_s: float = 30.0) -> None:
-        """Refuse new requests, answer those at work, then unload.
+        """Refuse new requests, complete those that run and wait, then unload.
 
         Args:
-            grace_s: Requests that take longer are cancelled.
+            grace_s: Requests that take longer, in seconds, are cancelled.
         """
         ends = time.monotonic() + grace_s
         self._await(self._health.enter_graceful_shutdown())
         self._stopping.set()
-        self._door.close()
-        self._admission.drain(grace_s)
+        self._gate.close()
+        self._limits.drain(grace_s)
         if self._server is not None:
-            self._await(self._door.stop(self._server, ends - time.monotonic()))
+            self._await(self._server.stop(max(ends - time.monotonic(), 1.0)))
         if self._poller.is_alive():
             self._poller.join()
         self.versions.close()
@@ -153,20 +154,20 @@ class ModelServer:
         self.versions.poll()
         states = self.versions.states()
         if not any(state.state is State.AVAILABLE for state in states.values()):
-            # Of an error's block the log has told all.
-            errors = [f"version {number}: {of.error.splitlines()[0]}" for number, of in states.items() if of.error]
+            # The log has the error's complete block.
+            errors = [f"version {n}: {state.error.splitlines()[0]}" for n, state in states.items() if state.error]
             raise ServingError(
-                "The newest version does not load.",
+                "The newest version cannot be loaded.",
                 case=self.versions.folder,
                 found=errors[0] if errors else "it cannot be read",
                 expected="a version that loads and warms up",
-                remedy="Do what the log says of it, or export the run anew; the new version gets a higher number.",
+                remedy="Follow the remedy in the log, or export the run again as a new version.",
             )
 
     async def _listen(self) -> aio.Server:
         options = {**dict(_GRPC_OPTIONS), **dict(self.options.channel_arguments)}
-        server = aio.server(interceptors=[self._door], options=tuple(options.items()))
-        prediction = PredictionService(self.versions, self._admission)
+        server = aio.server(interceptors=[self._gate], options=tuple(options.items()))
+        prediction = PredictionService(self.versions, self._limits)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.versions), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -179,19 +180,20 @@ class ModelServer:
                 case=address,
                 found=str(error).splitlines()[0].partition(";")[0],
                 expected="a free port of this machine",
-                remedy="Name another --port (0 picks a free one), or stop the program that has it.",
+                remedy="Choose another port (0 picks a free one), or stop the program that uses it.",
+                arguments=("port",),
             ) from error
         await server.start()
         return server
 
-    def _await(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
+    def _await(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def _poll(self) -> None:
         while not self._stopping.wait(self.options.poll_wait_seconds):
             self.versions.poll()
 
-    def _tell_health(self, available: bool) -> None:
+    def _report_health(self, available: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if available else health_pb2.HealthCheckResponse.NOT_SERVING
         if not self._stopping.is_set():
             for service in HEALTH_SERVICES:

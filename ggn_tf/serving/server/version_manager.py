@@ -1,4 +1,4 @@
-"""Versions of one model: found in its folder, loaded, warmed up, swapped, unloaded."""
+"""The versions of one model: found in its folder, loaded, warmed up, swapped and unloaded."""
 
 import gc
 import logging
@@ -11,23 +11,20 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-import grpc
-
 from ggn_tf.serving.contract.checksums import has_checksums
-from ggn_tf.serving.contract.status_error import StatusError
+from ggn_tf.serving.contract.status_error import not_served
 from ggn_tf.serving.contract.version_folders import list_versions
 from ggn_tf.serving.runtime.batching import BatchingParameters
-from ggn_tf.serving.runtime.golden_requests import warm_up
 from ggn_tf.serving.runtime.servable import Servable, open_servable
+from ggn_tf.serving.runtime.warm_up import warm_up
 
 log = logging.getLogger(__name__)
-
 
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 class State(IntEnum):
-    """The life of a version, with the protocol's numbers."""
+    """The states of a version, with the protocol's numbers."""
 
     LOADING = 20
     AVAILABLE = 30
@@ -37,11 +34,11 @@ class State(IntEnum):
 
 @dataclass(frozen=True)
 class VersionState:
-    """Where a version stands.
+    """The state of a version.
 
     Attributes:
-        state: The stage of its life.
-        error: Why it could not be loaded; None while nothing went wrong.
+        state: The protocol's state.
+        error: Why it could not be loaded; None without an error.
     """
 
     state: State
@@ -49,14 +46,14 @@ class VersionState:
 
 
 class VersionManager:
-    """The versions of a model folder, of which the newest serves.
+    """The versions of a model folder, of which the newest is served.
 
-    A new version is loaded and warmed up before the old one goes; one that fails to load leaves the old one serving.
+    A new version is loaded and warmed up before the old one is unloaded; if it cannot be loaded, the old one stays.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         folder: The model folder.
-        on_change: Told whether any version is available, whenever that may have changed.
+        on_change: Called with whether any version is available, whenever that may have changed.
         batching: How to join requests; None to run each by itself.
     """
 
@@ -67,7 +64,7 @@ class VersionManager:
         on_change: Callable[[bool], None] = lambda available: None,
         batching: BatchingParameters | None = None,
     ) -> None:
-        """Nothing is loaded before the first `poll`."""
+        """Prepare; `poll` loads the first version."""
         self.name = name
         self.folder = folder
         self._on_change = on_change
@@ -78,17 +75,17 @@ class VersionManager:
         self._leases: Counter[int] = Counter()
         self._states: dict[int, VersionState] = {}
         self._failed: dict[int, Stamp] = {}
-        self._last_look: tuple[int, Stamp] | None = None
+        self._last_candidate: _Candidate | None = None
         self._garbage = False
 
     def states(self) -> dict[int, VersionState]:
-        """Every version that was ever loaded, the newest first."""
+        """The states of all versions that were ever tried, the newest first."""
         with self._changed:
             return dict(sorted(self._states.items(), reverse=True))
 
     @contextmanager
     def lease(self, version: int | None) -> Iterator[Servable]:
-        """Use a version; it stays loaded while the block lasts.
+        """Use a version; it stays loaded during the block.
 
         Args:
             version: None for the newest that is available.
@@ -100,8 +97,7 @@ class VersionManager:
             number = max(self._available, default=-1) if version is None else version
             servable = self._available.get(number)
             if servable is None:
-                wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
-                raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
+                raise not_served(self.name, version)
             self._leases[number] += 1
         try:
             yield servable
@@ -111,12 +107,12 @@ class VersionManager:
                 self._changed.notify_all()
 
     def poll(self) -> None:
-        """Look at the folder once, and load and unload accordingly. A folder that cannot be read changes nothing."""
+        """Check the folder once, and load and unload accordingly. A folder that cannot be read changes nothing."""
         with self._polling:
             try:
                 newest = _newest(self.folder, self._available)
             except OSError as error:
-                log.warning("cannot look for versions of %s: %s", self.name, error)
+                log.warning("the folder of %s cannot be read: %s", self.name, error)
                 return
             if newest is not None:
                 self._ensure(newest)
@@ -127,23 +123,24 @@ class VersionManager:
             self._collect()
 
     def close(self) -> None:
-        """Unload everything, each version when its last request is answered."""
+        """Unload all versions, each after its last request."""
         with self._polling:
             for version in sorted(self._available):
                 self._unload(version)
 
-    def _ensure(self, found: "_Found") -> None:
+    def _ensure(self, found: "_Candidate") -> None:
         """Load a version, unless it is loaded, or has failed and not changed since.
 
-        A version that has failed, or that nothing but its first files may be there of, may be a copy under way: it is
-        loaded once it is the same in two looks.
+        A version that has failed, or that has no checksums yet, may be an incomplete copy: it is loaded once two checks
+        find it unchanged.
         """
-        look, last_look = (found.number, found.stamp), self._last_look
-        self._last_look = look
+        unchanged = found == self._last_candidate
+        self._last_candidate = found
         if found.number in self._available or self._failed.get(found.number) == found.stamp:
             return
-        doubtful = found.number in self._failed or not (has_checksums(found.folder) or self._at_the_start)
-        if doubtful and look != last_look:
+        # What is there at the start was there before the server.
+        incomplete = found.number in self._failed or (self._states and not has_checksums(found.folder))
+        if incomplete and not unchanged:
             return
         self._set(found.number, VersionState(State.LOADING))
         try:
@@ -152,19 +149,14 @@ class VersionManager:
             self._failed[found.number] = found.stamp
             self._garbage = True
             self._set(found.number, VersionState(State.END, str(error) or type(error).__name__))
-            log.error("version %d of %s does not load:\n%s", found.number, self.name, error)
+            log.error("version %d of %s cannot be loaded:\n%s", found.number, self.name, error)
             return
         with self._changed:
             self._available[found.number] = servable
         self._set(found.number, VersionState(State.AVAILABLE))
         log.info("version %d of %s is available", found.number, self.name)
 
-    @property
-    def _at_the_start(self) -> bool:
-        """Whether no version was ever tried: what is there then was there before the server."""
-        return not self._states
-
-    def _open_warm(self, found: "_Found") -> Servable:
+    def _open_warm(self, found: "_Candidate") -> Servable:
         servable = open_servable(found.folder, self.name, found.number, self._batching)
         try:
             warm_up(servable, found.folder)
@@ -185,9 +177,9 @@ class VersionManager:
         log.info("version %d of %s is unloaded", version, self.name)
 
     def _collect(self) -> None:
-        """Give back the graphs that are gone, weights included.
+        """Free the graphs of unloaded versions, weights included, which takes 0.2 s.
 
-        They are cycles of Python objects, and too few for the collector to come by. It stops all threads for 0.2 s.
+        They are cycles of Python objects, and too few to make the garbage collector run by itself.
         """
         if self._garbage:
             self._garbage = False
@@ -200,22 +192,22 @@ class VersionManager:
         self._on_change(available)
 
 
-class _Found(NamedTuple):
-    """A version directory, and what tells it from a later state of it: which files it has, their sizes and times."""
+class _Candidate(NamedTuple):
+    """A version directory; the stamp (names, sizes and times of its files) changes when a file does."""
 
     number: int
     folder: Path
     stamp: Stamp
 
 
-def _newest(folder: Path, loaded: Container[int]) -> _Found | None:
+def _newest(folder: Path, loaded: Container[int]) -> _Candidate | None:
     versions = list_versions(folder)
     if not versions:
         return None
     number = max(versions)
-    if number in loaded:  # nobody asks whether it has changed
-        return _Found(number, versions[number], ())
-    found = ((path, path.stat()) for path in sorted(versions[number].rglob("*")) if path.is_file())
-    # A repaired copy may have the damaged one's size and time, but it is another file or was changed later.
-    stamp = tuple((str(path), of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino) for path, of in found)
-    return _Found(number, versions[number], stamp)
+    if number in loaded:  # a loaded version is not checked for changes
+        return _Candidate(number, versions[number], ())
+    files = ((path, path.stat()) for path in sorted(versions[number].rglob("*")) if path.is_file())
+    # A repaired copy may have the damaged file's size and modification time, but not its inode and change time.
+    stamp = tuple((str(path), st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino) for path, st in files)
+    return _Candidate(number, versions[number], stamp)

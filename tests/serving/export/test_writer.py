@@ -13,13 +13,13 @@ from ggn_tf.evaluation.statistics.run_scores import StageScores
 from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.models.multitask import build_multitask
-from ggn_tf.serving.contract.names import read_contract
+from ggn_tf.serving.contract.export_contract import read_contract
+from ggn_tf.serving.contract.recorded_requests import read_golden
 from ggn_tf.serving.contract.tensors import decode
 from ggn_tf.serving.contract.version_folders import find_version, list_versions, next_version
 from ggn_tf.serving.export import writer as export_module
 from ggn_tf.serving.export.model_card import Provenance
 from ggn_tf.serving.export.writer import export_model
-from ggn_tf.serving.runtime.golden_requests import read_golden
 from ggn_tf.serving.runtime.local_model import LocalModel
 from ggn_tf.tasks import INDOLENT_INVASIVE, THREE_CLASSES
 

@@ -12,8 +12,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract.messages import make_request, read_response
+from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.runtime.batching import BatchingParameters, read_batching_parameters
-from ggn_tf.serving.runtime.golden_requests import sample_patches
 from ggn_tf.serving.runtime.local_model import LocalModel
 from ggn_tf.serving.runtime.predict_request import predict
 from ggn_tf.serving.runtime.servable import open_servable

@@ -1,0 +1,222 @@
+"""The contract that travels in an export: its signatures, classes, patch grid and protocol."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ggn_tf.errors import ExportError, RecordError
+from ggn_tf.json_records import from_json, to_json
+from ggn_tf.protocol import Protocol
+from ggn_tf.serving.contract.names import (
+    ASSETS_EXTRA,
+    CONTRACT_FILE,
+    DTYPES,
+    INPUT_CENTER,
+    INPUT_HU,
+    INPUT_SPACING,
+    LARGEST_BATCH,
+    MODEL_NAME,
+    OUTPUT_CLASS_NAMES,
+    OUTPUT_MASK,
+    OUTPUT_PROBABILITIES,
+    OUTPUT_WARNING,
+    SCHEMA,
+    SIGNATURE,
+    SIGNATURE_ROI,
+    TOLERANCES,
+    shape_text,
+)
+from ggn_tf.serving.contract.warning_texts import PATCH_WARNINGS, REGION_WARNINGS, WarningKind
+from ggn_tf.tasks import Task
+
+
+@dataclass(frozen=True)
+class TensorContract:
+    """One tensor of a signature.
+
+    Attributes:
+        name: Name on the wire.
+        shape: Sizes, None where open; the first is the batch.
+        meaning: Unit and axis order, for a person.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    meaning: str
+
+    @property
+    def dtype(self) -> str:
+        """`float32`, `float64` or `string`."""
+        return DTYPES[self.name]
+
+    @property
+    def shape_text(self) -> str:
+        """The shape for a person, for example `[N,32,32,32,1]`."""
+        return shape_text(self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The tensor as JSON types."""
+        return {"name": self.name, "dtype": self.dtype, "shape": self.shape, "meaning": self.meaning}
+
+
+@dataclass(frozen=True)
+class SignatureContract:
+    """One signature of the SavedModel.
+
+    Attributes:
+        name: Name on the wire.
+        inputs: Inputs, each with the batch as its first dimension.
+        outputs: Outputs, likewise: TensorFlow Serving's batching splits them along it.
+        warnings: What its output `warning` may contain.
+    """
+
+    name: str
+    inputs: tuple[TensorContract, ...]
+    outputs: tuple[TensorContract, ...]
+    warnings: tuple[WarningKind, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The signature as JSON types."""
+        return {
+            "inputs": [tensor.to_dict() for tensor in self.inputs],
+            "outputs": [tensor.to_dict() for tensor in self.outputs],
+            "warnings": {warning.code: warning.text for warning in self.warnings},
+        }
+
+
+@dataclass(frozen=True)
+class ExportContract:
+    """What one export takes and predicts.
+
+    Attributes:
+        task: The classes, in the order of `probabilities`.
+        protocol: The protocol of the training; its `patch` defines how an input patch is cut.
+        precision: What the network computes in, `float32` or `bfloat16`.
+        provenance: Run, dataset, versions and scores, as in the model card.
+    """
+
+    task: Task
+    protocol: Protocol
+    precision: str = "float32"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def signatures(self) -> tuple[SignatureContract, ...]:
+        """`serving_default` for cut patches and `roi` for regions of a CT; both have the same outputs."""
+        size = self.protocol.patch.size
+        patch = TensorContract(INPUT_HU, (None, size, size, size, 1), "Hounsfield units; batch, z, y, x, channel")
+        region = (
+            TensorContract(INPUT_HU, (None,) * 4, "a region of the CT, Hounsfield units; batch, z, y, x"),
+            TensorContract(INPUT_SPACING, (None, 3), "distance of the region's voxels, mm; batch, (z, y, x)"),
+            TensorContract(
+                INPUT_CENTER,
+                (None, 3),
+                "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (z, y, x)",
+            ),
+        )
+        return (
+            SignatureContract(SIGNATURE, (patch,), self.outputs, PATCH_WARNINGS),
+            SignatureContract(SIGNATURE_ROI, region, self.outputs, REGION_WARNINGS + PATCH_WARNINGS),
+        )
+
+    @property
+    def outputs(self) -> tuple[TensorContract, ...]:
+        """The outputs of each signature."""
+        size, classes = self.protocol.patch.size, len(self.task.classes)
+        return (
+            TensorContract(OUTPUT_PROBABILITIES, (None, classes), "sums to 1; batch, class"),
+            TensorContract(
+                OUTPUT_MASK,
+                (None, size, size, size, 1),
+                "nodule, 0 to 1, on the patch's grid; batch, z, y, x, channel",
+            ),
+            TensorContract(OUTPUT_CLASS_NAMES, (None, classes), "class names; batch, class"),
+            TensorContract(OUTPUT_WARNING, (None,), "lines `code: text`, empty without a reason; batch"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract as JSON types; `from_dict` reads it back."""
+        return {
+            "schema": SCHEMA,
+            "model_name": MODEL_NAME,
+            "signatures": {signature.name: signature.to_dict() for signature in self.signatures},
+            "task": str(self.task),
+            "class_names": list(self.task.class_names),
+            "patch_grid": self._patch_grid(),
+            "largest_batch": LARGEST_BATCH,
+            "precision": self.precision,
+            "tolerances": TOLERANCES[self.precision],
+            "protocol": to_json(self.protocol),
+            "protocol_sha256": _hash(to_json(self.protocol)),
+            "provenance": dict(self.provenance),
+        }
+
+    def _patch_grid(self) -> dict[str, Any]:
+        """The position of a voxel of patch and mask in a region."""
+        patch = self.protocol.patch
+        middle = (patch.size - 1) / 2
+        return {
+            "size_zyx": [patch.size] * 3,
+            "spacing_mm_zyx": list(patch.spacing_mm_zyx),
+            "region_index_zyx": f"{INPUT_CENTER} + (i - {middle:g}) * spacing_mm_zyx / {INPUT_SPACING}",
+            "region_mm_zyx": [round((patch.size - 1) * step, 6) for step in patch.spacing_mm_zyx],
+            "outside_hu": patch.outside_hu,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Any) -> "ExportContract":
+        """Read what `to_dict` wrote.
+
+        Raises:
+            RecordError: A field is missing or not of its type.
+            ValueError: Schema or precision is unknown, or the protocol is not the one that was hashed.
+        """
+        document = from_json(_StoredContract, stored, ignore_unknown=True)
+        if document.schema != SCHEMA:
+            raise ValueError(f"schema is {document.schema}")
+        if _hash(stored["protocol"]) != document.protocol_sha256:
+            raise ValueError("protocol_sha256 is not the hash of protocol")
+        if document.precision not in TOLERANCES:
+            raise ValueError(f"precision is {document.precision}")
+        return cls(document.task, document.protocol, document.precision, document.provenance)
+
+
+@dataclass(frozen=True)
+class _StoredContract:
+    """The fields of `contract.json` that are read; the others are for other programs."""
+
+    schema: int
+    task: Task
+    precision: str
+    protocol: Protocol
+    protocol_sha256: str
+    provenance: dict[str, Any]
+
+
+def _hash(protocol: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_contract(version_folder: Path) -> ExportContract:
+    """Read the contract of an export.
+
+    Args:
+        version_folder: A version directory, for example MODELS/ggn/1.
+
+    Raises:
+        ExportError: The folder is no export of ggn-tf, or a damaged one.
+    """
+    file = version_folder / ASSETS_EXTRA / CONTRACT_FILE
+    try:
+        return ExportContract.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecordError) as error:
+        raise ExportError(
+            "The folder is no export of ggn-tf, or a damaged one.",
+            case=version_folder,
+            found=f"{error.case}: {error.found}" if isinstance(error, RecordError) else error,
+            expected=f"a version directory with {ASSETS_EXTRA}/{CONTRACT_FILE} of schema {SCHEMA}",
+            remedy="Give the folder that ggn-tf export wrote, or export the run again.",
+        ) from error
