@@ -1,4 +1,4 @@
-// Carries calls to a model server by @grpc/grpc-js: a JSON list of {service, method, request} on stdin, answers on stdout.
+// Sends calls with @grpc/grpc-js: a JSON list of {service, method, request} on stdin, responses on stdout.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -9,17 +9,17 @@ const loader = require("@grpc/proto-loader");
 const options = { includeDirs: [protos], keepCase: true, longs: Number, enums: String };
 const serving = grpc.loadPackageDefinition(loader.loadSync("tensorflow_serving.proto", options)).tensorflow.serving;
 
-const ask = ({ service, method, request }) =>
+const send = ({ service, method, request }) =>
   new Promise((resolve) => {
     const client = new serving[service](target, grpc.credentials.createInsecure());
     if (request.model_spec?.version) request.model_spec.version = { value: request.model_spec.version };
-    client[method](request, { deadline: new Date(Date.now() + 60000) }, (error, answer) => {
+    client[method](request, { deadline: new Date(Date.now() + 60000) }, (error, response) => {
       client.close();
-      resolve(error ? { code: grpc.status[error.code], message: error.details } : { code: "OK", answer });
+      resolve(error ? { code: grpc.status[error.code], message: error.details } : { code: "OK", message: response });
     });
   });
 
-const answers = [];
-for (const call of JSON.parse(readFileSync(0))) answers.push(await ask(call));
+const responses = [];
+for (const call of JSON.parse(readFileSync(0))) responses.push(await send(call));
 const plain = (key, value) => (value?.type === "Buffer" ? Buffer.from(value.data).toString() : value);
-console.log(JSON.stringify(answers, plain));
+console.log(JSON.stringify(responses, plain));
