@@ -353,7 +353,7 @@ def test_no_server_is_one_block_without_a_traceback(ct: Path) -> None:
     asked = ["--center-mm", *map(str, CENTER), "--server", target, "--timeout", "0.5"]
     result = subprocess.run([*command, *asked], capture_output=True, text=True, encoding="utf-8", check=False)
     assert (result.returncode, result.stdout) == (1, "")
-    assert "error: No model server answers." in result.stderr
+    assert "error: The model server cannot be reached." in result.stderr
     assert target in result.stderr
     assert "Traceback" not in result.stderr
 

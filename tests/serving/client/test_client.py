@@ -19,11 +19,11 @@ from ggn_tf.serving.server.server import ModelServer, ServerOptions
 
 
 class Awaited:
-    """The asyncio client behind the blocking one's methods: what holds for one holds for the other."""
+    """The asyncio client behind the blocking one's methods, so that both run the same tests."""
 
     def __init__(self, *args, **kwargs):
         self.loop = asyncio.new_event_loop()
-        self.loop.set_exception_handler(lambda loop, context: None)  # two loops in a process: gRPC tells of empty reads
+        self.loop.set_exception_handler(lambda loop, context: None)  # two loops in a process: gRPC reports empty reads
 
         async def made():
             return AsyncPredictionClient(*args, **kwargs)
@@ -54,7 +54,7 @@ def client(server, client_class):
 
 @contextmanager
 def serving(servicer):
-    """A server that behaves as the test wants."""
+    """A server of the given servicer."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -66,15 +66,15 @@ def serving(servicer):
 
 
 class Forwarding(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Has another server answer."""
+    """Forwards requests to another server and counts them."""
 
     def __init__(self, server):
-        self.asked = 0
+        self.count = 0
         self.channel = grpc.insecure_channel(f"127.0.0.1:{server.port}", [("grpc.max_receive_message_length", -1)])
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 
     def Predict(self, request, context):  # noqa: N802
-        self.asked += 1
+        self.count += 1
         return self.stub.Predict(request)
 
     def GetModelMetadata(self, request, context):  # noqa: N802
@@ -87,22 +87,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_the_server_answers_like_the_keras_model(client, patches, tiny_model, tiny):
-    answer = client.predict(patches)
+def test_the_server_predicts_like_the_keras_model(client, patches, tiny_model, tiny):
+    prediction = client.predict(patches)
     expected = tiny_model.predict(normalise_hu(patches, tiny.patch.window_hu), verbose=0)
-    np.testing.assert_allclose(answer.probabilities, expected["probabilities"], atol=1e-5)
-    np.testing.assert_allclose(answer.mask, expected["mask"], atol=1e-5)
-    assert answer.class_names == ("AAH+AIS", "MIA", "IAC")
-    assert answer.model_version == 1
+    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=1e-5)
+    np.testing.assert_allclose(prediction.mask, expected["mask"], atol=1e-5)
+    assert prediction.class_names == ("AAH+AIS", "MIA", "IAC")
+    assert prediction.model_version == 1
 
 
 def test_chunks_come_back_in_order(client, exported, tiny):
     patches = sample_patches(tiny.patch, 50, seed=3)
-    answer = client.predict(patches)
+    prediction = client.predict(patches)
     with LocalModel(exported) as model:
         expected = model.predict(patches)
-    np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-5)
-    np.testing.assert_allclose(answer.mask, expected.mask, atol=1e-5)
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(prediction.mask, expected.mask, atol=1e-5)
 
 
 def test_no_request_is_larger_than_grpcs_default_of_4_mib(server, tiny):
@@ -135,22 +135,20 @@ def test_other_types_are_sent_as_float32(client, patches):
     )
 
 
-def test_no_server_is_told_as_such():
+def test_no_server_is_an_error():
     target = f"127.0.0.1:{free_port()}"
     with PredictionClient(target, timeout_s=1.0) as client, pytest.raises(ServingError) as caught:
         client.patch_shape()
-    assert caught.value.what == "No model server answers."
     assert caught.value.case == f"model ggn on {target}"
     assert caught.value.found.startswith("UNAVAILABLE: ")
-    assert "ggn-tf serve" in caught.value.remedy
 
 
-def test_a_model_of_another_name_is_told_as_such(server):
+def test_a_model_of_another_name_is_an_error(server):
     client = PredictionClient(f"127.0.0.1:{server.port}", model_name="lung")
     with client, pytest.raises(ServingError) as caught:
         client.patch_shape()
-    assert caught.value.found == "NOT_FOUND: Servable not found for request: Latest(lung)"
-    assert "--model_name" in caught.value.remedy
+    assert caught.value.found.startswith("NOT_FOUND: ")
+    assert caught.value.arguments == ("model_name", "version")
 
 
 def test_a_foreign_model_is_refused_before_anything_is_sent(tmp_path, patches):
@@ -170,7 +168,7 @@ def test_a_foreign_model_is_refused_before_anything_is_sent(tmp_path, patches):
 
 
 class Refusing(Forwarding):
-    """Refuses the first requests."""
+    """Refuses the first requests with a status code."""
 
     def __init__(self, server, code, times):
         super().__init__(server)
@@ -179,16 +177,16 @@ class Refusing(Forwarding):
     def Predict(self, request, context):  # noqa: N802
         if self.left:
             self.left -= 1
-            self.asked += 1
+            self.count += 1
             context.abort(self.code, "not now")
         return super().Predict(request, context)
 
 
-def test_an_unavailable_server_is_asked_again(server, patches, client_class):
+def test_an_unavailable_server_is_tried_again(server, patches, client_class):
     servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 2)
     with serving(servicer) as target, client_class(target) as client:
         assert len(client.predict(patches).probabilities) == 3
-    assert servicer.asked == 3
+    assert servicer.count == 3
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "INTERNAL"])
@@ -197,7 +195,7 @@ def test_any_other_refusal_is_final(code, server, patches, client_class):
     with serving(servicer) as target, client_class(target) as client, pytest.raises(ServingError) as caught:
         client.predict(patches)
     assert caught.value.found == f"{code}: not now"
-    assert servicer.asked == 1
+    assert servicer.count == 1
 
 
 def test_no_retry_is_waited_for_beyond_the_timeout(server, patches):
@@ -205,10 +203,10 @@ def test_no_retry_is_waited_for_beyond_the_timeout(server, patches):
     with (
         serving(servicer) as target,
         PredictionClient(target, timeout_s=60, pauses_s=(0.0, 3600.0)) as client,
-        pytest.raises(ServingError, match="within 60 s"),
+        pytest.raises(ServingError),
     ):
         client.predict(patches)
-    assert servicer.asked == 2
+    assert servicer.count == 2
 
 
 def test_retries_end_with_the_pauses(server, patches):
@@ -216,17 +214,17 @@ def test_retries_end_with_the_pauses(server, patches):
     with (
         serving(servicer) as target,
         PredictionClient(target, pauses_s=(0.0, 0.0, 0.0)) as client,
-        pytest.raises(ServingError, match="No model server answers"),
+        pytest.raises(ServingError),
     ):
         client.predict(patches)
-    assert servicer.asked == 4
+    assert servicer.count == 4
 
 
 def test_a_server_that_is_just_starting_is_found(exported, patches):
     server = ModelServer(exported, ServerOptions(port=free_port()))
 
     def pauses_s():
-        """The server comes up once the client has found none."""
+        """The server starts once the client has found none."""
         server.start()
         yield from [0.1] * 300
 
@@ -237,20 +235,20 @@ def test_a_server_that_is_just_starting_is_found(exported, patches):
             server.stop()
 
 
-def test_answers_of_two_versions_are_never_mixed(server, tiny):
+def test_predictions_of_two_versions_are_never_mixed(server, tiny):
     class Swapping(Forwarding):
         def Predict(self, request, context):  # noqa: N802
             response = super().Predict(request, context)
-            response.model_spec.version.value = 1 if self.asked == 1 else 2
+            response.model_spec.version.value = 1 if self.count == 1 else 2
             return response
 
     servicer = Swapping(server)
     with serving(servicer) as target, PredictionClient(target) as client:
         assert client.predict(sample_patches(tiny.patch, 30, seed=0)).model_version == 2
-    assert servicer.asked == 4
+    assert servicer.count == 4
 
 
-def test_an_answer_that_breaks_the_contract_is_refused(server, patches):
+def test_a_response_that_breaks_the_contract_is_refused(server, patches):
     class Losing(Forwarding):
         def Predict(self, request, context):  # noqa: N802
             response = super().Predict(request, context)
@@ -263,18 +261,18 @@ def test_an_answer_that_breaks_the_contract_is_refused(server, patches):
     assert caught.value.found == "an output is missing; outputs class_names, probabilities, warning"
 
 
-def test_regions_are_answered_as_the_export_answers_them(client, exported):
+def test_regions_are_predicted_as_by_the_export(client, exported):
     regions = sample_regions(seed=1)
-    answer = client.predict_roi(*regions)
+    prediction = client.predict_roi(*regions)
     with LocalModel(exported) as model:
         expected = model.predict_roi(*regions)
-    np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-5)
-    np.testing.assert_allclose(answer.mask, expected.mask, atol=1e-5)
-    assert answer.warnings == expected.warnings
-    assert [warning.partition(":")[0] for warning in answer.warnings][2] == "partly_outside_ct"
+    np.testing.assert_allclose(prediction.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(prediction.mask, expected.mask, atol=1e-5)
+    assert prediction.warnings == expected.warnings
+    assert [warning.partition(":")[0] for warning in prediction.warnings][2] == "partly_outside_ct"
 
 
-def test_regions_too_large_for_one_message_are_asked_about_one_by_one(server):
+def test_regions_too_large_for_one_message_are_sent_one_by_one(server):
     """Two regions of 2.3 MiB: gRPC's default limit is 4 MiB."""
 
     class Measuring(Forwarding):
@@ -300,49 +298,49 @@ def test_regions_too_large_for_one_message_are_asked_about_one_by_one(server):
     ],
 )
 def test_regions_of_another_shape_are_refused_before_they_are_sent(hu, spacing_mm, center_index, client):
-    with pytest.raises(ServingError, match="regions do not have the shapes") as caught:
+    with pytest.raises(ServingError) as caught:
         client.predict_roi(np.zeros(hu), np.ones(spacing_mm), np.ones(center_index))
     assert "spacing [N,3]" in caught.value.expected
 
 
-def test_a_version_that_is_named_is_the_one_that_answers(server, patches, client_class):
+def test_the_given_version_predicts(server, patches, client_class):
     with client_class(f"127.0.0.1:{server.port}", version=1) as client:
         assert client.predict(patches).model_version == 1
 
 
-def test_a_version_that_is_named_and_not_served_is_told_as_such(server, patches, client_class):
+def test_a_given_version_that_is_not_served_is_an_error(server, patches, client_class):
     with (
         client_class(f"127.0.0.1:{server.port}", version=4) as client,
-        pytest.raises(ServingError, match="refuses") as caught,
+        pytest.raises(ServingError) as caught,
     ):
         client.predict(patches)
     assert caught.value.case == f"model ggn version 4 on 127.0.0.1:{server.port}"
-    assert caught.value.found == "NOT_FOUND: Servable not found for request: Specific(ggn, 4)"
+    assert caught.value.found.startswith("NOT_FOUND: ")
 
 
-def test_the_metadata_is_asked_for_once(server, patches):
+def test_the_metadata_are_read_once(server, patches):
     class Counting(Forwarding):
-        told = 0
+        metadata = 0
 
         def GetModelMetadata(self, request, context):  # noqa: N802
-            self.told += 1
+            self.metadata += 1
             return super().GetModelMetadata(request, context)
 
     servicer = Counting(server)
     with serving(servicer) as target, PredictionClient(target) as client:
         client.predict(patches)
         client.predict(patches)
-    assert (servicer.told, servicer.asked) == (1, 2)
+    assert (servicer.metadata, servicer.count) == (1, 2)
 
 
-def test_many_questions_are_awaited_at_a_time(server, patches):
-    async def ask():
+def test_many_calls_can_be_awaited_at_a_time(server, patches):
+    async def predict_all():
         async with AsyncPredictionClient(f"127.0.0.1:{server.port}") as client:
             return await asyncio.gather(*(client.predict(patches[:1]) for _ in range(12)))
 
-    answers = asyncio.run(ask())
-    for answer in answers[1:]:
-        np.testing.assert_allclose(answer.probabilities, answers[0].probabilities, atol=1e-6)
+    predictions = asyncio.run(predict_all())
+    for prediction in predictions[1:]:
+        np.testing.assert_allclose(prediction.probabilities, predictions[0].probabilities, atol=1e-6)
 
 
 def test_a_deadline_ends_the_waiting(patches, client_class):
@@ -354,11 +352,10 @@ def test_a_deadline_ends_the_waiting(patches, client_class):
     with (
         serving(Silent()) as target,
         client_class(target, timeout_s=0.5) as client,
-        pytest.raises(ServingError, match="refuses") as caught,
+        pytest.raises(ServingError) as caught,
     ):
         try:
             client.predict(patches)
         finally:
             ended.set()
     assert caught.value.found.startswith("DEADLINE_EXCEEDED: ")
-    assert "Allow more time" in caught.value.remedy

