@@ -1,9 +1,9 @@
-"""The embedded server: what it adds to the graph's own time, under load, while versions change, with batching.
+"""The embedded server: its time beside the graph's own, under load, while versions change, and with batching.
 
 python scripts/bench_serving.py [--precision float32] [--part overhead --part load --part batching --part memory]
                                 [--seconds 60] [--clients 8] [--json]
 
-The weights are not trained, which changes no time. Server and clients share the machine.
+The weights are not trained, which does not change the times. Server and clients share the machine.
 """
 
 import json
@@ -18,7 +18,7 @@ import grpc
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from serving_load import Answers, ServerProcess, add_version, load
+from serving_load import LoadResult, ServerProcess, add_version, load
 from side_by_side import measure
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from untrained import with_statistics
@@ -39,7 +39,7 @@ ROUNDS = 3
 
 
 def export_two(folder: Path, precision: str) -> list[Path]:
-    """Two models with different weights, so that an answer tells which of them gave it."""
+    """Two models with different weights, so that a response shows which of them made it."""
     models = [with_statistics(build_cascade(3, Protocol(), precision=precision, seed=seed)) for seed in (1, 2)]
     return [export_model(model, THREE_CLASSES, Protocol(), folder / "exported") for model in models]
 
@@ -51,16 +51,16 @@ def served(folder: Path, source: Path) -> Path:
 
 
 def own_ms(version: Path, patches: np.ndarray, batches: tuple[int, ...], repeats: int) -> dict[int, float]:
-    """The graph's own time, without a server."""
+    """The graph's own time in ms by batch size, without a server."""
     with LocalModel(version) as model:
         runs = {str(batch): (lambda batch=batch: model.predict(patches[:batch])) for batch in sorted(set(batches))}
         return {int(name): 1e3 * statistics.median(seconds) for name, seconds in measure(runs, repeats).items()}
 
 
 def overhead(folder: Path, version: Path, patches: np.ndarray) -> dict[str, object]:
-    """One client, one request after the other, in turn with the bare session.
+    """One client, one request after the other, alternating with the bare session.
 
-    In blocks, of which the first run is left out: TensorFlow's threads spin for a while after a run, and would take the
+    In blocks whose first run does not count: TensorFlow's threads spin for a while after a run, and would take the
     other process's cores.
     """
     rows = {}
@@ -88,12 +88,12 @@ def overhead(folder: Path, version: Path, patches: np.ndarray) -> dict[str, obje
 
 
 def under_load(folder: Path, versions: list[Path], patches: np.ndarray, clients: int, seconds: float, swap_s: float):
-    """Mixed batch sizes, and a new version every few seconds, alternately of the one model and of the other."""
-    told = []
+    """Mixed batch sizes, and a new version every few seconds, alternately of each model."""
+    probabilities = []
     for version in versions:
         with LocalModel(version) as model:
-            told.append(model.predict(patches).probabilities)
-    expected = {number: told[(number - 1) % 2] for number in range(1, 1000)}
+            probabilities.append(model.predict(patches).probabilities)
+    expected = {number: probabilities[(number - 1) % 2] for number in range(1, 1000)}
     compute_ms = own_ms(versions[0], patches, MIXED, 5)
     model_folder, ended, number = served(folder / "load", versions[0]), threading.Event(), 1
     with ServerProcess(model_folder) as server:
@@ -107,15 +107,15 @@ def under_load(folder: Path, versions: list[Path], patches: np.ndarray, clients:
         swapper = threading.Thread(target=swap)
         swapper.start()
         before = time.monotonic()
-        answers = load(server.target, clients, seconds, patches, MIXED, expected, atol=0.02)
+        result = load(server.target, clients, seconds, patches, MIXED, expected, atol=0.02)
         took = time.monotonic() - before
         ended.set()
         swapper.join()
-    return {"swaps": number - 1, "seconds": took, "answers": answers, "compute_ms": compute_ms}
+    return {"swaps": number - 1, "seconds": took, "responses": result, "compute_ms": compute_ms}
 
 
 def batching(folder: Path, version: Path, patches: np.ndarray, clients: int, seconds: float) -> dict[str, object]:
-    """Single patches from many clients, with and without, in turn."""
+    """Single patches from many clients, alternately with and without batching."""
     model_folder = served(folder / "batching", version)
     core_each = "--tensorflow_intra_op_parallelism=1"
     batched = ["--enable_batching", f"--batching_parameters_file={BATCHING}"]
@@ -133,11 +133,11 @@ def batching(folder: Path, version: Path, patches: np.ndarray, clients: int, sec
         for _ in range(ROUNDS):
             for name, server in servers.items():
                 load(server.target, clients, 1.0, patches, (1,))
-                answers = load(server.target, clients, seconds, patches, (1,))
-                rates[name].append(answers.count / seconds)
-                p50[name].append(1e3 * statistics.median(answers.seconds[1]))
-                if answers.failed:
-                    raise click.ClickException(answers.failed[0])
+                result = load(server.target, clients, seconds, patches, (1,))
+                rates[name].append(result.count / seconds)
+                p50[name].append(1e3 * statistics.median(result.seconds[1]))
+                if result.failed:
+                    raise click.ClickException(result.failed[0])
     finally:
         for server in servers.values():
             server.terminate()
@@ -147,14 +147,13 @@ def batching(folder: Path, version: Path, patches: np.ndarray, clients: int, sec
 
 
 def memory(folder: Path, version: Path, patches: np.ndarray, clients: int, requests: int) -> dict[str, object]:
-    """What the server holds after every thousand requests."""
+    """Memory, threads and files of the server as requests add up."""
     rows = []
     with ServerProcess(served(folder / "memory", version)) as server:
-        answered = 0
-        while answered < requests:
-            answers = load(server.target, clients, 5.0, patches, (1, 1, 2))
-            answered += answers.count
-            rows.append((answered, server.resident_mib, server.threads, server.files))
+        count = 0
+        while count < requests:
+            count += load(server.target, clients, 5.0, patches, (1, 1, 2)).count
+            rows.append((count, server.resident_mib, server.threads, server.files))
     return {"rows": [row for at, row in enumerate(rows) if at in (0, len(rows) // 4, len(rows) // 2, len(rows) - 1)]}
 
 
@@ -163,13 +162,13 @@ def percentile_ms(seconds: list[float], percent: float) -> float:
 
 
 def load_table(result: dict) -> Table:
-    answers: Answers = result["answers"]
+    responses: LoadResult = result["responses"]
     title = (
-        f"{answers.count} answers in {result['seconds']:.0f} s, {result['swaps']} swaps, versions "
-        f"{min(answers.versions)} to {max(answers.versions)}; {len(answers.failed)} failed, {answers.wrong} wrong"
+        f"{responses.count} responses in {result['seconds']:.0f} s, {result['swaps']} swaps, versions "
+        f"{min(responses.versions)} to {max(responses.versions)}; {len(responses.failed)} failed, {responses.wrong} wrong"
     )
-    table = Table("batch", "answers", "graph alone ms", "p50 ms", "p99 ms", title=title)
-    for batch, seconds in sorted(answers.seconds.items()):
+    table = Table("batch", "responses", "graph alone ms", "p50 ms", "p99 ms", title=title)
+    for batch, seconds in sorted(responses.seconds.items()):
         own = result["compute_ms"][batch]
         p50, p99 = percentile_ms(seconds, 50), percentile_ms(seconds, 99)
         table.add_row(str(batch), str(len(seconds)), f"{own:.1f}", f"{p50:.0f}", f"{p99:.0f}")
@@ -179,7 +178,7 @@ def load_table(result: dict) -> Table:
 def show(console: Console, part: str, result: dict) -> None:
     if part == "load":
         console.print(load_table(result))
-        for failed in sorted(set(result["answers"].failed)):
+        for failed in sorted(set(result["responses"].failed)):
             console.print(failed)
         return
     if part == "overhead":
@@ -201,11 +200,13 @@ def show(console: Console, part: str, result: dict) -> None:
 @click.command()
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS)
-@click.option("--seconds", default=60.0, show_default=True, help="Of the load; a round of batching takes a tenth.")
-@click.option("--swap-seconds", default=10.0, show_default=True, help="Between two new versions.")
-@click.option("--clients", default=8, show_default=True)
-@click.option("--requests", default=10_000, show_default=True, help="For the memory.")
-@click.option("--models", type=click.Path(path_type=Path), help="Keep the exports here, and use them where they are.")
+@click.option(
+    "--seconds", default=60.0, show_default=True, help="Duration of the load, s; a round of batching takes a tenth."
+)
+@click.option("--swap-seconds", default=10.0, show_default=True, help="Time between two new versions, s.")
+@click.option("--clients", default=8, show_default=True, help="Number of clients.")
+@click.option("--requests", default=10_000, show_default=True, help="Number of requests for the memory.")
+@click.option("--models", type=click.Path(path_type=Path), help="Folder for the exports, which are used if they exist.")
 @click.option("--json", "as_json", is_flag=True)
 def main(
     precision: str,

@@ -1,4 +1,4 @@
-"""A server in a process of its own, and clients that load it and judge every answer."""
+"""A server in a process of its own, and clients that put load on it and check every response."""
 
 import shutil
 import subprocess
@@ -25,7 +25,7 @@ class ServerProcess:
 
     Args:
         folder: The model folder.
-        flags: Further flags.
+        flags: Further flags of the command.
     """
 
     def __init__(self, folder: Path, *flags: str) -> None:
@@ -57,7 +57,7 @@ class ServerProcess:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith(name + ":"))
 
     def terminate(self) -> int:
-        """Ask it to stop; its exit code."""
+        """Stop it by a signal; returns the exit code."""
         self._process.terminate()
         return self._process.wait(60)
 
@@ -76,21 +76,21 @@ class ServerProcess:
 
 
 def add_version(source: Path, folder: Path, number: int) -> None:
-    """Put a copy of a version into a model folder, as an export does: under another name, then renamed."""
+    """Copy a version into a model folder as an export does: under another name, then renamed."""
     temporary = folder / f".{number}"
     shutil.copytree(source, temporary)
     temporary.rename(folder / str(number))
 
 
 @dataclass
-class Answers:
-    """What clients were told.
+class LoadResult:
+    """The responses that the clients received.
 
     Attributes:
-        seconds: Of every answer, by the batch size of its request.
-        versions: How many answers each version gave.
-        failed: What was refused, in the server's words.
-        wrong: Answers that are not those of the version they name.
+        seconds: Time of every response, s, by the batch size of its request.
+        versions: Number of responses by version.
+        failed: Status code and message of every refusal.
+        wrong: Number of responses that are not those of the version they name.
     """
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
@@ -112,24 +112,24 @@ def load(
     expected: dict[int, np.ndarray] | None = None,
     atol: float = 1e-3,
     ended: threading.Event | None = None,
-) -> Answers:
-    """Ask from several clients, each with a channel of its own, one request after the other.
+) -> LoadResult:
+    """Send requests from several clients, each with a channel of its own, one request after the other.
 
     Args:
         target: HOST:PORT.
-        clients: How many.
-        seconds: How long at most.
-        patches: [N, S, S, S, 1], N the largest batch at least; a request has the first of them.
-        batches: Sizes of requests, drawn by each client in its own order.
+        clients: Number of clients.
+        seconds: Longest duration, s.
+        patches: [N, S, S, S, 1], N at least the largest batch; a request contains the first of them.
+        batches: Batch sizes, drawn by each client in its own order.
         expected: Probabilities [N, C] of the patches, by version.
-        atol: How far an answer may lie from them.
-        ended: Ends it when set.
+        atol: Largest difference from them.
+        ended: Ends the load when set.
     """
     requests = {batch: make_request(patches[:batch], "ggn") for batch in set(batches)}
-    answers, lock, ends = Answers(), threading.Lock(), time.monotonic() + seconds
+    result, lock, ends = LoadResult(), threading.Lock(), time.monotonic() + seconds
     ended = ended or threading.Event()
 
-    def ask(seed: int) -> None:
+    def send(seed: int) -> None:
         generator = np.random.default_rng(seed)
         with grpc.insecure_channel(target, [*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -140,22 +140,22 @@ def load(
                     response = stub.Predict(requests[batch], timeout=60)
                 except grpc.RpcError as error:
                     with lock:
-                        answers.failed.append(f"{error.code().name}: {error.details()}")
+                        result.failed.append(f"{error.code().name}: {error.details()}")
                     continue
                 took = time.perf_counter() - start
                 version = response.model_spec.version.value
                 good = expected is None or _agrees(response, expected.get(version), atol)
                 with lock:
-                    answers.seconds.setdefault(batch, []).append(took)
-                    answers.versions[version] = answers.versions.get(version, 0) + 1
-                    answers.wrong += not good
+                    result.seconds.setdefault(batch, []).append(took)
+                    result.versions[version] = result.versions.get(version, 0) + 1
+                    result.wrong += not good
 
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(clients)]
+    threads = [threading.Thread(target=send, args=(seed,)) for seed in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return answers
+    return result
 
 
 def _agrees(response: predict_pb2.PredictResponse, expected: np.ndarray | None, atol: float) -> bool:

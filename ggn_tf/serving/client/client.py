@@ -37,7 +37,6 @@ class _Client(ABC):
         pauses_s: Iterable[float] = PAUSES_S,
         version: int | None = None,
     ) -> None:
-        """Open the channel; see `PredictionClient` for the arguments."""
         self.target = target
         self._session = ClientSession(ServedName(target, model_name, version), timeout_s, pauses_s)
         self._channel = self._open_channel(target)
@@ -70,7 +69,7 @@ class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
         """The shape of a patch that the served model takes, for example (32, 32, 32, 1).
 
         Raises:
-            ServingError: The server cannot be reached, or its model is no export of ggn-tf.
+            ServingError: The server cannot be reached, or its model is not an export of ggn-tf.
         """
         return self._run(self._session.patch_shape())
 
@@ -103,7 +102,6 @@ class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
         self._channel.close()
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
     def _run(self, exchange: Exchange[Result]) -> Result:
@@ -145,7 +143,6 @@ class AsyncPredictionClient(_Client, AbstractAsyncContextManager["AsyncPredictio
         await self._channel.close()
 
     async def __aexit__(self, *_: object) -> None:
-        """Close."""
         await self.close()
 
     async def _run(self, exchange: Exchange[Result]) -> Result:

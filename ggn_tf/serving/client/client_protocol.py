@@ -147,7 +147,7 @@ class ClientSession:
         if found != expected or len(signature.outputs[OUTPUT_MASK].tensor_shape.dim) != 5:
             self._signatures = {}
             raise ServingError(
-                "The served model is no export of ggn-tf.",
+                "The served model is not an export of ggn-tf.",
                 case=self.model,
                 found=f"{name}: {_dtypes_text(found)}",
                 expected=_dtypes_text(expected),

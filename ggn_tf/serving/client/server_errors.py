@@ -35,7 +35,6 @@ class ServedName:
     version: int | None
 
     def __str__(self) -> str:
-        """The model for a person."""
         version = "" if self.version is None else f" version {self.version}"
         return f"model {self.model_name}{version} on {self.target}"
 

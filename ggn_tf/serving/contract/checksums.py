@@ -1,6 +1,6 @@
 """Checksums of a version directory, so that a version damaged by a copy, a disk or a transfer is not served.
 
-`sha256sum` reads the same list: `cd MODELS/ggn/1 && sha256sum --check assets.extra/SHA256SUMS`.
+`sha256sum` reads the same list: `cd MODELS/ggn/1 && sha256sum -c assets.extra/SHA256SUMS`.
 """
 
 from pathlib import Path

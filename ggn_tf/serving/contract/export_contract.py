@@ -27,7 +27,6 @@ from ggn_tf.serving.contract.names import (
     SIGNATURE,
     SIGNATURE_ROI,
     TOLERANCES,
-    shape_text,
 )
 from ggn_tf.serving.contract.warning_texts import PATCH_WARNINGS, REGION_WARNINGS, WarningKind
 from ggn_tf.tasks import Task
@@ -51,11 +50,6 @@ class TensorContract:
     def dtype(self) -> str:
         """`float32`, `float64` or `string`."""
         return DTYPES[self.name]
-
-    @property
-    def shape_text(self) -> str:
-        """The shape for a person, for example `[N,32,32,32,1]`."""
-        return shape_text(self.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """The tensor as JSON types."""
@@ -108,14 +102,11 @@ class ExportContract:
         """`serving_default` for cut patches and `roi` for regions of a CT; both have the same outputs."""
         size = self.protocol.patch.size
         patch = TensorContract(INPUT_HU, (None, size, size, size, 1), "Hounsfield units; batch, z, y, x, channel")
+        center_meaning = "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (z, y, x)"
         region = (
             TensorContract(INPUT_HU, (None,) * 4, "a region of the CT, Hounsfield units; batch, z, y, x"),
             TensorContract(INPUT_SPACING, (None, 3), "distance of the region's voxels, mm; batch, (z, y, x)"),
-            TensorContract(
-                INPUT_CENTER,
-                (None, 3),
-                "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (z, y, x)",
-            ),
+            TensorContract(INPUT_CENTER, (None, 3), center_meaning),
         )
         return (
             SignatureContract(SIGNATURE, (patch,), self.outputs, PATCH_WARNINGS),
@@ -126,13 +117,10 @@ class ExportContract:
     def outputs(self) -> tuple[TensorContract, ...]:
         """The outputs of each signature."""
         size, classes = self.protocol.patch.size, len(self.task.classes)
+        mask_meaning = "nodule, 0 to 1, on the patch's grid; batch, z, y, x, channel"
         return (
             TensorContract(OUTPUT_PROBABILITIES, (None, classes), "sums to 1; batch, class"),
-            TensorContract(
-                OUTPUT_MASK,
-                (None, size, size, size, 1),
-                "nodule, 0 to 1, on the patch's grid; batch, z, y, x, channel",
-            ),
+            TensorContract(OUTPUT_MASK, (None, size, size, size, 1), mask_meaning),
             TensorContract(OUTPUT_CLASS_NAMES, (None, classes), "class names; batch, class"),
             TensorContract(OUTPUT_WARNING, (None,), "lines `code: text`, empty without a reason; batch"),
         )
@@ -207,14 +195,14 @@ def read_contract(version_folder: Path) -> ExportContract:
         version_folder: A version directory, for example MODELS/ggn/1.
 
     Raises:
-        ExportError: The folder is no export of ggn-tf, or a damaged one.
+        ExportError: The folder is not an export of ggn-tf, or a damaged one.
     """
     file = version_folder / ASSETS_EXTRA / CONTRACT_FILE
     try:
         return ExportContract.from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecordError) as error:
         raise ExportError(
-            "The folder is no export of ggn-tf, or a damaged one.",
+            "The folder is not an export of ggn-tf, or a damaged one.",
             case=version_folder,
             found=f"{error.case}: {error.found}" if isinstance(error, RecordError) else error,
             expected=f"a version directory with {ASSETS_EXTRA}/{CONTRACT_FILE} of schema {SCHEMA}",

@@ -15,7 +15,6 @@ class StatusError(Exception):
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        """Cut the message."""
         message = message.encode("utf-8")[:_LONGEST_MESSAGE_BYTES].decode("utf-8", errors="ignore")
         super().__init__(code, message)
         self.code = code

@@ -37,7 +37,6 @@ class ServedModel(tf.Module):
     """
 
     def __init__(self, model: keras.Model, contract: ExportContract) -> None:
-        """Define both signatures; saving traces them."""
         super().__init__()
         patch = contract.protocol.patch
         class_names = tf.constant([contract.task.class_names])

@@ -9,7 +9,7 @@ from ggn_tf.evaluation.report.model_card import LIMITS, caution, heading, intend
 from ggn_tf.evaluation.statistics.run_scores import StageScores
 from ggn_tf.evaluation.statistics.scores_file import stage_document
 from ggn_tf.serving.contract.export_contract import ExportContract, TensorContract
-from ggn_tf.serving.contract.names import SIGNATURE, SIGNATURE_ROI
+from ggn_tf.serving.contract.names import SIGNATURE, SIGNATURE_ROI, shape_text
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _inputs_and_outputs(contract: ExportContract) -> list[str]:
         f"The patch has a grid of {spacing} mm (z, y, x) along the CT's axes, centred on the nodule,",
         f"and {patch.outside_hu:g} outside the CT. The graph applies the window {low_hu:g} to {high_hu:g} HU.",
         "",
-        f"Signature `{SIGNATURE_ROI}`, for a region of the CT as it was scanned, from which the graph cuts the patch:",
+        f"Signature `{SIGNATURE_ROI}`, for a region of the original CT, from which the graph cuts the patch:",
         "",
         *_table(contract.signatures[1].inputs),
         "",
@@ -102,7 +102,7 @@ def _inputs_and_outputs(contract: ExportContract) -> list[str]:
 
 
 def _table(tensors: Sequence[TensorContract]) -> list[str]:
-    rows = [f"| {tensor.name} | {tensor.dtype} | {tensor.shape_text} | {tensor.meaning} |" for tensor in tensors]
+    rows = [f"| {tensor.name} | {tensor.dtype} | {shape_text(tensor.shape)} | {tensor.meaning} |" for tensor in tensors]
     return ["| tensor | type | shape | meaning |", "|---|---|---|---|", *rows]
 
 

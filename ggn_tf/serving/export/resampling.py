@@ -95,7 +95,7 @@ def is_sound(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> t
 
 
 def _layers(center: tf.Tensor, spacing_mm: tf.Tensor, extent: tf.Tensor, size: int, step_mm: float) -> _Layers:
-    """A layer closer to the region's end than a float32 can tell counts as on it."""
+    """A layer closer to the region's end than a float32 can resolve counts as on it."""
     offsets_mm = (np.arange(size) - (size - 1) / 2) * step_mm
     index = center[:, None] + tf.constant(offsets_mm) / spacing_mm[:, None]
     covered = (index >= -0.5 - _AT_THE_END) & (index < tf.cast(extent, tf.float64) - 0.5 - _AT_THE_END)

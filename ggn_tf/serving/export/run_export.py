@@ -28,7 +28,7 @@ def load_served_model(run: RunFolder) -> keras.Model:
             case=run.folder,
             found=f"model {model}, which {_NOT_SERVED[model]}",
             expected="a model that takes a patch, segments and classifies: cascade or multitask",
-            remedy="Train such a model.",
+            remedy="Train a cascade or a multitask model.",
             arguments=("model",),
         )
     finished = run.finished_stages()

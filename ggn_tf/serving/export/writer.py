@@ -40,7 +40,7 @@ def export_model(
 ) -> Path:
     """Write a model as the next version of a model folder: complete, loaded and warmed up once, or not at all.
 
-    Until it is complete, the directory has a name that is no number, so that no server loads it.
+    Until it is complete, the directory has a name that is not a number, so that no server loads it.
 
     Args:
         model: Patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.

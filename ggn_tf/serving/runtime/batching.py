@@ -91,9 +91,11 @@ def add_batching(
     """
     batched: dict[str, str] = {}
     for signature in signatures.values():
+        if not signature.method_name or not all(map(_can_be_joined, signature.inputs.values())):
+            continue
         outputs = [graph.as_graph_element(info.name) for info in signature.outputs.values()]
         calls = {output.op for output in outputs if output.op.type in _CALLS}
-        if signature.method_name and len(calls) == 1 and all(map(_can_be_joined, signature.inputs.values())):
+        if len(calls) == 1:
             call = calls.pop()
             names = [tensor.name for tensor in _through_scheduler(graph, call, parameters)]
             batched |= dict(zip((plain.name for plain in call.outputs), names, strict=True))

@@ -23,11 +23,10 @@ class LocalModel(AbstractContextManager["LocalModel"]):
         folder: A version directory, or a model folder, whose newest version is taken.
 
     Raises:
-        ExportError: The folder is no export of ggn-tf, or a damaged one.
+        ExportError: The folder is not an export of ggn-tf, or a damaged one.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load it."""
         version, self.folder = find_version(folder)
         self.contract = read_contract(self.folder)
         self._servable = open_servable(self.folder, MODEL_NAME, version)
@@ -68,5 +67,4 @@ class LocalModel(AbstractContextManager["LocalModel"]):
         self._servable.close()
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()

@@ -26,7 +26,7 @@ class _Input(NamedTuple):
 
 
 def predict(servable: Servable, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-    """Run a request through a version.
+    """Run the graph of a version for one request.
 
     Args:
         servable: The version.

@@ -39,7 +39,6 @@ class Servable:
         signatures: Signatures,
         batched: Mapping[str, str] | None = None,
     ) -> None:
-        """Use `open_servable`."""
         self._batched = batched or {}
         self.name = name
         self.version = version

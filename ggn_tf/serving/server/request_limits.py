@@ -26,7 +26,6 @@ class RequestLimits:
     """
 
     def __init__(self, running: int, waiting: int) -> None:
-        """Start with all slots free."""
         self._slots = threading.BoundedSemaphore(running + waiting)
         self._count = running + waiting
         self._waiting = waiting

@@ -83,7 +83,6 @@ class ModelServer:
     """
 
     def __init__(self, folder: Path, options: ServerOptions | None = None) -> None:
-        """Prepare; `start` loads a version and takes the port."""
         self.options = options or ServerOptions()
         self.port = 0
         self.versions = VersionManager(self.options.model_name, folder, self._report_health, self.options.batching)
@@ -139,14 +138,12 @@ class ModelServer:
         self._loop.close()
 
     def __enter__(self) -> Self:
-        """Start."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
         self.stop()
 
     def _load_first(self) -> None:

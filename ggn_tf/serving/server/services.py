@@ -41,7 +41,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """
 
     def __init__(self, versions: VersionManager, limits: RequestLimits) -> None:
-        """Serve one model."""
         self._versions = versions
         self._limits = limits
 
@@ -76,7 +75,6 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """
 
     def __init__(self, versions: VersionManager) -> None:
-        """Serve one model."""
         self._versions = versions
 
     async def GetModelStatus(  # noqa: N802 the protocol's name

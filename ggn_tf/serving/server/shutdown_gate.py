@@ -11,7 +11,6 @@ class ShutdownGate(aio.ServerInterceptor):  # type: ignore[misc]
     """Answers UNAVAILABLE once it is closed, except for the health service, whose probes then read NOT_SERVING."""
 
     def __init__(self) -> None:
-        """Start open."""
         self._closed = False
 
     def close(self) -> None:

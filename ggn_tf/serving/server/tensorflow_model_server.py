@@ -20,7 +20,7 @@ class RealServer:
         model_name: Name of the model for clients.
         host: Address to listen on; the program knows only `EVERY_INTERFACE`.
         port: Port for gRPC.
-        flags: Further flags in the program's own form, `--name=value`.
+        flags: Further flags in the program's own form.
     """
 
     folder: Path
@@ -55,13 +55,8 @@ class RealServer:
                 "serving/compose.yaml publishes on loopback only.",
                 arguments=("host",),
             )
-        return [
-            program,
-            f"--port={self.port}",
-            f"--model_name={self.model_name}",
-            f"--model_base_path={self.folder.absolute()}",
-            *map(_with_absolute_path, self.flags),
-        ]
+        own = {"port": self.port, "model_name": self.model_name, "model_base_path": self.folder.absolute()}
+        return [program, *(f"--{name}={value}" for name, value in own.items()), *map(_with_absolute_path, self.flags)]
 
 
 def _with_absolute_path(flag: str) -> str:

@@ -64,7 +64,6 @@ class VersionManager:
         on_change: Callable[[bool], None] = lambda available: None,
         batching: BatchingParameters | None = None,
     ) -> None:
-        """Prepare; `poll` loads the first version."""
         self.name = name
         self.folder = folder
         self._on_change = on_change

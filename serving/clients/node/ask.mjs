@@ -1,11 +1,11 @@
-// Asks a model server about one nodule: TensorFlow Serving, or `ggn-tf serve`.
+// Predicts one nodule with a model server, TensorFlow Serving or `ggn-tf serve`.
 //
 //   npm ci
 //   node ask.mjs 127.0.0.1:8500 region.raw --shape 40,64,64 --spacing 1.25,0.7,0.7 --center 20,31.5,32
 //   node ask.mjs 127.0.0.1:8500 patch.raw
 //
-// FILE holds little-endian float32 Hounsfield units, x fastest, then y, then z. With --shape it is a region of the CT,
-// from which the server cuts the patch (signature `roi`); without, a patch of 32 x 32 x 32 that is cut already
+// FILE contains little-endian float32 Hounsfield units, x fastest, then y, then z. With --shape it is a region of the CT,
+// from which the server cuts the patch (signature `roi`); without, a patch of 32 x 32 x 32 that is already cut
 // (`serving_default`). Triples are in the order z,y,x. Prints one JSON document.
 
 import { readFileSync } from "node:fs";
@@ -77,13 +77,13 @@ try {
   const { model_spec, outputs } = await predict(target, request(values.model, file, region));
   const names = outputs.class_names.string_val.map(String);
   const probabilities = outputs.probabilities.float_val;
-  const answer = {
+  const prediction = {
     version: model_spec.version.value,
     probabilities: Object.fromEntries(names.map((name, index) => [name, probabilities[index]])),
     nodule_voxels: outputs.mask.float_val.filter((value) => value > 0.5).length,
     warning: (outputs.warning?.string_val ?? []).map(String).join("\n"),
   };
-  console.log(JSON.stringify(answer));
+  console.log(JSON.stringify(prediction));
 } catch (error) {
   console.error(`error: ${error.details ?? error.message}`);
   process.exitCode = 1;

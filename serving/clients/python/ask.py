@@ -1,11 +1,11 @@
-"""Asks a model server about one nodule: TensorFlow Serving, or `ggn-tf serve`. Needs neither TensorFlow nor ggn_tf.
+"""Predict one nodule with a model server, TensorFlow Serving or `ggn-tf serve`. Needs neither TensorFlow nor ggn_tf.
 
 pip install -r requirements.txt
 python ask.py 127.0.0.1:8500 region.npy --spacing 1.25 0.7 0.7 --center 20 31.5 32
 python ask.py 127.0.0.1:8500 patch.npy
 
-FILE is a numpy array of Hounsfield units, axes z, y, x. With --spacing and --center it is a region of the CT, from
-which the server cuts the patch (signature `roi`); without, a patch of 32 x 32 x 32 that is cut already
+FILE is a NumPy array of Hounsfield units, axes z, y, x. With --spacing and --center it is a region of the CT, from
+which the server cuts the patch (signature `roi`); without, a patch of 32 x 32 x 32 that is already cut
 (`serving_default`). Prints one JSON document.
 """
 
@@ -55,22 +55,22 @@ def main():
     parser.add_argument("--model", default="ggn")
     parser.add_argument("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"))
     parser.add_argument("--center", nargs=3, type=float, metavar=("Z", "Y", "X"))
-    asked = parser.parse_args()
-    request = make_request(asked.model, np.load(asked.file), asked.spacing, asked.center)
-    with grpc.insecure_channel(asked.target, OPTIONS) as channel:
+    args = parser.parse_args()
+    request = make_request(args.model, np.load(args.file), args.spacing, args.center)
+    with grpc.insecure_channel(args.target, OPTIONS) as channel:
         try:
             response = services.PredictionServiceStub(channel).Predict(request, timeout=SECONDS)
         except grpc.RpcError as error:
             sys.exit(f"error: {error.details()}")
     outputs = response.outputs
     names = [name.decode() for name in outputs["class_names"].string_val]
-    answer = {
+    prediction = {
         "version": response.model_spec.version.value,
         "probabilities": dict(zip(names, outputs["probabilities"].float_val, strict=True)),
         "nodule_voxels": int((np.array(outputs["mask"].float_val) > 0.5).sum()),
         "warning": "\n".join(line.decode() for line in outputs["warning"].string_val),
     }
-    print(json.dumps(answer))
+    print(json.dumps(prediction))
 
 
 main()

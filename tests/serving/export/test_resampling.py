@@ -56,7 +56,7 @@ def test_any_region_gives_simpleitks_patch(shape, spacing_mm, place, seed):
         np.testing.assert_allclose(in_graph(hu, spacing_mm, center, SMALL), expected, atol=2.5e-4, rtol=0)
 
 
-# SimpleITK 2.5: a row 100, 110, ... 140, asked half a voxel before its first centre up to half a voxel behind its last.
+# SimpleITK 2.5: a row 100, 110, ... 140, from half a voxel before its first centre to half a voxel behind its last.
 @pytest.mark.parametrize(
     ("index", "value"),
     [(-0.501, -1024), (-0.5, 100), (-0.25, 100), (0.3, 103), (4.0, 140), (4.499, 140), (4.5, -1024)],
@@ -89,7 +89,7 @@ def test_a_region_of_a_volume_gives_the_patch_of_the_volume(turned, tmp_path):
 
 
 def test_a_layer_on_the_regions_first_face_is_within_it_whatever_a_float32_makes_of_its_place():
-    # LIDC-IDRI-0255: slices of 2.5 mm, the centre at 0.9, so that the patch's layer 12 lies at 0.9 - 3.5 / 2.5 = -0.5.
+    # LIDC-IDRI-0255: slices of 2.5 mm, the centre at 0.9, so that the patch's layer 12 is at 0.9 - 3.5 / 2.5 = -0.5.
     center = np.float32([0.9, 1.0, 1.0])
     assert float(center[0]) - 3.5 / 2.5 < -0.5
     found = in_graph(np.zeros((3, 3, 3)), (2.5, 0.7, 0.7), center)
@@ -146,7 +146,7 @@ def test_a_patch_needs_a_spacing_and_a_centre_in_the_region(spacing_mm, center, 
     assert np.isfinite(cut_patches(*arguments, PROTOCOL).hu).all()
 
 
-def test_the_exported_signature_answers_as_for_the_patch(exported, tiny):
+def test_the_exported_signature_predicts_as_for_the_patch(exported, tiny):
     generator = np.random.default_rng(3)
     hu = generator.uniform(-1024, 400, (2, 30, 40, 44)).astype(np.float32)
     spacing_mm = np.array([[1.25, 0.7, 0.7], [1.0, 0.8, 0.6]])

@@ -66,13 +66,13 @@ def names(exported):
     """The graph's tensors by signature, by the name on the wire."""
     (meta_graph,) = saved_model_pb2.SavedModel.FromString((exported / "1" / "saved_model.pb").read_bytes()).meta_graphs
     return {
-        signature: {name: info.name for name, info in (*told.inputs.items(), *told.outputs.items())}
-        for signature, told in meta_graph.signature_def.items()
+        signature: {name: info.name for name, info in (*tensors.inputs.items(), *tensors.outputs.items())}
+        for signature, tensors in meta_graph.signature_def.items()
     }
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "roi"])
-def test_the_cpp_runtime_answers_without_python(signature, exported, tiny, names, tmp_path):
+def test_the_cpp_runtime_predicts_without_python(signature, exported, tiny, names, tmp_path):
     if signature == "roi":
         feeds = dict(zip(("hu", "spacing_mm", "center_index"), sample_regions(seed=5), strict=True))
     else:
@@ -92,8 +92,8 @@ def test_the_cpp_runtime_answers_without_python(signature, exported, tiny, names
     np.testing.assert_allclose(mask.reshape(expected.mask.shape), expected.mask, atol=1e-5)
 
 
-def test_openvino_answers_alike(exported, tiny):
-    """A second runtime, which shares no line with the first. It knows no strings, so it is asked for numbers only."""
+def test_openvino_predicts_alike(exported, tiny):
+    """An independent runtime. It has no string operations, so only the numeric outputs are converted."""
     openvino = pytest.importorskip("openvino")
     patches = sample_patches(tiny.patch, 3, seed=7)
     with LocalModel(exported) as model:
