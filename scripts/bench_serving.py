@@ -165,7 +165,8 @@ def load_table(result: dict) -> Table:
     responses: LoadResult = result["responses"]
     title = (
         f"{responses.count} responses in {result['seconds']:.0f} s, {result['swaps']} swaps, versions "
-        f"{min(responses.versions)} to {max(responses.versions)}; {len(responses.failed)} failed, {responses.wrong} wrong"
+        f"{min(responses.versions)} to {max(responses.versions)}; "
+        f"{len(responses.failed)} failed, {responses.wrong} wrong"
     )
     table = Table("batch", "responses", "graph alone ms", "p50 ms", "p99 ms", title=title)
     for batch, seconds in sorted(responses.seconds.items()):
