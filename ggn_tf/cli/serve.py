@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ggn_tf.serving.contract.names import MODEL_NAME, PORT
-from ggn_tf.serving.server.tensorflow_model_server import PROGRAM, RealServer
+from ggn_tf.serving.server.tensorflow_model_server import PROGRAM, program_command
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
@@ -137,8 +137,8 @@ def command(
         shared = _shared_flags(
             poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments, cores_each
         )
-        program = RealServer(folder, model_name, host, port or PORT, shared + flags).command()
-        os.execv(program[0], program)
+        arguments = program_command(folder, model_name, host, port or PORT, shared + flags)
+        os.execv(arguments[0], arguments)
     load_tensorflow()
     import tensorflow as tf
 

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from ggn_tf.errors import ServingError
@@ -11,52 +11,41 @@ PROGRAM = "tensorflow_model_server"
 EVERY_INTERFACE = "0.0.0.0"
 
 
-@dataclass(frozen=True)
-class RealServer:
-    """What the program serves, and where.
+def program_command(folder: Path, model_name: str, host: str, port: int, flags: Sequence[str] = ()) -> list[str]:
+    """The command that serves a model folder; paths are absolute.
 
-    Attributes:
+    Args:
         folder: The model folder, for example MODELS/ggn.
         model_name: Name of the model for clients.
-        host: Address to listen on; the program knows only `EVERY_INTERFACE`.
+        host: Address to listen on; the program supports only `EVERY_INTERFACE`.
         port: Port for gRPC.
         flags: Further flags in the program's own form.
+
+    Raises:
+        ServingError: The program is not on PATH, or cannot listen on this host.
     """
-
-    folder: Path
-    model_name: str
-    host: str
-    port: int
-    flags: tuple[str, ...] = ()
-
-    def command(self) -> list[str]:
-        """The command to run; paths are absolute.
-
-        Raises:
-            ServingError: The program is not on PATH, or cannot listen on this host.
-        """
-        program = shutil.which(PROGRAM)
-        if program is None:
-            raise ServingError(
-                "TensorFlow Serving is not installed.",
-                case=PROGRAM,
-                found="no such program on PATH",
-                expected="the program, from its vendor's apt repository",
-                remedy="Install it, start its Docker image with serving/compose.yaml, or use the embedded server.",
-                arguments=("engine",),
-            )
-        if self.host != EVERY_INTERFACE:
-            raise ServingError(
-                "TensorFlow Serving listens on every interface of the machine, without encryption.",
-                case=PROGRAM,
-                found=f"host {self.host}",
-                expected=f"host {EVERY_INTERFACE}",
-                remedy=f"Confirm it with the host {EVERY_INTERFACE} if a firewall protects the machine; "
-                "serving/compose.yaml publishes on loopback only.",
-                arguments=("host",),
-            )
-        own = {"port": self.port, "model_name": self.model_name, "model_base_path": self.folder.absolute()}
-        return [program, *(f"--{name}={value}" for name, value in own.items()), *map(_with_absolute_path, self.flags)]
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise ServingError(
+            "TensorFlow Serving is not installed.",
+            case=PROGRAM,
+            found="no such program on PATH",
+            expected="the program, from its vendor's apt repository",
+            remedy="Install it, start its Docker image with serving/compose.yaml, or use the embedded server.",
+            arguments=("engine",),
+        )
+    if host != EVERY_INTERFACE:
+        raise ServingError(
+            "TensorFlow Serving listens on every interface of the machine, without encryption.",
+            case=PROGRAM,
+            found=f"host {host}",
+            expected=f"host {EVERY_INTERFACE}",
+            remedy=f"Confirm it with the host {EVERY_INTERFACE} if a firewall protects the machine; "
+            "serving/compose.yaml publishes on loopback only.",
+            arguments=("host",),
+        )
+    own = {"port": port, "model_name": model_name, "model_base_path": folder.absolute()}
+    return [program, *(f"--{name}={value}" for name, value in own.items()), *map(_with_absolute_path, flags)]
 
 
 def _with_absolute_path(flag: str) -> str:

@@ -31,12 +31,6 @@ def load_in_a_session(folder):
         return session, tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
 
 
-def ops_of(folder):
-    _, meta_graph = load_in_a_session(folder)
-    functions = [node.op for function in meta_graph.graph_def.library.function for node in function.node_def]
-    return {node.op for node in meta_graph.graph_def.node} | set(functions)
-
-
 INPUTS = {
     "serving_default": {"hu": ("float32", [-1, 32, 32, 32, 1])},
     "roi": {
@@ -65,10 +59,6 @@ def test_a_signature_has_the_names_types_and_shapes_of_the_contract(name, export
     _, meta_graph = load_in_a_session(exported / "1")
     signature = meta_graph.signature_def[name]
     assert (described(signature.inputs), described(signature.outputs)) == (INPUTS[name], OUTPUTS)
-
-
-def test_there_is_no_python_in_the_graph(exported):
-    assert not {op for op in ops_of(exported / "1") if "PyFunc" in op or op.startswith("Custom")}
 
 
 def test_no_training_signature_comes_along(exported):

@@ -26,7 +26,7 @@ from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.export.writer import export_model
 from ggn_tf.serving.runtime.local_model import LocalModel
-from ggn_tf.serving.server.version_manager import State, VersionManager
+from ggn_tf.serving.server.version_manager import State
 from ggn_tf.tasks import THREE_CLASSES
 from scripts.serving_load import ServerProcess, add_version, load
 from tests.support.small_disk import small_disk
@@ -255,61 +255,6 @@ def test_a_message_that_announces_gigabytes_reserves_none(process, leakless):
         for _ in range(20):
             stack.enter_context(connect(process.target)).sendall(partial_request(2**31 - 1, 10))
         assert responds(process.target)
-
-
-def truncate(folder):
-    """As a copy onto a full disk."""
-    graph = folder / "saved_model.pb"
-    graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
-
-
-def empty(folder):
-    (folder / "saved_model.pb").write_bytes(b"")
-
-
-def flip(seed):
-    """One byte, most often of a weight: the graph would still load."""
-
-    def damage(folder):
-        file = folder / "saved_model.pb"
-        content = bytearray(file.read_bytes())
-        content[np.random.default_rng(seed).integers(len(content))] ^= 0xFF
-        file.write_bytes(content)
-
-    return damage
-
-
-def lose(folder):
-    (folder / "assets.extra" / "golden_predictions").unlink()
-
-
-def unlisted(damage):
-    """The same without checksums, as in another program's SavedModel."""
-
-    def damage_both(folder):
-        (folder / "assets.extra" / "SHA256SUMS").unlink()
-        damage(folder)
-
-    return damage_both
-
-
-@pytest.mark.parametrize(
-    "damage", [truncate, empty, flip(0), flip(1), flip(2), lose, unlisted(truncate), unlisted(empty)]
-)
-def test_a_damaged_version_leaves_the_old_one_serving(damage, folder):
-    versions = VersionManager("ggn", folder)
-    versions.poll()
-    shutil.copytree(folder / "1", folder / ".2")
-    damage(folder / ".2")
-    (folder / ".2").rename(folder / "2")
-    versions.poll()
-    versions.poll()
-    states = versions.states()
-    with versions.lease(None) as servable:
-        assert servable.version == 1
-    versions.close()
-    assert (states[2].state, states[1].state) == (State.END, State.AVAILABLE)
-    assert states[2].error
 
 
 def test_a_disk_that_is_full_of_half_a_copy_leaves_the_old_version_serving(exported, tmp_path):

@@ -131,6 +131,13 @@ def break_warmup_request(folder):
     write_checksums(folder)
 
 
+def truncate_graph_without_checksums(folder):
+    """As a copy of another program's SavedModel onto a full disk."""
+    (folder / "assets.extra" / "SHA256SUMS").unlink()
+    graph = folder / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2])
+
+
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
@@ -141,6 +148,7 @@ def break_warmup_request(folder):
         (empty_checksums, "assets.extra/contract.json is not listed"),
         (cut_checksums, "variables/variables.data-00000-of-00001 is not listed"),
         (break_graph, "The version cannot be loaded."),
+        (truncate_graph_without_checksums, "The version cannot be loaded."),
         (break_warmup_file, "tf_serving_warmup_requests"),
         (break_warmup_request, "received [1]"),
     ],
@@ -149,6 +157,7 @@ def test_a_version_that_does_not_load_leaves_the_old_one_serving(damage, named, 
     shutil.copytree(folder / "1", folder.parent / "2")
     damage(folder.parent / "2")
     (folder.parent / "2").rename(folder / "2")
+    versions.poll()
     versions.poll()
     assert latest(versions) == 1
     assert states(versions) == {2: State.END, 1: State.AVAILABLE}
