@@ -3,7 +3,7 @@
     python cpp_session.py FOLDER_OF_THE_LIBRARY VERSION_DIRECTORY FEEDS.npz FETCHES...
 
 A process of its own that never imports the Python package tensorflow: what only that package can do would fail here.
-FEEDS.npz contains one array per input tensor of the graph; for each of FETCHES one line of JSON with numbers is printed.
+FEEDS.npz contains one array per input tensor of the graph; each of FETCHES is printed as one line of JSON numbers.
 """
 
 import ctypes
