@@ -1,4 +1,4 @@
-"""The runs of a study that its report looks into: for every task the cascade of the first split and repeat."""
+"""The runs that a study's report shows in detail: for every task the cascade of the first split and repeat."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,42 +10,43 @@ from ggn_tf.study.item import WorkFolder
 from ggn_tf.study.page import Example
 from ggn_tf.study.results import TaskResults
 
-# A page of four tasks then holds some two megabytes of slices.
+# A page of four tasks then contains some two megabytes of slices.
 NODULES = 12
 
 
 def collect_examples(
-    question: StudyDesign,
+    design: StudyDesign,
     results: Sequence[TaskResults],
-    place: WorkFolder,
+    folder: WorkFolder,
     gallery: int = NODULES,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[tuple[str, int], Example]:
-    """Ask the models of one run a task for masks, evidence and answers with reference masks.
+    """Predict with reference masks and draw the gallery for one run per task.
 
     Args:
-        question: What was asked.
-        results: From `gather`.
-        place: The study's.
-        gallery: Nodules a task, at most.
-        announce: Told of every step.
+        design: What was compared.
+        results: From `collect_results`.
+        folder: The study's folder.
+        gallery: Maximum number of nodules per task.
+        announce: Called with a line at every step.
 
     Returns:
-        For each task and its split the run; nothing where the study has no cascade.
+        The run of each task and its split; empty for a study without a cascade.
 
     Raises:
         RunError: A run's model cannot be read.
         DatasetError: A patch is damaged.
     """
     examples = {}
-    split, repeat = question.splits[0], 1
+    split, repeat = design.splits[0], 1
     for result in results:
         frame = result.predictions
-        own = frame[(frame["model"] == JOINT.model) & (frame["split"] == split) & (frame["repeat"] == repeat)]
-        if own.empty:
+        rows = frame[(frame["model"] == JOINT.model) & (frame["split"] == split) & (frame["repeat"] == repeat)]
+        if rows.empty:
             continue
         announce(f"report: task {result.task}")
-        run = RunFolder.open(place.run(table_name(JOINT.model, result.task, split, repeat)))
-        inputs = collect_report_inputs(run, place.dataset, own, gallery, announce)
-        examples[str(result.task), split] = Example(own, inputs)
+        run = RunFolder.open(folder.run(table_name(JOINT.model, result.task, split, repeat)))
+        examples[str(result.task), split] = Example(
+            rows, collect_report_inputs(run, folder.dataset, rows, gallery, announce)
+        )
     return examples

@@ -1,4 +1,4 @@
-"""The grid of a study: which trainings answer what is asked, and which of them share a stage."""
+"""The grid of a study: its design, the trainings that this needs, and which of them share a stage."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -23,18 +23,18 @@ from ggn_tf.training.trainer import plan_run
 
 @dataclass(frozen=True)
 class StudyDesign:
-    """What a study is asked.
+    """What a study compares.
 
     Attributes:
         tasks: The paper's four, or others.
-        models: Of those that can be trained, `transfer` and `radiomics`.
+        models: Models that can be trained, `transfer` and `radiomics`.
         splits: Numbers of the dataset's splits.
-        repeats: Trainings of each cell, with seeds of their own.
-        joint_weights: Lambdas of the paper's Table 5, asked of the second task (or the only one) on the first split.
-        seed: Of the first repeat; the others count on.
-        precision: As resolved.
-        select_on: `validation`, or `test` as the paper did.
-        protocol: All numbers.
+        repeats: Number of trainings per system, task and split, each with its own seed.
+        joint_weights: Values of lambda for the paper's Table 5, on the second (or only) task and the first split.
+        seed: Seed of the first repeat; the others count on from it.
+        precision: `float32` or `bfloat16`.
+        select_on: The set whose score selects the weights: `validation`, or `test` as in the paper.
+        protocol: All numbers of the method.
     """
 
     tasks: tuple[Task, ...]
@@ -49,7 +49,7 @@ class StudyDesign:
 
     @property
     def weighted_task(self) -> Task:
-        """The task whose lambda is varied: the paper's is its second."""
+        """The task on which lambda is varied: the second, as in the paper."""
         return self.tasks[min(1, len(self.tasks) - 1)]
 
 
@@ -59,77 +59,77 @@ def table_name(system: str, task: Task, split: int, repeat: int) -> str:
 
 
 def weighted_system(weight: float) -> str:
-    """What a joint training with another lambda is called."""
+    """The name of a joint training with another lambda."""
     return f"{CASCADE}-lambda{weight:g}"
 
 
-def items_of(question: StudyDesign, dataset: Dataset) -> list[Item]:
-    """Every piece of work, each after those that it needs; a repeat of everything before the next repeat.
+def items_of(design: StudyDesign, dataset: Dataset) -> list[Item]:
+    """Every item of a study, after those that it needs; one repeat of everything before the next repeat.
 
     Raises:
-        TaskError: The dataset does not hold a task's labels.
+        TaskError: The dataset has no nodule with a label of a task.
         SplitError: A split does not exist, or one of its sets has no nodule of a class.
-        DatasetError: The radiomics baseline is asked for, and the dataset holds no features.
+        DatasetError: The design includes radiomics, and the dataset contains no radiomic features.
     """
     items: dict[str, Item] = {}
     segmenters: dict[str, str] = {}
-    if RADIOMICS in question.models:
+    if RADIOMICS in design.models:
         read_radiomics(dataset)
-    for repeat, split, task in product(range(1, question.repeats + 1), question.splits, question.tasks):
-        for item in _cell(question, dataset, segmenters, task, split, repeat):
+    for repeat, split, task in product(range(1, design.repeats + 1), design.splits, design.tasks):
+        for item in _items(design, dataset, segmenters, task, split, repeat):
             items.setdefault(item.name, item)
     return list(items.values())
 
 
-def _cell(
-    question: StudyDesign, dataset: Dataset, segmenters: dict[str, str], task: Task, split: int, repeat: int
+def _items(
+    design: StudyDesign, dataset: Dataset, segmenters: dict[str, str], task: Task, split: int, repeat: int
 ) -> Iterator[Item]:
-    asked = RunDescription(
+    description = RunDescription(
         task=task,
         model=CASCADE,
         split=split,
-        seed=question.seed + repeat - 1,
-        precision=question.precision,
-        select_on=question.select_on,
-        protocol=question.protocol,
+        seed=design.seed + repeat - 1,
+        precision=design.precision,
+        select_on=design.select_on,
+        protocol=design.protocol,
         dataset_fingerprint=dataset.fingerprint,
     )
-    plan = plan_run(asked, dataset, read_split(dataset, split))
+    plan = plan_run(description, dataset, read_split(dataset, split))
     segmenter = None
-    if {CASCADE, TRANSFER} & set(question.models):
-        key = stage_key(asked, plan.cases, SEGMENT.name)
+    if {CASCADE, TRANSFER} & set(design.models):
+        key = stage_key(description, plan.cases, SEGMENT.name)
         segmenter = segmenters.setdefault(key, table_name("unet", task, split, repeat))
         if segmenter == table_name("unet", task, split, repeat):
-            yield Training(segmenter, asked, repeat, "unet", last_stage=SEGMENT.name, told=())
-    if repeat == 1 and RADIOMICS in question.models:
-        yield Radiomics(table_name(RADIOMICS, task, split, repeat), task, split, question.seed)
-    alone = [model for model in STAGES if model != CASCADE and model in question.models]
-    if TRANSFER in question.models and REFERENCE not in alone:
+            yield Training(segmenter, description, repeat, "unet", last_stage=SEGMENT.name, predicted_stages=())
+    if repeat == 1 and RADIOMICS in design.models:
+        yield Radiomics(table_name(RADIOMICS, task, split, repeat), task, split, design.seed)
+    alone = [model for model in STAGES if model != CASCADE and model in design.models]
+    if TRANSFER in design.models and REFERENCE not in alone:
         alone.append(REFERENCE)
     for model in alone:
         name = table_name(model, task, split, repeat)
-        yield Training(name, dataclasses.replace(asked, model=model), repeat, model)
-    if segmenter and CASCADE in question.models:
-        yield from _cascades(question, asked, repeat, segmenter)
-    if segmenter and TRANSFER in question.models:
+        yield Training(name, dataclasses.replace(description, model=model), repeat, model)
+    if segmenter and CASCADE in design.models:
+        yield from _cascades(design, description, repeat, segmenter)
+    if segmenter and TRANSFER in design.models:
         name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER, REFERENCE))
         yield Transfer(name, task, split, repeat, reference, segmenter)
 
 
-def _cascades(question: StudyDesign, asked: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:
+def _cascades(design: StudyDesign, description: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:
     """The cascade, and its joint stage once more for every other lambda."""
-    name = table_name(CASCADE, asked.task, asked.split, repeat)
-    yield Training(name, asked, repeat, CASCADE, takes=((SEGMENT.name, segmenter),))
-    if asked.task != question.weighted_task or asked.split != question.splits[0]:
+    name = table_name(CASCADE, description.task, description.split, repeat)
+    yield Training(name, description, repeat, CASCADE, reused=((SEGMENT.name, segmenter),))
+    if description.task != design.weighted_task or description.split != design.splits[0]:
         return
-    for weight in question.joint_weights:
-        if weight != asked.protocol.training.joint_weight:
+    for weight in design.joint_weights:
+        if weight != description.protocol.training.joint_weight:
             system = weighted_system(weight)
             yield Training(
-                table_name(system, asked.task, asked.split, repeat),
-                with_joint_weight(asked, weight),
+                table_name(system, description.task, description.split, repeat),
+                with_joint_weight(description, weight),
                 repeat,
                 system,
-                takes=((SEGMENT.name, name), (CLASSIFY.name, name)),
-                told=(JOINT.name,),
+                reused=((SEGMENT.name, name), (CLASSIFY.name, name)),
+                predicted_stages=(JOINT.name,),
             )

@@ -1,4 +1,4 @@
-"""What a study is made of: pieces of work that need one another, each with one result on disk."""
+"""The items of a study: pieces of work that may need one another, each with one result on disk."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ PREDICTIONS, RUNS = "predictions", "runs"
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """Where a study lies and what it is about.
+    """Where a study's items read and write.
 
     Attributes:
-        folder: The study's.
+        folder: The study's folder.
         dataset: What all items are trained on.
-        command: The command line, for the runs' records.
+        command: The command line, for the records of the runs.
     """
 
     folder: Path
@@ -30,7 +30,7 @@ class WorkFolder:
         return self.folder / RUNS / name
 
     def fitted(self, name: str) -> Path:
-        """The file of a fitted baseline that is no network."""
+        """The file of a fitted baseline that is not a network."""
         return self.folder / RUNS / f"{name}.skops"
 
     def predictions(self, name: str) -> Path:
@@ -40,14 +40,14 @@ class WorkFolder:
 
 @dataclass(frozen=True)
 class WorkerChannel:
-    """How an item's work is watched and ended from outside.
+    """How a running item is observed and stopped from outside.
 
     Attributes:
-        tell: Given the share of the work that is done, in [0, 1], and what is at work.
-        stop_requested: Asked often; an item that sees a yes raises KeyboardInterrupt and can be gone on with.
+        report: Called with the share of the work that is done, in [0, 1], and the current step.
+        stop_requested: Polled often; if true, the item raises KeyboardInterrupt and can be resumed later.
     """
 
-    tell: Callable[[float, str], None] = field(default=lambda share, what: None)
+    report: Callable[[float, str], None] = field(default=lambda share, step: None)
     stop_requested: Callable[[], bool] = field(default=lambda: False)
 
 
@@ -60,26 +60,26 @@ class Item(Protocol):
 
     @property
     def task(self) -> Task:
-        """What it tells apart."""
+        """The classes that it predicts."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The names of the items that must be done before."""
+        """The names of the items that must be done first."""
 
     @property
     def cost(self) -> float:
-        """How long it takes, in any unit that all items share."""
+        """Expected duration in epochs of joint training."""
 
-    def is_done(self, place: WorkFolder) -> bool:
-        """Whether its result is there.
+    def is_done(self, folder: WorkFolder) -> bool:
+        """Whether its result exists.
 
         Raises:
-            RunError: What is there was made with other settings.
+            RunError: The existing result was made with other settings.
         """
 
-    def run(self, place: WorkFolder, line: WorkerChannel) -> None:
-        """Work, or go on where the work was stopped.
+    def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
+        """Do the work, or resume it.
 
         Raises:
-            KeyboardInterrupt: Asked to stop.
+            KeyboardInterrupt: A stop was requested.
         """

@@ -11,32 +11,37 @@ from multiprocessing.synchronize import Event
 from ggn_tf.errors import GgnError
 from ggn_tf.tensorflow_import import load_tensorflow
 
-DONE = "done"
-
 
 @dataclass(frozen=True)
 class WorkerMessage:
-    """How far an item is.
+    """The progress of an item.
 
     Attributes:
         item: Its name.
-        share: In [0, 1].
-        what: At work, for example `joint epoch 3`; `DONE` at the end.
+        share: The share of its work that is done, in [0, 1].
+        what: The current step, for example `joint epoch 3`, for a reader.
+        done: Whether the item is done.
     """
 
     item: str
     share: float
     what: str
+    done: bool = False
+
+
+def done_message(item: str) -> WorkerMessage:
+    """The last message about an item."""
+    return WorkerMessage(item, 1.0, "done", done=True)
 
 
 def run_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -> None:
-    """Do an item, and send news of it; at the end the error, if it is one of ours.
+    """Do an item and send its progress; at the end its error, if it is one that a user can correct.
 
     Args:
-        pickled: The item and its place; pickled apart, because unpickling them imports TensorFlow.
+        pickled: The item and its work folder; pickled separately, because unpickling them imports TensorFlow.
         parent: The process that started this one.
-        stop: Set when the work is to come to a place from which it can go on.
-        connection: Where `WorkerMessage` go.
+        stop: Set when the work shall stop where it can be resumed.
+        connection: Where `WorkerMessage` are sent.
     """
     # Ctrl-C reaches every process of a terminal, SIGTERM those of a batch job; only the parent decides what they mean.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -44,17 +49,20 @@ def run_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -
     load_tensorflow()
     from ggn_tf.study.item import WorkerChannel
 
-    item, place = pickle.loads(pickled)
+    item, folder = pickle.loads(pickled)
 
-    def tell(share: float, what: str) -> None:
+    def send(message: WorkerMessage) -> None:
         with suppress(BrokenPipeError):
-            connection.send(WorkerMessage(item.name, share, what))
+            connection.send(message)
 
-    # The children of a killed parent would train on, and hold the locks that the repeated command needs.
-    line = WorkerChannel(tell, lambda: stop.is_set() or os.getppid() != parent)
+    # The children of a killed parent would train on, and keep the locks that the repeated command needs.
+    channel = WorkerChannel(
+        lambda share, step: send(WorkerMessage(item.name, share, step)),
+        lambda: stop.is_set() or os.getppid() != parent,
+    )
     try:
-        item.run(place, line)
-        tell(1.0, DONE)
+        item.run(folder, channel)
+        send(done_message(item.name))
     except KeyboardInterrupt:
         pass
     except (GgnError, OSError) as error:

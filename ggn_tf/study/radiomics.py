@@ -14,13 +14,13 @@ from ggn_tf.tasks import Task
 
 @dataclass(frozen=True)
 class Radiomics:
-    """Fit the support vector machine on one task and split; the seed draws its folds alone, so once is enough.
+    """Fit the support vector machine on one task and split. The seed only draws its folds, so one repeat is enough.
 
     Attributes:
-        name: Of its table and of its file.
-        task: What it tells apart.
+        name: Name of its predictions table and of its file.
+        task: The classes that it predicts.
         split: Number of the split.
-        seed: Of the folds.
+        seed: Seed of the folds.
     """
 
     name: str
@@ -30,38 +30,43 @@ class Radiomics:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Nothing."""
+        """No other items."""
         return ()
 
     @property
     def cost(self) -> float:
-        """In epochs of joint training."""
+        """Expected duration in epochs of joint training."""
         return 1.0
 
-    def is_done(self, place: WorkFolder) -> bool:
-        """Whether the table is there, and of these settings; what cannot be read back is soon fitted anew."""
-        if not place.predictions(self.name).exists():
+    def is_done(self, folder: WorkFolder) -> bool:
+        """Whether the predictions table exists, with these settings; an unreadable fit is repeated."""
+        if not folder.predictions(self.name).exists():
             return False
         try:
-            fitted = load_radiomics(place.fitted(self.name))
+            fitted = load_radiomics(folder.fitted(self.name))
         except RadiomicsError:
             return False
         found = (fitted.seed, fitted.dataset_fingerprint, fitted.settings)
-        expected = (self.seed, place.dataset.fingerprint, read_radiomics(place.dataset).settings)
+        expected = (self.seed, folder.dataset.fingerprint, read_radiomics(folder.dataset).settings)
         if found != expected:
             raise RunError(
-                "The study holds a radiomics baseline with other settings.",
-                case=place.fitted(self.name),
-                found=f"seed {found[0]}, dataset {found[1][:12]}, measured with {found[2]}",
-                expected=f"seed {expected[0]}, dataset {expected[1][:12]}, measured with {expected[2]}",
-                remedy="Name another folder with -o.",
+                "The study contains a radiomics baseline with other settings.",
+                case=folder.fitted(self.name),
+                found=_settings(*found),
+                expected=_settings(*expected),
+                remedy="Choose another folder for this study.",
+                arguments=("folder",),
             )
         return True
 
-    def run(self, place: WorkFolder, line: WorkerChannel) -> None:
-        """Fit, store, and write the predictions last."""
-        line.tell(0.0, "fitting")
-        fitted, frame = fit_radiomics(place.dataset, read_split(place.dataset, self.split), self.task, self.seed)
-        place.fitted(self.name).parent.mkdir(parents=True, exist_ok=True)
-        save_radiomics(fitted, place.fitted(self.name))
-        write_predictions(frame, place.predictions(self.name))
+    def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
+        """Fit, store the fit, and write the predictions last."""
+        channel.report(0.0, "fitting")
+        fitted, frame = fit_radiomics(folder.dataset, read_split(folder.dataset, self.split), self.task, self.seed)
+        folder.fitted(self.name).parent.mkdir(parents=True, exist_ok=True)
+        save_radiomics(fitted, folder.fitted(self.name))
+        write_predictions(frame, folder.predictions(self.name))
+
+
+def _settings(seed: int, fingerprint: str, measured_with: object) -> str:
+    return f"seed {seed}, dataset {fingerprint[:12]}, measured with {measured_with}"

@@ -1,4 +1,4 @@
-"""What a study found: every system's predictions of a task in one table, scored and compared."""
+"""The results of a study: every system's predictions of a task in one table, scored and compared."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,18 +28,18 @@ PLANNED_PAIRS = (
     (JOINT, RADIOMICS),
     (JOINT, System("diameter", CLASSIFY.name)),
 )
-"""What the paper claims, and whether it beats a ruler. Chosen before any score: fewer pairs lose less to correction."""
+"""The paper's claims, and whether its system beats the diameter. Few pairs, so that Holm's correction costs little."""
 
 
 @dataclass(frozen=True)
 class TaskResults:
-    """Everything that was found of one task.
+    """The results of one task.
 
     Attributes:
-        task: What was told apart.
-        predictions: Of every system, split and repeat.
-        scores: Mean over repeats, its deviation and its interval, of validation and test set.
-        comparisons: The planned pairs of which both are there, on the test set.
+        task: The task.
+        predictions: Predictions of every system, split and repeat.
+        scores: Mean over repeats, its deviation and its interval, on validation and test set.
+        comparisons: The planned pairs whose systems both have predictions, on the test set.
     """
 
     task: Task
@@ -48,39 +48,38 @@ class TaskResults:
     comparisons: tuple[Comparison, ...]
 
 
-def collect_results(question: StudyDesign, items: Sequence[Item], place: WorkFolder) -> list[TaskResults]:
-    """Read what a finished study left on disk, and put the single measures beside it.
+def collect_results(design: StudyDesign, items: Sequence[Item], folder: WorkFolder) -> list[TaskResults]:
+    """Read the predictions of a finished study, add the single measures, and score and compare all of them.
 
     Args:
-        question: What was asked.
-        items: All of them done.
-        place: The study's.
+        design: What was compared.
+        items: The study's items, all of them done.
+        folder: The study's folder.
 
     Returns:
-        In the order of the question's tasks.
+        One per task, in the order of the design.
     """
-    return [_results(question, items, place, task) for task in question.tasks]
+    return [_task_results(design, items, folder, task) for task in design.tasks]
 
 
-def _results(question: StudyDesign, items: Sequence[Item], place: WorkFolder, task: Task) -> TaskResults:
-    frame = pd.concat([*_read(items, place, task), *_measured(question, place, task)], ignore_index=True)
+def _task_results(design: StudyDesign, items: Sequence[Item], folder: WorkFolder, task: Task) -> TaskResults:
+    frame = pd.concat([*_read(items, folder, task), *_measured(design, folder, task)], ignore_index=True)
     present = {System(*key) for key in frame[["model", "stage"]].drop_duplicates().itertuples(index=False)}
     pairs = [pair for pair in PLANNED_PAIRS if set(pair) <= present]
     compared = tuple(compare_systems(frame, pairs)) if pairs else ()
     return TaskResults(task, frame, tuple(score_repeats(frame)), compared)
 
 
-def _read(items: Sequence[Item], place: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
-    """The tables of a task; a repeat of `cells_of` needs them in one order."""
+def _read(items: Sequence[Item], folder: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
     for item in items:
-        path = place.predictions(item.name)
+        path = folder.predictions(item.name)
         if item.task == task and path.exists():
             yield read_predictions(path)
 
 
-def _measured(question: StudyDesign, place: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
-    cases = place.dataset.case_by_id
-    for number in question.splits:
-        split = read_split(place.dataset, number)
+def _measured(design: StudyDesign, folder: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
+    cases = folder.dataset.case_by_id
+    for number in design.splits:
+        split = read_split(folder.dataset, number)
         for measure in MEASURES:
             yield predict_by_measure(cases, split, task, measure)

@@ -16,7 +16,7 @@ from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.package_versions import package_versions
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.runs.stages import SEGMENT, STAGES, Stage, stages_up_to
+from ggn_tf.runs.stages import SEGMENT, Stage, stages_up_to
 from ggn_tf.study.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.observers import Observer, Observers
@@ -24,7 +24,7 @@ from ggn_tf.training.stage_reuse import reuse_stage
 from ggn_tf.training.tensorboard import EventWriter, write_scores
 from ggn_tf.training.trainer import plan_run, train
 
-# Measured on a CPU in bfloat16: an epoch of each stage against one of the joint training.
+# Measured on a CPU in bfloat16: an epoch of each stage, relative to one of the joint training.
 EPOCH_COST = {
     RAW: 0.2,
     REFERENCE: 0.2,
@@ -34,7 +34,7 @@ EPOCH_COST = {
     MULTITASK: 0.7,
 }
 
-# After a kill the processes of the former study still take a step before they see that they are alone.
+# After a kill the processes of the former study take one more step before they see that their parent is gone.
 _PATIENCE_S = 120.0
 
 
@@ -43,96 +43,105 @@ class Training:
     """Train a system on one task, split and repeat.
 
     Attributes:
-        name: Of its run folder.
-        asked: The run.
+        name: Name of its run folder.
+        description: The run.
         repeat: Number of the repeat.
-        system: What its rows say under `model`.
-        last_stage: None for all of the model's stages.
-        takes: Stages that are taken over, each with the name of the training that they come from.
-        told: The stages whose answers count; None for all.
+        system: The model's name in the predictions table.
+        last_stage: The last stage to train; None for all stages of the model.
+        reused: Stages that are not trained, each with the name of the training that it is taken from.
+        predicted_stages: The stages whose predictions are kept; None for all.
     """
 
     name: str
-    asked: RunDescription
+    description: RunDescription
     repeat: int
     system: str
     last_stage: str | None = None
-    takes: tuple[tuple[str, str], ...] = ()
-    told: tuple[str, ...] | None = None
+    reused: tuple[tuple[str, str], ...] = ()
+    predicted_stages: tuple[str, ...] | None = None
 
     @property
     def task(self) -> Task:
-        """The run's."""
-        return self.asked.task
+        """The task of the run."""
+        return self.description.task
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The trainings that stages are taken from."""
-        return tuple(dict.fromkeys(donor for _, donor in self.takes))
+        """The trainings from which stages are reused."""
+        return tuple(dict.fromkeys(donor for _, donor in self.reused))
+
+    @property
+    def stage_costs(self) -> dict[str, float]:
+        """Expected duration of each stage that is trained, in epochs of joint training."""
+        return {
+            stage.name: EPOCH_COST[System(self.description.model, stage.name)] * self.max_epochs(stage)
+            for stage in self._stages()
+            if stage.name not in dict(self.reused)
+        }
 
     @property
     def cost(self) -> float:
-        """In epochs of joint training."""
-        return sum(self._stage_cost(stage) for stage in self._stages() if stage.name not in dict(self.takes))
+        """Expected duration in epochs of joint training."""
+        return sum(self.stage_costs.values())
 
-    def is_done(self, place: WorkFolder) -> bool:
+    def max_epochs(self, stage: Stage) -> int:
+        """The largest number of epochs of a stage."""
+        return stage.numbers(self.description.protocol.training).max_epochs
+
+    def is_done(self, folder: WorkFolder) -> bool:
         """Whether every stage is finished and predicted; only reads."""
-        folder = place.run(self.name)
-        if not (folder / "run.json").exists():
+        path = folder.run(self.name)
+        if not (path / "run.json").exists():
             return False
-        run = RunFolder.open(folder)
-        # With other settings it is not done: `run` then says what differs.
-        finished = run.description == self.asked and all(run.is_complete(stage.name) for stage in self._stages())
-        return finished and (self.told == () or place.predictions(self.name).exists())
+        run = RunFolder.open(path)
+        # A run with other settings is not done: `run` then raises an error that says what differs.
+        finished = run.description == self.description and all(run.is_complete(stage.name) for stage in self._stages())
+        return finished and (self.predicted_stages == () or folder.predictions(self.name).exists())
 
-    def run(self, place: WorkFolder, line: WorkerChannel) -> None:
-        """Take stages over, train the others, and predict."""
-        split = read_split(place.dataset, self.asked.split)
-        plan = plan_run(self.asked, place.dataset, split, self.last_stage)
-        with lock_run(place.run(self.name), _PATIENCE_S):
-            run = self._open(place)
-            for stage, donor in self.takes:
-                if stage not in run.finished_stages():
-                    reuse_stage(run, RunFolder.open(place.run(donor)), stage)
-            seen = Observers([_Watch(self, line), EventWriter(run.folder / "tensorboard", self.asked)])
-            train(run, place.dataset, plan, seen, line.stop_requested, keep_last_checkpoint=False)
-        if self.told == ():
+    def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
+        """Reuse stages, train the others, and write the predictions."""
+        split = read_split(folder.dataset, self.description.split)
+        plan = plan_run(self.description, folder.dataset, split, self.last_stage)
+        path = folder.run(self.name)
+        with lock_run(path, _PATIENCE_S):
+            run = RunFolder.create(path, self.description, folder.dataset.folder, package_versions(), folder.command)
+            self._reuse_stages(run, folder)
+            events = EventWriter(path / "tensorboard", self.description)
+            observers = Observers([_ProgressReporter(self, channel), events])
+            train(run, folder.dataset, plan, observers, channel.stop_requested, keep_last_checkpoint=False)
+        if self.predicted_stages == ():
             return
-        frame = predict_run(run, place.dataset, split, repeat=self.repeat).assign(model=self.system)
-        write_scores(run.folder / "tensorboard", _test_scores(frame))
-        counts = frame if self.told is None else frame[frame["stage"].isin(self.told)]
-        write_predictions(counts, place.predictions(self.name))
+        frame = predict_run(run, folder.dataset, split, repeat=self.repeat).assign(model=self.system)
+        write_scores(path / "tensorboard", _test_scores(frame))
+        if self.predicted_stages is not None:
+            frame = frame[frame["stage"].isin(self.predicted_stages)]
+        write_predictions(frame, folder.predictions(self.name))
 
-    def _open(self, place: WorkFolder) -> RunFolder:
-        versions = package_versions()
-        return RunFolder.create(place.run(self.name), self.asked, place.dataset.folder, versions, place.command)
+    def _reuse_stages(self, run: RunFolder, folder: WorkFolder) -> None:
+        for stage, donor in self.reused:
+            if stage not in run.finished_stages():
+                reuse_stage(run, RunFolder.open(folder.run(donor)), stage)
 
     def _stages(self) -> tuple[Stage, ...]:
-        return stages_up_to(self.asked.model, self.last_stage)
-
-    def _stage_cost(self, stage: Stage) -> float:
-        epochs = stage.numbers(self.asked.protocol.training).max_epochs
-        return EPOCH_COST[System(self.asked.model, stage.name)] * epochs
+        return stages_up_to(self.description.model, self.last_stage)
 
 
-class _Watch(Observer):
-    """An observer of the loop that tells how far a training is."""
+class _ProgressReporter(Observer):
+    """Reports the progress of a training at every epoch."""
 
-    def __init__(self, training: Training, line: WorkerChannel) -> None:
-        self._training, self._line = training, line
-        costs = {stage.name: training._stage_cost(stage) for stage in STAGES[training.asked.model]}
-        self._costs = {name: cost for name, cost in costs.items() if name not in dict(training.takes)}
+    def __init__(self, training: Training, channel: WorkerChannel) -> None:
+        self._training, self._channel = training, channel
 
     def epoch_started(self, stage: Stage, epoch: int, steps: int, done: int) -> None:
-        names = list(self._costs)
-        before = sum(self._costs[name] for name in names[: names.index(stage.name)])
-        epochs = stage.numbers(self._training.asked.protocol.training).max_epochs
-        done_share = (before + self._costs[stage.name] * (epoch - 1) / epochs) / self._training.cost
-        self._line.tell(min(1.0, done_share), f"{stage.name} epoch {epoch}")
+        costs = self._training.stage_costs
+        names = list(costs)
+        before = sum(costs[name] for name in names[: names.index(stage.name)])
+        current = costs[stage.name] * (epoch - 1) / self._training.max_epochs(stage)
+        self._channel.report(min(1.0, (before + current) / self._training.cost), f"{stage.name} epoch {epoch}")
 
 
 def _test_scores(frame: pd.DataFrame) -> dict[str, float]:
-    """For TensorBoard's HParams page, where the trainings of a study stand beside one another."""
+    """For TensorBoard's HParams page, which lists the trainings of a study."""
     test = frame[frame["set"] == "test"]
     return {
         f"test {stage}/{name}": value
@@ -142,7 +151,7 @@ def _test_scores(frame: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def with_joint_weight(asked: RunDescription, weight: float) -> RunDescription:
-    """The same run with another lambda of eq. 4."""
-    training = dataclasses.replace(asked.protocol.training, joint_weight=weight)
-    return dataclasses.replace(asked, protocol=dataclasses.replace(asked.protocol, training=training))
+def with_joint_weight(description: RunDescription, weight: float) -> RunDescription:
+    """The same run with another lambda in eq. 4."""
+    training = dataclasses.replace(description.protocol.training, joint_weight=weight)
+    return dataclasses.replace(description, protocol=dataclasses.replace(description.protocol, training=training))

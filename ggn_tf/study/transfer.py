@@ -1,4 +1,4 @@
-"""The system of the paper's Table 4: the classifier of the reference masks on the U-Net's masks."""
+"""The system of the paper's Table 4: the classifier of the reference masks on the masks of the U-Net."""
 
 from dataclasses import dataclass
 
@@ -15,8 +15,8 @@ class Transfer:
     """Predict with two finished trainings.
 
     Attributes:
-        name: Of its table.
-        task: What the classifier tells apart.
+        name: Name of its predictions table.
+        task: The classes that it predicts.
         split: Number of the split.
         repeat: Number of the repeat.
         classifier: The training of the model `reference`.
@@ -37,17 +37,17 @@ class Transfer:
 
     @property
     def cost(self) -> float:
-        """In epochs of joint training."""
+        """Expected duration in epochs of joint training."""
         return 0.5
 
-    def is_done(self, place: WorkFolder) -> bool:
-        """Whether the table is there; the trainings say whether it is of these settings."""
-        return place.predictions(self.name).exists()
+    def is_done(self, folder: WorkFolder) -> bool:
+        """Whether the predictions table exists; the trainings check that it has these settings."""
+        return folder.predictions(self.name).exists()
 
-    def run(self, place: WorkFolder, line: WorkerChannel) -> None:
-        """Predict."""
-        line.tell(0.0, "predicting")
-        classifier, segmenter = (RunFolder.open(place.run(name)) for name in self.needs)
-        split = read_split(place.dataset, self.split)
-        frame = predict_transfer(classifier, segmenter, place.dataset, split, repeat=self.repeat)
-        write_predictions(frame, place.predictions(self.name))
+    def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
+        """Predict and write the predictions."""
+        channel.report(0.0, "predicting")
+        classifier, segmenter = (RunFolder.open(folder.run(name)) for name in self.needs)
+        split = read_split(folder.dataset, self.split)
+        frame = predict_transfer(classifier, segmenter, folder.dataset, split, repeat=self.repeat)
+        write_predictions(frame, folder.predictions(self.name))

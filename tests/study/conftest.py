@@ -4,7 +4,7 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.study.grid import items_of
 from ggn_tf.study.item import WorkerChannel, WorkFolder
 from tests.support.synthetic import write_synthetic_dataset
-from tests.support.tiny_study import tiny_question
+from tests.support.tiny_study import tiny_design
 
 
 @pytest.fixture(scope="package")
@@ -16,7 +16,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="package")
 def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> WorkFolder:
     """A study of every system on one task, split and repeat, with two lambdas."""
-    place = WorkFolder(tmp_path_factory.mktemp("study") / "whole", dataset, "ggn-tf study")
-    for item in items_of(tiny_question(joint_weights=(0.5, 1.0)), dataset):
-        item.run(place, WorkerChannel())
-    return place
+    folder = WorkFolder(tmp_path_factory.mktemp("study") / "whole", dataset, "ggn-tf study")
+    for item in items_of(tiny_design(joint_weights=(0.5, 1.0)), dataset):
+        item.run(folder, WorkerChannel())
+    return folder

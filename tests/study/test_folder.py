@@ -11,22 +11,22 @@ from ggn_tf.study.grid import items_of
 from ggn_tf.study.item import WorkFolder
 from ggn_tf.study.results import TaskResults, collect_results
 from ggn_tf.study.tables import tables_of
-from tests.support.tiny_study import tiny_question
+from tests.support.tiny_study import tiny_design
 
-QUESTION = tiny_question(joint_weights=(0.5, 1.0))
+DESIGN = tiny_design(joint_weights=(0.5, 1.0))
 TASK = "AAH+AIS,MIA+IAC"
 
 
 @pytest.fixture(scope="module")
 def results(finished: WorkFolder) -> list[TaskResults]:
-    return collect_results(QUESTION, items_of(QUESTION, finished.dataset), finished)
+    return collect_results(DESIGN, items_of(DESIGN, finished.dataset), finished)
 
 
 @pytest.fixture(scope="module")
 def written(finished: WorkFolder, results: list[TaskResults]) -> Path:
-    examples = collect_examples(QUESTION, results, finished, gallery=3)
-    tables = tables_of(QUESTION, results)
-    return write_study(QUESTION, finished.dataset, results, tables, finished.folder, examples)
+    examples = collect_examples(DESIGN, results, finished, gallery=3)
+    tables = tables_of(DESIGN, results)
+    return write_study(DESIGN, finished.dataset, results, tables, finished.folder, examples)
 
 
 def test_results_are_there_as_a_whole(written: Path):
@@ -56,4 +56,4 @@ def test_study_is_described_without_a_home_directory(written: Path):
 def test_study_without_cascade_has_no_example(finished: WorkFolder, results: list[TaskResults]):
     frame = results[0].predictions
     raw = TaskResults(results[0].task, frame[frame["model"] == "raw"], (), ())
-    assert collect_examples(QUESTION, [raw], finished) == {}
+    assert collect_examples(DESIGN, [raw], finished) == {}

@@ -6,9 +6,9 @@ from ggn_tf.study.radiomics import Radiomics
 from ggn_tf.tasks import AIS_MIA
 
 
-def test_a_fit_that_cannot_be_read_back_is_done_again(dataset: Dataset, tmp_path: Path):
-    item, place = Radiomics("radiomics-AIS_MIA-split1-repeat1", AIS_MIA, 1, 0), WorkFolder(tmp_path, dataset, "")
-    for path in (place.predictions(item.name), place.fitted(item.name)):
+def test_an_unreadable_fit_is_repeated(dataset: Dataset, tmp_path: Path):
+    item, folder = Radiomics("radiomics-AIS_MIA-split1-repeat1", AIS_MIA, 1, 0), WorkFolder(tmp_path, dataset, "")
+    for path in (folder.predictions(item.name), folder.fitted(item.name)):
         path.parent.mkdir(parents=True)
         path.write_text("of another scikit-learn", encoding="utf-8")
-    assert not item.is_done(place)
+    assert not item.is_done(folder)

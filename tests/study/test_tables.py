@@ -4,6 +4,8 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
+from ggn_tf.evaluation.report.cells import Cell
+from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
 from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.paper_systems import NETWORKS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
@@ -11,9 +13,9 @@ from ggn_tf.protocol import Protocol
 from ggn_tf.study.results import PLANNED_PAIRS, TaskResults
 from ggn_tf.study.tables import ScoreTable, markdown, tables_of
 from ggn_tf.tasks import THREE_CLASSES, Task
-from tests.support.tiny_study import tiny_question
+from tests.support.tiny_study import tiny_design
 
-QUESTION = dataclasses.replace(tiny_question(tasks=(THREE_CLASSES,)), protocol=Protocol())
+DESIGN = dataclasses.replace(tiny_design(tasks=(THREE_CLASSES,)), protocol=Protocol())
 
 
 def results_of(frame: pd.DataFrame, task: Task = THREE_CLASSES) -> TaskResults:
@@ -29,10 +31,10 @@ def tables(figure_4: Callable[[str], pd.DataFrame]) -> dict[str, ScoreTable]:
     frames = [
         figure_4(network.letter).assign(model=network.system.model, stage=network.system.stage) for network in NETWORKS
     ]
-    return {table.name: table for table in tables_of(QUESTION, [results_of(pd.concat(frames))])}
+    return {table.name: table for table in tables_of(DESIGN, [results_of(pd.concat(frames))])}
 
 
-def cells(table: ScoreTable, *leading: str) -> dict[str, str]:
+def cells(table: ScoreTable, *leading: str) -> dict[str, Cell]:
     row = next(row for row in table.rows if row[: len(leading)] == leading)
     return dict(zip(table.heading, row, strict=True))
 
@@ -48,19 +50,22 @@ def test_table_2_has_a_column_for_each_system_and_the_papers_beside_it(tables: d
 def test_the_papers_matrix_of_the_joint_cascade_gives_the_papers_accuracy(tables: dict[str, ScoreTable]):
     row = next(row for row in tables["table-2"].rows if row[0] == "accuracy")
     ours, paper = row[2 + 2 * 3], row[3 + 2 * 3]
-    assert ours.startswith("0.587 [")
-    assert paper == "0.5867 ± 0.0027"
+    assert ours.value == pytest.approx(132 / 225)
+    assert ours.low < ours.value < ours.high
+    assert (paper.value, paper.deviation) == pytest.approx((0.5867, 0.0027))
 
 
 def test_one_repeat_has_no_deviation(tables: dict[str, ScoreTable]):
-    assert all("±" not in row[2] for row in tables["table-2"].rows)
+    assert all(row[2] is None or row[2].deviation is None for row in tables["table-2"].rows)
 
 
 def test_the_mean_over_repeats_has_its_deviation(figure_4: Callable[[str], pd.DataFrame]):
     # The accuracies of (a) and (b) in Fig. 4 are 125 / 225 and 133 / 225.
     frames = [figure_4(letter).assign(model="raw", stage="classify", repeat=n) for n, letter in enumerate("ab", 1)]
-    (table,) = tables_of(QUESTION, [results_of(pd.concat(frames))])
-    assert cells(table, "accuracy")["(a) raw CT"].startswith("0.573 ± 0.025 [")
+    (table,) = tables_of(DESIGN, [results_of(pd.concat(frames))])
+    accuracy = cells(table, "accuracy")["(a) raw CT"]
+    assert accuracy.value == pytest.approx(129 / 225)
+    assert accuracy.deviation == pytest.approx(8 / 225 / 2**0.5)
 
 
 def test_labels_that_are_not_the_papers_have_no_paper_column(figure_4: Callable[[str], pd.DataFrame]):
@@ -68,21 +73,23 @@ def test_labels_that_are_not_the_papers_have_no_paper_column(figure_4: Callable[
     frame = figure_4("a").rename(columns={f"p_{old}": f"p_{new}" for old, new in names.items()})
     frame = frame.assign(label=frame["label"].map(names), model="raw", stage="classify")
     task = Task.parse("1,2,3")
-    (table,) = tables_of(dataclasses.replace(QUESTION, tasks=(task,)), [results_of(frame, task)])
+    (table,) = tables_of(dataclasses.replace(DESIGN, tasks=(task,)), [results_of(frame, task)])
     assert table.heading == ("score", "task", "(a) raw CT")
 
 
 def test_comparisons_name_both_systems_and_their_difference(tables: dict[str, ScoreTable]):
     row = cells(tables["comparisons-AAH+AIS_MIA_IAC-split1"], "(d) cascade, joint - (c) cascade, U-Net frozen")
-    assert row["score"] == "accuracy" and row["difference [95 %]"].startswith("+0.009 [")
+    assert row["score"] == "accuracy"
+    assert row["difference [95 %]"].value == pytest.approx(2 / 225)
 
 
 def test_selection_on_the_test_set_marks_every_table(figure_4: Callable[[str], pd.DataFrame]):
-    asked = dataclasses.replace(QUESTION, select_on="test")
-    made = tables_of(asked, [results_of(figure_4("a").assign(model="raw", stage="classify"))])
-    assert made and all("SELECTED ON THE TEST SET" in table.caption for table in made)
+    design = dataclasses.replace(DESIGN, select_on="test")
+    tables = tables_of(design, [results_of(figure_4("a").assign(model="raw", stage="classify"))])
+    assert tables
+    assert all(table.caption.startswith(OPTIMISTIC) for table in tables)
 
 
 def test_markdown_escapes_what_would_end_a_cell():
-    table = ScoreTable("x", "Title", "Caption.", ("a|b", "c"), (("1", "2"),))
+    table = ScoreTable(("a|b", "c"), [("1", "2")], "Caption.", name="x", title="Title")
     assert markdown([table]) == "## Title\n\nCaption.\n\n| a\\|b | c |\n| --- | --- |\n| 1 | 2 |\n"

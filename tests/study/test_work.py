@@ -1,4 +1,4 @@
-"""The items at work: what each leaves on disk, and that nothing is done twice."""
+"""The results that each item leaves on disk, and that no item is done twice."""
 
 import dataclasses
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
@@ -18,17 +19,22 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.study.grid import items_of
 from ggn_tf.study.item import WorkerChannel, WorkFolder
 from ggn_tf.study.pool import run_items
+from ggn_tf.study.process import WorkerMessage
 from tests.support.tiny_fit import tiny_protocol
-from tests.support.tiny_study import tiny_question
+from tests.support.tiny_study import tiny_design
 
-CELL = "AAH+AIS_MIA+IAC-split1-repeat1"
-
-
-def read_all(place: WorkFolder) -> pd.DataFrame:
-    return pd.concat([read_predictions(path) for path in sorted((place.folder / "predictions").glob("*.csv"))])
+REPEAT = "AAH+AIS_MIA+IAC-split1-repeat1"
 
 
-def test_every_system_answers_for_the_same_nodules(finished: WorkFolder):
+def ignore_message(message: WorkerMessage) -> None:
+    pass
+
+
+def read_all(folder: WorkFolder) -> pd.DataFrame:
+    return pd.concat([read_predictions(path) for path in sorted((folder.folder / "predictions").glob("*.csv"))])
+
+
+def test_every_system_predicts_the_same_nodules(finished: WorkFolder):
     systems = {str(cell.system) for cell in split_by_system(read_all(finished), ["test"])}
     assert systems == {
         "cascade segment",
@@ -43,26 +49,28 @@ def test_every_system_answers_for_the_same_nodules(finished: WorkFolder):
 
 
 def test_the_cascades_start_from_the_shared_unet(finished: WorkFolder):
-    shared, own = (RunFolder.open(finished.run(f"{name}-{CELL}")).load_model("segment") for name in ("unet", "cascade"))
+    shared, own = (
+        RunFolder.open(finished.run(f"{name}-{REPEAT}")).load_model("segment") for name in ("unet", "cascade")
+    )
     for a, b in zip(
         shared.get_layer("segmentation").get_weights(), own.get_layer("segmentation").get_weights(), strict=True
     ):
         np.testing.assert_array_equal(a, b)
 
 
-def test_another_lambda_ends_elsewhere(finished: WorkFolder):
-    one, half = (read_predictions(finished.predictions(f"{name}-{CELL}")) for name in ("cascade", "cascade-lambda0.5"))
-    assert not np.array_equal(probabilities(one[one["stage"] == "joint"]), probabilities(half))
+def test_another_lambda_gives_other_probabilities(finished: WorkFolder):
+    one, half = (
+        read_predictions(finished.predictions(f"{name}-{REPEAT}")) for name in ("cascade", "cascade-lambda0.5")
+    )
+    assert not np.array_equal(probabilities(full[full["stage"] == "joint"]), probabilities(half))
 
 
 def test_the_transfer_gives_the_reference_classifier_the_unets_mask(finished: WorkFolder, dataset: Dataset):
-    classifier, segmenter = (RunFolder.open(finished.run(f"{name}-{CELL}")) for name in ("reference", "unet"))
+    classifier, segmenter = (RunFolder.open(finished.run(f"{name}-{REPEAT}")) for name in ("reference", "unet"))
     split = read_split(dataset, 1)
     frame = predict_transfer(classifier, segmenter, dataset, split)
     joined = build_reference(2, tiny_protocol())
     joined.set_weights(classifier.load_model().get_weights())
-    from ggn_tf.dataset.pipeline import CaseStream
-
     batch = next(iter(CaseStream(dataset, split.test, classifier.description.task).in_order(32)))
     mask = segmenter.load_model("segment").get_layer("segmentation")(batch.patch)
     expected = joined({"patch": batch.patch, "mask": mask})["probabilities"]
@@ -70,29 +78,30 @@ def test_the_transfer_gives_the_reference_classifier_the_unets_mask(finished: Wo
 
 
 def test_nothing_is_done_twice(finished: WorkFolder, dataset: Dataset):
-    items = items_of(tiny_question(joint_weights=(0.5, 1.0)), dataset)
-    told = []
-    run_items(items, finished, 1, told.append, lambda: False)
-    assert [(news.share, news.what) for news in told] == [(1.0, "done")] * len(items)
+    items = items_of(tiny_design(joint_weights=(0.5, 1.0)), dataset)
+    messages = []
+    run_items(items, finished, 1, messages.append, lambda: False)
+    assert all(message.done and message.share == 1.0 for message in messages)
+    assert {message.item for message in messages} == {item.name for item in items}
 
 
 def test_a_study_with_other_numbers_does_not_take_over_what_is_there(finished: WorkFolder, dataset: Dataset):
-    question = dataclasses.replace(tiny_question(models=("raw",)), select_on="test")
+    design = dataclasses.replace(tiny_design(models=("raw",)), select_on="test")
     with pytest.raises(RunError, match="holds a run with other settings"):
-        run_items(items_of(question, dataset), finished, 1, lambda news: None, lambda: False)
+        run_items(items_of(design, dataset), finished, 1, ignore_message, lambda: False)
 
 
 def test_an_item_that_is_asked_to_stop_stops(dataset: Dataset, tmp_path: Path):
-    item = items_of(tiny_question(models=("raw",)), dataset)[0]
+    item = items_of(tiny_design(models=("raw",)), dataset)[0]
     with pytest.raises(KeyboardInterrupt):
         item.run(WorkFolder(tmp_path, dataset, ""), WorkerChannel(stop_requested=lambda: True))
 
 
 def test_an_error_of_an_item_reaches_the_user_whole(dataset: Dataset, tmp_path: Path):
-    place = WorkFolder(tmp_path / "study", dataset, "")
+    folder = WorkFolder(tmp_path / "study", dataset, "")
     (tmp_path / "study" / "predictions").mkdir(parents=True)
-    item = items_of(tiny_question(models=("raw",)), dataset)[0]
-    place.run(item.name).mkdir(parents=True)
-    (place.run(item.name) / "notes.txt").write_text("mine")
+    item = items_of(tiny_design(models=("raw",)), dataset)[0]
+    folder.run(item.name).mkdir(parents=True)
+    (folder.run(item.name) / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="in use by something else"):
-        run_items([item], place, 1, lambda news: None, lambda: False)
+        run_items([item], folder, 1, ignore_message, lambda: False)

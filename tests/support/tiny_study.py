@@ -16,7 +16,7 @@ THREE_TASKS = (THREE_CLASSES, INDOLENT_INVASIVE, AIS_MIA)
 ALL_MODELS = ("raw", "reference", "cascade", "multitask", "transfer")
 
 
-def tiny_question(
+def tiny_design(
     tasks: tuple[Task, ...] = (INDOLENT_INVASIVE,),
     models: tuple[str, ...] = ALL_MODELS,
     splits: tuple[int, ...] = (1,),

@@ -1,4 +1,4 @@
-"""The error budget of the cascade: how much of its error a better mask would take away."""
+"""The error budget of the cascade: how many of its errors a better mask would remove."""
 
 from functools import partial
 
@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.blocks import Cell, Drawing, Estimate, Prose, Section, Table
+from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
+from ggn_tf.evaluation.report.cells import Cell, Number, Table
 from ggn_tf.evaluation.report.figure_style import FAINT, WIDTH_INCHES, new_figure
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.error_budget import BudgetLine, ErrorBudget, error_budget
@@ -16,8 +17,8 @@ def budget_section(data: ReportData, reference: pd.DataFrame | None) -> Section 
     """The scores of one stage with the predicted and with the reference masks.
 
     Args:
-        data: Of one run.
-        reference: From `predict_with_reference`; None where the model has no mask to exchange.
+        data: The predictions of one run.
+        reference: From `predict_with_reference`; None if the model has no mask to exchange.
     """
     if reference is None:
         return None
@@ -28,7 +29,7 @@ def budget_section(data: ReportData, reference: pd.DataFrame | None) -> Section 
     drawing = Drawing(
         f"{data.prefix}error-budget",
         "The probability of the true class with the predicted mask and with the reference mask; above the diagonal the "
-        f"predicted mask cost certainty. Stage {stage}. {data.caption}",
+        f"predicted mask lowered it. Stage {stage}. {data.caption}",
         partial(
             draw_budget,
             cases["predicted"].to_numpy(),
@@ -52,38 +53,37 @@ def budget_section(data: ReportData, reference: pd.DataFrame | None) -> Section 
 def _explanation(budget: ErrorBudget) -> str:
     wrong = budget.mask_fault + budget.both_wrong
     return (
-        "The same classifier, given the reference mask instead of the cascade's own. It was trained on predicted "
-        f"masks, so the reference is not always the better input. Of {wrong} wrong answers {budget.mask_fault} come "
-        f"right with the reference mask; {budget.both_wrong} stay wrong and are the classifier's own. "
-        f"{budget.mask_luck} right answers turn wrong."
+        "The same classifier with the reference mask instead of the mask that the cascade predicts. It was trained on "
+        f"predicted masks, so the reference is not always the better input. Of {wrong} wrong predictions "
+        f"{budget.mask_fault} are correct with the reference mask; {budget.both_wrong} remain wrong and are errors of "
+        f"the classifier. {budget.mask_luck} correct predictions become wrong."
     )
 
 
 def _counts(budget: ErrorBudget) -> Table:
     return Table(
-        ["nodules", "right with reference mask", "wrong with reference mask"],
+        ["nodules", "correct with reference mask", "wrong with reference mask"],
         [
-            ["right with predicted mask", str(budget.both_right), str(budget.mask_luck)],
-            ["wrong with predicted mask", str(budget.mask_fault), str(budget.both_wrong)],
+            ["correct with predicted mask", budget.both_right, budget.mask_luck],
+            ["wrong with predicted mask", budget.mask_fault, budget.both_wrong],
         ],
     )
 
 
 def _row(line: BudgetLine) -> list[Cell]:
-    if line.predicted is None or line.reference is None or line.cost is None:
-        return [line.name, "undefined", "undefined", "undefined"]
-    interval = "" if line.interval is None else f"[{line.interval[0]:+.3f}, {line.interval[1]:+.3f}]"
-    return [line.name, f"{line.predicted:.3f}", f"{line.reference:.3f}", Estimate(f"{line.cost:+.3f}", interval)]
+    low, high = line.interval or (None, None)
+    cost = Number(line.cost, low, high, signed=True)
+    return [line.name, Number(line.predicted), Number(line.reference), cost]
 
 
 def draw_budget(predicted: np.ndarray, reference: np.ndarray, dice: np.ndarray, title: str) -> Figure:
-    """Draw a mark a nodule; the colour is the Dice of the predicted mask.
+    """Draw one mark per nodule; its colour is the Dice of the predicted mask.
 
     Args:
-        predicted: The true class's probability with the predicted mask [N].
-        reference: With the reference mask [N].
-        dice: Of the predicted mask [N].
-        title: What it shows.
+        predicted: Probability of the true class with the predicted mask [N].
+        reference: The same with the reference mask [N].
+        dice: Dice of the predicted mask [N].
+        title: Title of the figure.
     """
     figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES - 0.3)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))

@@ -16,17 +16,12 @@ from ggn_tf.evaluation.statistics.scores import confusion
 
 
 def confusion_section(data: ReportData) -> Section | None:
-    """A matrix a system; the mean over its repeats. None where nothing classifies."""
+    """One matrix per system, its mean over repeats. None if nothing classifies."""
     drawings = [
         Drawing(
             f"{data.prefix}confusion-{_file_name(name)}",
             f"Confusion matrix, {name}. Rows are true classes; percentages are of the row. {data.caption}",
-            partial(
-                draw_confusion,
-                mean_confusion(rows),
-                data.classes,
-                f"{name}, {data.set_name} set{data.mark}",
-            ),
+            partial(draw_confusion, mean_confusion(rows), data.classes, f"{name}, {data.set_name} set{data.mark}"),
         )
         for name, rows in data.classified.items()
     ]
@@ -35,14 +30,14 @@ def confusion_section(data: ReportData) -> Section | None:
 
 
 def roc_section(data: ReportData) -> Section | None:
-    """The curves of all systems in one figure; None for more than two classes, or where nothing classifies."""
+    """The curves of all systems in one figure; None for more than two classes, or if nothing classifies."""
     if len(data.classes) != 2 or not data.classified:
         return None
     curves = {name: roc_curve_with_band(rows, data.replicates, data.seed) for name, rows in data.classified.items()}
     positive = data.classes[1]
     drawing = Drawing(
         f"{data.prefix}roc",
-        f"ROC curves for {positive}. Shaded: pointwise percentiles; in brackets the AUC's interval; "
+        f"ROC curves for {positive}. Shaded: pointwise percentiles; in brackets the interval of the AUC; "
         f"{data.interval}. {data.caption}",
         partial(draw_roc, curves, positive, f"ROC, {data.set_name} set{data.mark}"),
     )
@@ -63,10 +58,10 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> 
     """Draw a confusion matrix: counts, and shares of each row, which the colour shows.
 
     Args:
-        matrix: [C, C]; element (i, j) counts nodules of class i that were taken for class j, or is their mean over
-            repeats.
+        matrix: [C, C]; element (i, j) counts nodules of class i that were predicted as class j, or is the mean
+            count over repeats.
         classes: The names of the classes.
-        title: What it shows.
+        title: Title of the figure.
     """
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 2.0 + 0.95 * len(classes)
@@ -74,9 +69,9 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> 
     axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=2)
     for (row, column), count in np.ndenumerate(matrix):
         ink = "white" if share[row, column] > 0.68 else INK
-        place: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
-        axes.text(column + 0.5, row + 0.42, _count(count), fontsize=16, **place)
-        axes.text(column + 0.5, row + 0.68, f"{share[row, column]:.0%}", **place)
+        centred: dict[str, Any] = {"ha": "center", "va": "center", "color": ink}
+        axes.text(column + 0.5, row + 0.42, _count(count), fontsize=16, **centred)
+        axes.text(column + 0.5, row + 0.68, f"{share[row, column]:.0%}", **centred)
     names = [name.replace("+", "+\n") if len(name) > 8 else name for name in classes]
     middle = np.arange(len(classes)) + 0.5
     axes.set_xticks(middle, names)
@@ -87,23 +82,23 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> 
     axes.set_aspect("equal")
     axes.set_xlabel("Predicted class", labelpad=6)
     axes.set_ylabel("True class", labelpad=6)
-    right = f"{_count(np.trace(matrix))} of {_count(matrix.sum())} nodules right"
-    axes.set_title(f"{title}\n{right}", loc="left")
+    correct = f"{_count(np.trace(matrix))} of {_count(matrix.sum())} nodules correct"
+    axes.set_title(f"{title}\n{correct}", loc="left")
     return figure
 
 
 def _count(value: float) -> str:
-    """A whole number as it is; a mean over repeats with one decimal."""
+    """A count without decimals; a mean over repeats with one."""
     return f"{value:.0f}" if abs(value - round(value)) < 1e-9 else f"{value:.1f}"
 
 
 def draw_roc(curves: Mapping[str, RocCurve], positive: str, title: str) -> Figure:
-    """Draw the curves of all systems, the area in the legend.
+    """Draw the curves of all systems, with their areas in the legend.
 
     Args:
-        curves: Of each system.
+        curves: The curve of each system.
         positive: The name of the positive class.
-        title: What it shows.
+        title: Title of the figure.
     """
     figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))

@@ -1,15 +1,14 @@
-"""The wrong answers, the surest first: what a reader should look at before trusting the rest."""
+"""The wrong predictions, the most confident first: what a reader should look at before trusting the rest."""
 
-from collections.abc import Collection, Hashable, Mapping
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
 
-from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.evaluation.report.blocks import Cell, Link, Prose, Section, Table
+from ggn_tf.evaluation.report.blocks import Prose, Section
+from ggn_tf.evaluation.report.cells import Cell, Link, Number, Table
 from ggn_tf.evaluation.report.report_data import ReportData
-from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.evaluation.statistics.predictions_table import probabilities, probability_columns, table_classes
 from ggn_tf.evaluation.statistics.scores import class_indices
 
 SHOWN = 40
@@ -18,66 +17,58 @@ SHOWN = 40
 def failures_section(
     data: ReportData, shown: int = SHOWN, shown_cases: Collection[str] = frozenset()
 ) -> Section | None:
-    """The wrong answers of the chief system, sorted by how sure they were.
+    """The wrong predictions of the main system, sorted by confidence.
 
     Args:
-        data: Of a run or a study; of several repeats a nodule's answer is the mean probability.
-        shown: Rows, at most.
-        shown_cases: The gallery's, which their rows point to.
+        data: Predictions of a run or a study; of several repeats the mean probability of a nodule counts.
+        shown: Maximum number of rows.
+        shown_cases: The gallery's cases, to which their rows link.
 
     Returns:
-        None where nothing classifies.
+        None if nothing classifies.
     """
     name = data.main_system
     if name is None:
         return None
     rows = data.classified[name]
-    wrong = wrong_answers(rows)
-    told = f"{name}: {len(wrong)} of {rows['case'].nunique()} nodules are wrong. {data.caption}"
+    wrong = wrong_predictions(rows)
+    summary = Prose(f"{name}: {len(wrong)} of {rows['case'].nunique()} nodules are wrong. {data.caption}")
     if wrong.empty:
-        return Section(f"{data.prefix}failures", "Failures", [Prose(told)])
-    known = data.nodules
-    heading = [
-        "case",
-        "true class",
-        "answer",
-        "its probability",
-        "Dice",
-        *([] if known is None else ["longest diameter, mm"]),
+        return Section(f"{data.prefix}failures", "Failures", [summary])
+    heading = ["case", "true class", "prediction", "its probability", "Dice"]
+    cells: list[list[Cell]] = [
+        [
+            Link(case, f"{data.prefix}case-{case}") if case in shown_cases else case,
+            label,
+            prediction,
+            Number(probability),
+            None if np.isnan(dice) else Number(dice),
+        ]
+        for case, label, dice, prediction, probability in wrong.head(shown).itertuples(index=False)
     ]
-    table = Table(
-        heading,
-        [_row(row, known, shown_cases, data.prefix) for row in wrong.head(shown).to_dict("records")],
-        f"The {min(shown, len(wrong))} surest wrong answers of {len(wrong)}",
-    )
-    return Section(f"{data.prefix}failures", "Failures", [Prose(told), table])
+    if data.nodules is not None:
+        heading.append("longest diameter, mm")
+        for row, case in zip(cells, wrong["case"], strict=False):
+            row.append(Number(data.nodules[case].longest_diameter_mm, decimals=1))
+    table = Table(heading, cells, f"The {len(cells)} most confident wrong predictions of {len(wrong)}")
+    return Section(f"{data.prefix}failures", "Failures", [summary, table])
 
 
-def wrong_answers(rows: pd.DataFrame) -> pd.DataFrame:
-    """The wrong answers of one system on one set, the surest first, equal ones by case.
+def wrong_predictions(rows: pd.DataFrame) -> pd.DataFrame:
+    """The wrong predictions of one system on one set, the most confident first, equal ones by case.
 
     Args:
         rows: Its predictions; of several repeats the mean probability counts.
 
     Returns:
-        Columns case, label, answer, probability, dice.
+        Columns case, label, dice, prediction, probability.
     """
-    numbers = [name for name in rows.columns if name.startswith("p_")]
-    mean = rows.groupby(["case", "label"], as_index=False)[[*numbers, "dice"]].mean()
+    classes = table_classes(rows)
+    columns = list(probability_columns(probabilities(rows), classes))
+    mean = rows.groupby(["case", "label"], as_index=False)[[*columns, "dice"]].mean()
     label, predicted = class_indices(mean)
-    chance = probabilities(mean)
-    told = mean[["case", "label", "dice"]].assign(
-        answer=[numbers[index].removeprefix("p_") for index in predicted],
-        probability=chance[np.arange(len(mean)), predicted],
+    table = mean[["case", "label", "dice"]].assign(
+        prediction=[classes[index] for index in predicted],
+        probability=probabilities(mean)[np.arange(len(mean)), predicted],
     )
-    return told[label != predicted].sort_values(["probability", "case"], ascending=[False, True])
-
-
-def _row(
-    row: dict[Hashable, Any], known: Mapping[str, CaseRecord] | None, shown_cases: Collection[str], prefix: str
-) -> list[Cell]:
-    case = row["case"]
-    first: Cell = Link(case, f"{prefix}case-{case}") if case in shown_cases else case
-    dice = "-" if np.isnan(row["dice"]) else f"{row['dice']:.3f}"
-    cells: list[Cell] = [first, row["label"], row["answer"], f"{row['probability']:.3f}", dice]
-    return cells if known is None else [*cells, f"{known[case].longest_diameter_mm:.1f}"]
+    return table[label != predicted].sort_values(["probability", "case"], ascending=[False, True])

@@ -1,4 +1,4 @@
-"""One look for every figure, and how a figure reaches the disk: PNG and SVG, the same bytes at every run."""
+"""One style for every figure, and how a figure is written: PNG and SVG, the same bytes at every run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; the line styles tell them apart without colour.
+# Okabe and Ito's colours, distinct for colour-blind readers; the line styles are distinct without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7A5C00", "#56B4E9", "#5B5B5B")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 INK, FAINT, GRID = "#222222", "#767676", "#E6E6E6"
 
 # Intervals of more curves than these hide each other.
 FEW = 3
-# A figure is shown as wide as a telephone; its letters are then as large as the text around it.
+# On a page a figure is about as wide as a telephone; its letters are then as large as the text around it.
 WIDTH_INCHES = 4.8
 
 STYLE: dict[str, Any] = {
@@ -38,9 +38,9 @@ STYLE: dict[str, Any] = {
     "text.color": INK,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
-    # A dollar sign in a class's name is a dollar sign.
+    # A dollar sign in the name of a class is a dollar sign.
     "text.parse_math": False,
-    # Without a fixed salt the ids in an SVG are drawn anew at every run.
+    # Without a fixed salt the ids in an SVG differ between runs.
     "svg.hashsalt": "ggn-tf",
     "figure.dpi": 100,
     "figure.constrained_layout.h_pad": 0.08,
@@ -51,7 +51,7 @@ STYLE: dict[str, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the house's style, whatever the user's matplotlib settings are."""
+    """Draw in this style, whatever the user's matplotlib settings are."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)  # type: ignore[arg-type]
@@ -59,14 +59,14 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width_inches: float = WIDTH_INCHES, height_inches: float = WIDTH_INCHES) -> tuple[Figure, Axes]:
-    """A figure outside pyplot: nothing global is kept, and no display is looked for."""
+    """A figure outside pyplot, which keeps no global state and needs no display."""
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
 
 def look(index: int) -> dict[str, Any]:
-    """Colour and line of the curve number `index`, the same for a system in every figure."""
+    """Colour and line style of a system by its index, the same in every figure."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index % len(LINES)], "linewidth": 2.0}
 
 
@@ -74,15 +74,15 @@ def save_figure(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG and SVG.
 
     Args:
-        figure: What to write.
-        path: Without a suffix; its folder is made where it does not exist.
+        figure: The figure.
+        path: Without a suffix; its folder is created if it does not exist.
 
     Returns:
-        The SVG file; the PNG lies beside it.
+        The SVG file; the PNG is beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     svg = path.with_name(path.name + ".svg")
-    # Nothing is cut off, however many lines a title or a legend has.
+    # A tight box cuts nothing off, however many lines a title or a legend has.
     figure.savefig(path.with_name(path.name + ".png"), bbox_inches="tight")
     figure.savefig(svg, bbox_inches="tight", metadata={"Date": None})
     return svg

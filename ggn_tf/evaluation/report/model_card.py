@@ -1,51 +1,45 @@
-"""The model card of a run or a study: what it is, is for, how it scored, and what it is not for.
+"""The model card of a run: what the model is and is for, its scores and its limits.
 
-What any card says stands here once; an export's card adds what its model takes and gives.
+The parts that every card shares are here; the cards of an export and of a study add theirs.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
-from ggn_tf.evaluation.report.markdown import fact_lines, section, table
-from ggn_tf.evaluation.report.summary import (
-    SETS,
-    facts,
-    intervals,
-    notes,
-    partition_rows,
-    score_rows,
-    set_title,
-    training_rows,
+from ggn_tf.evaluation.report.cells import cell_line, score_cell
+from ggn_tf.evaluation.report.markdown import fact_lines, section, table_lines
+from ggn_tf.evaluation.report.run_tables import (
+    data_facts,
+    interval_note,
+    score_notes,
+    score_tables,
+    sets_table,
+    training_facts,
+    training_table,
 )
-from ggn_tf.evaluation.statistics.estimate import UNDEFINED, format_value
-from ggn_tf.evaluation.statistics.run_scores import Evaluation, StageScores, TrainedRun
+from ggn_tf.evaluation.statistics.run_scores import Evaluation, StageScores
 
-METHOD = "Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814"
-TRAINING = ("Task", "Model", "Selection of the weights", "Seed of the training", "Precision", "Versions")
+METHOD = "Method: Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814."
 
 LIMITS = (
     "It does not find nodules: a radiologist has found them, and their centres are given.",
-    "It answers for any patch, a vessel or a solid nodule included.",
-    "It knows the classes of its task alone; a nodule of another kind gets one of them all the same.",
-    "Its probabilities follow the frequencies of the training data and are not calibrated; the report says how far off "
-    "they are.",
-    "The scores are of nodules like those of the dataset: its scanners, its patients, its readers. Nothing is known of "
-    "others until they are tested.",
-    "Small groups of nodules are tested by few: see the report's table by size, texture and slice spacing.",
+    "It returns probabilities for any patch, also for one of a vessel or a solid nodule.",
+    "It knows only the classes of its task; a nodule of another kind is assigned to one of them.",
+    "Its probabilities follow the class frequencies of the training data and are not calibrated; the report shows the "
+    "calibration error.",
+    "The scores apply to nodules like those of the dataset: its scanners, patients and readers. Its performance on "
+    "others is unknown until it is tested on them.",
+    "Small groups of nodules were tested with few: see the report's table by size, texture and slice spacing.",
 )
 
 
 def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
-    """The card of an evaluated run.
+    """The card of an evaluated run, as Markdown.
 
     Args:
         evaluation: Its scores, and what was trained.
-        frame: The run's predictions, of which the sets are counted.
-
-    Returns:
-        Markdown.
+        frame: Its predictions, from which the nodules of the sets are counted.
     """
     run = evaluation.run
     lines = [
@@ -53,58 +47,21 @@ def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
         "",
         *intended_use(),
         "",
-        *section(
-            "Data", [*_facts(run, ("Dataset", "Dataset fingerprint", "Split")), "", *table(*partition_rows(frame))]
-        ),
-        *section("Training", [*_facts(run, TRAINING), "", *table(*training_rows(run))]),
+        *section("Data", [*fact_lines(data_facts(run)), "", *table_lines(sets_table(frame))]),
+        *section("Training", [*fact_lines(training_facts(run)), "", *table_lines(training_table(run))]),
         *section("Scores", _scores(evaluation)),
-        *section("Limits", [f"- {limit}" for limit in LIMITS]),
-    ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def study_card(description: Mapping[str, Any], tables: str) -> str:
-    """The card of a study: not of one model, but of what was compared.
-
-    Args:
-        description: As `study.json` holds it.
-        tables: Its tables as Markdown, with headings of the second level.
-
-    Returns:
-        Markdown.
-    """
-    data = [("dataset", description["dataset"]), ("dataset fingerprint", description["dataset_fingerprint"])]
-    asked = [
-        ("tasks", "; ".join(description["tasks"])),
-        ("models", ", ".join(description["models"])),
-        ("splits", ", ".join(map(str, description["splits"]))),
-        ("repeats", description["repeats"]),
-        ("weights selected on", description["select_on"]),
-        ("precision", description["precision"]),
-        ("versions", ", ".join(f"{name} {version}" for name, version in description["versions"].items())),
-    ]
-    lines = [
-        "# Study of classifiers of pulmonary ground-glass nodules",
-        "",
-        f"Method: {METHOD}.",
-        "",
-        *intended_use(),
-        "",
-        *section("Data", fact_lines(data)),
-        *section("What was compared", [*fact_lines(asked), *(["", *caution(description["select_on"])])]),
-        *section("Limits", [f"- {limit}" for limit in LIMITS]),
-        tables.strip(),
+        *limits(),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def heading(class_names: Sequence[str]) -> list[str]:
     """Title and method."""
-    return [f"# Classifier of pulmonary ground-glass nodules: {', '.join(class_names)}", "", f"Method: {METHOD}."]
+    return [f"# Classifier of pulmonary ground-glass nodules: {', '.join(class_names)}", "", METHOD]
 
 
 def intended_use() -> list[str]:
-    """What it is for, and what not."""
+    """What the model is for, and what it is not for."""
     return [
         "## Intended use",
         "",
@@ -114,33 +71,26 @@ def intended_use() -> list[str]:
     ]
 
 
+def limits() -> list[str]:
+    """The section on what the model cannot do."""
+    return section("Limits", [f"- {limit}" for limit in LIMITS])
+
+
 def score_lines(scores: StageScores) -> list[str]:
     """One line per score, with its interval."""
-    return [
-        f"{name}: {format_value(score)} ({_end(score.low)} to {_end(score.high)})"
-        for name, score in scores.by_metric().items()
-    ]
+    return [f"{name}: {cell_line(score_cell(score))}" for name, score in scores.by_metric().items()]
 
 
-def caution(select_on: str | None) -> list[str]:
-    """What selection on the test set makes of its scores; nothing where it did not take part."""
+def optimism_warning(select_on: str | None) -> list[str]:
+    """A warning if the weights were selected on the test set."""
     if select_on != "test":
         return []
     return ["The weights were selected on the test set, as in the paper: these scores are optimistic."]
 
 
-def _facts(run: TrainedRun, names: Sequence[str]) -> list[str]:
-    known = dict(facts(run))
-    return fact_lines([(name.lower(), known.get(name) or None) for name in names])
-
-
 def _scores(evaluation: Evaluation) -> list[str]:
-    lines, scores = [], evaluation.scores
-    for name in (name for name in SETS if name in scores.by_set):
-        lines += [f"{set_title(evaluation, name)}:", "", *table(*score_rows(scores.by_set[name])), ""]
-    alarm = [f"**{line}**" for line in caution(evaluation.run.select_on)]
-    return [*lines, " ".join([*alarm, intervals(scores), *notes(scores)])]
-
-
-def _end(value: float | None) -> str:
-    return UNDEFINED if value is None else f"{value:.3f}"
+    lines = []
+    for table in score_tables(evaluation):
+        lines += [f"{table.caption}:", "", *table_lines(table), ""]
+    warning = [f"**{line}**" for line in optimism_warning(evaluation.run.select_on)]
+    return [*lines, " ".join([*warning, interval_note(evaluation.scores), *score_notes(evaluation.scores)])]

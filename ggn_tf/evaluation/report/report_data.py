@@ -1,7 +1,7 @@
-"""What the report's sections are drawn from: the predictions of some systems on one set, and what is known about it."""
+"""What the sections of a report show: predictions of one or more systems, and what is known about the nodules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
@@ -19,13 +19,13 @@ class ReportData:
     """Predictions for one task and split: of a run's stages, or of all systems of a study.
 
     Attributes:
-        frame: A checked predictions table of one task and split; several models and repeats are welcome.
+        frame: A checked predictions table of one task and split; it may contain several models and repeats.
         select_on: The set that selected the weights.
         set_name: The set that is shown.
-        replicates: Of every bootstrap.
-        seed: Of every bootstrap.
-        nodules: What the dataset knows of the nodules, by case id; None where it is not at hand.
-        prefix: Of the figures' file names, where a page holds several tasks or splits.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the bootstrap.
+        nodules: What the dataset records about the nodules, by case id; None if that is not available.
+        prefix: Prefix of anchors and of file names of figures, for a page with several tasks or splits.
     """
 
     frame: pd.DataFrame
@@ -35,10 +35,6 @@ class ReportData:
     seed: int = 0
     nodules: Mapping[str, CaseRecord] | None = None
     prefix: str = ""
-
-    def of(self, frame: pd.DataFrame) -> "ReportData":
-        """The same about other predictions, such as scaled ones."""
-        return replace(self, frame=frame)
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -52,12 +48,12 @@ class ReportData:
 
     @property
     def repeats(self) -> int:
-        """How often each system was trained, at most."""
+        """The largest number of trainings of a system."""
         return int(self.rows["repeat"].nunique())
 
     @cached_property
     def systems(self) -> dict[str, pd.DataFrame]:
-        """Every model and stage under its name: the stage's where there is one model, else as the paper letters it."""
+        """The rows of every system, by the name of its stage if there is one model, else by its title in the paper."""
         return named_systems(self.rows)
 
     @property
@@ -72,7 +68,7 @@ class ReportData:
 
     @cached_property
     def cells(self) -> dict[str, SystemPredictions]:
-        """The systems that give probabilities, each with all its repeats."""
+        """The predictions of every system that gives probabilities, with all repeats."""
         by_system = {
             (str(cell.system.model), str(cell.system.stage)): cell
             for cell in split_by_system(self.rows, [self.set_name])
@@ -84,48 +80,45 @@ class ReportData:
 
     @cached_property
     def resampling(self) -> Resampling:
-        """The bootstrap's sets of the nodules, which all systems share."""
+        """The bootstrap samples of the patients, which all systems share."""
         return resample(next(iter(self.cells.values())).patients, self.replicates, self.seed)
 
     @property
     def main_system(self) -> str | None:
-        """The system that is looked at closely: the joint cascade, else the last that classifies; None without one."""
+        """The system shown in detail: the joint cascade, else the last that classifies; None without one."""
         joint = [name for name, rows in self.classified.items() if (rows["stage"] == JOINT.stage).all()]
-        own = [name for name in joint if (self.classified[name]["model"] == JOINT.model).all()]
-        return next(iter([*own, *reversed(self.classified)]), None)
+        cascades = [name for name in joint if (self.classified[name]["model"] == JOINT.model).all()]
+        return next(iter([*cascades, *reversed(self.classified)]), None)
 
     @property
     def mark(self) -> str:
-        """What every title says where the set selected the weights; else nothing."""
+        """The end of every title if the set selected the weights; else empty."""
         return "\nweights selected on this set" if self.select_on == self.set_name else ""
 
     @property
     def size(self) -> str:
-        """How many nodules of how many patients."""
+        """The numbers of nodules and patients."""
         nodules, patients = self.rows["case"].nunique(), self.rows["patient"].nunique()
         return f"{nodules} nodules of {patients} patients"
 
     @property
     def caption(self) -> str:
-        """The end of every caption: n, the set, the repeats, and whether it selected the weights."""
+        """The end of every caption: the set, n, the repeats, and whether the set selected the weights."""
         repeats = f", {self.repeats} repeats" if self.repeats > 1 else ""
-        mark = " The weights were selected on this set: what is shown is optimistic." if self.mark else ""
+        mark = " The weights were selected on this set: the results shown are optimistic." if self.mark else ""
         return f"{self.set_name.capitalize()} set, n = {self.size}{repeats}.{mark}"
 
     @property
     def interval(self) -> str:
-        """What a band or a bracket is."""
+        """What a band or a bracket shows."""
         return f"{LEVEL:.0%} intervals over {self.replicates} bootstrap replicates of the patients, seed {self.seed}"
 
 
 def named_systems(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Take a predictions table apart into its systems, each a model at one stage.
-
-    Args:
-        rows: Of one set.
+    """Split the rows of one set by system, each a model at one stage.
 
     Returns:
-        For each system its rows, in the order of the table. Where one model was trained, the name is the stage.
+        The rows of each system, in the order of the table. If there is one model, the name is the stage.
     """
     one_model = rows["model"].nunique() == 1
     systems = {}

@@ -4,23 +4,30 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ggn_tf.evaluation.report.blocks import Page, Prose, Section, Table
+from ggn_tf.evaluation.report.blocks import Page, Prose, Section
+from ggn_tf.evaluation.report.cells import Table
 from ggn_tf.evaluation.report.report_data import ReportData
+from ggn_tf.evaluation.report.run_tables import (
+    data_facts,
+    selection,
+    sets_table,
+    training_facts,
+    training_table,
+)
 from ggn_tf.evaluation.report.scores import scores_section, tiles
 from ggn_tf.evaluation.report.sections import analysis_sections
-from ggn_tf.evaluation.report.summary import facts, partition_rows, selection, training_rows
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, TrainedRun
 
 
 def run_page(frame: pd.DataFrame, evaluation: Evaluation, inputs: ReportInputs | None = None) -> Page:
-    """Put a run's report together.
+    """Compose the report of a run.
 
     Args:
-        frame: The run's predictions, checked.
+        frame: Its predictions, checked.
         evaluation: Its scores, and what was trained.
-        inputs: What only the run's models and dataset know.
+        inputs: What the models and the dataset add; None for what the predictions alone contain.
     """
     run, scores, inputs = evaluation.run, evaluation.scores, inputs or ReportInputs()
     data = ReportData(frame, run.select_on, replicates=scores.replicates, seed=scores.seed, nodules=inputs.nodules)
@@ -41,9 +48,5 @@ def run_page(frame: pd.DataFrame, evaluation: Evaluation, inputs: ReportInputs |
 
 
 def _training(run: TrainedRun, frame: pd.DataFrame) -> Section:
-    parts = [
-        Table([], facts(run)),
-        Table(*partition_rows(frame), "Nodules of each set; no patient is in two"),
-        Table(*training_rows(run), "Stages of the training"),
-    ]
-    return Section("training", "What was trained", parts)
+    facts = Table([], [*training_facts(run), *data_facts(run)])
+    return Section("training", "What was trained", [facts, sets_table(frame), training_table(run)])

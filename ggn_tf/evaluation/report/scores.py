@@ -1,56 +1,40 @@
-"""The scores of one run: the last stage's at a glance, then every stage's on every set."""
+"""The scores of one run: those of the last stage in large print, then those of every stage on every set."""
 
-from html import escape
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
-from ggn_tf.evaluation.report.blocks import Markup, Prose, Section, Table, cell_of
-from ggn_tf.evaluation.report.summary import (
-    NAMES,
-    SETS,
-    SITES_TITLE,
-    intervals,
-    notes,
-    score_rows,
-    set_title,
-    site_rows,
-)
-from ggn_tf.evaluation.statistics.estimate import Estimate, format_value
+from ggn_tf.evaluation.report.blocks import Block, Prose, Section
+from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, interval_note, score_notes, score_tables
+from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.run_scores import Evaluation
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Scores in large print, by their names; all have a value."""
+
+    template: ClassVar[str] = "tiles.html"
+
+    scores: Mapping[str, Estimate]
 
 
 def scores_section(evaluation: Evaluation) -> Section:
     """All scores with their intervals."""
-    scores = evaluation.scores
-    tables = [
-        _table(*score_rows(scores.by_set[name]), set_title(evaluation, name)) for name in SETS if name in scores.by_set
-    ]
-    if evaluation.external_dataset:
-        tables.append(_table(*site_rows(evaluation), SITES_TITLE))
-    return Section("scores", "Scores", [*tables, *(Prose(line) for line in (intervals(scores), *notes(scores)))])
+    remarks = [interval_note(evaluation.scores), *score_notes(evaluation.scores)]
+    return Section("scores", "Scores", [*score_tables(evaluation), *map(Prose, remarks)])
 
 
-def tiles(evaluation: Evaluation) -> list[Markup | Prose]:
-    """The last stage's test scores, large; nothing for a run without a test case."""
+def tiles(evaluation: Evaluation) -> list[Block]:
+    """The test scores of the last stage; nothing for a run without a test case."""
     test = evaluation.scores.test
     if test is None:
         return []
     stage, scores = list(test.stages.items())[-1]
-    parts = "\n".join(
-        f'<div class="tile"><dt>{escape(NAMES[name])}</dt><dd>{format_value(score)}<small>{_interval(score)}</small>'
-        "</dd></div>"
-        for name, score in scores.by_metric().items()
-        if score.value is not None
-    )
-    chosen = " The weights were selected on this set." if evaluation.run.select_on == "test" else ""
+    defined = {METRIC_NAMES[name]: score for name, score in scores.by_metric().items() if score.value is not None}
+    selected = " The weights were selected on this set." if evaluation.run.select_on == "test" else ""
     text = (
-        f"Test set, stage {stage}: {test.nodules} nodules of {test.patients} other patients of the "
-        f"training's own dataset (internal validation).{chosen}"
+        f"Test set, stage {stage}: {test.nodules} nodules of {test.patients} other patients of the same dataset "
+        f"(internal validation).{selected}"
     )
-    return [Markup(f'<dl class="tiles">\n{parts}\n</dl>'), Prose(text)]
-
-
-def _interval(score: Estimate) -> str:
-    return "no interval" if score.low is None else f"{score.low:.3f} to {score.high:.3f}"
-
-
-def _table(heading: list[str], rows: list[list[str]], caption: str) -> Table:
-    return Table(heading, [[*map(cell_of, row)] for row in rows], caption)
+    return [Tiles(defined), Prose(text)]

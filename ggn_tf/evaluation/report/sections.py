@@ -1,4 +1,4 @@
-"""Every section that predictions of one task and split can have, in the order of reading."""
+"""The sections on the predictions of one task and split, in the order of reading."""
 
 from ggn_tf.evaluation.report.blocks import Section
 from ggn_tf.evaluation.report.budget import budget_section
@@ -13,7 +13,7 @@ from ggn_tf.evaluation.report_inputs import ReportInputs
 
 
 def analysis_sections(data: ReportData, inputs: ReportInputs) -> list[Section]:
-    """The sections of a run, or of a study's task and split; what the predictions have no part in is left out."""
+    """The sections of a run, or of one task and split of a study; those that do not apply are left out."""
     sections = [
         confusion_section(data),
         roc_section(data),
@@ -22,7 +22,7 @@ def analysis_sections(data: ReportData, inputs: ReportInputs) -> list[Section]:
         segmentation_section(data),
         budget_section(data, inputs.reference),
         subgroups_section(data),
-        failures_section(data, shown_cases={each.case_id for each in inputs.slides}),
+        failures_section(data, shown_cases={nodule.case_id for nodule in inputs.slides}),
         gallery_section(inputs.slides, data),
     ]
     return [section for section in sections if section is not None]

@@ -6,23 +6,26 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section, Table
+from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
+from ggn_tf.evaluation.report.cells import Cell, Table
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, WIDTH_INCHES, new_figure
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.joint_changes import JointChange, paired_stages
 
+_MARKS = ("o", "^", "s", "D")
+
 
 def segmentation_section(data: ReportData) -> Section | None:
-    """The Dice of every nodule, a row a system, and its change against that of the class score.
+    """The Dice of every nodule, and its change by joint training against the change of the class score.
 
-    None where no system gives masks. Of several repeats a nodule's Dice is the mean.
+    None if no system gives masks. Of several repeats the mean Dice of a nodule counts.
     """
     systems = _dice_of_systems(data)
     if not systems:
         return None
     drawing = Drawing(
         f"{data.prefix}dice",
-        "Dice of every nodule: points; box, the quartiles and the median; whiskers, 5% to 95%. " + data.caption,
+        "Dice of every nodule (points), with quartiles and median (box) and 5% to 95% (whiskers). " + data.caption,
         partial(draw_dice, systems, f"Dice, {data.set_name} set{data.mark}"),
     )
     change = paired_stages(data.rows)
@@ -33,7 +36,7 @@ def segmentation_section(data: ReportData) -> Section | None:
 
 
 def _dice_of_systems(data: ReportData) -> dict[str, np.ndarray]:
-    """The Dice [N] of every system; stages that share a segmenter stand together."""
+    """The Dice [N] of every system; stages that share a segmenter are one row."""
     alike: dict[tuple[float, ...], list[str]] = {}
     for name, rows in data.segmented.items():
         alike.setdefault(tuple(rows.groupby("case")["dice"].mean()), []).append(name)
@@ -46,42 +49,39 @@ def _joint_blocks(change: JointChange, data: ReportData) -> list[Drawing | Prose
     label = pairs["label"].map({name: index for index, name in enumerate(classes)}).to_numpy()
     dice, score = (pairs[f"{name}_change"].to_numpy(dtype=np.float64) for name in ("dice", "score"))
     correlation = "undefined" if change.correlation is None else f"{change.correlation:.2f}"
-    repeated = " A mark a nodule and repeat." if data.repeats > 1 else ""
+    repeated = " One mark per nodule and repeat." if data.repeats > 1 else ""
     drawing = Drawing(
         f"{data.prefix}joint-change",
-        "What joint training changed: Dice across, probability of the true class upwards; above the middle line the "
-        f"classifier became surer of the truth. Spearman's correlation {correlation}.{repeated} {data.caption}",
+        "Change by joint training: Dice (horizontal) and probability of the true class (vertical); above the middle "
+        f"line this probability rose. Spearman correlation {correlation}.{repeated} {data.caption}",
         partial(draw_change, dice, score, label, classes, f"Joint minus frozen, {data.set_name} set{data.mark}"),
     )
     counts = change.quadrants
-    rows = [
-        [f"Dice {name}", *(str(count) for count in counts.loc[name])] for name in counts.index if counts.loc[name].any()
+    rows: list[list[Cell]] = [
+        [f"Dice {name}", *map(int, counts.loc[name])] for name in counts.index if counts.loc[name].any()
     ]
-    what = "nodules and repeats" if data.repeats > 1 else "nodules"
+    unit = "nodules and repeats" if data.repeats > 1 else "nodules"
     heading = ["", *(f"class score {name}" for name in counts.columns)]
-    table = Table(heading, rows, f"Joint against frozen cascade, {what} (n = {len(pairs)})")
+    table = Table(heading, rows, f"Joint against frozen cascade, {unit} (n = {len(pairs)})")
     means = (
-        f"On average joint training changed the true class's probability by {score.mean():+.3f} and the Dice by "
+        f"On average joint training changed the probability of the true class by {score.mean():+.3f} and the Dice by "
         f"{dice.mean():+.3f}. The paper reports a rise of the class score for all of its examples (section 3.4, "
         "Fig. 6); the table counts all nodules."
     )
     return [drawing, Prose(means), table]
 
 
-_MARKS = ("o", "^", "s", "D")
-
-
 def draw_dice(systems: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Draw the Dice of every nodule, a row a system, above it the quartiles.
+    """Draw the Dice of every nodule with quartiles, one row per system.
 
     Args:
-        systems: For each its values [N].
-        title: What it shows.
+        systems: The Dice [N] of each system.
+        title: Title of the figure.
     """
     figure, axes = new_figure(WIDTH_INCHES, 1.5 + 0.95 * len(systems))
     for index, values in enumerate(systems.values()):
         dice = np.sort(values)
-        axes.scatter(dice, index + 0.16 + 0.24 * _spread(len(dice)), s=12, alpha=0.6, linewidths=0, color=COLOURS[0])
+        axes.scatter(dice, index + 0.16 + 0.24 * _heights(len(dice)), s=12, alpha=0.6, linewidths=0, color=COLOURS[0])
         axes.boxplot(
             dice,
             positions=[index - 0.14],
@@ -103,14 +103,14 @@ def draw_dice(systems: Mapping[str, np.ndarray], title: str) -> Figure:
 
 
 def draw_change(dice: np.ndarray, score: np.ndarray, label: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
-    """Draw the change of Dice against the change of the class score, a mark a nodule.
+    """Draw the change of Dice against the change of the class score, one mark per nodule.
 
     Args:
-        dice: After minus before joint training [N].
-        score: Of the true class's probability, after minus before [N].
+        dice: Dice after minus before joint training [N].
+        score: Probability of the true class after minus before [N].
         label: Class index [N].
-        classes: Their names.
-        title: What it shows.
+        classes: The names of the classes.
+        title: Title of the figure.
     """
     figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES)
     axes.axhline(0, color=FAINT, linewidth=1)
@@ -138,7 +138,7 @@ def draw_change(dice: np.ndarray, score: np.ndarray, label: np.ndarray, classes:
     return figure
 
 
-def _spread(points: int) -> np.ndarray:
-    """Heights in [0, 1] that keep neighbouring points apart and are the same at every run (golden ratio sequence)."""
+def _heights(points: int) -> np.ndarray:
+    """Reproducible heights in [0, 1] that keep neighbouring points apart: the golden ratio sequence."""
     heights: np.ndarray = (np.arange(points) * 0.618034) % 1.0
     return heights

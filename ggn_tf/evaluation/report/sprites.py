@@ -1,4 +1,4 @@
-"""Sprite sheets: all slices of a volume side by side in one PNG, in as few colours as it needs."""
+"""Sprite sheets: all slices of a volume side by side in one PNG with few colours."""
 
 import io
 
@@ -7,35 +7,29 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 COLUMNS = 8
-# A tile of a gray or heat sheet repeats its edge once around, so that a browser that enlarges it smoothly blends
-# nothing of the neighbouring slice in.
+# A tile of a gray or heat sheet repeats its edge, so that a browser that enlarges it smoothly does not blend in the
+# neighbouring slice.
 MARGIN = 1
-# Pixels a voxel of an outline: sharp where the CT beneath is smooth.
+# Pixels per voxel of an outline: sharp where the CT beneath is smooth.
 ENLARGED = 6
 LEVELS = 16
 
 
 def gray_sheet(volume: np.ndarray) -> bytes:
-    """A sheet in shades of gray.
+    """A sheet in shades of gray, as PNG.
 
     Args:
         volume: uint8 [D, H, W].
-
-    Returns:
-        PNG.
     """
     return _png(Image.fromarray(_tiled(_framed(volume)), mode="L"))
 
 
 def outline_sheet(mask: np.ndarray, colour: str) -> bytes:
-    """A sheet of a mask's outline, transparent elsewhere.
+    """A sheet of the outline of a mask, transparent elsewhere, as PNG.
 
     Args:
         mask: bool [D, H, W].
         colour: `#rrggbb`.
-
-    Returns:
-        PNG.
     """
     fine = mask.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
     line = fine & ~binary_erosion(fine, np.ones((1, 5, 5)))
@@ -45,14 +39,11 @@ def outline_sheet(mask: np.ndarray, colour: str) -> bytes:
 
 
 def heat_sheet(heat: np.ndarray, colours: np.ndarray) -> bytes:
-    """A sheet of a map in [0, 1], the more opaque the higher.
+    """A sheet of a map in [0, 1], as PNG.
 
     Args:
         heat: float32 [D, H, W].
         colours: uint8 [LEVELS, 4], red, green, blue and opacity of each level.
-
-    Returns:
-        PNG.
     """
     level = np.minimum((heat * LEVELS).astype(np.uint8), LEVELS - 1)
     picture = Image.fromarray(_tiled(_framed(level)), mode="P")
@@ -65,7 +56,7 @@ def _framed(volume: np.ndarray) -> np.ndarray:
 
 
 def _tiled(tiles: np.ndarray) -> np.ndarray:
-    """Slices [D, H, W] as one picture, row by row, `COLUMNS` in a row."""
+    """Slices [D, H, W] as one picture with `COLUMNS` slices per row."""
     depth, height, width = tiles.shape
     rows = -(-depth // COLUMNS)
     whole = np.zeros((rows * COLUMNS, height, width), tiles.dtype)

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.blocks import Cell, Drawing, Estimate, Prose, Section, Table
+from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
+from ggn_tf.evaluation.report.cells import Cell, Table, score_cell
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, WIDTH_INCHES, new_figure
 from ggn_tf.evaluation.report.report_data import ReportData
-from ggn_tf.evaluation.report.summary import NAMES
+from ggn_tf.evaluation.report.run_tables import METRIC_NAMES
 from ggn_tf.evaluation.statistics.scores import score_values
 from ggn_tf.evaluation.statistics.subgroups import LEAST_NODULES, SubgroupScore, score_subgroups
 
@@ -19,9 +20,9 @@ DRAWN = ("accuracy", "dice")
 
 
 def subgroups_section(data: ReportData) -> Section | None:
-    """The scores of the chief system in every group of nodules.
+    """The scores of the main system in every group of nodules.
 
-    None without systems, or where nothing is known about the nodules.
+    None without systems, or if nothing is known about the nodules.
     """
     if data.nodules is None or not data.systems:
         return None
@@ -38,20 +39,20 @@ def subgroups_section(data: ReportData) -> Section | None:
         for metric in DRAWN
         if any(score.metric == metric and score.value is not None for score in scores)
     ]
-    tables = [_table(what, list(of)) for what, of in groupby(scores, key=lambda score: score.characteristic)]
-    told = (
-        f"Shown: {name}. A group of fewer than {LEAST_NODULES} nodules has no score but its number. Groups were not "
-        "planned for power: where intervals overlap nothing can be said. "
+    tables = [_table(kind, list(group)) for kind, group in groupby(scores, key=lambda score: score.characteristic)]
+    explained = (
+        f"Shown: {name}. A group of fewer than {LEAST_NODULES} nodules has no score, only its number of nodules. "
+        "Groups were not planned for power: where intervals overlap, no conclusion can be drawn. "
         f"In brackets {data.interval}. {data.caption}"
     )
-    return Section(f"{data.prefix}subgroups", "Size, texture and slice spacing", [Prose(told), *drawings, *tables])
+    return Section(f"{data.prefix}subgroups", "Size, texture and slice spacing", [Prose(explained), *drawings, *tables])
 
 
 def _drawing(data: ReportData, name: str, metric: str, scores: Sequence[SubgroupScore]) -> Drawing:
     rows = []
-    for what, of in groupby(scores, key=lambda score: score.characteristic):
-        rows.append(ForestRow(what.capitalize(), heading=True))
-        for score in of:
+    for characteristic, group in groupby(scores, key=lambda score: score.characteristic):
+        rows.append(ForestRow(characteristic.capitalize(), heading=True))
+        for score in group:
             few = ", too few" if score.value is None else ""
             rows.append(ForestRow(f"{score.group} (n = {score.nodules}{few})", score.value, score.low, score.high))
     # The mean over repeats, as the groups' scores are.
@@ -59,32 +60,26 @@ def _drawing(data: ReportData, name: str, metric: str, scores: Sequence[Subgroup
     whole = float(np.mean([value for value in wholes if value is not None]))
     return Drawing(
         f"{data.prefix}subgroups-{metric}",
-        f"Groups of nodules, {NAMES[metric]} of {name}; dashed: of all nodules; lines: {data.interval}. "
+        f"Groups of nodules, {METRIC_NAMES[metric]} of {name}; dashed: all nodules; lines: {data.interval}. "
         + data.caption,
-        partial(draw_forest, rows, whole, NAMES[metric], f"{name}, {data.set_name} set{data.mark}"),
+        partial(draw_forest, rows, whole, METRIC_NAMES[metric], f"{name}, {data.set_name} set{data.mark}"),
     )
 
 
-def _table(what: str, scores: Sequence[SubgroupScore]) -> Table:
-    shown = [metric for metric in NAMES if any(score.metric == metric for score in scores)]
+def _table(characteristic: str, scores: Sequence[SubgroupScore]) -> Table:
+    shown = [metric for metric in METRIC_NAMES if any(score.metric == metric for score in scores)]
     rows: list[list[Cell]] = []
-    for group, of in groupby(scores, key=lambda score: score.group):
-        by_metric = {score.metric: score for score in of}
-        some = next(iter(by_metric.values()))
-        cells = [_cell(by_metric.get(metric)) for metric in shown]
-        rows.append([group, str(some.nodules), str(some.patients), *cells])
-    return Table([what, "nodules", "patients", *(NAMES[metric] for metric in shown)], rows, f"By {what}")
-
-
-def _cell(score: SubgroupScore | None) -> Cell:
-    if score is None or score.value is None:
-        return "-"
-    interval = "" if score.low is None else f"[{score.low:.3f}, {score.high:.3f}]"
-    return Estimate(f"{score.value:.3f}", interval)
+    for group, members in groupby(scores, key=lambda score: score.group):
+        by_metric = {score.metric: score for score in members}
+        first = next(iter(by_metric.values()))
+        defined = {metric: score_cell(score) for metric, score in by_metric.items() if score.value is not None}
+        rows.append([group, first.nodules, first.patients, *(defined.get(metric) for metric in shown)])
+    heading = [characteristic, "nodules", "patients", *(METRIC_NAMES[metric] for metric in shown)]
+    return Table(heading, rows, f"By {characteristic}")
 
 
 class ForestRow(NamedTuple):
-    """A group's score, or a heading above groups; `value` is None where there is no score, which `label` explains."""
+    """The score of a group, or a heading above groups. A group without a score says why in its label."""
 
     label: str
     value: float | None = None
@@ -94,22 +89,22 @@ class ForestRow(NamedTuple):
 
 
 def draw_forest(rows: Sequence[ForestRow], whole: float, score: str, title: str) -> Figure:
-    """Draw a row a group.
+    """Draw one row per group.
 
     Args:
         rows: From top to bottom.
-        whole: The score of all nodules, a line across.
-        score: Its name.
-        title: What it shows.
+        whole: The score of all nodules, drawn as a vertical line.
+        score: The name of the score.
+        title: Title of the figure.
     """
     figure, axes = new_figure(WIDTH_INCHES, 1.1 + 0.25 * len(rows))
     axes.axvline(whole, color=FAINT, linewidth=1, linestyle=(0, (4, 2)))
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         if row.value is None:
             continue
         if row.low is not None and row.high is not None:
-            axes.plot([row.low, row.high], [place, place], color=COLOURS[0], linewidth=1.6)
-        axes.plot(row.value, place, marker="o", markersize=6, color=COLOURS[0])
+            axes.plot([row.low, row.high], [index, index], color=COLOURS[0], linewidth=1.6)
+        axes.plot(row.value, index, marker="o", markersize=6, color=COLOURS[0])
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row.heading else "normal")
@@ -118,6 +113,6 @@ def draw_forest(rows: Sequence[ForestRow], whole: float, score: str, title: str)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
     axes.set_xlabel(score)
-    # Above the labels too, which are long.
+    # A title of the axes would begin to the right of the long labels.
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ggn_tf.evaluation.report.markdown import fact_lines, section
-from ggn_tf.evaluation.report.model_card import LIMITS, caution, heading, intended_use, score_lines
+from ggn_tf.evaluation.report.model_card import heading, intended_use, limits, optimism_warning, score_lines
 from ggn_tf.evaluation.statistics.run_scores import StageScores
 from ggn_tf.evaluation.statistics.scores_file import stage_document
 from ggn_tf.serving.contract.export_contract import ExportContract, TensorContract
@@ -69,7 +69,7 @@ def _purpose(contract: ExportContract, version: int) -> list[str]:
         "",
         "From a patch around the nodule's centre it predicts the class probabilities and a soft mask of the nodule.",
         "",
-        *section("Limits", [f"- {limit}" for limit in LIMITS]),
+        *limits(),
     ]
 
 
@@ -126,5 +126,5 @@ def _scores(provenance: Provenance) -> list[str]:
     if provenance.scores is None:
         return ["## Scores", "", "The run was not evaluated before it was exported."]
     lines = [f"- {line}" for line in score_lines(provenance.scores)]
-    alarm = caution(provenance.select_on)
+    alarm = optimism_warning(provenance.select_on)
     return ["## Scores on the test set", "", *lines, *(["", *alarm] if alarm else [])]

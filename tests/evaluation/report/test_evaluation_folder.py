@@ -20,7 +20,7 @@ def evaluated(tmp_path, drawn_frame) -> Path:
     return tmp_path / "evaluation"
 
 
-def test_evaluation_holds_the_contracts_files(evaluated):
+def test_evaluation_consists_of_the_documented_files(evaluated):
     assert _files(evaluated) == [
         *(
             f"figures/{name}.{kind}"
@@ -32,19 +32,12 @@ def test_evaluation_holds_the_contracts_files(evaluated):
         "report.html",
         "scores.json",
     ]
+    assert [path.name for path in evaluated.parent.iterdir()] == ["evaluation"]
 
 
 def test_scores_can_be_computed_again_from_the_predictions(evaluated):
     stored = read_scores_file(evaluated / "scores.json")
     assert stored == evaluated_run(read_predictions(evaluated / "predictions.csv"))
-
-
-def test_report_holds_every_figure(evaluated):
-    assert (evaluated / "report.html").read_text(encoding="utf-8").count("data:image/svg+xml;base64,") == 5
-
-
-def test_nothing_lies_beside_the_evaluation(evaluated):
-    assert [path.name for path in evaluated.parent.iterdir()] == ["evaluation"]
 
 
 @pytest.fixture
@@ -54,7 +47,7 @@ def former(tmp_path) -> Path:
     return tmp_path / "evaluation"
 
 
-def test_new_evaluation_takes_the_place_of_the_former_one(former):
+def test_new_evaluation_replaces_the_former_one(former):
     with replaced_folder(former) as new:
         (new / "new.txt").write_text("new", encoding="utf-8")
     assert _files(former.parent) == ["evaluation/new.txt"]
@@ -67,14 +60,14 @@ def test_failed_evaluation_leaves_the_former_one(former):
     assert _files(former.parent) == ["evaluation/former.txt"]
 
 
-def test_former_evaluation_comes_back_after_a_kill_between_the_renames(former):
+def test_former_evaluation_is_restored_after_a_kill_between_the_renames(former):
     former.rename(former.with_name(".evaluation-former"))
     with pytest.raises(ZeroDivisionError), replaced_folder(former):
         raise ZeroDivisionError
     assert _files(former.parent) == ["evaluation/former.txt"]
 
 
-def test_leftovers_of_a_killed_evaluation_go(former):
+def test_leftovers_of_a_killed_evaluation_are_removed(former):
     (former.parent / ".evaluation-new").mkdir()
     (former.parent / ".evaluation-new" / "half").write_text("half", encoding="utf-8")
     with replaced_folder(former) as new:

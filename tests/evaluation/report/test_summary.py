@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
 from ggn_tf.evaluation.report.summary import summarise
 from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, StageScores
@@ -22,7 +23,7 @@ def evaluation(drawn_frame) -> Evaluation:
 
 @pytest.fixture
 def small_evaluation() -> Evaluation:
-    """Numbers that can be read off in the table."""
+    """Numbers that can be recognised in the table."""
     joint = StageScores(
         accuracy=Estimate(0.7822, 0.7, 0.85),
         average_f1=Estimate(0.7753, 0.69, 0.84),
@@ -63,9 +64,9 @@ def test_validation_scores_are_marked_as_those_that_selected_the_weights(evaluat
     assert [line.split(":")[0] for line in marked] == ["validation"]
 
 
-def test_selection_on_the_test_set_is_said_loudly(evaluation):
+def test_selection_on_the_test_set_is_a_warning(evaluation):
     text = summarise(replace(evaluation, run=replace(RUN, select_on="test")))
-    assert "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic." in text
+    assert OPTIMISTIC in text
     assert re.search(r"^test: 40 nodules .*, weights selected on it$", text, re.MULTILINE)
     assert "no test case took part" not in text
 

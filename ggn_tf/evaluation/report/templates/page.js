@@ -1,7 +1,7 @@
 "use strict";
 for (const card of document.querySelectorAll(".case")) {
   const slider = card.querySelector("input[type=range]");
-  const told = card.querySelector("output");
+  const number = card.querySelector("output");
   const show = () => {
     const slice = Number(slider.value);
     for (const sheet of card.querySelectorAll(".slice img")) {
@@ -9,10 +9,10 @@ for (const card of document.querySelectorAll(".case")) {
       sheet.style.left = `${-(slice % columns * tile + Number(margin)) * 100}%`;
       sheet.style.top = `${-(Math.floor(slice / columns) * tile + Number(margin)) * 100}%`;
     }
-    told.textContent = slice + 1;
+    number.textContent = slice + 1;
   };
   slider.addEventListener("input", show);
-  // A browser that reloads the page keeps the sliders where they were, but not the pictures.
+  // A browser that reloads the page keeps the positions of the sliders, but not of the pictures.
   show();
 }
 for (const gallery of document.querySelectorAll(".gallery")) {

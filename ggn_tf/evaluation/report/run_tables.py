@@ -1,0 +1,122 @@
+"""The tables and remarks on one run that its report, its model card and the terminal share."""
+
+import pandas as pd
+
+from ggn_tf.evaluation.report.cells import Cell, Number, Table, score_cell
+from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, SETS, table_classes
+from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, TrainedRun
+
+METRIC_NAMES = {"accuracy": "accuracy", "average_f1": "average F1", "mcc": "MCC", "auc": "AUC", "dice": "Dice"}
+OPTIMISTIC = "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic."
+_READING_ORDER = ("test", EXTERNAL, "validation")
+
+
+def sets_to_show(scores: Scores) -> dict[str, SetScores]:
+    """The scores by set, the test set first."""
+    return {name: scores.by_set[name] for name in _READING_ORDER if name in scores.by_set}
+
+
+def selection(run: TrainedRun) -> str:
+    """How the weights were selected, and what this means for the scores."""
+    if run.select_on == "test":
+        return OPTIMISTIC
+    return f"Weights selected on the {run.select_on} set; no test case took part."
+
+
+def training_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
+    """How the run was trained: names and values."""
+    return [
+        ("Task", run.task),
+        ("Model", run.model),
+        ("Selection of the weights", selection(run)),
+        ("Seed of the training", run.seed),
+        ("Precision", run.precision),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+    ]
+
+
+def data_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
+    """What the run was trained on: names and values."""
+    return [("Dataset", run.dataset), ("Dataset fingerprint", run.dataset_fingerprint), ("Split", run.split)]
+
+
+def sets_table(frame: pd.DataFrame) -> Table:
+    """Nodules and patients of each set, including the training set, one row per set.
+
+    Args:
+        frame: A checked predictions table of one run.
+    """
+    classes = table_classes(frame)
+    rows: list[list[Cell]] = []
+    for name in (name for name in SETS if bool((frame["set"] == name).any())):
+        nodules = frame[frame["set"] == name].drop_duplicates("case")
+        by_class = (int((nodules["label"] == label).sum()) for label in classes)
+        rows.append([name, len(nodules), int(nodules["patient"].nunique()), *by_class])
+    return Table(["set", "nodules", "patients", *classes], rows, "Nodules of each set; no patient is in two sets")
+
+
+def training_table(run: TrainedRun) -> Table:
+    """How every stage was trained, one row per stage."""
+    rows = [[stage.stage, stage.epochs, stage.best_epoch, stage.ended] for stage in run.stages]
+    return Table(["stage", "epochs", "best epoch", "ended by"], rows, "Stages of the training")
+
+
+def score_tables(evaluation: Evaluation) -> list[Table]:
+    """The scores of each set, the test set first, then the differences between the sites, if there are two."""
+    tables = [_set_table(evaluation, name, scores) for name, scores in sets_to_show(evaluation.scores).items()]
+    return [*tables, _sites_table(evaluation)] if evaluation.external_dataset else tables
+
+
+def _set_table(evaluation: Evaluation, set_name: str, scores: SetScores) -> Table:
+    """One row per stage."""
+    by_stage = {stage: part.by_metric() for stage, part in scores.stages.items()}
+    shown = [metric for metric in METRIC_NAMES if any(metric in part for part in by_stage.values())]
+    rows: list[list[Cell]] = [
+        [stage, *(score_cell(part[metric]) if metric in part else None for metric in shown)]
+        for stage, part in by_stage.items()
+    ]
+    classes = ", ".join(f"{name} {count}" for name, count in scores.nodules_by_class.items())
+    selected = ", weights selected on it" if evaluation.run.select_on == set_name else ""
+    caption = f"{set_name}: {scores.nodules} nodules of {scores.patients} patients ({classes}){selected}"
+    return Table(["stage", *(METRIC_NAMES[metric] for metric in shown)], rows, caption)
+
+
+def _sites_table(evaluation: Evaluation) -> Table:
+    """One row per stage and score."""
+    rows: list[list[Cell]] = [
+        [
+            site.stage,
+            METRIC_NAMES[site.metric],
+            Number(site.test),
+            Number(site.external),
+            score_cell(site.estimate, signed=True),
+        ]
+        for site in evaluation.sites
+    ]
+    caption = "test set against the external set; in brackets the percentile interval over the patients of both sites"
+    return Table(["stage", "score", "test", "external", "external - test"], rows, caption)
+
+
+def interval_note(scores: Scores) -> str:
+    """What the brackets mean."""
+    return (
+        f"In brackets the {scores.level:.0%} BCa interval over {scores.replicates} bootstrap replicates "
+        f"of the patients, seed {scores.seed}."
+    )
+
+
+def score_notes(scores: Scores) -> list[str]:
+    """What is undefined and why, and how many replicates an interval leaves out."""
+    lines, left_out = [], dict[tuple[str, int], list[str]]()
+    for set_name, part in sets_to_show(scores).items():
+        for stage, stage_scores in part.stages.items():
+            for metric, estimate in stage_scores.by_metric().items():
+                name = METRIC_NAMES[metric]
+                if estimate.reason:
+                    lines.append(f"{name} of stage {stage} on the {set_name} set: {estimate.reason}.")
+                elif estimate.left_out:
+                    left_out.setdefault((set_name, estimate.left_out), []).append(name)
+    for (set_name, count), names in left_out.items():
+        metrics = " and ".join(dict.fromkeys(names))
+        lines.append(f"On the {set_name} set {count} replicates drew one class only and are left out of {metrics}.")
+    return lines

@@ -1,0 +1,80 @@
+"""No name that a user chooses, a label, an id or a series description, becomes a part of a page's markup."""
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from ggn_tf.evaluation.report.blocks import Block, Drawing, Page, Prose, Section
+from ggn_tf.evaluation.report.cells import Label, Link, Table
+from ggn_tf.evaluation.report.gallery import Gallery, NoduleCard, Outline, Panel, Sheet
+from ggn_tf.evaluation.report.page import write_page
+from ggn_tf.evaluation.report.run import run_page
+from ggn_tf.evaluation.report.scores import Tiles
+from ggn_tf.evaluation.report.sprites import gray_sheet
+from ggn_tf.evaluation.report_inputs import ReportInputs
+from ggn_tf.evaluation.statistics.estimate import Estimate
+from tests.support.described_run import evaluated
+from tests.support.slides import make_records, make_slides
+
+HOSTILE = """</p><script>alert("1")</script><img src='x' onerror='alert(1)'>&amp;"""
+TABLE = Table([HOSTILE, Label(HOSTILE, HOSTILE)], [[Link(HOSTILE, HOSTILE), HOSTILE]], HOSTILE)
+
+
+def _gallery() -> Gallery:
+    slides = make_slides(["case"])[0]
+    panel = Panel(HOSTILE, HOSTILE, [Sheet(HOSTILE, HOSTILE, gray_sheet(slides.gray))])
+    card = NoduleCard(HOSTILE, HOSTILE, HOSTILE, [panel], 3, 16, TABLE)
+    return Gallery([Outline(HOSTILE, HOSTILE, HOSTILE)], [card])
+
+
+BLOCKS = {
+    "prose": Prose(HOSTILE, warning=True),
+    "table": TABLE,
+    "figure": Drawing("figure", HOSTILE, Figure),
+    "tiles": Tiles({HOSTILE: Estimate(0.5)}),
+    "gallery": _gallery(),
+}
+
+
+class _Parsed(HTMLParser):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+def _assert_harmless(page: Page, folder: Path) -> None:
+    write_page(page, folder / "report.html", folder / "figures")
+    parsed = _Parsed(folder / "report.html")
+    assert parsed.tags.count("script") == 1
+    assert not {name for name in parsed.attributes if name.startswith("on")}
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+def test_every_field_of_a_block_is_escaped(block: Block, tmp_path: Path):
+    section = Section(HOSTILE, HOSTILE, [block], inner=[Section(HOSTILE, HOSTILE, [block])])
+    _assert_harmless(Page(HOSTILE, HOSTILE, [block], [section]), tmp_path)
+    assert HOSTILE not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_labels_ids_and_names_of_a_run_are_escaped(drawn_frame, tmp_path: Path):
+    frame = drawn_frame((HOSTILE, "MIA+IAC"), cases=40)
+    frame = frame.assign(case=frame["case"] + HOSTILE)
+    cases = list(frame["case"])
+    slides = [replace(slides, reason=HOSTILE) for slides in make_slides(cases[:2])]
+    inputs = ReportInputs(make_records(cases), reference=frame, slides=slides)
+    evaluation = evaluated(frame, task=HOSTILE, dataset=HOSTILE, versions={HOSTILE: HOSTILE})
+    page = run_page(frame, evaluation, inputs)
+    _assert_harmless(replace(page, sections=[_without_figures(section) for section in page.sections]), tmp_path)
+
+
+def _without_figures(section: Section) -> Section:
+    return replace(section, blocks=[block for block in section.blocks if not isinstance(block, Drawing)])
