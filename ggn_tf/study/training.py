@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -12,17 +13,17 @@ from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.evaluation.statistics.scores import score_values
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.models.names import CASCADE
-from ggn_tf.runs.lock import lock_run
-from ggn_tf.runs.package_versions import package_versions
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT, Stage, stages_up_to
 from ggn_tf.study.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.observers import Observer, Observers
+from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
+from ggn_tf.training.observers import Observer
+from ggn_tf.training.run_training import train_run
 from ggn_tf.training.stage_reuse import reuse_stage
-from ggn_tf.training.tensorboard import EventWriter, write_scores
-from ggn_tf.training.trainer import plan_run, train
+from ggn_tf.training.tensorboard import write_scores
+from ggn_tf.training.trainer import plan_run
 
 # Measured on a CPU in bfloat16: an epoch of each stage, relative to one of the joint training.
 EPOCH_COST = {
@@ -102,25 +103,30 @@ class Training:
         """Reuse stages, train the others, and write the predictions."""
         split = read_split(folder.dataset, self.description.split)
         plan = plan_run(self.description, folder.dataset, split, self.last_stage)
-        path = folder.run(self.name)
-        with lock_run(path, _PATIENCE_S):
-            run = RunFolder.create(path, self.description, folder.dataset.folder, package_versions(), folder.command)
-            self._reuse_stages(run, folder)
-            events = EventWriter(path / "tensorboard", self.description)
-            observers = Observers([_ProgressReporter(self, channel), events])
-            train(run, folder.dataset, plan, observers, channel.stop_requested, keep_last_checkpoint=False)
+        run = train_run(
+            folder.run(self.name),
+            folder.dataset,
+            plan,
+            command=folder.command,
+            begin=partial(self._reuse_stages, folder),
+            observer=_ProgressReporter(self, channel),
+            patience_s=_PATIENCE_S,
+            stop_requested=channel.stop_requested,
+            keep_last_checkpoint=False,
+        )
         if self.predicted_stages == ():
             return
         frame = predict_run(run, folder.dataset, split, repeat=self.repeat).assign(model=self.system)
-        write_scores(path / "tensorboard", _test_scores(frame))
+        write_scores(run.folder / "tensorboard", _test_scores(frame))
         if self.predicted_stages is not None:
             frame = frame[frame["stage"].isin(self.predicted_stages)]
         write_predictions(frame, folder.predictions(self.name))
 
-    def _reuse_stages(self, run: RunFolder, folder: WorkFolder) -> None:
+    def _reuse_stages(self, folder: WorkFolder, run: RunFolder) -> Replicas:
         for stage, donor in self.reused:
             if stage not in run.finished_stages():
                 reuse_stage(run, RunFolder.open(folder.run(donor)), stage)
+        return ONE_REPLICA
 
     def _stages(self) -> tuple[Stage, ...]:
         return stages_up_to(self.description.model, self.last_stage)

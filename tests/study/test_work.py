@@ -59,7 +59,7 @@ def test_the_cascades_start_from_the_shared_unet(finished: WorkFolder):
 
 
 def test_another_lambda_gives_other_probabilities(finished: WorkFolder):
-    one, half = (
+    full, half = (
         read_predictions(finished.predictions(f"{name}-{REPEAT}")) for name in ("cascade", "cascade-lambda0.5")
     )
     assert not np.array_equal(probabilities(full[full["stage"] == "joint"]), probabilities(half))
