@@ -19,17 +19,18 @@ from ggn_tf.errors import GgnError
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.package_versions import package_versions
-from ggn_tf.runs.reproducibility import ask_determinism, conditions_here, differences, keep_threads
+from ggn_tf.runs.reproducibility import Conditions, conditions_here, differences, keep_threads, request_determinism
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES, Stage
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 from ggn_tf.training.distributed.cluster import Rank, Strategy, connect_replicas, rank_of
-from ggn_tf.training.distributed.replicas import Replicas
-from ggn_tf.training.monitor import Monitored
+from ggn_tf.training.monitor import EpochResult
 from ggn_tf.training.observers import Observer
 from ggn_tf.training.precision import resolve_precision
+from ggn_tf.training.replicas import Replicas
 from ggn_tf.training.run_training import train_run
+from ggn_tf.training.train_options import TrainOptions
 from ggn_tf.training.trainer import Plan, plan_run, train
 
 AskedPrecision = Literal["auto", "float32", "bfloat16"]
@@ -75,7 +76,7 @@ class TrainingPlan:
     dataset: Dataset
     plan: Plan
     precision_reason: str
-    conditions: Mapping[str, Any]
+    conditions: Conditions
     changed: tuple[str, ...] = ()
 
 
@@ -180,7 +181,7 @@ def fit(
     check_choices("precision", [precision], get_args(AskedPrecision))
     rank = rank_of(strategy, os.environ)
     if deterministic:
-        ask_determinism()
+        request_determinism()
     numbers = _with_numbers(protocol or Protocol(), epochs, learning_rates, patience, batch_size, joint_weight)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     resolved, reason = resolve_precision(precision)
@@ -207,20 +208,18 @@ def fit(
             return connect_replicas(rank, numbers.training.batch_size)
 
     if not rank.is_chief:
-        train(None, opened, plan, Observer(), stop, replicas=begin(None))
+        options = TrainOptions(stop_requested=stop, deterministic=deterministic)
+        train(RunFolder(folder, description, opened.folder, {}), opened, plan, options, begin(None))
         return Run(folder, ())
     finished = train_run(
         folder,
         opened,
         plan,
+        TrainOptions(_Reporter(on_progress), stop, checkpoint_minutes, deterministic),
         command=command,
         conditions=conditions_here(deterministic, rank.expected_replicas),
         begin=begin,
-        observer=_Reporter(on_progress),
         histograms=histograms,
-        stop_requested=stop,
-        checkpoint_minutes=checkpoint_minutes,
-        deterministic=deterministic,
     )
     return Run(folder, finished.finished_stages())
 
@@ -265,7 +264,7 @@ class _Reporter(Observer):
     def step_done(self, loss: float) -> None:
         self._tell(dataclasses.replace(self._last, step=self._last.step + 1, loss=loss))
 
-    def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
+    def epoch_done(self, stage: Stage, row: dict[str, Any], result: EpochResult) -> None:
         scores = {name: value for name, value in row.items() if isinstance(value, float) and name != "learning_rate"}
         self._tell(dataclasses.replace(self._last, scores=scores))
 
@@ -311,11 +310,11 @@ def _with_numbers(
     return dataclasses.replace(protocol, training=training)
 
 
-def _changed(run: RunFolder, conditions: Mapping[str, Any]) -> list[str]:
+def _changed(run: RunFolder, conditions: Conditions) -> list[str]:
     """What differs from the conditions of the run's beginning: the resumed run is then not the same to the bit."""
     now = package_versions()
     versions = [f"{name} {old} -> {now.get(name)}" for name, old in run.versions.items() if now.get(name) != old]
-    return versions + differences(run.conditions, conditions)
+    return versions + [str(difference) for difference in differences(run.conditions, conditions)]
 
 
 def _run_name(description: RunDescription) -> str:

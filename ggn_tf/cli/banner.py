@@ -21,11 +21,11 @@ def training_text(plan: "TrainingPlan") -> str:
         ("task", str(asked.task)),
         ("model", f"{asked.model}, split {asked.split}, seed {asked.seed}"),
         ("device", _device()),
-        *([("replicas", f"{conditions['replicas']} devices share every batch")] if conditions["replicas"] > 1 else []),
+        *([("replicas", f"{conditions.replicas} devices share every batch")] if conditions.replicas > 1 else []),
         ("precision", f"{asked.precision}: {plan.precision_reason}"),
         ("select on", _selection(asked.select_on)),
         ("run", str(plan.run.folder)),
-        ("exact", f"{'to the bit' if conditions['bit_for_bit'] else 'no'}: {conditions['why']}"),
+        ("exact", f"{'to the bit' if conditions.exactness.bit_for_bit else 'no'}: {conditions.exactness.text}"),
     ]
     if plan.changed:
         changed = ", ".join(plan.changed)

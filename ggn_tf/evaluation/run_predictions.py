@@ -105,7 +105,7 @@ def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
     names = ("task", "model", "split", "seed", "precision", "select_on", "dataset_fingerprint")
     stages = (
         TrainedStage(entry["stage"], *(entry.get(key) for key in ("epochs", "best_epoch", "ended")))
-        for entry in run.ledger()
+        for entry in run.ledger.entries()
     )
     return TrainedRun(
         **{name: description[name] for name in names},

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a stage needs to go on, in one file that is whole or absent."""
+"""Checkpoints: everything that a stage needs to resume, in one file that is complete or absent."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ class Checkpoint:
 
     Attributes:
         progress: Counters and history, as JSON types.
-        arrays: Every variable, by a name of the caller's.
+        arrays: Every variable, by a name that the caller chooses.
     """
 
     progress: dict[str, Any]
@@ -32,19 +32,17 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one stage: numbered files, the last two kept.
+    """The checkpoints of one stage: numbered files, of which the last two are kept.
 
-    A file is an uncompressed NumPy archive, which `numpy.load` reads, and behind it the SHA-256 of all its bytes: the
-    archive's own sums do not cover its directory, and a flipped bit there can hide a member. A file is written under a
-    temporary name, brought to the disk, then renamed.
+    A file is an uncompressed NumPy archive, which `numpy.load` reads, followed by the SHA-256 of all its bytes: the
+    archive's own checksums do not cover its directory, and a flipped bit there can hide a member.
 
     Args:
-        folder: Where they lie.
-        stage: Its checkpoints' prefix.
+        folder: Their folder.
+        stage: Prefix of their names.
     """
 
     def __init__(self, folder: Path, stage: str) -> None:
-        """See the class."""
         self._folder = folder
         self._stage = stage
 
@@ -54,7 +52,7 @@ class CheckpointStore:
         number = int(files[-1].stem.rsplit("-", 1)[1]) + 1 if files else 1
         with atomic_file(self._folder / f"{self._stage}-{number:06d}.npz") as temporary:
             with temporary.open("wb") as stream:
-                _write_archive(stream, checkpoint)
+                write_archive(stream, checkpoint)
             with temporary.open("r+b") as stream:
                 digest = hashlib.file_digest(stream, "sha256").digest()
                 stream.write(digest)
@@ -62,9 +60,9 @@ class CheckpointStore:
             file.unlink()
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that reads whole, or None where the stage is to begin at its first step.
+        """The newest intact checkpoint, or None if the stage begins at its first step.
 
-        The first checkpoint of a stage has none before it: where it alone is there and damaged, the stage begins anew.
+        The first checkpoint of a stage has none before it: if it is the only one and damaged, the stage starts again.
 
         Raises:
             RunError: There are two checkpoints, and both are damaged.
@@ -79,22 +77,22 @@ class CheckpointStore:
                 "No checkpoint of the run can be read.",
                 case=files[-1],
                 found=f"{len(files)} damaged files",
-                expected="at least one whole checkpoint",
-                remedy=f"Delete {self._folder} to train the stage {self._stage} anew from the stage before it.",
+                expected="at least one intact checkpoint",
+                remedy=f"Delete {self._folder} to repeat the stage {self._stage} from the stage before it.",
             )
         return None
 
     def exists(self) -> bool:
-        """Whether the stage has a checkpoint, whole or not."""
+        """Whether the stage has a checkpoint, intact or not."""
         return bool(self._files())
 
     def keep_newest(self) -> None:
-        """Delete all but the last: the stage is finished, and more epochs would go on from there."""
+        """Delete all but the last, from which more epochs of the finished stage would continue."""
         for file in self._files()[:-1]:
             file.unlink()
 
     def clear(self) -> None:
-        """Delete this stage's checkpoints: nothing can go on from them any more."""
+        """Delete this stage's checkpoints."""
         for file in self._files():
             file.unlink()
 
@@ -102,23 +100,17 @@ class CheckpointStore:
         return sorted(self._folder.glob(f"{self._stage}-[0-9]*.npz"))
 
 
-def to_bytes(checkpoint: Checkpoint) -> bytes:
-    """A checkpoint as a NumPy archive, for another process."""
-    stream = io.BytesIO()
-    _write_archive(stream, checkpoint)
-    return stream.getvalue()
+def write_archive(stream: BinaryIO, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint as a NumPy archive."""
+    text = np.frombuffer(json.dumps(checkpoint.progress).encode(), np.uint8)
+    np.savez(stream, allow_pickle=False, **{_PROGRESS: text}, **checkpoint.arrays)
 
 
-def from_bytes(content: bytes | memoryview) -> Checkpoint:
-    """Read what `to_bytes` wrote."""
+def read_archive(content: bytes | memoryview) -> Checkpoint:
+    """Read what `write_archive` wrote."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return Checkpoint(json.loads(arrays.pop(_PROGRESS).tobytes()), arrays)
-
-
-def _write_archive(stream: BinaryIO, checkpoint: Checkpoint) -> None:
-    text = np.frombuffer(json.dumps(checkpoint.progress).encode(), np.uint8)
-    np.savez(stream, allow_pickle=False, **{_PROGRESS: text}, **checkpoint.arrays)
 
 
 def _read(file: Path) -> Checkpoint | None:
@@ -129,4 +121,4 @@ def _read(file: Path) -> Checkpoint | None:
     content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         return None
-    return from_bytes(content)
+    return read_archive(content)

@@ -1,4 +1,4 @@
-"""The run folder's JSON documents: each is whole, and a damaged one gives way to the one before."""
+"""The run folder's JSON documents. If one is damaged, its former version is read instead."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,13 @@ from ggn_tf.files import atomic_file
 
 
 def write_json(file: Path, content: dict[str, Any], former: dict[str, Any] | None = None) -> None:
-    """Write a document, after having put aside what it said before.
+    """Write a document, and beside it its former version.
 
     Args:
-        file: Its name.
+        file: Path of the document.
         content: JSON types.
-        former: What `read_json` answers should the new file turn out damaged, as after a power cut on a disk that
-            reports what it has not yet written. None: nothing.
+        former: What `read_json` returns should the new file be damaged, as after a power cut on a disk that reports
+            data as written too early. None: nothing.
     """
     if former is not None:
         _write(_former(file), former)
@@ -23,7 +23,7 @@ def write_json(file: Path, content: dict[str, Any], former: dict[str, Any] | Non
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Read a document, or the one before where it is damaged.
+    """Read a document, or its former version if it is damaged.
 
     Raises:
         RunError: Neither can be read.
@@ -37,11 +37,11 @@ def read_json(file: Path) -> dict[str, Any]:
             except (OSError, ValueError):
                 pass
         raise RunError(
-            "This is not a run folder that can be read.",
+            "The folder is not a readable run folder.",
             case=file.parent,
             found=f"{file.name}: {type(error).__name__}",
-            expected="the folder that ggn-tf fit wrote, with a whole run.json and stages.json",
-            remedy="Name the run folder, for example runs/NAME, or begin a run with ggn-tf fit.",
+            expected="the folder of a training, with an intact run.json and stages.json",
+            remedy="Name the run folder, for example runs/NAME, or train a run first.",
         ) from error
 
 
@@ -57,5 +57,5 @@ def _write(file: Path, content: dict[str, Any]) -> None:
 def _read(file: Path) -> dict[str, Any]:
     content = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise ValueError(f"{file.name} holds no JSON object")
+        raise ValueError(f"{file.name} contains no JSON object")
     return content

@@ -1,4 +1,4 @@
-"""The ledger of a run: an entry a finished stage (`stages.json`), and the history of every epoch (`history.csv`)."""
+"""The ledger of a run: one entry per finished stage (`stages.json`), and the history of every epoch (`history.csv`)."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -10,53 +10,56 @@ from ggn_tf.runs.json_files import read_json, write_json
 
 
 class Ledger:
-    """What the stages of a run came to. An entry holds its stage's history too; history.csv is a copy for people.
+    """The results of the stages. An entry contains its stage's history too; history.csv is a copy for people.
 
     Args:
         folder: The run folder.
     """
 
     def __init__(self, folder: Path) -> None:
-        """See the class."""
         self._file = folder / "stages.json"
         self._history_file = folder / "history.csv"
 
     def entries(self) -> list[dict[str, Any]]:
-        """An entry a finished stage, in the order of training.
+        """One entry per finished stage, in the order of training.
+
+        An entry contains the stage's epochs, best epoch and its scores, why the stage ended, how far every variable
+        moved, the conditions of the training, and the history.
 
         Raises:
-            RunError: The file is damaged, and so is what it said before.
+            RunError: The file is damaged, and so is its former version.
         """
         entries: list[dict[str, Any]] = read_json(self._file)["stages"] if self._file.exists() else []
         return entries
 
+    def entry(self, stage: str) -> dict[str, Any] | None:
+        """The entry of a stage; None if it is not finished."""
+        return next((entry for entry in self.entries() if entry["stage"] == stage), None)
+
     def finished(self) -> tuple[str, ...]:
-        """The names of the finished stages."""
+        """The names of the finished stages, in the order of training."""
         return tuple(entry["stage"] for entry in self.entries())
 
     def enter(self, entry: dict[str, Any]) -> None:
-        """Enter a finished stage, in place of a former entry of the same name, with its lines of history.csv."""
+        """Enter a finished stage with its rows of history.csv, in place of a former entry of the same name."""
         former = self.entries()
         others = [other for other in former if other["stage"] != entry["stage"]]
-        whole = {**entry, "history": self._written_history(entry["stage"])}
-        write_json(self._file, {"stages": [*others, whole]}, former={"stages": former})
+        complete = {**entry, "history": self._written_history(entry["stage"])}
+        write_json(self._file, {"stages": [*others, complete]}, former={"stages": former})
 
     def history(self, stage: str) -> list[dict[str, str]]:
-        """A stage's history, a mapping of text an epoch; none where it has not begun."""
-        for entry in self.entries():
-            if entry["stage"] == stage and "history" in entry:
-                rows: list[dict[str, str]] = entry["history"]
-                return rows
-        return self._written_history(stage)
+        """A stage's history: one mapping of texts per epoch; empty if the stage has not begun."""
+        rows: list[dict[str, str]] | None = (self.entry(stage) or {}).get("history")
+        return self._written_history(stage) if rows is None else rows
 
     def write_history(self, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Write history.csv anew: the finished stages' lines, then those of the stage under way.
+        """Rewrite history.csv: the rows of the finished stages, then those of the current stage.
 
         Args:
-            rows: A mapping an epoch, all with the same keys, `stage` among them. Floats are written to the last bit.
+            rows: One mapping per epoch, all with the same keys, `stage` among them. Floats are written to the last bit.
         """
-        under_way = {row["stage"] for row in rows}
-        kept = [row for stage in self.finished() if stage not in under_way for row in self.history(stage)]
+        current = {row["stage"] for row in rows}
+        kept = [row for stage in self.finished() if stage not in current for row in self.history(stage)]
         lines = [*kept, *rows]
         with (
             atomic_file(self._history_file) as temporary,
@@ -67,7 +70,7 @@ class Ledger:
             writer.writerows(lines)
 
     def refresh_history(self) -> None:
-        """Write history.csv again where it is not what the finished stages say."""
+        """Rewrite history.csv if it differs from the entries of the finished stages."""
         if any(self._written_history(stage) != self.history(stage) for stage in self.finished()):
             self.write_history()
 

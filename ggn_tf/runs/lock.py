@@ -1,11 +1,10 @@
-"""One process a run folder."""
+"""One process per run folder."""
 
-import fcntl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout, lock_descriptor, unlock_descriptor
 
 from ggn_tf.errors import RunError
 
@@ -15,56 +14,50 @@ _POLL_S = 0.2
 
 @contextmanager
 def lock_run(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
-    """Keep a second process off a run folder, which is made where it does not exist, while the block lasts.
+    """Keep other processes off a run folder within the block; the operating system frees the lock of a killed process.
 
-    Files that a killed process left under temporary names are cleared away first.
+    Files that a killed process left under temporary names are deleted first.
 
     Args:
-        folder: The run folder.
-        patience_s: How long to wait for a process that is about to end.
+        folder: The run folder; created if it does not exist.
+        patience_s: Time in seconds to wait for another process to end.
 
     Raises:
-        RunError: Another process trains in the folder, or it holds something else than a run.
+        RunError: Another process trains in the folder, or the folder contains something else than a run.
     """
     _refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as handle:
-        if not _acquire(handle, patience_s):
-            raise RunError(
-                "Another process is training in this run folder.",
-                case=folder,
-                found="its lock is held",
-                expected="one process a run",
-                remedy="Wait for it, stop it, or name another folder with -o.",
-            )
+    # Without `preserve_lock_file`, a file system without locks would get a file that outlives a killed process.
+    lock = FileLock(folder / _LOCK, timeout=patience_s, poll_interval=_POLL_S, preserve_lock_file=True)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(
+            "Another process is training in this run folder.",
+            case=folder,
+            found="a locked folder",
+            expected="one process per run",
+            remedy="Wait until it ends, stop it, or choose another folder.",
+            arguments=("run",),
+        ) from error
+    try:
         for part in (folder, folder / "checkpoints", folder / "stages"):
             for leftover in part.glob(".*-*.*"):
                 leftover.unlink()
         yield
+    finally:
+        lock.release()
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process trains in a run folder right now; nothing is changed."""
+    """Whether a process trains in a run folder right now; nothing is changed, and read access is enough."""
     if not (folder / _LOCK).exists():
         return False
-    with (folder / _LOCK).open() as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+    with (folder / _LOCK).open("rb") as file:
+        if not lock_descriptor(file.fileno(), blocking=False):
             return True
+        unlock_descriptor(file.fileno())
     return False
-
-
-def _acquire(handle: IO[str], patience_s: float) -> bool:
-    ends = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError:
-            if time.monotonic() >= ends:
-                return False
-        time.sleep(_POLL_S)
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -76,10 +69,11 @@ def _refuse_foreign(folder: Path) -> None:
             case=folder,
             found="files, but no run.json" if folder.is_dir() else "a file",
             expected="a run of ggn-tf, or an empty or new folder",
-            remedy="Name another folder with -o.",
+            remedy="Choose another folder.",
+            arguments=("run",),
         )
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a folder without run.json may hold it: a process that was killed while it wrote that file leaves both."""
+    """Whether a process that was killed while it wrote run.json leaves such a file."""
     return path.name == _LOCK or path.match(".run-*.json")

@@ -1,4 +1,4 @@
-"""Coming back to a run with other settings: more epochs may go on, anything else is refused."""
+"""Resuming a run with other settings: more epochs are possible, anything else is refused."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,21 +8,20 @@ from ggn_tf.errors import RunError
 from ggn_tf.runs.run_description import RunDescription
 
 _EPOCHS = "max_epochs"
-_REMEDY = "Repeat the run's own command, which run.json holds, or name another folder with -o."
 
 
 def check_extension(folder: Path, stored: RunDescription, asked: RunDescription, closed: Sequence[str]) -> bool:
-    """Decide whether a run can go on with what is asked.
+    """Decide whether a run can be resumed with the settings that are requested now.
 
-    The one thing that may differ is a larger number of epochs: neither learning rate nor stopping looks at it before it
-    is reached, so that the longer run equals one with the larger number from the start. It is too late for a stage from
-    whose weights a later one has started, if the number of epochs is what ended it.
+    Only the number of epochs may differ, and only grow: neither learning rate nor stopping depends on it before it is
+    reached, so that the longer run equals one with the larger number from the start. It is too late for a stage that
+    its number of epochs ended and from whose weights a later one has started.
 
     Args:
-        folder: The run folder, to be named.
-        stored: What the run was begun with.
-        asked: What is asked now.
-        closed: Stages that more epochs would change but that are not to be changed any more.
+        folder: The run folder, for the message.
+        stored: The settings that the run was begun with.
+        asked: The settings requested now.
+        closed: Stages that more epochs would change but that must not change any more.
 
     Returns:
         Whether epochs were added.
@@ -33,17 +32,12 @@ def check_extension(folder: Path, stored: RunDescription, asked: RunDescription,
     ours, theirs = _flat(stored.to_dict()), _flat(asked.to_dict())
     different = [name for name in ours if ours[name] != theirs.get(name)]
     if not all(_is_more_epochs(name, ours[name], theirs.get(name)) for name in different):
-        raise _refusal("The run folder holds a run with other settings.", folder, ours, theirs, different, _REMEDY)
+        raise _refusal("The run folder contains a run with other settings.", folder, ours, theirs, different)
     late = [name for name in different if name.split(".")[-2] in closed]
     if late:
-        raise _refusal(
-            "A stage cannot be extended any more: a later one has started from its weights.",
-            folder,
-            ours,
-            theirs,
-            late,
-            "Leave that stage's --epochs as they were (a later stage's can grow), or name another folder with -o.",
-        )
+        what = "A stage cannot be extended any more: a later one has started from its weights."
+        remedy = "Keep that stage's number of epochs (a later stage's can grow), or choose another folder."
+        raise _refusal(what, folder, ours, theirs, late, remedy, ("epochs", "run"))
     return bool(different)
 
 
@@ -52,7 +46,13 @@ def _is_more_epochs(name: str, ours: Any, theirs: Any) -> bool:
 
 
 def _refusal(
-    what: str, folder: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any], names: Sequence[str], remedy: str
+    what: str,
+    folder: Path,
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    names: Sequence[str],
+    remedy: str = "Repeat the run's own command, which run.json contains, or choose another folder.",
+    arguments: Sequence[str] = ("run",),
 ) -> RunError:
     return RunError(
         what,
@@ -60,6 +60,7 @@ def _refusal(
         found="; ".join(f"{name} = {ours[name]}" for name in names),
         expected="; ".join(f"{name} = {theirs.get(name)}" for name in names),
         remedy=remedy,
+        arguments=arguments,
     )
 
 

@@ -1,8 +1,10 @@
-"""Under which conditions a run trains, and how exactly its numbers can be had again under them."""
+"""The environment of a run, and how exactly its results can be reproduced in it."""
 
 import contextlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import tensorflow as tf
@@ -12,69 +14,133 @@ from ggn_tf.machine import gpus, processor_count, processor_name
 _THREADS = "TF_NUM_INTRAOP_THREADS"
 
 
-def ask_determinism() -> None:
-    """Have TensorFlow take deterministic kernels alone, before the first of them runs.
+class Exactness(StrEnum):
+    """How exactly a run's results can be reproduced."""
 
-    On a GPU that costs speed. On a CPU the kernels of this network are deterministic as they are.
+    CPU = "cpu"
+    DETERMINISTIC_GPU = "deterministic_gpu"
+    GPU = "gpu"
+
+    @property
+    def bit_for_bit(self) -> bool:
+        """Whether a run that is interrupted and resumed, or repeated, ends in the same bits."""
+        return self is not Exactness.GPU
+
+    @property
+    def text(self) -> str:
+        """On which condition, or why not."""
+        return _TEXTS[self]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments that make it bit for bit."""
+        return () if self.bit_for_bit else ("deterministic",)
+
+
+_TEXTS = {
+    Exactness.CPU: "on a CPU, with the same kind of processor, versions and threads",
+    Exactness.DETERMINISTIC_GPU: "with deterministic kernels, on the same kind of GPU and with the same versions",
+    Exactness.GPU: "a GPU adds up in no fixed order; deterministic kernels do, at the cost of speed",
+}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a process trains with.
+
+    Attributes:
+        device: Names of the GPUs, or of the processor.
+        threads: Number of threads of an operation.
+        deterministic: Whether deterministic kernels were requested.
+        replicas: Number of devices that share a batch, over all processes.
+        exactness: How exactly the results can be reproduced.
+    """
+
+    device: str
+    threads: int
+    deterministic: bool
+    replicas: int
+    exactness: Exactness
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, for `run.json` and the ledger."""
+        return {
+            **{name: getattr(self, name) for name in _COMPARED},
+            "bit_for_bit": self.exactness.bit_for_bit,
+            "why": self.exactness.text,
+        }
+
+
+_COMPARED = ("device", "threads", "deterministic", "replicas")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A condition that is not what it was when the run began."""
+
+    name: str
+    begun: Any
+    now: Any
+
+    def __str__(self) -> str:
+        """For a person."""
+        return f"{self.name} {self.begun} -> {self.now}"
+
+
+def request_determinism() -> None:
+    """Restrict TensorFlow to deterministic kernels, before the first of them runs.
+
+    On a GPU that costs speed. On a CPU the kernels of this network are deterministic without it.
     """
     tf.config.experimental.enable_op_determinism()
 
 
 def keep_threads(begun: Mapping[str, Any]) -> None:
-    """Let an operation use as many threads as when the run began; only possible before TensorFlow's first operation.
+    """Give an operation as many threads as when the run began. Only possible before TensorFlow's first operation.
 
-    How many there are decides how sums are split, and so the last bits of a gradient (measured: 1, 2 and 4 threads end
-    in three different models; how many operations run at a time makes no difference).
+    Their number decides how sums are split, and so the last bits of a gradient (measured: 1, 2 and 4 threads end in
+    three different models; the number of operations that run in parallel makes no difference).
 
     Args:
-        begun: The run's conditions, from `conditions_here`.
+        begun: The run's conditions, as in `run.json`.
     """
     threads = begun.get("threads")
     if threads and threads != threads_of_an_operation():
-        # TensorFlow is at work already: `differences` tells.
+        # TensorFlow runs already: `differences` reports it.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
-def differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs: a run that goes on is then not the same to the bit as one that never stopped."""
-    names = ("device", "threads", "deterministic", "replicas")
-    return [f"{name} {begun[name]} -> {now[name]}" for name in names if name in begun and begun[name] != now[name]]
+def differences(begun: Mapping[str, Any], now: Conditions) -> tuple[Difference, ...]:
+    """What differs. A run that is resumed then does not end in the bits of one that was never interrupted.
+
+    Args:
+        begun: The run's conditions, as in `run.json`.
+        now: This process's.
+    """
+    pairs = {name: (begun.get(name), getattr(now, name)) for name in _COMPARED if name in begun}
+    return tuple(Difference(name, before, after) for name, (before, after) in pairs.items() if before != after)
 
 
-def conditions_here(deterministic: bool, replicas: int = 1) -> dict[str, Any]:
+def conditions_here(deterministic: bool, replicas: int = 1) -> Conditions:
     """What this process trains with.
 
     Args:
-        deterministic: Whether `ask_determinism` was called.
-        replicas: How many devices share a batch, over all processes.
-
-    Returns:
-        JSON types: `device`, `threads` of an operation, `deterministic`, `replicas`, `bit_for_bit` (whether a run that
-        stops and goes on, or is repeated, ends in the same bits), and `why`.
+        deterministic: Whether `request_determinism` was called.
+        replicas: Number of devices that share a batch, over all processes.
     """
     names = [str(gpu["device_name"]) for gpu in gpus()]
-    return {
-        "device": ", ".join(names) or processor_name(),
-        "threads": threads_of_an_operation(),
-        "deterministic": deterministic,
-        "replicas": replicas,
-        **_promise(bool(names), deterministic),
-    }
-
-
-def _promise(gpu: bool, deterministic: bool) -> dict[str, Any]:
-    if not gpu:
-        return {"bit_for_bit": True, "why": "on a CPU, with the same kind of processor, versions and threads"}
-    if deterministic:
-        return {
-            "bit_for_bit": True,
-            "why": "TensorFlow was asked for determinism; with the same kind of GPU and versions",
-        }
-    return {"bit_for_bit": False, "why": "a GPU adds up in no fixed order; --deterministic asks it to, and costs speed"}
+    on_gpu = Exactness.DETERMINISTIC_GPU if deterministic else Exactness.GPU
+    return Conditions(
+        device=", ".join(names) or processor_name(),
+        threads=threads_of_an_operation(),
+        deterministic=deterministic,
+        replicas=replicas,
+        exactness=on_gpu if names else Exactness.CPU,
+    )
 
 
 def threads_of_an_operation() -> int:
-    """How many threads share an operation in this process."""
-    asked: int = tf.config.threading.get_intra_op_parallelism_threads()
-    return asked or int(os.environ.get(_THREADS) or 0) or processor_count()
+    """Number of threads that share an operation in this process."""
+    configured: int = tf.config.threading.get_intra_op_parallelism_threads()
+    return configured or int(os.environ.get(_THREADS) or 0) or processor_count()

@@ -12,7 +12,7 @@ def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
 
     Args:
         run: The run.
-        moved: Where the dataset lies now; None for the path in `run.json`.
+        moved: Where the dataset is now; None for the path in `run.json`.
 
     Raises:
         RunError: There is no dataset, or it is another one.
@@ -21,11 +21,12 @@ def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
     folder = moved or run.dataset
     if not folder.is_dir():
         raise RunError(
-            "The run's dataset is not there.",
+            "The run's dataset was not found.",
             case=run.folder,
             found=f"no folder {folder}",
             expected="the dataset that the run was trained on",
-            remedy="Name the folder it lies in now with --own-dataset.",
+            remedy="Name the folder where it is now.",
+            arguments=("own_dataset",),
         )
     dataset = open_dataset(folder, run.description.protocol.patch)
     if dataset.fingerprint != run.description.dataset_fingerprint:
@@ -34,6 +35,7 @@ def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
             case=folder,
             found=f"fingerprint {dataset.fingerprint}",
             expected=f"fingerprint {run.description.dataset_fingerprint}",
-            remedy="Name the run's own dataset with --own-dataset; another site's is named with --dataset.",
+            remedy="Name the run's own dataset. Another site's dataset is for external validation.",
+            arguments=("own_dataset", "dataset"),
         )
     return dataset

@@ -1,4 +1,4 @@
-"""The run folder: what was asked (`run.json`), which stages are finished (`stages.json`), and their models."""
+"""The run folder: its settings (`run.json`), the finished stages (`stages.json`), and their models."""
 
 import os
 import shutil
@@ -17,6 +17,7 @@ from ggn_tf.runs.ledger import Ledger
 from ggn_tf.runs.more_epochs import check_extension
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import STAGES
+from ggn_tf.runs.stop_reason import StopReason, stop_reason_of
 
 SCHEMA = 1
 
@@ -24,16 +25,19 @@ SCHEMA = 1
 class RunFolder:
     """A run on disk.
 
-    Layout: `run.json`, `stages.json` (both with the version before them, hidden), `history.csv`, `checkpoints/`,
+    Layout: `run.json`, `stages.json` (both with a hidden copy of their former version), `history.csv`, `checkpoints/`,
     `stages/<stage>.keras`, `model.keras` (the last finished stage's), `tensorboard/`, `evaluation/`. `history.csv` and
-    `model.keras` are copies for people; what the product reads lies in the others.
+    `model.keras` are copies for people, which the product does not read.
 
     Args:
         folder: The run folder.
-        description: What `run.json` holds.
-        dataset: The dataset's folder, as last seen.
-        versions: Of the packages that the run was begun with.
-        conditions: How exactly its numbers can be had again, as `conditions_here` told at its beginning.
+        description: The settings in `run.json`.
+        dataset: The dataset's folder, as last known.
+        versions: Versions of the packages that the run was begun with.
+        conditions: The conditions that the run was begun under, as `run.json` contains them.
+
+    Attributes:
+        ledger: The results of the stages.
     """
 
     def __init__(
@@ -44,13 +48,12 @@ class RunFolder:
         versions: dict[str, str],
         conditions: dict[str, Any] | None = None,
     ) -> None:
-        """Use `create` or `open`."""
         self.folder = folder
         self.description = description
         self.dataset = dataset
         self.versions = versions
         self.conditions = conditions or {}
-        self._ledger = Ledger(folder)
+        self.ledger = Ledger(folder)
 
     @classmethod
     def create(
@@ -62,18 +65,18 @@ class RunFolder:
         command: str,
         conditions: dict[str, Any] | None = None,
     ) -> "RunFolder":
-        """Begin a run, or come back to one with the same description, or with more epochs.
+        """Begin a run, or open one that has the same settings or fewer epochs.
 
         Args:
-            folder: Made where it does not exist. The caller holds its lock (`lock_run`).
-            description: What is asked.
+            folder: Created if it does not exist. The caller has its lock (`lock_run`).
+            description: The settings.
             dataset: The dataset's folder; `run.json` names it relative to the run.
             versions: Package versions, for the record.
             command: The command line, for the record.
-            conditions: From `conditions_here`, for the record.
+            conditions: `Conditions.to_dict`, for the record.
 
         Raises:
-            RunError: The folder holds a run with other settings, or one whose stages are past extending.
+            RunError: The folder contains a run with other settings, or one whose stages can no longer be extended.
         """
         if (folder / "run.json").exists() and not _only_begun(folder):
             run = cls.open(folder)
@@ -93,7 +96,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, folder: Path) -> "RunFolder":
-        """Open a run that `fit` began.
+        """Open an existing run.
 
         Raises:
             RunError: There is no run, or it was written by another version of ggn-tf.
@@ -107,29 +110,25 @@ class RunFolder:
             return cls(folder, description, dataset, stored["versions"], stored.get("conditions"))
         except (KeyError, TypeError, RecordError, TaskError) as error:
             raise RunError(
-                "The run's run.json cannot be understood.",
+                "The run's run.json is not valid.",
                 case=folder / "run.json",
                 found=f"{type(error).__name__}: {error}",
                 expected=f"run.json of schema {SCHEMA}",
-                remedy="Use the version of ggn-tf that began the run, or begin another.",
+                remedy="Use the version of ggn-tf that began the run, or train another run.",
             ) from error
 
     def finished_stages(self) -> tuple[str, ...]:
         """The names of the stages whose models are saved, in the order of training."""
-        return self._ledger.finished()
-
-    def ledger(self) -> list[dict[str, Any]]:
-        """An entry a finished stage: epochs, best epoch and scores, why it ended, what moved, its history."""
-        return self._ledger.entries()
+        return self.ledger.finished()
 
     def is_complete(self, stage: str) -> bool:
-        """Whether a stage is finished, its model is whole, and no epochs were added since."""
-        entry = next((entry for entry in self.ledger() if entry["stage"] == stage), None)
+        """Whether a stage is finished, its model is intact, and no epochs were added since."""
+        entry = self.ledger.entry(stage)
         if entry is None:
             return False
         file = self.folder / "stages" / f"{stage}.keras"
         if "sha256" in entry and (not file.exists() or sha256(file) != entry["sha256"]):
-            # Only the last stage is made again, from its kept checkpoint; of an earlier one `load_model` complains.
+            # Only the last stage is repeated, from its kept checkpoint; for an earlier one `load_model` raises.
             return self.finished_stages()[-1] != stage
         return not self._wants_epochs(entry)
 
@@ -157,7 +156,7 @@ class RunFolder:
                 case=self.folder,
                 found=f"finished: {', '.join(finished) or 'none'}",
                 expected=wanted or "at least one finished stage",
-                remedy="Repeat the same ggn-tf fit command; it goes on where it stopped.",
+                remedy="Repeat the run's own command; training resumes where it stopped.",
             )
         file = self.folder / "stages" / f"{wanted}.keras"
         try:
@@ -167,46 +166,37 @@ class RunFolder:
                 "A stage's model cannot be read.",
                 case=file,
                 found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                expected="the .keras file that fit wrote",
-                remedy="Train the run again in another folder; run.json holds its command.",
+                expected="the .keras file that the training wrote",
+                remedy="Train the run again in another folder; run.json contains its command.",
             ) from error
 
-    def history(self, stage: str) -> list[dict[str, str]]:
-        """A stage's history, a mapping of text an epoch; none where it has not begun."""
-        return self._ledger.history(stage)
-
-    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write history.csv anew: the finished stages' lines, then those of the stage under way.
-
-        Args:
-            rows: A mapping an epoch, all with the same keys, `stage` among them. Floats are written to the last bit.
-        """
-        self._ledger.write_history(rows)
-
-    def finish_stage(self, model: keras.Model, entry: dict[str, Any]) -> None:
-        """Save a finished stage's model, then enter it in the ledger, with its lines of history.csv.
+    def finish_stage(self, model: keras.Model, entry: dict[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Save a finished stage's model, then enter the stage in the ledger, with its rows of history.csv.
 
         The ledger's entry makes the stage finished: a kill before it repeats the end of the stage, after it nothing.
-        The stage's last checkpoint stays, for more epochs; those of earlier stages go.
+        The stage's last checkpoint is kept, for more epochs; those of earlier stages are deleted.
 
         Args:
             model: With the best weights.
-            entry: Its line of the ledger, with the key `stage`.
+            entry: The stage's entry in the ledger, with the key `stage`.
+            rows: The stage's history, to be written first; empty if history.csv contains it already.
         """
         stage = entry["stage"]
+        if rows:
+            self.ledger.write_history(rows)
         file = self.folder / "stages" / f"{stage}.keras"
         with atomic_file(file) as temporary:
             model.save(temporary)
         self._copy_model(file)
-        self._ledger.enter({**entry, "sha256": sha256(file)})
+        self.ledger.enter({**entry, "sha256": sha256(file)})
         self.checkpoints(stage).keep_newest()
         for other in self.finished_stages():
             if other != stage:
                 self.checkpoints(other).clear()
 
     def refresh_copies(self) -> None:
-        """Write history.csv and model.keras again where they are not what the finished stages say."""
-        self._ledger.refresh_history()
+        """Rewrite history.csv and model.keras if they differ from the finished stages."""
+        self.ledger.refresh_history()
         finished = self.finished_stages()
         if not finished:
             return
@@ -220,16 +210,15 @@ class RunFolder:
 
     def _wants_epochs(self, entry: dict[str, Any]) -> bool:
         """Whether the number of epochs ended a stage, and is larger now."""
-        epochs = entry.get("epochs")
         numbers = getattr(self.description.protocol.training, entry["stage"])
-        return str(entry.get("ended")) == f"all {epochs} epochs done" and numbers.max_epochs > epochs
+        return stop_reason_of(entry) is StopReason.ALL_EPOCHS and numbers.max_epochs > entry["epochs"]
 
     def _closed_stages(self) -> tuple[str, ...]:
         """The stages that their number of epochs ended, and from whose weights another stage has started."""
-        finished = self.ledger()
+        finished = self.ledger.entries()
         names = [str(stage.name) for stage in STAGES[self.description.model]]
         begun = [name for name in names if name in self.finished_stages() or self.checkpoints(name).exists()]
-        ended = [entry["stage"] for entry in finished if str(entry.get("ended", "")).startswith("all ")]
+        ended = [entry["stage"] for entry in finished if stop_reason_of(entry) is StopReason.ALL_EPOCHS]
         taken = [entry["stage"] for entry in finished if "taken_from" in entry]
         return tuple(stage for stage in ended if stage != begun[-1] or stage in taken)
 
@@ -241,7 +230,7 @@ class RunFolder:
 
 
 def _only_begun(folder: Path) -> bool:
-    """Whether all that was ever written is a run.json that is damaged: then there is nothing to lose."""
+    """Whether a damaged run.json is all that was ever written: then there is nothing to lose."""
     try:
         read_json(folder / "run.json")
     except RunError:

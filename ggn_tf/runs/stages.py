@@ -1,6 +1,6 @@
-"""The stages of training as data: what moves, by which loss, and which score selects the weights (Fig. 3).
+"""The stages of training as data: what is trained, by which loss, and which score selects the weights (Fig. 3).
 
-TensorFlow is not needed to read them.
+Reading them does not import TensorFlow.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Stage:
 
     Attributes:
         name: Also the name of its numbers in `TrainingProtocol`.
-        trains: The parts of the model whose weights and batch-norm statistics move; the others stand still.
+        trains: The parts of the model whose weights and batch-norm statistics change; the others are frozen.
         losses: Which of eq. 2 (`mask`) and eq. 1 (`probabilities`) are minimised; both together are eq. 4.
         monitored: The score that selects the weights.
     """
@@ -37,30 +37,29 @@ class Stage:
         return numbers
 
     def network(self, model: "keras.Model") -> "Network":
-        """The part of the model that this stage runs: without the classifier where only the mask counts."""
+        """The part of the model that this stage runs: the segmenter alone where only the mask counts."""
         return Network(model if "probabilities" in self.losses else model.get_layer(names.SEGMENTATION))
 
 
 class Network:
-    """A model, or its segmenter alone, called in one way.
+    """A model, or its segmenter alone, with one way to call it.
 
     Args:
-        model: Takes the patch, or `{"patch", "mask"}`; answers a mask, or some of `{"mask", "probabilities"}`.
+        model: Takes the patch, or `{"patch", "mask"}`; returns a mask, or some of `{"mask", "probabilities"}`.
     """
 
     def __init__(self, model: "keras.Model") -> None:
-        """See the class."""
         self.model = model
 
     @property
     def classes(self) -> int | None:
-        """How many classes it tells apart, or None where it does not classify."""
+        """Number of classes, or None if it does not classify."""
         output = self.model.output
         return output["probabilities"].shape[-1] if isinstance(output, dict) and "probabilities" in output else None
 
     @property
     def segments(self) -> bool:
-        """Whether it makes a mask."""
+        """Whether it predicts a mask."""
         output = self.model.output
         return not isinstance(output, dict) or "mask" in output
 
@@ -69,11 +68,11 @@ class Network:
 
         Args:
             patch: [N, S, S, S, 1] float32 in [-1, 1].
-            reference: The expert's mask, the same shape; only the model `reference` sees it.
-            training: Whether dropout is on and batch norm takes the batch's statistics.
+            reference: The expert's mask, the same shape; only the model `reference` uses it.
+            training: Whether dropout is on and batch normalisation uses the batch's statistics.
 
         Returns:
-            `mask` [N, S, S, S, 1] where the network segments, `probabilities` [N, C] where it classifies.
+            `mask` [N, S, S, S, 1] if the network segments, `probabilities` [N, C] if it classifies.
         """
         wants_mask = len(self.model.inputs) == 2
         outputs = self.model({"patch": patch, "mask": reference} if wants_mask else patch, training=training)
@@ -84,7 +83,7 @@ SEGMENT = Stage("segment", (names.SEGMENTATION,), ("mask",), "dice")
 CLASSIFY = Stage("classify", (names.CLASSIFICATION,), ("probabilities",), "accuracy")
 JOINT = Stage("joint", (names.SEGMENTATION, names.CLASSIFICATION), ("mask", "probabilities"), "accuracy")
 
-# The paper names no numbers of its own for the multi-task model: it is trained from scratch, as a classifier is.
+# The paper gives no numbers for the multi-task model: it is trained from scratch, like a classifier.
 MULTITASK = Stage("classify", (names.MULTITASK,), ("mask", "probabilities"), "accuracy")
 
 STAGES: dict[str, tuple[Stage, ...]] = {
@@ -93,11 +92,11 @@ STAGES: dict[str, tuple[Stage, ...]] = {
     names.CASCADE: (SEGMENT, CLASSIFY, JOINT),
     names.MULTITASK: (MULTITASK,),
 }
-"""The models that can be trained, and the stages that each passes through."""
+"""The models that can be trained, and the stages of each."""
 
 
 def stages_up_to(model: str, last: str | None) -> tuple[Stage, ...]:
-    """The stages that a model passes through, in order, up to the named one.
+    """The stages of a model in order, up to the named one.
 
     Args:
         model: A key of `STAGES`.
@@ -115,15 +114,16 @@ def stages_up_to(model: str, last: str | None) -> tuple[Stage, ...]:
             f"The model {model} has no stage {last}.",
             found=last,
             expected=" or ".join(names),
-            remedy=f"Name one of its stages: --stage {names[-1]}.",
+            remedy="Name one of its stages.",
+            arguments=("stage",),
         )
     return stages[: [str(name) for name in names].index(last) + 1]
 
 
 def set_trainable(model: "keras.Model", stage: Stage) -> None:
-    """Freeze every part of the model but those that the stage trains.
+    """Freeze every part of the model except those that the stage trains.
 
-    A function traced before this call keeps what it was traced with: trace anew afterwards.
+    A function traced before this call keeps the former state: trace it again afterwards.
     """
     for name, part in parts_of(model).items():
         part.trainable = name in stage.trains

@@ -18,11 +18,12 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT, Stage, stages_up_to
 from ggn_tf.study.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.observers import Observer
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.run_training import train_run
 from ggn_tf.training.stage_reuse import reuse_stage
 from ggn_tf.training.tensorboard import write_scores
+from ggn_tf.training.train_options import TrainOptions
 from ggn_tf.training.trainer import plan_run
 
 # Measured on a CPU in bfloat16: an epoch of each stage, relative to one of the joint training.
@@ -107,12 +108,10 @@ class Training:
             folder.run(self.name),
             folder.dataset,
             plan,
+            TrainOptions(_ProgressReporter(self, channel), channel.stop_requested, keep_last_checkpoint=False),
             command=folder.command,
             begin=partial(self._reuse_stages, folder),
-            observer=_ProgressReporter(self, channel),
             patience_s=_PATIENCE_S,
-            stop_requested=channel.stop_requested,
-            keep_last_checkpoint=False,
         )
         if self.predicted_stages == ():
             return

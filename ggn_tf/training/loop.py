@@ -1,11 +1,10 @@
-"""The training loop of one stage, step by step, so that it can stop after any step and go on bit for bit.
+"""The training loop of one stage, step by step, so that it can stop after any step and resume with the same bits.
 
 Keras's own `fit` is not used: it forgets best scores, dropout and shuffle states between processes, and keeps to the
 `trainable` flags of its first trace.
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,29 +14,50 @@ import numpy as np
 
 from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.errors import RunError
-from ggn_tf.protocol import AugmentationProtocol, TrainingProtocol
-from ggn_tf.runs.checkpoints import Checkpoint
+from ggn_tf.protocol import Protocol
+from ggn_tf.runs.checkpoints import Checkpoint, CheckpointStore
 from ggn_tf.runs.stages import Stage
+from ggn_tf.runs.stop_reason import StopReason
 from ggn_tf.training import schedule
-from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.distributed.shared_run import SharedStore
-from ggn_tf.training.monitor import Monitored, monitor_by
-from ggn_tf.training.observers import Observer
+from ggn_tf.training.monitor import EpochResult, build_monitor
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import EpochScore
 from ggn_tf.training.step import TrainStep
+from ggn_tf.training.train_options import TrainOptions
 
 SUMS = ("loss", "classification_loss", "dice_loss")
 
 
-@dataclass
-class Progress:
-    """Counters of a stage, all that a restart needs beside the variables.
+@dataclass(frozen=True)
+class StageSetup:
+    """What one stage trains on and how: everything that decides its weights.
 
     Attributes:
-        step: Steps done in the epoch under way.
-        sums: Sums of the losses over these steps' cases.
-        cases: How many cases they held.
-        rows: A line of the history for each finished epoch.
+        stage: Which parts are trained, by which losses.
+        protocol: Batch size, learning rates, lengths, augmentation.
+        training: The training cases.
+        monitored: The cases whose score selects the weights.
+        monitored_set: Name of their set, for the columns of the history.
+        seed: Seed of the order of the cases and of augmentation.
+    """
+
+    stage: Stage
+    protocol: Protocol
+    training: CaseStream
+    monitored: CaseStream
+    monitored_set: str
+    seed: int
+
+
+@dataclass
+class Progress:
+    """Counters of a stage: all that a restart needs beside the variables.
+
+    Attributes:
+        step: Number of steps done in the current epoch.
+        sums: Sums of the losses over the cases of these steps.
+        cases: Number of these cases.
+        rows: One row of the history per finished epoch.
         scores: (score, loss) of each finished epoch on the monitored set.
     """
 
@@ -48,74 +68,53 @@ class Progress:
     scores: list[EpochScore] = field(default_factory=list)
 
     def begin_epoch(self) -> None:
-        """Forget the finished epoch's sums."""
+        """Reset the sums of the finished epoch."""
         self.step, self.cases, self.sums = 0, 0, dict.fromkeys(SUMS, 0.0)
 
 
 class StageLoop:
-    """Trains one stage of a model.
+    """Trains one stage of a model, from its last checkpoint if it has one. Freezes what the stage does not train.
 
     Args:
         model: The whole model, with the weights that the stage starts from.
-        stage: What is trained, and how.
-        protocol: Batch size, learning rates, lengths.
-        augmentation: Of the training cases.
-        training: The training cases.
-        monitored: The cases that select the weights.
-        monitored_set: Their set's name, for the history's columns.
-        seed: Of order and augmentation.
-        store: Where checkpoints go.
-        observer: Told of every step.
+        setup: What it trains on and how.
+        store: The stage's checkpoints.
         record: Given the stage's history after every epoch.
-        stop_requested: Asked after every step; when it says yes, a checkpoint is written and KeyboardInterrupt raised.
-        checkpoint_minutes: A checkpoint is also written within an epoch, this often.
-        clock: Seconds, for `checkpoint_minutes`.
-        replicas: Who trains, together.
+        options: How it is watched and stopped.
+        replicas: Who trains.
     """
 
     def __init__(
         self,
         model: keras.Model,
-        stage: Stage,
-        protocol: TrainingProtocol,
-        augmentation: AugmentationProtocol,
-        training: CaseStream,
-        monitored: CaseStream,
-        *,
-        monitored_set: str,
-        seed: int,
-        store: SharedStore,
-        observer: Observer,
+        setup: StageSetup,
+        store: CheckpointStore,
         record: Callable[[list[dict[str, Any]]], None],
-        stop_requested: Callable[[], bool] = lambda: False,
-        checkpoint_minutes: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
+        options: TrainOptions,
         replicas: Replicas = ONE_REPLICA,
     ) -> None:
-        """Freeze what the stage freezes, and go to where its last checkpoint stands."""
-        self._model, self._stage, self._protocol, self._augmentation = model, stage, protocol, augmentation
-        self._training, self._seed, self._store, self._record = training, seed, store, record
-        self._monitored_set, self._observer, self._stop_requested = monitored_set, observer, stop_requested
-        self._checkpoint_seconds, self._clock = 60 * checkpoint_minutes, clock
-        self._replicas = replicas
-        self._train_step = TrainStep(model, stage, protocol, replicas)
+        self._model, self._setup, self._options, self._replicas = model, setup, options, replicas
+        self._store, self._record = store, record
+        training = setup.protocol.training
+        self._stage, self._batch_size = setup.stage, training.batch_size
+        self._train_step = TrainStep(model, setup.stage, training, replicas)
         self._optimizer = self._train_step.optimizer
-        self._monitor = monitor_by(model, stage, monitored, protocol, replicas)
+        self._monitor = build_monitor(model, setup.stage, setup.monitored, training, replicas)
         self._best: list[np.ndarray] = []
         self.progress = Progress()
         self._restore()
 
-    def run(self) -> str:
+    def run(self) -> StopReason:
         """Train to the stage's end and leave the best weights in the model.
 
         Returns:
             Why it ended.
 
         Raises:
-            KeyboardInterrupt: `stop_requested` said yes; a checkpoint is written.
+            KeyboardInterrupt: A stop was requested; a checkpoint is written.
             RunError: The loss is no longer a finite number.
         """
-        numbers = self._stage.numbers(self._protocol)
+        numbers = self._stage.numbers(self._setup.protocol.training)
         while (reason := schedule.stop_reason(numbers, self.progress.scores)) is None:
             learning_rate = schedule.learning_rate(numbers, self.progress.scores)
             self._optimizer.learning_rate.assign(learning_rate)
@@ -126,25 +125,21 @@ class StageLoop:
         return reason
 
     def _train_epoch(self) -> None:
-        progress = self.progress
-        sizes, epoch = self._training.batch_sizes(self._protocol.batch_size), len(progress.rows)
-        self._observer.epoch_started(self._stage, epoch + 1, len(sizes), progress.step)
-        written = self._clock()
+        progress, setup, options = self.progress, self._setup, self._options
+        sizes, epoch = setup.training.batch_sizes(self._batch_size), len(progress.rows)
+        options.observer.epoch_started(self._stage, epoch + 1, len(sizes), progress.step)
+        written = options.clock()
         for batch in self._replicas.epoch(
-            self._training, self._protocol.batch_size, self._seed, epoch, self._augmentation, progress.step
+            setup.training, self._batch_size, setup.seed, epoch, setup.protocol.augmentation, progress.step
         ):
             losses = [float(value) for value in self._train_step(batch)]
             self._check_finite(losses[0])
-            cases = sizes[progress.step]
-            progress.step, progress.cases = progress.step + 1, progress.cases + cases
-            progress.sums = {
-                name: progress.sums[name] + value * cases for name, value in zip(SUMS, losses, strict=True)
-            }
-            self._observer.step_done(losses[0])
-            stopping = self._replicas.any(self._stop_requested())
-            if stopping or self._clock() - written > self._checkpoint_seconds:
+            self._count(sizes[progress.step], losses)
+            options.observer.step_done(losses[0])
+            stopping = self._replicas.any(options.stop_requested())
+            if stopping or options.clock() - written > 60 * options.checkpoint_minutes:
                 self._save()
-                written = self._clock()
+                written = options.clock()
             if stopping:
                 raise KeyboardInterrupt
 
@@ -155,11 +150,17 @@ class StageLoop:
                 case=f"epoch {len(self.progress.rows) + 1}, step {self.progress.step + 1}",
                 found=loss,
                 expected="a finite loss",
-                remedy="Begin another run (-o) with smaller --learning-rates, or with --precision float32.",
+                remedy="Start another run in another folder with smaller learning rates or in float32.",
+                arguments=("learning_rates", "precision", "run"),
             )
 
-    def _close_epoch(self, learning_rate: float, monitored: Monitored) -> None:
+    def _count(self, cases: int, losses: list[float]) -> None:
         progress = self.progress
+        progress.step, progress.cases = progress.step + 1, progress.cases + cases
+        progress.sums = {name: progress.sums[name] + value * cases for name, value in zip(SUMS, losses, strict=True)}
+
+    def _close_epoch(self, learning_rate: float, result: EpochResult) -> None:
+        progress, monitored_set = self.progress, self._setup.monitored_set
         means = {name: total / progress.cases for name, total in progress.sums.items()}
         row = {
             "stage": self._stage.name,
@@ -168,21 +169,22 @@ class StageLoop:
             "loss": means["loss"],
             "classification_loss": means["classification_loss"] if "probabilities" in self._stage.losses else None,
             "dice_loss": means["dice_loss"] if "mask" in self._stage.losses else None,
-            f"{self._monitored_set}_loss": monitored.loss,
-            f"{self._monitored_set}_dice": monitored.dice,
-            f"{self._monitored_set}_accuracy": monitored.accuracy,
+            f"{monitored_set}_loss": result.loss,
+            f"{monitored_set}_dice": result.dice,
+            f"{monitored_set}_accuracy": result.accuracy,
         }
         progress.rows.append(row)
-        progress.scores.append(monitored.epoch_score(self._stage))
+        progress.scores.append(result.epoch_score(self._stage))
         if schedule.best_epoch(progress.scores) == len(progress.scores) - 1:
             self._best = [variable.numpy() for variable in self._model.variables]
         progress.begin_epoch()
         self._save()
-        self._record(progress.rows)
-        self._observer.epoch_done(self._stage, row, monitored)
+        if self._replicas.is_chief:
+            self._record(progress.rows)
+        self._options.observer.epoch_done(self._stage, row, result)
 
     def _save(self) -> None:
-        if not self._store.writes:
+        if not self._replicas.is_chief:
             return
         arrays = {f"model/{i}": variable.numpy() for i, variable in enumerate(self._model.variables)}
         arrays |= {f"optimizer/{i}": variable.numpy() for i, variable in enumerate(self._optimizer.variables)}
@@ -190,7 +192,7 @@ class StageLoop:
         self._store.write(Checkpoint(dict(vars(self.progress)), arrays))
 
     def _restore(self) -> None:
-        checkpoint = self._store.latest()
+        checkpoint = self._replicas.from_chief(self._store.latest)
         if checkpoint is None:
             return
         self.progress = Progress(**checkpoint.progress)

@@ -1,6 +1,6 @@
 """Learning rate, best epoch and end of a stage, each a pure function of the scores so far (paper section 3.2).
 
-Nothing here remembers: a run that goes on after a kill recomputes the same decisions from its history.
+Nothing here has a state: a run that resumes after a kill recomputes the same decisions from its history.
 """
 
 import math
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ggn_tf.protocol import Plateau, StageProtocol
+from ggn_tf.runs.stop_reason import StopReason
 
 
 class EpochScore(NamedTuple):
@@ -20,8 +21,8 @@ class EpochScore(NamedTuple):
 def learning_rate(numbers: StageProtocol, past: Sequence[EpochScore]) -> float:
     """The learning rate of the epoch that follows `past`.
 
-    `Plateau`: multiplied whenever the score has not risen above its best for `patience` epochs; the count then starts
-    anew. `Steps`: multiplied after every `every` epochs.
+    `Plateau`: multiplied whenever the score has not risen above its best for `patience` epochs, counted from the last
+    rise or multiplication. `Steps`: multiplied after every `every` epochs.
     """
     if not isinstance(numbers.schedule, Plateau):
         return numbers.learning_rate * numbers.schedule.factor ** (len(past) // numbers.schedule.every)
@@ -43,11 +44,11 @@ def best_epoch(past: Sequence[EpochScore]) -> int:
     return max(range(len(past)), key=lambda index: (past[index].score, -losses[index], -index))
 
 
-def stop_reason(numbers: StageProtocol, past: Sequence[EpochScore]) -> str | None:
-    """Why the stage ends after the epochs in `past`, or None while it goes on."""
+def stop_reason(numbers: StageProtocol, past: Sequence[EpochScore]) -> StopReason | None:
+    """Why the stage ends after the epochs in `past`, or None if it continues."""
     if len(past) >= numbers.max_epochs:
-        return f"all {numbers.max_epochs} epochs done"
+        return StopReason.ALL_EPOCHS
     scores = [epoch.score for epoch in past]
     if scores and len(scores) - 1 - scores.index(max(scores)) >= numbers.patience:
-        return f"no better score for {numbers.patience} epochs"
+        return StopReason.NO_BETTER_SCORE
     return None

@@ -1,4 +1,4 @@
-"""One training for several runs: a stage of another run, where it is what the run itself would have trained."""
+"""Reuse of a stage of another run, if it equals what the run itself would train."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ from ggn_tf.training.initial_model import initial_model
 def stage_key(asked: RunDescription, cases: Mapping[str, Sequence[str]], stage: str) -> str:
     """A hash of everything that decides a stage's weights: equal keys, equal bits.
 
-    The U-Net of `segment` never sees a label: tasks with the same nodules share it. What only a later stage uses
-    (lambda of eq. 4, its learning rate and length) does not count.
+    The U-Net of `segment` never uses a label: tasks with the same nodules share it. What only a later stage uses does
+    not count: lambda of eq. 4, the later stage's learning rate and length.
 
     Args:
         asked: The run.
@@ -47,21 +47,21 @@ def stage_key(asked: RunDescription, cases: Mapping[str, Sequence[str]], stage: 
 
 
 def reuse_stage(run: RunFolder, donor: RunFolder, stage: str) -> None:
-    """Take a finished stage over instead of training it; the run goes on as if it had trained it itself.
+    """Copy a finished stage into a run instead of training it there.
 
     Args:
-        run: Has finished every stage before this one, and the caller holds its lock.
-        donor: A run whose `stage_key` is the same.
-        stage: Finished in the donor.
+        run: A run that has finished every earlier stage, and whose lock the caller has.
+        donor: A run with the same `stage_key`.
+        stage: A stage that the donor has finished.
 
     Raises:
-        RunError: The donor has not finished the stage, or its task is another where the classifier is trained already.
+        RunError: The donor has not finished the stage, or has trained a classifier for another task.
     """
     model = donor.load_model(stage)
     if donor.description.task != run.description.task:
         if stage != SEGMENT.name:
             raise RunError(
-                "A run cannot take over a classifier of another task.",
+                "A run cannot reuse a classifier of another task.",
                 case=run.folder,
                 found=f"{donor.folder}: task {donor.description.task}",
                 expected=f"task {run.description.task}",
@@ -70,6 +70,5 @@ def reuse_stage(run: RunFolder, donor: RunFolder, stage: str) -> None:
         trained, model = model, initial_model(run.description)
         for name in SEGMENT.trains:
             parts_of(model)[name].set_weights(parts_of(trained)[name].get_weights())
-    entry = next(entry for entry in donor.ledger() if entry["stage"] == stage)
-    run.write_history(donor.history(stage))
-    run.finish_stage(model, {**entry, "taken_from": os.path.relpath(donor.folder.resolve(), run.folder.resolve())})
+    origin = {"taken_from": os.path.relpath(donor.folder.resolve(), run.folder.resolve())}
+    run.finish_stage(model, {**(donor.ledger.entry(stage) or {}), **origin}, donor.ledger.history(stage))

@@ -8,32 +8,31 @@ from ggn_tf.models.fast.batch_share import sum_over_replicas
 from ggn_tf.protocol import TrainingProtocol
 from ggn_tf.runs.stages import Stage, set_trainable
 from ggn_tf.training.adam import FusedAdam
-from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 
 
 class TrainStep:
-    """A stage's step, traced once. Freezes in the model what the stage freezes.
+    """A stage's training step, traced once. Freezes the parts of the model that the stage does not train.
 
     Args:
         model: The whole model.
-        stage: What moves, and by which losses.
-        protocol: Learning rate, lambda of eq. 4.
-        replicas: Who takes the step, together.
+        stage: Which parts are trained, by which losses.
+        protocol: Learning rate, and lambda of eq. 4.
+        replicas: Who trains.
 
     Attributes:
-        optimizer: Adam, with a slot for every variable that moves.
+        optimizer: Adam, with moments for every trainable variable.
     """
 
     def __init__(
         self, model: keras.Model, stage: Stage, protocol: TrainingProtocol, replicas: Replicas = ONE_REPLICA
     ) -> None:
-        """See the class."""
         set_trainable(model, stage)
         self._network = stage.network(model)
         self._losses = stage.losses
         self._joint_weight = protocol.joint_weight if len(stage.losses) == 2 else 1.0
-        # A value a case: Keras's averages are over a replica's share, and divided by the number of replicas.
+        # One value per case: Keras's averages are over a replica's share, and divided by the number of replicas.
         self._dice_loss, self._classification_loss = DiceLoss(reduction=None), classification_loss(reduction=None)
         with replicas.scope():
             self.optimizer = FusedAdam(stage.numbers(protocol).learning_rate)
@@ -47,8 +46,8 @@ class TrainStep:
             batch: As the replicas' `epoch` yields it.
 
         Returns:
-            Of the weights before it, averaged over the batch: the stage's loss without the L2 term, cross-entropy, Dice
-            loss (0 where the stage has no such loss).
+            Three scalars, averaged over the batch, with the weights before the step: the stage's loss without the L2
+            term, cross-entropy, and Dice loss (0 where the stage has no such loss).
         """
         return self._traced(batch)
 
@@ -68,12 +67,12 @@ class TrainStep:
 
 
 def _mean(values: tf.Tensor) -> tf.Tensor:
-    """The mean over the batch; of a share of it, what its cases contribute to that mean."""
+    """The mean over the batch, or what the cases of a share contribute to that mean."""
     cases = tf.cast(tf.size(values), tf.float32)
     return tf.reduce_sum(values) / sum_over_replicas([cases])[0]
 
 
 def _with_l2(gradient: tf.Tensor, variable: keras.Variable) -> tf.Tensor:
-    # The gradient of the term l2 * sum(w^2), without summing it: nobody reads the sum.
+    # The gradient of the term l2 * sum(w^2). The sum itself is not computed, as nothing uses it.
     regularizer = variable.regularizer
     return gradient if regularizer is None else gradient + 2.0 * float(regularizer.l2) * variable

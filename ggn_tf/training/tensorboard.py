@@ -14,7 +14,7 @@ from ggn_tf.errors import RunError
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import STAGES, Stage, parts_of
 from ggn_tf.training.inference import traced_inference
-from ggn_tf.training.monitor import Monitored
+from ggn_tf.training.monitor import EpochResult
 from ggn_tf.training.observers import Observer
 
 _OVERLAYS = 4
@@ -47,15 +47,15 @@ class EventWriter(Observer):
             with self._writing(stage.name, 0):
                 tf.summary.graph(_graph(stage, model))
 
-    def epoch_done(self, stage: Stage, row: dict[str, Any], monitored: Monitored) -> None:
+    def epoch_done(self, stage: Stage, row: dict[str, Any], result: EpochResult) -> None:
         """Write the epoch's scalars, and the first monitored cases with both masks."""
         with self._writing(stage.name, row["epoch"]):
             for name, value in row.items():
                 if isinstance(value, float):
                     tf.summary.scalar(name, value)
-            sample = monitored.sample
-            if sample is not None and monitored.sample_mask is not None:
-                images = overlays(sample.patch.numpy(), sample.mask.numpy(), monitored.sample_mask)
+            sample = result.sample
+            if sample is not None and result.sample_mask is not None:
+                images = overlays(sample.patch.numpy(), sample.mask.numpy(), result.sample_mask)
                 tf.summary.image("mask: reference green, predicted red", images, max_outputs=_OVERLAYS)
             if self._histograms:
                 # The parts of a cascade have layers of the same names.

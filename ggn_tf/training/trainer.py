@@ -1,9 +1,11 @@
 """A run from its first stage to its last: the plan, then stage after stage in one model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
 
 from ggn_tf.dataset.case_record import CaseRecord
@@ -15,13 +17,14 @@ from ggn_tf.runs.reproducibility import conditions_here
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES, Stage, stages_up_to
+from ggn_tf.runs.stop_reason import StopReason
 from ggn_tf.tasks import Task
-from ggn_tf.training.audit import Change, audit_stage, snapshot, summarise
-from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.distributed.shared_run import SharedRun
-from ggn_tf.training.loop import StageLoop
-from ggn_tf.training.observers import Observer
+from ggn_tf.training.audit import audit_stage, snapshot, summarise
+from ggn_tf.training.initial_model import initial_model
+from ggn_tf.training.loop import Progress, StageLoop, StageSetup
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 from ggn_tf.training.schedule import best_epoch
+from ggn_tf.training.train_options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class Plan:
 
     Attributes:
         asked: The run.
-        stages: Every stage up to the asked one.
-        cases: Case ids of the task, by set.
-        class_counts: For each set, the number of nodules a class.
+        stages: Every stage up to the last one to train.
+        cases: Ids of the task's cases, by set.
+        class_counts: Number of nodules of each class, by set.
     """
 
     asked: RunDescription
@@ -42,16 +45,16 @@ class Plan:
 
 
 def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: str | None = None) -> Plan:
-    """Work out stages and cases; nothing is read but the dataset's list, nothing written.
+    """Work out stages and cases, from the dataset's list of cases alone.
 
     Args:
         asked: The run.
-        dataset: Its dataset.
-        split: Its split.
-        last_stage: The last to train; None for all of the model's.
+        dataset: The run's dataset.
+        split: The run's split.
+        last_stage: The last stage to train; None for all of the model's.
 
     Raises:
-        TaskError: The task names labels that the dataset does not hold.
+        TaskError: The task names labels that the dataset does not contain.
         SplitError: A set has no nodule of one of the task's classes.
         RunError: The model has no such stage.
     """
@@ -71,71 +74,68 @@ def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: 
                 case=f"split {split.number}",
                 found=", ".join(f"{count} {c}" for count, c in zip(counts[name], task.class_names, strict=True)),
                 expected="at least one nodule of each class",
-                remedy="Take another split (--split), merge classes (--task), or prepare more cases.",
+                remedy="Choose another split, merge classes, or prepare more cases.",
+                arguments=("split", "task"),
             )
     return Plan(asked, stages_up_to(asked.model, last_stage), cases, counts)
 
 
 def train(
-    run: RunFolder | None,
+    run: RunFolder,
     dataset: Dataset,
     plan: Plan,
-    observer: Observer,
-    stop_requested: Callable[[], bool] = lambda: False,
-    checkpoint_minutes: float = 10.0,
-    *,
-    deterministic: bool = False,
-    keep_last_checkpoint: bool = True,
+    options: TrainOptions | None = None,
     replicas: Replicas = ONE_REPLICA,
 ) -> None:
-    """Train every stage of the plan that the run folder does not hold finished, and finished stages' added epochs.
+    """Train every stage of the plan that is not finished, and the epochs that were added to finished stages.
 
     Args:
-        run: The run folder; the caller holds its lock. None in a process that is not the chief.
+        run: The run folder, whose lock the caller has. Only the chief's process reads or writes it.
         dataset: The run's dataset.
         plan: From `plan_run`.
-        observer: Told of every step.
-        stop_requested: Asked after every step.
-        checkpoint_minutes: Longest time between checkpoints within an epoch.
-        deterministic: Whether the caller asked TensorFlow for determinism, for the record.
-        keep_last_checkpoint: Whether the last stage can be given more epochs later: some 160 MB.
-        replicas: Who trains, together; every process calls this with the same plan.
+        options: How the training is watched, stopped and stored; None for the defaults.
+        replicas: Who trains. Every process calls this with the same plan.
 
     Raises:
-        KeyboardInterrupt: Asked to stop, here or in another process; the run goes on from here when called again.
-        RunError: A stage moved what it must not, the processes were not asked for the same, or one is gone.
+        KeyboardInterrupt: A stop was requested, here or in another process. The next call resumes from here.
+        RunError: The loss diverged, a stage changed what it must not, the processes have different plans, or a process
+            has ended.
     """
-    asked = plan.asked
-    shared = SharedRun(run, asked, [stage.name for stage in plan.stages], replicas)
+    options, asked = options or TrainOptions(), plan.asked
+    replicas.require_same({**asked.to_dict(), "stages": [stage.name for stage in plan.stages]})
     streams = {name: CaseStream(dataset, plan.cases[name], asked.task) for name in ("train", asked.select_on)}
-    shared.refresh_copies()
+    if replicas.is_chief:
+        run.refresh_copies()
     for stage, former in zip(plan.stages, (None, *plan.stages), strict=False):
-        if shared.is_complete(stage.name):
+        if replicas.any(replicas.is_chief and run.is_complete(stage.name)):
             continue
-        model = shared.model_before(former)
-        before = snapshot(model)
-        observer.stage_started(stage, model)
-        loop = StageLoop(
-            model,
-            stage,
-            asked.protocol.training,
-            asked.protocol.augmentation,
-            streams["train"],
-            streams[asked.select_on],
-            monitored_set=asked.select_on,
-            seed=_stage_seed(asked.seed, asked.model, stage),
-            store=shared.checkpoints(stage.name),
-            observer=observer,
-            record=shared.write_history,
-            stop_requested=stop_requested,
-            checkpoint_minutes=checkpoint_minutes,
-            replicas=replicas,
-        )
-        reason, conditions = loop.run(), conditions_here(deterministic, replicas.count)
-        entry = _ledger_entry(stage, loop, reason, conditions, audit_stage(model, stage, before))
-        shared.finish_stage(model, loop.progress.rows, entry)
-        observer.stage_done(stage, entry["best"])
-    shared.close(None if keep_last_checkpoint else plan.stages[-1].name)
+        # Read back even what was just saved: a run that was stopped in between starts from the same bits.
+        load = partial(run.load_model, former.name) if former else None
+        model = replicas.model(partial(initial_model, asked), load)
+        seed = _stage_seed(asked.seed, asked.model, stage)
+        setup = StageSetup(stage, asked.protocol, streams["train"], streams[asked.select_on], asked.select_on, seed)
+        _train_stage(run, model, setup, options, replicas)
+    if replicas.is_chief and not options.keep_last_checkpoint:
+        run.checkpoints(plan.stages[-1].name).clear()
+    # Workers wait until the chief has written, so that all can resume together.
+    replicas.any(False)
+
+
+def _train_stage(
+    run: RunFolder, model: keras.Model, setup: StageSetup, options: TrainOptions, replicas: Replicas
+) -> None:
+    stage, before = setup.stage, snapshot(model)
+    options.observer.stage_started(stage, model)
+    loop = StageLoop(model, setup, run.checkpoints(stage.name), run.ledger.write_history, options, replicas)
+    reason = loop.run()
+    entry = {
+        **_outcome(setup, loop.progress, reason),
+        **summarise(audit_stage(model, stage, before)),
+        "conditions": conditions_here(options.deterministic, replicas.count).to_dict(),
+    }
+    if replicas.is_chief:
+        run.finish_stage(model, entry, loop.progress.rows)
+    options.observer.stage_done(stage, entry["best"])
 
 
 def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:
@@ -144,21 +144,17 @@ def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:
 
 
 def _stage_seed(seed: int, model: str, stage: Stage) -> int:
-    """A seed of the stage's own, so that no two stages see one order and one augmentation."""
+    """A seed of the stage's own, so that no two stages have the same order and augmentation."""
     return int(np.random.SeedSequence([seed, STAGES[model].index(stage)]).generate_state(1)[0] >> 1)
 
 
-def _ledger_entry(
-    stage: Stage, loop: StageLoop, reason: str, conditions: Mapping[str, Any], changes: list[Change]
-) -> dict[str, Any]:
-    progress = loop.progress
+def _outcome(setup: StageSetup, progress: Progress, reason: StopReason) -> Mapping[str, Any]:
     best = best_epoch(progress.scores)
     return {
-        "stage": stage.name,
+        "stage": setup.stage.name,
         "epochs": len(progress.rows),
-        "ended": reason,
+        "ended": reason.text(setup.stage.numbers(setup.protocol.training)),
+        "ended_code": reason.value,
         "best_epoch": best + 1,
         "best": progress.rows[best],
-        **summarise(changes),
-        "conditions": conditions,
     }

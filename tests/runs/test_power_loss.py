@@ -19,7 +19,7 @@ def truncate(file: Path) -> None:
 
 def told(run: RunFolder) -> list[dict]:
     """The ledger without the sums of the .keras files, which hold the time of their writing."""
-    return [{name: value for name, value in entry.items() if name != "sha256"} for entry in run.ledger()]
+    return [{name: value for name, value in entry.items() if name != "sha256"} for entry in run.ledger.entries()]
 
 
 @pytest.fixture

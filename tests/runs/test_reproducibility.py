@@ -1,12 +1,13 @@
 """How exactly a run can be had again, measured in processes of their own."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ggn_tf.runs.reproducibility import differences
+from ggn_tf.runs.reproducibility import Conditions, Difference, Exactness, differences
 
 ROOT = Path(__file__).parents[2]
 TRAIN = """
@@ -14,15 +15,15 @@ import hashlib, sys
 import numpy as np, tensorflow as tf
 from ggn_tf.dataset.pipeline import Batch
 from ggn_tf.models.cascade import build_cascade
-from ggn_tf.runs.reproducibility import ask_determinism, conditions_here, keep_threads
+from ggn_tf.runs.reproducibility import request_determinism, conditions_here, keep_threads
 from ggn_tf.runs.stages import JOINT
 from ggn_tf.training.step import TrainStep
 from tests.support.tiny_fit import tiny_protocol
 if sys.argv[2] == "deterministic":
-    ask_determinism()
+    request_determinism()
 keep_threads({"threads": int(sys.argv[1])})
 conditions = conditions_here(sys.argv[2] == "deterministic")
-assert conditions["threads"] == int(sys.argv[1]) and conditions["bit_for_bit"]
+assert conditions.threads == int(sys.argv[1]) and conditions.exactness.bit_for_bit
 protocol, generator = tiny_protocol(), np.random.default_rng(0)
 model = build_cascade(2, protocol, seed=1)
 step = TrainStep(model, JOINT, protocol.training)
@@ -43,17 +44,15 @@ def train(threads: int, kind: str = "plain") -> str:
 
 @pytest.mark.slow
 def test_a_cpu_repeats_its_bits_with_and_without_being_asked_but_not_with_other_threads():
-    """Should the last line fail, sums no longer depend on the threads, and conditions.py is too careful."""
+    """Should the last line fail, sums no longer depend on the threads, and `keep_threads` is no longer needed."""
     assert train(2) == train(2)
     assert train(2, "deterministic") == train(2, "deterministic")
     assert train(1) != train(2)
 
 
-def test_what_differs_is_told():
+def test_differences_are_those_from_what_the_run_began_with():
     begun = {"device": "AMD EPYC", "threads": 2, "deterministic": False}
-    assert differences(begun, begun) == []
-    assert differences(begun, {**begun, "threads": 8, "device": "H200"}) == [
-        "device AMD EPYC -> H200",
-        "threads 2 -> 8",
-    ]
-    assert differences({}, begun) == []
+    now = Conditions("AMD EPYC", 2, False, 1, Exactness.CPU)
+    assert differences(begun, now) == differences({}, now) == ()
+    moved = dataclasses.replace(now, threads=8, device="H200")
+    assert differences(begun, moved) == (Difference("device", "AMD EPYC", "H200"), Difference("threads", 2, 8))

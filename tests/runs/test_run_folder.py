@@ -130,11 +130,11 @@ def test_a_damaged_model_is_named(run: RunFolder, description: RunDescription):
 
 def test_history_keeps_finished_stages_and_rewrites_the_one_under_way(run: RunFolder, description: RunDescription):
     rows = [{"stage": "segment", "epoch": 1, "loss": 0.1 + 0.2, "validation_accuracy": None}]
-    run.write_history(rows)
+    run.ledger.write_history(rows)
     run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
     classify = {"stage": "classify", "epoch": 1, "loss": 1 / 3, "validation_accuracy": 0.5}
     for _ in range(2):
-        run.write_history([classify])
+        run.ledger.write_history([classify])
     assert (run.folder / "history.csv").read_text(encoding="utf-8").splitlines() == [
         "stage,epoch,loss,validation_accuracy",
         "segment,1,0.30000000000000004,",

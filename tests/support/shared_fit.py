@@ -22,7 +22,7 @@ from ggn_tf.errors import GgnError
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.training.distributed.cluster import connect_replicas, rank_of
-from ggn_tf.training.observers import Observer
+from ggn_tf.training.train_options import TrainOptions
 from ggn_tf.training.trainer import plan_run, train
 from tests.support.tiny_fit import tiny_description, tiny_protocol
 
@@ -70,11 +70,15 @@ def main(dataset: str, run: str, strategy: str, devices: str, epochs: str, stage
     place = rank_of(strategy, os.environ)
     try:
         with lock_run(Path(run)) if place.is_chief else nullcontext():
-            folder = RunFolder.create(Path(run), asked, opened.folder, {}, "") if place.is_chief else None
+            if place.is_chief:
+                folder = RunFolder.create(Path(run), asked, opened.folder, {}, "")
+            else:
+                folder = RunFolder(Path(run), asked, opened.folder, {})
             replicas = connect_replicas(place, asked.protocol.training.batch_size)
             # Not before: TensorFlow takes SIGTERM for itself when it starts a cluster.
             with StopSignal("stopping") as stop:
-                train(folder, opened, plan, Observer(), stop.requested, checkpoint_minutes=0.0, replicas=replicas)
+                options = TrainOptions(stop_requested=stop.requested, checkpoint_minutes=0.0)
+                train(folder, opened, plan, options, replicas)
     except GgnError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

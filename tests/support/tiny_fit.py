@@ -16,6 +16,7 @@ from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.run_training import train_run
+from ggn_tf.training.train_options import TrainOptions
 from ggn_tf.training.trainer import plan_run
 
 
@@ -59,7 +60,8 @@ def fit(
     checkpoint_minutes: float = 10.0,
 ) -> RunFolder:
     plan = plan_run(description, dataset, read_split(dataset, description.split), stage)
-    return train_run(folder, dataset, plan, stop_requested=stop, checkpoint_minutes=checkpoint_minutes)
+    options = TrainOptions(stop_requested=stop, checkpoint_minutes=checkpoint_minutes)
+    return train_run(folder, dataset, plan, options)
 
 
 def results(run: RunFolder) -> dict[str, str]:

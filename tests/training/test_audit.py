@@ -68,7 +68,7 @@ def test_the_ledger_tells_every_variables_largest_and_mean_change(model):
 
 
 def test_a_real_run_tells_what_its_stages_moved(whole_run: RunFolder):
-    segment, classify, joint = whole_run.ledger()
+    segment, classify, joint = whole_run.ledger.entries()
     for entry, still in ((segment, "classification"), (classify, "segmentation")):
         frozen = [change["largest"] for name, change in entry["changes"].items() if name.startswith(still)]
         assert frozen and set(frozen) == {0.0}

@@ -4,6 +4,7 @@ import math
 import pytest
 
 from ggn_tf.protocol import Protocol
+from ggn_tf.runs.stop_reason import StopReason
 from ggn_tf.training.schedule import EpochScore, best_epoch, learning_rate, stop_reason
 
 TRAINING = Protocol().training
@@ -51,12 +52,12 @@ def test_a_loss_that_is_not_a_number_loses_every_tie():
 def test_a_stage_ends_after_its_last_epoch():
     numbers = dataclasses.replace(TRAINING.segment, max_epochs=3)
     assert stop_reason(numbers, epochs(0.1, 0.2)) is None
-    assert stop_reason(numbers, epochs(0.1, 0.2, 0.3)) == "all 3 epochs done"
+    assert stop_reason(numbers, epochs(0.1, 0.2, 0.3)) is StopReason.ALL_EPOCHS
 
 
 def test_a_stage_ends_after_fifty_epochs_without_a_better_score():
     assert stop_reason(TRAINING.segment, epochs(0.9, *[0.5] * 49)) is None
-    assert stop_reason(TRAINING.segment, epochs(0.9, *[0.5] * 50)) == "no better score for 50 epochs"
+    assert stop_reason(TRAINING.segment, epochs(0.9, *[0.5] * 50)) is StopReason.NO_BETTER_SCORE
 
 
 def test_lengths_are_the_papers():

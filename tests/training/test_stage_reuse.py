@@ -63,7 +63,7 @@ def test_an_adopted_stage_says_where_it_comes_from(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):
     run = adopt(tmp_path / "run", description, dataset, donor, "segment")
-    (entry,) = run.ledger()
+    (entry,) = run.ledger.entries()
     assert (run.folder / entry["taken_from"]).resolve() == donor.folder.resolve()
 
 
@@ -93,7 +93,7 @@ def test_a_classifier_of_another_task_is_refused(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):
     asked = dataclasses.replace(description, task=THREE_CLASSES)
-    with pytest.raises(RunError, match="cannot take over a classifier of another task"):
+    with pytest.raises(RunError, match="cannot reuse a classifier of another task"):
         adopt(tmp_path / "run", asked, dataset, donor, "segment", "classify")
 
 

@@ -12,7 +12,7 @@ from tensorboard.util import tensor_util
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import CLASSIFY
-from ggn_tf.training.monitor import Monitored
+from ggn_tf.training.monitor import EpochResult
 from ggn_tf.training.tensorboard import EventWriter, write_scores
 
 ROW = {"stage": "classify", "epoch": 3, "loss": 0.5, "learning_rate": 1e-4, "validation_accuracy": 0.75}
@@ -28,7 +28,7 @@ def written(folder: Path, model: keras.Model, description: RunDescription, **opt
     for _ in range(2):
         writer = EventWriter(folder / "tensorboard", description, **options)
         writer.stage_started(CLASSIFY, model)
-        writer.epoch_done(CLASSIFY, ROW, Monitored(0.5, None, 0.75, None, None))
+        writer.epoch_done(CLASSIFY, ROW, EpochResult(0.5, None, 0.75, None, None))
     writer.stage_done(CLASSIFY, ROW)
     return folder / "tensorboard"
 

@@ -8,7 +8,8 @@ from typing import Literal
 import tensorflow as tf
 
 from ggn_tf.errors import RunError
-from ggn_tf.training.distributed.replicas import ONE_REPLICA, Replicas, SharedReplicas, worker_loss_as_error
+from ggn_tf.training.distributed.replicas import SharedReplicas, worker_loss_as_error
+from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 
 Strategy = Literal["one", "mirrored", "multiworker"]
 

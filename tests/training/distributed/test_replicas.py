@@ -85,7 +85,8 @@ def test_two_processes_train_what_one_trains(two_workers: Path, one: RunFolder):
 @pytest.mark.slow
 def test_only_the_chief_writes(two_workers: Path):
     assert [path.name for path in two_workers.iterdir()] == ["run"]
-    assert [entry["conditions"]["replicas"] for entry in RunFolder.open(two_workers / "run").ledger()] == [2, 2, 2]
+    entries = RunFolder.open(two_workers / "run").ledger.entries()
+    assert [entry["conditions"]["replicas"] for entry in entries] == [2, 2, 2]
 
 
 @pytest.mark.slow
@@ -121,7 +122,7 @@ def test_a_killed_worker_ends_the_training_and_a_new_start_ends_in_the_same_bits
 ):
     (code, said), _ = interrupt(dataset, tmp_path, 1, signal.SIGKILL)
     assert code == 1
-    assert "A worker of the training is gone" in said and "last checkpoint" in said and "Traceback" not in said
+    assert "A worker of the training has ended" in said and "last checkpoint" in said and "Traceback" not in said
     assert [code for code, _ in ended(start_two(dataset, tmp_path))] == [0, 0]
     assert results(RunFolder.open(tmp_path / "run")) == results(RunFolder.open(two_workers / "run"))
 
@@ -131,7 +132,7 @@ def test_a_killed_chief_ends_the_worker_and_a_new_start_ends_in_the_same_bits(
     dataset: Dataset, two_workers: Path, tmp_path: Path
 ):
     _, (code, said) = interrupt(dataset, tmp_path, 0, signal.SIGKILL)
-    assert code == 1 and "A worker of the training is gone" in said
+    assert code == 1 and "A worker of the training has ended" in said
     assert [code for code, _ in ended(start_two(dataset, tmp_path))] == [0, 0]
     assert results(RunFolder.open(tmp_path / "run")) == results(RunFolder.open(two_workers / "run"))
 

@@ -1,0 +1,92 @@
+"""Who trains a run: one device in one process. `ggn_tf.training.distributed` has several that share every batch."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ggn_tf.dataset.pipeline import Batch, CaseStream
+from ggn_tf.protocol import AugmentationProtocol
+from ggn_tf.runs.checkpoints import Checkpoint
+
+Step = Callable[[Batch], tuple[tf.Tensor, ...]]
+
+
+class Replicas:
+    """One device in one process, and the interface of several.
+
+    Attributes:
+        count: Number of replicas over all processes. Each has a copy of the model and a share of every batch.
+        is_chief: Whether this process reads and writes the run folder. One process does.
+    """
+
+    count = 1
+    is_chief = True
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """The block within which variables are made for every replica."""
+        return nullcontext()
+
+    def model(self, build: Callable[[], keras.Model], load: Callable[[], keras.Model] | None) -> keras.Model:
+        """The model that a stage starts from, with the chief's weights in every process.
+
+        Args:
+            build: Builds it with its initial weights.
+            load: Loads it with the weights to start from; only called in the chief. None for the initial weights.
+        """
+        return load() if load else build()
+
+    def traced(self, step: Step) -> Callable[[Any], tuple[tf.Tensor, ...]]:
+        """Make a step of one replica a step of all.
+
+        Args:
+            step: Takes a replica's share of a batch; returns the same on every replica.
+
+        Returns:
+            Takes what `epoch` yields.
+        """
+        return tf.function(step, reduce_retracing=True)
+
+    def epoch(
+        self,
+        stream: CaseStream,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        augmentation: AugmentationProtocol,
+        skip: int,
+    ) -> Iterable[Any]:
+        """This process's part of every batch of an epoch; arguments as of `CaseStream.training_epoch`."""
+        return stream.training_epoch(batch_size, seed, epoch, augmentation, skip=skip)
+
+    def part(self, cases: int) -> tuple[int, int]:
+        """First and last (exclusive) of the cases that this process predicts, of so many."""
+        return 0, cases
+
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """The sum of an array over all processes, the same on each; all must call it, with one shape and type."""
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether a flag is set in any process; all must call it, so that they also wait for each other."""
+        return bool(self.sum(np.array([flag], np.int32))[0])
+
+    def from_chief(self, read: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+        """What `read` returns in the chief, in every process; all must call it."""
+        return read()
+
+    def require_same(self, settings: Mapping[str, Any]) -> None:
+        """Check that all processes train with the same settings; all must call it.
+
+        Args:
+            settings: JSON types.
+
+        Raises:
+            RunError: They do not; otherwise they would wait for each other for ever.
+        """
+
+
+ONE_REPLICA = Replicas()
