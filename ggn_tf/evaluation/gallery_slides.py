@@ -1,4 +1,4 @@
-"""The gallery's nodules: which are shown, and what the run's models make of them (paper Fig. 6)."""
+"""Selection of the gallery's nodules, with the masks and Grad-CAM of the run's models (paper Fig. 6)."""
 
 from dataclasses import dataclass
 
@@ -32,8 +32,8 @@ class Slides:
         reason: Why it was chosen.
         gray: uint8 [S, S, S], z, y, x, Hounsfield units in the method's window.
         reference: bool [S, S, S].
-        masks: For each stage that segments anew, bool [S, S, S].
-        heat: float32 [S, S, S] in [0, 1], Grad-CAM for the answer of the last stage; None where there is none.
+        masks: Mask of each stage that changes the segmenter, bool [S, S, S].
+        heat: float32 [S, S, S] in [0, 1], Grad-CAM for the prediction of the last stage; None without a classifier.
     """
 
     case_id: str
@@ -45,15 +45,15 @@ class Slides:
 
 
 def choose_cases(rows: pd.DataFrame, count: int = CASES) -> dict[str, str]:
-    """Choose the nodules that tell most, by rule and not by eye.
+    """Choose the most informative nodules by a rule.
 
-    In turns: the largest rise of the true class's probability by joint training, its largest fall, the surest wrong
-    answer, the lowest Dice; of a run without joint training the surest right answer takes the place of the first two.
-    What is equal goes by case id. A nodule is shown once, under the first reason that chose it.
+    In turns: the largest rise of the true class's probability by joint training, its largest fall, the most confident
+    wrong prediction, the lowest Dice. Without joint training the most confident correct prediction replaces the first
+    two. Ties are broken by case id. A nodule is shown once, under the first reason that chose it.
 
     Args:
         rows: One run's predictions on one set.
-        count: How many, at most.
+        count: Largest number of nodules.
 
     Returns:
         For each case the reason, in the order of choice.
@@ -70,12 +70,12 @@ def choose_cases(rows: pd.DataFrame, count: int = CASES) -> dict[str, str]:
 
 
 def collect_slides(run: RunFolder, dataset: Dataset, rows: pd.DataFrame, chosen: dict[str, str]) -> list[Slides]:
-    """Ask the run's models for the masks and the evidence of the chosen cases; nothing else is kept in memory.
+    """Compute masks and Grad-CAM of the chosen cases with the run's models.
 
     Args:
         run: The run.
         dataset: Its dataset.
-        rows: Its predictions on the set that the cases are of.
+        rows: Its predictions on the set of the cases.
         chosen: From `choose_cases`.
 
     Raises:
@@ -96,8 +96,8 @@ def collect_slides(run: RunFolder, dataset: Dataset, rows: pd.DataFrame, chosen:
         if stage in segmenting:
             masks[stage] = _masks(model, patch)
         if last is not None and stage == last["stage"].iloc[0]:
-            answer = pd.Series(class_indices(last)[1], index=pd.Index(last["case"]))[list(chosen)]
-            heat = explain_patches(model, patch, reference.astype(np.float32), answer.to_numpy())
+            predicted = pd.Series(class_indices(last)[1], index=pd.Index(last["case"]))[list(chosen)]
+            heat = explain_patches(model, patch, reference.astype(np.float32), predicted.to_numpy())
     gray = np.rint((patch[..., 0] + 1) * 127.5).astype(np.uint8)
     return [
         Slides(
@@ -113,22 +113,22 @@ def collect_slides(run: RunFolder, dataset: Dataset, rows: pd.DataFrame, chosen:
 
 
 def _orders(rows: pd.DataFrame) -> list[tuple[str, "pd.Series[float]"]]:
-    """For each reason a number a case; the smallest comes first."""
+    """For each reason one number per case; the smallest comes first."""
     orders: list[tuple[str, pd.Series[float]]] = []
     pair = paired_stages(rows)
     last = _last_classified(rows)
     if last is not None:
         label, predicted = class_indices(last)
-        chance = probabilities(last)
+        probability = probabilities(last)
         cases = pd.Index(last["case"])
-        own = pd.Series(chance[np.arange(len(last)), label], index=cases)
-        sure = pd.Series(chance.max(axis=1), index=cases)
+        true_class = pd.Series(probability[np.arange(len(last)), label], index=cases)
+        highest = pd.Series(probability.max(axis=1), index=cases)
         if pair is not None:
             change = pair.changes.set_index("case")["score_change"]
             orders += [(GAINED, -change[change > 0]), (LOST, change[change < 0])]
         else:
-            orders += [(SUREST, -own[predicted == label])]
-        orders += [(WRONG, -sure[predicted != label])]
+            orders += [(SUREST, -true_class[predicted == label])]
+        orders += [(WRONG, -highest[predicted != label])]
     segmented = [part for _, part in rows.groupby("stage", sort=False) if gives_dice(part)]
     if segmented:
         orders += [(WORST_MASK, segmented[-1].set_index("case")["dice"])]
@@ -141,13 +141,13 @@ def _last_classified(rows: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _segmenting(rows: pd.DataFrame) -> list[str]:
-    """The first and the last stage that give masks: between them a frozen segmenter gives the first one's."""
+    """The first and the last stage with masks: those between repeat the first one's, whose segmenter is frozen."""
     stages = [str(stage) for stage, part in rows.groupby("stage", sort=False) if gives_dice(part)]
     return list(dict.fromkeys([stages[0], stages[-1]])) if stages else []
 
 
 def _masks(model: keras.Model, patch: np.ndarray) -> np.ndarray:
-    """The segmenter's masks, bool [N, S, S, S]; some patches at a time, so that their maps stay small."""
+    """The segmenter's masks, bool [N, S, S, S], a few patches at a time to limit memory."""
     network = next((layer for layer in model.layers if layer.name == SEGMENTATION), model)
     parts = [network(patch[start : start + _AT_ONCE], training=False) for start in range(0, len(patch), _AT_ONCE)]
     soft = np.concatenate([part["mask"] if isinstance(part, dict) else part for part in parts])

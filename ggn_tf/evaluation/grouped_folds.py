@@ -1,4 +1,4 @@
-"""Folds of a training set for choosing and calibrating a classifier: no patient in two of them."""
+"""Cross-validation folds of a training set with every patient in one fold."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ from sklearn.model_selection import StratifiedGroupKFold
 from ggn_tf.errors import SplitError
 
 FOLDS = 5
-# Folds are drawn anew as long as the training part of one lacks a class.
+# Number of draws before the folds are given up because the training part of one lacks a class.
 _ATTEMPTS = 20
 
 Fold = tuple[np.ndarray, np.ndarray]
 
 
 def grouped_folds(label: np.ndarray, patients: Sequence[str], seed: int, class_names: Sequence[str]) -> list[Fold]:
-    """Draw folds by patient, each class in its share as far as whole patients allow.
+    """Draw folds by patient, stratified by class as far as whole patients allow.
 
     Args:
         label: Class index of each case [N].
-        patients: Of each case.
-        seed: Of the draw.
-        class_names: Every class that must be in every training part.
+        patients: Patient of each case [N].
+        seed: Seed of the draw.
+        class_names: The classes; each must be in every training part.
 
     Returns:
-        For each of five folds, or fewer where a class has fewer patients, the indices of its training part and of the
-        fold itself.
+        For each of five folds (fewer where a class has fewer patients) the indices of its training part and of the
+        fold.
 
     Raises:
         SplitError: A class has fewer than two patients, or no draw leaves every class in every training part.
@@ -42,8 +42,9 @@ def grouped_folds(label: np.ndarray, patients: Sequence[str], seed: int, class_n
     raise SplitError(
         "The training set has too few patients of a class for cross-validation.",
         found=", ".join(f"{count} of {name}" for count, name in zip(counts, class_names, strict=True)),
-        expected="at least two patients of every class, of whom none has nearly all nodules",
-        remedy="Take another split (--split), merge classes (--task), or prepare more cases.",
+        expected="at least two patients of every class, none of whom has nearly all nodules",
+        remedy="Use another split, merge classes, or prepare more cases.",
+        arguments=("split", "task"),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a network answers about cases of a dataset."""
+"""A network's predictions for cases of a dataset."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,58 +16,55 @@ from ggn_tf.training.inference import traced_inference
 from ggn_tf.training.metrics import dice_score
 
 Network = Callable[..., dict[str, tf.Tensor]]
-"""`network(patch, mask, training=False)` answers `mask`, `probabilities` or both (`training.stages.Network`)."""
+"""`network(patch, mask, training=False)` returns `mask`, `probabilities` or both (`runs.stages`)."""
 
 
 class CasePredictor:
-    """The nodules of a task among some cases, read once and asked about by several networks.
+    """The nodules of a task among some cases, read once and predicted by several networks.
 
     Args:
-        dataset: Holds the cases.
-        case_ids: Those whose label the task leaves out are left out here too, as they were in training.
+        dataset: The dataset of the cases.
+        case_ids: Cases whose label is in no class of the task are left out, as in training.
         task: Names the classes.
     """
 
     def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task) -> None:
-        """See the class."""
+        """Open the stream of the task's nodules."""
         self._task = task
         self._size = dataset.protocol.size
         self._records = nodules_of(dataset.select(case_ids), task)
         self._stream = CaseStream(dataset, [case.case_id for case in self._records], task) if self._records else None
 
     def __len__(self) -> int:
-        """How many nodules."""
+        """Number of nodules."""
         return len(self._records)
 
-    def answers(self, network: Network, batch_size: int, **told: Any) -> pd.DataFrame:
-        """A row a nodule: case, patient, label, a column `p_<class>` a class, Dice.
+    def predict(self, network: Network, batch_size: int, **columns: Any) -> pd.DataFrame:
+        """One row per nodule: case, patient, label, a column `p_<class>` for each class, Dice.
 
         Args:
-            network: Asked batch by batch.
-            batch_size: Nodules at a time.
-            told: Columns that are the same in every row, as `model`.
+            network: The network.
+            batch_size: Number of nodules per batch.
+            columns: Further columns that are the same in every row, for example `model`.
 
         Returns:
             NaN where the network does not segment, or does not classify. No rows where there are no nodules.
         """
         if self._stream is None:
             return pd.DataFrame()
-        answer = traced_inference(network, (None, *[self._size] * 3, 1))
-        answers = _gather(answer, self._stream.in_order(batch_size), self._task)
-        return identify(self._records, self._task).assign(**told, **answers)
+        inference = traced_inference(network, (None, *[self._size] * 3, 1))
+        outputs = _gather(inference, self._stream.in_order(batch_size), self._task)
+        return identify(self._records, self._task).assign(**columns, **outputs)
 
 
-def _gather(answer: Network, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
-    """Dice [N] and a column [N] a class, batch by batch, so that no set of masks is ever held.
-
-    NaN where the network does not segment, or does not classify.
-    """
-    dice, chances = [], []
+def _gather(inference: Network, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
+    """Dice [N] and probabilities [N] of each class, reduced batch by batch so that masks never fill the memory."""
+    dice, probabilities = [], []
     for batch in batches:
-        outputs = answer(batch.patch, batch.mask)
+        outputs = inference(batch.patch, batch.mask)
         missing = np.full((len(batch.label), len(task.classes)), np.nan)
         reference = batch.mask.numpy()
         dice.append(dice_score(reference, outputs["mask"].numpy()) if "mask" in outputs else missing[:, 0])
-        chances.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
-    chance = np.concatenate(chances).astype(np.float64)
-    return {**probability_columns(chance, task.class_names), "dice": np.concatenate(dice)}
+        probabilities.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
+    probability = np.concatenate(probabilities).astype(np.float64)
+    return {**probability_columns(probability, task.class_names), "dice": np.concatenate(dice)}

@@ -1,4 +1,4 @@
-"""A fitted radiomics baseline on disk, stored with skops: a file of data and types, where a pickle would run code."""
+"""A fitted radiomics baseline on disk, stored with skops, which unlike a pickle cannot run code."""
 
 import json
 import zipfile
@@ -16,15 +16,15 @@ from ggn_tf.files import atomic_file
 from ggn_tf.tasks import Task
 
 SCHEMA = 1
-# What the pipeline holds besides scikit-learn's public estimators, which skops trusts by itself. None of it runs code
-# that a file could bring.
+# Types of the pipeline besides scikit-learn's public estimators, which skops trusts. None of them can run code from a
+# file.
 TRUSTED = (
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.feature_selection._univariate_selection.f_classif",
 )
-# What skops raises on files that are damaged or none of its own.
+# Raised by skops for files that are damaged or not its own.
 _UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, zlib.error)
 
 
@@ -51,11 +51,11 @@ def save_radiomics(fitted: FittedRadiomics, path: Path) -> None:
 
 
 def load_radiomics(path: Path) -> FittedRadiomics:
-    """Read a fitted baseline, and run nothing that its file names beyond scikit-learn's own.
+    """Read a fitted baseline; only types of scikit-learn are loaded.
 
     Raises:
-        RadiomicsError: The file is missing, damaged or no baseline, names a type that is not trusted, or was written
-            with another scikit-learn, which may answer otherwise.
+        RadiomicsError: The file is missing, damaged or not a baseline, names a type that is not trusted, or was written
+            with another scikit-learn, whose predictions may differ.
     """
     stored = _read(path)
     try:
@@ -82,11 +82,11 @@ def _read(path: Path) -> dict[str, Any]:
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
         if unknown:
             raise RadiomicsError(
-                "The stored classifier names types that are not trusted, and was not loaded.",
+                "The stored classifier contains types that are not trusted. It was not loaded.",
                 case=path,
                 found=", ".join(unknown[:5]),
-                expected="scikit-learn's own",
-                remedy="Do not use a file whose origin you do not know; fit the classifier anew.",
+                expected="types of scikit-learn",
+                remedy="Do not use a file of unknown origin; fit the classifier again.",
             )
         stored: dict[str, Any] = skops.io.load(path, trusted=list(TRUSTED))
     except (*_UNREADABLE, zipfile.BadZipFile) as error:
@@ -100,8 +100,8 @@ def _check_version(path: Path, written: str) -> None:
             "The stored classifier was written with another scikit-learn.",
             case=path,
             found=f"scikit-learn {written}",
-            expected=f"scikit-learn {sklearn.__version__}, which is installed",
-            remedy="Fit it anew, which takes seconds, or install that version.",
+            expected=f"the installed scikit-learn {sklearn.__version__}",
+            remedy="Fit the classifier again, which takes seconds, or install that version.",
         )
 
 
@@ -111,5 +111,5 @@ def _no_baseline(path: Path, found: str) -> RadiomicsError:
         case=path,
         found=found,
         expected=f"a file of schema {SCHEMA} that save_radiomics wrote",
-        remedy="Name the right file, or fit the classifier anew.",
+        remedy="Name another file, or fit the classifier again.",
     )

@@ -1,4 +1,4 @@
-"""The baseline of Table 6: a support vector machine on radiomic features, in the place of a network."""
+"""The baseline of the paper's Table 6: a support vector machine on radiomic features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ from ggn_tf.evaluation.statistics.predictions_table import check_predictions, co
 from ggn_tf.evaluation.task_nodules import identify, nodules_of
 from ggn_tf.tasks import Task
 
-# Share of the features that is kept, softness of the margin, and the kernel; from the simpler to the finer, and of
-# equals the first is taken.
+# Share of the features that is kept, softness of the margin, and the kernel. The first of equal settings is chosen, so
+# the simpler ones come first.
 GRID = [
     {"svm__kernel": ["linear"], "svm__C": [0.01, 0.1, 1.0], "select__percentile": [5, 10, 25, 50, 100]},
     {
@@ -39,17 +39,17 @@ GRID = [
 
 @dataclass(frozen=True)
 class FittedRadiomics:
-    """A fitted baseline, and what its answers rest on.
+    """A fitted baseline and how it was fitted.
 
     Attributes:
-        classifier: Features [N, F] in, a probability a class [N, C] out.
+        classifier: Maps features [N, F] to a probability of each class [N, C].
         features: Names of the features, in the order of the columns.
-        settings: How they were measured.
-        task: What it tells apart.
+        settings: Settings of the feature extraction.
+        task: Its classes.
         split: Number of the split whose training set it was fitted on.
-        seed: Of the folds.
-        dataset_fingerprint: Of the dataset.
-        chosen: What the cross-validation chose, and its accuracy.
+        seed: Seed of the folds.
+        dataset_fingerprint: Fingerprint of the dataset.
+        chosen: Settings that the cross-validation chose, and their accuracy.
     """
 
     classifier: Any
@@ -65,24 +65,24 @@ class FittedRadiomics:
 def fit_radiomics(
     dataset: Dataset, split: Split, task: Task, seed: int, *, repeat: int = 1
 ) -> tuple[FittedRadiomics, pd.DataFrame]:
-    """Fit the baseline on a split's training set, and ask it about every case of the split.
+    """Fit the baseline on a split's training set and predict every case of the split.
 
-    Selection, tuning and calibration see the training set alone, in folds by patient. The networks use the validation
-    set to select their weights; this needs none, so its validation scores are as honest as its test scores.
+    Selection, tuning and calibration use only the training set, in folds by patient. No validation set is needed, so
+    the validation scores are as unbiased as the test scores.
 
     Args:
-        dataset: Prepared with --radiomics.
-        split: Of the dataset.
-        task: What to tell apart.
-        seed: Of the folds.
+        dataset: A dataset with radiomic features.
+        split: Split of the dataset.
+        task: The classes.
+        seed: Seed of the folds.
         repeat: Number of this fit in the predictions.
 
     Returns:
         The fitted baseline and `predict_radiomics` of it.
 
     Raises:
-        DatasetError: The dataset holds no radiomic features, or they are damaged.
-        TaskError: The task names labels that the dataset does not hold.
+        DatasetError: The dataset has no radiomic features, or they are damaged.
+        TaskError: The task names labels that the dataset lacks.
         SplitError: The training set has too few patients of a class.
     """
     task.check_labels(case.label for case in dataset.cases)
@@ -102,30 +102,31 @@ def fit_radiomics(
         dataset_fingerprint=dataset.fingerprint,
         chosen=chosen,
     )
-    return fitted, _answers(fitted, dataset, split, table, repeat)
+    return fitted, _predict(fitted, dataset, split, table, repeat)
 
 
 def predict_radiomics(fitted: FittedRadiomics, dataset: Dataset, split: Split, *, repeat: int = 1) -> pd.DataFrame:
-    """Ask a fitted baseline about every case of a split, of its own dataset or of another.
+    """Predict every case of a split, of the baseline's own dataset or of another, with a fitted baseline.
 
     Returns:
         A checked predictions table like the networks', with the model `radiomics`, the stage `classify` and no Dice.
 
     Raises:
-        DatasetError: The dataset holds no radiomic features, or they are damaged.
-        RadiomicsError: Its features were measured otherwise.
+        DatasetError: The dataset has no radiomic features, or they are damaged.
+        RadiomicsError: Its features were measured with other settings.
     """
     table = read_radiomics(dataset)
     names = tuple(table.features.columns)
     if names != fitted.features or table.settings != fitted.settings:
         raise RadiomicsError(
-            "The dataset's radiomic features were measured otherwise than those that the classifier was fitted on.",
+            "The dataset's radiomic features have other settings than those that the classifier was fitted on.",
             case=dataset.folder,
             found=f"{len(names)} features, {_settings_text(table.settings)}",
             expected=f"{len(fitted.features)} features, {_settings_text(fitted.settings)}",
-            remedy="Prepare both datasets with --radiomics and the same versions of ggn-tf and pyradiomics.",
+            remedy="Prepare both datasets with radiomic features and the same versions of ggn-tf and pyradiomics.",
+            arguments=("radiomics",),
         )
-    return _answers(fitted, dataset, split, table, repeat)
+    return _predict(fitted, dataset, split, table, repeat)
 
 
 def fit_classifier(
@@ -133,19 +134,19 @@ def fit_classifier(
 ) -> tuple[Any, dict[str, Any]]:
     """Choose, fit and calibrate the pipeline.
 
-    What is chosen has the best accuracy (as the networks' weights are selected) in cross-validation by patient, with
-    imputation, scaling and selection inside the folds. Its probabilities are calibrated (Platt) on what the same
-    pipeline answers out of other folds.
+    The settings with the best accuracy in cross-validation by patient are chosen, with imputation, scaling and
+    selection inside the folds. Probabilities are calibrated (Platt) on the out-of-fold predictions of the same pipeline
+    in other folds.
 
     Args:
         values: Features [N, F]; NaN where a feature is undefined.
         label: Class index [N].
-        patients: Of each case.
-        seed: Of the folds.
+        patients: Patient of each case [N].
+        seed: Seed of the folds.
         class_names: In the order of the class indices.
 
     Returns:
-        The classifier, and what was chosen with its accuracy in cross-validation.
+        The classifier, and the chosen settings with their accuracy in cross-validation.
 
     Raises:
         SplitError: As `grouped_folds`.
@@ -156,7 +157,7 @@ def fit_classifier(
     best = {name: _plain(value) for name, value in search.best_params_.items()}
     folds = grouped_folds(label, patients, calibrating, class_names)
     classifier = CalibratedClassifierCV(_pipeline().set_params(**best), cv=folds, ensemble=False).fit(values, label)
-    # The folds' indices are of no use any more, and would be stored.
+    # The indices of the folds are no longer needed and would be stored.
     classifier.cv = None
     return classifier, {**best, "accuracy": float(search.best_score_)}
 
@@ -166,7 +167,7 @@ def _pipeline() -> Pipeline:
         [
             ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
             ("scale", StandardScaler()),
-            # Scaled, a feature's variance is 1, or 0 where it tells nothing.
+            # The variance of a scaled feature is 1, or 0 where the feature is constant.
             ("vary", VarianceThreshold(0.5)),
             ("select", SelectPercentile(f_classif)),
             ("svm", SVC()),
@@ -174,18 +175,18 @@ def _pipeline() -> Pipeline:
     )
 
 
-def _answers(
+def _predict(
     fitted: FittedRadiomics, dataset: Dataset, split: Split, table: RadiomicsTable, repeat: int
 ) -> pd.DataFrame:
     task, parts = fitted.task, []
-    told: dict[str, Any] = {"split": split.number, **RADIOMICS._asdict(), "repeat": repeat, "dice": np.nan}
+    row: dict[str, Any] = {"split": split.number, **RADIOMICS._asdict(), "repeat": repeat, "dice": np.nan}
     for name in SETS:
         cases = nodules_of(dataset.select(getattr(split, name)), task)
         if not cases:
             continue
-        chance = fitted.classifier.predict_proba(table.rows([case.case_id for case in cases]))
-        columns_of_set = probability_columns(chance, task.class_names)
-        parts.append(identify(cases, task).assign(set=name, **told, **columns_of_set))
+        probability = fitted.classifier.predict_proba(table.rows([case.case_id for case in cases]))
+        columns_of_set = probability_columns(probability, task.class_names)
+        parts.append(identify(cases, task).assign(set=name, **row, **columns_of_set))
     return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
 
 

@@ -1,4 +1,4 @@
-"""What a cascade's classifier answers when it is given the reference masks: the other side of its error budget."""
+"""Predictions of a cascade's classifier on the reference masks, for the error budget."""
 
 import keras
 import numpy as np
@@ -21,8 +21,8 @@ def predict_with_reference(run: RunFolder, dataset: Dataset, rows: pd.DataFrame)
         rows: The run's predictions on one set.
 
     Returns:
-        The rows of the last stage that classifies through a mask of its own, with the probabilities for the reference
-        masks; None where no stage does, as in a model without a mask in front of its classifier.
+        The rows of the last stage that segments and classifies, with the probabilities for the reference masks; None
+        where there is no such stage, or the model has no mask in front of its classifier.
 
     Raises:
         RunError: The stage's model cannot be read.
@@ -31,16 +31,16 @@ def predict_with_reference(run: RunFolder, dataset: Dataset, rows: pd.DataFrame)
     stages = [part for _, part in rows.groupby("stage", sort=False) if gives_probabilities(part) and gives_dice(part)]
     if not stages:
         return None
-    asked = stages[-1]
-    classifier = _masked_classifier(run.load_model(str(asked["stage"].iloc[0])))
+    last = stages[-1]
+    classifier = _masked_classifier(run.load_model(str(last["stage"].iloc[0])))
     if classifier is None:
         return None
     description = run.description
-    stream = CaseStream(dataset, list(asked["case"]), description.task)
+    stream = CaseStream(dataset, list(last["case"]), description.task)
     batches = stream.in_order(description.protocol.training.batch_size)
-    answers = [classifier.predict_on_batch(batch.patch * batch.mask) for batch in batches]
-    chance = np.concatenate(answers).astype(np.float64)
-    return asked.assign(**probability_columns(chance, description.task.class_names), dice=1.0)
+    outputs = [classifier.predict_on_batch(batch.patch * batch.mask) for batch in batches]
+    probability = np.concatenate(outputs).astype(np.float64)
+    return last.assign(**probability_columns(probability, description.task.class_names), dice=1.0)
 
 
 def _masked_classifier(model: keras.Model) -> keras.Model | None:

@@ -1,4 +1,4 @@
-"""What a run's report shows beyond its predictions table: what only the models and the dataset know."""
+"""Inputs of a run's report beyond its predictions table, from its models and its dataset."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from ggn_tf.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """Each is left out of the report where it is not given.
+    """What is not given is left out of the report.
 
     Attributes:
-        nodules: What the dataset knows of the nodules, by case id.
-        external: What another site's dataset knows of its nodules.
+        nodules: Records of the dataset's nodules, by case id.
+        external: Records of another site's nodules.
         reference: Predictions with the reference masks, from `predict_with_reference`.
         slides: The gallery's nodules, from `collect_slides`.
     """
@@ -36,14 +36,14 @@ def collect_report_inputs(
     gallery: int = CASES,
     announce: Callable[[str], None] = lambda line: None,
 ) -> ReportInputs:
-    """Ask a run's models and dataset.
+    """Compute the inputs of a run's report with its models.
 
     Args:
         run: The run.
         dataset: Its dataset.
         frame: Its predictions.
-        gallery: How many nodules the gallery shows, at most.
-        announce: Told of every step.
+        gallery: Largest number of nodules in the gallery.
+        announce: Called with a line of text before every step.
 
     Raises:
         RunError: A model cannot be read.

@@ -1,4 +1,4 @@
-"""The runs of a folder, as far as they got. TensorFlow is not needed to look."""
+"""The runs of a folder and their progress, read without TensorFlow."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _MONITORED: dict[str, str] = {stage.name: stage.monitored for stages in STAGES.v
 
 @dataclass(frozen=True)
 class RunOverview:
-    """A run in a line.
+    """One run of the list.
 
     Attributes:
         folder: The run folder.
@@ -25,11 +25,11 @@ class RunOverview:
         finished: The finished stages.
         stage: The stage of the last finished epoch; None before the first.
         epoch: That epoch's number in its stage.
-        training: Whether a process trains it right now.
-        select_on: The set of `best`.
-        best: The stage's best score so far: Dice of `segment`, accuracy of the others.
-        test: The test scores of the last stage, by name, where the run was evaluated.
-        problem: Why the run cannot be read; then nothing else is known.
+        training: Whether a process is training it.
+        select_on: The set that `best` was measured on.
+        best: The stage's best score: Dice of `segment`, accuracy of the others.
+        test: Test scores of the last evaluated stage, by name; None without an evaluation.
+        problem: Why the run cannot be read; the other fields are then None.
     """
 
     folder: Path
@@ -49,9 +49,7 @@ class RunOverview:
 
 
 def list_runs(folder: Path) -> list[RunOverview]:
-    """Every run under a folder, or the one that the folder is, by name.
-
-    A folder with a run.json is a run; what lies deeper in it is not looked at.
+    """Every run in a folder, sorted by name. A folder with a `run.json` is a run and is not searched further.
 
     Raises:
         RunError: There is no such folder.
@@ -61,14 +59,14 @@ def list_runs(folder: Path) -> list[RunOverview]:
             "There is no such folder.",
             case=folder,
             found="a file" if folder.exists() else "nothing",
-            expected="a folder that holds runs",
-            remedy="Name it: ggn-tf runs DIR. ggn-tf fit makes its runs in runs/.",
+            expected="a folder with runs",
+            remedy="Name the folder of the runs.",
         )
     return [describe(run) for run in _run_folders(folder)]
 
 
 def describe(folder: Path) -> RunOverview:
-    """One run, from its files as they are at this moment."""
+    """One run, as its files are now."""
     try:
         stored, ledger = read_json(folder / "run.json"), Ledger(folder)
         finished = ledger.finished()
@@ -101,7 +99,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
     if not file.exists():
         return []
     with file.open(newline="", encoding="utf-8") as stream:
-        # A line that is just being written, or was cut short, is left out.
+        # An incomplete last line, which is still being written, is left out.
         return [row for row in csv.DictReader(stream) if row.get("stage") and None not in row.values()]
 
 

@@ -1,4 +1,4 @@
-"""What a run's models answer on every case of its split: the only part of evaluation that needs the networks."""
+"""The predictions of a run's models for every case of its split."""
 
 from collections.abc import Callable
 
@@ -25,16 +25,16 @@ def predict_run(
     repeat: int = 1,
     announce: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
-    """Ask every finished stage's model about every case of the split.
+    """Predict every case of the split with every finished stage's model.
 
-    Nodules whose label the task leaves out are left out here too, as they were in training.
+    Nodules whose label is in no class of the task are left out, as in training.
 
     Args:
         run: The run.
         dataset: Its dataset.
         split: Its split.
-        repeat: Which of several trainings with the same settings this is.
-        announce: Told of every stage and set before it is predicted.
+        repeat: Number of this training among those with the same settings.
+        announce: Called with a line of text before every stage and set.
 
     Returns:
         A checked predictions table: stages in the order of training, in each the sets train, validation, test, in each
@@ -42,39 +42,39 @@ def predict_run(
 
     Raises:
         RunError: No stage is finished, or a model cannot be read.
-        DatasetError: The dataset does not hold a case, or its patch is damaged.
+        DatasetError: The dataset lacks a case, or its patch is damaged.
     """
-    asked = run.description
-    finished = [stage for stage in STAGES[asked.model] if stage.name in run.finished_stages()]
+    description = run.description
+    finished = [stage for stage in STAGES[description.model] if stage.name in run.finished_stages()]
     if not finished:
         raise RunError(
             "The run has nothing to evaluate.",
             case=run.folder,
             found="no finished stage",
             expected="at least one finished stage",
-            remedy="Repeat the run's ggn-tf fit command; it goes on where it stopped.",
+            remedy="Repeat the training of the run; it resumes where it stopped.",
         )
-    sets, parts = _sets(asked.task, dataset, split), []
+    sets, parts = _sets(description.task, dataset, split), []
     for stage in finished:
         network = stage.network(run.load_model(stage.name))
         for name, cases in sets.items():
             announce(f"predicting: stage {stage.name}, {name} set, {len(cases)} nodules")
-            told = {"split": split.number, "set": name, "model": asked.model, "stage": stage.name, "repeat": repeat}
-            parts.append(cases.answers(network, asked.protocol.training.batch_size, **told))
-    return _checked(parts, asked.task)
+            row = {"split": split.number, "set": name, "model": description.model, "stage": stage.name}
+            parts.append(cases.predict(network, description.protocol.training.batch_size, **row, repeat=repeat))
+    return _checked(parts, description.task)
 
 
 def predict_transfer(
     classifier: RunFolder, segmenter: RunFolder, dataset: Dataset, split: Split, *, repeat: int = 1
 ) -> pd.DataFrame:
-    """Ask a classifier that was trained on reference masks about the soft masks of a U-Net (paper's Table 4).
+    """Predict with a classifier that was trained on reference masks and the soft masks of a U-Net (paper's Table 4).
 
     Args:
         classifier: A finished run of the model `reference`.
         segmenter: A run of the cascade with its first stage finished, on the same split.
         dataset: Their dataset.
         split: Their split.
-        repeat: Which of several trainings this is.
+        repeat: Number of this training.
 
     Returns:
         A checked predictions table of the model `transfer`, stage `classify`.
@@ -89,9 +89,9 @@ def predict_transfer(
         found = segment(patch, mask, training=training)["mask"]
         return {"mask": found, **classify(patch, found, training=training)}
 
-    told = {"split": split.number, "model": TRANSFER.model, "stage": CLASSIFY.name, "repeat": repeat}
+    row = {"split": split.number, "model": TRANSFER.model, "stage": CLASSIFY.name, "repeat": repeat}
     sets = _sets(task, dataset, split).items()
-    return _checked([cases.answers(network, batch_size, set=name, **told) for name, cases in sets], task)
+    return _checked([cases.predict(network, batch_size, set=name, **row) for name, cases in sets], task)
 
 
 def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:

@@ -1,6 +1,6 @@
-"""Trivial systems: one number of the nodule's geometry or density, made a probability by logistic regression.
+"""Baselines that a network must beat: logistic regression on one number of the nodule's size or density.
 
-What a network must beat. The number is measured on the reference mask, which a network without one does not see.
+The number is measured on the reference mask.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from ggn_tf.evaluation.task_nodules import identify, nodules_of
 from ggn_tf.runs.stages import CLASSIFY
 from ggn_tf.tasks import Task
 
-# By the name of the model; sizes as logarithms, for a nodule grows by factors.
+# By the name of the model; sizes as logarithms, since nodules grow by factors.
 MEASURES: Mapping[str, Callable[[CaseRecord], float]] = MappingProxyType(
     {
         "diameter": lambda case: float(np.log(case.longest_diameter_mm)),
@@ -33,30 +33,30 @@ MEASURES: Mapping[str, Callable[[CaseRecord], float]] = MappingProxyType(
 
 
 def predict_by_measure(cases: Mapping[str, CaseRecord], split: Split, task: Task, model: str) -> pd.DataFrame:
-    """Fit on the train set, predict all sets.
+    """Fit on the training set, predict all sets.
 
     Args:
-        cases: The dataset's, by id: `Dataset.case_by_id`.
-        split: Which cases train and test.
-        task: What is told apart; nodules whose label it leaves out are left out.
-        model: A key of `MEASURES`: the predictions' model.
+        cases: The dataset's cases by id: `Dataset.case_by_id`.
+        split: Cases of each set.
+        task: The classes; nodules whose label is in none of them are left out.
+        model: A key of `MEASURES`, which names the model of the predictions.
 
     Returns:
         A checked predictions table: stage `classify`, repeat 1 (another training would give the same), no Dice.
 
     Raises:
-        PredictionsError: The train set lacks a class.
+        PredictionsError: The training set lacks a class.
     """
     sets = {name: nodules_of([cases[case_id] for case_id in getattr(split, name)], task) for name in SETS}
     regression = make_pipeline(StandardScaler(), LogisticRegression())
     regression.fit(_numbers(sets["train"], model), _classes(sets["train"], task))
-    told: dict[str, Any] = {"split": split.number, "model": model, "stage": CLASSIFY.name, "repeat": 1, "dice": np.nan}
+    row: dict[str, Any] = {"split": split.number, "model": model, "stage": CLASSIFY.name, "repeat": 1, "dice": np.nan}
     parts = []
     for name, records in sets.items():
         if records:
-            chance = regression.predict_proba(_numbers(records, model))
-            columns_of_set = probability_columns(chance, task.class_names)
-            parts.append(identify(records, task).assign(set=name, **told, **columns_of_set))
+            probability = regression.predict_proba(_numbers(records, model))
+            columns_of_set = probability_columns(probability, task.class_names)
+            parts.append(identify(records, task).assign(set=name, **row, **columns_of_set))
     return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
 
 
@@ -69,9 +69,10 @@ def _classes(records: list[CaseRecord], task: Task) -> np.ndarray:
     lacking = [name for index, name in enumerate(task.class_names) if index not in label]
     if lacking:
         raise PredictionsError(
-            "The train set lacks a class, so nothing can be fitted.",
+            "The training set lacks a class, so the baseline cannot be fitted.",
             found=f"no nodule of {', '.join(lacking)} among {len(records)}",
             expected="nodules of every class of the task",
-            remedy="Take another split or task, or a dataset with more nodules.",
+            remedy="Use another split or task, or a dataset with more nodules.",
+            arguments=("split", "task"),
         )
     return label

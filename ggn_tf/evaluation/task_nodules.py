@@ -1,4 +1,4 @@
-"""The nodules of a task, and the columns of a predictions table that say which nodule a row is of."""
+"""The nodules of a task, and the columns that identify them in a predictions table."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,12 +9,12 @@ from ggn_tf.tasks import Task
 
 
 def nodules_of(records: Iterable[CaseRecord], task: Task) -> list[CaseRecord]:
-    """Those whose label the task does not leave out, in their order."""
+    """The cases whose label is in a class of the task, in their order."""
     return [case for case in records if task.class_of(case.label) is not None]
 
 
 def identify(nodules: Sequence[CaseRecord], task: Task) -> pd.DataFrame:
-    """A row a nodule: `case`, `patient`, and as `label` the class that holds its label.
+    """One row per nodule: `case`, `patient`, and as `label` the class that contains its label.
 
     Args:
         nodules: From `nodules_of`.

@@ -43,16 +43,17 @@ def test_every_nodule_of_the_other_site_is_predicted(run: RunFolder, own: Datase
 
 def test_a_patient_of_both_sites_is_refused(run: RunFolder, own: Dataset, tmp_path: Path):
     shared = write_synthetic_dataset(tmp_path / "shared", 12, size=SIZE, seed=5)
-    with pytest.raises(RunError, match="holds patients of the run's own") as caught:
+    with pytest.raises(RunError, match="contains patients of the run's own") as caught:
         open_external(run, own, shared.folder)
-    assert "12 patients of both" in str(caught.value)
+    assert "12 patients in both" in str(caught.value)
 
 
 def test_a_nodule_of_both_sites_is_refused_under_another_id(run: RunFolder, own: Dataset, tmp_path: Path):
     same = write_synthetic_dataset(tmp_path / "same", len(own.cases), size=SIZE, site="c-")
-    with pytest.raises(RunError, match="nodules of the run's own, under other ids") as caught:
+    with pytest.raises(RunError, match="contains nodules of the run's own") as caught:
         open_external(run, own, same.folder)
-    assert f"{len(own.cases)} patches of both, such as c-case-0000" in str(caught.value)
+    assert caught.value.arguments == ("salt_file",)
+    assert f"{len(own.cases)} identical patches under other ids, for example c-case-0000" in str(caught.value)
 
 
 def test_another_sites_labels_have_to_be_the_tasks(run: RunFolder, tmp_path: Path):
@@ -112,5 +113,5 @@ def test_evaluate_refuses_a_shared_patient_and_leaves_the_former_evaluation(run:
     before = sorted(path.name for path in (run.folder / "evaluation").iterdir())
     result = CliRunner().invoke(main, ["evaluate", str(run.folder), "--dataset", str(own.folder)])
     assert result.exit_code == 1
-    assert "holds patients of the run's own" in result.stderr
+    assert "contains patients of the run's own" in result.stderr
     assert sorted(path.name for path in (run.folder / "evaluation").iterdir()) == before

@@ -105,6 +105,24 @@ def test_classifier_of_another_form_is_refused():
         class_activation(model, np.zeros((1, GRID, GRID, GRID, 1)), np.array([0]))
 
 
+def _enlarge_by_hand(heat: np.ndarray, size: int) -> np.ndarray:
+    """Linear interpolation between voxel centres, one axis after the other."""
+    for axis in (1, 2, 3):
+        voxels = heat.shape[axis]
+        position = np.clip((np.arange(size) + 0.5) * voxels / size - 0.5, 0, voxels - 1)
+        low = np.minimum(position.astype(int), max(voxels - 2, 0))
+        share = (position - low).reshape([-1 if each == axis else 1 for each in range(4)])
+        high = np.minimum(low + 1, voxels - 1)
+        heat = heat.take(low, axis=axis) * (1 - share) + heat.take(high, axis=axis) * share
+    return heat.astype(np.float32)
+
+
+@pytest.mark.parametrize(("voxels", "size"), [(1, 8), (2, 16), (4, 32), (3, 32), (4, 4)])
+def test_enlarged_map_is_linear_interpolation_to_the_last_bit(voxels, size):
+    heat = np.random.default_rng(voxels).random((2, voxels, voxels, voxels)).astype(np.float32)
+    np.testing.assert_array_equal(enlarge(heat, size), _enlarge_by_hand(heat, size))
+
+
 @pytest.mark.parametrize("voxels", [1, 2, 4])
 def test_enlarged_map_keeps_a_constant(voxels):
     heat = np.full((1, voxels, voxels, voxels), 0.5, np.float32)

@@ -53,7 +53,7 @@ def test_what_is_read_back_answers_the_same_to_the_last_bit(
 
 def test_a_type_that_is_not_trusted_is_refused_by_name(tmp_path: Path) -> None:
     path = store(tmp_path / "radiomics.skops", Stranger())
-    with pytest.raises(RadiomicsError, match=r"not trusted, and was not loaded(?s:.*)Stranger"):
+    with pytest.raises(RadiomicsError, match=r"not trusted(?s:.*)Stranger"):
         load_radiomics(path)
 
 
@@ -107,5 +107,5 @@ def test_another_scikit_learn_is_refused(
 ) -> None:
     save_radiomics(fitted[0], tmp_path / "radiomics.skops")
     monkeypatch.setattr(sklearn, "__version__", "0.1.0")
-    with pytest.raises(RadiomicsError, match=r"another scikit-learn(?s:.*)Fit it anew"):
+    with pytest.raises(RadiomicsError, match=r"another scikit-learn"):
         load_radiomics(tmp_path / "radiomics.skops")

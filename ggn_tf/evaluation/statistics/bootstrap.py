@@ -1,4 +1,4 @@
-"""The patient bootstrap: how much a score would move with other patients from the same clinic."""
+"""The patient bootstrap: how much a score varies with the patients of the sample."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ _NO_VALUE, _NO_SPREAD = "no replicate has a value", "every replicate has the sam
 
 @dataclass(frozen=True)
 class Resampling:
-    """The sets of nodules that a score is computed on to learn how much it moves with the patients.
+    """Sets of nodules on which a score is computed to learn how much it varies with the patients.
 
-    What is computed on all of them at once, a score, its mean over repeats, the difference of two systems, is an array
-    [1 + B + P] in their order: the nodules as they are, B bootstrap replicates, P sets without one patient each.
+    A score, its mean over repeats, or a difference of two systems is computed on all sets at once, as an array
+    [1 + B + P]: the nodules as they are, B bootstrap replicates, P sets without one patient each.
 
     Attributes:
-        weights: How often each nodule counts, float64 [1 + B + P, N].
-        replicates: B.
+        weights: Count of each nodule, float64 [1 + B + P, N].
+        replicates: Number of replicates B.
     """
 
     weights: np.ndarray
@@ -27,28 +27,28 @@ class Resampling:
 
     @property
     def patients(self) -> int:
-        """P."""
+        """Number of patients P."""
         return len(self.weights) - 1 - self.replicates
 
     def drawn(self, resampled: np.ndarray) -> np.ndarray:
-        """The bootstrap's part [B] of what was computed on all sets."""
+        """The values on the bootstrap replicates [B]."""
         part: np.ndarray = resampled[1 : 1 + self.replicates]
         return part
 
     def interval(self, resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
         """The bias-corrected and accelerated interval of a score (Efron 1987), its levels widened for few patients.
 
-        BCa takes its skewness from the sets without a patient. Percentiles alone cover too seldom near 1, where AUC and
-        accuracy live; without the widening (Hesterberg, The American Statistician 2015, 69:371) all of them do below 50
-        patients.
+        BCa takes the skewness from the sets without a patient. Near 1, the usual range of AUC and accuracy, percentiles
+        alone undercover; below 50 patients every bootstrap interval does without the widening (Hesterberg, The American
+        Statistician 2015, 69:371).
 
         Args:
-            resampled: [1 + B + P]; NaN where the score is undefined, which leaves the set out.
-            level: Of the interval.
+            resampled: Score on every set [1 + B + P]; sets on which it is undefined (NaN) are left out.
+            level: Level of the interval.
 
         Returns:
-            Lower and upper end; None where the score itself or every replicate is undefined, and where all replicates
-            are equal: of 20 right answers in 20, or of one patient, resampling learns nothing.
+            Lower and upper end; None where the score or every replicate is undefined, and where all replicates are
+            equal, as with 20 correct predictions of 20 or with a single patient.
         """
         drawn = self._defined(resampled)
         if drawn is None or np.ptp(drawn) < _EQUAL:
@@ -56,35 +56,35 @@ class Resampling:
         bias, acceleration = norm.ppf(_share_below(drawn, resampled[0])), self._acceleration(resampled)
         reach = _reach((1 - level) / 2, self.patients)
         deviate = bias + np.array([-reach, reach])
-        # With three patients the widened levels can lie beyond the skewness's pole: there stands the last replicate.
+        # With three patients the widened levels can pass the pole of the acceleration: the last replicate is the end.
         low, high = np.quantile(drawn, norm.cdf(bias + deviate / np.maximum(1 - acceleration * deviate, 1e-9)))
         return float(low), float(high)
 
-    def without_interval(self, resampled: np.ndarray) -> str:
-        """Why `interval` gave None for a score that is defined."""
+    def no_interval_reason(self, resampled: np.ndarray) -> str:
+        """Why `interval` returned None for a score that is defined."""
         return _NO_VALUE if self._defined(resampled) is None else _NO_SPREAD
 
     def difference_interval(self, resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
         """The percentile interval of a difference, its levels widened for few patients.
 
-        A difference of two scores is hardly skewed, and estimating its skewness only adds noise: in simulation BCa
-        excluded a true zero in 6 to 12 % of studies of 25 patients, percentiles in 4 to 7 %.
+        A difference of two scores is hardly skewed, and estimating its skewness adds noise: in simulated studies of 25
+        patients without a difference, BCa excluded 0 in 6 to 12 % and percentiles in 4 to 7 %.
 
         Args:
             resampled: As in `interval`.
-            level: Of the interval.
+            level: Level of the interval.
         """
         drawn = self._defined(resampled)
         return None if drawn is None else percentile_interval(drawn, self.patients, level)
 
     def p_value(self, resampled: np.ndarray) -> float | None:
-        """The two-sided p of a difference: below 1 - level where `difference_interval` excludes 0.
+        """The two-sided p value of a difference: below 1 - level where `difference_interval` excludes 0.
 
         Args:
             resampled: As in `interval`.
 
         Returns:
-            At least about 1 / B; None where there is no interval.
+            The p value, at least about 1 / B; None where there is no interval.
         """
         drawn = self._defined(resampled)
         if drawn is None:
@@ -114,17 +114,17 @@ class Resampling:
 
 
 def resample(patients: np.ndarray, replicates: int, seed: int) -> Resampling:
-    """Prepare the sets of nodules for every score of these nodules.
+    """Draw the sets of nodules for every score of these nodules.
 
     Args:
-        patients: The patient of every nodule [N].
-        replicates: How many bootstrap sets, B.
-        seed: Of the draw.
+        patients: Patient of every nodule [N].
+        replicates: Number of bootstrap replicates B.
+        seed: Seed of the draw.
     """
     identity = np.unique(patients)
     without = (identity[:, np.newaxis] != patients).astype(np.float64)
     if len(identity) == 1:
-        # Without its one patient a set is empty.
+        # Without its only patient a set would be empty.
         without = np.ones_like(without)
     whole = np.ones((1, len(patients)))
     return Resampling(np.concatenate([whole, draw_weights(patients, replicates, seed), without]), replicates)
@@ -134,9 +134,9 @@ def percentile_interval(drawn: np.ndarray, patients: int, level: float = LEVEL) 
     """The percentile interval, its levels widened for few patients (Hesterberg 2015).
 
     Args:
-        drawn: A score or difference on every replicate that has one [B].
-        patients: How many were drawn from; of two groups drawn apart the fewer.
-        level: Of the interval.
+        drawn: Score or difference on every replicate that has one [B].
+        patients: Number of patients in the sample; of two samples the smaller number.
+        level: Level of the interval.
     """
     reach = _reach((1 - level) / 2, patients)
     low, high = np.quantile(drawn, norm.cdf([-reach, reach]))
@@ -144,7 +144,7 @@ def percentile_interval(drawn: np.ndarray, patients: int, level: float = LEVEL) 
 
 
 def _reach(tail: float, patients: int) -> float:
-    """The normal deviate beyond which a tail lies, by Student's t for so many patients."""
+    """The normal deviate of a tail probability, widened by Student's t for the number of patients."""
     freedom = patients - 1
     if freedom < 1:
         return float(norm.isf(tail))
@@ -154,27 +154,27 @@ def _reach(tail: float, patients: int) -> float:
 def draw_weights(patients: np.ndarray, replicates: int, seed: int) -> np.ndarray:
     """Draw patients with replacement; a nodule counts as often as its patient was drawn.
 
-    Nodules of one patient are alike, so the patient is the unit: resampling nodules would give intervals that are too
-    narrow. The draw depends on the patients and the seed alone: scores of one set share it and can be compared.
+    Nodules of one patient are correlated, so resampling nodules would give intervals that are too narrow. The draw
+    depends only on the patients and the seed, so that scores of one set share it.
 
     Args:
-        patients: The patient of every nodule [N].
-        replicates: How many sets to draw, B.
-        seed: Of the draw.
+        patients: Patient of every nodule [N].
+        replicates: Number of sets B.
+        seed: Seed of the draw.
 
     Returns:
         float64 [B, N].
     """
     identity, of_nodule = np.unique(patients, return_inverse=True)
     drawn = np.random.default_rng(seed).integers(0, len(identity), (replicates, len(identity)))
-    # One bincount over all replicates: each has a range of numbers of its own.
+    # One bincount over all replicates: each has its own range of numbers.
     offset = np.arange(replicates)[:, np.newaxis] * len(identity)
     times = np.bincount((drawn + offset).ravel(), minlength=replicates * len(identity))
     return times.reshape(replicates, len(identity))[:, of_nodule].astype(np.float64)
 
 
 def _share_below(drawn: np.ndarray, value: float) -> float:
-    """The share of replicates below a value, ties counting half, never quite 0 or 1."""
+    """The share of replicates below a value, ties counting half, never 0 or 1."""
     share = (np.mean(drawn < value - _EQUAL) + np.mean(drawn <= value + _EQUAL)) / 2
     return float(np.clip(share, 0.5 / drawn.size, 1 - 0.5 / drawn.size))
 
@@ -189,10 +189,10 @@ def resampled_confusion(label: np.ndarray, predicted: np.ndarray, classes: int, 
         weights: [B, N].
 
     Returns:
-        float64 [B, C, C]; element (i, j) counts nodules of class i that were taken for class j.
+        float64 [B, C, C]; element (i, j) counts nodules of class i that were predicted as class j.
     """
-    cell = np.eye(classes * classes)[label * classes + predicted]
-    return (weights @ cell).reshape(-1, classes, classes)
+    element = np.eye(classes * classes)[label * classes + predicted]
+    return (weights @ element).reshape(-1, classes, classes)
 
 
 def resampled_accuracy(confusion: np.ndarray) -> np.ndarray:
@@ -211,8 +211,8 @@ def resampled_average_f1(confusion: np.ndarray) -> np.ndarray:
 def resampled_mcc(confusion: np.ndarray) -> np.ndarray:
     """R_K, the multi-class Matthews coefficient (Gorodkin 2004), [B] of confusion matrices [B, C, C].
 
-    NaN where every nodule has one class. Where every nodule was taken for one class it is 0, as scikit-learn has it:
-    such a classifier knows nothing, and leaving its replicates out would flatter it.
+    NaN where all nodules have one class. 0 where all nodules were predicted as one class, as in scikit-learn: leaving
+    these replicates out would favour an uninformative classifier.
     """
     support, taken = confusion.sum(axis=2), confusion.sum(axis=1)
     total = support.sum(axis=1)
@@ -233,7 +233,7 @@ def resampled_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) 
         weights: [B, N].
 
     Returns:
-        float64 [B]; NaN where a replicate drew one class only.
+        float64 [B]; NaN where a replicate has only one class.
     """
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))

@@ -17,7 +17,7 @@ from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredic
 
 _NOTHING = {"difference": None, **dict.fromkeys(PairedTest._fields), "test": ""}
 
-# The smallest p of a bootstrap is about 1 / replicates, and Holm multiplies it by the size of the family.
+# The smallest p value of a bootstrap is about 1 / replicates, and Holm multiplies it by the size of the family.
 REPLICATES = 10_000
 
 
@@ -28,23 +28,23 @@ class Comparison:
     Attributes:
         model_a, stage_a, model_b, stage_b: The systems.
         task: Its classes with commas between.
-        split: Its number.
+        split: Number of the split.
         set: `validation` or `test`.
         metric: As in `run_scores.METRICS`.
-        nodules, patients: How many.
-        repeats_a, repeats_b: How many trainings.
+        nodules, patients: Size of the set.
+        repeats_a, repeats_b: Number of trainings.
         value_a, value_b: Mean over repeats.
         difference: A minus B.
         low, high: Interval of the difference at 95 %: Wald's for AUC, else the paired patient bootstrap's.
-        p: Two-sided, over patients, for these trainings.
+        p: Two-sided p value over patients, for these trainings.
         p_holm: `p` after Holm's correction over the family: all pairs and scores of this task, split and set.
-        test: What gave `p`.
-        training_error: The standard error that the choice of trainings adds to the difference; None where neither
-            system has several. A system with one training counts as if it had no spread.
+        test: Name of the test of `p`.
+        training_error: Standard error of the difference over trainings; None where neither system has several. A system
+            with one training counts as if it had no spread.
         low_retrained, high_retrained: Interval over patients and trainings; None without `training_error`.
-        p_retrained: Two-sided, over patients and trainings: the one to read for a claim about a method.
+        p_retrained: Two-sided p value over patients and trainings, for claims about a method.
         p_retrained_holm: `p_retrained` after Holm's correction over the same family.
-        reason: Why a value is None.
+        reason: Why a value is None, for a reader.
     """
 
     model_a: str
@@ -82,32 +82,32 @@ def compare_systems(
     seed: int = 0,
     replicates: int = REPLICATES,
 ) -> list[Comparison]:
-    """Compare systems in every score that both have.
+    """Compare systems by every score that both have.
 
     Args:
         frame: The predictions of one task; models, stages, splits and repeats as the rows say.
-        pairs: Which systems, A against B; None for all pairs, the later one in the table as A. Fewer pairs, chosen
-            before the scores are seen, lose less to Holm's correction.
+        pairs: Pairs of systems, A against B; None for all pairs, with the later one in the table as A. Holm's
+            correction costs less with fewer pairs, which must be chosen before the scores are known.
         set_name: The set.
-        seed: Of the bootstrap.
-        replicates: Of the bootstrap.
+        seed: Seed of the bootstrap.
+        replicates: Number of bootstrap replicates.
 
     Returns:
-        Splits in rising order, in each the pairs, in each the scores in the order of `run_scores.METRICS`.
+        Splits in ascending order, then the pairs, then the scores in the order of `run_scores.METRICS`.
 
     Raises:
-        PredictionsError: As `split_by_system`, or a pair names a system that is not there.
+        PredictionsError: As `split_by_system`, or a system of a pair has no predictions.
     """
     compared: list[Comparison] = []
-    for _, group in itertools.groupby(split_by_system(frame, [set_name]), key=lambda cell: cell.split):
-        cells = {cell.system: cell for cell in group}
-        asked = pairs or [(later, earlier) for earlier, later in itertools.combinations(cells, 2)]
-        _check_known(asked, cells)
-        resampling = resample(next(iter(cells.values())).patients, replicates, seed)
-        resampled = {system: cell.resampled(resampling.weights) for system, cell in cells.items()}
+    for _, group in itertools.groupby(split_by_system(frame, [set_name]), key=lambda part: part.split):
+        systems = {part.system: part for part in group}
+        chosen = pairs or [(later, earlier) for earlier, later in itertools.combinations(systems, 2)]
+        _check_known(chosen, systems)
+        resampling = resample(next(iter(systems.values())).patients, replicates, seed)
+        resampled = {system: part.resampled(resampling.weights) for system, part in systems.items()}
         family = []
-        for a, b in asked:
-            family += _compare(cells[a], cells[b], resampled[a], resampled[b], resampling)
+        for a, b in chosen:
+            family += _compare(systems[a], systems[b], resampled[a], resampled[b], resampling)
         compared += _corrected(family)
     return compared
 
@@ -116,10 +116,10 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction (Scandinavian Journal of Statistics 1979, 6:65).
 
     Args:
-        p_values: Of one family; None is no test and stays None.
+        p_values: p values of one family; None for no test.
 
     Returns:
-        Corrected, in the same order.
+        Corrected p values in the same order.
     """
     tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
@@ -147,15 +147,15 @@ def _compare(
     values_a, values_b = a.values(), b.values()
     compared = []
     for metric in (name for name in METRICS if name in values_a and name in values_b):
-        (of_a, reason_a), (of_b, reason_b) = values_a[metric], values_b[metric]
-        if metric == "dice" and (of_a is None or of_b is None):
+        (scores_a, reason_a), (scores_b, reason_b) = values_a[metric], values_b[metric]
+        if metric == "dice" and (scores_a is None or scores_b is None):
             continue
-        means: dict[str, Any] = {"value_a": _mean(of_a), "value_b": _mean(of_b)}
+        means: dict[str, Any] = {"value_a": _mean(scores_a), "value_b": _mean(scores_b)}
         found: dict[str, Any] = {**_NOTHING, "reason": reason_a or reason_b}
-        if of_a is not None and of_b is not None:
+        if scores_a is not None and scores_b is not None:
             difference = resampled_a[metric] - resampled_b[metric]
-            found["difference"] = float(of_a.mean() - of_b.mean())
-            found |= paired_test(metric, a, b, of_a, of_b, difference, resampling)._asdict()
+            found["difference"] = float(scores_a.mean() - scores_b.mean())
+            found |= paired_test(metric, a, b, scores_a, scores_b, difference, resampling)._asdict()
         compared.append(Comparison(**whole, metric=metric, **means, **found, p_holm=None, p_retrained_holm=None))
     return compared
 
@@ -165,21 +165,21 @@ def _mean(values: np.ndarray | None) -> float | None:
 
 
 def _corrected(family: list[Comparison]) -> list[Comparison]:
-    over_patients = holm([one.p for one in family])
-    over_both = holm([one.p_retrained for one in family])
+    over_patients = holm([comparison.p for comparison in family])
+    over_both = holm([comparison.p_retrained for comparison in family])
     return [
-        dataclasses.replace(one, p_holm=p, p_retrained_holm=p_retrained)
-        for one, p, p_retrained in zip(family, over_patients, over_both, strict=True)
+        dataclasses.replace(comparison, p_holm=p, p_retrained_holm=p_retrained)
+        for comparison, p, p_retrained in zip(family, over_patients, over_both, strict=True)
     ]
 
 
-def _check_known(pairs: Sequence[tuple[System, System]], cells: dict[System, SystemPredictions]) -> None:
-    unknown = [system for pair in pairs for system in pair if system not in cells]
+def _check_known(pairs: Sequence[tuple[System, System]], systems: dict[System, SystemPredictions]) -> None:
+    unknown = [system for pair in pairs for system in pair if system not in systems]
     if unknown:
         raise PredictionsError(
-            "A system that is to be compared has no predictions.",
+            "There are no predictions of a system to compare.",
             case=unknown[0],
-            found=", ".join(map(str, cells)),
+            found=", ".join(map(str, systems)),
             expected="predictions of both systems of every pair in every split",
             remedy="Train and predict it, or leave the pair out.",
         )

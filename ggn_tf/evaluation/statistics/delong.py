@@ -1,8 +1,8 @@
 """DeLong's covariance and paired test of AUCs, for nodules that share patients too.
 
-DeLong, DeLong and Clarke-Pearson (Biometrics 1988, 44:837) take every nodule for independent. Nodules of one patient
-are not, and the variance comes out too small; Obuchowski (Biometrics 1997, 53:567) adds up each patient's components
-first. With one nodule a patient the two are equal, so here the patients are always told.
+DeLong, DeLong and Clarke-Pearson (Biometrics 1988, 44:837) assume independent nodules. Nodules of one patient are not
+independent, and the variance would be too small; Obuchowski (Biometrics 1997, 53:567) first sums each patient's
+components. With one nodule per patient the two are equal.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ DELONG, OBUCHOWSKI = "DeLong", "Obuchowski"
 
 @dataclass(frozen=True)
 class AucDifference:
-    """The difference of two AUCs, with what sampling other patients would do to it.
+    """The difference of two AUCs and its sampling error over patients.
 
     Attributes:
-        value: Of the AUCs, or of their means over repeats.
-        standard_error: None where it is undefined: fewer than two patients with either class.
-        low, high: Wald's interval, cut at -1 and 1; None without a positive standard error. Near 1 and with few
-            patients an AUC's own would be too narrow, which a difference's is not (docs/statistics.md).
+        value: Difference of the AUCs, or of their means over repeats.
+        standard_error: None where fewer than two patients have a class.
+        low, high: Wald interval, limited to [-1, 1]; None without a positive standard error. For a difference it covers
+            well with few patients too (docs/statistics.md).
         p: Two-sided, against 0; 1 where the AUCs are equal.
         method: `DeLong` where every patient has one nodule, else `Obuchowski`.
     """
@@ -40,16 +40,16 @@ class AucDifference:
 def auc_difference(
     positive: np.ndarray, score_a: np.ndarray, score_b: np.ndarray, patients: np.ndarray | None = None
 ) -> AucDifference:
-    """The paired test of two systems on the same nodules: AUC of A minus AUC of B.
+    """Paired test of AUC of A minus AUC of B on the same nodules.
 
     Args:
         positive: bool [N].
         score_a: [N], or [R, N] of R repeats, whose AUCs are averaged; higher means positive.
-        score_b: [N], or [Q, N]: the number of repeats may differ.
-        patients: The patient of every nodule [N]; None where each has one nodule.
+        score_b: [N], or [Q, N]; the number of repeats may differ.
+        patients: Patient of every nodule [N]; None where each has one nodule.
 
     Raises:
-        ValueError: Only one class is there.
+        ValueError: There is only one class.
     """
     auc, covariance = auc_covariance(positive, [score_a, score_b], patients)
     contrast = np.array([1.0, -1.0])
@@ -63,15 +63,15 @@ def auc_covariance(
 
     Args:
         positive: bool [N].
-        scores: For each of S systems [N], or [R, N] of R repeats, whose AUCs are averaged: the components that the
-            covariance is made of are linear, so they average as the AUCs do.
-        patients: The patient of every nodule [N]; None where each has one nodule.
+        scores: For each of S systems [N], or [R, N] of R repeats, whose AUCs are averaged. The components of the
+            covariance are linear, so they are averaged as well.
+        patients: Patient of every nodule [N]; None where each has one nodule.
 
     Returns:
-        AUC [S] and covariance [S, S]; NaN where fewer than two patients have positive, or negative, nodules.
+        AUC [S] and covariance [S, S]; NaN where fewer than two patients have a class.
 
     Raises:
-        ValueError: Only one class is there.
+        ValueError: There is only one class.
     """
     parts = [_components(positive, np.atleast_2d(score)) for score in scores]
     auc, of_positives, of_negatives = (np.stack([part[i].mean(axis=0) for part in parts]) for i in range(3))
@@ -79,9 +79,9 @@ def auc_covariance(
 
 
 def _components(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The AUCs [S], each positive's share of negatives below it [S, M], each negative's of positives above it [S, N].
+    """AUCs [S], share of negatives below each positive [S, M], and of positives above each negative [S, N].
 
-    By midranks (Sun and Xu, IEEE Signal Processing Letters 2014, 21:1389), in the time of sorting.
+    Computed by midranks (Sun and Xu, IEEE Signal Processing Letters 2014, 21:1389).
     """
     positive = np.asarray(positive, bool)
     above, below = scores[:, positive], scores[:, ~positive]
@@ -101,7 +101,7 @@ def _covariance(
     positive: np.ndarray,
     patients: np.ndarray | None,
 ) -> np.ndarray:
-    """Obuchowski's equations for S10, S01 and S11, which with one nodule a patient are DeLong's and zero."""
+    """Obuchowski's S10, S01 and S11; with one nodule per patient the first two are DeLong's and S11 is zero."""
     positive = np.asarray(positive, bool)
     identity = np.arange(positive.size) if patients is None else np.unique(patients, return_inverse=True)[1]
     count = int(identity.max()) + 1
@@ -132,7 +132,7 @@ def _method(patients: np.ndarray | None) -> str:
 
 def _tested(value: float, variance: float, method: str) -> AucDifference:
     error = float(np.sqrt(max(variance, 0.0))) if np.isfinite(variance) else None
-    # Equal scores leave a variance of some 1e-18 by rounding.
+    # Rounding leaves a variance of about 1e-18 for equal scores.
     if error is None or error < 1e-8:
         return AucDifference(value, error, None, None, 1.0 if abs(value) < 1e-12 else None, method)
     reach = float(norm.ppf((1 + LEVEL) / 2)) * error

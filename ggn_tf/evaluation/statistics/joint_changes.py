@@ -1,4 +1,4 @@
-"""What joint training changed for every nodule: its Dice and the probability of its true class (paper Fig. 6)."""
+"""Changes by joint training: Dice and probability of the true class of every nodule (paper Fig. 6)."""
 
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ class JointChange(NamedTuple):
     """Before and after joint training.
 
     Attributes:
-        changes: A row a nodule and repeat: case, patient, label, `score_before`, `score_after`, `score_change`, and
-            `dice_before`, `dice_after`, `dice_change`, NaN where no mask is given.
-        correlation: Spearman's, of the change of Dice with that of the score; None where either is constant or absent.
+        changes: One row per nodule and repeat: case, patient, label, `score_before`, `score_after`, `score_change`, and
+            `dice_before`, `dice_after`, `dice_change`, NaN without masks.
+        correlation: Spearman's correlation of both changes; None where either is constant or absent.
     """
 
     changes: pd.DataFrame
@@ -27,7 +27,7 @@ class JointChange(NamedTuple):
 
     @property
     def quadrants(self) -> pd.DataFrame:
-        """Counts: rows Dice fell, rose or stayed; columns score fell, rose or stayed."""
+        """Number of nodules by change of Dice (rows) and of the score (columns): `fell`, `stayed`, `rose`."""
         names = {-1: "fell", 0: "stayed", 1: "rose"}
         signs = {name: np.sign(self.changes[f"{name}_change"]).map(names) for name in ("dice", "score")}
         order = list(names.values())
@@ -35,12 +35,10 @@ class JointChange(NamedTuple):
 
 
 def paired_stages(rows: pd.DataFrame) -> JointChange | None:
-    """Put the frozen and the joint cascade's answers side by side.
-
-    The mask before joint training is that of the frozen segmenter, which the stage `classify` uses.
+    """Match the predictions of the stages `classify` (segmenter frozen) and `joint`.
 
     Args:
-        rows: Predictions on one set; of several models those with both stages count.
+        rows: Predictions on one set; models without both stages are ignored.
 
     Returns:
         None where no model has both stages.
@@ -64,6 +62,6 @@ def paired_stages(rows: pd.DataFrame) -> JointChange | None:
 
 
 def _scored(rows: pd.DataFrame, name: str) -> pd.DataFrame:
-    own = probabilities(rows)[np.arange(len(rows)), class_indices(rows)[0]]
+    true_class = probabilities(rows)[np.arange(len(rows)), class_indices(rows)[0]]
     kept = rows[[*JOINS, "patient", "label"]]
-    return kept.assign(**{f"score_{name}": own, f"dice_{name}": rows["dice"]})
+    return kept.assign(**{f"score_{name}": true_class, f"dice_{name}": rows["dice"]})

@@ -1,17 +1,16 @@
-"""Paired tests of two systems on the same nodules, with the patients as what was sampled.
+"""Paired tests of two systems on the same nodules, with the patients as the sampled units.
 
-One rule for repeats: a system's score is the mean over its trainings, the expected score of one training, and the
-tests ask whether that mean would differ on other patients, the trainings being what they are. Whether the *method* is
-better is another question, which other trainings would answer differently: where a system was trained several times,
-a second interval and p are for patients and trainings together. In simulation, with trainings that move the AUC as much
-as patients do and no true difference, the first p is below 0.05 in 18 % of studies, the second in 6 %.
+A system's score is the mean over its trainings, and the first p value tests whether that mean differs over patients,
+for the given trainings. A claim about the *method* also depends on the trainings: where a system was trained several
+times, a second interval and p value cover patients and trainings. In simulations without a true difference, with
+trainings that vary the AUC as much as patients do, the first is below 0.05 in 18 % of studies, the second in 6 %.
 
 Each test is by patient:
-- AUC: DeLong's; Obuchowski's where patients have several nodules.
+- AUC: DeLong's test; Obuchowski's where patients have several nodules.
 - Accuracy: McNemar's exact test. Under the null hypothesis the systems may be swapped within any patient, all nodules
-  and repeats of the patient at once; the p is exact over all swaps. With one nodule a patient and one repeat that is
-  the binomial test of the discordant nodules.
-- Average F1, MCC, Dice: the paired patient bootstrap; its p is where its interval meets zero.
+  and repeats of the patient together; the p value is exact over all swaps. With one nodule per patient and one repeat
+  it is the binomial test of the discordant nodules.
+- Average F1, MCC, Dice: the paired patient bootstrap; the p value is the level at which its interval ends at zero.
 """
 
 from typing import NamedTuple
@@ -27,7 +26,7 @@ BOOTSTRAP, MCNEMAR, MCNEMAR_BY_PATIENT = "paired patient bootstrap", "McNemar, e
 
 
 class PairedTest(NamedTuple):
-    """What a test says of a difference; the fields are explained in `Comparison`."""
+    """The result of a test, with fields as in `Comparison`."""
 
     low: float | None
     high: float | None
@@ -43,21 +42,21 @@ def paired_test(
     metric: str,
     a: SystemPredictions,
     b: SystemPredictions,
-    of_a: np.ndarray,
-    of_b: np.ndarray,
+    scores_a: np.ndarray,
+    scores_b: np.ndarray,
     resampled: np.ndarray,
     resampling: Resampling,
 ) -> PairedTest:
-    """Test the difference of two systems in one score.
+    """Test the difference of one score between two systems.
 
     Args:
         metric: As in `run_scores.METRICS`.
         a: One system.
         b: The other, on the same nodules.
-        of_a: The score in every repeat of A [R].
-        of_b: Of B [Q].
-        resampled: The difference of the means over repeats on resampled nodules [1 + replicates + patients].
-        resampling: Of the patients.
+        scores_a: Score of every repeat of A [R].
+        scores_b: Score of every repeat of B [Q].
+        resampled: Difference of the means over repeats on resampled nodules [1 + B + P].
+        resampling: Resampling of the patients.
     """
     low, high = resampling.difference_interval(resampled) or (None, None)
     error = float(np.nanstd(resampling.drawn(resampled)))
@@ -69,37 +68,38 @@ def paired_test(
         p, name = _mcnemar(a, b)
     else:
         p, name = resampling.p_value(resampled), BOOTSTRAP
-    difference = float(of_a.mean() - of_b.mean())
+    difference = float(scores_a.mean() - scores_b.mean())
     # Repeats with the same numbers are pairs.
     paired = a.repeats.keys() == b.repeats.keys()
-    more = over_trainings(difference, error, of_a, of_b, paired=paired, patients=resampling.patients)
+    more = over_trainings(difference, error, scores_a, scores_b, paired=paired, patients=resampling.patients)
     return PairedTest(low, high, p, name, *more)
 
 
 def swap_p_value(differences: np.ndarray) -> float:
-    """Exact two-sided p of a sum whose terms could as well have had the other sign.
+    """Exact two-sided p value of a sum under random signs of its terms.
 
     Args:
-        differences: For each patient a whole number, int [P].
+        differences: One whole number per patient, int [P].
 
     Returns:
-        The share of all 2^P choices of signs whose sum is as far from 0, from their distribution, not by listing.
+        The share of all 2^P choices of signs whose sum is at least as far from 0.
     """
     sizes = np.abs(differences[differences != 0])
     reach = int(sizes.sum())
-    chance = np.zeros(2 * reach + 1)
-    chance[reach] = 1.0
+    probability = np.zeros(2 * reach + 1)
+    probability[reach] = 1.0
     for size in sizes:
-        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
+        probability = (np.roll(probability, size) + np.roll(probability, -size)) / 2
     sums = np.abs(np.arange(-reach, reach + 1))
-    return float(min(1.0, chance[sums >= abs(int(differences.sum()))].sum()))
+    return float(min(1.0, probability[sums >= abs(int(differences.sum()))].sum()))
 
 
 def _mcnemar(a: SystemPredictions, b: SystemPredictions) -> tuple[float, str]:
-    """McNemar's test by patient; repeats of unequal numbers are brought to whole numbers first."""
+    """McNemar's test by patient; unequal numbers of repeats are scaled to their least common multiple."""
     common = int(np.lcm(len(a.repeats), len(b.repeats)))
     right_a, right_b = (
-        (cell.probabilities.argmax(axis=2) == cell.label).sum(axis=0) * (common // len(cell.repeats)) for cell in (a, b)
+        (system.probabilities.argmax(axis=2) == system.label).sum(axis=0) * (common // len(system.repeats))
+        for system in (a, b)
     )
     identity, of_nodule = np.unique(a.patients, return_inverse=True)
     by_patient = np.zeros(len(identity), np.int64)
@@ -109,25 +109,31 @@ def _mcnemar(a: SystemPredictions, b: SystemPredictions) -> tuple[float, str]:
 
 
 def over_trainings(
-    difference: float, error: float, of_a: np.ndarray, of_b: np.ndarray, *, paired: bool, patients: int
+    difference: float,
+    error: float,
+    scores_a: np.ndarray,
+    scores_b: np.ndarray,
+    *,
+    paired: bool,
+    patients: int,
 ) -> tuple[float | None, float | None, float | None, float | None]:
-    """Interval and p over patients and trainings, as Welch's test adds two variances.
+    """Interval and p value over patients and trainings, adding the two variances as in Welch's test.
 
     Args:
-        difference: Of the means over repeats.
+        difference: Difference of the means over repeats.
         error: Its standard error over patients, for these trainings.
-        of_a: The score in every repeat of A [R].
-        of_b: Of B [Q].
+        scores_a: Score of every repeat of A [R].
+        scores_b: Score of every repeat of B [Q].
         paired: Whether the repeats are pairs, as where a joint stage starts from the same repeat's classifier.
-        patients: How many.
+        patients: Number of patients.
 
     Returns:
-        The trainings' standard error, lower and upper end, p; None where neither system has several repeats.
+        Standard error over trainings, lower and upper end, p value; None where neither system has several repeats.
     """
     terms = [
-        (float(of.var(ddof=1)) / len(of), len(of) - 1)
-        for of in ([of_a - of_b] if paired else [of_a, of_b])
-        if len(of) > 1
+        (float(values.var(ddof=1)) / len(values), len(values) - 1)
+        for values in ([scores_a - scores_b] if paired else [scores_a, scores_b])
+        if len(values) > 1
     ]
     if not terms:
         return None, None, None, None
@@ -137,7 +143,7 @@ def over_trainings(
         return 0.0, None, None, 1.0 if difference == 0 else None
     # Satterthwaite's degrees of freedom.
     spread = error**4 / (patients - 1) if patients > 1 else 0.0
-    freedom = total**4 / (spread + sum(variance**2 / of for variance, of in terms))
+    freedom = total**4 / (spread + sum(variance**2 / degrees for variance, degrees in terms))
     reach = float(t.ppf((1 + LEVEL) / 2, freedom)) * total
     p = float(2 * t.sf(abs(difference) / total, freedom))
     return float(np.sqrt(training)), difference - reach, difference + reach, p

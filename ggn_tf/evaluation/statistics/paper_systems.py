@@ -1,4 +1,4 @@
-"""The systems that the paper compares (Fig. 3), by the model and stage that a predictions table names."""
+"""The systems that the paper compares (Fig. 3), by model and stage."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class PaperSystem:
     """A system of the paper's tables.
 
     Attributes:
-        letter: As in Fig. 3 and Tables 2 and 3; empty for what has none there.
-        system: What answers.
-        title: For a reader.
+        letter: As in Fig. 3 and Tables 2 and 3; empty for the other systems.
+        system: Model and stage.
+        title: Name for a reader.
     """
 
     letter: str
@@ -52,8 +52,7 @@ PAPER_SYSTEMS = (
 
 
 def title_of(system: System) -> str:
-    """A system as a reader knows it: those that are not the paper's by their model."""
-    known = {one.system: str(one) for one in PAPER_SYSTEMS}
-    return known.get(system) or (system.model if system.stage == stages.CLASSIFY.name else str(system)).replace(
-        "_", " "
-    )
+    """The name of a system for a reader: the paper's, else the model's."""
+    titles = {paper.system: str(paper) for paper in PAPER_SYSTEMS}
+    other = system.model if system.stage == stages.CLASSIFY.name else str(system)
+    return titles.get(system) or other.replace("_", " ")

@@ -1,4 +1,4 @@
-"""The predictions table: what every score, figure and report is computed from."""
+"""The predictions table, from which every score, figure and report is computed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +16,23 @@ EXTERNAL = "external"
 SETS = ("train", "validation", "test", EXTERNAL)
 RUN_KEY = ["model", "split", "repeat"]
 
-# A softmax in float32 is exact to 1e-6; a table that another program wrote may be rounded to four digits.
+# A softmax in float32 sums to 1 within 1e-6; tables of other programs may be rounded to four digits.
 SUM_TOLERANCE = 1e-3
+_NAME_ANOTHER = "Name the predictions.csv of an evaluation."
 
 
-def columns(class_names: tuple[str, ...]) -> list[str]:
+def columns(class_names: Sequence[str]) -> list[str]:
     """The table's columns, in order.
 
     Args:
         class_names: In the order of the classifier's outputs.
     """
-    return [*LEADING_COLUMNS, *(PROBABILITY_PREFIX + name for name in class_names), "dice"]
+    return [*LEADING_COLUMNS, *probability_names(class_names), "dice"]
+
+
+def probability_names(class_names: Sequence[str]) -> list[str]:
+    """The names of the probability columns, in the order of the classes."""
+    return [PROBABILITY_PREFIX + name for name in class_names]
 
 
 def table_classes(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -35,23 +41,22 @@ def table_classes(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def probabilities(frame: pd.DataFrame) -> np.ndarray:
-    """The probabilities of a predictions table, float64 [rows, classes]; NaN where a stage gives none."""
-    names = [PROBABILITY_PREFIX + name for name in table_classes(frame)]
-    return frame[names].to_numpy(dtype=np.float64)
+    """The probabilities of a predictions table, float64 [rows, classes]; NaN where a stage has none."""
+    return frame[probability_names(table_classes(frame))].to_numpy(dtype=np.float64)
 
 
-def probability_columns(chance: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+def probability_columns(probability: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
     """The columns that `probabilities` reads back.
 
     Args:
-        chance: [rows, classes].
+        probability: [rows, classes].
         class_names: In the order of the columns.
     """
-    return {PROBABILITY_PREFIX + name: column for name, column in zip(class_names, chance.T, strict=True)}
+    return dict(zip(probability_names(class_names), probability.T, strict=True))
 
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
-    """Write a predictions table as CSV, whole or not at all; every float reads back equal.
+    """Write a predictions table as CSV, atomically; every float reads back equal.
 
     Args:
         frame: Columns as `columns` names them; NaN becomes an empty field.
@@ -71,7 +76,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         The table, its columns in order; `split` and `repeat` int64, probabilities and `dice` float64.
 
     Raises:
-        PredictionsError: As `check_predictions`, or the file is no such table.
+        PredictionsError: As `check_predictions`, or the file is not a predictions table.
     """
     try:
         text = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
@@ -81,7 +86,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
             case=path,
             found=f"{type(error).__name__}: {error}",
             expected="a CSV file with a header",
-            remedy="Name the predictions.csv that ggn-tf evaluate wrote.",
+            remedy=_NAME_ANOTHER,
         ) from error
     _check_columns(text, path)
     ordered = text[columns(table_classes(text))]
@@ -90,19 +95,19 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def check_predictions(frame: pd.DataFrame, source: object = None) -> pd.DataFrame:
-    """Refuse a table from which scores would be wrong.
+    """Check a table from which scores are computed.
 
     Args:
-        frame: Columns as `columns` names them; NaN where a stage gives no probabilities or no mask.
-        source: What an error names: the file.
+        frame: Columns as `columns` names them; NaN where a stage has no probabilities or no mask.
+        source: The file, for error messages.
 
     Returns:
         The table, with `split` and `repeat` as integers.
 
     Raises:
         PredictionsError: A column is missing or unknown, the table is empty, a set or label is unknown, a probability
-            or Dice is not in [0, 1], probabilities don't sum to 1, a case occurs twice in a stage, a stage has values
-            for a part of its cases, or the stages of a run hold different cases.
+            or Dice is not in [0, 1], probabilities do not sum to 1, a case occurs twice in a stage, a stage has values
+            for a part of its cases, or the stages of a run have different cases.
     """
     _check_columns(frame, source)
     _check_values(frame, source)
@@ -123,20 +128,20 @@ def _check_columns(frame: pd.DataFrame, source: object) -> None:
     elif len(classes) < 2:
         problem = f"{len(classes)} probability columns"
     elif frame.empty:
-        problem = "a header and no row"
+        problem = "a header without rows"
     if problem:
         raise PredictionsError(
             "This is not a predictions table.",
             case=source,
             found=problem,
-            expected=", ".join(LEADING_COLUMNS) + ", a column p_<class> for each of two or more classes, dice",
-            remedy="Name the predictions.csv that ggn-tf evaluate wrote.",
+            expected=f"{', '.join(LEADING_COLUMNS)}, {PROBABILITY_PREFIX}<class> for each of two or more classes, dice",
+            remedy=_NAME_ANOTHER,
         )
 
 
 def _check_values(frame: pd.DataFrame, source: object) -> None:
-    classes, chance = table_classes(frame), probabilities(frame)
-    given = ~np.isnan(chance)
+    classes, probability = table_classes(frame), probabilities(frame)
+    given = ~np.isnan(probability)
     for name in ("split", "repeat"):
         whole = frame[name] % 1 == 0
         _refuse_rows(frame, ~whole, name, source, expected="a whole number", remedy="Number splits and repeats.")
@@ -147,14 +152,14 @@ def _check_values(frame: pd.DataFrame, source: object) -> None:
         "label",
         source,
         expected="one of the classes " + ", ".join(classes),
-        remedy="Write the class, not the label it merges; every class needs its p_ column.",
+        remedy="Write the class, not the label that it merges; every class needs a probability column.",
     )
     _refuse_rows(
         frame,
-        pd.Series(given.any(axis=1) & ~_sums_to_one(chance), index=frame.index),
-        [PROBABILITY_PREFIX + name for name in classes],
+        pd.Series(given.any(axis=1) & ~_sums_to_one(probability), index=frame.index),
+        probability_names(classes),
         source,
-        expected="a probability in [0, 1] for every class, 1 in sum, or none at all",
+        expected="probabilities in [0, 1] for all classes with sum 1, or none",
         remedy="Write the softmax outputs, not logits or percent.",
     )
     _refuse_rows(
@@ -162,30 +167,30 @@ def _check_values(frame: pd.DataFrame, source: object) -> None:
         frame["dice"].notna() & ~frame["dice"].between(0, 1),
         "dice",
         source,
-        expected="a Dice in [0, 1], or nothing",
+        expected="a Dice in [0, 1], or none",
         remedy="Write Dice as a fraction.",
     )
 
 
 def _check_stages(frame: pd.DataFrame, source: object) -> None:
     twice = frame.duplicated([*RUN_KEY, "set", "stage", "case"])
-    _refuse_rows(frame, twice, ["stage", "case"], source, expected="each case once a stage", remedy="Drop the repeat.")
+    _refuse_rows(frame, twice, ["stage", "case"], source, expected="each case once per stage", remedy="Remove one row.")
     stage = frame.groupby([*RUN_KEY, "stage"])
-    for name in [*(PROBABILITY_PREFIX + name for name in table_classes(frame)), "dice"]:
+    for name in [*probability_names(table_classes(frame)), "dice"]:
         partly = frame[name].isna() & (stage[name].transform("count") > 0)
         _refuse_rows(
             frame,
             partly,
             ["stage", name],
             source,
-            expected="a value, as other cases of the stage have one",
-            remedy="Predict the whole stage anew: a score over a part of the cases would not say so.",
+            expected="a value for all cases of the stage or for none",
+            remedy="Predict the whole stage again.",
         )
     for _, part in frame.groupby([*RUN_KEY, "set"], sort=False):
         cases = {str(stage): set(rows["case"]) for stage, rows in part.groupby("stage", sort=False)}
         if len({frozenset(ids) for ids in cases.values()}) > 1:
             raise PredictionsError(
-                f"The stages of a run hold different cases in the {part['set'].iloc[0]} set.",
+                f"The stages of a run have different cases in the {part['set'].iloc[0]} set.",
                 case=source,
                 found=", ".join(f"{stage}: {len(ids)} cases" for stage, ids in cases.items()),
                 expected="the same cases in every stage, so that the stages can be compared",
@@ -196,7 +201,7 @@ def _check_stages(frame: pd.DataFrame, source: object) -> None:
 def _refuse_rows(
     frame: pd.DataFrame, wrong: "pd.Series[bool]", where: str | list[str], source: object, *, expected: str, remedy: str
 ) -> None:
-    """Raise for the first wrong row; the line counts the header, as an editor does."""
+    """Raise for the first wrong row; lines are counted as in an editor, with the header."""
     if not wrong.any():
         return
     row = int(np.flatnonzero(wrong.to_numpy())[0])
@@ -211,20 +216,20 @@ def _refuse_rows(
     )
 
 
-def _sums_to_one(chance: np.ndarray) -> np.ndarray:
-    inside = ((chance >= 0) & (chance <= 1)).all(axis=1)
-    return inside & (np.abs(chance.sum(axis=1) - 1) <= SUM_TOLERANCE)
+def _sums_to_one(probability: np.ndarray) -> np.ndarray:
+    inside = ((probability >= 0) & (probability <= 1)).all(axis=1)
+    return inside & (np.abs(probability.sum(axis=1) - 1) <= SUM_TOLERANCE)
 
 
 def _numbers(column: "pd.Series[str]", source: object) -> "pd.Series[float]":
-    """Parse with Python's float, which is exact where pandas's fast parser is not; an empty field is NaN."""
+    """Parse exactly with Python's float, unlike pandas's fast parser; an empty field is NaN."""
     parsed = []
     for line, text in enumerate(column, start=2):
         try:
             parsed.append(float(text) if text else np.nan)
         except ValueError:
             raise PredictionsError(
-                "The predictions table holds text where a number belongs.",
+                "The predictions table has text in a column of numbers.",
                 case=f"{source}, line {line}",
                 found=f"{column.name} {text}",
                 expected="a number",

@@ -1,8 +1,7 @@
-"""The paper's own scores, Tables 2 to 6 of Wang et al. 2021, as they are printed.
+"""The paper's own scores: Tables 2 to 6 of Wang et al. 2021, as printed.
 
-They are of the authors' 740 nodules, of weights selected on the test set, the best of five trainings (section 3.2):
-beside other scores they say what was claimed, not what is to be expected. They belong only to tasks of the paper's own
-labels.
+They come from the authors' 740 nodules, with weights selected on the test set and the best of five trainings (section
+3.2), so other datasets should not be expected to reach them. They apply only to tasks of the paper's labels.
 """
 
 import re
@@ -12,7 +11,7 @@ from types import MappingProxyType
 
 from ggn_tf.tasks import AIS_MIA, FOUR_CLASSES, INDOLENT_INVASIVE, PAPER_TASKS, Task
 
-# Accuracy and AveF1 are printed in percent, MCC and AUC in tenths; only Table 2 says so of the latter.
+# Accuracy and AveF1 are printed in percent, MCC and AUC in tenths, which only Table 2 states.
 _UNIT = MappingProxyType({"accuracy": 100.0, "average_f1": 100.0, "mcc": 10.0, "auc": 10.0})
 
 _TABLE_2 = """
@@ -34,7 +33,7 @@ auc        7.852±0.031 8.044±0.036 7.884±0.039 7.998±0.041 7.802±0.046
 auc        6.557±0.023 7.542±0.035 7.437±0.031 7.412±0.034 6.809±0.048
 """
 
-# The deviation of one MCC is cut off in print: "3.204±0.".
+# The deviation of one MCC is cut off in print ("3.204±0.") and left out.
 _TABLE_3 = """
 accuracy   54.67±0.31 57.78±0.36 56.00±0.25 54.67±0.21 52.67±0.41
 accuracy   72.00±0.33 74.67±0.36 72.89±0.29 73.78±0.21 72.56±0.31
@@ -54,7 +53,7 @@ auc        7.921±0.043 8.106±0.044 7.942±0.047 8.008±0.041 7.934±0.055
 auc        6.072±0.025 6.882±0.025 6.591±0.021 6.567±0.027 6.148±0.037
 """
 
-# Split 1, then split 2; a row a task.
+# Split 1, then split 2; one row per task.
 _TABLE_4 = """
 57.67±0.31 57.91±0.30 3.399±0.045 -
 76.57±0.34 75.22±0.34 4.385±0.030 7.914±0.031
@@ -66,7 +65,7 @@ _TABLE_4 = """
 67.55±0.39 64.27±0.35 2.507±0.029 6.574±0.031
 """
 
-# A row a lambda; split 1, the second task.
+# One row per lambda; split 1, the second task.
 _TABLE_5 = """
 0.5 78.09±0.31 77.33±0.30 4.817±0.030 8.115±0.029
 0.7 78.17±0.25 77.42±0.24 4.823±0.030 8.122±0.031
@@ -95,7 +94,7 @@ class PublishedScore:
             `d` in Table 6.
         metric: As in `run_scores.METRICS`.
         value: In [0, 1], MCC in [-1, 1].
-        deviation: What is printed behind ±, in the same unit; None where nothing is.
+        deviation: The number after ±, in the same unit; None where there is none.
     """
 
     table: int
@@ -115,14 +114,17 @@ def published_score(
     split: int | None = None,
     table: int | None = None,
 ) -> PublishedScore | None:
-    """Look up the paper's number for a cell of a study.
+    """Look up a number of the paper.
 
     Args:
         metric: As in `run_scores.METRICS`.
-        task: As `str(Task)` writes it; other labels than the paper's find nothing.
-        system: As in `PublishedScore`; others find nothing.
-        split: 1 or 2; others find nothing. None in Table 6.
-        table: Which; None for the first of Tables 2 to 6 that has it.
+        task: As `str(Task)` writes it.
+        system: As in `PublishedScore`.
+        split: 1 or 2; None in Table 6.
+        table: Number of the table; None for the first of Tables 2 to 6 with this score.
+
+    Returns:
+        None where the paper has no such number.
     """
     found = (
         score
@@ -136,20 +138,22 @@ def published_score(
 def _scores() -> Iterator[PublishedScore]:
     for table, split, text in ((2, 1, _TABLE_2), (3, 2, _TABLE_3)):
         for row, (metric, *cells) in enumerate(_rows(text)):
-            yield from _of(table, split, PAPER_TASKS[row % 4], zip("abcde", [metric] * 5, cells, strict=True))
+            yield from _published(table, split, PAPER_TASKS[row % 4], zip("abcde", [metric] * 5, cells, strict=True))
     for row, line in enumerate(_rows(_TABLE_4)):
-        yield from _of(4, 1 + row // 4, PAPER_TASKS[row % 4], zip(["automatic"] * 4, _UNIT, line, strict=True))
+        yield from _published(4, 1 + row // 4, PAPER_TASKS[row % 4], zip(["automatic"] * 4, _UNIT, line, strict=True))
     for weight, *cells in _rows(_TABLE_5):
-        yield from _of(5, 1, INDOLENT_INVASIVE, zip([f"d, lambda {weight}"] * 4, _UNIT, cells, strict=True))
+        yield from _published(5, 1, INDOLENT_INVASIVE, zip([f"d, lambda {weight}"] * 4, _UNIT, cells, strict=True))
     for task, line in zip((FOUR_CLASSES, AIS_MIA, INDOLENT_INVASIVE), _rows(_TABLE_6), strict=True):
-        yield from _of(6, None, task, zip(("radiologists", "svm", "d"), ["accuracy"] * 3, line, strict=True))
+        yield from _published(6, None, task, zip(("radiologists", "svm", "d"), ["accuracy"] * 3, line, strict=True))
 
 
 def _rows(text: str) -> list[list[str]]:
     return [line.split() for line in text.strip().splitlines()]
 
 
-def _of(table: int, split: int | None, task: Task, cells: Iterator[tuple[str, str, str]]) -> Iterator[PublishedScore]:
+def _published(
+    table: int, split: int | None, task: Task, cells: Iterator[tuple[str, str, str]]
+) -> Iterator[PublishedScore]:
     for system, metric, printed in cells:
         numbers = [float(number) / _UNIT[metric] for number in re.findall(r"[\d.]+", printed)]
         if numbers:

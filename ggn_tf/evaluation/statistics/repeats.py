@@ -1,7 +1,7 @@
-"""Scores over repeats: how much a score moves with another training, and with other patients.
+"""Scores over repeated trainings.
 
-The two are different questions. The standard deviation over repeats is of the trainings, on the same patients; the
-interval is of the patients, with the same trainings, and is that of the mean over repeats. Neither contains the other.
+The standard deviation over repeats describes other trainings on the same patients; the interval of the mean over
+repeats describes other patients with the same trainings. Neither contains the other.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
+from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.scores import REPLICATES, SCORED_SETS
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 
@@ -21,17 +22,17 @@ class RepeatedScore:
     """A score of one system on one set, over all its trainings.
 
     Attributes:
-        model, stage: What answered.
+        model, stage: The system.
         task: Its classes with commas between.
-        split: Its number.
+        split: Number of the split.
         set: `validation`, `test` or `external`.
         metric: As in `run_scores.METRICS`.
-        repeats: How many trainings.
-        nodules, patients: How many.
+        repeats: Number of trainings.
+        nodules, patients: Size of the set.
         value: The mean over repeats; None where the score is undefined.
         deviation: The standard deviation over repeats (of a sample: n - 1); None with one.
-        low, high: The patient bootstrap's interval of the mean over repeats at 95 %.
-        reason: Why a value or its interval is None.
+        low, high: Patient-bootstrap interval of the mean over repeats at 95 %.
+        reason: Why the value or its interval is None, for a reader.
     """
 
     model: str
@@ -49,71 +50,79 @@ class RepeatedScore:
     high: float | None
     reason: str | None
 
+    @property
+    def estimate(self) -> Estimate:
+        """The value with its interval."""
+        return Estimate(self.value, self.low, self.high, self.reason)
+
 
 def score_repeats(
     frame: pd.DataFrame, set_names: Sequence[str] = SCORED_SETS, seed: int = 0, replicates: int = REPLICATES
 ) -> list[RepeatedScore]:
-    """Score every system of a predictions table, all repeats of it together.
+    """Score every system of a predictions table over all its repeats.
 
     Args:
         frame: The predictions of one task; models, stages, splits and repeats as the rows say.
-        set_names: Which sets.
-        seed: Of the bootstrap. Systems on the same patients share its draws.
-        replicates: Of the bootstrap.
+        set_names: The sets.
+        seed: Seed of the bootstrap. Systems on the same patients share its draws.
+        replicates: Number of bootstrap replicates.
 
     Returns:
-        In the order of `split_by_system`, in each cell in the order of `run_scores.METRICS`.
+        In the order of `split_by_system`, then of `run_scores.METRICS`.
 
     Raises:
         PredictionsError: As `split_by_system`.
     """
-    cells = split_by_system(frame, set_names)
-    return [score for cell in cells for score in score_system(cell, resample(cell.patients, replicates, seed))]
+    return [
+        score
+        for system in split_by_system(frame, set_names)
+        for score in score_system(system, resample(system.patients, replicates, seed))
+    ]
 
 
-def score_system(cell: SystemPredictions, resampling: Resampling) -> list[RepeatedScore]:
-    """Score one cell.
+def score_system(predictions: SystemPredictions, resampling: Resampling) -> list[RepeatedScore]:
+    """Score one system on one set.
 
     Args:
-        cell: The repeats of one system.
-        resampling: Of its patients.
+        predictions: The repeats of the system.
+        resampling: Resampling of its patients.
     """
-    resampled = cell.resampled(resampling.weights)
+    resampled = predictions.resampled(resampling.weights)
     return [
-        repeated_score(cell, metric, values, resampled[metric], resampling, reason)
-        for metric, (values, reason) in cell.values().items()
+        repeated_score(predictions, metric, values, resampled[metric], resampling, reason)
+        for metric, (values, reason) in predictions.values().items()
     ]
 
 
 def repeated_score(
-    cell: SystemPredictions,
+    predictions: SystemPredictions,
     metric: str,
     values: np.ndarray | None,
     resampled: np.ndarray,
     resampling: Resampling,
     reason: str | None = None,
 ) -> RepeatedScore:
-    """One score of a cell.
+    """Summarise one score of a system.
 
     Args:
-        cell: The repeats of one system.
-        metric: The score's name.
-        values: Of every repeat [R]; None where it is undefined.
-        resampled: The mean over repeats on resampled nodules.
-        resampling: Of the patients.
+        predictions: The repeats of the system.
+        metric: Name of the score.
+        values: Score of every repeat [R]; None where it is undefined.
+        resampled: Mean over repeats on resampled nodules [1 + B + P].
+        resampling: Resampling of the patients.
         reason: Why `values` is None.
     """
     low, high = (None, None) if values is None else resampling.interval(resampled) or (None, None)
     if low is None and reason is None:
-        reason = resampling.without_interval(resampled)
+        reason = resampling.no_interval_reason(resampled)
     return RepeatedScore(
-        **cell.system._asdict(),
-        task=cell.task,
-        split=cell.split,
-        set=cell.set_name,
+        **predictions.system._asdict(),
+        task=predictions.task,
+        split=predictions.split,
+        set=predictions.set_name,
         metric=metric,
-        repeats=len(cell.repeats),
-        nodules=len(cell.rows),
+        repeats=len(predictions.repeats),
+        nodules=len(predictions.rows),
         patients=resampling.patients,
         value=None if values is None else float(values.mean()),
         deviation=None if values is None or len(values) < 2 else float(np.std(values, ddof=1)),
@@ -124,7 +133,7 @@ def repeated_score(
 
 
 def table_of(rows: Sequence[object]) -> pd.DataFrame:
-    """Scores or comparisons as a table, a column a field, None as NaN in columns of numbers.
+    """Scores or comparisons as a table: one column per field, None as NaN in columns of numbers.
 
     Args:
         rows: Dataclasses of one kind.

@@ -1,4 +1,4 @@
-"""The ROC curve of a system, averaged over its repeats, with its patient-bootstrap band."""
+"""The ROC curve of a system, averaged over repeats, with its patient-bootstrap band."""
 
 from typing import NamedTuple
 
@@ -18,10 +18,9 @@ class RocCurve(NamedTuple):
     Attributes:
         false_positive_rate: [P], from 0 to 1.
         sensitivity: [P], the mean of the repeats.
-        low: [P], lower end of the pointwise band of percentiles.
-        high: [P], its upper end.
+        low, high: [P], pointwise percentile interval.
         auc: Area under the curve, the mean of the repeats; None where only one class occurs.
-        interval: Of the area, as `scores.json` has it.
+        interval: Interval of the area, as in the scores.
     """
 
     false_positive_rate: np.ndarray
@@ -36,13 +35,12 @@ def roc_curve_with_band(rows: pd.DataFrame, replicates: int, seed: int) -> RocCu
     """The curve of the second class against the first.
 
     Sensitivities are averaged at equal false positive rates (vertical averaging, Fawcett 2006), so that the area under
-    the mean curve is the mean of the areas. A replicate draws patients once for all repeats: the band shows what other
-    patients would change.
+    the mean curve is the mean of the areas. A replicate draws patients once for all repeats.
 
     Args:
         rows: One system's predictions on one set, of two classes; one or several repeats of the same cases.
-        replicates: Of the bootstrap.
-        seed: Of the bootstrap.
+        replicates: Number of bootstrap replicates.
+        seed: Seed of the bootstrap.
 
     Returns:
         The curve on a grid of false positive rates; NaN and None where only one class occurs.
@@ -58,7 +56,7 @@ def roc_curve_with_band(rows: pd.DataFrame, replicates: int, seed: int) -> RocCu
     curve, area = np.mean(curves, axis=0), np.mean(areas, axis=0)
     drawn = resampling.drawn(curve)
     drawn = drawn[~np.isnan(drawn[:, 0])]
-    # Percentiles: corrected at every point by itself (BCa), a band of steps would have notches.
+    # Percentiles: with a correction at every point (BCa) a band of steps would have notches.
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = np.quantile(drawn, tails, axis=0) if len(drawn) else np.full((2, GRID_POINTS), np.nan)
     auc = None if np.isnan(area[0]) else float(area[0])
@@ -68,7 +66,7 @@ def roc_curve_with_band(rows: pd.DataFrame, replicates: int, seed: int) -> RocCu
 def _curves(positive: np.ndarray, score: np.ndarray, weights: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Sensitivities [B, P] at the grid's false positive rates; NaN where a replicate drew one class only."""
     order = np.argsort(-score, kind="stable")
-    # Nodules with one score pass the threshold together; the curve crosses a tie in a straight line.
+    # Nodules with equal scores pass the threshold together, so the curve crosses a tie in a straight line.
     ends = np.flatnonzero(np.diff(score[order], append=-np.inf))
     passed = [np.cumsum(weights[:, order] * chosen[order], axis=1)[:, ends] for chosen in (positive, ~positive)]
     true, false = (np.pad(count, ((0, 0), (1, 0))) for count in passed)

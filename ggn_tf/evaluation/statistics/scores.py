@@ -1,4 +1,4 @@
-"""Scores of a run (paper section 3.3), each with its patient-bootstrap interval, from the predictions table alone."""
+"""Scores of a run (paper section 3.3) with patient-bootstrap intervals, from its predictions table."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ def confusion(frame: pd.DataFrame) -> np.ndarray:
         frame: Rows of one stage and set.
 
     Returns:
-        int64 [C, C]; element (i, j) counts nodules of class i that were taken for class j, as in the paper's Fig. 4.
+        int64 [C, C]; element (i, j) counts nodules of class i that were predicted as class j, as in the paper's Fig. 4.
     """
     label, predicted = class_indices(frame)
     matrix: np.ndarray = confusion_matrix(label, predicted, labels=np.arange(len(table_classes(frame))))
@@ -35,19 +35,19 @@ def confusion(frame: pd.DataFrame) -> np.ndarray:
 
 
 def class_indices(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """The true and the most probable class of each row, int64 [N] both; of equal probabilities the first counts."""
+    """The true and the most probable class of each row, int64 [N] both; the first of equally probable classes."""
     classes = table_classes(frame)
     label = frame["label"].map({name: index for index, name in enumerate(classes)}).to_numpy(dtype=np.int64)
     return label, probabilities(frame).argmax(axis=1)
 
 
 def gives_probabilities(frame: pd.DataFrame) -> bool:
-    """Whether the rows of a stage have probabilities: the stage `segment` gives none."""
+    """Whether the rows of a stage have probabilities; those of the stage `segment` have none."""
     return not bool(np.isnan(probabilities(frame)).any())
 
 
 def gives_dice(frame: pd.DataFrame) -> bool:
-    """Whether the rows of a stage have a Dice: a model without a segmenter gives none."""
+    """Whether the rows of a stage have a Dice; those of a model without a segmenter have none."""
     return not bool(frame["dice"].isna().any())
 
 
@@ -78,24 +78,24 @@ def score_predictions(
 
 
 def score_values(frame: pd.DataFrame) -> dict[str, tuple[float | None, str | None]]:
-    """The scores of one run's stage and set, from scikit-learn.
+    """The scores of one stage on one set, from scikit-learn.
 
     Args:
-        frame: Its rows.
+        frame: Rows of one run, stage and set.
 
     Returns:
-        For each score that the rows could have, in the order of `METRICS`, its value, or None and the reason.
+        For each score that the rows can have, in the order of `METRICS`, its value, or None and the reason.
     """
     dice = (float(frame["dice"].mean()), None) if gives_dice(frame) else (None, "the model gives no mask")
     return {**(_classification_values(frame) if gives_probabilities(frame) else {}), "dice": dice}
 
 
 def resampled_scores(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The same scores on resampled sets of nodules.
+    """The scores of one stage on resampled sets of nodules.
 
     Args:
-        frame: Rows of one run's stage and set.
-        weights: How often each row counts [B, N].
+        frame: Rows of one run, stage and set.
+        weights: Count of each row [B, N].
 
     Returns:
         For each score [B]; NaN where it is undefined.
@@ -130,7 +130,7 @@ def _check_one_run(frame: pd.DataFrame, class_names: tuple[str, ...]) -> None:
             "The predictions are of several runs.",
             found=f"{len(runs)} combinations of model, split and repeat",
             expected="one model, split and repeat",
-            remedy="Score each of them by itself.",
+            remedy="Score each of them separately.",
         )
 
 
@@ -177,5 +177,5 @@ def _estimate(
     left_out = int(np.isnan(resampling.drawn(resampled)).sum())
     interval = resampling.interval(resampled)
     if interval is None:
-        return Estimate(value, reason=resampling.without_interval(resampled), left_out=left_out)
+        return Estimate(value, reason=resampling.no_interval_reason(resampled), left_out=left_out)
     return Estimate(value, *interval, left_out=left_out)

@@ -1,4 +1,4 @@
-"""Scores of another site minus those of a run's own test set."""
+"""Scores on another site's nodules minus those on a run's own test set."""
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,12 @@ from ggn_tf.evaluation.statistics.scores import resampled_scores, score_values
 
 
 def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[SiteDifference]:
-    """External scores minus those of the test set, with what drawing other patients at both sites does to them.
+    """External scores minus test scores, with bootstrap intervals over the patients of both sites.
 
     Args:
         frame: The predictions of one run, of the sets `test` and `external`.
-        seed: Of the bootstrap.
-        replicates: Of the bootstrap.
+        seed: Seed of the bootstrap.
+        replicates: Number of bootstrap replicates.
 
     Returns:
         One difference per stage and score that both sets have. The patients of the two sites are drawn separately; the

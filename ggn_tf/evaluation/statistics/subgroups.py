@@ -1,6 +1,6 @@
-"""Scores by nodule size, texture and scanner spacing: where a system works, and where nobody can say.
+"""Scores by nodule size, texture and slice spacing.
 
-A group with too few nodules has no score but its number: an accuracy of 3 of 4 would be read as one.
+A group with too few nodules has no score, only its number of nodules: an accuracy of 3 of 4 says nothing.
 """
 
 import dataclasses
@@ -19,20 +19,20 @@ from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_system
 from ggn_tf.evaluation.statistics.scores import REPLICATES, class_indices
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 
-# Below them an interval says nothing that its width does not say already.
+# With fewer nodules an interval is too wide to be informative.
 LEAST_NODULES, LEAST_IN_CLASS = 10, 5
 _NEEDS_CLASSES = ("mcc", "auc")
 
 
 @dataclass(frozen=True)
 class Characteristic:
-    """What nodules are grouped by.
+    """A measurement by which nodules are grouped.
 
     Attributes:
-        name: As a table's heading.
-        unit: Behind a group's limits.
-        limits: Between the groups, rising; a nodule at a limit belongs to the upper group.
-        measure: The number.
+        name: Name, as in a table's heading.
+        unit: Unit of the limits, with a leading space.
+        limits: Limits between the groups, ascending; a nodule at a limit belongs to the upper group.
+        measure: Returns the measurement of a case.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Characteristic:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """What a person reads, in rising order."""
+        """Names of the groups, in ascending order."""
         between = [f"{low:g} to < {high:g}{self.unit}" for low, high in itertools.pairwise(self.limits)]
         return (f"< {self.limits[0]:g}{self.unit}", *between, f"≥ {self.limits[-1]:g}{self.unit}")
 
@@ -52,11 +52,11 @@ class Characteristic:
         return self.groups[int(np.searchsorted(self.limits, self.measure(case) + 1e-6, side="right"))]
 
 
-# Longest diameter in a slice: the Fleischner Society's 6 and 8 mm (MacMahon 2017), the paper's subcentimetre nodules
-# end at 10, Lung-RADS's next step is 15.
+# Longest diameter in a slice: 6 and 8 mm are limits of the Fleischner Society (MacMahon 2017), 10 mm is the upper limit
+# of the paper's subcentimetre nodules, 15 mm is the next limit of Lung-RADS.
 SIZE = Characteristic("longest diameter", " mm", (6, 8, 10, 15), lambda case: case.longest_diameter_mm)
-# Share of the mask above -300 HU. A twentieth is noise and vessels: pure ground glass. A quarter and a half are the cut
-# points of the consolidation-to-tumour ratio (JCOG0201, Suzuki 2011), there of diameters.
+# Share of the mask above -300 HU. Up to 5 % is noise and vessels: pure ground glass. 25 and 50 % are cut points of the
+# consolidation-to-tumour ratio (JCOG0201, Suzuki 2011), which is a ratio of diameters.
 TEXTURE = Characteristic("solid share", " %", (5, 25, 50), lambda case: float(np.round(100 * case.solid_fraction, 6)))
 # Distance of slices. The paper's CTs have 1 to 1.25 mm; thin-section CT is said to end at 1.5, and 2.5 was common.
 SPACING = Characteristic("slice spacing", " mm", (1.0, 1.5, 2.5), lambda case: case.spacing_mm_zyx[0])
@@ -88,51 +88,50 @@ def score_subgroups(
 
     Args:
         frame: The predictions of one task; models, stages, splits and repeats as the rows say.
-        cases: What the dataset knows of the nodules, by id: `Dataset.case_by_id`.
+        cases: Records of the nodules by id: `Dataset.case_by_id`.
         characteristics: What to group by.
         set_name: The set.
-        seed: Of the bootstrap.
-        replicates: Of the bootstrap.
+        seed: Seed of the bootstrap.
+        replicates: Number of bootstrap replicates.
 
     Returns:
-        For each cell, characteristic and group its scores; groups without a nodule are left out. A score of fewer than
-        ten nodules, and MCC and AUC with fewer than five of a class, is None with a reason.
+        The scores of each system, characteristic and group; groups without a nodule are left out. A score of fewer than
+        ten nodules, and MCC and AUC with fewer than five of a class, are None with a reason.
 
     Raises:
         PredictionsError: As `split_by_system`, or a case is not in the dataset.
     """
-    cells = split_by_system(frame, [set_name])
-    unknown = sorted({str(case) for cell in cells for case in cell.rows["case"]} - set(cases))
+    systems = split_by_system(frame, [set_name])
+    unknown = sorted({str(case) for system in systems for case in system.rows["case"]} - set(cases))
     if unknown:
         raise PredictionsError(
-            "The predictions are of cases that the dataset does not hold.",
+            "The predictions are of cases that are not in the dataset.",
             case=unknown[0],
             found=f"{len(unknown)} unknown cases",
             expected=f"ids among the dataset's {len(cases)} cases",
             remedy="Name the dataset that the predictions were made on.",
         )
     return [
-        _labelled(_refused(score, part), characteristic.name, group)
-        for cell in cells
+        _labelled(_unless_too_few(score, part), characteristic.name, group)
+        for system in systems
         for characteristic in characteristics
-        for group, part in _parts(cell, characteristic, cases)
+        for group, part in _parts(system, characteristic, cases)
         for score in score_system(part, resample(part.patients, replicates, seed))
     ]
 
 
 def _parts(
-    cell: SystemPredictions, characteristic: Characteristic, cases: Mapping[str, CaseRecord]
+    system: SystemPredictions, characteristic: Characteristic, cases: Mapping[str, CaseRecord]
 ) -> Iterator[tuple[str, SystemPredictions]]:
-    of_nodule = np.array([characteristic.group_of(cases[str(case)]) for case in cell.rows["case"]])
+    groups = np.array([characteristic.group_of(cases[str(case)]) for case in system.rows["case"]])
     for group in characteristic.groups:
-        inside = of_nodule == group
+        inside = groups == group
         if inside.any():
-            parts = {number: rows[inside].reset_index(drop=True) for number, rows in cell.repeats.items()}
-            yield group, dataclasses.replace(cell, repeats=parts)
+            parts = {number: rows[inside].reset_index(drop=True) for number, rows in system.repeats.items()}
+            yield group, dataclasses.replace(system, repeats=parts)
 
 
-def _refused(score: RepeatedScore, part: SystemPredictions) -> RepeatedScore:
-    """The score, or the reason why so few nodules have none."""
+def _unless_too_few(score: RepeatedScore, part: SystemPredictions) -> RepeatedScore:
     reason = None
     if score.nodules < LEAST_NODULES:
         reason = f"{score.nodules} nodules, fewer than {LEAST_NODULES}"

@@ -7,6 +7,7 @@ from sklearn.metrics import brier_score_loss
 
 from ggn_tf.evaluation.statistics.bootstrap import resample
 from ggn_tf.evaluation.statistics.calibration import (
+    NO_INTERVAL,
     ece_by_chance,
     expected_calibration_error,
     reliability_curve,
@@ -19,22 +20,22 @@ TWO = ("AAH+AIS", "MIA+IAC")
 THREE = ("AAH+AIS", "MIA", "IAC")
 
 
-def _cell(make_frame, label, chance, patients=None) -> SystemPredictions:
+def _predictions(make_frame, label, chance, patients=None) -> SystemPredictions:
     chance = np.asarray(chance, float)
     probabilities = np.stack([1 - chance, chance], axis=1) if chance.ndim == 1 else chance
     classes = TWO if probabilities.shape[1] == 2 else THREE
     return split_by_system(make_frame(classes, label, probabilities, patients=patients))[0]
 
 
-def _scores(cell, seed=0) -> dict:
-    return {score.metric: score for score in score_calibration(cell, resample(cell.patients, 200, seed))}
+def _scores(predictions, seed=0) -> dict:
+    return {score.metric: score for score in score_calibration(predictions, resample(predictions.patients, 200, seed))}
 
 
 def test_curve_by_hand(make_frame):
     """Two bins: of three nodules near 0.2 one is positive, of three near 0.8 two are."""
-    cell = _cell(make_frame, [0, 1, 0, 1, 1, 0], [0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
-    curve = reliability_curve(cell, resample(cell.patients, 100, 0), bins=2)
-    assert [(point.predicted, point.observed, point.answers) for point in curve] == [
+    predictions = _predictions(make_frame, [0, 1, 0, 1, 1, 0], [0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
+    curve = reliability_curve(predictions, resample(predictions.patients, 100, 0), bins=2)
+    assert [(point.predicted, point.observed, point.predictions) for point in curve] == [
         (pytest.approx(0.2), pytest.approx(1 / 3), 3),
         (pytest.approx(0.8), pytest.approx(2 / 3), 3),
     ]
@@ -44,8 +45,8 @@ def test_curve_is_scikit_learns(make_frame):
     rng = np.random.default_rng(0)
     chance = rng.random(400)
     label = (rng.random(400) < chance**1.5).astype(int)
-    cell = _cell(make_frame, label, chance)
-    curve = reliability_curve(cell, resample(cell.patients, 50, 0))
+    predictions = _predictions(make_frame, label, chance)
+    curve = reliability_curve(predictions, resample(predictions.patients, 50, 0))
     observed, predicted = calibration_curve(label, chance, n_bins=10, strategy="quantile")
     assert [point.observed for point in curve] == pytest.approx(observed.tolist())
     assert [point.predicted for point in curve] == pytest.approx(predicted.tolist())
@@ -54,21 +55,21 @@ def test_curve_is_scikit_learns(make_frame):
 
 def test_more_classes_are_judged_by_the_highest_probability(make_frame):
     chance = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.1, 0.7, 0.2], [0.7, 0.2, 0.1]]
-    cell = _cell(make_frame, [0, 2, 1, 1], chance)
-    (point,) = reliability_curve(cell, resample(cell.patients, 20, 0), bins=1)
+    predictions = _predictions(make_frame, [0, 2, 1, 1], chance)
+    (point,) = reliability_curve(predictions, resample(predictions.patients, 20, 0), bins=1)
     assert (point.predicted, point.observed) == (pytest.approx(0.7), 0.75)
 
 
 def test_repeats_share_a_curve(drawn_study):
-    cell = split_by_system(drawn_study(repeats=3))[0]
-    curve = reliability_curve(cell, resample(cell.patients, 20, 0))
-    assert sum(point.answers for point in curve) == 180
+    predictions = split_by_system(drawn_study(repeats=3))[0]
+    curve = reliability_curve(predictions, resample(predictions.patients, 20, 0))
+    assert sum(point.predictions for point in curve) == 180
     assert len(curve) == 6
 
 
 def test_equal_probabilities_stay_together(make_frame):
-    cell = _cell(make_frame, [0, 1] * 10, [0.5] * 20)
-    assert len(reliability_curve(cell, resample(cell.patients, 20, 0), bins=4)) == 1
+    predictions = _predictions(make_frame, [0, 1] * 10, [0.5] * 20)
+    assert len(reliability_curve(predictions, resample(predictions.patients, 20, 0), bins=4)) == 1
 
 
 def test_ece_by_hand():
@@ -86,17 +87,18 @@ def test_ece_by_chance_is_that_of_exact_probabilities():
 
 @pytest.mark.parametrize("classes", [TWO, THREE], ids=len)
 def test_brier_is_scikit_learns_over_the_repeats(drawn_study, classes):
-    cell = split_by_system(drawn_study(classes=classes, repeats=3))[1]
+    predictions = split_by_system(drawn_study(classes=classes, repeats=3))[1]
     expected = [
-        brier_score_loss(cell.label, chance if len(classes) > 2 else chance[:, 1]) for chance in cell.probabilities
+        brier_score_loss(predictions.label, chance if len(classes) > 2 else chance[:, 1])
+        for chance in predictions.probabilities
     ]
-    score = _scores(cell)["brier"]
+    score = _scores(predictions)["brier"]
     assert (score.value, score.deviation) == pytest.approx((np.mean(expected), np.std(expected, ddof=1)))
     assert score.low < score.value < score.high
 
 
 def test_in_the_large_is_observed_less_predicted(make_frame):
-    score = _scores(_cell(make_frame, [1, 1, 0, 1], [0.5, 0.5, 0.25, 0.75]))["in_the_large"]
+    score = _scores(_predictions(make_frame, [1, 1, 0, 1], [0.5, 0.5, 0.25, 0.75]))["in_the_large"]
     assert score.value == pytest.approx(0.75 - 0.5)
 
 
@@ -138,7 +140,7 @@ def test_scores_of_three_classes_have_no_slope(drawn_study):
     ]
 
 
-def test_ece_says_why_it_has_no_interval(drawn_study):
+def test_ece_has_no_interval_and_a_reason(drawn_study):
     score = _scores(split_by_system(drawn_study())[0])["ece"]
     assert (score.low, score.high) == (None, None)
-    assert score.reason.startswith("chance raises an ECE")
+    assert score.reason == NO_INTERVAL

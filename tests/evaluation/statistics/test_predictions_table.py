@@ -119,7 +119,7 @@ BAD_HEADERS = {
     "missing": (lambda frame: frame.drop(columns=["patient", "dice"]), "no column patient, dice"),
     "unknown": (lambda frame: frame.assign(site="A"), "unknown column site"),
     "one class": (lambda frame: frame.drop(columns="p_AAH+AIS"), "1 probability columns"),
-    "empty": (lambda frame: frame.iloc[:0], "a header and no row"),
+    "empty": (lambda frame: frame.iloc[:0], "a header without rows"),
 }
 
 
@@ -145,7 +145,7 @@ def test_file_that_is_no_table_is_refused(tmp_path, content):
     with pytest.raises(PredictionsError) as caught:
         read_predictions(path)
     assert caught.value.what == "The predictions table cannot be read."
-    assert caught.value.remedy == "Name the predictions.csv that ggn-tf evaluate wrote."
+    assert caught.value.case == str(path)
 
 
 def test_rounded_probabilities_are_taken(make_frame):
