@@ -2,7 +2,10 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
+
+SETS: Final = ("train", "validation", "test")
+"""The sets of a split (section 3.2): every table, file and loop names them in this order."""
 
 MASK_THRESHOLD = 0.5
 """A voxel belongs to the nodule where the soft mask is at least this; the paper names none."""

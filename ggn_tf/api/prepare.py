@@ -22,11 +22,11 @@ from ggn_tf.dataset.dataset_json import refuse_existing
 from ggn_tf.dataset.id_list import refuse_unwritable, written_id_list
 from ggn_tf.dataset.identity import Pseudonyms, read_salt
 from ggn_tf.dataset.preparation import prepare_cases
-from ggn_tf.dataset.splits import SETS, check_patients, read_split
+from ggn_tf.dataset.splits import check_patients, read_split
 from ggn_tf.dataset.table_check import notes_on
 from ggn_tf.errors import DatasetError, GgnError, RejectedCasesError, TableError
 from ggn_tf.machine import processor_count
-from ggn_tf.protocol import PatchProtocol, Protocol
+from ggn_tf.protocol import SETS, PatchProtocol, Protocol
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset

@@ -19,11 +19,10 @@ from ggn_tf.dataset.split_search import choose_set
 from ggn_tf.errors import SplitError
 from ggn_tf.files import atomic_file
 from ggn_tf.json_records import to_json
-from ggn_tf.protocol import SplitProtocol
+from ggn_tf.protocol import SETS, SplitProtocol
 
 SPLITS = "splits.json"
 SCHEMA = 1
-SETS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

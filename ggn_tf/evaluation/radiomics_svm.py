@@ -16,12 +16,13 @@ from sklearn.svm import SVC
 
 from ggn_tf.dataset.radiomics import RadiomicsTable, read_radiomics
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.dataset.splits import SETS, Split
+from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RadiomicsError
 from ggn_tf.evaluation.grouped_folds import grouped_folds
 from ggn_tf.evaluation.statistics.paper_systems import RADIOMICS
 from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns, probability_columns
 from ggn_tf.evaluation.task_nodules import identify, nodules_of
+from ggn_tf.protocol import SETS
 from ggn_tf.tasks import Task
 
 # Share of the features that is kept, softness of the margin, and the kernel. The first of equal settings is chosen, so

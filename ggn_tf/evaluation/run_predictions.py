@@ -6,12 +6,13 @@ import pandas as pd
 import tensorflow as tf
 
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.dataset.splits import SETS, Split
+from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.network_predictions import CasePredictor
 from ggn_tf.evaluation.statistics.paper_systems import TRANSFER
 from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
+from ggn_tf.protocol import SETS
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
 from ggn_tf.tasks import Task

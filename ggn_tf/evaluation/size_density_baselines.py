@@ -14,10 +14,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.dataset.splits import SETS, Split
+from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns, probability_columns
 from ggn_tf.evaluation.task_nodules import identify, nodules_of
+from ggn_tf.protocol import SETS
 from ggn_tf.runs.stages import CLASSIFY
 from ggn_tf.tasks import Task
 

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from ggn_tf.evaluation.report.cells import Cell, Number, Table, score_cell
-from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, SETS, table_classes
+from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, PREDICTED_SETS, table_classes
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, TrainedRun
 
 METRIC_NAMES = {"accuracy": "accuracy", "average_f1": "average F1", "mcc": "MCC", "auc": "AUC", "dice": "Dice"}
@@ -48,7 +48,7 @@ def sets_table(frame: pd.DataFrame) -> Table:
     """
     classes = table_classes(frame)
     rows: list[list[Cell]] = []
-    for name in (name for name in SETS if bool((frame["set"] == name).any())):
+    for name in (name for name in PREDICTED_SETS if bool((frame["set"] == name).any())):
         nodules = frame[frame["set"] == name].drop_duplicates("case")
         by_class = (int((nodules["label"] == label).sum()) for label in classes)
         rows.append([name, len(nodules), int(nodules["patient"].nunique()), *by_class])

@@ -8,12 +8,13 @@ import pandas as pd
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.files import atomic_file
+from ggn_tf.protocol import SETS
 
 TEXT_COLUMNS = ("case", "patient", "set", "model", "stage", "label")
 LEADING_COLUMNS = ("case", "patient", "split", "set", "model", "stage", "repeat", "label")
 PROBABILITY_PREFIX = "p_"
 EXTERNAL = "external"
-SETS = ("train", "validation", "test", EXTERNAL)
+PREDICTED_SETS = (*SETS, EXTERNAL)
 RUN_KEY = ["model", "split", "repeat"]
 
 # A softmax in float32 sums to 1 within 1e-6; tables of other programs may be rounded to four digits.
@@ -145,7 +146,14 @@ def _check_values(frame: pd.DataFrame, source: object) -> None:
     for name in ("split", "repeat"):
         whole = frame[name] % 1 == 0
         _refuse_rows(frame, ~whole, name, source, expected="a whole number", remedy="Number splits and repeats.")
-    _refuse_rows(frame, ~frame["set"].isin(SETS), "set", source, expected=" or ".join(SETS), remedy="Correct the set.")
+    _refuse_rows(
+        frame,
+        ~frame["set"].isin(PREDICTED_SETS),
+        "set",
+        source,
+        expected=" or ".join(PREDICTED_SETS),
+        remedy="Correct the set.",
+    )
     _refuse_rows(
         frame,
         ~frame["label"].isin(classes),

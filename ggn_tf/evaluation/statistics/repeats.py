@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
-from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.scores import REPLICATES, SCORED_SETS
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 
@@ -49,11 +48,6 @@ class RepeatedScore:
     low: float | None
     high: float | None
     reason: str | None
-
-    @property
-    def estimate(self) -> Estimate:
-        """The value with its interval."""
-        return Estimate(self.value, self.low, self.high, self.reason)
 
 
 def score_repeats(

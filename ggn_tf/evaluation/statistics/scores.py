@@ -8,7 +8,7 @@ from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics import bootstrap
 from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.predictions_table import (
-    EXTERNAL,
+    PREDICTED_SETS,
     RUN_KEY,
     check_predictions,
     probabilities,
@@ -16,7 +16,7 @@ from ggn_tf.evaluation.statistics.predictions_table import (
 )
 from ggn_tf.evaluation.statistics.run_scores import Scores, SetScores, StageScores
 
-SCORED_SETS = ("validation", "test", EXTERNAL)
+SCORED_SETS = tuple(name for name in PREDICTED_SETS if name != "train")
 REPLICATES = 2000
 
 

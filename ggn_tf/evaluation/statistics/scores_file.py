@@ -4,12 +4,12 @@ The level of the stages is absent where a run has one stage.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ggn_tf.errors import RunError
+from ggn_tf.errors import RecordError, RunError
 from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.run_scores import (
     Evaluation,
@@ -18,8 +18,8 @@ from ggn_tf.evaluation.statistics.run_scores import (
     SiteDifference,
     StageScores,
     TrainedRun,
-    TrainedStage,
 )
+from ggn_tf.json_records import from_json
 
 SCORES_FILE = "scores.json"
 
@@ -38,12 +38,12 @@ def read_scores_file(path: Path) -> Evaluation:
     """
     try:
         return _evaluation(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecordError) as error:
         raise RunError(
             "The run's scores cannot be read.",
             case=path,
             found=f"{type(error).__name__}: {error}",
-            expected="the scores.json that ggn-tf evaluate wrote",
+            expected="the scores.json of an evaluation",
             remedy="Evaluate the run again, or delete the file.",
         ) from error
 
@@ -89,23 +89,18 @@ def _entry(estimate: Estimate) -> dict[str, Any]:
 
 
 def _evaluation(document: Mapping[str, Any]) -> Evaluation:
-    trained = document["run"]
-    stages = tuple(TrainedStage(**entry) for entry in trained["stages"])
-    bootstrap = document["bootstrap"]
-    sets = {name: _set_scores(document, name, stages) for name in document["counts"]}
-    return Evaluation(
-        Scores(sets, bootstrap["replicates"], bootstrap["seed"], bootstrap["level"]),
-        TrainedRun(**{**trained, "stages": stages}),
-        tuple(SiteDifference(**site) for site in document.get("sites", ())),
-        document.get("external_dataset"),
-    )
+    run, bootstrap = from_json(TrainedRun, document["run"]), document["bootstrap"]
+    sets = {name: _set_scores(document, name, [part.stage for part in run.stages]) for name in document["counts"]}
+    sites = tuple(from_json(SiteDifference, site) for site in document.get("sites", ()))
+    scores = Scores(sets, bootstrap["replicates"], bootstrap["seed"], bootstrap["level"])
+    return Evaluation(scores, run, sites, document.get("external_dataset"))
 
 
-def _set_scores(document: Mapping[str, Any], name: str, stages: tuple[TrainedStage, ...]) -> SetScores:
+def _set_scores(document: Mapping[str, Any], name: str, stages: Sequence[str]) -> SetScores:
     counts, part = document["counts"][name], document[name]
-    by_stage = part if len(stages) > 1 else {stages[0].stage: part}
+    by_stage = part if len(stages) > 1 else {stages[0]: part}
     scores = {
-        stage: StageScores(**{metric: Estimate(**entry) for metric, entry in entries.items()})
+        stage: StageScores(**{metric: from_json(Estimate, entry) for metric, entry in entries.items()})
         for stage, entries in by_stage.items()
     }
     return SetScores(counts["nodules"], counts["patients"], counts["classes"], scores)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.statistics.estimate import Estimate, format_estimate
+from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, SiteDifference, StageScores
 from ggn_tf.evaluation.statistics.scores_file import (
     evaluation_document,
@@ -71,22 +71,9 @@ def test_entry_names_a_reason_and_replicates_only_where_there_are_some():
     }
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"test": {}}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"test": {}}', '{"run": {"task": 1}, "bootstrap": {}}'])
 def test_damaged_file_is_refused(tmp_path, text):
     (tmp_path / "scores.json").write_text(text, encoding="utf-8")
     with pytest.raises(RunError) as caught:
         read_scores_file(tmp_path / "scores.json")
     assert caught.value.case == str(tmp_path / "scores.json")
-
-
-@pytest.mark.parametrize(
-    ("estimate", "signed", "text"),
-    [
-        (Estimate(0.8456, 0.754, 0.928), False, "0.846 [0.754, 0.928]"),
-        (Estimate(0.1, -0.05, 0.25), True, "+0.100 [-0.050, +0.250]"),
-        (Estimate(1.0, reason="every replicate has the same value"), False, "1.000"),
-        (Estimate(None, reason="one class"), False, "undefined"),
-    ],
-)
-def test_estimate_as_text(estimate, signed, text):
-    assert format_estimate(estimate, signed=signed) == text
