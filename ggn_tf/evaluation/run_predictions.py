@@ -12,6 +12,7 @@ from ggn_tf.evaluation.network_predictions import CasePredictor
 from ggn_tf.evaluation.statistics.paper_systems import TRANSFER
 from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
+from ggn_tf.json_records import to_json
 from ggn_tf.protocol import SETS
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
@@ -102,7 +103,7 @@ def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
         run: The run.
         dataset: Its dataset; only the folder's name is used, so that a shared report names no home directory.
     """
-    description = run.description.to_dict()
+    description = to_json(run.description)
     names = ("task", "model", "split", "seed", "precision", "select_on", "dataset_fingerprint")
     stages = (
         TrainedStage(entry["stage"], *(entry.get(key) for key in ("epochs", "best_epoch", "ended")))

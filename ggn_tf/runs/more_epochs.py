@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import RunError
+from ggn_tf.json_records import to_json
 from ggn_tf.runs.run_description import RunDescription
 
 _EPOCHS = "max_epochs"
@@ -29,7 +30,7 @@ def check_extension(folder: Path, stored: RunDescription, asked: RunDescription,
     Raises:
         RunError: Something else differs, or a closed stage's epochs do; the message shows the differences.
     """
-    ours, theirs = _flat(stored.to_dict()), _flat(asked.to_dict())
+    ours, theirs = _flat(to_json(stored)), _flat(to_json(asked))
     different = [name for name in ours if ours[name] != theirs.get(name)]
     if not all(_is_more_epochs(name, ours[name], theirs.get(name)) for name in different):
         raise _refusal("The run folder contains a run with other settings.", folder, ours, theirs, different)

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 
 import ggn_tf.models.fast.layers  # noqa: F401 - registers the classes that a .keras file names
-from ggn_tf.errors import RecordError, RunError, TaskError
+from ggn_tf.errors import RecordError, RunError
 from ggn_tf.files import atomic_file, sha256
+from ggn_tf.json_records import from_json, to_json
 from ggn_tf.runs.checkpoints import CheckpointStore
 from ggn_tf.runs.json_files import read_json, write_json
 from ggn_tf.runs.ledger import Ledger
@@ -85,7 +86,7 @@ class RunFolder:
             return run
         stored = {
             "schema": SCHEMA,
-            **description.to_dict(),
+            **to_json(description),
             "dataset": os.path.relpath(dataset.resolve(), folder.resolve()),
             "versions": versions,
             "conditions": conditions or {},
@@ -105,10 +106,10 @@ class RunFolder:
         try:
             if stored["schema"] != SCHEMA:
                 raise KeyError("schema")
-            description = RunDescription.from_dict(stored)
+            description = from_json(RunDescription, stored, ignore_unknown=True)
             dataset = (folder / stored["dataset"]).resolve()
             return cls(folder, description, dataset, stored["versions"], stored.get("conditions"))
-        except (KeyError, TypeError, RecordError, TaskError) as error:
+        except (KeyError, TypeError, RecordError) as error:
             raise RunError(
                 "The run's run.json is not valid.",
                 case=folder / "run.json",
@@ -224,7 +225,7 @@ class RunFolder:
 
     def _extend(self, asked: RunDescription, command: str) -> None:
         stored = read_json(self.folder / "run.json")
-        extended = {**stored, **asked.to_dict(), "extended_by": [*stored.get("extended_by", []), command]}
+        extended = {**stored, **to_json(asked), "extended_by": [*stored.get("extended_by", []), command]}
         write_json(self.folder / "run.json", extended, former=stored)
         self.description = asked
 

@@ -1,4 +1,4 @@
-"""Adam in one operation a variable."""
+"""Adam with one fused operation per variable."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,34 +8,33 @@ import tensorflow as tf
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras's Adam with the same numbers and variables, each step of which reads and writes every weight once.
+    """Keras's Adam with the same numbers and variables, but each step reads and writes every weight once.
 
-    Keras's goes over a weight and its two moments a dozen times, an elementwise operation each. TensorFlow's fused
-    operation evaluates the same formula,
+    Keras's passes over a weight and its two moments a dozen times, each with one elementwise operation. TensorFlow's
+    fused operation evaluates the same formula,
 
         m <- m + (1 - beta_1) (g - m),  v <- v + (1 - beta_2) (g^2 - v),
         w <- w - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon).
 
-    Without AMSGrad, which the fused operation does not know, and without all that Keras can do to gradients first.
+    AMSGrad and Keras's preprocessing of gradients (clipping, for example) are not supported.
 
     Args:
-        learning_rate: Everything else is as Keras has it.
+        learning_rate: The learning rate; all else has Keras's default.
     """
 
     def __init__(self, learning_rate: float) -> None:
-        """See the class."""
         super().__init__(learning_rate)
 
     def get_config(self) -> dict[str, Any]:
-        """What the constructor needs to build an equal one."""
+        """The constructor's arguments."""
         return {"learning_rate": super().get_config()["learning_rate"]}
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-        """Take a step. Where several replicas train, each moves its own copy.
+        """Take a step. If several replicas train, each updates its own copy.
 
         Args:
-            grads: One a variable, of the whole batch: Keras's own method would sum them over the replicas again.
-            trainable_variables: None for those that the optimizer was built with.
+            grads: One per variable, of the whole batch: Keras's own method would sum them over the replicas again.
+            trainable_variables: None for the variables that the optimizer was built with.
         """
         variables = self._trainable_variables if trainable_variables is None else trainable_variables
         for gradient, variable in zip(grads, variables, strict=True):
@@ -43,7 +42,7 @@ class FusedAdam(keras.optimizers.Adam):
         self.iterations.assign_add(1)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """Move one variable and its moments."""
+        """Update one variable and its moments."""
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         tf.raw_ops.ResourceApplyAdam(

@@ -1,4 +1,4 @@
-"""The audit of a stage: which variables moved, by how much, and that what was frozen stood still."""
+"""The audit of a stage: how much every variable changed, and that frozen parts did not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ _STATISTICS = ("moving_mean", "moving_variance")
 
 @dataclass(frozen=True)
 class Change:
-    """How far one variable moved during a stage.
+    """How much one variable changed during a stage.
 
     Attributes:
         part: The part of the model that it belongs to.
         variable: Its path, for example `segmentation/conv_1/kernel`.
-        largest: Largest change of an element.
-        mean: Mean change of its elements.
+        largest: Largest absolute change of an element.
+        mean: Mean absolute change of the elements.
     """
 
     part: str
@@ -36,21 +36,21 @@ def snapshot(model: keras.Model) -> dict[str, list[np.ndarray]]:
 
 
 def audit_stage(model: keras.Model, stage: Stage, before: Mapping[str, list[np.ndarray]]) -> list[Change]:
-    """Measure every variable's change, and hold it against what the stage may move.
+    """Measure every variable's change, and check it against what the stage trains.
 
-    Nothing of a frozen part may move, batch-norm statistics included. Of a trained part the statistics and every kernel
-    must: even a kernel without a gradient shrinks, by the L2 term.
+    A frozen part must not change, including its batch-norm statistics. In a trained part the statistics and every
+    kernel must change: even a kernel without a gradient shrinks, by the L2 term.
 
     Args:
-        model: After the stage.
-        stage: What should have moved.
+        model: The model after the stage.
+        stage: What should have changed.
         before: `snapshot` from before the stage.
 
     Returns:
-        A change a variable, statistics included.
+        One change per variable, statistics included.
 
     Raises:
-        RunError: A frozen variable moved, or one that is trained did not.
+        RunError: A frozen variable changed, or a trained one did not.
     """
     changes = [
         _change(name, weight, old)
@@ -62,11 +62,11 @@ def audit_stage(model: keras.Model, stage: Stage, before: Mapping[str, list[np.n
         must_move = trained and change.variable.rsplit("/", 1)[-1] in (*_STATISTICS, "kernel")
         if (change.largest != 0 and not trained) or (change.largest == 0 and must_move):
             raise RunError(
-                f"Stage {stage.name} broke its promise about {change.part}.",
+                f"Stage {stage.name} changed a frozen variable or left a trained one unchanged.",
                 case=change.variable,
                 found=f"its largest change is {change.largest:g}",
                 expected="some change" if trained else "no change: it is frozen in this stage",
-                remedy="Nothing was kept of this stage. Report it, with run.json.",
+                remedy="Nothing of this stage was saved. Please report it as a bug, with run.json.",
             )
     return changes
 

@@ -12,6 +12,6 @@ BUILDERS = {RAW: build_raw, REFERENCE: build_reference, CASCADE: build_cascade, 
 
 
 def initial_model(asked: RunDescription) -> keras.Model:
-    """Build the run's model with the weights that its seed draws."""
+    """Build the run's model with the initial weights of its seed."""
     build = BUILDERS[asked.model]
     return build(len(asked.task.classes), asked.protocol, precision=asked.precision, seed=asked.seed)

@@ -6,27 +6,28 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="ggn_tf")
 class DiceLoss(keras.losses.Loss):
-    """Dice loss with a squared denominator, one value a sample, averaged over the batch (eq. 2).
+    """Dice loss with a squared denominator, one value per sample, averaged over the batch (eq. 2).
 
     L = -1/N sum_N  2 sum_i s_gt s_pre / (sum_i s_gt^2 + sum_i s_pre^2 + n)
 
-    The sums run over a sample's voxels, so a small nodule weighs as much as a large one. The value lies in [-1, 0]: the
-    perfect mask reaches -1, lower is better. Without any nodule voxel, reference and prediction, it is 0: `epsilon`
-    keeps the quotient defined, but does not reward an empty answer.
+    The sums run over a sample's voxels, so a small nodule weighs as much as a large one. The value is in [-1, 0]: a
+    perfect mask reaches -1, lower is better. If neither the reference nor the prediction has a nodule voxel, it is 0:
+    `epsilon` keeps the quotient defined, but does not reward an empty prediction.
 
     Args:
-        epsilon: The paper's n; "a small value", which it does not name.
+        epsilon: The paper's n, "a small value" that it does not give.
+        name: Name of the loss.
+        reduction: By default the average over the batch; None for one value per sample.
     """
 
     def __init__(
         self, epsilon: float = 1e-6, name: str = "dice_loss", reduction: str | None = "sum_over_batch_size"
     ) -> None:
-        """See the class."""
         super().__init__(name=name, reduction=reduction)
         self.epsilon = epsilon
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """One loss a sample.
+        """One loss per sample.
 
         Args:
             y_true: Reference mask [N, D, H, W, 1], 0 or 1.
@@ -42,7 +43,7 @@ class DiceLoss(keras.losses.Loss):
         return -2.0 * overlap / (size + self.epsilon)
 
     def get_config(self) -> dict[str, object]:
-        """What the constructor needs to build an equal loss."""
+        """The constructor's arguments."""
         return {"name": self.name, "reduction": self.reduction, "epsilon": self.epsilon}
 
 
@@ -52,7 +53,7 @@ def classification_loss(reduction: str | None = "sum_over_batch_size") -> keras.
     Takes class indices [N] and probabilities [N, C].
 
     Args:
-        reduction: By default the average over the batch; None for a value a case.
+        reduction: By default the average over the batch; None for one value per case.
     """
     return keras.losses.SparseCategoricalCrossentropy(from_logits=False, dtype="float32", reduction=reduction)
 

@@ -1,4 +1,4 @@
-"""Scores of single cases and of a whole set, in NumPy: what a stage is selected by."""
+"""Scores of single cases and of a whole set, in NumPy: what selects a stage's weights."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from ggn_tf.protocol import MASK_THRESHOLD
 
 
 def dice_score(reference: np.ndarray, predicted: np.ndarray, threshold: float = MASK_THRESHOLD) -> np.ndarray:
-    """Dice of the thresholded mask, a value a case.
+    """Dice of the thresholded mask, one value per case.
 
     Args:
-        reference: [N, ...], voxels of the nodule are positive.
-        predicted: [N, ...], soft mask in [0, 1].
-        threshold: A voxel belongs to the predicted nodule from this value on.
+        reference: Reference mask [N, ...], positive in the nodule.
+        predicted: Soft mask [N, ...] in [0, 1].
+        threshold: A voxel belongs to the predicted nodule if its value is at least this.
 
     Returns:
-        float64 [N]: 2 |A and B| / (|A| + |B|); 1 where both are empty.
+        float64 [N]: 2 |A and B| / (|A| + |B|); 1 if both are empty.
     """
     cases = len(reference)
     truth = np.asarray(reference).reshape(cases, -1) > 0
@@ -41,7 +41,7 @@ def cross_entropy(label: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def dice_loss(reference: np.ndarray, predicted: np.ndarray, epsilon: float = 1e-6) -> np.ndarray:
-    """Eq. 2, a value a case: the negative soft Dice, float64 [N]; arguments as of `dice_score`."""
+    """Eq. 2, one value per case: the negative soft Dice, float64 [N]; arguments as in `dice_score`."""
     cases = len(reference)
     truth = np.asarray(reference, np.float64).reshape(cases, -1)
     found = np.asarray(predicted, np.float64).reshape(cases, -1)

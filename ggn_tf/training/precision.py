@@ -1,4 +1,4 @@
-"""Which arithmetic the convolutions run in."""
+"""The precision of the convolutions' arithmetic."""
 
 from collections.abc import Collection, Sequence
 from typing import Literal
@@ -17,18 +17,18 @@ def resolve_precision(asked: Literal["auto", "float32", "bfloat16"]) -> tuple[Pr
     Weights, losses, softmax and statistics are float32 either way.
 
     Args:
-        asked: `auto` takes bfloat16 where the GPU, or without one the processor, has it in hardware.
+        asked: `auto` chooses bfloat16 if the GPU, or without a GPU the processor, has it in hardware.
 
     Returns:
-        The precision, and why.
+        The precision, and the reason.
     """
     if asked != "auto":
-        return asked, "as asked"
+        return asked, "as requested"
     return fast_precision([gpu.get("compute_capability", (0, 0)) for gpu in gpus()], processor_flags())
 
 
 def fast_precision(gpu_capabilities: Sequence[tuple[int, int]], flags: Collection[str]) -> tuple[Precision, str]:
-    """The precision that some hardware does fast, and why.
+    """The precision that given hardware does fast, and the reason.
 
     Args:
         gpu_capabilities: NVIDIA's compute capability of every GPU; the first decides.

@@ -1,4 +1,4 @@
-"""Where a run's training step spends its time: a trace of some steps, and what can be said without opening it."""
+"""Where a run's training step spends its time: a trace of some steps, and a summary of it."""
 
 import itertools
 import json
@@ -28,14 +28,14 @@ _SUMMARY_TOOL = "framework_op_stats"
 
 @dataclass(frozen=True)
 class OpTime:
-    """What one operation of the graph cost over all traced steps.
+    """The time of one operation of the graph over all traced steps.
 
     Attributes:
         kind: Its type, for example `Conv3D`; `Dataset` for a part of the input pipeline.
-        name: Its place in the graph.
-        calls: How often it ran.
-        self_ms: Time within it, without the operations that it called.
-        share: Of the self time of all operations, from 0 to 1.
+        name: Its name in the graph.
+        calls: Number of calls.
+        self_ms: Time in milliseconds, without the operations that it called.
+        share: Its share of the self time of all operations, from 0 to 1.
     """
 
     kind: str
@@ -50,11 +50,11 @@ class Profile:
     """Some traced steps of a stage.
 
     Attributes:
-        stage: The stage whose step it is.
-        trace: The `.xplane.pb` that TensorBoard's profile plugin opens.
-        step_ms: Duration of each traced step, the wait for its batch included.
-        waited_ms: How long each of them waited for its batch.
-        ops: Every operation, the dearest first.
+        stage: Name of the stage.
+        trace: The `.xplane.pb` file that TensorBoard's profile plugin opens.
+        step_ms: Duration of each traced step in milliseconds, including the wait for its batch.
+        waited_ms: How long each step waited for its batch, in milliseconds.
+        ops: Every operation, the slowest first.
     """
 
     stage: str
@@ -70,18 +70,18 @@ class Profile:
 
 
 def profile_run(run: RunFolder, dataset: Dataset, split: Split, folder: Path, *, steps: int, warm_up: int) -> Profile:
-    """Trace training steps of the stage that the run reached last, on its own data. The run stays as it is.
+    """Trace training steps of the stage that the run reached last, on its own data. The run is not changed.
 
-    The steps start from the last finished stage's weights, or from the initial ones, in memory alone: no checkpoint is
-    read, nothing but the trace is written, and a process that trains the run is not disturbed.
+    The steps start from the last finished stage's weights, or from the initial ones. No checkpoint is read and nothing
+    but the trace is written, so a process that trains the run is not disturbed.
 
     Args:
         run: A run, finished or not.
         dataset: The run's dataset.
         split: The run's split.
-        folder: Where the trace goes: `plugins/profile/<time>/` in it.
-        steps: How many are traced.
-        warm_up: How many are taken before, for tracing the graph, threads and caches.
+        folder: The trace is written to `plugins/profile/<time>/` in it.
+        steps: Number of traced steps.
+        warm_up: Number of steps before them, which trace the graph and fill the caches.
     """
     asked = run.description
     stage = _stage(run)
@@ -98,18 +98,18 @@ def profile_run(run: RunFolder, dataset: Dataset, split: Split, folder: Path, *,
 
 
 def read_ops(trace: Path) -> tuple[OpTime, ...]:
-    """The operations of a trace, the dearest first.
+    """The operations of a trace, the slowest first.
 
     Args:
-        trace: A `.xplane.pb`.
+        trace: A `.xplane.pb` file.
 
     Raises:
         RunError: TensorFlow cannot read it.
     """
-    # The converter that TensorFlow carries for the profile plugin. It has no public name; the version is pinned.
+    # TensorFlow's own converter for the profile plugin. It has no public name; the version is pinned.
     from tensorflow.python.profiler.internal import _pywrap_profiler_plugin as plugin
 
-    # Elsewhere: it leaves a cache beside what it reads, which the plugin, of another version, would take for its own.
+    # On a copy: it leaves a cache beside what it reads, which the plugin, of another version, would use as its own.
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copy(trace, folder)
         content, succeeded = plugin.xspace_to_tools_data([copy], _SUMMARY_TOOL, {})
@@ -117,9 +117,9 @@ def read_ops(trace: Path) -> tuple[OpTime, ...]:
         raise RunError(
             "The trace cannot be read.",
             case=trace,
-            found="TensorFlow's converter refuses it",
-            expected="a trace that ggn-tf profile wrote",
-            remedy="Repeat ggn-tf profile.",
+            found="TensorFlow's converter rejects it",
+            expected="a trace of training steps",
+            remedy="Trace the run again.",
         )
     return op_table(json.loads(content))
 
@@ -128,7 +128,7 @@ def op_table(tables: list[dict[str, Any]]) -> tuple[OpTime, ...]:
     """Read the profile plugin's table of framework operations.
 
     Args:
-        tables: Its JSON: one table with the time in which nothing ran, one without; the latter is taken.
+        tables: Its JSON: one table that includes idle time and one that does not, which is used.
     """
     table = tables[1]
     columns = [column["id"] for column in table["cols"]]
@@ -148,7 +148,7 @@ def op_table(tables: list[dict[str, Any]]) -> tuple[OpTime, ...]:
 
 
 def _stage(run: RunFolder) -> Stage:
-    """The stage under way, or else the one that finished last."""
+    """The current stage, or else the one that finished last."""
     stages = STAGES[run.description.model]
     begun = [stage for stage in stages if stage.name in run.finished_stages() or run.checkpoints(stage.name).exists()]
     return begun[-1] if begun else stages[0]
@@ -169,7 +169,7 @@ def _traced(step: TrainStep, batches: Iterator[Batch], folder: Path, steps: int)
                 begun = time.perf_counter()
                 batch = next(batches)
                 waited = time.perf_counter() - begun
-                # Read, so that the step's work lies within it on every device.
+                # Read the result, so that the measured time includes the step's work on every device.
                 np.asarray(step(batch)[0])
                 times.append((time.perf_counter() - begun, waited))
     finally:

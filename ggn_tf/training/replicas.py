@@ -40,7 +40,7 @@ class Replicas:
         return load() if load else build()
 
     def traced(self, step: Step) -> Callable[[Any], tuple[tf.Tensor, ...]]:
-        """Make a step of one replica a step of all.
+        """Turn the step of a single replica into a step of all.
 
         Args:
             step: Takes a replica's share of a batch; returns the same on every replica.

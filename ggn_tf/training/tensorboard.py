@@ -1,4 +1,4 @@
-"""TensorBoard's event files of a run: scalars a stage, mask overlays, the graph, weights, and HParams."""
+"""TensorBoard's event files of a run: scalars, mask overlays and graph of each stage, weights, and HParams."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,16 +21,15 @@ _OVERLAYS = 4
 
 
 class EventWriter(Observer):
-    """An observer of the loop that writes `tensorboard/<stage>`, and the run's best scores into `tensorboard` itself.
+    """An observer that writes `tensorboard/<stage>`, and the run's best scores into `tensorboard` itself.
 
     Args:
         folder: The run's tensorboard folder.
-        description: Of the run, for the HParams page; None for none.
-        histograms: Whether to write every weight's histogram after each epoch: some 10 MB an epoch.
+        description: The run's settings, for the HParams page; None for no such page.
+        histograms: Whether to write every weight's histogram after each epoch: some 10 MB per epoch.
     """
 
     def __init__(self, folder: Path, description: RunDescription | None = None, *, histograms: bool = False) -> None:
-        """See the class."""
         self._folder = folder
         self._histograms = histograms
         self._description = description
@@ -38,7 +37,7 @@ class EventWriter(Observer):
         self._parts: dict[str, keras.Model] = {}
 
     def stage_started(self, stage: Stage, model: keras.Model) -> None:
-        """Write the run's numbers and the stage's graph, unless a process before this one did."""
+        """Write the run's numbers and the stage's graph, unless an earlier process did."""
         self._parts = parts_of(model)
         if self._description is not None and not _has_events(self._folder):
             with self._writing("", 0):
@@ -71,7 +70,7 @@ class EventWriter(Observer):
 
     @contextmanager
     def _writing(self, name: str, step: int) -> Iterator[None]:
-        """Write to `tensorboard/<name>` inside the block; afterwards it is on the disk."""
+        """Write to `tensorboard/<name>` inside the block; afterwards the events are on the disk."""
         try:
             if name not in self._writers:
                 self._writers[name] = tf.summary.create_file_writer(str(self._folder / name))
@@ -87,7 +86,7 @@ def write_scores(folder: Path, scores: Mapping[str, float]) -> None:
 
     Args:
         folder: The run's tensorboard folder.
-        scores: By their names, as `test joint/accuracy`.
+        scores: Scores by name, for example `test joint/accuracy`.
     """
     try:
         writer = tf.summary.create_file_writer(str(folder))
@@ -99,18 +98,18 @@ def write_scores(folder: Path, scores: Mapping[str, float]) -> None:
         raise _unwritable(folder, error) from error
 
 
-def _unwritable(place: Path, error: tf.errors.OpError) -> RunError:
+def _unwritable(folder: Path, error: tf.errors.OpError) -> RunError:
     return RunError(
         "TensorBoard's events cannot be written.",
-        case=place,
+        case=folder,
         found=str(error.message).splitlines()[0],
-        expected="a place that can be written, with room on the disk",
-        remedy="Make room and repeat the command; a training goes on from its last checkpoint.",
+        expected="a writable folder with free space on the disk",
+        remedy="Free some space and repeat the command; training resumes from its last checkpoint.",
     )
 
 
 def numbers_of(description: RunDescription) -> dict[str, str | float | int]:
-    """What runs of a study differ in, a column each of the HParams page."""
+    """What runs of a study differ in: the columns of the HParams page."""
     training = description.protocol.training
     chosen: dict[str, str | float | int] = {
         **{name: getattr(description, name) for name in ("model", "split", "seed", "precision", "select_on")},
@@ -125,7 +124,7 @@ def numbers_of(description: RunDescription) -> dict[str, str | float | int]:
 
 
 def overlays(patch: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The slice with the most reference voxels of each case, with both masks tinted in.
+    """The slice of each case with the most reference voxels, tinted by both masks.
 
     Args:
         patch: [N, S, S, S, 1] in [-1, 1].
@@ -133,7 +132,7 @@ def overlays(patch: np.ndarray, reference: np.ndarray, predicted: np.ndarray) ->
         predicted: The same shape, in [0, 1].
 
     Returns:
-        RGB float32 [N, S, S, 3] in [0, 1]: the reference tints green, the prediction red, where they agree yellow.
+        RGB float32 [N, S, S, 3] in [0, 1]: the reference tints green, the prediction red, both together yellow.
     """
     chosen = reference.sum(axis=(2, 3, 4)).argmax(axis=1)
     cases = np.arange(len(patch))

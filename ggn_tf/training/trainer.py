@@ -13,6 +13,7 @@ from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import SplitError
+from ggn_tf.json_records import to_json
 from ggn_tf.runs.reproducibility import conditions_here
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
@@ -102,7 +103,7 @@ def train(
             has ended.
     """
     options, asked = options or TrainOptions(), plan.asked
-    replicas.require_same({**asked.to_dict(), "stages": [stage.name for stage in plan.stages]})
+    replicas.require_same({**to_json(asked), "stages": [stage.name for stage in plan.stages]})
     streams = {name: CaseStream(dataset, plan.cases[name], asked.task) for name in ("train", asked.select_on)}
     if replicas.is_chief:
         run.refresh_copies()

@@ -17,8 +17,8 @@ def truncate(file: Path) -> None:
     file.write_bytes(content[: len(content) // 2])
 
 
-def told(run: RunFolder) -> list[dict]:
-    """The ledger without the sums of the .keras files, which hold the time of their writing."""
+def entries(run: RunFolder) -> list[dict]:
+    """The ledger without the digests of the .keras files, which contain the time of their writing."""
     return [{name: value for name, value in entry.items() if name != "sha256"} for entry in run.ledger.entries()]
 
 
@@ -34,7 +34,7 @@ def test_a_truncated_file_is_made_again(
     truncate(copied / name)
     run = fit(copied, description, dataset)
     assert results(run) == results(whole_run)
-    assert told(run) == told(whole_run)
+    assert entries(run) == entries(whole_run)
     assert (copied / "model.keras").read_bytes() == (copied / "stages" / "joint.keras").read_bytes()
 
 

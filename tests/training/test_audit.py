@@ -24,8 +24,9 @@ def test_a_run_whose_frozen_part_moved_is_stopped(model):
     before = snapshot(model)
     move(model, "segmentation")
     move(model, "classification")
-    with pytest.raises(RunError, match="broke its promise about segmentation"):
+    with pytest.raises(RunError) as caught:
         audit_stage(model, CLASSIFY, before)
+    assert (caught.value.case or "").startswith("segmentation/")
 
 
 def test_frozen_statistics_stand_still_or_the_run_is_stopped(model):
@@ -53,21 +54,21 @@ def test_a_bias_without_a_gradient_may_stand_still(model):
     audit_stage(model, SEGMENT, before)
 
 
-def test_the_ledger_tells_every_variables_largest_and_mean_change(model):
+def test_the_ledger_contains_every_variables_largest_and_mean_change(model):
     before = snapshot(model)
     move(model, "segmentation", by=0.5)
     kernel = next(w for w in model.get_layer("segmentation").weights if w.path == "conv_1/kernel")
     moved = kernel.numpy()
     moved[0, 0, 0, 0, 0] += 1.5
     kernel.assign(moved)
-    told = summarise(audit_stage(model, SEGMENT, before))
-    assert told["largest_change"] == {"segmentation": pytest.approx(2.0), "classification": 0.0}
+    summary = summarise(audit_stage(model, SEGMENT, before))
+    assert summary["largest_change"] == {"segmentation": pytest.approx(2.0), "classification": 0.0}
     expected = {"largest": pytest.approx(2.0), "mean": pytest.approx(0.5 + 1.5 / kernel.numpy().size)}
-    assert told["changes"]["segmentation/conv_1/kernel"] == expected
-    assert told["changes"]["classification/norm_1/moving_mean"] == {"largest": 0.0, "mean": 0.0}
+    assert summary["changes"]["segmentation/conv_1/kernel"] == expected
+    assert summary["changes"]["classification/norm_1/moving_mean"] == {"largest": 0.0, "mean": 0.0}
 
 
-def test_a_real_run_tells_what_its_stages_moved(whole_run: RunFolder):
+def test_a_real_run_records_what_its_stages_changed(whole_run: RunFolder):
     segment, classify, joint = whole_run.ledger.entries()
     for entry, still in ((segment, "classification"), (classify, "segmentation")):
         frozen = [change["largest"] for name, change in entry["changes"].items() if name.startswith(still)]

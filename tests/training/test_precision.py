@@ -16,5 +16,5 @@ def test_a_gpu_decides_before_the_processor(capability: tuple[int, int], expecte
     assert fast_precision([capability], ["avx512_bf16"])[0] == expected
 
 
-def test_what_is_asked_is_taken():
-    assert resolve_precision("bfloat16") == ("bfloat16", "as asked")
+def test_a_requested_precision_is_kept():
+    assert resolve_precision("bfloat16") == ("bfloat16", "as requested")

@@ -1,4 +1,4 @@
-"""Which machines train together, and which of them this process is: `TF_CONFIG`, as tf.distribute reads it."""
+"""The machines that train together, and this process's rank among them, from `TF_CONFIG` (tf.distribute)."""
 
 import json
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ class Rank:
     """A process among those that train together.
 
     Attributes:
-        strategy: Who shares a batch: `one` device; all GPUs of this machine, `mirrored`, or without any its logical
-            CPUs; or those of all machines in `TF_CONFIG`, `multiworker`.
-        worker: Its number; 0 is the chief.
-        workers: How many there are.
+        strategy: The devices that share a batch: `one`; all GPUs of this machine, or without any its logical CPUs
+            (`mirrored`); or those of all machines in `TF_CONFIG` (`multiworker`).
+        worker: Number of the process; 0 is the chief.
+        workers: Number of processes.
     """
 
     strategy: Strategy = "one"
@@ -34,25 +34,26 @@ class Rank:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes the run folder."""
+        """Whether this process reads and writes the run folder."""
         return self.worker == 0
 
     @property
     def expected_replicas(self) -> int:
-        """How many devices `connect_replicas` will find, where every machine has as many GPUs as this one."""
+        """Number of devices that `connect_replicas` will find if every machine has as many GPUs as this one."""
         here = max(1, len(tf.config.list_physical_devices("GPU")))
         return {"one": 1, "mirrored": here, "multiworker": here * self.workers}[self.strategy]
 
 
 def rank_of(strategy: Strategy, environment: Mapping[str, str]) -> Rank:
-    """Which process this is, before TensorFlow is asked for anything.
+    """The rank of this process, determined without TensorFlow.
 
     Args:
-        strategy: Only `multiworker` has several.
-        environment: The process's.
+        strategy: Only `multiworker` has several processes.
+        environment: The environment variables of the process.
 
     Raises:
-        RunError: `TF_CONFIG` is missing, or cannot be understood; or it is there for `mirrored`, which would heed it.
+        RunError: `TF_CONFIG` is missing or invalid, or it is set although the strategy is `mirrored`, which would read
+            it.
     """
     if strategy == "mirrored" and _VARIABLE in environment:
         raise RunError(
@@ -60,7 +61,8 @@ def rank_of(strategy: Strategy, environment: Mapping[str, str]) -> Rank:
             case=f"environment variable {_VARIABLE}",
             found=environment[_VARIABLE] or "set, and empty",
             expected="not set",
-            remedy="Unset it, or train on all its machines: --strategy multiworker.",
+            remedy="Unset it, or use the strategy multiworker to train on all its machines.",
+            arguments=("strategy",),
         )
     if strategy != "multiworker":
         return Rank(strategy)
@@ -75,40 +77,41 @@ def rank_of(strategy: Strategy, environment: Mapping[str, str]) -> Rank:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         example = {"cluster": {"worker": ["HOST0:2222", "HOST1:2222"]}, "task": {"type": "worker", "index": 0}}
         raise RunError(
-            "The machines that train together are not known.",
+            "The machines that train together are unknown.",
             case=f"environment variable {_VARIABLE}",
             found=f"{text} ({type(error).__name__}: {error})" if text else "not set",
             expected=f"for the first of two machines {json.dumps(example)}",
-            remedy="Set it on every machine, each with its own index, and give them all the same command.",
+            remedy="Set it on every machine, each with its own index, and start the same command on all of them.",
         ) from error
 
 
-def connect_replicas(place: Rank, batch_size: int) -> Replicas:
-    """Bring the replicas together, waiting for other machines; before TensorFlow's first operation.
+def connect_replicas(rank: Rank, batch_size: int) -> Replicas:
+    """Connect the replicas, waiting for other machines. Must be called before TensorFlow's first operation.
 
     Args:
-        place: From `rank_of`.
-        batch_size: Cases in a batch, over all replicas.
+        rank: From `rank_of`.
+        batch_size: Number of cases in a batch, over all replicas.
 
     Raises:
         RunError: There are more replicas than cases in a batch, or the other machines cannot be reached.
     """
-    replicas = _gather(place)
+    replicas = _connect(rank)
     if replicas.count > batch_size:
         raise RunError(
             "There are more devices than cases in a batch.",
             found=f"{replicas.count} devices, batches of {batch_size}",
             expected="at least one case for each device",
-            remedy="Use fewer machines, or a larger --batch-size.",
+            remedy="Use fewer machines or a larger batch.",
+            arguments=("batch_size",),
         )
     return replicas
 
 
-def _gather(place: Rank) -> Replicas:
-    if place.strategy == "multiworker" and place.expected_replicas > 1:
-        with worker_loss_as_error(place.worker, place.workers):
-            return SharedReplicas(tf.distribute.MultiWorkerMirroredStrategy(), place.worker, place.workers)
+def _connect(rank: Rank) -> Replicas:
+    if rank.strategy == "multiworker" and rank.expected_replicas > 1:
+        with worker_loss_as_error(rank.worker, rank.workers):
+            return SharedReplicas(tf.distribute.MultiWorkerMirroredStrategy(), rank.worker, rank.workers)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if place.strategy != "mirrored" or len(devices) == 1:
+    if rank.strategy != "mirrored" or len(devices) == 1:
         return ONE_REPLICA
     return SharedReplicas(tf.distribute.MirroredStrategy([device.name for device in devices]))

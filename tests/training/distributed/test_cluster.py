@@ -36,7 +36,7 @@ def test_one_machine_needs_no_tf_config(strategy):
     assert rank_of(strategy, {}) == Rank(strategy, 0, 1)
 
 
-def test_one_device_pays_no_heed_to_tf_config():
+def test_one_device_ignores_tf_config():
     assert rank_of("one", environment(TWO, {"type": "worker", "index": 1})) == Rank("one", 0, 1)
 
 
@@ -64,6 +64,6 @@ def test_a_wrong_tf_config_is_refused_with_a_right_one_beside_it(text):
     assert '"index": 0' in refused.value.expected
 
 
-def test_mirrored_refuses_a_tf_config_that_tensorflow_would_heed():
+def test_mirrored_refuses_a_tf_config_that_tensorflow_would_read():
     with pytest.raises(RunError, match="one machine"):
         rank_of("mirrored", environment(TWO, {"type": "worker", "index": 1}))
