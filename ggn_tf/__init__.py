@@ -18,7 +18,7 @@ with ggn_tf.load("models/ggn") as model:
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from ggn_tf.api.evaluate import Evaluation, evaluate

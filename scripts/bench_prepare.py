@@ -1,4 +1,4 @@
-"""A nodule's patch out of a whole thorax in DICOM: ours, SimpleITK resampling everything, and MONAI, in one run.
+"""A nodule's patch from a whole thorax in DICOM: ours, SimpleITK resampling everything, and MONAI, in one run.
 
 python scripts/bench_prepare.py [--repeats 9] [--scaling] [--parts] [--json]
 
@@ -55,8 +55,8 @@ def ours(ct: Path, mask: Path) -> Found:
 def resample_everything(ct: Path, mask: Path) -> Found:
     """The whole CT and the whole mask to the patch's spacing, then the 32 voxels around the nodule.
 
-    Its voxels lie where ours do, because the new lattice is shifted by less than a voxel so that the nodule's centroid
-    falls between two of them. That costs it nothing.
+    Its voxels are at the positions of ours, because the new lattice is shifted by less than a voxel so that the
+    nodule's centroid falls between two of them. That costs it no time.
     """
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(ct)))
@@ -81,7 +81,7 @@ def monai_way(reader: str) -> Callable[[Path, Path], Found]:
     """MONAI's transforms in their thriftiest order: load both, crop around the mask, resample the crop alone.
 
     `Spacing` would place its voxels by the crop's corner. `SpatialResample` takes the patch's own affine instead: they
-    lie where ours do, and there are 32 x 32 x 32 of them and no more.
+    are at the positions of ours, and there are exactly 32 x 32 x 32.
     """
     # MONAI imports TensorFlow where it is installed, and both have much to say about what they lack.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -227,7 +227,7 @@ def print_run(ct: str, mask: str, count: int, jobs: int) -> None:
 
 
 def peak_mb(process: int) -> float:
-    """The most memory that a process has held so far; not a number where the system does not tell."""
+    """Peak memory of a process in MB; NaN where the system does not report it."""
     status = Path(f"/proc/{process}/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
@@ -238,15 +238,15 @@ def processor_s(process: int) -> float:
     stat = Path(f"/proc/{process}/stat")
     if not stat.is_file():
         return float("nan")
-    # The name, in brackets, may hold blanks; the times are fields 14 and 15 (proc(5)).
+    # The name, in brackets, may contain blanks; the times are fields 14 and 15 (proc(5)).
     fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default=default_folder, help="Holds dicom/ and the mask.")
+@click.option("--data", type=click.Path(path_type=Path), default=default_folder, help="Folder of dicom/ and mask.")
 @click.option("--repeats", default=9, show_default=True)
-@click.option("--parts", is_flag=True, help="Where our time goes.")
+@click.option("--parts", is_flag=True, help="Also print the time of our parts.")
 @click.option("--scaling", is_flag=True, help="Cases a second and memory of 1 and 2 processes.")
 @click.option("--cases", default=40, show_default=True, help="For --scaling.")
 @click.option("--json", "as_json", is_flag=True)

@@ -75,7 +75,7 @@ def write_table(folder: Path, count: int) -> None:
 
 
 def prepare(folder: Path, runner: str) -> tuple[float, float, str]:
-    """Seconds, the most memory that one process held in MB, and the SHA-256 of dataset.json.
+    """Seconds, peak memory of one process in MB, and the SHA-256 of dataset.json.
 
     The processes are prepare's own and those it waited for; in every run the largest was its own, which assembles.
     """

@@ -1,9 +1,9 @@
-"""A joint training step of one process and of two that share the batch by gRPC, and what these say to each other.
+"""A joint training step of one process and of two that share the batch over gRPC, and the volume of their messages.
 
 python scripts/bench_workers.py [--precision float32] [--batch 24] [--repeats 5]
 
-Side by side, interleaved: a process on one core, a process on two, two processes on a core each. Linux alone, and
-nothing else may use the loopback interface meanwhile: its counter tells the volume.
+Side by side, interleaved: one process on one core, one process on two, two processes on one core each. Linux only.
+Nothing else may use the loopback interface meanwhile: its counter gives the volume.
 """
 
 import json
@@ -48,7 +48,7 @@ def loopback_bytes() -> int:
 
 
 class Team:
-    """The processes of a contestant; they wait to be told to step."""
+    """The processes of a contestant; each waits for a signal to make a step."""
 
     def __init__(self, cores: list[list[int]], precision: str, batch: int) -> None:
         ports = free_ports(len(cores))

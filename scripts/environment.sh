@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes .venv with the product and the extras named as arguments, once for each state of
-# the requirements.
+# Sourced by the other scripts: makes .venv with the product and the extras named as arguments, again whenever the
+# requirements change.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
@@ -21,7 +21,7 @@ install() {
   python="$(find_python)"
   state="$(cat setup.cfg pyproject.toml constraints.txt | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')"
   installed="$(cat .venv/installed 2>/dev/null || true)"
-  # What is installed with extras also serves without them.
+  # An environment with extras also serves calls without them.
   if [ "$installed" != "$state $extras" ] && { [ -n "$extras" ] || [ "${installed%% *}" != "$state" ]; }; then
     echo "installing ggn-tf and its requirements into $root/.venv"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
@@ -30,8 +30,8 @@ install() {
   fi
 }
 
-# pyradiomics has no wheel for current Pythons, and its archive is built by means of a time before build isolation: it
-# needs numpy and setuptools beside it, and since Python 3.12 a class of configparser that was dropped.
+# pyradiomics has no wheel for current Pythons, and its archive cannot be built in isolation: it needs numpy and setuptools
+# at build time, and since Python 3.12 a class that was removed from configparser.
 install_radiomics() {
   local shim
   compgen -G '.venv/lib/python*/site-packages/pyradiomics-*' > /dev/null && return

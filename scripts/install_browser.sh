@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs Debian's headless Chromium with its driver, for the test that opens the report, where they are missing and
-# where that can be done: as root, with apt-get.
+# Installs Debian's headless Chromium and its driver, for the tests that open the report, if they are missing and if that is
+# possible: as root, with apt-get.
 set -euo pipefail
 if command -v chromium > /dev/null && command -v chromedriver > /dev/null; then
   exit 0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Our scores, loss and exports against tensorflow-addons and the TensorFlow it last worked with, which cannot be installed
-# beside ours: an environment of its own, .venv-addons, and files between the two.
-# Where there is no Python 3.11 or no wheel, it says so and is skipped, and fails with GGN_TF_REQUIRE_ADDONS set.
+# Compares our scores, loss and exports with tensorflow-addons and the last TensorFlow that it works with, which cannot be
+# installed beside ours: it has an environment of its own, .venv-addons, and the two exchange files.
+# Without Python 3.11 or a wheel it is skipped with a note; with GGN_TF_REQUIRE_ADDONS it fails instead.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 missing() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole product once, from nothing: environment, synthetic CTs, training, evaluation, export, a served answer.
-# Everything it makes lies under the folder named as its argument (default: tour).
+# The whole product once, from nothing: environment, synthetic CTs, training, evaluation, export, a served prediction.
+# All output is in the folder that is its argument (default: tour).
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 install ""
 export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3
@@ -39,15 +39,15 @@ row = next(csv.DictReader(open("ct/cases.csv")))
 print("ct/" + row["image"], "ct/" + row["mask"])
 PY
 )
-step ggn-tf predict --ct "$ct" --mask "$mask" --server "$address" -o answer
+step ggn-tf predict --ct "$ct" --mask "$mask" --server "$address" -o prediction
 
 cat <<SUMMARY
 
-Everything lies in $PWD:
+All output is in $PWD:
   ct/                           synthetic CTs (DICOM), masks, cases.csv
-  dataset/                      what prepare made: patches, splits, previews
+  dataset/                      the prepared dataset: patches, splits, previews
   runs/tour/                    the run; tensorboard --logdir $PWD/runs/tour/tensorboard
   runs/tour/evaluation/         predictions.csv, scores.json, figures, report.html
   models/ggn/                   the SavedModel that TensorFlow Serving loads
-  answer/                       the served answer on the CT's own grid
+  prediction/                   the served prediction on the CT's own grid
 SUMMARY

@@ -1,4 +1,4 @@
-"""Networks that stand for trained ones in benchmarks."""
+"""Networks that represent trained ones in benchmarks."""
 
 import keras
 import numpy as np

@@ -14,5 +14,5 @@ def real_data() -> Path:
     """The folder with real CT (LIDC-IDRI), or a skip that says what is missing."""
     folder = Path(os.environ.get("GGN_TF_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "lidc_voi" / "cases.csv").is_file():
-        pytest.skip(f"no real CT in {folder}: set GGN_TF_REAL_DATA to the folder that holds lidc_voi/")
+        pytest.skip(f"no real CT in {folder}: set GGN_TF_REAL_DATA to the folder that contains lidc_voi/")
     return folder

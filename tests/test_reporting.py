@@ -1,4 +1,4 @@
-"""docs/reporting.md: every item of both checklists stands there once, and the files that it names exist."""
+"""docs/reporting.md contains every item of both checklists once, and the files that it names exist."""
 
 import re
 from pathlib import Path

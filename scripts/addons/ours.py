@@ -1,4 +1,4 @@
-"""What our scores, loss, first bias and export say, as files for an environment that can hold tensorflow-addons.
+"""Writes our scores, loss, first bias and export as files, for an environment that has tensorflow-addons.
 
 python scripts/addons/ours.py FOLDER
 """
@@ -68,9 +68,9 @@ def tables() -> list[tuple[str, np.ndarray, np.ndarray]]:
         "perfect": ([0, 1, 2, 1], [0, 1, 2, 1], 3),
         "all wrong, two classes": ([0, 1, 1], [1, 0, 0], 2),
         "all wrong, three classes": ([0, 1, 2], [1, 2, 0], 3),
-        "one class taken for all": ([0, 1, 2, 2], [2, 2, 2, 2], 3),
-        "a class that nobody has": ([0, 0, 1, 1], [0, 1, 1, 2], 3),
-        "a class that nobody has or is taken for": ([0, 0, 1, 1], [0, 1, 1, 1], 3),
+        "one class predicted for all": ([0, 1, 2, 2], [2, 2, 2, 2], 3),
+        "a class without nodules": ([0, 0, 1, 1], [0, 1, 1, 2], 3),
+        "a class without nodules that is never predicted": ([0, 0, 1, 1], [0, 1, 1, 1], 3),
         "two nodules": ([0, 1], [0, 1], 2),
         "one nodule": ([1], [1], 2),
         "all nodules of one class": ([1, 1, 1], [1, 0, 1], 2),
@@ -91,7 +91,7 @@ def frame_of(label: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 
 
 def write_losses(path: Path) -> None:
-    """Eq. 1 of two classes, at the logit of the second: random ones, and as far as float32 tells 1 - p from 1."""
+    """Eq. 1 of two classes, at the logit of the second: random ones, and extremes that float32 still resolves."""
     generator = np.random.default_rng(1)
     logit = np.concatenate([generator.normal(0, 3, 500), [0.0, 1e-6, -1e-6, 12.0, -12.0]]).astype(np.float32)
     label = generator.integers(0, 2, len(logit))

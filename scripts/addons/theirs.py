@@ -1,4 +1,4 @@
-"""tensorflow-addons, and TensorFlow 2.15 with our export, on what `ours.py` left; ends with 1 where they differ.
+"""Compares tensorflow-addons, and our export in TensorFlow 2.15, with the files of `ours.py`.
 
 python scripts/addons/theirs.py FOLDER, in an environment with scripts/addons/constraints.txt
 """
@@ -65,7 +65,7 @@ def compare_losses(path: Path) -> None:
     label, logit = (stored[name].astype(np.float32)[:, np.newaxis] for name in ("label", "logit"))
     focal = tfa.losses.SigmoidFocalCrossEntropy(from_logits=True, alpha=None, gamma=0.0)
     found = focal(label, logit).numpy()
-    # float32 holds p to 6e-8, so -log p only to 6e-8 / p: a hundredth at a logit of 12.
+    # float32 stores p to 6e-8, so -log p only to 6e-8 / p: a hundredth at a logit of 12.
     allowed = 1e-5 + 1.2e-7 * np.exp(np.abs(stored["logit"]))
     differences = np.abs(found - stored["each"])
     check("SigmoidFocalCrossEntropy, each", float((differences / allowed).max()), 1.0)
@@ -91,7 +91,7 @@ def compare_prior(path: Path) -> None:
 
 
 def compare_answers(folder: Path, tolerances: dict[str, float] | None = None) -> None:
-    """Within what the export itself states for other machines, unless told: another release rounds elsewhere."""
+    """Compare within `tolerances`, by default the export's for other machines: another release rounds differently."""
     (version,) = (path for path in folder.iterdir() if path.name.isdigit())
     tolerances = tolerances or json.loads((version / "assets.extra" / "contract.json").read_text())["tolerances"]
     loaded = tf.saved_model.load(str(version))

@@ -1,0 +1,167 @@
+"""README.md and docs/: the code runs, the site builds, and what the pages list is complete."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import ggn_tf
+from ggn_tf.cli import main
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+_BLOCK = re.compile(r"<!-- runnable: (bash|python) -->\n```\w*\n(.*?)```", re.DOTALL)
+# README's example is for the paper's epochs and for a table and a CT of the reader's.
+_README = (
+    ('"cases.csv"', '"ct/cases.csv"'),
+    ('run="runs/first"', 'run="readme/run", epochs=(1, 1, 1)'),
+    ('"dataset")', '"readme/dataset", jobs=1)'),
+    ("ggn_tf.evaluate(run)", "ggn_tf.evaluate(run, replicates=50, gallery=0)"),
+    ('"models/ggn"', '"readme/models/ggn"'),
+    ('"P009/dicom", [ggn_tf.Point(-62.5, -110, -187)]', "CT, [ggn_tf.Mask(MASK)]"),
+)
+
+
+# The command of this checkout, installed or not.
+_COMMAND = f'ggn-tf() {{ "{sys.executable}" -m ggn_tf "$@"; }}\n'
+
+
+def _blocks(page: Path) -> list[tuple[str, str]]:
+    return _BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def _run(folder: Path, language: str, code: str) -> None:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "GGN_TF_SALT_FILE": str(folder / "salt"),
+        # More threads only wait for each other in networks that see a few patches.
+        "TF_NUM_INTRAOP_THREADS": "1",
+    }
+    interpreter = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
+    done = subprocess.run([*interpreter, code], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+def _all_in_one(page: Path, language: str) -> str:
+    """The page's blocks of a language as one program: a process starts TensorFlow once."""
+    return "\n".join(code for found, code in _blocks(page) if found == language)
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the tutorial was followed."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    _run(folder, "bash", _COMMAND + _all_in_one(DOCS / "tutorial.md", "bash"))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_tutorial_can_be_followed(walked: Path) -> None:
+    assert (walked / "runs/first/evaluation/report.html").is_file()
+    assert (walked / "prediction/result.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_python_api_run(walked: Path) -> None:
+    _run(walked, "python", _all_in_one(DOCS / "python-api.md", "python"))
+    assert (walked / "api/prediction/result.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs(walked: Path) -> None:
+    ((language, code),) = _blocks(ROOT / "README.md")
+    for written, for_test in _README:
+        assert written in code
+        code = code.replace(written, for_test)
+    setup = "import csv; row = next(csv.DictReader(open('ct/cases.csv')))\n"
+    setup += "CT, MASK = 'ct/' + row['image'], 'ct/' + row['mask']\n"
+    _run(walked, language, setup + code)
+
+
+def test_every_runnable_block_is_tested() -> None:
+    pages = {page.name for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")] if _blocks(page)}
+    assert pages == {"README.md", "python-api.md", "tutorial.md"}
+
+
+def test_commands_and_options_in_the_pages_exist() -> None:
+    context = click.Context(main)
+    commands = {name: main.get_command(context, name) for name in main.list_commands(context)}
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for name, rest in re.findall(r"^\s*(?:`)?ggn-tf ([a-z][a-z-]+)(.*)$", text, re.MULTILINE):
+            assert name in commands, (page.name, name)
+            known = {option for param in commands[name].params for option in (*param.opts, *param.secondary_opts)}
+            for option in re.findall(r"(?<= )--[a-z][\w-]*", re.split(r" -- |#|`", rest)[0]):
+                assert option in known | {"--help"}, (page.name, name, option)
+
+
+def test_links_lead_to_files() -> None:
+    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "serving").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_readme_fits_on_two_screens() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 85
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    listed = re.findall(r"^::: ggn_tf\.(\w+)$", (DOCS / "reference/api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(set(ggn_tf.__all__) - {"__version__"})
+
+
+def test_the_release_has_one_version() -> None:
+    released = re.findall(r"^## \[(\d[^]]*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    (cited,) = re.findall(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ggn_tf.__version__.removesuffix(".dev0") >= released[0] == cited
+
+
+# What must be looked at when TensorFlow, Keras, scikit-learn or matplotlib change.
+_FRAGILE = re.compile(
+    r"\braw_ops\.|\bcompat\.v1\.|\bexperimental[_.]|tensorflow\.python|keras\.src|RendererAgg|sklearn\.[\w.]*\._\w+"
+)
+_OWN = {"self", "cls", "os", "super"}
+_NAMEDTUPLE = {"_asdict", "_fields", "_make", "_replace"}
+
+
+def _is_fragile(path: Path) -> bool:
+    source = path.read_text(encoding="utf-8")
+    if _FRAGILE.search(source):
+        return True
+    own = set(re.findall(r"(?:def |self\.|cls\.)(_[a-z]\w*)", source))
+    return any(
+        isinstance(node, ast.Attribute)
+        and re.match(r"_[a-z]", node.attr)
+        and node.attr not in own | _NAMEDTUPLE
+        and not (isinstance(node.value, ast.Name) and node.value.id in _OWN)
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def test_fragile_interfaces_are_listed_with_their_modules() -> None:
+    listed = set(
+        re.findall(r"^\| `(ggn_tf/[\w/]+\.py)` \|", (DOCS / "upgrading-tensorflow.md").read_text("utf-8"), re.MULTILINE)
+    )
+    used = {str(path.relative_to(ROOT)) for path in (ROOT / "ggn_tf").rglob("*.py") if _is_fragile(path)}
+    assert listed == used
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"<(script|img|link|iframe)[^>]+(src|href)=\"(https?:)?//", text), page.name
