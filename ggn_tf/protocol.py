@@ -7,6 +7,9 @@ from typing import Final, Literal
 SETS: Final = ("train", "validation", "test")
 """The sets of a split (section 3.2): every table, file and loop names them in this order."""
 
+AIR_HU = -1024.0
+"""Where the scale of CT begins: the lower end of the paper's window (section 3.2), and the value outside the CT."""
+
 MASK_THRESHOLD = 0.5
 """A voxel belongs to the nodule where the soft mask is at least this; the paper names none."""
 
@@ -24,8 +27,8 @@ class PatchProtocol:
 
     size: int = 32
     spacing_mm_zyx: tuple[float, float, float] = (1.0, 0.7, 0.7)
-    window_hu: tuple[float, float] = (-1024.0, 400.0)
-    outside_hu: float = -1024.0
+    window_hu: tuple[float, float] = (AIR_HU, 400.0)
+    outside_hu: float = AIR_HU
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,26 @@
-"""What lies around a nodule: lung, where the CT's values are Hounsfield units."""
+"""Whether there is lung around a nodule, and whether the CT's values are Hounsfield units: the thresholds, once."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ggn_tf.cases.dicom.slices import BELOW_AIR_HU, LEAST_LUNG, MOST_BELOW_AIR, NO_LUNG_HU
-from ggn_tf.cases.patches import Patch
+if TYPE_CHECKING:
+    # Clients of a server need the thresholds, but not SimpleITK.
+    from ggn_tf.cases.patches import Patch
+
+# Air in lung is near -850 HU. In all of LIDC-IDRI's crops the lowest hundredth of a patch is below -700 HU.
+NO_LUNG_HU, LEAST_LUNG = -500.0, 0.01
+# Air itself is -1000 HU: noise alone does not lower half of a patch with a nodule below it.
+BELOW_AIR_HU, MOST_BELOW_AIR = -1000.0, 0.5
 
 
 class LungContext(NamedTuple):
     """The values of a patch that its CT covers.
 
     Attributes:
-        lowest_hu: What only the lowest hundredth is below.
-        middle_hu: What half of them are below.
+        lowest_hu: The percentile that the lowest hundredth of the values is below.
+        middle_hu: The median.
     """
 
     lowest_hu: float
@@ -22,23 +28,23 @@ class LungContext(NamedTuple):
 
     @property
     def below_air(self) -> bool:
-        """Whether they are lower than a patch with a nodule can be."""
+        """Whether the values are lower than those of a patch with a nodule can be."""
         return self.middle_hu <= BELOW_AIR_HU
 
     @property
     def no_lung(self) -> bool:
-        """Whether none of them is as low as lung."""
+        """Whether none of the values is as low as lung."""
         return self.lowest_hu > NO_LUNG_HU
 
 
-def lung_context_of(patch: Patch) -> LungContext:
-    """Look at a patch's values."""
+def lung_context_of(patch: "Patch") -> LungContext:
+    """Measure the values around a patch's nodule."""
     lowest, middle = np.percentile(patch.hu[covered_voxels(patch)], (100 * LEAST_LUNG, 100 * MOST_BELOW_AIR)).tolist()
     return LungContext(lowest, middle)
 
 
-def covered_voxels(patch: Patch) -> npt.NDArray[np.bool_]:
-    """[z, y, x]: the patch's voxels that lie in one of the CT's."""
+def covered_voxels(patch: "Patch") -> npt.NDArray[np.bool_]:
+    """[z, y, x] bool: the patch's voxels that are inside the CT."""
     z, y, x = np.indices(patch.hu.shape)
     index = patch.ct_grid.index_of(patch.grid.point_of(np.stack([x, y, z], axis=-1)))
     covered: npt.NDArray[np.bool_] = np.all((index >= -0.5) & (index < np.array(patch.ct_grid.size_xyz) - 0.5), axis=-1)

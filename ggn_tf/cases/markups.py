@@ -11,7 +11,7 @@ import numpy as np
 from ggn_tf.cases.geometry.grid import Vector, vector
 from ggn_tf.errors import LocationError
 
-# Slicer's RAS and DICOM's LPS are each other with x and y negated.
+# 3D Slicer's RAS and DICOM's LPS differ in the signs of x and y.
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
 _UNITS_MM = {"mm": 1.0, "um": 0.001}
 # The schema's defaults; Slicer itself always writes both.
@@ -34,7 +34,7 @@ def lps_of_ras(point_mm: Vector) -> Vector:
 def read_markups(path: Path) -> list[MarkupPoint]:
     """Read the control points of a markups file, whatever its coordinate system.
 
-    Points that were named in advance and never placed are left aside, as Slicer marks them undefined.
+    Points that were named in advance and never placed, which Slicer marks as undefined, are ignored.
 
     Args:
         path: A .mrk.json file of 3D Slicer (markups schema 1).
@@ -43,7 +43,7 @@ def read_markups(path: Path) -> list[MarkupPoint]:
         At least one point, in the file's order.
 
     Raises:
-        PlaceError: The file is missing or no markups file, holds no placed point, or one that is no point.
+        LocationError: The file is missing or not a markups file, or contains no placed point or an invalid one.
     """
     path = Path(path)
     try:
@@ -56,7 +56,7 @@ def read_markups(path: Path) -> list[MarkupPoint]:
     points = [point for markup in markups for point in _points(path, markup)]
     if not points:
         raise LocationError(
-            "The markups file holds no placed point.",
+            "The markups file contains no placed point.",
             case=path,
             found=f"{len(markups)} markups",
             expected="a point list with a point on each nodule",
@@ -78,8 +78,8 @@ def _points(path: Path, markup: dict[str, Any]) -> Iterator[MarkupPoint]:
         if not isinstance(point, dict):
             raise _unreadable(path, f"control point {number} is {point!r}")
         if point.get("positionStatus", "defined") == "defined":
-            place = np.multiply(_position(path, number, point), _TO_LPS[system]) * _UNITS_MM[unit]
-            yield MarkupPoint(str(point.get("label") or "").strip(), vector(place))
+            position = np.multiply(_position(path, number, point), _TO_LPS[system]) * _UNITS_MM[unit]
+            yield MarkupPoint(str(point.get("label") or "").strip(), vector(position))
 
 
 def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:
@@ -87,7 +87,7 @@ def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:
     try:
         x, y, z = (float(value) for value in position or ())
     except (TypeError, ValueError):
-        raise _unreadable(path, f"control point {number} has the position {position!r}") from None
+        x = y = z = math.nan
     if not all(map(math.isfinite, (x, y, z))):
         raise _unreadable(path, f"control point {number} has the position {position!r}")
     return x, y, z
@@ -99,5 +99,6 @@ def _unreadable(path: Path, found: str) -> LocationError:
         case=path,
         found=found,
         expected="a .mrk.json file of 3D Slicer, coordinates LPS or RAS, in mm",
-        remedy="Save the point list in 3D Slicer as Markups JSON, or give the points with --center-mm.",
+        remedy="Save the point list in 3D Slicer as Markups JSON, or give the points as centres.",
+        arguments=("center_mm",),
     )

@@ -1,5 +1,6 @@
-"""Nodule masks: whatever holds the segmentation, read onto the CT's own grid."""
+"""Nodule masks of any supported format, read onto the CT's own grid."""
 
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +21,20 @@ from ggn_tf.errors import MaskError, VolumeError
 _SHIFTED = "the mask: shifted with the slices it was drawn on"
 
 
+class Misplacement(Enum):
+    """Why a mask does not fit onto its CT; the values are the texts of errors."""
+
+    BETWEEN_VOXELS = "its voxels are between the CT's"
+    APART = "no voxel of the mask is in the CT"
+    PARTLY_OUTSIDE = "{outside} of its {count} voxels are outside the CT"
+
+
 class Mask(NamedTuple):
-    """A mask on its CT's grid or on a block of it, beyond which there is nothing; and what was done to bring it there.
+    """A mask on its CT's grid, or on a block of it outside which there is no nodule.
 
     Attributes:
         image: uint8, 0 or 1.
-        repaired: What was done, if anything.
+        repaired: What was done to put it there, if anything.
     """
 
     image: sitk.Image
@@ -33,7 +42,7 @@ class Mask(NamedTuple):
 
 
 def read_mask(path: Path, grid: Grid, *, segment: str | None = None, case: str | None = None) -> sitk.Image:
-    """Read a nodule's mask onto its CT, as `place_mask` does with a CT whose slices stand in their places.
+    """Read a nodule's mask onto the whole grid of a CT that needed no repair; otherwise as `place_mask`.
 
     Returns:
         uint8, 1 in the nodule and 0 elsewhere, on the CT's grid.
@@ -54,47 +63,47 @@ def place_mask(
     grid: Grid,
     *,
     segment: str | None = None,
-    course: SlicePositions | None = None,
+    positions: SlicePositions | None = None,
     align_masks: bool = False,
 ) -> Mask:
     """Read a nodule's mask onto its CT.
 
     Args:
         path: A label map, a segmentation of 3D Slicer, a DICOM segmentation, or a DICOM structure set.
-        grid: The CT's grid. The mask's voxels must be voxels of the CT; it may hold a part of them only, and count its
-            axes in another order or direction.
-        segment: Which segment is the nodule: its name, or a label's value. None where there is only one.
-        course: Where the CT's slices stand, if they were repaired: the mask may have been drawn on them before.
-        align_masks: Whether a mask on another grid of the same patient coordinates is put onto the CT's, by the
-            nearest of its voxels.
+        grid: The CT's grid. The mask's voxels must coincide with the CT's; it may cover only a part of the CT, and have
+            its axes in another order or direction.
+        segment: The nodule's segment: its name, or a label's value. None where there is only one.
+        positions: The true positions of the CT's slices, if they were repaired: the mask may have been drawn before.
+        align_masks: Whether a mask on another grid of the same patient coordinates is resampled onto the CT's, by
+            nearest neighbour.
 
     Raises:
-        MaskError: It is missing, no segmentation, on another grid, empty, or it is not clear which segment is meant.
+        MaskError: It is missing, not a segmentation, on another grid, empty, or it is not clear which segment is meant.
     """
     path = Path(path)
-    nodule = _read_segment(path, segment, grid, course)
+    nodule = _read_segment(path, segment, grid, positions)
     if not nodule.inside.any():
         raise _empty(path)
     on_ct = grid.block_of(nodule.grid)
-    if on_ct is not None and (course is None or nodule.grid.same_as(grid)):
+    if on_ct is not None and (positions is None or nodule.grid.same_as(grid)):
         return Mask(_block_image(grid.part(on_ct), nodule), (_SHIFTED,) if nodule.shifted else ())
     inside = nodule.whole()
-    if course is not None:
-        straight = course.place(nodule.grid, inside)
+    if positions is not None:
+        straight = positions.place(nodule.grid, inside)
         if straight is not None:
             return Mask(grid.image_of(straight.view(np.uint8)), (_SHIFTED,))
     placed = place_exactly(grid, nodule.grid, inside)
-    if placed is None and align_masks:
-        aligned = align(grid, nodule.grid, inside)
-        if not aligned.any():
-            raise _misplaced(path, grid, nodule.grid, "no voxel of the mask lies in the CT")
-        return Mask(grid.image_of(aligned.view(np.uint8)), (f"the mask: put onto the CT's grid from {nodule.grid}",))
-    if placed is None:
-        raise _misplaced(path, grid, nodule.grid, "its voxels lie between the CT's")
-    if placed.outside_ct:
-        count = int(np.count_nonzero(inside))
-        raise _misplaced(path, grid, nodule.grid, f"{placed.outside_ct} of its {count} voxels lie outside the CT")
-    return Mask(grid.image_of(placed.inside.view(np.uint8)))
+    if placed is not None:
+        if placed.outside_ct:
+            count = int(np.count_nonzero(inside))
+            raise _misplaced(path, grid, nodule.grid, Misplacement.PARTLY_OUTSIDE, placed.outside_ct, count)
+        return Mask(grid.image_of(placed.inside.view(np.uint8)))
+    if not align_masks:
+        raise _misplaced(path, grid, nodule.grid, Misplacement.BETWEEN_VOXELS)
+    aligned = align(grid, nodule.grid, inside)
+    if not aligned.any():
+        raise _misplaced(path, grid, nodule.grid, Misplacement.APART)
+    return Mask(grid.image_of(aligned.view(np.uint8)), (f"the mask: put onto the CT's grid from {nodule.grid}",))
 
 
 def _block_image(grid: Grid, nodule: Segment) -> sitk.Image:
@@ -103,7 +112,7 @@ def _block_image(grid: Grid, nodule: Segment) -> sitk.Image:
 
 
 def mask_reference(path: Path) -> MaskReference:
-    """What a mask's header tells about its CT; nothing where it cannot be read, which `read_mask` will say."""
+    """What a mask's header states about its CT; nothing if it is unreadable, which is reported where it is read."""
     try:
         if is_dicom(path):
             from ggn_tf.cases.dicom.segmentation import referenced_series
@@ -115,7 +124,7 @@ def mask_reference(path: Path) -> MaskReference:
 
 
 def nodule_box(mask: sitk.Image) -> Box:
-    """The smallest block that holds the nodule.
+    """The smallest block that contains the nodule.
 
     Raises:
         MaskError: The mask is empty.
@@ -131,7 +140,7 @@ def nodule_box(mask: sitk.Image) -> Box:
 
 
 def centroid_mm_lps(mask: sitk.Image) -> Vector:
-    """The mean place of the mask's voxels, all components together, LPS in mm.
+    """The mean position of the mask's voxels, of all components together, in LPS mm.
 
     Raises:
         MaskError: The mask is empty.
@@ -141,14 +150,14 @@ def centroid_mm_lps(mask: sitk.Image) -> Vector:
     return vector(Grid.from_image(mask).point_of(voxels_zyx.mean(axis=0)[::-1] + box.start_xyz))
 
 
-def _read_segment(path: Path, segment: str | None, grid: Grid, course: SlicePositions | None) -> Segment:
+def _read_segment(path: Path, segment: str | None, grid: Grid, positions: SlicePositions | None) -> Segment:
     if not path.is_file():
         raise MaskError(
             "The mask does not exist.",
             case=path,
             found="a folder" if path.is_dir() else "no such file",
             expected="a file: a label map (.nii, .nii.gz, .nrrd, .mha) or a DICOM segmentation",
-            remedy="Mend the path; those in a case table are relative to the table.",
+            remedy="Correct the path; paths in a case table are relative to the table.",
         )
     if is_dicom(path):
         from ggn_tf.cases.dicom.segmentation import is_structure_set, read_dicom_segment
@@ -157,7 +166,7 @@ def _read_segment(path: Path, segment: str | None, grid: Grid, course: SlicePosi
             from ggn_tf.cases.dicom.structure_set import read_region_of_interest
 
             return read_region_of_interest(path, segment, grid)
-        return read_dicom_segment(path, segment, course)
+        return read_dicom_segment(path, segment, positions)
     try:
         return read_label_map(path, segment)
     except VolumeError as error:
@@ -170,19 +179,20 @@ def _read_segment(path: Path, segment: str | None, grid: Grid, course: SlicePosi
         ) from error
 
 
-def _misplaced(path: Path, grid: Grid, own: Grid, how: str) -> MaskError:
-    apart = own.difference_mm(grid)
+def _misplaced(
+    path: Path, grid: Grid, mask_grid: Grid, reason: Misplacement, outside: int = 0, count: int = 0
+) -> MaskError:
+    apart_mm = mask_grid.difference_mm(grid)
+    distance = f", up to {apart_mm:.2f} mm away from them" if np.isfinite(apart_mm) else ""
+    alignable = reason is Misplacement.BETWEEN_VOXELS
     return MaskError(
-        "The mask does not lie on its CT.",
+        "The mask is not on its CT's grid.",
         case=path,
-        found=f"{own}; {how}" + (f", up to {apart:.2f} mm away from them" if np.isfinite(apart) else ""),
+        found=f"{mask_grid}; {reason.value.format(outside=outside, count=count)}{distance}",
         expected=f"the CT's grid: {grid}",
         remedy="Export the mask with the CT as its reference volume, or check that it belongs to this CT."
-        + (
-            " If it was drawn on another series of the same scan, repeat with --align-masks."
-            if "between" in how
-            else ""
-        ),
+        + (" If it was drawn on another series of the same scan, resample it onto the CT." if alignable else ""),
+        arguments=("align_masks",) if alignable else (),
     )
 
 
@@ -192,5 +202,5 @@ def _empty(path: Path | None) -> MaskError:
         case=path,
         found="no voxel above 0",
         expected="the nodule's voxels",
-        remedy="Segment the nodule, or name the right file.",
+        remedy="Segment the nodule, or name the correct file.",
     )

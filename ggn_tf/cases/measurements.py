@@ -1,4 +1,4 @@
-"""What a nodule's mask measures on the CT's own voxels."""
+"""Measurements of a nodule on the CT's own voxels."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ SOLID_HU = -300.0
 
 
 class Measurements(NamedTuple):
-    """What a mask measures; named and explained as in `Patch`."""
+    """The measurements; as in `Patch`."""
 
     volume_mm3: float
     diameter_mm: float
@@ -26,26 +26,26 @@ def measure(image: sitk.Image, mask: sitk.Image) -> Measurements:
     """Measure a nodule on the CT's own voxels.
 
     Args:
-        image: Hounsfield units of a block that holds the nodule.
+        image: Hounsfield units of a block that contains the nodule.
         mask: The nodule, on a block of the same CT that may be smaller.
     """
-    own = Grid.from_image(mask)
-    start = np.rint(Grid.from_image(image).index_of(own.origin_mm_lps)).astype(int)
-    box = Box.between(start.tolist(), (start + own.size_xyz - 1).tolist())
+    grid = Grid.from_image(mask)
+    start = np.rint(Grid.from_image(image).index_of(grid.origin_mm_lps)).astype(int)
+    box = Box.between(start.tolist(), (start + grid.size_xyz - 1).tolist())
     inside = sitk.GetArrayViewFromImage(mask) > 0
     values = sitk.GetArrayViewFromImage(image)[box.slices_zyx][inside]
-    volume_mm3 = float(values.size * np.prod(own.spacing_mm_xyz))
+    volume_mm3 = float(values.size * np.prod(grid.spacing_mm_xyz))
     return Measurements(
         volume_mm3=volume_mm3,
         diameter_mm=(6 * volume_mm3 / np.pi) ** (1 / 3),
-        longest_diameter_mm=max(_longest_mm(layer, own) for layer in inside if layer.any()),
+        longest_diameter_mm=max(_longest_mm(layer, grid) for layer in inside if layer.any()),
         mean_hu=float(values.mean(dtype=np.float64)),
         solid_fraction=float(np.mean(values > SOLID_HU)),
     )
 
 
 def _longest_mm(layer_yx: npt.NDArray[np.bool_], grid: Grid) -> float:
-    """The longest distance in a slice; only the two ends of each row can be its ends."""
+    """The longest distance in a slice, of which only the ends of rows can be the ends."""
     rows = np.flatnonzero(layer_yx.any(axis=1))
     first = layer_yx[rows].argmax(axis=1)
     last = layer_yx.shape[1] - 1 - layer_yx[rows, ::-1].argmax(axis=1)

@@ -1,7 +1,6 @@
-"""The voxels of a NIfTI file, from its bytes.
+"""The voxels of a NIfTI file, read from its bytes.
 
-ITK knows where they lie, but its reader replaces NaN by 0, fills what a cut file lacks, and takes an altered .gz, all
-without a word.
+ITK reads the grid, but its reader silently replaces NaN by 0, fills truncated files, and accepts an altered .gz.
 """
 
 import io
@@ -17,19 +16,8 @@ from zlib_ng import gzip_ng, zlib_ng
 
 from ggn_tf.cases.geometry.grid import Box
 
-_TYPES = {
-    2: "u1",
-    4: "i2",
-    8: "i4",
-    16: "f4",
-    64: "f8",
-    256: "i1",
-    512: "u2",
-    768: "u4",
-    1024: "i8",
-    1280: "u8",
-}
-# Where the two versions of the format keep what is needed (nifti1.h, nifti2.h).
+_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+# The offsets of the fields in the two versions of the format (nifti1.h, nifti2.h).
 _LAYOUTS = {
     348: {"magic": ("S4", 344), "type": ("i2", 70), "offset": ("f4", 108), "slope": ("f4", 112), "shift": ("f4", 116)},
     540: {"magic": ("S8", 4), "type": ("i2", 12), "offset": ("i8", 168), "slope": ("f8", 176), "shift": ("f8", 184)},
@@ -45,20 +33,20 @@ def is_nifti(path: Path) -> bool:
 
 
 def read_blocks(path: Path, size_xyz: Size, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
-    """Read blocks of voxels in one pass; of an uncompressed file only them.
+    """Read blocks of voxels in one pass; of an uncompressed file only these.
 
     A compressed file is decompressed to its end (0.15 s for a thorax), which verifies its checksum.
 
     Args:
         path: A .nii or .nii.gz file.
-        size_xyz: The whole volume's size, as its header has it.
+        size_xyz: The whole volume's size, by its header.
         boxes: The blocks; they may overlap.
 
     Returns:
-        A [z, y, x] a box, in the file's type, or float64 where the header scales it.
+        [z, y, x] for each box, in the file's type, or float64 if the header scales it.
 
     Raises:
-        ValueError, EOFError, OSError, zlib.error: It is cut, altered, or of a voxel type without real numbers.
+        ValueError, EOFError, OSError, zlib.error: It is truncated, altered, or its voxels are not real numbers.
     """
     with _opened(path, size_xyz) as (header, layers):
         blocks = [np.empty(box.size_xyz[::-1], header.kind.newbyteorder("=")) for box in boxes]
@@ -71,17 +59,17 @@ def read_blocks(path: Path, size_xyz: Size, boxes: Sequence[Box]) -> list[npt.ND
 
 
 def read_occupied(path: Path, size_xyz: Size) -> tuple[npt.NDArray[Any], int]:
-    """Read the slices from the first to the last that holds anything but zeros: of a nodule's mask, a few.
+    """Read the slices from the first to the last with a value other than 0: of a nodule's mask, only a few.
 
     Args:
         path: A .nii or .nii.gz file; a compressed one is verified as in `read_blocks`.
-        size_xyz: The whole volume's size, as its header has it.
+        size_xyz: The whole volume's size, by its header.
 
     Returns:
-        [z, y, x] as of `read_blocks`, with no slice where all voxels are 0; and the number of its first slice.
+        [z, y, x] as in `read_blocks`, without slices if all voxels are 0; and the number of its first slice.
 
     Raises:
-        ValueError, EOFError, OSError, zlib.error: As `read_blocks`.
+        ValueError, EOFError, OSError, zlib.error: As in `read_blocks`.
     """
     with _opened(path, size_xyz) as (header, layers):
         occupied = {number: layer.copy() for number, layer in enumerate(layers) if header.shift or _any(layer)}
@@ -93,12 +81,12 @@ def read_occupied(path: Path, size_xyz: Size) -> tuple[npt.NDArray[Any], int]:
 
 
 def _any(layer: npt.NDArray[Any]) -> bool:
-    # Of the bytes: asking the numbers takes up to fifty times longer.
+    # By the bytes: comparing the numbers takes up to fifty times longer.
     return bool(layer.view(np.uint8).max())
 
 
 class _Header(NamedTuple):
-    """Where the voxels start in the file, and what they are."""
+    """The position, type and scaling of the voxels."""
 
     start: int
     kind: np.dtype[Any]
@@ -116,7 +104,7 @@ class _Header(NamedTuple):
 
 @contextmanager
 def _opened(path: Path, size_xyz: Size) -> Iterator[tuple[_Header, Iterator[npt.NDArray[Any]]]]:
-    """The header, and each slice [y, x], which lasts until the next; when the block is left, the file was whole."""
+    """The header, and each slice [y, x], valid until the next. On exit, the file was checked to be complete."""
     if path.suffix.lower() != ".gz":
         content = np.memmap(path, dtype=np.uint8, mode="r")
         header = _read_header(content[:_LONGEST_HEADER])
@@ -127,14 +115,14 @@ def _opened(path: Path, size_xyz: Size) -> Iterator[tuple[_Header, Iterator[npt.
         with gzip_ng.open(path) as file:
             header = _read_header(np.frombuffer(file.read(_LONGEST_HEADER), dtype=np.uint8))
             yield header, _decompressed(file, header, size_xyz)
-            # Reading to the end, where the checksum stands.
+            # Reading to the end verifies the checksum.
             header.check_length(size_xyz, file.seek(0, io.SEEK_END))
     except zlib_ng.error as error:  # type: ignore[misc]  # its stub declares an instance
         raise zlib.error(*error.args) from error
 
 
 def _decompressed(file: gzip_ng.GzipNGFile, header: _Header, size_xyz: Size) -> Iterator[npt.NDArray[Any]]:
-    """Every slice in the same memory, which stays in the processor's cache: ten times faster than a whole thorax."""
+    """Every slice in the same memory, which stays in the processor's cache: ten times faster than a whole volume."""
     width, height, depth = size_xyz
     layer = np.empty((height, width), header.kind)
     file.seek(header.start)
@@ -163,11 +151,11 @@ def _read_header(content: npt.NDArray[np.uint8]) -> _Header:
                 if not np.isfinite([slope, shift]).all() or slope == 0:
                     slope, shift = 1.0, 0.0
                 return _Header(int(header["offset"]), np.dtype(order + _type_of(header)), slope, shift)
-    raise ValueError("no header of a NIfTI volume in one file")
+    raise ValueError("not a header of a NIfTI volume in one file")
 
 
 def _type_of(header: npt.NDArray[Any]) -> str:
     code = int(header["type"])
     if code not in _TYPES:
-        raise ValueError(f"voxels of NIfTI type {code}, which are no real numbers")
+        raise ValueError(f"voxels of NIfTI type {code}, which are not real numbers")
     return _TYPES[code]

@@ -1,4 +1,4 @@
-"""Where in a CT a nodule's patch lies: around a point, or the centroid of a mask."""
+"""The location of a nodule's patch in a CT: around a point, or around the centroid of a mask."""
 
 from functools import partial
 from pathlib import Path
@@ -34,14 +34,14 @@ class NoduleTarget(NamedTuple):
 
 
 class PatchLocation(NamedTuple):
-    """What of a CT a patch needs.
+    """The part of a CT that a patch needs.
 
     Attributes:
-        mask: Of the nodule alone, trimmed to it; None without a mask.
+        mask: The nodule's, cropped to the nodule; None without a mask.
         center_mm_lps: The patch's centre.
         grid: The patch's own grid.
-        box: The voxels of the CT that patch and mask reach.
-        repaired: What was wrong with the CT or the mask and was put right.
+        box: The voxels of the CT that patch and mask need.
+        repaired: What was wrong with the CT or the mask and was repaired.
     """
 
     mask: sitk.Image | None
@@ -65,25 +65,25 @@ def open_ct_of(
     Raises:
         VolumeError: As in `open_volume`.
     """
-    place_of_mask = None if target.mask_path is None else partial(mask_reference, target.mask_path)
-    wanted = SeriesQuery(series, target.center_mm_lps, place_of_mask)
-    return open_volume(image_path, wanted, repair=repair_policy.repair)
+    reference = None if target.mask_path is None else partial(mask_reference, target.mask_path)
+    query = SeriesQuery(series, target.center_mm_lps, reference)
+    return open_volume(image_path, query, repair=repair_policy.repair)
 
 
 def locate_patch(
     volume: Volume, target: NoduleTarget, protocol: PatchProtocol, repair_policy: RepairPolicy
 ) -> PatchLocation:
-    """Find the nodule on a CT whose header is read.
+    """Locate a nodule's patch on an opened CT.
 
     Args:
         volume: The CT.
         target: Where its nodule is.
         protocol: The patch's size and spacing.
-        repair_policy: What may be put right instead of being refused.
+        repair_policy: What may be repaired instead of being rejected.
 
     Raises:
         MaskError: The mask cannot be used, or there is neither a mask nor a centre.
-        VolumeError: The centre lies outside the CT.
+        VolumeError: The centre is outside the CT.
     """
     mask, repaired = None, volume.repaired
     if target.mask_path is not None:
@@ -91,7 +91,7 @@ def locate_patch(
             target.mask_path,
             volume.grid,
             segment=target.segment,
-            course=volume.course,
+            positions=volume.positions,
             align_masks=repair_policy.align_masks,
         )
         mask = _nodule(placed.image, protocol, target.center_mm_lps)
@@ -135,19 +135,19 @@ def _center(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector | Non
         x, y, z = center_mm_lps
         turned = volume.grid.covers((-x, -y, z))
         raise VolumeError(
-            "The centre lies outside the CT.",
+            "The centre is outside the CT.",
             case=volume.path,
             found=f"centre {point_text(center_mm_lps)} mm",
             expected=f"LPS mm from {point_text(corners.min(axis=0))} to {point_text(corners.max(axis=0))}",
-            remedy=f"With x and y negated it lies in the CT: {point_text((-x, -y, z))}. LPS and RAS, which 3D Slicer "
-            "shows, were taken for one another: tables hold LPS, --center-mm is LPS without --ras."
+            remedy=f"Give the centre as {point_text((-x, -y, z))}, which is inside the CT: LPS was confused with RAS, "
+            "which 3D Slicer shows. Centres are in LPS mm."
             if turned
-            else "Give the centre in mm, and in LPS: 3D Slicer shows RAS, where x and y have the other sign.",
+            else "Give the centre in LPS mm: 3D Slicer shows RAS, where x and y have the other sign.",
         )
     return center_mm_lps
 
 
 def _needed(ct_grid: Grid, grid: Grid, mask: sitk.Image | None) -> Box:
     box = ct_grid.box_around(grid) or ct_grid.whole
-    own = None if mask is None else ct_grid.box_around(Grid.from_image(mask))
-    return box.joined(own) if own else box
+    mask_box = None if mask is None else ct_grid.box_around(Grid.from_image(mask))
+    return box.joined(mask_box) if mask_box else box

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +21,21 @@ from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
 
 @dataclass(frozen=True)
 class Patch:
-    """A nodule's patch, and what its mask measures on the CT's own voxels.
+    """A nodule's patch, and the measurements of its mask on the CT's own voxels.
 
     Attributes:
         hu: [z, y, x] float32, Hounsfield units, not windowed.
         mask: [z, y, x] uint8, 0 or 1; None without a mask.
         center_mm_lps: The point between the middle voxels.
         grid: The patch's own grid.
-        ct_grid: The CT's.
+        ct_grid: The CT's grid.
         volume_mm3: The nodule's volume. This and the following are None without a mask.
         diameter_mm: Diameter of the ball of that volume.
         longest_diameter_mm: Longest distance within one slice of the CT, from voxel edge to voxel edge.
         mean_hu: Mean inside the mask.
-        solid_fraction: Share of the mask's voxels above -300 HU.
-        repaired: What was wrong with the CT or the mask and was put right.
-        radiomics: The nodule's radiomic features, if they were asked for.
+        solid_fraction: Fraction of the mask's voxels above -300 HU.
+        repaired: What was wrong with the CT or the mask and was repaired.
+        radiomics: The nodule's radiomic features, if they were requested.
     """
 
     hu: npt.NDArray[np.float32]
@@ -71,7 +70,7 @@ def cut_patch(
         radiomics: Whether to measure the mask's radiomic features too.
 
     Raises:
-        VolumeError: The CT cannot be read, or the centre lies outside it.
+        VolumeError: The CT cannot be read, or the centre is outside it.
         MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.
     """
     with naming_case(target.case):
@@ -147,45 +146,19 @@ def paste_mask(
     box = ct_grid.box_around(patch_grid)
     if box is not None:
         probability = patch_grid.image_of(np.asarray(probability_zyx, dtype=np.float32))
-        mask[box.slices_zyx] = resampled(probability, ct_grid.part(box), sitk.sitkLinear, 0) >= threshold
+        mask[box.slices_zyx] = ct_grid.part(box).sample(probability, sitk.sitkLinear, 0) >= threshold
     return ct_grid.image_of(mask)
 
 
 def _cut(volume: Volume, location: PatchLocation, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
     mask, center, grid, _, repaired = location
-    hu = resampled(image, grid, sitk.sitkLinear, protocol.outside_hu)
+    hu = grid.sample(image, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
         return Patch(hu, None, center, grid, volume.grid, repaired=repaired)
-    patch_mask = resampled(mask, grid, sitk.sitkNearestNeighbor, 0)
+    patch_mask = grid.sample(mask, sitk.sitkNearestNeighbor, 0)
     _check_reaches(mask, patch_mask, center)
     features = measure_radiomics(image, mask) if radiomics else None
     return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired, features)
-
-
-def resampled(image: sitk.Image, grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:
-    """The values of an image at a grid's voxels.
-
-    Args:
-        image: A CT or a mask.
-        grid: Where its values are wanted.
-        interpolator: SimpleITK's, for example `sitk.sitkLinear`.
-        outside: The value where the image does not reach.
-
-    Returns:
-        [z, y, x].
-    """
-    values = sitk.Resample(
-        image,
-        grid.size_xyz,
-        sitk.Transform(),
-        interpolator,
-        grid.origin_mm_lps,
-        grid.spacing_mm_xyz,
-        grid.direction,
-        outside,
-    )
-    array: npt.NDArray[Any] = sitk.GetArrayFromImage(values)
-    return array
 
 
 def _check_reaches(mask: sitk.Image, patch_mask: npt.NDArray[np.uint8], center: Vector) -> None:

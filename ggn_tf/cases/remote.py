@@ -1,4 +1,4 @@
-"""Files in object storage, by URL: copied here for as long as they are read, since SimpleITK and GDCM read files."""
+"""Files in object storage, by URL: copied to local files while they are read, as SimpleITK and GDCM need."""
 
 import dataclasses
 import re
@@ -11,15 +11,15 @@ from typing import Any
 from ggn_tf.cases.table import Case
 from ggn_tf.errors import DatasetError, GgnError, VolumeError
 
-# A path keeps one slash of a URL's two. One letter is a drive of Windows.
+# A path keeps only one of a URL's two slashes. A single letter is a drive of Windows.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.*)", re.DOTALL)
 
 
 def url_of(path: Path) -> str | None:
-    """The URL that a path was made of, for example gs://bucket/ct.nii.gz of `Path("gs://bucket/ct.nii.gz")`.
+    """The URL that a path was made from, for example gs://bucket/ct.nii.gz for `Path("gs://bucket/ct.nii.gz")`.
 
     Returns:
-        None for a path of this machine.
+        None for a local path.
     """
     match = _URL.fullmatch(str(path))
     if match is None:
@@ -31,7 +31,7 @@ def file_system_of(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it.
 
     Raises:
-        GgnError: fsspec, or what it needs for this kind of URL, is not installed.
+        GgnError: fsspec, or its package for this kind of URL, is not installed.
     """
     try:
         import fsspec
@@ -50,13 +50,13 @@ def file_system_of(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def fetched(cases: Sequence[Case]) -> Iterator[list[Case | GgnError]]:
-    """Give the cases with the paths of copies for their URLs, each URL copied once; the copies are deleted on leaving.
+    """Replace the cases' URLs by the paths of local copies, one per URL, which are deleted on exit.
 
     Yields:
         In the order of `cases`: the case, or the error that its CT or mask does not exist.
 
     Raises:
-        OSError: The storage does not answer; that is not the case's fault.
+        OSError: The storage does not respond, which is not an error of the case.
     """
     with tempfile.TemporaryDirectory(prefix="ggn-tf-") as folder:
         copies: dict[Path, Path] = {}
@@ -65,7 +65,7 @@ def fetched(cases: Sequence[Case]) -> Iterator[list[Case | GgnError]]:
 
 @contextmanager
 def local_file(path: Path) -> Iterator[Path]:
-    """Give `path`, or of a URL a copy that is deleted on leaving.
+    """A local path, or a copy of a URL that is deleted on exit.
 
     Raises:
         FileNotFoundError: There is nothing at the URL.
@@ -76,9 +76,9 @@ def local_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def local_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to write, `path` itself, or for a URL a temporary one; on leaving without an error it is copied.
+    """A folder to write: `path` itself, or for a URL a temporary one that is copied there on exit without an error.
 
-    A dataset is one once its description is there, which is copied last.
+    The dataset's description is copied last: a folder with it is complete.
 
     Raises:
         DatasetError: There is something at the URL.
@@ -90,10 +90,10 @@ def local_folder(path: Path) -> Iterator[Path]:
     files, inside = file_system_of(url)
     if files.exists(inside) and files.ls(inside):
         raise DatasetError(
-            "The dataset would be written over something that exists.",
+            "The dataset's URL exists.",
             case=url,
-            expected="a URL with nothing there",
-            remedy="Name another with -o.",
+            expected="a URL that does not exist, or an empty folder",
+            remedy="Name another URL.",
         )
     with tempfile.TemporaryDirectory(prefix="ggn-tf-") as parent:
         folder = Path(parent) / path.name
@@ -121,7 +121,7 @@ def _fetch_case(case: Case, copies: dict[Path, Path], folder: Path) -> Case | Gg
 
 
 def _fetch(path: Path, copies: dict[Path, Path], folder: Path) -> Path:
-    """A copy under its own name, by which errors know it and readers tell its format."""
+    """A local copy with the same file name, which errors show and readers take the format from."""
     url = url_of(path)
     if url is None:
         return path

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.geometry.segment import Segment, pick_error
+from ggn_tf.cases.geometry.segment import Segment, pick_error, unnamed_segment
 from ggn_tf.cases.headers import grid_of, read_information, reason
 from ggn_tf.cases.nifti import is_nifti, read_occupied
 from ggn_tf.cases.volumes import UNREADABLE, read_voxels
@@ -22,7 +22,7 @@ _MOST_LABELS = 255
 
 @dataclass(frozen=True)
 class _Named:
-    """Where a 3D Slicer segmentation keeps a segment: which of its layers, and which value in it."""
+    """The layer of a 3D Slicer segmentation that contains a segment, and the segment's value in it."""
 
     name: str
     layer: int
@@ -30,16 +30,16 @@ class _Named:
 
 
 def read_label_map(path: Path, segment: str | None) -> Segment:
-    """Read the nodule out of a label map.
+    """Read the nodule's segment of a label map.
 
     Args:
         path: NIfTI, NRRD or MetaImage. 3D Slicer writes overlapping segments into several layers, and only the part
-            of the CT's grid that holds them.
+            of the CT's grid that contains them.
         segment: A segment's name, or a label's value. None where there is only one.
 
     Raises:
         VolumeError: The header cannot be used.
-        MaskError: The voxels cannot be read, or it is not clear which of them are the nodule.
+        MaskError: The voxels cannot be read, or it is not clear which segment is the nodule.
     """
     reader = read_information(path)
     grid, named = grid_of(path, reader), _named_segments(reader)
@@ -49,9 +49,9 @@ def read_label_map(path: Path, segment: str | None) -> Segment:
         return Segment(grid, _of_label_map(path, labels, named, segment), block)
     if not named:
         raise MaskError(
-            "The mask has several values a voxel, and no segments are named.",
+            "The mask has several values per voxel, and its segments have no names.",
             case=path,
-            found=f"{layers} values a voxel",
+            found=f"{layers} values per voxel",
             expected="a label map, or a segmentation of 3D Slicer",
             remedy="Export the segmentation as one label map (3D Slicer: Export to labelmap).",
         )
@@ -61,7 +61,7 @@ def read_label_map(path: Path, segment: str | None) -> Segment:
 
 
 def _read_labels(path: Path, grid: Grid, layers: int) -> tuple[npt.NDArray[Any], Box | None]:
-    """[z, y, x], with a last axis for the layers where there are several; and which block it is, if not the whole."""
+    """[z, y, x], or [z, y, x, layer] where there are several; and the block that they cover, if not the whole grid."""
     try:
         if layers == 1 and is_nifti(path):
             width, height, _ = grid.size_xyz
@@ -89,7 +89,7 @@ def _named_segments(reader: sitk.ImageFileReader) -> list[_Named]:
         number = key.removeprefix("Segment")
         if not key.startswith("Segment") or not number.isdigit():
             continue
-        # Until 2020 Slicer wrote every segment as 1 into a layer of its own, and neither of these fields.
+        # Until 2020 Slicer wrote every segment as 1 into its own layer, and neither of these fields.
         layer, value = text(f"{key}_Layer", 0 if reader.GetNumberOfComponents() == 1 else number), "1"
         value = text(f"{key}_LabelValue", value)
         if layer.isdigit() and value.lstrip("-").isdigit():
@@ -111,30 +111,21 @@ def _of_label_map(
 ) -> npt.NDArray[np.bool_]:
     if segment and not _is_number(segment):
         raise pick_error(path, segment, [item.name for item in named], 0)
-    # A segment 0 would be the background, which not every reader gives whole.
+    # Segment 0 would be the background, which `read_occupied` does not read completely.
     inside: npt.NDArray[np.bool_] = (labels == float(segment)) & (labels != 0) if segment else labels > 0
-    # A mask of zeros and ones needs no closer look; to sort a whole thorax's voxels takes a second.
+    # A mask of zeros and ones needs no check; sorting a thorax's voxels takes a second.
     if not segment and labels.dtype == np.uint8 and labels.max(initial=0) <= 1:
         return inside
     present = np.unique(labels[labels > 0]).tolist()
     listed = ", ".join(f"{value:g}" for value in present[:10]) + (", ..." if len(present) > 10 else "")
     if segment and present and not inside.any():
-        raise MaskError(
-            f"The mask has no voxel of segment {segment!r}.",
-            case=path,
-            found=f"labels {listed}",
-            remedy="Name one of these: in the table's column segment, or with --segment.",
-        )
+        raise unnamed_segment(f"The mask has no voxel of segment {segment!r}.", path, f"labels {listed}")
     if not segment and len(present) > 1:
-        raise MaskError(
-            f"The mask has {len(present)} labels, and none is named.",
-            case=path,
-            found=f"labels {listed}" + (f" (segments {', '.join(item.name for item in named)})" if named else ""),
-            expected="one label, or a segment column that names the nodule's",
-            remedy="Name the file of the mask: this one looks like a CT."
-            if len(present) > _MOST_LABELS
-            else "Give the nodule's label: in the table's column segment, a row a nodule, or with --segment.",
-        )
+        what = f"The mask has {len(present)} labels, and none is named."
+        found = f"labels {listed}" + (f" (segments {', '.join(item.name for item in named)})" if named else "")
+        if len(present) > _MOST_LABELS:
+            raise MaskError(what, case=path, found=found, remedy="Name the file of the mask: this one looks like a CT.")
+        raise unnamed_segment(what, path, found, "one label, or the nodule's label as the segment")
     return inside
 
 

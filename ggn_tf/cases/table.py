@@ -1,4 +1,4 @@
-"""The case table: a row a nodule, from CSV or Excel, every cell read as text."""
+"""The case table: one row per nodule, from CSV or Excel, every cell read as text."""
 
 import math
 import warnings
@@ -21,18 +21,18 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A nodule: where its CT and mask lie, and its label.
+    """A nodule: the paths of its CT and mask, and its label.
 
     Attributes:
-        case_id: Its name, once in the table.
-        patient_id: Its patient; nodules of a patient never stand in two sets of a split.
+        case_id: Its name, unique in the table.
+        patient_id: Its patient; the nodules of a patient are always in the same set of a split.
         image: The CT: a volume file or a DICOM folder.
-        mask: The label map, or None where only the centre is known.
+        mask: The mask, or None if only the centre is known.
         label: As in the table, always text.
-        segment: Which label of the mask is the nodule: a value, or a name of a 3D Slicer segmentation.
-        center_mm_lps: The nodule's centre, LPS in mm; None to take the mask's centroid.
+        segment: The nodule's segment of the mask: its name, or a label's value.
+        center_mm_lps: The nodule's centre, LPS mm; None to use the mask's centroid.
         extra: Further columns, as text.
-        series: SeriesInstanceUID of the CT, where its DICOM folder holds several; or None.
+        series: SeriesInstanceUID of the CT, if its DICOM folder contains several; or None.
     """
 
     case_id: str
@@ -50,17 +50,17 @@ def read_table(path: Path, label_column: str = "label", folder: Path | None = No
     """Read a case table.
 
     Columns: `case_id`, `patient_id`, `image`, `mask`, the label column; optional `segment`, `series`,
-    `center_x_mm`, `center_y_mm`, `center_z_mm` (LPS); further ones are carried along. Paths are relative to the
-    table, or URLs. Whether the files exist is found when a case is read.
+    `center_x_mm`, `center_y_mm`, `center_z_mm` (LPS); further columns are kept. Paths are relative to the table, or
+    URLs. Whether the files exist is checked when a case is read.
 
     Args:
         path: A .csv (comma, semicolon or tab; UTF-8) or .xlsx file; of a workbook the first sheet.
-        label_column: The column that holds the label.
-        folder: What its paths are relative to. None: the folder it lies in.
+        label_column: The column with the label.
+        folder: The folder that its paths are relative to. None: the table's own folder.
 
     Raises:
-        TableError: The file is missing or no table, a column is missing, there is no row, or rows are not usable; all
-            such rows are named, by their number in the spreadsheet.
+        TableError: The file is missing or not a table, a column is missing, there is no row, or rows are not usable;
+            they are listed by their number in the spreadsheet.
     """
     path = Path(path)
     rows = _read_rows(path)
@@ -73,9 +73,9 @@ def read_table(path: Path, label_column: str = "label", folder: Path | None = No
             f"The case table has {len(problems)} unusable {'row' if len(problems) == 1 else 'rows'}.",
             case=path,
             found="; ".join(problems[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""),
-            expected="for every nodule a case_id of its own, a patient_id, an image, a label without ',' and '+' "
-            "(they have a meaning in tasks), and a mask or a centre of three numbers",
-            remedy="Mend these rows (the header is row 1).",
+            expected="for every nodule a unique case_id, a patient_id, an image, a label without ',' and '+' (they "
+            "have a meaning in tasks), and a mask or a centre of three numbers",
+            remedy="Correct these rows (the header is row 1).",
         )
     return [_case(folder or path.parent, row, label_column) for row in rows.values()]
 
@@ -84,18 +84,18 @@ def _read_rows(path: Path) -> dict[int, Row]:
     """Every row that is not blank, under its number in the spreadsheet."""
     if not path.is_file():
         raise TableError(
-            "The case table does not exist.", case=path, remedy="Name an existing .csv or .xlsx file, a row a nodule."
+            "The case table does not exist.", case=path, remedy="Name a .csv or .xlsx file with one row per nodule."
         )
     try:
         frame = _read_frame(path)
     except Exception as error:
-        # The readers raise a dozen unrelated types on a file that is no table: parser, zip, XML and codec errors.
+        # The readers raise a dozen unrelated types on other files: parser, zip, XML and codec errors.
         raise TableError(
             "The case table cannot be read as a table.",
             case=path,
             found=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             expected="a .csv file (comma, semicolon or tab, UTF-8) or an .xlsx workbook",
-            remedy="Save it anew from the spreadsheet program as 'CSV UTF-8' or as .xlsx.",
+            remedy="Save it again from the spreadsheet program as 'CSV UTF-8' or as .xlsx.",
         ) from error
     frame = frame.fillna("").map(str.strip)
     frame.columns = [str(column).strip() for column in frame.columns]
@@ -106,7 +106,7 @@ def _read_rows(path: Path) -> dict[int, Row]:
             "The case table has no row.",
             case=path,
             found=f"columns {', '.join(frame.columns) or 'none'}, no nodule",
-            expected="a row a nodule",
+            expected="one row per nodule",
             remedy="Add the nodules, or name another file.",
         )
     return filled
@@ -118,11 +118,11 @@ def _read_frame(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8-sig") as file:
         header = file.readline()
     with warnings.catch_warnings():
-        # pandas only warns where every row has more cells than the header, and drops the last.
+        # If every row has more cells than the header, pandas only warns and drops the last.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return pd.read_csv(
             path,
-            # Spreadsheet programs write the separator of the country: a semicolon where the comma is the decimal point.
+            # Spreadsheet programs write the country's separator: a semicolon where the comma is the decimal point.
             sep=max(",;\t", key=header.count),
             dtype=str,
             keep_default_na=False,
@@ -137,13 +137,14 @@ def _check_columns(path: Path, columns: list[str], label_column: str) -> None:
     if not missing and "mask" not in columns and not set(CENTER) <= set(columns):
         missing = [f"mask (or {', '.join(CENTER)})"]
     if missing:
-        remedy = "Rename or add the column." if missing != [label_column] else "Name the column with --label-column."
+        only_label = missing == [label_column]
         raise TableError(
             f"The case table lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
             case=path,
             found=f"columns {', '.join(columns)}",
             expected=f"case_id, patient_id, image, mask, {label_column}",
-            remedy=remedy,
+            remedy="Name the table's column of labels." if only_label else "Rename or add the column.",
+            arguments=("label_column",) if only_label else (),
         )
 
 
@@ -152,9 +153,9 @@ def _problems(rows: dict[int, Row], label_column: str) -> Iterator[str]:
     for number, row in rows.items():
         yield from (f"row {number}: {problem}" for problem in _row_problems(row, label_column))
         numbers[row["case_id"]].append(str(number))
-    for case_id, at in numbers.items():
-        if case_id and len(at) > 1:
-            yield f"rows {', '.join(at)}: the same case_id {case_id!r}"
+    for case_id, repeated in numbers.items():
+        if case_id and len(repeated) > 1:
+            yield f"rows {', '.join(repeated)}: the same case_id {case_id!r}"
 
 
 def _row_problems(row: Row, label_column: str) -> Iterator[str]:
@@ -183,8 +184,8 @@ def _case(folder: Path, row: Row, label_column: str) -> Case:
     return Case(
         case_id=row["case_id"],
         patient_id=row["patient_id"],
-        image=_place(folder, row["image"]),
-        mask=_place(folder, row["mask"]) if row.get("mask") else None,
+        image=_path(folder, row["image"]),
+        mask=_path(folder, row["mask"]) if row.get("mask") else None,
         label=row[label_column],
         segment=row.get("segment") or None,
         center_mm_lps=(float(x), float(y), float(z)) if x else None,
@@ -193,6 +194,6 @@ def _case(folder: Path, row: Row, label_column: str) -> Case:
     )
 
 
-def _place(folder: Path, cell: str) -> Path:
-    """A path as the table means it; a URL stands for itself."""
+def _path(folder: Path, cell: str) -> Path:
+    """A path relative to the table's folder, or a URL."""
     return Path(cell) if "://" in cell else folder / cell

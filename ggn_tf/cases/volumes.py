@@ -1,4 +1,4 @@
-"""CT volumes in Hounsfield units: NIfTI, NRRD, MetaImage or a folder of DICOM slices, read no further than needed."""
+"""CT volumes in Hounsfield units: NIfTI, NRRD, MetaImage or a folder of DICOM slices, of which only a part is read."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,12 +14,12 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom.folder import is_dicom, read_slices, scan_series
 from ggn_tf.cases.dicom.repair import SlicePositions
 from ggn_tf.cases.dicom.series import ANY, SeriesQuery
-from ggn_tf.cases.dicom.slices import AIR_HU
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.headers import FORMATS, read_header, reason
 from ggn_tf.cases.nifti import is_nifti, read_blocks
 from ggn_tf.errors import GgnError, VolumeError
+from ggn_tf.protocol import AIR_HU
 
 # What readers raise on damaged files.
 UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
@@ -27,28 +27,28 @@ UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
 
 @dataclass(frozen=True)
 class Volume:
-    """A CT whose header is known and whose voxels are still on the disk.
+    """A CT whose header was read and whose voxels are still on the disk.
 
     Attributes:
         path: The file, or the DICOM folder.
-        grid: Where its voxels lie.
+        grid: The positions of its voxels.
         stack: The DICOM slices; None for a volume file.
-        course: Where the slices stand, if they had to be put in their places; else None.
+        positions: The true positions of the slices, if they were repaired; else None.
     """
 
     path: Path
     grid: Grid
     stack: Stack | None = None
-    course: SlicePositions | None = None
+    positions: SlicePositions | None = None
 
     @property
     def repaired(self) -> tuple[str, ...]:
-        """What was wrong with the slices and was put right."""
+        """What was wrong with the slices and was repaired."""
         return tuple(problem.found for problem in self.stack.problems) if self.stack else ()
 
     @property
     def contrast_agent(self) -> bool:
-        """Whether the series' headers tell of one; volume files do not tell."""
+        """Whether the series' headers name one; volume files do not contain this."""
         return self.stack is not None and any(item.contrast_agent for item in self.stack.slices)
 
     @property
@@ -63,9 +63,9 @@ class Volume:
             box: Voxels of `grid`.
 
         Returns:
-            float32 Hounsfield units (the rescale slope and intercept are applied) on the block's own grid. What is
-            below air (-1024 HU) is air: scanners and exporters put -2000, -3024 and the like where nothing was
-            measured, and between such a voxel and its neighbour interpolation would invent values.
+            float32 Hounsfield units (with rescale slope and intercept) on the block's own grid. Values below air
+            (-1024 HU) become air: scanners and exporters write -2000 or -3024 where nothing was measured, and
+            interpolation between such a voxel and its neighbour would invent values.
 
         Raises:
             VolumeError: The file is damaged, or a voxel of the block is not a finite number.
@@ -73,7 +73,7 @@ class Volume:
         return self.read_blocks([box or self.grid.whole])[0]
 
     def read_blocks(self, boxes: Sequence[Box]) -> list[sitk.Image]:
-        """Read several blocks, of a compressed file at once; as `read`."""
+        """Read several blocks, as `read`; a compressed file is decompressed once."""
         try:
             blocks = self._stored(boxes)
         except UNREADABLE as error:
@@ -92,7 +92,7 @@ class Volume:
         ]
 
     def on_slices(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Labels of the CT's voxels on the DICOM slices as they stand, also where these had to be put in their places.
+        """Labels of the CT's voxels on the DICOM slices at their true positions, also if these were repaired.
 
         Args:
             labels: [z, y, x], of the grid's size.
@@ -100,7 +100,7 @@ class Volume:
         Returns:
             [slice, y, x], in the order of the stack.
         """
-        return labels if self.course is None else self.course.on_slices(labels)
+        return labels if self.positions is None else self.positions.on_slices(labels)
 
     def _stored(self, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
         if self.stack is not None:
@@ -110,25 +110,25 @@ class Volume:
         return [read_voxels(self.path, self.grid, box) for box in boxes]
 
     def _of_slices(self, stack: Stack, box: Box) -> npt.NDArray[Any]:
-        if self.course is not None:
+        if self.positions is not None:
             slices = stack.slices
-            return self.course.read(lambda first, end: read_slices(slices[first:end]), box)
+            return self.positions.read(lambda first, end: read_slices(slices[first:end]), box)
         first, depth = box.start_xyz[2], box.size_xyz[2]
         rows, columns = box.slices_zyx[1:]
         return read_slices(stack.slices[first : first + depth])[:, rows, columns]
 
 
-def open_volume(path: Path, wanted: SeriesQuery = ANY, *, repair: bool = False) -> Volume:
+def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -> Volume:
     """Read a volume's header, or for a DICOM folder the headers of its slices.
 
     Args:
         path: A volume file, a DICOM folder, its DICOMDIR, or a multi-frame DICOM file.
-        wanted: What tells which CT series is meant where the folder holds several.
-        repair: Whether slices at uneven distances or of a tilted gantry are put in their places.
+        query: Selects the CT series where the folder contains several.
+        repair: Whether slices with a gantry tilt or non-uniform spacing are resampled onto a regular grid.
 
     Raises:
-        VolumeError: Nothing there, not a 3D volume of one value a voxel, axes not at right angles, or DICOM slices
-            that do not make a volume.
+        VolumeError: There is no such path, it is not a 3D volume with one value per voxel, its axes are not at right
+            angles, or the DICOM slices do not make a volume.
     """
     path = Path(path)
     if not path.exists():
@@ -137,12 +137,12 @@ def open_volume(path: Path, wanted: SeriesQuery = ANY, *, repair: bool = False) 
             case=path,
             found="no such file or folder",
             expected=FORMATS,
-            remedy="Mend the path; those in a case table are relative to the table.",
+            remedy="Correct the path; paths in a case table are relative to the table.",
         )
     if path.is_dir() or (not is_nifti(path) and is_dicom(path)):
-        stack, grid = scan_series(path, wanted, repair=repair)
-        course = SlicePositions.of(stack) if stack.problems else None
-        return Volume(path, course.grid if course else grid, stack, course)
+        stack, grid = scan_series(path, query, repair=repair)
+        positions = SlicePositions.of(stack) if stack.problems else None
+        return Volume(path, positions.grid if positions else grid, stack, positions)
     return Volume(path, read_header(path))
 
 
@@ -163,7 +163,7 @@ def read_volume(path: Path) -> sitk.Image:
 
 @contextmanager
 def naming_case(case: str | None) -> Iterator[None]:
-    """Put a case's name before the file's in the errors of a block."""
+    """Put a case's name before the file's in the errors that a block raises."""
     try:
         yield
     except GgnError as error:
@@ -196,9 +196,9 @@ def _check_finite(path: Path, voxels: npt.NDArray[Any]) -> None:
     if not finite.all():
         bad = int(finite.size - np.count_nonzero(finite))
         raise VolumeError(
-            "The volume holds voxels that are no numbers.",
+            "The volume contains voxels that are NaN or infinite.",
             case=path,
-            found=f"{bad} of {finite.size} voxels around the nodule are NaN or infinite",
+            found=f"{bad} of {finite.size} voxels around the nodule",
             expected="finite Hounsfield units",
-            remedy="Export the CT again without masking, or put -1024 (air) where it has no value.",
+            remedy=f"Export the CT again without masking, or write {AIR_HU:g} (air) where it has no value.",
         )

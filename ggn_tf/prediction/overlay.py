@@ -6,12 +6,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid, Vector
-from ggn_tf.cases.patches import resampled
 from ggn_tf.dataset.previews import draw_sheet, outlined
+from ggn_tf.protocol import AIR_HU
 
 FIELD_MM = 60.0
 _PIXEL_MM = 0.2
-_AIR_HU = -1024.0
 _TITLE_POINTS = 8
 # Patient axes, whichever way the CT's rows run: x to the patient's left, y to the back, z to the head.
 _STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -38,7 +37,7 @@ def draw_overlay(path: Path, title: str, block: sitk.Image, mask: sitk.Image | N
     tiles = []
     for plane, (across, upside_down) in _PLANES.items():
         grid = _plane(center_mm_lps, across)
-        hu = _cut(block, grid, sitk.sitkLinear, _AIR_HU, across)
+        hu = _cut(block, grid, sitk.sitkLinear, AIR_HU, across)
         inside = np.zeros_like(hu) if mask is None else _cut(mask, grid, sitk.sitkNearestNeighbor, 0, across)
         picture = outlined(hu, inside, enlarged=1)
         tiles.append((f"{plane}, {FIELD_MM:g} mm", picture[::-1] if upside_down else picture))
@@ -54,4 +53,4 @@ def _plane(center_mm_lps: Vector, across: int) -> Grid:
 
 def _cut(image: sitk.Image, grid: Grid, interpolator: int, outside: float, across: int) -> np.ndarray:
     # The array's axes are z, y, x.
-    return resampled(image, grid, interpolator, outside).take(0, axis=2 - across)
+    return grid.sample(image, interpolator, outside).take(0, axis=2 - across)

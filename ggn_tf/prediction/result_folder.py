@@ -101,7 +101,7 @@ def _write_segmentation(prediction: "CtPrediction", folder: Path) -> tuple[str |
     except VolumeError as error:
         (folder / SEGMENTATION_FILE).unlink(missing_ok=True)
         return None, [PredictionWarning("no_segmentation", f"{error.what} {error.found}")]
-    return SEGMENTATION_FILE, [_ON_SLICES] if volume.course else []
+    return SEGMENTATION_FILE, [_ON_SLICES] if volume.positions else []
 
 
 def _draw_overlays(prediction: "CtPrediction", folder: Path) -> list[str]:

@@ -1,55 +1,52 @@
-"""What a DICOM file announces, against what it can hold: looked at before GDCM reserves memory for it.
+"""Check that a DICOM file can contain what it announces, before GDCM reserves memory for it.
 
-GDCM reserves what a length says before it reads, up to 4 GB, and fills an image that lacks pixels with zeros.
+GDCM reserves the announced length before it reads, up to 4 GB, and fills missing pixels with zeros.
 """
 
 import mmap
 import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from ggn_tf.cases.dicom.plain_header import LONG_REPRESENTATIONS, SHORT_REPRESENTATIONS
+from ggn_tf.cases.dicom.elements import (
+    IMPLICIT,
+    LONG_REPRESENTATIONS,
+    PIXELS,
+    PREAMBLE,
+    SHORT_REPRESENTATIONS,
+    UNDEFINED,
+    Element,
+    UnknownContentError,
+    walk,
+)
 
-_IMPLICIT, _BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-_PREAMBLE, _META_GROUP, _FIRST_GROUP, _ITEM_GROUP = 132, 0x0002, 0x0008, 0xFFFE
-_SYNTAX, _PIXELS = 0x00020010, 0x7FE00010
+_BIG_ENDIAN, _DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+_META_GROUP, _FIRST_GROUP, _SYNTAX = 0x0002, 0x0008, 0x00020010
+# All elements of the file meta information.
+_META = range(_META_GROUP << 16, (_META_GROUP + 1) << 16)
 _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
-_ENDS = (0xFFFEE00D, 0xFFFEE0DD)
-_UNDEFINED = 0xFFFFFFFF
-# What old software writes where it does not know the representation; GDCM reads these.
-_PLACEHOLDERS = frozenset((b"??", b"--", b"  ", b"\0\0", b"OX"))
-# Far more than a CT slice has; a larger one must at least be as large as compression can make its file's bytes.
-_PLAUSIBLE_PIXELS, _MOST_PIXELS_A_BYTE = 4096 * 4096, 1032
-
-
-class _Element(NamedTuple):
-    """A data element of the data set itself, not of a sequence in it."""
-
-    tag: int
-    start: int
-    length: int
+# Far more than a CT slice has; a larger compressed image must not exceed the highest compression ratio.
+_PLAUSIBLE_PIXELS, _MOST_PIXELS_PER_BYTE = 4096 * 4096, 1032
 
 
 def find_overrun(path: Path) -> str | None:
-    """What a DICOM file announces and cannot hold.
+    """What a DICOM file announces but cannot contain.
 
     Args:
-        path: Any file; one that does not begin as DICOM does is not looked at.
+        path: Any file; files that do not begin like DICOM are not checked.
 
     Returns:
         What was found, or None.
     """
-    if path.stat().st_size <= _PREAMBLE:
+    if path.stat().st_size <= PREAMBLE:
         return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = _PREAMBLE if content[_PREAMBLE - 4 : _PREAMBLE] == b"DICM" else 0
+        start = PREAMBLE if content[PREAMBLE - 4 : PREAMBLE] == b"DICM" else 0
         if int.from_bytes(content[start : start + 2], "little") not in (_META_GROUP, _FIRST_GROUP):
             return None
         try:
             return _check(content, start)
-        except struct.error:
-            # The file ends within the header.
+        except (struct.error, UnknownContentError):
+            # The file ends inside the header, or its elements cannot be followed.
             return None
         except ValueError as error:
             return str(error)
@@ -57,26 +54,25 @@ def find_overrun(path: Path) -> str | None:
 
 def _check(content: mmap.mmap, start: int) -> str | None:
     syntax, dataset = "", start
-    for element in _elements(content, start, "<", explicit=True, group=_META_GROUP):
+    for element in walk(content, start, len(content), _META, explicit=True, group=_META_GROUP, thorough=True):
         dataset = element.start + element.length
         if element.tag == _SYNTAX:
             syntax = content[element.start : dataset].decode("ascii", "replace").strip(" \0")
     if syntax == _DEFLATED:
         return None
-    order, explicit = ">" if syntax == _BIG_ENDIAN else "<", syntax != _IMPLICIT
+    order, explicit = ">" if syntax == _BIG_ENDIAN else "<", syntax != IMPLICIT
     if not syntax:
-        # Without file meta information the first element tells whether representations are written out.
+        # Without file meta information, the first element shows whether representations are explicit.
         explicit = content[dataset + 4 : dataset + 6] in LONG_REPRESENTATIONS | SHORT_REPRESENTATIONS
     numbers = {_SAMPLES: 1, _FRAMES: 1, _ROWS: 0, _COLUMNS: 0, _BITS: 16}
-    for element in _elements(content, dataset, order, explicit):
-        if element.tag in numbers:
-            numbers[element.tag] = _number(content, element, order)
-        elif element.tag == _PIXELS:
+    for element in walk(content, dataset, len(content), numbers, explicit=explicit, order=order, thorough=True):
+        if element.tag == PIXELS:
             return _check_pixels(numbers, element.length, len(content))
+        numbers[element.tag] = _number(content, element, order)
     return None
 
 
-def _number(content: mmap.mmap, element: _Element, order: str) -> int:
+def _number(content: mmap.mmap, element: Element, order: str) -> int:
     value = content[element.start : element.start + element.length]
     if element.tag == _FRAMES:
         text = value.decode("ascii", "replace").strip(" \0")
@@ -86,67 +82,13 @@ def _number(content: mmap.mmap, element: _Element, order: str) -> int:
 
 def _check_pixels(numbers: dict[int, int], length: int, size: int) -> str | None:
     pixels = numbers[_ROWS] * numbers[_COLUMNS] * numbers[_SAMPLES]
-    if length == _UNDEFINED:
-        # Compressed: a slice of nothing but air takes hardly a byte.
-        if pixels > max(_PLAUSIBLE_PIXELS, _MOST_PIXELS_A_BYTE * size):
+    if length == UNDEFINED:
+        # Compressed: a slice of air takes few bytes.
+        if pixels > max(_PLAUSIBLE_PIXELS, _MOST_PIXELS_PER_BYTE * size):
             return f"{numbers[_ROWS]} x {numbers[_COLUMNS]} pixels announced, in a file of {size} bytes"
         return None
     if numbers[_SAMPLES] != 1:
-        # A picture in colours, which may be stored with fewer of them than pixels (YBR_FULL_422).
+        # A colour image, which may be stored with fewer colours than pixels (YBR_FULL_422).
         return None
     needed = pixels * numbers[_FRAMES] * numbers[_BITS] // 8
     return f"{length} bytes of pixels, where the header announces {needed}" if length < needed else None
-
-
-def _elements(content: mmap.mmap, at: int, order: str, explicit: bool, group: int | None = None) -> Iterator[_Element]:
-    """The elements of a data set, or of one group at its start; sequences are walked through.
-
-    Raises:
-        struct.error: The file ends within an element's header.
-        ValueError: A length reaches beyond the file, or there is no header of an element.
-    """
-    fields, long = struct.Struct(f"{order}HH"), struct.Struct(f"{order}I")
-    # Where the sequences and items end that are being walked through; None where a delimiter will tell.
-    open_ends: list[int | None] = []
-    while at < len(content):
-        while open_ends and open_ends[-1] is not None and at >= open_ends[-1]:
-            open_ends.pop()
-        place = at
-        high, low = fields.unpack_from(content, at)
-        tag = high << 16 | low
-        if group is not None and high != group:
-            return
-        representation, at, length = _length(content, at + fields.size, long, explicit and high != _ITEM_GROUP, order)
-        if tag in _ENDS:
-            if open_ends:
-                open_ends.pop()
-            continue
-        if length != _UNDEFINED and length > len(content) - at:
-            raise ValueError(
-                f"an element ({high:04x},{low:04x}) of {length} bytes at byte {place}, in a file of {len(content)}"
-            )
-        if tag == _PIXELS and not open_ends:
-            yield _Element(tag, at, length)
-            return
-        nested = high == _ITEM_GROUP or representation == b"SQ" or length == _UNDEFINED
-        if nested and representation != b"UN":
-            open_ends.append(None if length == _UNDEFINED else at + length)
-            continue
-        if length == _UNDEFINED:
-            # Of unknown content, which is written otherwise than the rest.
-            return
-        if not open_ends:
-            yield _Element(tag, at, length)
-        at += length
-
-
-def _length(content: mmap.mmap, at: int, long: struct.Struct, explicit: bool, order: str) -> tuple[bytes, int, int]:
-    """An element's representation, where its value starts, and its length."""
-    if not explicit:
-        return b"", at + 4, long.unpack_from(content, at)[0]
-    representation = content[at : at + 2]
-    if representation in LONG_REPRESENTATIONS:
-        return representation, at + 8, long.unpack_from(content, at + 4)[0]
-    if representation in SHORT_REPRESENTATIONS or representation in _PLACEHOLDERS:
-        return representation, at + 4, struct.unpack_from(f"{order}H", content, at + 2)[0]
-    raise ValueError(f"no value representation, but {representation!r}, at byte {at}")

@@ -1,4 +1,4 @@
-"""Multi-frame CT, and a closer look at DICOM files that are no images, through pydicom."""
+"""Multi-frame CT, and the diagnosis of DICOM files without a readable image, by pydicom."""
 
 import tempfile
 from collections.abc import Sequence
@@ -29,20 +29,20 @@ _IMAGE_PIXEL = (
     "HighBit",
     "PixelRepresentation",
 )
-# Longer values stay in the file until they are asked for.
+# Longer values stay in the file until they are used.
 _DEFERRED_BYTES = 1 << 16
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
 
 def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
-    """Tell what a DICOM file is that could not be read as an image.
+    """Find out what a DICOM file is that could not be read as an image.
 
     Args:
         path: The file.
-        found: What is wrong with it, where that is known.
+        found: What is wrong with it, if that is known.
 
     Returns:
-        No slice for a document (a report, a presentation state, a directory) or another modality; else `Damaged`.
+        An empty list for a document (a report, a presentation state, a directory) or another modality; else `Damaged`.
     """
     size = f"{path.stat().st_size} bytes with a DICOM preamble"
     try:
@@ -61,7 +61,7 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
 
 
 def name_unreadable(paths: Sequence[Path]) -> str:
-    """Which of some slices cannot be decoded, and how they are stored: GDCM says neither."""
+    """The first slice that cannot be decoded, and its transfer syntax: GDCM reports neither."""
     for path in paths:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
@@ -79,17 +79,17 @@ def frame_slices(path: Path) -> list[Slice] | Damaged:
     """The frames of a multi-frame image as slices, in the order of the file.
 
     Args:
-        path: A DICOM file of several frames; of another modality than CT the first frame stands for all.
+        path: A DICOM file with several frames; for other modalities than CT, only the first frame is returned.
     """
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         if header.get("Modality") != "CT" or "PerFrameFunctionalGroupsSequence" not in header:
             return [_frame(path, header, Dataset(), Dataset(), None)]
         shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-        own = header.PerFrameFunctionalGroupsSequence
-        return [_frame(path, header, shared, groups, number) for number, groups in enumerate(own)]
+        frames = header.PerFrameFunctionalGroupsSequence
+        return [_frame(path, header, shared, groups, number) for number, groups in enumerate(frames)]
     except Exception as error:
-        # As above: whatever a broken header raises, it is the file that is broken.
+        # As above.
         return Damaged(path, None, f"a multi-frame image with a broken header: {error or type(error).__name__}")
 
 
@@ -111,14 +111,14 @@ def read_frames(slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
         try:
             stored = _stored_values(item)
         except Exception as error:
-            # The decoders raise whatever their libraries do.
+            # The decoders raise any type of their libraries.
             raise RuntimeError(f"{item.name}: {error}") from error
         layers.append((stored.astype(np.float64) * slope + intercept).astype(np.float32))
     return np.stack(layers)
 
 
 def _stored_values(item: Slice) -> npt.NDArray[Any]:
-    """A frame's pixels before slope and intercept, [y, x]: by pydicom, or by GDCM where pydicom has no decoder."""
+    """A frame's stored pixels [y, x], decoded by pydicom, or by GDCM where pydicom has no decoder."""
     stored: npt.NDArray[Any]
     with pydicom.dcmread(item.path, defer_size=_DEFERRED_BYTES) as dataset:
         syntax = dataset.file_meta.TransferSyntaxUID
@@ -133,7 +133,7 @@ def _stored_values(item: Slice) -> npt.NDArray[Any]:
 
 
 def _single_image(dataset: Dataset, stream: bytes) -> Dataset:
-    """A frame as an image of its own, without slope and intercept, which may be the frame's own."""
+    """A frame as a separate image, without slope and intercept, which may differ per frame."""
     single = Dataset()
     single.file_meta = FileMetaDataset()
     single.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
@@ -146,9 +146,9 @@ def _single_image(dataset: Dataset, stream: bytes) -> Dataset:
     return single
 
 
-def _frame(path: Path, header: Dataset, shared: Dataset, own: Dataset, number: int | None) -> Slice:
+def _frame(path: Path, header: Dataset, shared: Dataset, groups: Dataset, number: int | None) -> Slice:
     def item(sequence: str) -> Dataset:
-        found = own.get(sequence) or shared.get(sequence)
+        found = groups.get(sequence) or shared.get(sequence)
         return found[0] if found else Dataset()
 
     values = item("PixelValueTransformationSequence")

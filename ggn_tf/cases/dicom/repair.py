@@ -1,4 +1,4 @@
-"""Slices of a tilted gantry, or at uneven distances, put where they were measured: on a straight, even grid."""
+"""Resample slices with a gantry tilt or non-uniform spacing onto a regular grid."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ggn_tf.cases.dicom.slices import AIR_HU
 from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM, Stack
 from ggn_tf.cases.geometry.grid import Box, Floats, Grid, vector
 from ggn_tf.cases.geometry.mask_alignment import place_exactly
+from ggn_tf.protocol import AIR_HU
 
 
 @dataclass(frozen=True)
 class RepairPolicy:
-    """What may be put right instead of being refused; every use is noted.
+    """What may be repaired instead of being rejected; every use is noted.
 
     Attributes:
-        repair: Slices of a tilted gantry are shifted to their places; between slices at uneven distances, values are
-            interpolated at their true places.
-        align_masks: Masks on another grid of the same patient coordinates are put onto the CT's.
+        repair: Slices with a gantry tilt are shifted to their true positions, and values between slices with
+            non-uniform spacing are interpolated at their true positions.
+        align_masks: Masks on another grid of the same patient coordinates are resampled onto the CT's.
     """
 
     repair: bool = False
@@ -32,13 +32,13 @@ STRICT = RepairPolicy()
 
 @dataclass(frozen=True)
 class SlicePositions:
-    """Where the slices of a stack stand, against a straight grid that holds all of them.
+    """The true positions of a stack's slices, relative to a regular grid that contains all of them.
 
     Attributes:
-        grid: The straight grid: the slices' own axes and pixels, as fine across them as the narrowest two slices.
-        shifts_xy: [N, 2], the place of each slice's first pixel, in pixels of the grid.
-        heights: [N], of each slice above the first, in steps of the grid.
-        size_xy: Pixels of a slice.
+        grid: The regular grid, with the slices' axes and pixels, and the smallest distance of two slices as spacing.
+        shifts_xy: [N, 2], the position of each slice's first pixel, in pixels of the grid.
+        heights: [N], each slice's height above the first, in slices of the grid.
+        size_xy: Number of columns and rows of a slice.
     """
 
     grid: Grid
@@ -48,7 +48,7 @@ class SlicePositions:
 
     @classmethod
     def of(cls, stack: Stack) -> "SlicePositions":
-        """Measure where the slices stand."""
+        """The positions of a stack's slices, by their headers."""
         first = stack.slices[0]
         axes = np.reshape(first.direction, (3, 3))
         along = (stack.origins_mm_lps - stack.origins_mm_lps[0]) @ axes
@@ -63,14 +63,14 @@ class SlicePositions:
         return cls(grid, shifts - start, along[:, 2] / step, (first.size_xyz[0], first.size_xyz[1]))
 
     def read(self, read_slices: Callable[[int, int], npt.NDArray[np.float32]], box: Box) -> npt.NDArray[np.float32]:
-        """Voxels of the straight grid, by linear interpolation between and within the slices.
+        """Voxels of the regular grid, by linear interpolation between and within the slices.
 
         Args:
-            read_slices: Gives slices, from one to before another, as [slice, y, x].
-            box: Voxels of the straight grid.
+            read_slices: Reads the slices from the first number to before the second, as [slice, y, x].
+            box: Voxels of the regular grid.
 
         Returns:
-            [z, y, x] float32; -1024 where there is no slice.
+            [z, y, x] float32 HU; air where there is no slice.
         """
         levels = np.minimum(np.arange(box.start_xyz[2], box.last_xyz[2] + 1), self.heights[-1])
         below = np.clip(np.searchsorted(self.heights, levels + 1e-6) - 1, 0, len(self.heights) - 2)
@@ -87,10 +87,10 @@ class SlicePositions:
         return np.stack(mixed).astype(np.float32)
 
     def straighten(self, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """A mask that was drawn slice by slice, on the straight grid: by the nearest slice and pixel.
+        """A mask that was drawn slice by slice, resampled onto the regular grid by nearest neighbour.
 
         Args:
-            inside: [slice, y, x] bool, of the stack's slices.
+            inside: [slice, y, x] bool, on the stack's slices.
 
         Returns:
             [z, y, x] bool, of the grid's size.
@@ -99,7 +99,7 @@ class SlicePositions:
         straight = np.zeros((depth, height, width), dtype=bool)
         levels = np.arange(depth)
         nearest = np.abs(levels[:, None] - self.heights).argmin(axis=1)
-        # Only where the mask is: a thorax has hundreds of slices, a nodule ten.
+        # Only the mask's slices: a thorax has hundreds, a nodule ten.
         drawn = np.asarray(inside.any(axis=(1, 2)))
         for level in np.flatnonzero(drawn[nearest]):
             rows, columns = np.nonzero(inside[nearest[level]])
@@ -108,13 +108,13 @@ class SlicePositions:
         return straight
 
     def on_slices(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Labels of the straight grid on the slices as they stand: at each pixel, those of the nearest voxel.
+        """Labels of the regular grid on the slices at their true positions, by nearest neighbour.
 
         Args:
             labels: [z, y, x], of the grid's size.
 
         Returns:
-            [slice, y, x], of the stack's slices.
+            [slice, y, x], on the stack's slices.
         """
         width, height = self.size_xy
         levels = np.rint(self.heights).astype(int).clip(0, len(labels) - 1)
@@ -127,32 +127,32 @@ class SlicePositions:
         )
 
     def slice_at(self, first_pixel_mm_lps: Sequence[float]) -> int | None:
-        """The number of the slice whose first pixel lies at a point; None where none does."""
+        """The number of the slice whose first pixel is at a point; None if there is none."""
         origins = self.grid.point_of(np.column_stack([self.shifts_xy, self.heights]))
         apart = np.linalg.norm(origins - np.asarray(first_pixel_mm_lps, dtype=np.float64), axis=1)
         return int(apart.argmin()) if apart.min() <= POSITION_TOLERANCE_MM else None
 
     def place(self, grid: Grid, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-        """A mask that a program drew on the slices as if they stood straight and evenly, on the straight grid.
+        """A mask that a program drew as if the slices were aligned and evenly spaced, moved onto the regular grid.
 
-        Its voxels belong to the slices one by one, wherever its header puts them.
+        Its voxels belong to the slices one by one, whatever position its header states.
 
         Args:
             grid: The mask's own grid.
             inside: [z, y, x] bool.
 
         Returns:
-            [z, y, x] bool; None where its grid is not that of the slices.
+            [z, y, x] bool; None if its grid is not that of the slices.
         """
         step_mm = self.grid.spacing_mm_xyz[2]
         pixel = np.array(self.grid.spacing_mm_xyz[:2])
         heights_mm = self.heights * step_mm
         shifts_mm = (self.shifts_xy - self.shifts_xy[0]) * pixel
-        course_mm = np.hypot(heights_mm, np.linalg.norm(shifts_mm, axis=1))
+        path_mm = np.hypot(heights_mm, np.linalg.norm(shifts_mm, axis=1))
         first = self.grid.point_of((*self.shifts_xy[0], 0.0))
         count = len(self.heights)
-        # Programs take the distance along the normal or from origin to origin, of the first two or of all slices.
-        for spacing in (heights_mm[-1] / (count - 1), course_mm[-1] / (count - 1), heights_mm[1], course_mm[1]):
+        # Programs use the distance along the normal or from origin to origin, of the first two or of all slices.
+        for spacing in (heights_mm[-1] / (count - 1), path_mm[-1] / (count - 1), heights_mm[1], path_mm[1]):
             assumed = Grid((*self.size_xy, count), (pixel[0], pixel[1], spacing), vector(first), self.grid.direction)
             placed = place_exactly(assumed, grid, inside)
             if placed is not None and not placed.outside_ct:
@@ -160,14 +160,14 @@ class SlicePositions:
         return None
 
     def _shifted(self, layer: npt.NDArray[Any], number: int, box: Box) -> npt.NDArray[np.float32]:
-        """A slice's part in a block of the grid."""
+        """The part of a slice that is in a block of the grid."""
         padded = np.pad(layer, 1, constant_values=AIR_HU)
         for axis, (shift, start, size) in enumerate(
             zip(self.shifts_xy[number][::-1], box.start_xyz[1::-1], box.size_xyz[1::-1], strict=True)
         ):
-            place = np.arange(start, start + size) - shift + 1
-            low = np.floor(place + 1e-6)
-            weight = (place - low).clip(0).reshape((-1, 1) if axis == 0 else (1, -1))
+            pixels = np.arange(start, start + size) - shift + 1
+            low = np.floor(pixels + 1e-6)
+            weight = (pixels - low).clip(0).reshape((-1, 1) if axis == 0 else (1, -1))
             last = padded.shape[axis] - 1
             lower, upper = (np.take(padded, (low + more).clip(0, last).astype(int), axis=axis) for more in (0, 1))
             padded = lower * (1 - weight) + upper * weight
@@ -175,7 +175,7 @@ class SlicePositions:
 
 
 def _step_mm(heights_mm: Floats) -> float:
-    """The distance of slices if they are even, else the smallest."""
+    """The distance of neighbouring slices if it is uniform, else the smallest."""
     even = np.linspace(0, heights_mm[-1], len(heights_mm))
     if np.abs(heights_mm - even).max() <= POSITION_TOLERANCE_MM:
         return float(heights_mm[-1] / (len(heights_mm) - 1))

@@ -1,5 +1,6 @@
 """DICOM segmentations (SEG), read with highdicom."""
 
+from functools import partial
 from pathlib import Path
 
 import highdicom
@@ -9,10 +10,10 @@ import pydicom
 
 from ggn_tf.cases.dicom.repair import SlicePositions
 from ggn_tf.cases.geometry.grid import Grid, vector
-from ggn_tf.cases.geometry.segment import Segment, pick_error
+from ggn_tf.cases.geometry.segment import Segment, errors_as, pick_segment
 from ggn_tf.errors import MaskError
 
-# Of a fractional segmentation, the nodule is where it is at least this likely, or where it fills at least this much.
+# In a fractional segmentation, the probability or the filled fraction from which a voxel belongs to the nodule.
 FRACTION = 0.5
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -22,14 +23,13 @@ def is_structure_set(path: Path) -> bool:
     """Whether a DICOM file is an RTSTRUCT; a damaged one is not."""
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except Exception:
-        # As below.
+    except Exception:  # see `errors_as`
         return False
     return str(header.get("SOPClassUID", "")) == STRUCTURE_SET
 
 
 def referenced_series(path: Path) -> str | None:
-    """The SeriesInstanceUID of the CT that a segmentation or structure set names; None if there is none or several."""
+    """The SeriesInstanceUID of the CT that a segmentation or structure set names; None if it names none or several."""
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         series = [*header.get("ReferencedSeriesSequence", ())]
@@ -37,76 +37,64 @@ def referenced_series(path: Path) -> str | None:
             for study in frame.get("RTReferencedStudySequence", ()):
                 series.extend(study.get("RTReferencedSeriesSequence", ()))
         found = {str(item.SeriesInstanceUID) for item in series}
-    except Exception:
-        # Whatever pydicom raises on a damaged file: that it cannot be read is said where it is read.
+    except Exception:  # see `errors_as`; the damage is reported where the mask is read
         return None
     return found.pop() if len(found) == 1 else None
 
 
-def read_dicom_segment(path: Path, segment: str | None, course: SlicePositions | None = None) -> Segment:
+def read_dicom_segment(path: Path, segment: str | None, positions: SlicePositions | None = None) -> Segment:
     """Read one segment of a DICOM segmentation.
 
     Args:
         path: A binary, fractional (then from 0.5 on) or label map segmentation.
         segment: The segment's label, or its number. None where there is only one.
-        course: Where the CT's slices stand, if they were repaired: frames that lie on them are moved with them.
+        positions: The true positions of the CT's slices, if they were repaired: frames on them are moved with them.
 
     Raises:
-        MaskError: The file is damaged or no segmentation, its frames do not make a volume, or it is not clear which
+        MaskError: The file is damaged or not a segmentation, its frames do not make a volume, or it is not clear which
             segment is meant.
     """
-    try:
+    unusable = partial(_unusable, path)
+    with errors_as(unusable):
         kind = str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID"))
         if kind not in _SEGMENTATIONS:
-            raise _unusable(path, f"SOP class {pydicom.uid.UID(kind).name}")
+            raise unusable(f"SOP class {pydicom.uid.UID(kind).name}")
         whole = highdicom.seg.segread(path)
         labels = {number: whole.get_segment_description(number).segment_label for number in whole.segment_numbers}
-        number = _pick(path, labels, segment)
-        on_slices = None if course is None else _on_slices(whole, number, course)
-        if course is not None and on_slices is not None:
-            return Segment(course.grid, course.straighten(on_slices), shifted=True)
+        number = pick_segment(path, labels, segment)
+        on_slices = None if positions is None else _on_slices(whole, number, positions)
+        if positions is not None and on_slices is not None:
+            return Segment(positions.grid, positions.straighten(on_slices), shifted=True)
         volume = whole.get_volume(segment_numbers=[number], skip_overlap_checks=True)
-    except MaskError:
-        raise
-    except Exception as error:
-        # highdicom and pydicom raise some ten unrelated types on a file that is cut, altered or against the standard.
-        raise _unusable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
     return _segment(path, np.asarray(volume.array)[..., 0] >= FRACTION, np.asarray(volume.affine))
 
 
-def _pick(path: Path, labels: dict[int, str], segment: str | None) -> int:
-    matching = [number for number, label in labels.items() if segment is None or label == segment]
-    if not matching and segment and segment.isdigit() and int(segment) in labels:
-        return int(segment)
-    if len(matching) != 1:
-        raise pick_error(path, segment, list(labels.values()), len(matching))
-    return matching[0]
-
-
-def _on_slices(whole: highdicom.seg.Segmentation, number: int, course: SlicePositions) -> npt.NDArray[np.bool_] | None:
-    """A segment on the slices of a stack, [slice, y, x]; None where a frame lies on none of them."""
+def _on_slices(
+    whole: highdicom.seg.Segmentation, number: int, positions: SlicePositions
+) -> npt.NDArray[np.bool_] | None:
+    """A segment on the slices of a stack, [slice, y, x]; None if a frame is on none of them."""
     stored = whole.pixel_array.reshape(-1, whole.Rows, whole.Columns)
     (shared,) = whole.SharedFunctionalGroupsSequence
-    width, height = course.size_xy
-    inside = np.zeros((len(course.heights), height, width), dtype=bool)
-    for frame, own in zip(stored, whole.PerFrameFunctionalGroupsSequence, strict=True):
+    width, height = positions.size_xy
+    inside = np.zeros((len(positions.heights), height, width), dtype=bool)
+    for frame, groups in zip(stored, whole.PerFrameFunctionalGroupsSequence, strict=True):
         if whole.SegmentationType == "LABELMAP":
             layer = frame == number
         else:
-            groups = own if "SegmentIdentificationSequence" in own else shared
-            if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber != number:
+            identity = groups if "SegmentIdentificationSequence" in groups else shared
+            if identity.SegmentIdentificationSequence[0].ReferencedSegmentNumber != number:
                 continue
             layer = frame / whole.get("MaximumFractionalValue", 1) >= FRACTION
-        position = own.get("PlanePositionSequence") or shared.PlanePositionSequence
-        place = course.slice_at(position[0].ImagePositionPatient)
-        if place is None or layer.shape != (height, width):
+        position = groups.get("PlanePositionSequence") or shared.PlanePositionSequence
+        index = positions.slice_at(position[0].ImagePositionPatient)
+        if index is None or layer.shape != (height, width):
             return None
-        inside[place] |= layer
+        inside[index] |= layer
     return inside
 
 
 def _segment(path: Path, inside: npt.NDArray[np.bool_], affine: npt.NDArray[np.float64]) -> Segment:
-    """From highdicom's order, in which the first axis counts slices, the second rows, the third columns."""
+    """A segment from highdicom's axis order: slices, rows, columns."""
     columns = affine[:3, :3][:, ::-1]
     spacing = np.linalg.norm(columns, axis=0)
     if not (np.isfinite(affine).all() and spacing.all()):
@@ -121,6 +109,6 @@ def _unusable(path: Path, found: str) -> MaskError:
         "The DICOM segmentation cannot be used.",
         case=path,
         found=found,
-        expected="a DICOM SEG whose frames lie on one CT series",
+        expected="a DICOM SEG whose frames are on one CT series",
         remedy="Export it again, or export the segmentation as a label map (.nii.gz or .nrrd).",
     )

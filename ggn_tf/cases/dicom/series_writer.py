@@ -6,13 +6,15 @@ from pathlib import Path
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.protocol import AIR_HU
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-_STORED_AT = "-1024"
+# Hounsfield units are stored from 0 upwards, as scanners do; GDCM subtracts the intercept on writing.
+_INTERCEPT = f"{AIR_HU:g}"
 
 
 def write_series(image: sitk.Image, folder: Path, patient: str, tags: dict[str, str] | None = None) -> None:
-    """Write a CT as DICOM, a file a slice; the same arguments give the same UIDs.
+    """Write a CT as DICOM, one file per slice; the same arguments give the same UIDs.
 
     Args:
         image: int16 Hounsfield units.
@@ -58,8 +60,7 @@ def _series_tags(patient: str, name: str, thickness_mm: float) -> dict[str, str]
         "0020|000e": uid(f"{name}/series"),
         "0020|0011": "1",
         "0020|0052": uid(f"{patient}/frame"),
-        # Hounsfield units are stored from 0 upwards, as scanners do; GDCM subtracts the intercept on writing.
-        "0028|1052": _STORED_AT,
+        "0028|1052": _INTERCEPT,
         "0028|1053": "1",
         "0028|1054": "HU",
     }

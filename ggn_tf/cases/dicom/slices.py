@@ -1,4 +1,4 @@
-"""What the header of a CT slice says about it."""
+"""The header of a CT slice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,39 +6,33 @@ from pathlib import Path
 
 import numpy as np
 
-# Where the scale of CT begins, and the window of the paper (section 3.2).
-AIR_HU = -1024.0
-# Air in lung lies near -850 HU. In all of LIDC-IDRI's crops the lowest hundredth of a patch is below -700 HU.
-NO_LUNG_HU, LEAST_LUNG = -500.0, 0.01
-# Air itself is -1000 HU: noise alone does not put half of a patch that holds a nodule below it.
-BELOW_AIR_HU, MOST_BELOW_AIR = -1000.0, 0.5
-# The scale of CT is 12 bits wide and ends here; a declared padding value below its start is made air anyway.
-_HIGHEST_HU = 3071.0
+# The scale of CT is 12 bits wide, starts at AIR_HU and ends here.
+HIGHEST_HU = 3071.0
 _NO_CONTRAST = ("", "NONE", "NO", "N", "WITHOUT", "NO CONTRAST", "NATIVE")
-# How far axes that a scanner rounds may be from unit length and right angles.
+# The tolerance for a scanner's rounding of unit lengths and right angles.
 _AXES_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Slice:
-    """What the header of a slice, or of a frame of a multi-frame image, says.
+    """The header of a slice, or of a frame of a multi-frame image.
 
     Attributes:
         path: Its file.
         series: SeriesInstanceUID.
         description: SeriesDescription.
         uid: SOPInstanceUID.
-        modality: As `CT`.
+        modality: For example `CT`.
         localizer: Whether it is a scout image.
-        positioned: Whether it says where it lies; if not, origin and direction mean nothing.
-        size_xyz: Voxels; one along z.
-        spacing_mm_xyz: Of its pixels, 0 where unknown; z is not used.
+        positioned: Whether it has a position and orientation; if not, origin and direction are meaningless.
+        size_xyz: Number of voxels; one along z.
+        spacing_mm_xyz: Distance of its pixels, 0 where unknown; z is not used.
         origin_mm_lps: Centre of its first pixel.
         direction: As `Grid.direction`; the third column is the normal.
         rescale: Slope and intercept to Hounsfield units; None where unknown.
-        padding_hu: From where to where values above the scale of CT stand for no measurement, or None.
+        padding_hu: The range of values above the scale of CT that mark missing measurements, or None.
         frame: Its number in a multi-frame file, from 0; None for a file that is one slice.
-        contrast_agent: Whether its header tells of one.
+        contrast_agent: Whether its header names one.
     """
 
     path: Path
@@ -59,13 +53,13 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """As it stands in an error message."""
+        """The slice's name in errors."""
         return self.path.name if self.frame is None else f"{self.path.name} frame {self.frame + 1}"
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """A DICOM file that cannot be read; `series` is None where not even that can be."""
+    """A DICOM file that cannot be read; `series` is None if it is unknown, too."""
 
     path: Path
     series: str | None
@@ -89,24 +83,24 @@ def make_slice(
     frame: int | None = None,
     contrast: str = "",
 ) -> Slice:
-    """A slice from the values of its tags; what is missing or makes no sense counts as unknown.
+    """A slice from the values of its tags; missing or invalid values count as unknown.
 
     Args:
         path: Its file.
         position: ImagePositionPatient.
-        orientation: ImageOrientationPatient: where its rows run to, then its columns.
-        pixel_spacing: From row to row, then from column to column, in mm.
-        size_xy: Columns and rows.
-        series: As in `Slice`, like the following.
-        description: See there.
-        uid: See there.
-        modality: See there.
-        localizer: See there.
+        orientation: ImageOrientationPatient: the direction of its rows, then of its columns.
+        pixel_spacing: The distance of rows, then of columns, in mm.
+        size_xy: Number of columns and rows.
+        series: As in `Slice`.
+        description: As in `Slice`.
+        uid: As in `Slice`.
+        modality: As in `Slice`.
+        localizer: As in `Slice`.
         rescale: Slope and intercept.
-        padding: PixelPaddingValue and PixelPaddingRangeLimit, stored values. One that tissue has, too, is not believed:
+        padding: PixelPaddingValue and PixelPaddingRangeLimit, stored values. Values that tissue has, too, are ignored:
             some exporters write 0 where 0 is water.
-        frame: Its number in a multi-frame file.
-        contrast: ContrastBolusAgent, which some scanners fill in where there was none.
+        frame: As in `Slice`.
+        contrast: ContrastBolusAgent, which some scanners fill in although there was none.
     """
     axes = None if orientation is None else _axes(orientation)
     usable = rescale if rescale and np.isfinite(rescale).all() and rescale[0] != 0 else None
@@ -146,4 +140,4 @@ def _high_padding(
     if padding is None or rescale is None:
         return None
     low, high = sorted(value * rescale[0] + rescale[1] for value in padding)
-    return (low, high) if low > _HIGHEST_HU else None
+    return (low, high) if low > HIGHEST_HU else None

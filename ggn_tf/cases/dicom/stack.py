@@ -1,4 +1,4 @@
-"""CT slices on one another: whether they make a volume, and on which grid."""
+"""Stacks of CT slices: whether they make a volume, and on which grid."""
 
 import filecmp
 import statistics
@@ -11,17 +11,26 @@ import numpy as np
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.geometry.grid import Floats, Grid, vector
 
-# Scanners that write positions with one decimal are up to 0.05 mm off the true place.
+# Scanners that write positions with one decimal are up to 0.05 mm off the true position.
 POSITION_TOLERANCE_MM = 0.1
 
 
 class Problem(NamedTuple):
-    """Why slices do not make a volume; `repairable` where what they measured can still be put in its place."""
+    """Why slices do not make a volume; as in `GgnError`.
+
+    Attributes:
+        repairable: Whether the slices' values can still be resampled onto a regular grid.
+    """
 
     found: str
     expected: str
     remedy: str
     repairable: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments that the remedy needs."""
+        return ("repair",) if self.repairable else ()
 
 
 @dataclass(frozen=True)
@@ -30,8 +39,8 @@ class Stack:
 
     Attributes:
         slices: From the lowest along their normal to the highest.
-        grid: Where their voxels lie, if there is no problem; None where no grid could hold them.
-        problems: Why they are no volume; empty if they are.
+        grid: The grid of their voxels if there is no problem; None if they fit on no grid.
+        problems: Why they do not make a volume; empty if they do.
     """
 
     slices: tuple[Slice, ...]
@@ -40,7 +49,7 @@ class Stack:
 
     @property
     def origins_mm_lps(self) -> Floats:
-        """The slices' first pixels, [N, 3]."""
+        """The positions of the slices' first pixels, [N, 3]."""
         return np.array([item.origin_mm_lps for item in self.slices])
 
     @property
@@ -51,18 +60,15 @@ class Stack:
 
 
 def stack_slices(slices: Sequence[Slice]) -> Stack:
-    """Order the slices of a series and look whether they make a volume.
-
-    A file that is there twice, byte for byte, counts once.
-    """
+    """Order the slices of a series and check whether they make a volume; identical copies of a file count once."""
     problems = tuple(_differences(slices))
     if problems:
         return Stack(tuple(slices), None, problems)
     normal = np.reshape(slices[0].direction, (3, 3))[:, 2]
     ordered = _without_copies(sorted(slices, key=lambda item: float(np.dot(item.origin_mm_lps, normal))))
     if len(ordered) == 1:
-        one = Problem(f"one slice, {ordered[0].name}", "at least two slices", "Name the folder of the whole series.")
-        return Stack(tuple(ordered), None, (one,))
+        single = Problem(f"one slice, {ordered[0].name}", "at least two slices", "Name the folder of the whole series.")
+        return Stack(tuple(ordered), None, (single,))
     origins = np.array([item.origin_mm_lps for item in ordered])
     first = ordered[0]
     width, height, _ = first.size_xyz
@@ -91,7 +97,7 @@ def _without_copies(ordered: list[Slice]) -> list[Slice]:
 
 
 def _differences(slices: Sequence[Slice]) -> Iterator[Problem]:
-    """Slices that cannot stand on one another."""
+    """Slices that cannot be stacked."""
     remedy = "Keep the slices of one reconstruction in the folder."
     unplaced = [item.name for item in slices if not item.positioned]
     if unplaced:
@@ -101,12 +107,12 @@ def _differences(slices: Sequence[Slice]) -> Iterator[Problem]:
     if unscaled:
         yield Problem(
             f"{_counted(len(unscaled), 'slice')} without a usable rescale slope and intercept, {unscaled[0]} first",
-            "what turns the stored values into Hounsfield units (0028,1053 and 0028,1052)",
+            "the conversion of stored values to Hounsfield units in every slice (0028,1053 and 0028,1052)",
             "Export the original images from the scanner or PACS.",
         )
     unsized = [item.name for item in slices if min(item.spacing_mm_xyz) <= 0]
     if unsized:
-        expected = "the distance of its pixels in every slice (0028,0030)"
+        expected = "the pixel spacing in every slice (0028,0030)"
         yield Problem(
             f"{_counted(len(unsized), 'slice')} without a pixel spacing, {unsized[0]} first", expected, remedy
         )
@@ -123,17 +129,17 @@ def _differences(slices: Sequence[Slice]) -> Iterator[Problem]:
 
 
 def _count_alike(values: list[tuple[float, ...]]) -> dict[tuple[float, ...], int]:
-    """How many slices share a value, the last digits that a scanner rounds apart."""
+    """How many slices share a value, regardless of a scanner's rounding."""
     counts: dict[tuple[float, ...], int] = {}
     for value in values:
-        # Almost always the very same: a comparison of tuples is a hundred times faster than allclose.
+        # Almost always identical: a comparison of tuples is a hundred times faster than allclose.
         known = value if value in counts else next((other for other in counts if _alike(other, value)), value)
         counts[known] = counts.get(known, 0) + 1
     return counts
 
 
-def _alike(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return len(one) == len(other) and np.allclose(one, other, rtol=0, atol=1e-4)
+def _alike(value: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return len(value) == len(other) and np.allclose(value, other, rtol=0, atol=1e-4)
 
 
 def _tilt(origins: Floats, normal: Floats) -> Iterator[Problem]:
@@ -146,8 +152,8 @@ def _tilt(origins: Floats, normal: Floats) -> Iterator[Problem]:
         angle = np.degrees(np.arctan2(sideways[-1], along))
         yield Problem(
             f"a gantry tilt of {angle:.1f} degrees: {sideways.max():.2f} mm sideways over {along:.2f} mm of slices",
-            "slices that stand straight above one another",
-            "Repeat with --repair, which shifts every slice to its place.",
+            "slices aligned along their normal",
+            "Allow the repair that shifts every slice to its true position.",
             repairable=True,
         )
 
@@ -160,7 +166,7 @@ def _spacing_problems(slices: list[Slice], positions: Floats) -> Iterator[Proble
         names = " and ".join(item.name for item in slices[repeated[0] : repeated[0] + 2])
         yield Problem(
             f"{len(slices)} slices at {len(slices) - repeated.size} positions, for example {names}",
-            "one slice a position",
+            "one slice per position",
             "Keep one reconstruction or point in time in the folder.",
         )
     apart = steps[steps > POSITION_TOLERANCE_MM]
@@ -192,7 +198,7 @@ def _uneven(positions: Floats, steps: Floats) -> Iterator[Problem]:
     if off > POSITION_TOLERANCE_MM:
         yield Problem(
             f"distances from {steps.min():.2f} to {steps.max():.2f} mm: a slice is {off:.2f} mm off its place",
-            f"even distances, within {POSITION_TOLERANCE_MM} mm",
-            "Repeat with --repair, which interpolates between the slices' true places.",
+            f"uniform spacing, within {POSITION_TOLERANCE_MM} mm",
+            "Allow the repair that interpolates between the slices' true positions.",
             repairable=True,
         )

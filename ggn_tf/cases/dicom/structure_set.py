@@ -1,6 +1,7 @@
 """Regions of interest in DICOM structure sets (RTSTRUCT), filled on the CT's own voxels."""
 
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,47 +11,32 @@ from matplotlib.path import Path as Outline
 from pydicom.dataset import Dataset
 
 from ggn_tf.cases.geometry.grid import Floats, Grid
-from ggn_tf.cases.geometry.segment import Segment, pick_error
+from ggn_tf.cases.geometry.segment import Segment, errors_as, pick_segment
 from ggn_tf.errors import MaskError
 
-# How far a contour may be from the slice that it was drawn on; half a slice of the thinnest CT is more.
+# How far a contour may be from the slice that it was drawn on; less than half a slice of the thinnest CT.
 _OFF_SLICE_MM = 0.2
 
 
 def read_region_of_interest(path: Path, segment: str | None, grid: Grid) -> Segment:
     """Fill a region's contours on the CT's slices.
 
-    A voxel belongs to the region if its centre lies within; a contour within another cuts a hole, as
-    programs that draw them mean it and CLOSEDPLANAR_XOR says it.
+    A voxel belongs to the region if its centre is inside. A contour inside another one cuts a hole, as drawing
+    programs intend it and CLOSEDPLANAR_XOR defines it.
 
     Args:
         path: A structure set.
         segment: The region's name, or its number. None where there is only one.
-        grid: The CT's grid, on whose slices the contours lie.
+        grid: The CT's grid, on whose slices the contours were drawn.
 
     Raises:
-        MaskError: The file is damaged, it is not clear which region is meant, or contours lie between the slices.
+        MaskError: The file is damaged, it is not clear which region is meant, or contours are between the slices.
     """
-    try:
+    with errors_as(partial(_unusable, path)):
         header = pydicom.dcmread(path)
         names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in header.StructureSetROISequence}
-        number = _pick(path, names, segment)
-        contours = _contours(header, number)
-    except MaskError:
-        raise
-    except Exception as error:
-        # pydicom raises some ten unrelated types on a file that is cut, altered or against the standard.
-        raise _unusable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        contours = _contours(header, pick_segment(path, names, segment))
     return Segment(grid, _filled(path, contours, grid))
-
-
-def _pick(path: Path, names: dict[int, str], segment: str | None) -> int:
-    matching = [number for number, name in names.items() if segment is None or name == segment]
-    if not matching and segment and segment.isdigit() and int(segment) in names:
-        return int(segment)
-    if len(matching) != 1:
-        raise pick_error(path, segment, list(names.values()), len(matching))
-    return matching[0]
 
 
 def _contours(header: Dataset, number: int) -> list[Floats]:
@@ -62,7 +48,7 @@ def _contours(header: Dataset, number: int) -> list[Floats]:
             raise ValueError(f"a contour of type {item.ContourGeometricType}, which encloses nothing")
         points = np.asarray(item.ContourData, dtype=np.float64).reshape(-1, 3)
         if not np.isfinite(points).all():
-            raise ValueError("a contour with points that are no numbers")
+            raise ValueError("a contour with points that are not finite")
         contours.append(points)
     return contours
 

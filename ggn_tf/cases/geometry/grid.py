@@ -1,9 +1,9 @@
-"""The voxel grid of a volume: where each voxel lies in the patient (LPS, mm)."""
+"""The voxel grid of a volume: the position of each voxel in the patient (LPS, mm)."""
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 Vector = tuple[float, float, float]
 Floats = npt.NDArray[np.float64]
 
-# A tenth of the finest voxel that chest CT has (0.5 mm); what a NIfTI header's 32-bit numbers lose is below 0.001 mm.
+# A tenth of the finest voxel of chest CT (0.5 mm); the rounding of a NIfTI header's 32-bit numbers is below 0.001 mm.
 SAME_GRID_MM = 0.05
 
 
@@ -32,7 +32,7 @@ class Box(NamedTuple):
 
     @property
     def last_xyz(self) -> tuple[int, ...]:
-        """The last voxel that still belongs to it."""
+        """The block's last voxel."""
         return tuple(start + size - 1 for start, size in zip(self.start_xyz, self.size_xyz, strict=True))
 
     @property
@@ -42,7 +42,7 @@ class Box(NamedTuple):
         return tuple(slice(start, start + size) for start, size in pairs)[::-1]
 
     def joined(self, other: "Box") -> "Box":
-        """The smallest block that holds both."""
+        """The smallest block that contains both."""
         return Box.between(
             np.minimum(self.start_xyz, other.start_xyz).tolist(), np.maximum(self.last_xyz, other.last_xyz).tolist()
         )
@@ -77,7 +77,7 @@ class Grid:
         spacing_mm_xyz: Vector,
         direction: tuple[float, ...],
     ) -> Self:
-        """The grid whose middle, between its voxels where their number is even, is the given point."""
+        """The grid centred on a point, which is between voxels where their number is even."""
         middle = (np.asarray(size_xyz) - 1) / 2 * spacing_mm_xyz
         origin = np.asarray(center_mm_lps) - np.reshape(direction, (3, 3)) @ middle
         return cls(size_xyz, spacing_mm_xyz, vector(origin), direction)
@@ -97,7 +97,7 @@ class Grid:
         """World points of voxel indices.
 
         Args:
-            index_xyz: [..., 3], may lie between voxels.
+            index_xyz: [..., 3], may be fractional.
 
         Returns:
             [..., 3] float64, LPS mm.
@@ -113,7 +113,7 @@ class Grid:
             point_mm_lps: [..., 3].
 
         Returns:
-            [..., 3] float64, order x, y, z, between voxels where the point is.
+            [..., 3] float64, order x, y, z, fractional between voxels.
         """
         shift = np.asarray(point_mm_lps, dtype=np.float64) - self.origin_mm_lps
         index: Floats = shift @ np.linalg.inv(np.reshape(self.direction, (3, 3))).T / self.spacing_mm_xyz
@@ -124,30 +124,30 @@ class Grid:
         return self.point_of(list(itertools.product(*((0, size - 1) for size in self.size_xyz))))
 
     def difference_mm(self, other: "Grid") -> float:
-        """How far the grids lie apart where they do so most, at a corner; infinite for another number of voxels."""
+        """The largest distance of two corresponding voxels, at a corner; infinite if the sizes differ."""
         if self.size_xyz != other.size_xyz:
             return float("inf")
         return float(np.linalg.norm(self.corners_mm_lps() - other.corners_mm_lps(), axis=1).max())
 
     def same_as(self, other: "Grid", tolerance_mm: float = SAME_GRID_MM) -> bool:
-        """Whether size, spacing, origin and direction agree: no voxel lies further apart than the tolerance."""
+        """Whether size, spacing, origin and direction agree, within the tolerance at every voxel."""
         return self.difference_mm(other) <= tolerance_mm
 
     def covers(self, point_mm_lps: Vector) -> bool:
-        """Whether a point lies in a voxel of this grid."""
+        """Whether a point is in a voxel of this grid."""
         index = self.index_of(point_mm_lps)
         return bool(np.all(index >= -0.5) and np.all(index < np.asarray(self.size_xyz) - 0.5))
 
     def box_around(self, other: "Grid") -> Box | None:
-        """The voxels of this grid that linear interpolation on another grid may need; None where they do not meet."""
+        """The voxels of this grid that linear interpolation on another grid may need; None if they do not overlap."""
         index = self.index_of(other.corners_mm_lps())
-        # One voxel more on each side, so that the block's rim is met only where the volume itself ends.
+        # One voxel more on each side, so that the block's rim is reached only where the volume itself ends.
         first = np.maximum(np.floor(index.min(axis=0)).astype(int) - 1, 0)
         last = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1, np.asarray(self.size_xyz) - 1)
         return Box.between(first.tolist(), last.tolist()) if np.all(first <= last) else None
 
     def block_of(self, other: "Grid") -> Box | None:
-        """The block of voxels that another grid is of this one; None where it is none."""
+        """The block of this grid's voxels that another grid consists of; None if it is not such a block."""
         start = np.rint(self.index_of(other.origin_mm_lps)).astype(int)
         inside = bool(np.all(start >= 0) and np.all(start + other.size_xyz <= self.size_xyz))
         block = Box.between(start.tolist(), (start + other.size_xyz - 1).tolist())
@@ -173,8 +173,32 @@ class Grid:
         image.SetOrigin(self.origin_mm_lps)
         image.SetDirection(self.direction)
 
+    def sample(self, image: sitk.Image, interpolator: int, outside: float) -> npt.NDArray[Any]:
+        """The values of an image at this grid's voxels.
+
+        Args:
+            image: A CT or a mask.
+            interpolator: SimpleITK's, for example `sitk.sitkLinear`.
+            outside: The value where the image does not reach.
+
+        Returns:
+            [z, y, x].
+        """
+        values = sitk.Resample(
+            image,
+            self.size_xyz,
+            sitk.Transform(),
+            interpolator,
+            self.origin_mm_lps,
+            self.spacing_mm_xyz,
+            self.direction,
+            outside,
+        )
+        array: npt.NDArray[Any] = sitk.GetArrayFromImage(values)
+        return array
+
     def __str__(self) -> str:
-        """As it stands in an error message."""
+        """The grid's text in an error message."""
         size = " x ".join(str(count) for count in self.size_xyz)
         spacing = " x ".join(f"{step:.6g}" for step in self.spacing_mm_xyz)
         direction = ", ".join(f"{cosine + 0.0:.4g}" for cosine in self.direction)
@@ -188,5 +212,5 @@ def vector(values: npt.ArrayLike) -> Vector:
 
 
 def point_text(point: Sequence[float] | Floats) -> str:
-    """A point as it stands in an error message."""
+    """A point's text in an error message."""
     return f"({', '.join(f'{value:.2f}' for value in point)})"

@@ -1,6 +1,7 @@
-"""One labelled part of a mask, and the error when it is not there."""
+"""One segment of a mask, and the errors when it cannot be read or is not there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from ggn_tf.errors import MaskError
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment as its file holds it.
+    """A segment as its file stores it.
 
     Attributes:
-        grid: Its own grid, which need not be the CT's.
+        grid: The segment's own grid, which need not be the CT's.
         inside: [z, y, x] bool.
-        block: The part of the grid that `inside` covers, where nothing is drawn beyond it. None: all of the grid.
-        shifted: Whether it was drawn on slices that were put in their places, and was moved with them.
+        block: The part of the grid that `inside` covers; nothing is drawn outside it. None: the whole grid.
+        shifted: Whether it was drawn on slices that were repaired, and was moved with them.
     """
 
     grid: Grid
@@ -36,14 +37,33 @@ class Segment:
         return whole
 
 
+def pick_segment(path: Path, names: Mapping[int, str], segment: str | None) -> int:
+    """The number of the segment that is the nodule.
+
+    Args:
+        path: The mask, for errors.
+        names: The names of its segments by their numbers.
+        segment: A segment's name, or its number. None where there is only one.
+
+    Raises:
+        MaskError: No segment matches, or several do.
+    """
+    matching = [number for number, name in names.items() if segment is None or name == segment]
+    if not matching and segment and segment.isdigit() and int(segment) in names:
+        return int(segment)
+    if len(matching) != 1:
+        raise pick_error(path, segment, list(names.values()), len(matching))
+    return matching[0]
+
+
 def pick_error(path: Path, segment: str | None, names: Sequence[str], matching: int) -> MaskError:
-    """Say why it is not clear which segment is meant.
+    """The error that it is not clear which segment is the nodule.
 
     Args:
         path: The mask.
-        segment: What was asked for.
-        names: Of all segments.
-        matching: How many of them have that name.
+        segment: The requested name or label.
+        names: The names of all segments.
+        matching: How many of them have the requested name.
     """
     if segment is None:
         what = f"The mask has {len(names)} segments, and none is named."
@@ -51,10 +71,32 @@ def pick_error(path: Path, segment: str | None, names: Sequence[str], matching: 
         what = f"The mask has {matching} segments {segment!r}."
     else:
         what = f"The mask has no segment {segment!r}."
+    return unnamed_segment(
+        what,
+        path,
+        f"segments {', '.join(names)}" if names else "a label map without names",
+        "the name of one segment" if names else "a label's value, or a name from the mask's file",
+    )
+
+
+def unnamed_segment(what: str, path: Path, found: str, expected: str | None = None) -> MaskError:
+    """An error whose remedy is to name the segment."""
     return MaskError(
         what,
         case=path,
-        found=f"segments {', '.join(names)}" if names else "a label map without names",
-        expected="the name of one segment" if names else "a label's value, or a name that the mask's file holds",
-        remedy="Name the nodule's segment: in the table's column segment, a row a nodule, or with --segment.",
+        found=found,
+        expected=expected,
+        remedy="Name the nodule's segment in the case table's column segment.",
+        arguments=("segment",),
     )
+
+
+@contextmanager
+def errors_as(unusable: Callable[[str], MaskError]) -> Iterator[None]:
+    """Raise one error for whatever pydicom and highdicom raise on a damaged file: some ten unrelated types."""
+    try:
+        yield
+    except MaskError:
+        raise
+    except Exception as error:
+        raise unusable(str(error).splitlines()[0] if str(error) else type(error).__name__) from error

@@ -1,6 +1,6 @@
-"""What a piece of synthetic lung consists of: ground-glass nodules, vessels, chest wall. Drawn, not rendered.
+"""The anatomy of a piece of synthetic lung: ground-glass nodules, vessels, chest wall.
 
-Lengths are mm from the middle of the piece, in the order z, y, x.
+Positions are mm from the middle of the piece, in the order z, y, x.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NoduleType:
-    """How nodules of a pathology look; neighbouring types overlap on purpose.
+    """The appearance of a pathology's nodules; neighbouring types overlap on purpose.
 
     Attributes:
         diameter_mm: Median and relative spread of the log-normal diameter.
         ground_glass_hu: Mean and standard deviation of the part that is not solid.
-        solid_probability: How many have a solid core at all.
-        solid_share: Mean and standard deviation of the core's diameter in that of the nodule.
+        solid_probability: Fraction with a solid core.
+        solid_share: Mean and standard deviation of the core's diameter, relative to the nodule's.
     """
 
     diameter_mm: tuple[float, float]
@@ -44,11 +44,11 @@ class Scanner:
     """How a scanner samples and blurs.
 
     Attributes:
-        spacing_mm_zyx: Of its voxels.
-        size_zyx: Of the piece of lung.
+        spacing_mm_zyx: The distance of its voxels.
+        size_zyx: The number of voxels of the piece of lung.
         blur_mm: Standard deviation of its reconstruction kernel, in the plane.
         noise_hu: Standard deviation of its noise.
-        turned: Whether it writes its rows and columns from the patient's left and back.
+        turned: Whether its rows and columns start at the patient's left and back.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Nodule:
-    """A nodule as it was drawn."""
+    """A drawn nodule."""
 
     label: str
     body: Blob
@@ -105,14 +105,14 @@ class Tube:
 
 @dataclass(frozen=True)
 class Wall:
-    """The chest wall: what lies beyond a bent plane."""
+    """The chest wall: everything beyond a bent plane."""
 
     normal: Floats
     distance_mm: float
     bend: float
 
     def depth_mm(self, offsets: Sequence[Floats]) -> Floats:
-        """How far points lie in the wall; negative in the lung."""
+        """The depth of points in the wall; negative in the lung."""
         along = sum((offset * part for offset, part in zip(offsets, self.normal, strict=True)), np.zeros(()))
         squares = sum((offset**2 for offset in offsets), np.zeros(()))
         return np.asarray(along - self.distance_mm + self.bend * (squares - along**2))
@@ -120,7 +120,7 @@ class Wall:
 
 @dataclass(frozen=True)
 class Chest:
-    """A piece of lung as it was drawn."""
+    """A drawn piece of lung."""
 
     scanner: Scanner
     nodules: tuple[Nodule, ...]
@@ -131,7 +131,7 @@ class Chest:
 
 
 def draw_chest(labels: Sequence[str], scanner: Scanner, generator: np.random.Generator) -> Chest:
-    """Draw a piece of lung with a nodule for each label; nothing but the nodules depends on the labels."""
+    """Draw a piece of lung with one nodule per label; only the nodules depend on the labels."""
     wall = _draw_wall(scanner, generator) if generator.random() < 0.55 else None
     nodules: list[Nodule] = []
     for label in labels:

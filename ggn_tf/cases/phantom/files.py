@@ -1,4 +1,4 @@
-"""Synthetic chest CT with nodules of the four pathologies, as files and a case table that `ggn-tf prepare` reads."""
+"""Synthetic chest CT with nodules of the four pathologies, as files and a case table."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,17 +35,17 @@ def write_phantom(
     container: Literal["dicom", "nifti"] = "dicom",
     on_patient: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write synthetic patients with nodules in the paper's proportions (Table 1), whole or not at all.
+    """Write synthetic patients with nodules in the paper's proportions (Table 1), completely or not at all.
 
-    Sizes and solid parts of neighbouring types overlap, and vessels and the chest wall look as solid as a nodule's
-    core: telling the types apart needs the nodule, not its surroundings.
+    Sizes and solid parts of neighbouring types overlap, and vessels and the chest wall are as dense as a nodule's core:
+    the types can be distinguished by the nodule, not by its surroundings.
 
     Args:
-        folder: Must not exist, or be empty.
-        nodules: How many, at least one of each type.
+        folder: A folder that does not exist or is empty.
+        nodules: Number of nodules, at least one of each type.
         seed: The same seed gives the same voxels.
         container: CT as DICOM series or as .nii.gz. Masks are always .nii.gz.
-        on_patient: Called after each patient with how many are done, and of how many.
+        on_patient: Called after each patient with the number of patients done, and of all.
 
     Returns:
         The case table `cases.csv`: case_id, patient_id, image, mask, label, diameter_mm (of the ball of equal volume).
@@ -74,7 +74,7 @@ def write_phantom(
 
 
 def count_types(nodules: int) -> dict[str, int]:
-    """How many nodules of each type: the paper's proportions by largest remainder, at least one of each.
+    """The number of nodules of each type: the paper's proportions by largest remainder, at least one of each.
 
     >>> count_types(740)
     {'AAH': 32, 'AIS': 193, 'MIA': 335, 'IAC': 180}
@@ -84,7 +84,7 @@ def count_types(nodules: int) -> dict[str, int]:
             "The phantom has too few nodules.",
             found=nodules,
             expected=f"at least {len(PAPER_COUNTS)}, one of each type",
-            remedy="Ask for more nodules.",
+            remedy="Request more nodules.",
         )
     total = sum(PAPER_COUNTS.values())
     quotas = {label: nodules * count / total for label, count in PAPER_COUNTS.items()}
@@ -97,7 +97,7 @@ def count_types(nodules: int) -> dict[str, int]:
 
 
 def _draw_patients(nodules: int, seed: int) -> list[tuple[str, list[str], np.random.SeedSequence]]:
-    """Patients with one to three nodules, each with a seed of its own: a patient does not depend on those before."""
+    """Patients with one to three nodules, each with its own seed: a patient does not depend on the previous ones."""
     labels = [label for label, count in count_types(nodules).items() for _ in range(count)]
     root = np.random.SeedSequence(seed)
     generator = np.random.default_rng(root.spawn(1)[0])

@@ -1,4 +1,4 @@
-"""A drawn chest as a scanner sees it, in Hounsfield units."""
+"""A drawn chest as a CT in Hounsfield units."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.dicom.slices import HIGHEST_HU
 from ggn_tf.cases.phantom.anatomy import Chest, Floats, Nodule, Scanner, Tube
+from ggn_tf.protocol import AIR_HU
 
 Array = npt.NDArray[np.float32]
 Window = tuple[slice, ...]
@@ -21,20 +23,20 @@ RIB_HU = 350.0
 def render_chest(
     chest: Chest, generator: np.random.Generator
 ) -> tuple[npt.NDArray[np.int16], list[npt.NDArray[np.uint8]]]:
-    """Render a piece of lung as its scanner sees it.
+    """Render a piece of lung with the resolution and noise of its scanner.
 
     Args:
         chest: From `draw_chest`.
-        generator: For texture and noise.
+        generator: Draws texture and noise.
 
     Returns:
-        The CT, [z, y, x] in HU, and a mask for each nodule. As in the paper's data (section 3.1), vessels and wall are
-        left out of the masks.
+        The CT, [z, y, x] in HU, and one mask per nodule. As in the paper's data (section 3.1), vessels and wall are
+        not part of the masks.
     """
     scanner = chest.scanner
     places = _places(scanner)
     texture = _smooth_noise(scanner, (1.6, 1.6, 1.6), generator)
-    # Blood sinks to the back (y grows that way): the lower lung is denser.
+    # Blood sinks to the back (towards larger y), where the lung is denser.
     ct = (chest.lung_hu + 22 * texture + 0.5 * places[1][:, None]).astype(np.float32)
     levels = [_paint_nodule(ct, nodule, texture, places) for nodule in chest.nodules]
     solid = np.zeros(scanner.size_zyx, dtype=bool)
@@ -53,17 +55,17 @@ def render_chest(
     sharpness_mm = (0.4 * depth_mm, scanner.blur_mm, scanner.blur_mm)
     noise = _smooth_noise(scanner, (0.3 * depth_mm, 0.8 * scanner.blur_mm, 0.8 * scanner.blur_mm), generator)
     seen = _smooth(ct, scanner, sharpness_mm) + scanner.noise_hu * noise
-    return np.clip(np.rint(seen), -1024, 3071).astype(np.int16), masks
+    return np.clip(np.rint(seen), AIR_HU, HIGHEST_HU).astype(np.int16), masks
 
 
 def _places(scanner: Scanner) -> Places:
-    """The voxels' places along z, y and x, mm from the middle."""
+    """The voxels' positions along z, y and x, in mm from the middle."""
     pairs = zip(scanner.size_zyx, scanner.spacing_mm_zyx, strict=True)
     return tuple((np.arange(size, dtype=np.float64) - (size - 1) / 2) * step for size, step in pairs)
 
 
 def _window(center_mm: Floats, reach_mm: float, places: Places) -> tuple[Window, Places]:
-    """The voxels within reach of a point, and their offsets from it, each in its own dimension."""
+    """The voxels within reach of a point, and their offsets from it along z, y and x."""
     pairs = list(zip(places, center_mm.tolist(), strict=True))
     window = tuple(slice(*axis.searchsorted((middle - reach_mm, middle + reach_mm))) for axis, middle in pairs)
     offsets = [axis[part] - middle for (axis, middle), part in zip(pairs, window, strict=True)]
@@ -99,7 +101,7 @@ def _paint_tubes(
 
 
 def _balls(tube: Tube, places: Places) -> Iterator[tuple[Window, Floats]]:
-    """For each ball in the piece, its window and how far its voxels lie inside."""
+    """For each ball in the piece, its window and the depth of the window's voxels in it."""
     near = np.all(np.abs(tube.centers_mm) < np.array([axis[-1] for axis in places]) + 4, axis=1)
     for center, radius_mm in zip(tube.centers_mm[near], tube.radii_mm[near], strict=True):
         window, offsets = _window(center, radius_mm + 0.5, places)

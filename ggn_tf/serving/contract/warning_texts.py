@@ -5,7 +5,7 @@ The model was trained on scans without contrast agent, slices of 1.25 mm, nodule
 
 from typing import NamedTuple
 
-from ggn_tf.cases.dicom.slices import BELOW_AIR_HU, NO_LUNG_HU
+from ggn_tf.cases.lung_context import BELOW_AIR_HU, NO_LUNG_HU
 
 # Twice the distance of the paper's slices: beyond it most of the patch's 1 mm layers are interpolated, not measured.
 COARSEST_SPACING_MM = 2.5

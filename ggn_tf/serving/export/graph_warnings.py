@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from ggn_tf.cases.dicom.slices import BELOW_AIR_HU, LEAST_LUNG, MOST_BELOW_AIR, NO_LUNG_HU
+from ggn_tf.cases.lung_context import BELOW_AIR_HU, LEAST_LUNG, MOST_BELOW_AIR, NO_LUNG_HU
 from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.serving.contract.warning_texts import (
     BELOW_AIR,

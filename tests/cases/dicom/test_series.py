@@ -3,7 +3,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset
 
-from ggn_tf.cases.dicom.series import SeriesQuery, holds_grid
+from ggn_tf.cases.dicom.series import SeriesQuery
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.patch_location import NoduleTarget
@@ -154,21 +154,6 @@ def test_a_damaged_slice_of_another_series_does_not_matter(study):
     path.write_bytes(path.read_bytes()[:-100])
     assert open_volume(folder, SeriesQuery(series=uid("thin"))).grid.same_as(THIN, 1e-3)
     assert refused(folder, "damaged or is no image", SeriesQuery(series=uid("thick"))).case == str(path)
-
-
-@pytest.mark.parametrize(
-    ("box", "expected"),
-    [(Box((0, 0, 0), (30, 28, 24)), True), (Box((3, 4, 5), (6, 7, 8)), True)],
-)
-def test_a_block_of_the_grid_is_held(box, expected):
-    assert holds_grid(THIN, THIN.part(box)) is expected
-
-
-def test_a_grid_beyond_the_ct_or_between_its_voxels_is_not_held():
-    assert not holds_grid(THIN, THICK)
-    assert not holds_grid(THIN.part(Box((1, 0, 0), (9, 9, 9))), THIN)
-    moved = Grid(THIN.size_xyz, THIN.spacing_mm_xyz, (0.4, -42.0, 26.0), AXIAL)
-    assert not holds_grid(THIN, moved)
 
 
 def test_images_of_no_place_are_no_series(save_series):

@@ -92,7 +92,14 @@ def test_a_part_of_a_grid_keeps_its_points():
 def test_a_part_of_a_grid_is_a_block_of_it():
     box = Box((3, 1, 2), (4, 3, 2))
     assert OBLIQUE.block_of(OBLIQUE.part(box)) == box
+    assert OBLIQUE.block_of(OBLIQUE) == OBLIQUE.whole
     assert OBLIQUE.part(box).block_of(OBLIQUE) is None
+
+
+def test_a_grid_between_the_voxels_is_not_a_block():
+    x, y, z = OBLIQUE.origin_mm_lps
+    moved = Grid(OBLIQUE.size_xyz, OBLIQUE.spacing_mm_xyz, (x + 0.3, y, z), OBLIQUE.direction)
+    assert OBLIQUE.block_of(moved) is None
 
 
 def test_joined_boxes_hold_both():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.patch_location import NoduleTarget, patch_grid
-from ggn_tf.cases.patches import cut_patch_from, resampled
+from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.export.resampling import cut_patches, is_sound
 from ggn_tf.serving.runtime.local_model import LocalModel
@@ -32,7 +32,7 @@ def by_simpleitk(hu, spacing_mm, center_index, protocol=PROTOCOL):
     grid = Grid(hu.shape[::-1], (x, y, z), (0.0, 0.0, 0.0))
     center = tuple(grid.point_of(np.asarray(center_index)[::-1]).tolist())
     image = grid.image_of(np.asarray(hu, np.float32))
-    return resampled(image, patch_grid(center, grid, protocol), sitk.sitkLinear, protocol.outside_hu)
+    return patch_grid(center, grid, protocol).sample(image, sitk.sitkLinear, protocol.outside_hu)
 
 
 @settings(max_examples=60, deadline=None)
