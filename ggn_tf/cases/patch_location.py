@@ -143,6 +143,7 @@ def _center(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector | Non
             "which 3D Slicer shows. Centres are in LPS mm."
             if turned
             else "Give the centre in LPS mm: 3D Slicer shows RAS, where x and y have the other sign.",
+            arguments=("ras",) if turned else (),
         )
     return center_mm_lps
 

@@ -58,7 +58,9 @@ def outcome_of(
     """
     case_id = pseudonyms.id_of(case.case_id)
     if isinstance(patch, GgnError):
-        return RejectedCase(case_id, _reason(patch, case, pseudonyms), pseudonyms.hide(patch.remedy or "", case))
+        return RejectedCase(
+            case_id, _reason(patch, case, pseudonyms), pseudonyms.hide(patch.parts()["remedy"] or "", case)
+        )
     if patch.mask is None:
         raise ValueError(f"Expected a patch with a mask. Received: a patch without one for case {case.case_id}")
     measures: dict[str, Any] = {name: getattr(patch, name) for name in Measurements._fields}

@@ -66,17 +66,17 @@ def test_the_centroid_takes_every_component(grid):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"origin_mm_lps": (0.0, 0.0, 0.0)}, "its voxels lie between the CT's, up to 52.38 mm away"),
+        ({"origin_mm_lps": (0.0, 0.0, 0.0)}, "its voxels are between the CT's, up to 52.38 mm away"),
         ({"spacing_mm_xyz": (0.8, 0.83, 1.7)}, "up to 1.47 mm away"),
         ({"direction": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)}, "direction (-1, 0, 0, 0, -1, 0, 0, 0, 1)"),
-        ({"size_xyz": (50, 46, 31)}, "2300 of its 71300 voxels lie outside the CT"),
+        ({"size_xyz": (50, 46, 31)}, "2300 of its 71300 voxels are outside the CT"),
     ],
     ids=["shifted", "other spacing", "turned", "other size"],
 )
 def test_a_mask_on_another_grid_is_refused_with_both_grids(grid, save, change, found):
     other = Grid(**{**vars(grid), **change})
     mask = other.image_of(np.ones(other.size_xyz[::-1], dtype=np.uint8))
-    error = refused(save(mask, "mask.nii.gz"), grid, "does not lie on its CT", case="nodule 3")
+    error = refused(save(mask, "mask.nii.gz"), grid, "not on its CT", case="nodule 3")
     assert found in error.found
     assert error.expected == f"the CT's grid: {grid}"
     assert error.case.startswith("nodule 3 (")

@@ -159,7 +159,7 @@ def test_only_the_slices_of_the_patch_matter(save_series):
 
 def test_a_centre_outside_the_ct_is_refused_with_both(save):
     path = save(ramp(Grid((41, 31, 21), (0.5, 0.5, 2.0), (1.0, -40.0, 10.0))), "ct.nii")
-    with pytest.raises(VolumeError, match="centre lies outside the CT") as caught:
+    with pytest.raises(VolumeError, match="centre is outside the CT") as caught:
         cut_patch_from(path, NoduleTarget(center_mm_lps=(-10.0, 30.0, 41.0), case="nodule 9"), PROTOCOL)
     assert caught.value.found == "centre (-10.00, 30.00, 41.00) mm"
     assert caught.value.expected == "LPS mm from (1.00, -40.00, 10.00) to (21.00, -25.00, 50.00)"

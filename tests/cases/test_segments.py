@@ -115,4 +115,4 @@ def test_a_cropped_extent_lies_where_it_was_cut(grid, tmp_path, depth):
 
 def test_a_color_image_is_no_mask(grid, save):
     image = sitk.Compose([ball(grid)] * 3)
-    assert refused(save(image, "mask.nrrd"), grid, "several values a voxel").found == "3 values a voxel"
+    assert refused(save(image, "mask.nrrd"), grid, "several values per voxel").found == "3 values per voxel"

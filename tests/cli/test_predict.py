@@ -265,7 +265,7 @@ def test_a_mask_on_another_grid_is_taken_only_with_align_masks_and_it_is_said(
     mask = write_nifti(other.image_of((distance_mm(other, CENTER) <= 6).astype(np.uint8)), tmp_path / "mask.nii.gz")
     asked = ("--ct", ct / "ct.nii.gz", "--mask", mask, "--export", models)
     told = refused(*asked)
-    assert "The mask does not lie on its CT." in told and "--align-masks" in told
+    assert "The mask is not on its CT's grid." in told and "--align-masks" in told
     (nodule,) = answered(*asked, "--align-masks")["nodules"]
     np.testing.assert_allclose(nodule["center_mm_lps"], CENTER, atol=0.5)
     (warning,) = nodule["warnings"]
@@ -375,13 +375,13 @@ def test_one_centre_outside_the_ct_refuses_the_call_and_nothing_is_written(
 ) -> None:
     places = ("--center-mm", *CENTER, "--center-mm", 500, 0, 0)
     told = refused("--ct", ct / "ct.nii.gz", *places, "--export", models, "-o", tmp_path / "answer")
-    assert "The centre lies outside the CT." in told and "nodule 2" in told
+    assert "The centre is outside the CT." in told and "nodule 2" in told
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_centre_in_ras_that_is_taken_for_lps_is_told_as_such(ct: Path, models: Path) -> None:
     told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *ras(SECOND), "--export", models)
-    assert "With x and y negated it lies in the CT: (5.00, -17.00, 81.00)" in told and "--ras" in told
+    assert "Give the centre as (5.00, -17.00, 81.00)" in told and "--ras" in told
     (nodule,) = answered("--ct", ct / "ct.nii.gz", "--center-mm", *ras(SECOND), "--ras", "--export", models)["nodules"]
     assert nodule["volume_mm3"] == pytest.approx(4 / 3 * np.pi * 4**3, rel=0.05)
 

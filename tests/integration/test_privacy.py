@@ -98,7 +98,7 @@ def released(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert result.exit_code == 0, result.output
     assert "one slice, DOE_JOHN_19500101.dcm" in result.stderr
-    assert "holds 2 CT series that may be meant" in result.stderr
+    assert "contains 2 CT series" in result.stderr
     (out / "logs" / "prepare.txt").write_text(result.stdout, encoding="utf-8")
     protocol = _protocol()
     dataset = open_dataset(out / "dataset", protocol.patch)

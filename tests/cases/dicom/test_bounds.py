@@ -21,7 +21,7 @@ def slice_(save_series):
 
 
 def refused(folder):
-    with pytest.raises(VolumeError, match="damaged or is no image") as caught:
+    with pytest.raises(VolumeError, match="damaged or contains no image") as caught:
         open_volume(folder)
     return caught.value.found
 

@@ -123,7 +123,7 @@ def test_several_series_are_listed(save_series):
     folder = save_series(noise(SMALL), tags={"0008|103e": "thin"})
     for path in save_series(noise(SMALL), "second", {"0008|103e": "thick"}).iterdir():
         path.rename(folder / f"second-{path.name}")
-    error = refused(folder, "holds 2 CT series")
+    error = refused(folder, "contains 2 CT series")
     assert error.found.count("10 slices of 2.25.") == 2
     assert "(thin)" in error.found
     assert "(thick)" in error.found
@@ -171,7 +171,7 @@ def test_a_damaged_slice(save_series):
     folder = save_series(noise(SMALL))
     path = folder / "0005.dcm"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(VolumeError, match="damaged or is no image") as caught:
+    with pytest.raises(VolumeError, match="damaged or contains no image") as caught:
         open_volume(folder)
     assert caught.value.case == str(path)
 

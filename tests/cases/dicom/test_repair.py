@@ -57,7 +57,7 @@ def series(request, save_series):
 def test_slices_in_odd_places_are_refused_and_the_remedy_is_named(series):
     with pytest.raises(VolumeError, match="do not make a volume") as caught:
         open_volume(series[0])
-    assert "--repair" in caught.value.remedy
+    assert caught.value.arguments == ("repair",)
 
 
 def test_a_repaired_patch_has_the_values_of_the_patients_places(series):
@@ -88,7 +88,7 @@ def test_missing_slices_cannot_be_repaired(save_series):
     with pytest.raises(VolumeError) as caught:
         open_volume(folder, repair=True)
     assert "1 missing slice in" in caught.value.found
-    assert "--repair" not in caught.value.remedy
+    assert caught.value.arguments == ()
 
 
 def test_a_sound_series_is_not_touched(save_series):

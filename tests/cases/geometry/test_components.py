@@ -44,7 +44,7 @@ def test_a_nodule_larger_than_a_patch_is_one_nodule():
 
 def test_two_nodules_are_refused_with_their_sizes_and_places():
     mask = ball(GRID, HERE, 4.1) + ball(GRID, THERE, 6.0)
-    with pytest.raises(MaskError, match="The mask holds 2 nodules") as caught:
+    with pytest.raises(MaskError, match="The mask contains 2 nodules") as caught:
         select_component(mask, PATCH_MM)
     big, small = (voxels(ball(GRID, *args)) * 0.8 for args in ((THERE, 6.0), (HERE, 4.1)))
     assert caught.value.found.startswith(f"{big:.0f} mm3 at (60.00, 52.00, 50.00); {small:.0f} mm3 at (16.00")

@@ -54,9 +54,9 @@ FINE = Grid.around((12.0, -31.0, 40.0), (40, 40, 40), (0.5, 0.5, 0.5), rotation(
 
 
 def test_a_mask_on_another_grid_is_refused_and_the_remedy_is_named(save):
-    with pytest.raises(MaskError, match="does not lie on its CT") as caught:
+    with pytest.raises(MaskError, match="not on its CT") as caught:
         read_mask(save(ball(FINE), "mask.nrrd"), ct_grid())
-    assert "--align-masks" in caught.value.remedy
+    assert caught.value.arguments == ("align_masks",)
 
 
 def test_an_aligned_mask_keeps_place_and_volume(save):
@@ -76,9 +76,9 @@ def test_a_mask_on_the_grid_needs_no_note(save):
 def test_a_mask_of_another_place_cannot_be_aligned(save):
     away = Grid.around((500.0, 0.0, 0.0), (40, 40, 40), (0.5, 0.5, 0.5), OBLIQUE)
     ct, mask = save(ramp(ct_grid()), "ct.nrrd"), save(ball(away, (500.0, 0.0, 0.0)), "mask.nrrd")
-    with pytest.raises(MaskError, match="does not lie on its CT") as caught:
+    with pytest.raises(MaskError, match="not on its CT") as caught:
         cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=True))
-    assert "no voxel of the mask lies in the CT" in caught.value.found
+    assert "no voxel of the mask is in the CT" in caught.value.found
 
 
 def test_a_mask_partly_outside_the_ct_is_refused_with_the_count(save):
@@ -88,5 +88,5 @@ def test_a_mask_partly_outside_the_ct_is_refused_with_the_count(save):
     inside = sitk.GetArrayFromImage(ball(grid))
     with pytest.raises(MaskError) as caught:
         read_mask(mask, part)
-    assert f"{inside[15:].sum()} of its {inside.sum()} voxels lie outside the CT" in caught.value.found
+    assert f"{inside[15:].sum()} of its {inside.sum()} voxels are outside the CT" in caught.value.found
     assert centroid_mm_lps(read_mask(mask, grid)) == pytest.approx(CENTER, abs=0.1)
