@@ -98,8 +98,8 @@ def test_a_missing_file(tmp_path):
 
 def test_a_text_file(tmp_path):
     path = tmp_path / "ct.nii"
-    path.write_text("no image", encoding="utf-8")
-    with pytest.raises(VolumeError, match="no image"):
+    path.write_text("not an image", encoding="utf-8")
+    with pytest.raises(VolumeError, match="not an image"):
         open_volume(path)
 
 
