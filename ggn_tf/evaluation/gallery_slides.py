@@ -20,7 +20,7 @@ CASES = 24
 _AT_ONCE = 8
 
 GAINED, LOST = "joint training raised its class score", "joint training lowered its class score"
-WRONG, WORST_MASK, SUREST = "surely wrong", "low Dice", "surely right"
+WRONG, WORST_MASK, CORRECT = "confident wrong prediction", "low Dice", "confident correct prediction"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _orders(rows: pd.DataFrame) -> list[tuple[str, "pd.Series[float]"]]:
             change = pair.changes.set_index("case")["score_change"]
             orders += [(GAINED, -change[change > 0]), (LOST, change[change < 0])]
         else:
-            orders += [(SUREST, -true_class[predicted == label])]
+            orders += [(CORRECT, -true_class[predicted == label])]
         orders += [(WRONG, -highest[predicted != label])]
     segmented = [part for _, part in rows.groupby("stage", sort=False) if gives_dice(part)]
     if segmented:

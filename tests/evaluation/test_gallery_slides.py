@@ -6,7 +6,7 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset, read_patches
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.gallery_slides import GAINED, LOST, SUREST, WORST_MASK, WRONG, Slides, choose_cases
+from ggn_tf.evaluation.gallery_slides import CORRECT, GAINED, LOST, WORST_MASK, WRONG, Slides, choose_cases
 from ggn_tf.evaluation.reference_masks import predict_with_reference
 from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
 from ggn_tf.evaluation.run_predictions import predict_run
@@ -19,17 +19,17 @@ from tests.support.untrained_run import write_untrained_run
 TWO = ("AAH+AIS", "MIA+IAC")
 
 
-def _sure(own: list[float], label: list[int]) -> np.ndarray:
+def _probabilities(true_class: list[float], label: list[int]) -> np.ndarray:
     """Probabilities from those of the true class."""
-    return np.array([[p, 1 - p] if index == 0 else [1 - p, p] for p, index in zip(own, label, strict=True)])
+    return np.array([[p, 1 - p] if index == 0 else [1 - p, p] for p, index in zip(true_class, label, strict=True)])
 
 
 @pytest.fixture
 def cascade(make_frame) -> pd.DataFrame:
     """Five nodules; the last four rose by 0.3, fell by 0.1, fell by 0.4, rose by 0.1."""
     label = [0, 1, 0, 1, 0]
-    classify = make_frame(TWO, label, _sure([0.5, 0.6, 0.7, 0.6, 0.2], label), stage="classify")
-    joint = make_frame(TWO, label, _sure([0.5, 0.9, 0.6, 0.2, 0.3], label), dice=[0.9, 0.8, 0.1, 0.7, 0.6])
+    classify = make_frame(TWO, label, _probabilities([0.5, 0.6, 0.7, 0.6, 0.2], label), stage="classify")
+    joint = make_frame(TWO, label, _probabilities([0.5, 0.9, 0.6, 0.2, 0.3], label), dice=[0.9, 0.8, 0.1, 0.7, 0.6])
     return pd.concat([classify, joint], ignore_index=True)
 
 
@@ -55,13 +55,13 @@ def test_choice_does_not_depend_on_the_order_of_the_rows(cascade):
 
 
 def test_equal_nodules_go_by_their_id(make_frame):
-    frame = make_frame(TWO, [0, 0, 0], _sure([0.2, 0.2, 0.2], [0, 0, 0]), dice=[np.nan] * 3)
+    frame = make_frame(TWO, [0, 0, 0], _probabilities([0.2, 0.2, 0.2], [0, 0, 0]), dice=[np.nan] * 3)
     assert list(choose_cases(frame.iloc[::-1], 2)) == ["test0000", "test0001"]
 
 
-def test_run_of_one_stage_shows_right_and_wrong_answers(make_frame):
-    frame = make_frame(TWO, [0, 0, 0], _sure([0.9, 0.2, 0.8], [0, 0, 0]), dice=[np.nan] * 3)
-    assert choose_cases(frame, 3) == {"test0000": SUREST, "test0001": WRONG, "test0002": SUREST}
+def test_run_of_one_stage_shows_correct_and_wrong_predictions(make_frame):
+    frame = make_frame(TWO, [0, 0, 0], _probabilities([0.9, 0.2, 0.8], [0, 0, 0]), dice=[np.nan] * 3)
+    assert choose_cases(frame, 3) == {"test0000": CORRECT, "test0001": WRONG, "test0002": CORRECT}
 
 
 def test_run_without_classifier_shows_the_worst_masks(make_frame):
@@ -105,10 +105,10 @@ def test_masks_are_of_the_first_and_the_last_segmenter(slides):
 
 @pytest.mark.parametrize("stage", ["segment", "joint"])
 def test_masks_have_the_dice_of_the_predictions(slides, rows, stage):
-    told = rows[rows["stage"] == stage].set_index("case")["dice"]
+    predicted = rows[rows["stage"] == stage].set_index("case")["dice"]
     for each in slides:
         dice = dice_score(each.reference[np.newaxis], each.masks[stage][np.newaxis])[0]
-        assert dice == pytest.approx(told[each.case_id])
+        assert dice == pytest.approx(predicted[each.case_id])
 
 
 def test_gray_is_the_window(slides, dataset):

@@ -10,7 +10,7 @@ from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.run_predictions import describe_run, predict_run
-from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities, read_predictions, write_predictions
+from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
 from ggn_tf.runs.run_dataset import open_run_dataset
 from ggn_tf.runs.run_folder import RunFolder
@@ -103,11 +103,6 @@ def test_predicting_again_gives_the_same_table_and_announces_every_stage_and_set
     pd.testing.assert_frame_equal(again, frame, check_exact=True)
     assert len(said) == 9
     assert said[-1] == f"predicting: stage joint, test set, {len(split.test)} nodules"
-
-
-def test_table_survives_the_disk(tmp_path, frame):
-    write_predictions(frame, tmp_path / "predictions.csv")
-    pd.testing.assert_frame_equal(read_predictions(tmp_path / "predictions.csv"), frame, check_exact=True)
 
 
 def test_nodules_that_the_task_leaves_out_are_left_out(tmp_path):

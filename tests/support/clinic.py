@@ -1,4 +1,4 @@
-"""A simulated clinic whose true scores are known: what intervals cover there, and how often tests err.
+"""A simulated clinic with known true scores: coverage of intervals and false positives of tests.
 
 python -m tests.support.clinic   prints the table of docs/statistics.md (about 20 minutes on one core).
 """
@@ -30,26 +30,26 @@ class Study(NamedTuple):
 
 @dataclass(frozen=True)
 class Clinic:
-    """One to four nodules a patient, 1.9 on average; half of label and noise is the patient's own."""
+    """One to four nodules per patient, 1.9 on average; half of label and noise is shared by a patient's nodules."""
 
     patients: int
     classes: int
     gain: float
 
     def draw(self, generator: np.random.Generator, patients: int) -> Study:
-        of_nodule = np.repeat(np.arange(patients), generator.choice([1, 1, 1, 2, 2, 3, 4], patients))
-        nodules = of_nodule.size
+        patient_of = np.repeat(np.arange(patients), generator.choice([1, 1, 1, 2, 2, 3, 4], patients))
+        nodules = patient_of.size
 
         def noise() -> np.ndarray:
-            of_patient = generator.normal(size=(patients, self.classes))[of_nodule]
-            return np.sqrt(0.5) * (of_patient + generator.normal(size=(nodules, self.classes)))
+            patient_part = generator.normal(size=(patients, self.classes))[patient_of]
+            return np.sqrt(0.5) * (patient_part + generator.normal(size=(nodules, self.classes)))
 
-        of_patient = generator.integers(0, self.classes, patients)[of_nodule]
-        own = generator.integers(0, self.classes, nodules)
-        label = np.where(generator.random(nodules) < 0.5, of_patient, own)
-        # What both systems see of a nodule makes their answers alike.
+        patient_part = generator.integers(0, self.classes, patients)[patient_of]
+        single = generator.integers(0, self.classes, nodules)
+        label = np.where(generator.random(nodules) < 0.5, patient_part, single)
+        # What both systems see of a nodule correlates their predictions.
         shared = self.gain * np.eye(self.classes)[label] + np.sqrt(0.5) * noise()
-        return Study(of_nodule, label, shared + np.sqrt(0.5) * noise(), shared + np.sqrt(0.5) * noise())
+        return Study(patient_of, label, shared + np.sqrt(0.5) * noise(), shared + np.sqrt(0.5) * noise())
 
     @cached_property
     def truth(self) -> dict[str, float]:
@@ -72,19 +72,19 @@ def resampled(label: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> dic
 
 
 def coverage(clinic: Clinic, studies: int, replicates: int, seed: int = 0) -> dict[str, float]:
-    """The share of studies whose 95 % interval holds the true score."""
+    """The share of studies whose 95 % interval contains the true score."""
     generator = np.random.default_rng(seed)
-    held = defaultdict(list)
+    covered = defaultdict(list)
     for number in range(studies):
         study = clinic.draw(generator, clinic.patients)
         resampling = bootstrap.resample(study.patients, replicates, number)
         for name, score in resampled(study.label, study.a, resampling.weights).items():
             low, high = resampling.interval(score) or (np.nan, np.nan)
-            held[name].append(low <= clinic.truth[name] <= high)
+            covered[name].append(low <= clinic.truth[name] <= high)
         if clinic.classes == 2:
             wald = auc_interval(study.label == 1, study.a[:, 1] - study.a[:, 0], study.patients)
-            held["auc, Obuchowski"].append(wald.low is not None and wald.low <= clinic.truth["auc"] <= wald.high)
-    return {name: float(np.mean(one)) for name, one in held.items()}
+            covered["auc, Obuchowski"].append(wald.low is not None and wald.low <= clinic.truth["auc"] <= wald.high)
+    return {name: float(np.mean(values)) for name, values in covered.items()}
 
 
 def false_alarms(clinic: Clinic, studies: int, replicates: int, seed: int = 0) -> dict[str, float]:
@@ -94,9 +94,9 @@ def false_alarms(clinic: Clinic, studies: int, replicates: int, seed: int = 0) -
     for number in range(studies):
         study = clinic.draw(generator, clinic.patients)
         resampling = bootstrap.resample(study.patients, replicates, number)
-        of_a, of_b = (resampled(study.label, logits, resampling.weights) for logits in (study.a, study.b))
+        scores_a, scores_b = (resampled(study.label, logits, resampling.weights) for logits in (study.a, study.b))
         for name in ("average_f1", "mcc"):
-            alarms[name].append((resampling.p_value(of_a[name] - of_b[name]) or 1) < 1 - LEVEL)
+            alarms[name].append((resampling.p_value(scores_a[name] - scores_b[name]) or 1) < 1 - LEVEL)
         won = (study.a.argmax(axis=1) == study.label).astype(int) - (study.b.argmax(axis=1) == study.label)
         by_patient = np.bincount(study.patients, weights=won).astype(int)
         alarms["accuracy"].append(swap_p_value(by_patient) < 1 - LEVEL)
@@ -104,24 +104,24 @@ def false_alarms(clinic: Clinic, studies: int, replicates: int, seed: int = 0) -
             scores = (logits[:, 1] - logits[:, 0] for logits in (study.a, study.b))
             found = auc_difference(study.label == 1, *scores, study.patients)
             alarms["auc"].append((1 if found.p is None else found.p) < 1 - LEVEL)
-    return {name: float(np.mean(one)) for name, one in alarms.items()}
+    return {name: float(np.mean(values)) for name, values in alarms.items()}
 
 
 def false_alarms_of_trainings(
     patients: int, repeats: int, luck: float, studies: int, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Two equally good methods, whose trainings are by luck better or worse, compared by AUC.
+    """Two equally good methods, whose trainings vary, compared by AUC.
 
     Args:
-        patients: Of a study.
+        patients: Patients per study.
         repeats: Trainings of either method.
-        luck: How far a training's classes lie apart, as a standard deviation around 1.
-        studies: How many.
-        seed: Of all of them.
+        luck: Standard deviation of the distance between a training's classes around 1.
+        studies: Number of studies.
+        seed: Seed of the studies.
 
     Returns:
-        The share of studies with p < 0.05 over patients alone; the same over patients and trainings; and how large the
-        trainings' standard error is beside that of the patients, on average.
+        The share of studies with p < 0.05 over patients alone; the same over patients and trainings; the mean ratio of
+        the standard errors over trainings and over patients.
     """
     generator = np.random.default_rng(seed)
     clinic = Clinic(patients, 2, 0.0)
@@ -136,8 +136,8 @@ def false_alarms_of_trainings(
 
         a, b = trained(study.a), trained(study.b)
         found = auc_difference(positive, a, b, study.patients)
-        of_a, of_b = (np.array([auc_interval(positive, one).value for one in of]) for of in (a, b))
-        error, _, _, p = over_trainings(found.value, found.standard_error, of_a, of_b, paired=True, patients=patients)
+        aucs = (np.array([auc_interval(positive, score).value for score in scores]) for scores in (a, b))
+        error, _, _, p = over_trainings(found.value, found.standard_error, *aucs, paired=True, patients=patients)
         alarms.append((found.p < 1 - LEVEL, p < 1 - LEVEL))
         ratio.append(error / found.standard_error)
     over_patients, over_both = np.mean(alarms, axis=0)

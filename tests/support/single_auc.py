@@ -1,4 +1,4 @@
-"""One AUC with its error, from the code that compares two: a score that is always the same has 0.5 without error."""
+"""One AUC with its error, from the comparison with a constant score, whose AUC is 0.5 without error."""
 
 import dataclasses
 

@@ -20,7 +20,7 @@ def make_slides(case_ids: Sequence[str], stages: Sequence[str] = ("segment", "jo
     return [
         Slides(
             case_id=case,
-            reason="surely wrong",
+            reason="confident wrong prediction",
             gray=generator.integers(20, 60, (SIZE,) * 3).astype(np.uint8) + 150 * (distance < 5).astype(np.uint8),
             reference=distance < 5,
             masks={stage: distance < 4 + index for index, stage in enumerate(stages)},

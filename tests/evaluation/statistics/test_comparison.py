@@ -11,8 +11,8 @@ from ggn_tf.evaluation.statistics.system_predictions import System
 RAW, CASCADE, MULTITASK = System("raw", "classify"), System("cascade", "joint"), System("multitask", "joint")
 
 
-def _one(comparisons, metric):
-    return next(one for one in comparisons if one.metric == metric)
+def _compared(comparisons, metric):
+    return next(comparison for comparison in comparisons if comparison.metric == metric)
 
 
 def test_difference_is_a_minus_b(drawn_study):
@@ -49,7 +49,7 @@ def test_scores_that_one_system_lacks_are_left_out(drawn_study):
 
 def test_auc_is_compared_by_obuchowskis_test_of_the_mean_over_repeats(drawn_study):
     frame = drawn_study(repeats=2)
-    one = _one(compare_systems(frame, [(CASCADE, RAW)], replicates=10), "auc")
+    one = _compared(compare_systems(frame, [(CASCADE, RAW)], replicates=10), "auc")
     score = {key: rows.sort_values("case")["p_MIA+IAC"].to_numpy() for key, rows in frame.groupby(["model", "repeat"])}
     cases = frame.drop_duplicates("case").sort_values("case")
     found = auc_difference(
@@ -81,7 +81,7 @@ def test_holm_is_the_textbooks():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-def test_holm_of_large_p_values_ends_at_one():
+def test_holm_of_large_p_values_ends_at_compared():
     assert holm([0.6, 0.7, 0.9]) == [1.0, 1.0, 1.0]
 
 
@@ -101,7 +101,7 @@ def test_family_is_every_pair_and_score_of_a_split(drawn_study):
 def test_repeats_that_agree_add_no_training_error(drawn_study):
     frame = drawn_study(repeats=1)
     twice = pd.concat([frame, frame.assign(repeat=2)])
-    one, two = (_one(compare_systems(table, replicates=100), "mcc") for table in (frame, twice))
+    one, two = (_compared(compare_systems(table, replicates=100), "mcc") for table in (frame, twice))
     assert (one.training_error, one.p_retrained) == (None, None)
     assert two.training_error == pytest.approx(0, abs=1e-12)
     assert (two.p, two.difference) == (pytest.approx(one.p), pytest.approx(one.difference))
@@ -109,7 +109,7 @@ def test_repeats_that_agree_add_no_training_error(drawn_study):
 
 def test_training_error_of_pairs_is_the_standard_error_of_their_differences(drawn_study):
     frame = drawn_study(repeats=3, cases=80)
-    one = _one(compare_systems(frame, [(CASCADE, RAW)], replicates=100), "accuracy")
+    one = _compared(compare_systems(frame, [(CASCADE, RAW)], replicates=100), "accuracy")
     right = frame["label"] == np.where(frame["p_MIA+IAC"] > frame["p_AAH+AIS"], "MIA+IAC", "AAH+AIS")
     accuracy = right.groupby([frame["model"], frame["repeat"]]).mean()
     differences = (accuracy["cascade"] - accuracy["raw"]).to_numpy()
@@ -119,7 +119,7 @@ def test_training_error_of_pairs_is_the_standard_error_of_their_differences(draw
 def test_systems_with_other_repeats_are_compared_by_their_means(drawn_study):
     frame = drawn_study(repeats=3)
     frame = frame[(frame["model"] == "cascade") | (frame["repeat"] == 1)]
-    one = _one(compare_systems(frame, [(CASCADE, RAW)], replicates=100), "accuracy")
+    one = _compared(compare_systems(frame, [(CASCADE, RAW)], replicates=100), "accuracy")
     assert (one.repeats_a, one.repeats_b) == (3, 1)
     assert 0 < one.p_retrained < 1
 
@@ -127,7 +127,7 @@ def test_systems_with_other_repeats_are_compared_by_their_means(drawn_study):
 def test_interval_over_trainings_is_welchs(drawn_study):
     """Two variances and their degrees of freedom, 2 of the pairs of repeats and those of the patients."""
     frame = drawn_study(repeats=3)
-    one = _one(compare_systems(frame, [(CASCADE, RAW)], replicates=100), "auc")
+    one = _compared(compare_systems(frame, [(CASCADE, RAW)], replicates=100), "auc")
     of_patients = (one.high - one.low) / 2 / norm.ppf(0.975)
     total = np.hypot(of_patients, one.training_error)
     freedom = total**4 / (of_patients**4 / (one.patients - 1) + one.training_error**4 / 2)
@@ -138,14 +138,14 @@ def test_interval_over_trainings_is_welchs(drawn_study):
 
 def test_training_noise_makes_p_larger(drawn_study):
     frame = drawn_study(repeats=2, cases=100, gain=0.8)
-    one = _one(compare_systems(frame, [(CASCADE, RAW)], replicates=2000), "auc")
+    one = _compared(compare_systems(frame, [(CASCADE, RAW)], replicates=2000), "auc")
     assert one.training_error > 0
     assert one.p_retrained > one.p
 
 
 def test_score_without_meaning_says_why_and_is_not_in_the_family(drawn_study):
     compared = compare_systems(drawn_study().assign(label="MIA+IAC"), replicates=20)
-    one = _one(compared, "auc")
+    one = _compared(compared, "auc")
     assert (one.difference, one.p, one.p_holm, one.reason) == (None, None, None, "all nodules are MIA+IAC")
     assert [c.p_holm for c in compared] == holm([c.p for c in compared])
 
