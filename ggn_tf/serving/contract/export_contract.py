@@ -162,7 +162,7 @@ class ExportContract:
             RecordError: A field is missing or not of its type.
             ValueError: Schema or precision is unknown, or the protocol is not the one that was hashed.
         """
-        document = from_json(_StoredContract, stored, ignore_unknown=True)
+        document = from_json(StoredContract, stored, ignore_unknown=True)
         if document.schema != SCHEMA:
             raise ValueError(f"schema is {document.schema}")
         if _hash(stored["protocol"]) != document.protocol_sha256:
@@ -173,7 +173,7 @@ class ExportContract:
 
 
 @dataclass(frozen=True)
-class _StoredContract:
+class StoredContract:
     """The fields of `contract.json` that are read; the others are for other programs."""
 
     schema: int

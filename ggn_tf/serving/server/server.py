@@ -129,7 +129,7 @@ class ModelServer:
         self._gate.close()
         self._limits.drain(grace_s)
         if self._server is not None:
-            self._await(self._server.stop(max(ends - time.monotonic(), 1.0)))
+            self._await(self._gate.stop(self._server, ends - time.monotonic()))
         if self._poller.is_alive():
             self._poller.join()
         self.versions.close()
