@@ -3,6 +3,7 @@
 import importlib
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -15,15 +16,16 @@ from ggn_tf.machine import gpus, memory_bytes, processor_count, processor_flags,
 from ggn_tf.serving.server.tensorflow_model_server import PROGRAM
 
 _PYTHON = ((3, 11), (3, 14))
+_PACKAGES = ("ggn-tf", "tensorflow", "keras", "numpy", "SimpleITK", "scikit-learn", "tensorboard", "grpcio")
 _FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "neon", "asimd")
-_ROOM_GIB = 2.0
-_MEMORY_GIB = 4.0
+_LEAST_DISK_GIB = 2.0
+_LEAST_MEMORY_GIB = 4.0
 _INSTALL = "pip install -c constraints.txt -e ."
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something that is not as it should be.
+class InstallationProblem:
+    """A requirement that is not met.
 
     Attributes:
         what: What is wrong.
@@ -41,39 +43,63 @@ class Installation:
     """What was found: facts by name, and problems."""
 
     facts: dict[str, Any] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[InstallationProblem] = field(default_factory=list)
+
+    @property
+    def works(self) -> bool:
+        """Whether the product can work here."""
+        return not any(problem.fatal for problem in self.problems)
+
+    def add(self, what: str, remedy: str = _INSTALL, *, fatal: bool = True) -> None:
+        """Record a problem."""
+        self.problems.append(InstallationProblem(what, remedy, fatal))
+
+    def can_import(self, module: str, name: str) -> bool:
+        """Whether a module can be imported; a failure is recorded under the name."""
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            # A broken installation raises anything.
+            self.add(f"{name}: {type(error).__name__}: {error}")
+            return False
+        return True
 
 
 def examine(folder: Path) -> Installation:
-    """Look at Python, packages, processor, memory, disk, GPU, TensorBoard and TensorFlow Serving.
+    """Examine Python, packages, processor, memory, disk, GPU, TensorBoard and TensorFlow Serving.
 
     Args:
         folder: Where datasets and runs would be written.
     """
     found = Installation()
-    for look in (_python, _packages, _machine, lambda found: _disk(found, folder), _tensorflow, _tensorboard, _serving):
-        look(found)
+    _python(found)
+    found.facts["packages"] = {name: _version(name) for name in _PACKAGES}
+    found.problems += missing_requirements(requires("ggn-tf") or [])
+    _machine(found)
+    _disk(found, folder)
+    _tensorflow(found)
+    _tensorboard(found)
+    _serving(found)
     return found
 
 
-def missing_requirements(requirements: list[str]) -> list[Problem]:
-    """Those of a package's requirements that are not there, or in another version.
+def missing_requirements(requirements: Sequence[str]) -> list[InstallationProblem]:
+    """The requirements of a package that are not installed, or in another version.
 
     Args:
         requirements: As in a wheel's metadata; those of extras are left out.
     """
     problems = []
-    for text in requirements:
-        wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+    for requirement in map(Requirement, requirements):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        try:
-            present = version(wanted.name)
-        except PackageNotFoundError:
-            problems.append(Problem(f"{wanted.name} is not installed ({wanted.specifier} is wanted)", _INSTALL))
-            continue
-        if not wanted.specifier.contains(present, prereleases=True):
-            problems.append(Problem(f"{wanted.name} is {present}, {wanted.specifier} is wanted", _INSTALL))
+        installed = _version(requirement.name)
+        if installed is None:
+            what = f"{requirement.name} is not installed ({requirement.specifier} is required)"
+            problems.append(InstallationProblem(what, _INSTALL))
+        elif not requirement.specifier.contains(installed, prereleases=True):
+            what = f"{requirement.name} is {installed}, {requirement.specifier} is required"
+            problems.append(InstallationProblem(what, _INSTALL))
     return problems
 
 
@@ -81,79 +107,61 @@ def _python(found: Installation) -> None:
     found.facts["python"] = sys.version.split()[0]
     least, below = _PYTHON
     if not least <= sys.version_info[:2] < below:
-        found.problems.append(
-            Problem(
-                f"Python is {found.facts['python']}, from 3.11 to 3.13 is wanted", "Make a virtual environment of one."
-            )
-        )
-
-
-def _packages(found: Installation) -> None:
-    names = ("ggn-tf", "tensorflow", "keras", "numpy", "SimpleITK", "scikit-learn", "tensorboard", "grpcio")
-    found.facts["packages"] = {name: _version(name) for name in names}
-    found.problems += missing_requirements(requires("ggn-tf") or [])
+        what = f"Python is {found.facts['python']}; 3.11 to 3.13 is required"
+        found.add(what, "Create a virtual environment with one of these versions.")
 
 
 def _machine(found: Installation) -> None:
-    found.facts["processor"] = processor_name()
-    found.facts["features"] = [feature for feature in _FEATURES if feature in processor_flags()]
-    found.facts["cores"] = processor_count()
-    found.facts["memory_gib"] = round((memory_bytes() or 0) / 1024**3, 1)
-    if found.facts["memory_gib"] < _MEMORY_GIB:
-        remedy = "Train with a smaller --batch-size, or on a machine with more memory."
-        found.problems.append(Problem(f"Memory is {found.facts['memory_gib']} GiB", remedy, fatal=False))
+    memory_gib = round((memory_bytes() or 0) / 1024**3, 1)
+    found.facts |= {
+        "processor": processor_name(),
+        "features": [feature for feature in _FEATURES if feature in processor_flags()],
+        "cores": processor_count(),
+        "memory_gib": memory_gib,
+    }
+    if memory_gib < _LEAST_MEMORY_GIB:
+        remedy = "Train with smaller batches, or on a machine with more memory."
+        found.add(f"Memory is {memory_gib} GiB", remedy, fatal=False)
 
 
 def _disk(found: Installation, folder: Path) -> None:
-    room = shutil.disk_usage(folder).free / 1024**3
-    found.facts["disk_free_gib"] = round(room, 1)
-    if room < _ROOM_GIB:
-        what = f"{room:.1f} GiB are free here; a run takes up to 1 GiB, with its checkpoints"
-        found.problems.append(Problem(what, "Free some, or work in another folder.", fatal=False))
+    free_gib = shutil.disk_usage(folder).free / 1024**3
+    found.facts["disk_free_gib"] = round(free_gib, 1)
+    if free_gib < _LEAST_DISK_GIB:
+        what = f"{free_gib:.1f} GiB are free here; a run takes up to 1 GiB, with its checkpoints"
+        found.add(what, "Free some space, or work in another folder.", fatal=False)
 
 
 def _tensorflow(found: Installation) -> None:
     try:
         from ggn_tf.training.precision import resolve_precision
 
-        found_gpus = gpus()
+        names = [str(gpu["device_name"]) for gpu in gpus()]
         precision, why = resolve_precision("auto")
     except Exception as error:
-        # Whatever a broken installation raises: telling it is what this is for.
-        found.problems.append(Problem(f"TensorFlow does not start: {type(error).__name__}: {error}", _INSTALL))
+        # A broken installation raises anything.
+        found.add(f"TensorFlow does not start: {type(error).__name__}: {error}")
         return
-    found.facts["gpus"] = [str(gpu["device_name"]) for gpu in found_gpus]
-    found.facts["precision"] = {"auto": precision, "why": why}
-    if not found_gpus and shutil.which("nvidia-smi"):
+    found.facts |= {"gpus": names, "precision": {"auto": precision, "why": why}}
+    if not names and shutil.which("nvidia-smi"):
         remedy = 'pip install -c constraints.txt -e ".[gpu]"'
-        found.problems.append(Problem("There is an NVIDIA driver, but TensorFlow finds no GPU", remedy, fatal=False))
+        found.add("There is an NVIDIA driver, but TensorFlow finds no GPU", remedy, fatal=False)
 
 
 def _tensorboard(found: Installation) -> None:
-    try:
-        importlib.import_module("tensorboard.plugins.hparams.api")
-        works = True
-    except Exception as error:
-        works = False
-        found.problems.append(Problem(f"TensorBoard does not start: {type(error).__name__}: {error}", _INSTALL))
+    works = found.can_import("tensorboard.plugins.hparams.api", "TensorBoard does not start")
     plugin = find_spec("tensorboard_plugin_profile") is not None or find_spec("xprof") is not None
     found.facts["tensorboard"] = {"works": works, "profile_plugin": plugin}
 
 
 def _serving(found: Installation) -> None:
     stubs, tensorflow = _version("tensorflow-serving-api"), _version("tensorflow")
-    try:
-        importlib.import_module("tensorflow_serving.apis.prediction_service_pb2_grpc")
-        works = True
-    except Exception as error:
-        works = False
-        found.problems.append(
-            Problem(f"TensorFlow Serving's stubs do not load: {type(error).__name__}: {error}", _INSTALL)
-        )
+    module = "tensorflow_serving.apis.prediction_service_pb2_grpc"
+    works = found.can_import(module, "TensorFlow Serving's stubs cannot be imported")
     same = (stubs or "").split(".")[:2] == (tensorflow or "").split(".")[:2]
     if works and not same:
         what = f"tensorflow-serving-api {stubs} beside tensorflow {tensorflow}: their minor versions differ"
-        found.problems.append(Problem(what, _INSTALL, fatal=False))
+        found.add(what, fatal=False)
     found.facts["serving"] = {"api": stubs, "same_as_tensorflow": same, "real_server": shutil.which(PROGRAM)}
 
 

@@ -1,4 +1,4 @@
-"""Progress of the work that an API function does, for a caller who wants to show it."""
+"""Progress of the work that an API function does, for callers that show it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

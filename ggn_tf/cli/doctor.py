@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggn_tf.cli.options import json_option
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
@@ -15,27 +16,26 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
+@json_option
 def command(as_json: bool) -> None:
     """Report versions, processor, memory, GPU, precision, TensorBoard and TensorFlow Serving, with remedies.
 
-    Exits with 1 where the product cannot work.
+    The exit code is 1 where the product cannot work.
     """
     from ggn_tf.doctor import examine
 
     try:
         load_tensorflow()
     except Exception:
-        # What is wrong with it is told among the problems.
+        # The cause is reported among the problems.
         click.echo("TensorFlow cannot be imported.", err=True)
     found = examine(Path.cwd())
-    works = not any(problem.fatal for problem in found.problems)
     if as_json:
         problems = [dataclasses.asdict(problem) for problem in found.problems]
-        click.echo(json.dumps({**found.facts, "problems": problems, "works": works}, indent=2))
+        click.echo(json.dumps({**found.facts, "problems": problems, "works": found.works}, indent=2))
     else:
         click.echo(_text(found))
-    if not works:
+    if not found.works:
         sys.exit(1)
 
 
@@ -65,7 +65,7 @@ def _text(found: "Installation") -> str:
     text = [f"{name:<13}{value}" for name, value in lines]
     for problem in found.problems:
         text.append(f"{'PROBLEM' if problem.fatal else 'note':<13}{problem.what}\n{'  remedy':<13}{problem.remedy}")
-    return "\n".join([*text, *([] if found.problems else ["everything that is needed is here"])])
+    return "\n".join([*text, *([] if found.problems else ["nothing is missing"])])
 
 
 def _plugin(installed: bool) -> str:

@@ -100,6 +100,8 @@ def command(
     locations += [ggn_tf.Voxel(*index) for index in center_index]
     locations += [] if fiducials is None else ggn_tf.read_points(fiducials)
     load_tensorflow()
+    from ggn_tf.prediction.nodules import RESEARCH_ONLY
+
     with ggn_tf.load(export or f"grpc://{server}", model_name=model_name, timeout=timeout) as model:
         prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks)
     result = prediction.to_dict(keep_ids) if output is None else prediction.write(output, keep_ids=keep_ids)
@@ -115,7 +117,7 @@ def command(
     click.echo(f"model      version {prediction.model_version}")
     if output is not None:
         click.echo(f"written    {output}")
-    click.echo(result["caution"])
+    click.echo(RESEARCH_ONLY)
 
 
 def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:

@@ -46,7 +46,7 @@ class NodulePrediction:
         mask: uint8, 0 or 1, on the block of the CT's voxels that contains the nodule; None where the model finds none.
         measurements: Measurements of `mask` on the CT's own voxels; None without a mask.
         block: Hounsfield units around the nodule.
-        warnings: Reasons to doubt the prediction.
+        warnings: Reasons why the prediction may be wrong.
     """
 
     name: str

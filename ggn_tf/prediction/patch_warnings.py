@@ -32,7 +32,7 @@ _RAS = "A centre that was read in 3D Slicer is in RAS: repeat the prediction wit
 
 @dataclass(frozen=True)
 class PredictionWarning:
-    """One reason to doubt a prediction.
+    """One reason why a prediction may be wrong.
 
     Attributes:
         code: For a program.

@@ -3,6 +3,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.image
@@ -85,21 +86,54 @@ def test_a_person_reads_cases_problems_and_counts(bad_table: Path) -> None:
 
 
 def test_it_agrees_with_prepare(bad_table: Path, tmp_path: Path) -> None:
-    found = document_of(bad_table, exit_code=1)["cases"]
-    prepare = ["prepare", str(bad_table), "-o", str(tmp_path / "dataset"), "--jobs", "1", "--keep-ids"]
-    assert CliRunner().invoke(main, [*prepare, "--allow-rejects"]).exit_code == 0
+    shutil.copytree(bad_table.parent, tmp_path / "cases")
+    table = tmp_path / "cases" / "cases.csv"
+    rows = read_rows(table)
+    rows[0]["label"] = "AIS"
+    rows[11].update(image=rows[1]["image"], mask=rows[1]["mask"])
+    write_table(table, rows)
+    found = document_of(table, exit_code=1)
+    prepare = ["prepare", str(table), "-o", str(tmp_path / "dataset"), "--jobs", "1", "--keep-ids", "--allow-rejects"]
+    result = CliRunner().invoke(main, prepare)
+    assert result.exit_code == 0
     stored = {
         case["case_id"]: case
         for case in json.loads((tmp_path / "dataset" / "dataset.json").read_text(encoding="utf-8"))["cases"]
     }
     with (tmp_path / "dataset" / "rejected.csv").open(newline="", encoding="utf-8") as file:
         rejected = {row["case"]: (row["reason"], row["remedy"]) for row in csv.DictReader(file)}
-    assert {case["case_id"] for case in found if case["status"] == "usable"} == set(stored)
-    assert rejected == {case["case_id"]: (case["reason"], case["remedy"]) for case in found if case["reason"]}
-    for case in found:
+    assert {case["case_id"] for case in found["cases"] if case["status"] == "usable"} == set(stored)
+    assert rejected == {case["case_id"]: (case["reason"], case["remedy"]) for case in found["cases"] if case["reason"]}
+    for case in found["cases"]:
         if case["status"] == "usable":
             for name in ("volume_mm3", "diameter_mm", "mean_hu", "solid_fraction", "center_mm_lps"):
                 assert case[name] == stored[case["case_id"]][name]
+    # A label with one patient, and one patch under two patients.
+    assert len(found["notes"]) == 2 and "AIS" in found["notes"][0] and "SMITH-0001, SMITH-0011" in found["notes"][1]
+    assert [f"note: {note}" for note in found["notes"]] == [
+        line for line in result.stdout.splitlines() if line.startswith("note: ")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("harm", "flag", "notes"),
+    [(tilt_case, "--repair", 2), (shift_mask, "--align-masks", 1)],
+)
+def test_a_case_is_repaired_only_where_asked_and_the_repair_is_recorded(
+    copied: Path, harm: Callable[[Path, int], None], flag: str, notes: int
+) -> None:
+    harm(copied, 3)
+    assert document_of(copied, exit_code=1)["cases"][3]["status"] == "rejected"
+    refused = check(copied).stdout
+    assert f"(option {flag})" in refused and "SMITH-0003" in refused
+    case = document_of(copied, flag)["cases"][3]
+    assert (case["status"], len(case["repaired"])) == ("usable", notes)
+    assert case["diameter_mm"] == pytest.approx(8.0, rel=0.03)
+    dataset = copied.parent / "dataset"
+    prepare = ["prepare", str(copied), "-o", str(dataset), "--jobs", "1", "--keep-ids", flag]
+    assert "repaired:    1 cases" in CliRunner().invoke(main, prepare).stdout
+    stored = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))["cases"]
+    assert [stored[3]["repaired"], stored[4]["repaired"]] == [case["repaired"], []]
 
 
 def test_nothing_is_written_without_a_folder(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,27 +182,6 @@ def test_too_few_patients_are_a_problem_and_the_cases_are_still_told(copied: Pat
     assert "problem: There are too few patients" in check(copied).stdout
 
 
-def test_what_prepare_would_note(copied: Path) -> None:
-    rows = [{**row, "report": f"see {row['patient_id']}"} for row in read_rows(copied)]
-    rows[0]["label"] = "AIS"
-    rows[11].update(image=rows[1]["image"], mask=rows[1]["mask"])
-    write_table(copied, rows)
-    notes = " ".join(document_of(copied)["notes"])
-    assert "left out of the dataset: report" in notes
-    assert "label AIS has 1 usable patient" in notes
-    assert "SMITH-0001, SMITH-0011" in notes
-
-
-def test_a_ct_that_is_not_in_hounsfield_units_is_noted(copied: Path) -> None:
-    path = copied.parent / "SMITH-0003.nii"
-    image = sitk.ReadImage(str(path))
-    # As stored before the intercept is applied.
-    sitk.WriteImage(image + 1024, str(path))
-    document = document_of(copied)
-    (note,) = [note for note in document["notes"] if "no lung" in note]
-    assert "of SMITH-0003: " in note and "Hounsfield" in note
-
-
 def test_a_ct_in_place_of_a_mask_is_called_one(copied: Path) -> None:
     rows = read_rows(copied)
     rows[3]["mask"] = rows[3]["image"]
@@ -182,35 +195,9 @@ def test_a_ct_in_place_of_a_mask_is_called_one(copied: Path) -> None:
     assert case["remedy"] == "Name the file of the mask: this one looks like a CT."
 
 
-def test_a_mask_on_another_grid_is_put_right_only_where_asked_and_told(copied: Path) -> None:
-    shift_mask(copied, 3)
-    case = document_of(copied, exit_code=1)["cases"][3]
-    assert case["status"] == "rejected" and "align_masks" in case["remedy"]
-    case = document_of(copied, "--align-masks")["cases"][3]
-    assert (case["status"], len(case["repaired"])) == ("usable", 1)
-    assert case["diameter_mm"] == pytest.approx(8.0, rel=0.03)
-    assert f"put right: SMITH-0003: {case['repaired'][0]}" in check(copied, "--align-masks").stdout
-
-
-def test_a_tilted_gantry_is_put_right_only_where_asked_and_told(copied: Path) -> None:
-    tilt_case(copied, 3)
-    case = document_of(copied, exit_code=1)["cases"][3]
-    assert case["status"] == "rejected" and "argument repair" in case["remedy"]
-    case = document_of(copied, "--repair")["cases"][3]
-    assert case["status"] == "usable"
-    # 0.31 mm a slice of 1.25 mm.
-    assert "a gantry tilt of 13.9 degrees" in case["repaired"][0]
-    assert case["repaired"][1] == "the mask: shifted with the slices it was drawn on"
-    assert case["diameter_mm"] == pytest.approx(8.0, rel=0.03)
-
-
 @pytest.mark.parametrize("flags", [("--repair",), ("--align-masks",)])
 def test_a_sound_table_has_nothing_to_put_right(table: Path, flags: tuple[str, ...]) -> None:
     assert all(case["repaired"] == [] for case in document_of(table, *flags)["cases"])
-
-
-def test_another_label_column(table: Path) -> None:
-    assert set(document_of(table, "--label-column", "sex")["labels"]) == {"F", "M"}
 
 
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def test_as_text_it_tells_the_precision_and_why():
 def test_a_missing_and_an_old_package_are_problems_with_a_remedy():
     problems = missing_requirements(["no-such-package >=1", "numpy >=99", "click >=1", 'torch >=1; extra == "bench"'])
     assert [problem.what for problem in problems] == [
-        "no-such-package is not installed (>=1 is wanted)",
-        f"numpy is {version('numpy')}, >=99 is wanted",
+        "no-such-package is not installed (>=1 is required)",
+        f"numpy is {version('numpy')}, >=99 is required",
     ]
     assert all(problem.remedy.startswith("pip install") and problem.fatal for problem in problems)
 

@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from ggn_tf.cli import main
 from ggn_tf.dataset.records import open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import PatchProtocol
-from tests.support.case_files import read_rows, shift_mask, tilt_case, write_case_files, write_table
+from tests.support.case_files import read_rows, write_case_files, write_table
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def test_a_dataset_is_written_and_summed_up(table: Path, tmp_path: Path) -> None
     assert len(dataset.cases) == 12
     assert f"12 cases of 6 patients in {tmp_path / 'dataset'}" in result.stdout
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert ["label", "train", "validation", "test", "all", "(split", "1)"] in lines
+    assert ["label", "train", "validation", "test", "all"] in lines
     counts = {line[0]: [int(number) for number in line[1:]] for line in lines if line and line[0] in ("AAH", "MIA")}
     assert {label: sum(sets) for label, (*sets, _) in counts.items()} == {"AAH": 4, "MIA": 4}
     assert str(tmp_path / "dataset" / "previews") in result.stdout
@@ -196,38 +195,13 @@ def test_rejects_are_all_told_and_nothing_is_written(bad_table: Path, tmp_path: 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_rejects_can_be_left_out(bad_table: Path, tmp_path: Path) -> None:
+def test_rejects_can_be_left_out_and_are_listed_without_their_names(bad_table: Path, tmp_path: Path) -> None:
     result = prepare(bad_table, "-o", tmp_path / "dataset", "--allow-rejects")
     assert result.exit_code == 0, result.output
-    assert "rejected: SMITH-0002" not in result.stdout
     assert f"rejected:    2, listed in {tmp_path / 'dataset' / 'rejected.csv'}" in result.stdout
-    with (tmp_path / "dataset" / "rejected.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(tmp_path / "dataset" / "rejected.csv")
     assert len(rows) == 2
     assert all(row["reason"] and row["remedy"] and "SMITH" not in str(row) for row in rows)
-    assert len(open_dataset(tmp_path / "dataset", PatchProtocol()).cases) == 10
-
-
-@pytest.mark.parametrize(
-    ("harm", "flag", "noted"),
-    [(tilt_case, "--repair", "a gantry tilt of 13.9 degrees"), (shift_mask, "--align-masks", "put onto the CT's grid")],
-)
-def test_what_is_put_right_is_so_only_where_asked_and_is_recorded(
-    table: Path, tmp_path: Path, harm: Callable[[Path, int], None], flag: str, noted: str
-) -> None:
-    shutil.copytree(table.parent, tmp_path / "cases")
-    harm(tmp_path / "cases" / "cases.csv", 3)
-    asked = (tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset", "--keep-ids")
-    refused = prepare(*asked)
-    assert refused.exit_code == 1
-    assert flag in refused.stderr and "SMITH-0003" in refused.stderr
-    assert not (tmp_path / "dataset").exists()
-    result = prepare(*asked, flag)
-    assert result.exit_code == 0, result.output
-    assert "put right:   1 cases" in result.stdout
-    repaired = {case.case_id: case.repaired for case in open_dataset(tmp_path / "dataset", PatchProtocol()).cases}
-    assert noted in " ".join(repaired.pop("SMITH-0003"))
-    assert not any(repaired.values())
 
 
 def test_what_exists_is_refused_before_any_work(table: Path, tmp_path: Path) -> None:
@@ -246,18 +220,6 @@ def test_too_few_patients_are_refused_before_any_work(table: Path, tmp_path: Pat
     assert result.exit_code == 1
     assert "too few patients" in result.stderr
     assert "2 patients" in result.stderr
-
-
-def test_a_scarce_label_and_a_copied_nodule_are_noted(table: Path, tmp_path: Path) -> None:
-    shutil.copytree(table.parent, tmp_path / "cases")
-    rows = read_rows(table)
-    rows[0]["label"] = "AIS"
-    rows[11].update(image=rows[1]["image"], mask=rows[1]["mask"])
-    write_table(tmp_path / "cases" / "cases.csv", rows)
-    result = prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset", "--keep-ids")
-    assert "note: label AIS has 1 usable patient: not in every set" in result.stdout
-    assert "note: the same patch under several patients" in result.stdout
-    assert "SMITH-0001, SMITH-0011" in result.stdout
 
 
 def test_a_ct_that_is_not_in_hounsfield_units_is_noted_by_hash(table: Path, tmp_path: Path) -> None:
