@@ -58,7 +58,11 @@ def evaluate(
 
     Example:
         >>> evaluation = ggn_tf.evaluate("runs/a")  # doctest: +SKIP
-        >>> evaluation.predictions.groupby("set").size()  # doctest: +SKIP
+        >>> sorted(set(evaluation.predictions["set"]))  # doctest: +SKIP
+        ['test', 'train', 'validation']
+        >>> accuracy = evaluation.scores.test["joint"].accuracy  # doctest: +SKIP
+        >>> accuracy.low <= accuracy.value <= accuracy.high  # doctest: +SKIP
+        True
 
     Args:
         run: The run from `fit`, or its folder.

@@ -135,7 +135,8 @@ def fit(
         >>> run = ggn_tf.fit("dataset", task="AAH+AIS,MIA+IAC", run="runs/a")  # doctest: +SKIP
         >>> run.stages  # doctest: +SKIP
         ('segment', 'classify', 'joint')
-        >>> run.history[["stage", "epoch", "validation_dice"]]  # doctest: +SKIP
+        >>> list(run.history.columns[:4])  # doctest: +SKIP
+        ['stage', 'epoch', 'learning_rate', 'loss']
 
     Args:
         dataset: The dataset from `prepare`, or its folder.

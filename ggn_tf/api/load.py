@@ -41,10 +41,11 @@ class Model(AbstractContextManager["Model"]):
         """Classify and segment nodules of one CT, which is opened once.
 
         Example:
-            >>> prediction = model.predict("ct/", [ggn_tf.Point(-31.5, 12, -104)])  # doctest: +SKIP
-            >>> prediction.nodules[0].probabilities  # doctest: +SKIP
-            {'AAH+AIS': 0.92, 'MIA+IAC': 0.08}
-            >>> prediction.write("result/")  # doctest: +SKIP
+            >>> prediction = model.predict("ct/", [ggn_tf.Point(10, -20, 105)])  # doctest: +SKIP
+            >>> list(prediction.nodules[0].probabilities)  # doctest: +SKIP
+            ['AAH+AIS', 'MIA+IAC']
+            >>> prediction.write("result/")["mask"]  # doctest: +SKIP
+            'nodule_mask.nii.gz'
 
         Args:
             ct: A volume file or a DICOM folder.
@@ -76,7 +77,7 @@ def load(export: str | Path, *, model_name: str = MODEL_NAME, timeout: float = 6
 
     Example:
         >>> with ggn_tf.load("models/ggn") as model:  # doctest: +SKIP
-        ...     prediction = model.predict("ct.nii.gz", [ggn_tf.Voxel(120, 88, 41)])
+        ...     prediction = model.predict("ct.nii.gz", [ggn_tf.Voxel(31, 30, 36)])
 
     Args:
         export: A model folder, of which the newest version is taken; a version directory; or `grpc://HOST:PORT`.

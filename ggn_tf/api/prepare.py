@@ -79,8 +79,8 @@ def prepare(
 
     Example:
         >>> dataset = ggn_tf.prepare("cases.csv", "dataset", jobs=2)  # doctest: +SKIP
-        >>> len(dataset.cases), dataset.fingerprint[:12]  # doctest: +SKIP
-        (120, '1f0c6f5be34e')
+        >>> len(dataset.cases), dataset.rejected  # doctest: +SKIP
+        (12, ())
 
     Args:
         table: The case table (.csv or .xlsx), one row per nodule; a path or a URL.

@@ -40,7 +40,8 @@ def serve(
 
     Example:
         >>> with ggn_tf.serve("models/ggn", port=0) as server:  # doctest: +SKIP
-        ...     model = ggn_tf.load(f"grpc://{server.address}")
+        ...     server.version
+        1
 
     Args:
         folder: The model folder that `export` writes to.

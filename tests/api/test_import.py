@@ -1,7 +1,5 @@
-import doctest
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 
@@ -36,9 +34,3 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "ggn_tf", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"ggn-tf, version {ggn_tf.__version__}\n"
-
-
-@pytest.mark.parametrize("module", ["ggn_tf.prediction.locations"])
-def test_the_examples_run(module: str) -> None:
-    results = doctest.testmod(import_module(module))
-    assert results.attempted and not results.failed

@@ -1,0 +1,47 @@
+"""The examples in the docstrings of the API, one after the other in one folder, with tiny networks."""
+
+import doctest
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import ggn_tf
+from ggn_tf.dataset.records import Dataset
+from tests.support.case_files import write_case_files
+from tests.support.chest import lung_grid, lung_with_balls, write_dicom, write_nifti
+from tests.support.tiny_fit import tiny_protocol
+
+
+def run_examples(name: str) -> doctest.TestResults:
+    """Examples are marked to be skipped where there is no data; here there is some."""
+    module = import_module(name)
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder().find(module, globs={"ggn_tf": ggn_tf}):
+        for example in test.examples:
+            example.options.pop(doctest.SKIP, None)
+        if name.endswith("load") and test.name.endswith("predict"):
+            test.globs["model"] = ggn_tf.load("models/ggn")
+        runner.run(test)
+    return doctest.TestResults(runner.failures, runner.tries)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
+    write_case_files(tmp_path, 12)
+    image = lung_with_balls(lung_grid())
+    write_nifti(image, tmp_path / "ct.nii.gz")
+    write_dicom(image, tmp_path / "ct")
+    return tmp_path
+
+
+def test_the_examples_give_what_they_show(folder: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_examples("ggn_tf.api.prepare") == (0, 2)
+    shutil.rmtree(folder / "dataset")
+    shutil.copytree(dataset.folder, folder / "dataset")
+    monkeypatch.setattr("ggn_tf.api.fit.Protocol", tiny_protocol)
+    for name, examples in (("fit", 3), ("evaluate", 4), ("export", 1), ("serve", 1), ("load", 4)):
+        assert run_examples(f"ggn_tf.api.{name}") == (0, examples)
