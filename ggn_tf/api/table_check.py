@@ -1,7 +1,7 @@
 """Check a case table: everything that `prepare` would find in it, without writing a dataset."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,6 @@ from ggn_tf.api.prepare import CutCases, cut_cases
 from ggn_tf.api.progress import OnProgress, ignore
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.table import read_table
-from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.table_check import (
     Finding,
@@ -91,24 +90,16 @@ def check_table(
 
 def _examine(cut: CutCases, output: Path | None) -> list[Finding]:
     if output is None:
-        return _findings(cut, lambda nodule: None)
+        return [examine_case(case, patch)[0] for case, patch in cut]
+    findings = []
     with _new_folder(output) as folder:
         with PreviewWriter(folder) as sheets:
-            findings = _findings(
-                cut,
-                lambda nodule: sheets.add(f"{nodule.record.case_id}  {nodule.record.label}", nodule.hu, nodule.mask),
-            )
+            for case, patch in cut:
+                finding, nodule = examine_case(case, patch)
+                findings.append(finding)
+                if nodule is not None:
+                    sheets.add(f"{nodule.record.case_id}  {nodule.record.label}", nodule.hu, nodule.mask)
         _write_findings(folder / FINDINGS, findings)
-    return findings
-
-
-def _findings(cut: CutCases, draw: Callable[[AcceptedCase], None]) -> list[Finding]:
-    findings = []
-    for case, patch in cut:
-        finding, nodule = examine_case(case, patch)
-        findings.append(finding)
-        if nodule is not None:
-            draw(nodule)
     return findings
 
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,12 @@ def test_no_folder_is_an_error_with_a_remedy(tmp_path: Path):
 def test_an_empty_folder_has_no_runs(tmp_path: Path):
     result = runs(tmp_path)
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_is_no_error(folder: Path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ggn_tf", "runs", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.wait()
