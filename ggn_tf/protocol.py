@@ -10,6 +10,9 @@ SETS: Final = ("train", "validation", "test")
 AIR_HU = -1024.0
 """Where the scale of CT begins: the lower end of the paper's window (section 3.2), and the value outside the CT."""
 
+TABLE_5_JOINT_WEIGHTS: Final = (0.5, 0.7, 1.0, 1.3, 1.5)
+"""The values of lambda (eq. 4) that Table 5 compares."""
+
 MASK_THRESHOLD = 0.5
 """A voxel belongs to the nodule where the soft mask is at least this; the paper names none."""
 

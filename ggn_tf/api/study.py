@@ -10,7 +10,7 @@ from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.api.progress import ignore
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.models.names import RADIOMICS, TRANSFER
-from ggn_tf.protocol import Protocol, quick_protocol
+from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, quick_protocol
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.study.examples import collect_examples
 from ggn_tf.study.folder import write_study
@@ -25,7 +25,6 @@ from ggn_tf.training.precision import resolve_precision
 
 DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
 SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
-JOINT_WEIGHTS = (0.5, 0.7, 1.0, 1.3, 1.5)
 REPORT_ITEM = "report"
 
 
@@ -88,7 +87,7 @@ def study(
     models: Sequence[str] = DEFAULT_SYSTEMS,
     splits: Sequence[int] = (1, 2),
     repeats: int = 5,
-    joint_weights: Sequence[float] = JOINT_WEIGHTS,
+    joint_weights: Sequence[float] = TABLE_5_JOINT_WEIGHTS,
     protocol: Literal["paper", "quick"] | Protocol = "paper",
     seed: int = 0,
     select_on: SelectOn = "validation",

@@ -19,12 +19,12 @@ from ggn_tf.cli.options import (
 )
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.models.names import RADIOMICS, TRANSFER
+from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.tasks import PAPER_TASKS
 from ggn_tf.tensorflow_import import load_tensorflow
 
 DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
-TABLE_5_WEIGHTS = (0.5, 0.7, 1.0, 1.3, 1.5)
 
 
 @click.command()
@@ -53,7 +53,7 @@ TABLE_5_WEIGHTS = (0.5, 0.7, 1.0, 1.3, 1.5)
 @click.option(
     "--joint-weights",
     type=CommaList(float),
-    default=text_of(TABLE_5_WEIGHTS),
+    default=text_of(TABLE_5_JOINT_WEIGHTS),
     show_default=True,
     help="Values of lambda for the paper's Table 5, on the second task and the first split.",
 )
