@@ -82,17 +82,20 @@ def evaluate(
         on_progress(Progress(line))
 
     opened = RunFolder.open(run_folder(run))
-    own = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
-    other = None if dataset is None else open_external(opened, own, dataset_folder(dataset))
-    frame = predict_run(opened, own, read_split(own, opened.description.split), announce=announce)
-    inputs = collect_report_inputs(opened, own, frame, gallery, announce=announce)
+    trained_on = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
+    external = None if dataset is None else open_external(opened, trained_on, dataset_folder(dataset))
+    frame = predict_run(opened, trained_on, read_split(trained_on, opened.description.split), announce=announce)
+    inputs = collect_report_inputs(opened, trained_on, frame, gallery, announce=announce)
     sites: dict[str, Any] = {}
-    if other is not None:
-        inputs = replace(inputs, external=other.case_by_id)
-        frame = pd.concat([frame, predict_external(opened, other, announce)], ignore_index=True)
-        sites = {"sites": tuple(differences(frame, seed, replicates)), "external_dataset": other.folder.resolve().name}
+    if external is not None:
+        inputs = replace(inputs, external=external.case_by_id)
+        frame = pd.concat([frame, predict_external(opened, external, announce)], ignore_index=True)
+        sites = {
+            "sites": tuple(differences(frame, seed, replicates)),
+            "external_dataset": external.folder.resolve().name,
+        }
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
-    report = run_scores.Evaluation(scores, describe_run(opened, own), **sites)
+    report = run_scores.Evaluation(scores, describe_run(opened, trained_on), **sites)
     folder = opened.folder / "evaluation"
     write_evaluation(frame, report, folder, inputs)
     if scores.test is not None and (opened.folder / "tensorboard").is_dir():
