@@ -6,9 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from ggn_tf.tensorflow_import import load_tensorflow
+
 
 @pytest.fixture(autouse=True)
 def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    # TensorFlow's own import sets variables and logs.
+    load_tensorflow()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     environment = dict(os.environ)
     yield
