@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from ggn_tf.evaluation.report.cells import Cell, Number, PValue, Table
 from ggn_tf.evaluation.report.markdown import section, table_lines
@@ -55,11 +56,8 @@ def tables_of(design: StudyDesign, results: Sequence[TaskResults]) -> list[Score
 
 def markdown(tables: Sequence[ScoreTable]) -> str:
     """All tables as one Markdown text."""
-    return "\n".join(line for table in tables for line in section(table.title, _captioned(table)))
-
-
-def _captioned(table: ScoreTable) -> list[str]:
-    return [table.caption, "", *table_lines(table)]
+    sections = (section(table.title, [table.caption, "", *table_lines(table)]) for table in tables)
+    return "\n".join(line for lines in sections for line in lines)
 
 
 class _TestScores:
@@ -105,15 +103,14 @@ def _systems(scores: _TestScores, split: int) -> ScoreTable:
     """Tables 2 and 3: every network on one split."""
     networks = [network for network in NETWORKS if scores.has(network.system, split)]
     rows = []
-    for metric in _METRICS:
-        for task in scores.tasks:
-            ours = [scores.cell(task, split, network.system, metric) for network in networks]
-            published = [
-                published_score(metric, task=task, system=network.letter, split=split, table=split + 1)
-                for network in networks
-            ]
-            if any(ours):
-                rows.append((METRIC_NAMES[metric], task, *scores.cells(ours, published)))
+    for metric, task in product(_METRICS, scores.tasks):
+        ours = [scores.cell(task, split, network.system, metric) for network in networks]
+        published = [
+            published_score(metric, task=task, system=network.letter, split=split, table=split + 1)
+            for network in networks
+        ]
+        if any(ours):
+            rows.append((METRIC_NAMES[metric], task, *scores.cells(ours, published)))
     return ScoreTable(
         ("score", "task", *scores.headings([str(network) for network in networks])),
         rows,
@@ -127,14 +124,11 @@ def _systems(scores: _TestScores, split: int) -> ScoreTable:
 def _transfer(scores: _TestScores) -> ScoreTable:
     """Table 4: one row per split and task."""
     rows = []
-    for split in scores.design.splits:
-        for task in scores.tasks:
-            ours = [scores.cell(task, split, TRANSFER, metric) for metric in _CLASSIFICATION]
-            published = [
-                published_score(metric, task=task, system="automatic", split=split) for metric in _CLASSIFICATION
-            ]
-            if any(ours):
-                rows.append((str(split), task, *scores.cells(ours, published)))
+    for split, task in product(scores.design.splits, scores.tasks):
+        ours = [scores.cell(task, split, TRANSFER, metric) for metric in _CLASSIFICATION]
+        published = [published_score(metric, task=task, system="automatic", split=split) for metric in _CLASSIFICATION]
+        if any(ours):
+            rows.append((str(split), task, *scores.cells(ours, published)))
     return ScoreTable(
         ("split", "task", *scores.headings([METRIC_NAMES[metric] for metric in _CLASSIFICATION])),
         rows,
@@ -173,13 +167,11 @@ def _other_systems(scores: _TestScores) -> ScoreTable:
     present = [system for system in systems if scores.has(system)]
     letters = ("radiologists", "svm", "d") if scores.has_published else ()
     rows: list[tuple[Cell, ...]] = []
-    for metric in ("accuracy", "auc"):
-        for split in scores.design.splits:
-            for task in scores.tasks:
-                ours = [scores.cell(task, split, system, metric) for system in present]
-                published = [_published(published_score(metric, task=task, system=letter)) for letter in letters]
-                if any(ours):
-                    rows.append((METRIC_NAMES[metric], str(split), task, *ours, *published))
+    for metric, split, task in product(("accuracy", "auc"), scores.design.splits, scores.tasks):
+        ours = [scores.cell(task, split, system, metric) for system in present]
+        published = [_published(published_score(metric, task=task, system=letter)) for letter in letters]
+        if any(ours):
+            rows.append((METRIC_NAMES[metric], str(split), task, *ours, *published))
     paper = ("paper: radiologists", "paper: SVM", "paper: cascade") if scores.has_published else ()
     return ScoreTable(
         ("score", "split", "task", *(title_of(system) for system in present), *paper),

@@ -1,4 +1,4 @@
-"""Studies whose processes are killed for good, by the operating system, and begun again."""
+"""Studies whose processes are killed by the operating system and that are started again."""
 
 import subprocess
 from functools import partial
@@ -13,7 +13,7 @@ from tests.support.killing import has_begun_writing, kill_when, start
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_fit import results
 
-# What a training may take to see that it is alone: TensorFlow's start and one step, on a busy machine.
+# Time for a training to see that its parent is gone: the start of TensorFlow and one step, on a busy machine.
 PATIENCE_S = 180
 
 
@@ -27,7 +27,7 @@ def begin(dataset: Dataset, study: Path, epochs: int) -> subprocess.Popen:
 
 
 def progress_of(study: Path) -> int:
-    """How many epochs and tables of predictions there are."""
+    """The number of finished epochs and predictions tables."""
     epochs = sum(len(path.read_text(encoding="utf-8").splitlines()) - 1 for path in study.glob("runs/*/history.csv"))
     return epochs + len(list(study.glob("predictions/*.csv")))
 
@@ -40,8 +40,8 @@ def is_writing_results(study: Path) -> bool:
     return has_begun_writing(study, ".results-new")
 
 
-def answers(study: Path) -> dict[str, str]:
-    """Every run's weights and history, the trainings' predictions, and the study's tables, to the last bit."""
+def outputs(study: Path) -> dict[str, str]:
+    """Weights and history of every run, the predictions, and the tables of the study, exact to the bit."""
     runs = {path.name: str(results(RunFolder.open(path))) for path in study.glob("runs/*")}
     folders = ("predictions", "results")
     files = [path for folder in folders for path in (study / folder).rglob("*") if path.suffix in (".csv", ".md")]
@@ -62,9 +62,9 @@ def kill_again_and_again(dataset: Dataset, folder: Path, kills: int, epochs: int
         delay, workers_too = float(generator.uniform(0, 0.3)), number % 2 == 1
         process = begin(dataset, killed, epochs)
         kill_when(process, reached, delay, workers_too=workers_too, patience_s=PATIENCE_S)
-        assert not (killed / "results").exists(), "half-written results have the name of whole ones"
+        assert not (killed / "results").exists(), "half-written results have the name of complete ones"
     assert begin(dataset, killed, epochs).wait() == 0
-    assert answers(killed) == answers(whole)
+    assert outputs(killed) == outputs(whole)
 
 
 @pytest.mark.slow

@@ -1,7 +1,4 @@
-"""Gallery nodules made in code: a ball in noise, two masks that miss it a little, and evidence in its middle.
-
-And what a dataset would know of them.
-"""
+"""Synthetic nodules for reports: a ball in noise with two imperfect masks and a heat map, and case records."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A whole study with tiny networks. As a program, the command `ggn-tf study` with a tiny protocol for its quick one:
+"""A whole study with tiny networks. As a program, `ggn-tf study` with a tiny protocol in place of the quick one:
 
 python -m tests.support.tiny_study DATASET STUDY EPOCHS
 """
@@ -43,6 +43,6 @@ OPTIONS = (
 
 if __name__ == "__main__":
     dataset, study, epochs = sys.argv[1:]
-    # The trainings' processes are told the numbers, and need no patch.
+    # The processes of the trainings receive the numbers, and need no patch.
     with patch("ggn_tf.api.study.quick_protocol", partial(tiny_protocol, int(epochs))):
         main(["study", dataset, "-o", study, *OPTIONS.split()])

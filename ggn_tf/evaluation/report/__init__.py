@@ -1,1 +1,1 @@
-"""The report: one HTML file that needs no network; a section a module, each a pure function of the evidence."""
+"""The report: one HTML file that needs no network. Each section is a function of predictions and records."""

@@ -85,15 +85,13 @@ def draw_budget(predicted: np.ndarray, reference: np.ndarray, dice: np.ndarray, 
         dice: Dice of the predicted mask [N].
         title: Title of the figure.
     """
-    figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES - 0.3)
+    figure, axes = new_figure(title, WIDTH_INCHES - 0.3)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))
     points = axes.scatter(
         predicted, reference, c=dice, cmap="viridis", vmin=0, vmax=1, s=24, edgecolors="white", linewidths=0.4
     )
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     axes.grid(visible=True)
-    axes.set_xlabel("True class's probability, predicted mask")
-    axes.set_ylabel("True class's probability, reference mask")
-    axes.set_title(title, loc="left")
+    axes.set(xlabel="True class's probability, predicted mask", ylabel="True class's probability, reference mask")
     figure.colorbar(points, ax=axes, label="Dice of the predicted mask", shrink=0.75)
     return figure

@@ -120,7 +120,7 @@ def draw_reliability(curves: Mapping[str, Sequence[ReliabilityBin]], labels: tup
         labels: Labels of the axes: what is predicted, and what is observed.
         title: Title of the figure.
     """
-    figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
+    figure, axes = new_figure(title, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))
     for index, (name, bins) in enumerate(curves.items()):
         for point in bins:
@@ -132,9 +132,7 @@ def draw_reliability(curves: Mapping[str, Sequence[ReliabilityBin]], labels: tup
         axes.plot(predicted, observed, marker="o", markersize=4, label=name, **look(index))
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.grid(visible=True)
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.set_title(title, loc="left")
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     figure.legend(loc="outside lower left")
     return figure
 
@@ -147,7 +145,7 @@ def draw_decision(curves: Mapping[str, DecisionCurve], positive: str, title: str
         positive: The class on which one acts.
         title: Title of the figure.
     """
-    figure, axes = new_figure(WIDTH_INCHES, 4.2 + 0.2 * len(curves))
+    figure, axes = new_figure(title, 4.2 + 0.2 * len(curves))
     first = next(iter(curves.values()))
     axes.plot(first.thresholds, first.treat_all, color=INK, linewidth=1, label=f"act on all as {positive}")
     axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (1, 3)), label="act on none")
@@ -159,8 +157,6 @@ def draw_decision(curves: Mapping[str, DecisionCurve], positive: str, title: str
     top = max(float(np.nanmax(curve.high)) for curve in curves.values()) if curves else 1.0
     axes.set(xlim=(0, 1), ylim=(-0.15 * top, 1.08 * top))
     axes.grid(visible=True)
-    axes.set_xlabel(f"Threshold: probability of {positive} to act on")
-    axes.set_ylabel("Net benefit, true positives per nodule")
-    axes.set_title(title, loc="left")
+    axes.set(xlabel=f"Threshold: probability of {positive} to act on", ylabel="Net benefit, true positives per nodule")
     figure.legend(loc="outside lower left", ncols=2)
     return figure

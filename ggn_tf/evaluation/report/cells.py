@@ -2,25 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
+
+from ggn_tf.evaluation.statistics.estimate import Estimate
+from ggn_tf.evaluation.statistics.repeats import RepeatedScore
 
 NOT_GIVEN, UNDEFINED = "-", "undefined"
-
-
-class Score(Protocol):
-    """What has a value and an interval: an estimate, a score over repeats, a difference."""
-
-    @property
-    def value(self) -> float | None:
-        """The score; None where it is undefined."""
-
-    @property
-    def low(self) -> float | None:
-        """Lower end of its interval; None without one."""
-
-    @property
-    def high(self) -> float | None:
-        """Upper end of its interval."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +97,7 @@ class Table:
     caption: str = ""
 
 
-def score_cell(score: Score, *, signed: bool = False) -> Number:
+def score_cell(score: Estimate | RepeatedScore, *, signed: bool = False) -> Number:
     """A score with its interval."""
     return Number(score.value, score.low, score.high, signed=signed)
 

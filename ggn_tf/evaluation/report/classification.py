@@ -65,7 +65,8 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> 
     """
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 2.0 + 0.95 * len(classes)
-    figure, axes = new_figure(side + 0.3, side)
+    correct = f"{_count(np.trace(matrix))} of {_count(matrix.sum())} nodules correct"
+    figure, axes = new_figure(f"{title}\n{correct}", side, side + 0.3)
     axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=2)
     for (row, column), count in np.ndenumerate(matrix):
         ink = "white" if share[row, column] > 0.68 else INK
@@ -82,8 +83,6 @@ def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> 
     axes.set_aspect("equal")
     axes.set_xlabel("Predicted class", labelpad=6)
     axes.set_ylabel("True class", labelpad=6)
-    correct = f"{_count(np.trace(matrix))} of {_count(matrix.sum())} nodules correct"
-    axes.set_title(f"{title}\n{correct}", loc="left")
     return figure
 
 
@@ -100,7 +99,7 @@ def draw_roc(curves: Mapping[str, RocCurve], positive: str, title: str) -> Figur
         positive: The name of the positive class.
         title: Title of the figure.
     """
-    figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
+    figure, axes = new_figure(title, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))
     for index, (name, curve) in enumerate(curves.items()):
         if curve.auc is None:
@@ -112,9 +111,7 @@ def draw_roc(curves: Mapping[str, RocCurve], positive: str, title: str) -> Figur
         # The curve begins at the origin, however steeply.
         axes.plot([0, *rate], [0, *curve.sensitivity], label=f"{name}: AUC {curve.auc:.3f}{interval}", **look(index))
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    axes.set_xlabel(f"False positive rate for {positive}")
-    axes.set_ylabel(f"Sensitivity for {positive}")
-    axes.set_title(title, loc="left")
+    axes.set(xlabel=f"False positive rate for {positive}", ylabel=f"Sensitivity for {positive}")
     axes.grid(visible=True)
     figure.legend(loc="outside lower left")
     return figure

@@ -26,7 +26,7 @@ def write_evaluation(
         frame: The run's predictions, checked.
         evaluation: Their scores, and what was trained.
         folder: For example `runs/NAME/evaluation`.
-        inputs: What the report shows beyond the predictions; None shows what they alone hold.
+        inputs: What the report shows beyond the predictions; None for the predictions alone.
     """
     with replaced_folder(folder) as new:
         write_predictions(frame, new / PREDICTIONS)

@@ -25,7 +25,6 @@ STYLE: dict[str, Any] = {
     "font.size": 10.5,
     "axes.titlesize": 11,
     "axes.titlepad": 10,
-    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": INK,
@@ -58,11 +57,15 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_figure(width_inches: float = WIDTH_INCHES, height_inches: float = WIDTH_INCHES) -> tuple[Figure, Axes]:
+def new_figure(
+    title: str, height_inches: float = WIDTH_INCHES, width_inches: float = WIDTH_INCHES
+) -> tuple[Figure, Axes]:
     """A figure outside pyplot, which keeps no global state and needs no display."""
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left")
+    return figure, axes
 
 
 def look(index: int) -> dict[str, Any]:

@@ -34,14 +34,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A sprite sheet behind a window as large as one slice.
-
-    Attributes:
-        kind: Its CSS class: `ct`, `heat`, or the kind of an outline.
-        alt: Alternative text.
-        png: All slices, `COLUMNS` in one row.
-        margin: Width of the margin around each slice, in pixels.
-    """
+    """A sprite sheet behind a window as large as one slice; `kind` is its CSS class, `margin` is in pixels."""
 
     kind: str
     alt: str
@@ -73,17 +66,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class NoduleCard:
-    """One nodule.
-
-    Attributes:
-        anchor: Its address in the page.
-        case_id: Its case.
-        about: Its label, and why it was chosen.
-        panels: From left to right.
-        start: Index of the slice that is shown first.
-        depth: Number of slices.
-        scores: Its scores.
-    """
+    """One nodule: its place in the page, its label and why it was chosen, its `depth` slices from `start` on."""
 
     anchor: str
     case_id: str

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
 from ggn_tf.evaluation.report.cells import Cell, Table
-from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, WIDTH_INCHES, new_figure
+from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, new_figure
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.joint_changes import JointChange, paired_stages
 
@@ -78,7 +78,7 @@ def draw_dice(systems: Mapping[str, np.ndarray], title: str) -> Figure:
         systems: The Dice [N] of each system.
         title: Title of the figure.
     """
-    figure, axes = new_figure(WIDTH_INCHES, 1.5 + 0.95 * len(systems))
+    figure, axes = new_figure(title, 1.5 + 0.95 * len(systems))
     for index, values in enumerate(systems.values()):
         dice = np.sort(values)
         axes.scatter(dice, index + 0.16 + 0.24 * _heights(len(dice)), s=12, alpha=0.6, linewidths=0, color=COLOURS[0])
@@ -98,7 +98,6 @@ def draw_dice(systems: Mapping[str, np.ndarray], title: str) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
     axes.set_xlabel("Dice of a nodule")
-    axes.set_title(title, loc="left")
     return figure
 
 
@@ -112,7 +111,7 @@ def draw_change(dice: np.ndarray, score: np.ndarray, label: np.ndarray, classes:
         classes: The names of the classes.
         title: Title of the figure.
     """
-    figure, axes = new_figure(WIDTH_INCHES, WIDTH_INCHES)
+    figure, axes = new_figure(title)
     axes.axhline(0, color=FAINT, linewidth=1)
     axes.axvline(0, color=FAINT, linewidth=1)
     for index, name in enumerate(classes):
@@ -131,9 +130,7 @@ def draw_change(dice: np.ndarray, score: np.ndarray, label: np.ndarray, classes:
         reach = 1.08 * max(float(np.abs(values).max()), 0.05)
         set_limits(-reach, reach)
     axes.grid(visible=True)
-    axes.set_xlabel("Change of Dice")
-    axes.set_ylabel("Change of the true class's probability")
-    axes.set_title(title, loc="left")
+    axes.set(xlabel="Change of Dice", ylabel="Change of the true class's probability")
     figure.legend(loc="outside lower left", ncols=min(len(classes), 2))
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
 from ggn_tf.evaluation.report.cells import Cell, Table, score_cell
-from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, WIDTH_INCHES, new_figure
+from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, new_figure
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES
 from ggn_tf.evaluation.statistics.scores import score_values
@@ -97,7 +97,7 @@ def draw_forest(rows: Sequence[ForestRow], whole: float, score: str, title: str)
         score: The name of the score.
         title: Title of the figure.
     """
-    figure, axes = new_figure(WIDTH_INCHES, 1.1 + 0.25 * len(rows))
+    figure, axes = new_figure("", 1.1 + 0.25 * len(rows))
     axes.axvline(whole, color=FAINT, linewidth=1, linestyle=(0, (4, 2)))
     for index, row in enumerate(rows):
         if row.value is None:

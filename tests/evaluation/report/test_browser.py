@@ -29,7 +29,7 @@ from tests.support.slides import SIZE
 from tests.support.tiny_study import tiny_design
 
 WIDTHS = {"desktop": 1280, "telephone": 390}
-FLAGS = (
+FLAGS = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -39,7 +39,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-)
+]
 
 
 def _program(*names: str) -> str:

@@ -13,11 +13,12 @@ def _files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.fixture
-def evaluated(tmp_path, drawn_frame) -> Path:
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, drawn_frame) -> Path:
     frame = drawn_frame()
-    write_evaluation(frame, evaluated_run(frame), tmp_path / "evaluation")
-    return tmp_path / "evaluation"
+    folder = tmp_path_factory.mktemp("evaluated") / "evaluation"
+    write_evaluation(frame, evaluated_run(frame), folder)
+    return folder
 
 
 def test_evaluation_consists_of_the_documented_files(evaluated):
