@@ -87,7 +87,7 @@ def test_nothing_is_done_twice(finished: WorkFolder, dataset: Dataset):
 
 def test_a_study_with_other_numbers_does_not_take_over_what_is_there(finished: WorkFolder, dataset: Dataset):
     design = dataclasses.replace(tiny_design(models=("raw",)), select_on="test")
-    with pytest.raises(RunError, match="holds a run with other settings"):
+    with pytest.raises(RunError, match="a run with other settings"):
         run_items(items_of(design, dataset), finished, 1, ignore_message, lambda: False)
 
 
@@ -97,7 +97,7 @@ def test_an_item_that_is_asked_to_stop_stops(dataset: Dataset, tmp_path: Path):
         item.run(WorkFolder(tmp_path, dataset, ""), WorkerChannel(stop_requested=lambda: True))
 
 
-def test_an_error_of_an_item_reaches_the_user_whole(dataset: Dataset, tmp_path: Path):
+def test_an_error_of_an_item_reaches_the_user_completely(dataset: Dataset, tmp_path: Path):
     folder = WorkFolder(tmp_path / "study", dataset, "")
     (tmp_path / "study" / "predictions").mkdir(parents=True)
     item = items_of(tiny_design(models=("raw",)), dataset)[0]
