@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 SETS: Final = ("train", "validation", "test")
 """The sets of a split (section 3.2): every table, file and loop names them in this order."""
@@ -47,9 +47,9 @@ class CnnProtocol:
 class UnetProtocol:
     """The segmenter (section 2.2, Fig. 2b).
 
-    The figure that shows the channel numbers is not part of the paper's text: `channels_down` are the classifier's, and
-    `channels_up` mirror them; both are our assumption. `prior` is the nodule probability that the last bias starts
-    with (Lin et al. 2017, which section 3.2 follows without naming the value).
+    The paper's text does not name the channels: `channels_down` are the classifier's, and `channels_up` mirror them;
+    both are our assumption. `prior` is the nodule probability at which the last bias starts (Lin et al. 2017, which
+    section 3.2 follows without naming the value).
     """
 
     channels_down: tuple[int, ...] = (16, 16, 32, 32, 64, 64, 256, 256)
@@ -82,10 +82,10 @@ class StageProtocol:
     """How long and how fast one stage trains (section 3.2).
 
     Attributes:
-        learning_rate: Adam's, at the first epoch.
-        max_epochs: Upper limit.
+        learning_rate: Adam's learning rate in the first epoch.
+        max_epochs: Largest number of epochs.
         schedule: How the learning rate falls.
-        patience: The stage stops after so many epochs without a better score.
+        patience: Number of epochs without a better score after which the stage stops.
     """
 
     learning_rate: float
@@ -104,8 +104,17 @@ class AugmentationProtocol:
 
 @dataclass(frozen=True)
 class SplitProtocol:
-    """The parts of a split (section 3.2): test of the whole, validation of what is left."""
+    """How cases are split (section 3.2), label by label.
 
+    Attributes:
+        test_fraction: Fraction of all cases that test.
+        validation_fraction: Fraction of the other cases that validate.
+        splits: Number of splits drawn unless another is asked for. The paper uses two (section 3.3).
+        seed: Their seed unless another is asked for; not named by the paper.
+    """
+
+    splits: ClassVar[int] = 5
+    seed: ClassVar[int] = 0
     test_fraction: float = 0.3
     validation_fraction: float = 0.2
 
@@ -115,12 +124,14 @@ class TrainingProtocol:
     """Training of every model (section 3.2).
 
     Attributes:
-        batch_size: Patches a step.
+        batch_size: Patches per step.
         l2: Weight of the squared kernels in the loss.
         joint_weight: Lambda of eq. 4.
-        batch_norm_momentum: Not named by the paper. With Keras's 0.99 and some 20 steps an epoch the moving statistics
+        batch_norm_momentum: Not named by the paper. With Keras's 0.99 and some 20 steps per epoch the moving statistics
             lag by ten epochs.
-        segment, classify, joint: The three stages of the cascade.
+        segment: The cascade's first stage, the U-Net.
+        classify: Its second stage, the CNN behind the frozen U-Net.
+        joint: Its third stage, both networks.
     """
 
     batch_size: int = 24
@@ -130,6 +141,11 @@ class TrainingProtocol:
     segment: StageProtocol = StageProtocol(1e-4, 150, Plateau())
     classify: StageProtocol = StageProtocol(1e-4, 120, Plateau())
     joint: StageProtocol = StageProtocol(1e-5, 120, Steps())
+
+    @property
+    def stages(self) -> tuple[StageProtocol, StageProtocol, StageProtocol]:
+        """Segment, classify and joint, in the order of training."""
+        return self.segment, self.classify, self.joint
 
 
 @dataclass(frozen=True)
@@ -147,7 +163,7 @@ class Protocol:
 def quick_protocol() -> Protocol:
     """A shortened training, not the paper's: 38 epochs of the cascade instead of 390, at ten times the learning rate.
 
-    On 669 nodules of LIDC-IDRI it reaches a test Dice of 0.78, as much as a long training does there.
+    On 669 nodules of LIDC-IDRI it reaches a test Dice of 0.78, as a long training does.
     """
     paper = TrainingProtocol()
     return Protocol(

@@ -1,6 +1,6 @@
 """Augmentation on the fly (paper section 3.2): one function draws its parameters, another applies them to a batch.
 
-A flip and a rotation by quarter turns only rename and mirror the axes of a patch, so both together are one gather of
+A flip and a rotation by quarter turns only permute and mirror the axes of a patch, so both together are one gather of
 voxels: exact, without interpolation, and the same on every device.
 """
 
@@ -16,21 +16,21 @@ AXES = 3
 NO_FLIP = AXES
 QUARTER_TURNS = 4
 
-# Named, because the choice that TensorFlow makes by itself depends on the device.
+# Explicit, because TensorFlow's own choice depends on the device.
 _GENERATOR = "philox"
 
 
 class Augmentation(NamedTuple):
-    """What happens to each sample of a batch, in this order: flip, rotation, noise.
+    """What is done to each sample of a batch, in this order: flip, rotation, noise.
 
-    Every tensor leads with the batch and nothing depends on a neighbour, so a worker that holds a slice of the batch
-    takes the same slice of each tensor (`part`).
+    The batch is the first axis of every tensor, so a worker with a slice of the batch takes the same slice of each
+    (`part`).
 
     Attributes:
         flip_axis: int32 [N], 0, 1, 2 for z, y, x; `NO_FLIP` where the sample is not flipped.
         rotation_axis: int32 [N], 0, 1, 2 for z, y, x.
         quarter_turns: int32 [N], 0 to 3, in the plane of the two other axes, from the first towards the second.
-        noise_seed: int32 [N, 2], of the sample's own noise.
+        noise_seed: int32 [N, 2], the seed of each sample's noise.
         noise_sigma: float32 [N], standard deviation on the scale of the normalised patch.
     """
 
@@ -41,20 +41,17 @@ class Augmentation(NamedTuple):
     noise_sigma: tf.Tensor
 
     def part(self, start: tf.Tensor | int, stop: tf.Tensor | int) -> "Augmentation":
-        """The draw of the samples from `start` up to `stop` of the batch."""
+        """The draw of the samples from `start` to `stop` of the batch, `stop` not included."""
         return Augmentation(*(drawn[start:stop] for drawn in self))
 
 
 def draw_augmentation(batch: tf.Tensor | int, seed: tf.Tensor, protocol: AugmentationProtocol) -> Augmentation:
-    """Draw the parameters of a whole batch; the same seed always draws the same.
+    """Draw the parameters of a whole batch; the same seed always gives the same.
 
     Args:
         batch: Samples in the whole batch, over all workers.
         seed: int32 [2].
         protocol: Probability of a flip and the noise's sigma.
-
-    Returns:
-        One draw a sample: the flip and its axis, the rotation's axis and quarter turns, the seed of the noise.
     """
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, num=5, alg=_GENERATOR))
     flipped = tf.random.stateless_uniform([batch], seeds[0], alg=_GENERATOR) < protocol.flip_probability
@@ -68,13 +65,13 @@ def draw_augmentation(batch: tf.Tensor | int, seed: tf.Tensor, protocol: Augment
 
 
 def apply_augmentation(patch: tf.Tensor, mask: tf.Tensor, drawn: Augmentation) -> tuple[tf.Tensor, tf.Tensor]:
-    """Apply a draw: patch and mask share the geometry, the patch alone gets the noise.
+    """Apply a draw: flip and rotate patch and mask, and add noise to the patch.
 
     Args:
         patch: float32 [N, S, S, S, 1], axes z, y, x, normalised to [-1, 1] (eq. 5). With noise, values may leave
-            [-1, 1] a little: clipping them would make the noise of air one-sided.
+            [-1, 1] a little: clipping would make the noise of air one-sided.
         mask: float32 [N, S, S, S, 1].
-        drawn: For the same N samples.
+        drawn: The draw for the same N samples.
 
     Returns:
         Patch and mask of the same shapes.
@@ -101,7 +98,7 @@ def _draw_integers(batch: tf.Tensor | int, seed: tf.Tensor, below: int) -> tf.Te
 
 
 def _source_voxels(drawn: Augmentation, size: int) -> tf.Tensor:
-    """For every voxel of the result the flat index of the voxel that it comes from, int32 [N, S^3]."""
+    """For every voxel of the result the flat index of its source voxel, int32 [N, S^3]."""
     row = (drawn.flip_axis * AXES + drawn.rotation_axis) * QUARTER_TURNS + drawn.quarter_turns
     first, *steps = tf.unstack(tf.gather(_source_steps(size), row), axis=1)
     along = tf.range(size)
@@ -117,10 +114,10 @@ def _source_voxels(drawn: Augmentation, size: int) -> tf.Tensor:
 
 @functools.cache
 def _source_steps(size: int) -> np.ndarray:
-    """For each of the 48 pairs of flip and rotation: the source of voxel (0, 0, 0) and the step along z, y, x.
+    """For each of the 48 pairs of flip and rotation: the source of voxel (0, 0, 0) and the steps along z, y, x.
 
-    Mirroring and renaming axes keeps the flat index an affine function of the position, so four integers describe a
-    pair; they are read off the moved array of voxel numbers.
+    Mirroring and permuting axes keeps the flat index an affine function of the position, so four integers describe a
+    pair; they are read from the moved array of voxel numbers.
     """
     numbers = np.arange(size**3, dtype=np.int32).reshape(size, size, size)
     table = []

@@ -1,7 +1,7 @@
-"""Cutting the patches of a whole case table on more machines than one, by Apache Beam.
+"""Cuts the patches of a case table on several machines by Apache Beam.
 
-Beam's workers cut blocks of neighbouring cases, by the function that the process pool runs, and leave what they find
-in a staging folder; who started them reads it in the order of the table. So the dataset is the same to the bit.
+Beam's workers cut blocks of neighbouring cases by the function that the process pool runs, and write the results into a
+staging folder. The caller reads them in the order of the table, so the dataset is the same to the bit.
 """
 
 import itertools
@@ -24,13 +24,13 @@ from ggn_tf.dataset.preparation import groups_of, prepare_group
 from ggn_tf.errors import DatasetError, GgnError
 from ggn_tf.protocol import PatchProtocol
 
-# Groups of one CT that are staged as one file: 10 MB of patches, mostly. Smaller where that keeps more workers busy.
+# Number of groups in a staged file, usually 10 MB of patches; less where that keeps more workers busy.
 _MOST_GROUPS = 64
 _LOCAL_RUNNERS = ("DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner", "InteractiveRunner")
 
 
 class _Work(NamedTuple):
-    """What every block is cut by."""
+    """How every block is cut."""
 
     staging: str
     protocol: PatchProtocol
@@ -47,22 +47,22 @@ def prepare_by_beam(
     staging: str | None = None,
     radiomics: bool = False,
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
-    """Cut every case's patch, as `prepare_cases`; memory holds one block of patches.
+    """Cut every case's patch, as `prepare_cases`; one block of patches is in memory at a time.
 
     Args:
         cases: The rows of a table.
         protocol: How to cut.
-        options: Beam's own, as on a command line; none is Beam's DirectRunner.
-        repair_policy: What may be put right instead of being refused.
-        staging: A new folder, path or URL, that the workers and this process reach; deleted at the end. None: a
-            temporary folder of this machine.
+        options: Beam's pipeline options, as on its command line; without any, its DirectRunner.
+        repair_policy: What may be repaired instead of being refused.
+        staging: Path or URL of a new folder that the workers and this process reach; deleted at the end. None uses a
+            temporary folder on this machine.
         radiomics: Whether to measure the masks' radiomic features too.
 
     Yields:
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
 
     Raises:
-        DatasetError: Workers of other machines could not reach the staging folder, it exists, or the pipeline failed.
+        DatasetError: Workers on other machines cannot reach the staging folder, it exists, or the pipeline failed.
     """
     pipeline_options = PipelineOptions(list(options))
     _check_reachable(pipeline_options, staging)
@@ -77,7 +77,7 @@ def prepare_by_beam(
 
 
 def cut_block(number: int, work: _Work) -> None:
-    """Cut the cases of a staged block and stage what becomes of them; a repeated attempt writes the same file."""
+    """Cut the cases of a staged block and stage the results; a repeated attempt writes the same file."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     outcomes = [
         outcome
@@ -93,12 +93,13 @@ def _cut_blocks(count: int, work: _Work, options: PipelineOptions) -> None:
             numbers = pipeline | apache_beam.Create(range(count), reshuffle=True)
             numbers | apache_beam.Map(cut_block, work)
     except Exception as error:
-        # Of any type: whatever a worker, a runner or its service raised.
+        # Of any type: workers, runners and their services raise their own.
         raise DatasetError(
             "Beam's pipeline failed.",
             found=(str(error).strip() or type(error).__name__).splitlines()[0],
-            expected="a runner that starts, and storage that answers",
-            remedy="See the workers' logs; repeat without --runner to know whether a case is to blame.",
+            expected="a runner that starts, and storage that can be read and written",
+            remedy="Read the workers' logs; repeat with local processes to learn whether a case causes it.",
+            arguments=("runner",),
         ) from error
 
 
@@ -114,9 +115,10 @@ def _check_reachable(options: PipelineOptions, staging: str | None) -> None:
     if staging is None and runner not in _LOCAL_RUNNERS:
         raise DatasetError(
             "The workers may be on other machines, which do not see this one's temporary folder.",
-            found=f"Beam's {runner} and no --staging",
+            found=f"Beam's {runner} and no staging folder",
             expected="a folder that they and this process reach",
-            remedy="Name one: --staging gs://BUCKET/FOLDER, or a folder that all of them mount.",
+            remedy="Name a staging folder, for example gs://BUCKET/FOLDER or one that all machines mount.",
+            arguments=("staging",),
         )
 
 
@@ -134,9 +136,10 @@ def _staging_folder(staging: str | None) -> Iterator[str]:
             "The staging folder exists.",
             case=staging,
             expected="a new one, which is deleted at the end",
-            remedy="Name another with --staging.",
+            remedy="Name another folder.",
+            arguments=("staging",),
         )
-    # Object storage has no folders and refuses none.
+    # Object storage has no folders and accepts any.
     FileSystems.mkdirs(staging)
     try:
         yield staging
@@ -152,7 +155,7 @@ def _patches_name(folder: str, number: int) -> str:
     return FileSystems.join(folder, f"{number:06d}.patches")
 
 
-# Pickled, as what a process pool's workers are sent; Beam keeps its own pickled functions in such a place too.
+# Pickled, as for a process pool's workers; Beam stages its own pickled functions in the same way.
 def _write(name: str, content: Any) -> None:
     with FileSystems.create(name) as file:
         file.write(pickle.dumps(content))

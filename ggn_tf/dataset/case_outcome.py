@@ -1,4 +1,4 @@
-"""What becomes of a case on its way into a dataset: a nodule, or a rejection."""
+"""The outcome of preparing a case: it is accepted into the dataset, or rejected."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,11 @@ class AcceptedCase:
     """A case that goes into the dataset.
 
     Attributes:
-        record: What is known about it; where it lies is filled in when it is written.
+        record: Its record; shard, offset and digest are filled in when it is written.
         hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
         mask: uint8 [S, S, S], 0 or 1.
         radiomics: Radiomic features on the CT's own voxels, if they were measured.
-        in_lung: Whether the values around it are those of lung.
+        in_lung: Whether there is lung around the nodule.
     """
 
     record: CaseRecord
@@ -35,7 +35,7 @@ class AcceptedCase:
 
 @dataclass(frozen=True)
 class RejectedCase:
-    """A case that does not: `reason` says what is wrong, what was found and expected, as far as that tells nobody."""
+    """A case that does not go into the dataset, and why, without anything that identifies a patient."""
 
     case_id: str
     reason: str
@@ -45,13 +45,13 @@ class RejectedCase:
 def outcome_of(
     case: Case, patch: Patch | GgnError, pseudonyms: Pseudonyms, hidden_columns: set[str]
 ) -> AcceptedCase | RejectedCase:
-    """Bring a prepared case into the form that a dataset stores.
+    """The outcome of a case whose patch was cut, or could not be.
 
     Args:
         case: The row of the table.
-        patch: With its mask; or why there is none.
-        pseudonyms: What stands for the ids.
-        hidden_columns: Further columns that are not carried along.
+        patch: The patch with its mask, or the error that rejects the case.
+        pseudonyms: What replaces the ids.
+        hidden_columns: Further columns that the dataset leaves out.
 
     Raises:
         ValueError: The patch has no mask.
@@ -83,7 +83,7 @@ def outcome_of(
 def _reason(error: GgnError, case: Case, pseudonyms: Pseudonyms) -> str:
     """What is wrong; what was found only where ids are kept.
 
-    It may quote a series' description, a segment's name or a header's value, and any of them may be a patient's name.
+    What was found may quote a series description, a segment's name or a header's value: each may be a patient's name.
     """
     what, found, expected = error.what.rstrip("."), error.found, error.expected
     if pseudonyms.salt is not None:

@@ -1,4 +1,4 @@
-"""What a dataset knows about a nodule besides its patch."""
+"""The record of a nodule in `dataset.json`."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,21 @@ class CaseRecord:
     """What a dataset knows about a nodule besides its patch.
 
     Attributes:
-        case_id: Its id in this dataset: a salted hash, unless the table's own ids were kept.
-        patient_id: Likewise; the same patient has the same hash in every dataset made with one salt.
-        label: As in the case table.
+        case_id: Its id in this dataset: a salted hash, unless the table's ids were kept.
+        patient_id: The patient's id, likewise; a patient has the same hash in all datasets made with one salt.
+        label: The label in the case table.
         columns: The table's further columns, as text.
-        spacing_mm_zyx: Of the CT that the patch was cut from.
+        spacing_mm_zyx: Spacing of the CT from which the patch was cut.
         direction: Direction cosines of that CT and of the patch, row by row.
         center_mm_lps: The patch's centre.
-        volume_mm3: The nodule's volume on the CT's own voxels, as the following.
-        diameter_mm: Diameter of the ball of that volume.
+        volume_mm3: The nodule's volume; this and the following are measured on the CT's own voxels.
+        diameter_mm: Diameter of the sphere of that volume.
         longest_diameter_mm: Longest distance within one slice.
         mean_hu: Mean inside the mask.
-        solid_fraction: Share of the mask above -300 HU.
-        repaired: What was wrong with the CT or the mask and was put right; mostly nothing.
-        shard: The file that holds the patch.
-        offset: Where its record starts there, in bytes.
+        solid_fraction: Fraction of the mask above -300 HU.
+        repaired: What was wrong with the CT or the mask and was repaired; usually empty.
+        shard: Name of the file with the patch; empty until it is written, as are the following.
+        offset: Position of its record in that file, in bytes.
         digest: SHA-256 of the patch's and the mask's bytes.
     """
 

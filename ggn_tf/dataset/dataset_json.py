@@ -1,4 +1,4 @@
-"""`dataset.json`: what a dataset says about itself, and the checks that it is told the truth."""
+"""`dataset.json`, the description of a dataset, and the checks that the dataset is what it describes."""
 
 import dataclasses
 import json
@@ -10,37 +10,38 @@ from ggn_tf.protocol import PatchProtocol
 
 SCHEMA = 1
 DESCRIPTION = "dataset.json"
-REMAKE = "Copy the dataset again from where it is whole, or make it anew with ggn-tf prepare."
+COPY_AGAIN = "Copy the dataset again from a whole copy, or prepare it again."
 
 
 def refuse_existing(folder: Path) -> None:
-    """Refuse to write over anything.
+    """Refuse to overwrite anything.
 
     Raises:
         DatasetError: The folder exists and is not empty, or is a file.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DatasetError(
-            "The dataset would be written over something that exists.",
+            "The dataset would overwrite something that exists.",
             case=folder,
             expected="a folder that does not exist, or an empty one",
-            remedy="Name another with -o, or move this one away.",
+            remedy="Name another folder, or move this one away.",
+            arguments=("output",),
         )
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read a dataset's description; its schema is known, its content not yet checked.
+    """Read a dataset's description and check its schema, but not its content.
 
     Raises:
-        DatasetError: The folder is missing or no dataset, or the file is damaged or of another schema.
+        DatasetError: The folder is missing or not a dataset, or the file is damaged or of another schema.
     """
     path = folder / DESCRIPTION
     if not path.is_file():
         raise DatasetError(
-            "There is no dataset." if not folder.exists() else "The folder is no dataset.",
+            "There is no dataset." if not folder.exists() else "The folder is not a dataset.",
             case=folder,
             expected=f"a folder with {DESCRIPTION}",
-            remedy=f"Make it: ggn-tf prepare TABLE -o {folder}",
+            remedy="Name the folder of a dataset, or prepare one from a case table.",
         )
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -53,35 +54,36 @@ def read_description(folder: Path) -> dict[str, Any]:
             case=folder,
             found=f"schema {schema}",
             expected=f"schema {SCHEMA}",
-            remedy="Make it anew with this version of ggn-tf prepare.",
+            remedy="Prepare it again with this version of ggn-tf.",
         )
     return stored
 
 
-def check_protocol(folder: Path, own: PatchProtocol, asked: PatchProtocol) -> None:
-    """Refuse a dataset whose patches were cut otherwise.
+def check_protocol(folder: Path, stored: PatchProtocol, expected: PatchProtocol) -> None:
+    """Refuse a dataset whose patches were cut by another protocol.
 
     Raises:
         DatasetError: The protocols differ; the differing fields are named.
     """
-    if own == asked:
+    if stored == expected:
         return
-    names = [part.name for part in dataclasses.fields(own) if getattr(own, part.name) != getattr(asked, part.name)]
+    fields = [part.name for part in dataclasses.fields(stored)]
+    names = [name for name in fields if getattr(stored, name) != getattr(expected, name)]
     raise DatasetError(
         "The dataset was made by another protocol.",
         case=folder,
-        found=", ".join(f"{name} {getattr(own, name)}" for name in names),
-        expected=", ".join(f"{name} {getattr(asked, name)}" for name in names),
-        remedy="Make the dataset anew with this protocol, or ask for the protocol that it was made by.",
+        found=", ".join(f"{name} {getattr(stored, name)}" for name in names),
+        expected=", ".join(f"{name} {getattr(expected, name)}" for name in names),
+        remedy="Prepare the dataset again with this protocol, or use the dataset's protocol.",
     )
 
 
 def check_shard(path: Path, size: int) -> None:
-    """Refuse a shard that is missing, cut off or exchanged for another.
+    """Refuse a shard that is missing, truncated or replaced.
 
     Args:
         path: The shard.
-        size: Its bytes when it was written.
+        size: Its size when it was written, in bytes.
 
     Raises:
         DatasetError: There is no such file, or it has another size.
@@ -93,16 +95,16 @@ def check_shard(path: Path, size: int) -> None:
             case=path,
             found="no file" if found is None else f"{found} bytes",
             expected=f"{size} bytes",
-            remedy=REMAKE,
+            remedy=COPY_AGAIN,
         )
 
 
 def damaged(folder: Path, found: str) -> DatasetError:
-    """The error of a description that cannot be what was written."""
+    """The error about a description that is not what was written."""
     return DatasetError(
         "The dataset's description is damaged.",
         case=folder / DESCRIPTION,
         found=found,
-        expected="what ggn-tf prepare wrote",
-        remedy=REMAKE,
+        expected="the file that was written with the dataset",
+        remedy=COPY_AGAIN,
     )

@@ -1,4 +1,4 @@
-"""The list of which id became which hash: it stays with whoever may know, and exists only beside its dataset."""
+"""The id list: which id became which hash. It stays outside the dataset, and exists only if the dataset does."""
 
 import csv
 import os
@@ -17,23 +17,24 @@ _COLUMNS = ("case_id", "patient_id", "dataset_case_id", "dataset_patient_id")
 
 
 def refuse_unwritable(path: Path, dataset: Path) -> None:
-    """Refuse a place for the list before any work is done.
+    """Refuse a path for the list before the patches are cut.
 
     Args:
-        path: Of the list.
+        path: Path of the list.
         dataset: The folder of the dataset, which may leave the hospital.
 
     Raises:
-        DatasetError: Something is there, it would lie in the dataset, or its folder cannot be written to.
+        DatasetError: The path exists, is in the dataset, or cannot be written.
     """
     if os.path.lexists(path):
         raise _existing(path)
     if path.resolve().is_relative_to(dataset.resolve()):
         raise DatasetError(
-            "The id list would lie in the dataset.",
+            "The id list would be in the dataset.",
             case=path,
-            expected=f"a place outside {dataset}: the list tells who is who",
-            remedy="Name another file with --id-list.",
+            expected=f"a path outside {dataset}: the list identifies the patients",
+            remedy="Name another file.",
+            arguments=("id_list",),
         )
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)):
         raise _unwritable(path, "no such folder" if not path.parent.is_dir() else "a folder that is not writable")
@@ -41,12 +42,12 @@ def refuse_unwritable(path: Path, dataset: Path) -> None:
 
 @contextmanager
 def written_id_list(path: Path | None, cases: Sequence["Case"], pseudonyms: "Pseudonyms") -> Iterator[None]:
-    """Write the list, readable by its owner alone; it is deleted where the block, which makes the dataset, fails.
+    """Write the list, readable only by its owner; it is deleted if the block, which makes the dataset, fails.
 
     Args:
-        path: Of the list; None writes none.
+        path: Path of the list; None writes none.
         cases: The table's rows.
-        pseudonyms: What stands for their ids.
+        pseudonyms: What replaces their ids.
 
     Raises:
         DatasetError: The file exists or cannot be made.
@@ -80,11 +81,12 @@ def _create(path: Path) -> int:
 
 def _existing(path: Path) -> DatasetError:
     return DatasetError(
-        "The id list would be written over something that exists.",
+        "The id list would overwrite something that exists.",
         case=path,
         found="a folder" if path.is_dir() else "a file",
         expected="a file that does not exist",
-        remedy="Name another with --id-list, or move this one away.",
+        remedy="Name another file, or move this one away.",
+        arguments=("id_list",),
     )
 
 
@@ -94,5 +96,6 @@ def _unwritable(path: Path, found: str) -> DatasetError:
         case=path,
         found=found,
         expected="a file in a folder that exists and can be written to",
-        remedy="Make the folder, or name another file with --id-list.",
+        remedy="Make the folder, or name another file.",
+        arguments=("id_list",),
     )

@@ -1,7 +1,7 @@
-"""Who is who: ids leave the hospital as salted hashes.
+"""Pseudonyms: ids leave the hospital as salted hashes.
 
-One salt a user makes the same patient the same hash in all of the user's datasets, so that an external validation can
-refuse patients that a model was trained on, and nobody without the salt can try out names.
+With one salt per user a patient has the same hash in all of the user's datasets, so that an external validation can
+refuse patients of the training. Without the salt, names cannot be tried out.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _SALT_BYTES = 32
 # Shorter ids occur within words and numbers by chance.
 _SHORTEST_ID_IN_TEXT = 4
 _UID = re.compile(r"(?<![\w.])\d+(\.\d+){2,}(?!\w)")
-# Names of files and folders that are words of our messages, and tell nobody.
+# Names of files and folders that occur in our messages as words, and identify nobody.
 _ORDINARY_WORDS = (
     "axes case cases center centre centroid data dicom file files folder header image images label labels mask masks "
     "nifti nodule nodules nrrd patch patient patients pixels scan scans segment segmentation segmentations segments "
@@ -32,10 +32,10 @@ _ORDINARY = frozenset(_ORDINARY_WORDS.split())
 
 
 def read_salt(path: Path) -> bytes:
-    """Read a salt; it is made, readable by its owner alone, where the file does not exist.
+    """Read the salt from a file; a missing file is made, readable only by its owner.
 
     Raises:
-        DatasetError: The file cannot be read or made, or holds no salt.
+        DatasetError: The file cannot be read or made, or does not contain a salt.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,34 +51,31 @@ def read_salt(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """What stands for the table's ids in a dataset.
+    """What replaces the table's ids in a dataset.
 
     Attributes:
-        salt: Of the hashes; None keeps ids and columns as they are.
+        salt: Salt of the hashes; None keeps ids and columns as they are.
     """
 
     salt: bytes | None
 
     def id_of(self, text: str) -> str:
-        """The id that the dataset carries: the first 12 hex digits of HMAC-SHA256(salt, id)."""
+        """The id in the dataset: the first 12 hexadecimal digits of HMAC-SHA256(salt, id)."""
         if self.salt is None:
             return text
         return hmac.new(self.salt, text.encode(), hashlib.sha256).hexdigest()[:_HASH_DIGITS]
 
     def hide(self, text: str, case: Case) -> str:
-        """A text about a case without its ids, its paths, the names of its files, and DICOM UIDs."""
+        """A text about a case without its ids, its paths, its file names, and DICOM UIDs."""
         if self.salt is None:
             return text
-        told = text.casefold()
-        secrets_told = sorted(
-            (item for item in self._secrets(case) if item.text.casefold() in told),
-            key=lambda item: len(item.text),
-            reverse=True,
-        )
-        if secrets_told:
-            # In one pass and the longest first: what stands for one is never taken for another, nor a part for a whole.
-            pattern = re.compile("|".join(f"({item.pattern})" for item in secrets_told), re.IGNORECASE)
-            text = pattern.sub(lambda match: secrets_told[(match.lastindex or 1) - 1].stands_for, text)
+        folded = text.casefold()
+        present = [secret for secret in self._secrets(case) if secret.text.casefold() in folded]
+        if present:
+            # In one pass and the longest first: no replacement is replaced again, and no part before the whole.
+            present.sort(key=lambda secret: len(secret.text), reverse=True)
+            pattern = re.compile("|".join(f"({secret.pattern})" for secret in present), re.IGNORECASE)
+            text = pattern.sub(lambda match: present[(match.lastindex or 1) - 1].replacement, text)
         # A PACS finds the patient by a DICOM UID.
         return _UID.sub("<uid>", text)
 
@@ -89,49 +86,49 @@ class Pseudonyms:
         if case.series:
             yield _Secret(case.series, re.escape(case.series), "<uid>")
         if case.segment:
-            # Only as messages quote it: without quotes, "1" and "nodule" are words like others.
+            # Only in quotes, as messages have it: without them, "1" and "nodule" are common words.
             yield _Secret(repr(case.segment), re.escape(repr(case.segment)), "<segment>")
-        for path, stands_for in ((case.image, "<image>"), (case.mask, "<mask>")):
+        for path, replacement in ((case.image, "<image>"), (case.mask, "<mask>")):
             if path is not None:
-                yield from _secrets_of_path(path, stands_for)
+                yield from _secrets_of_path(path, replacement)
 
     def identifying_columns(self, cases: Iterable[Case]) -> set[str]:
-        """The further columns that name a case, a patient or a file in some row: they are not carried along."""
+        """The further columns that name a case, a patient or a file in any row: the dataset leaves them out."""
         if self.salt is None:
             return set()
-        return {column for case in cases for column, text in case.extra.items() if _tells(text, case)}
+        return {column for case in cases for column, text in case.extra.items() if _identifies(text, case)}
 
 
 class _Secret(NamedTuple):
-    """What no text may tell, how it is found, and what stands for it."""
+    """A text that identifies a patient, the pattern that finds it, and what replaces it."""
 
     text: str
     pattern: str
-    stands_for: str
+    replacement: str
 
 
-def _secrets_of_path(path: Path, stands_for: str) -> Iterator[_Secret]:
-    """The path, its parts, and the files below it: their names often are the patient's."""
-    # With what follows, as a file may be gone that a message names.
-    yield _Secret(str(path), re.escape(str(path)) + r"[^\s,;:)]*", stands_for)
+def _secrets_of_path(path: Path, replacement: str) -> Iterator[_Secret]:
+    """The path, its parts, and the files below it, which are often named after the patient."""
+    # With what follows it: a file that a message names may be gone.
+    yield _Secret(str(path), re.escape(str(path)) + r"[^\s,;:)]*", replacement)
     for part in path.parts:
         yield from _secrets_of_name(part, "<path>")
     for folder, _, names in os.walk(path):
         for name in names:
             whole = str(Path(folder, name))
-            yield _Secret(whole, re.escape(whole), stands_for)
+            yield _Secret(whole, re.escape(whole), replacement)
             yield from _secrets_of_name(name, "<file>")
         for part in Path(folder).relative_to(path).parts:
             yield from _secrets_of_name(part, "<path>")
 
 
-def _secrets_of_name(name: str, stands_for: str) -> Iterator[_Secret]:
+def _secrets_of_name(name: str, replacement: str) -> Iterator[_Secret]:
     for text in dict.fromkeys((name, name.split(".")[0], Path(name).stem)):
         if len(text) >= _SHORTEST_ID_IN_TEXT and text.casefold() not in _ORDINARY:
-            yield _Secret(text, rf"(?<!\w){re.escape(text)}(?!\w)", stands_for)
+            yield _Secret(text, rf"(?<!\w){re.escape(text)}(?!\w)", replacement)
 
 
-def _tells(text: str, case: Case) -> bool:
+def _identifies(text: str, case: Case) -> bool:
     names = {case.case_id, case.patient_id, case.image.name, case.mask.name if case.mask else ""} - {""}
     return any(text == name or (len(name) >= _SHORTEST_ID_IN_TEXT and name in text) for name in names)
 
@@ -148,10 +145,10 @@ def _existing_salt(path: Path) -> bytes:
 
 def _unusable(path: Path, found: str) -> DatasetError:
     return DatasetError(
-        "The salt that hides the ids cannot be used.",
+        "The file with the salt of the hashed ids cannot be used.",
         case=path,
         found=found,
-        expected=f"a file with {2 * _SALT_BYTES} hexadecimal digits, or a place to make it",
-        remedy="Restore the file, name another with --salt-file, or keep the ids as they are with --keep-ids. "
-        "With a new salt the same patient gets another hash.",
+        expected=f"a file with {2 * _SALT_BYTES} hexadecimal digits, or a folder in which to make it",
+        remedy="Restore the file, name another file, or keep the table's ids. With a new salt every hash changes.",
+        arguments=("salt_file", "keep_ids"),
     )

@@ -1,9 +1,9 @@
-"""From a dataset to batches: read, keep, shuffle, batch, copy to the device, augment there, prefetch.
+"""From a dataset to batches: read, cache, shuffle, batch, copy to the device, augment there, prefetch.
 
 The batches of an epoch are a pure function of (seed, epoch): the order is drawn outside tf.data and every batch carries
-its own draw of the augmentation, so no iterator has a state that a resumed run would have to restore. The cases are
-kept in memory, decoded, where they fit (740 cases: 120 MB); else every batch reads its records from the shards, in the
-same order. What the batches hold is the same either way.
+its own draw of the augmentation, so no iterator has a state that a resumed run would have to restore. The decoded cases
+are cached in memory where they fit (740 cases: 120 MB); otherwise every batch reads its records from the shards. The
+batches are the same either way.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,15 +19,15 @@ from ggn_tf.errors import DatasetError
 from ggn_tf.protocol import AugmentationProtocol
 from ggn_tf.tasks import Task
 
-# Some 13,000 cases of 32^3, at five bytes a voxel.
+# Some 13,000 cases of 32^3 voxels, at five bytes per voxel.
 CACHE_BYTES = 2 * 1024**3
 
-_BYTES_A_VOXEL = 5
+_BYTES_PER_VOXEL = 5
 _CHECKED_AT_ONCE = 256
 
 
 class Batch(NamedTuple):
-    """Cases of one step.
+    """The cases of one step.
 
     Attributes:
         patch: float32 [N, S, S, S, 1], z, y, x, normalised to [-1, 1].
@@ -41,15 +41,15 @@ class Batch(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A worker's share of every batch: number `worker` (from 0) of `workers` equal pieces."""
+    """A worker's part of every batch: number `worker` (from 0) of `workers` equal parts."""
 
     worker: int
     workers: int
 
     def rows(self, size: int) -> tuple[int, int]:
-        """First row, and the one after the last, of the share in a batch of `size` cases.
+        """The first row, and the one after the last, of this part in a batch of `size` cases.
 
-        Of fewer cases than workers everyone takes all: no share may be empty, and averages stay what they are.
+        With fewer cases than workers each takes all of them: no part may be empty, and averages stay the same.
         """
         if size < self.workers:
             return 0, size
@@ -71,26 +71,24 @@ def normalise_hu(hu: tf.Tensor, window_hu: tuple[float, float]) -> tf.Tensor:
 
 
 class CaseStream:
-    """Some cases of a dataset as batches of a task; made once, asked for every epoch.
+    """Cases of a dataset as batches of a task; the cases are read, or checked, once.
+
+    Args:
+        dataset: An opened dataset.
+        case_ids: For example one set of a split.
+        task: Gives each label its class, or leaves it out.
+        cache: Whether to keep the cases in memory. None: if they take less than `CACHE_BYTES`.
 
     Attributes:
-        case_ids: The cases that it yields, in the order given; those whose label the task leaves out are gone.
+        case_ids: The cases that it yields, in the given order, without those whose label the task leaves out.
         labels: int32 [cases], their classes.
+
+    Raises:
+        TaskError: The task names labels that the dataset does not contain.
+        DatasetError: A case is unknown, none is left, or a record cannot be read.
     """
 
     def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task, *, cache: bool | None = None) -> None:
-        """Read the cases, or check that they can be read.
-
-        Args:
-            dataset: An opened dataset.
-            case_ids: For example one set of a split.
-            task: Gives each label its class, or leaves it out.
-            cache: Whether to keep the cases in memory. None: if they take less than `CACHE_BYTES`.
-
-        Raises:
-            TaskError: The task names labels that the dataset does not hold.
-            DatasetError: A case is unknown, none is left, or a record cannot be read.
-        """
         task.check_labels(dataset.labels)
         classes = [(case, task.class_of(case.label)) for case in dataset.select(case_ids)]
         kept = [(case, number) for case, number in classes if number is not None]
@@ -106,15 +104,15 @@ class CaseStream:
         self.labels = np.array([number for _, number in kept], np.int32)
         self._protocol = dataset.protocol
         if cache is None:
-            cache = len(kept) * dataset.protocol.size**3 * _BYTES_A_VOXEL <= CACHE_BYTES
-        self._read = self._keep(dataset) if cache else self._locate(dataset)
+            cache = len(kept) * dataset.protocol.size**3 * _BYTES_PER_VOXEL <= CACHE_BYTES
+        self._read = self._from_memory(dataset) if cache else self._from_shards(dataset)
 
     def __len__(self) -> int:
         """The number of cases."""
         return len(self.case_ids)
 
     def batch_sizes(self, batch_size: int) -> list[int]:
-        """How many cases each batch of an epoch holds; the last may be short."""
+        """The number of cases in each batch of an epoch; the last may be smaller."""
         return [min(batch_size, len(self) - start) for start in range(0, len(self), batch_size)]
 
     def training_epoch(
@@ -128,19 +126,19 @@ class CaseStream:
         device: str | None = None,
         part: Part = WHOLE,
     ) -> tf.data.Dataset:
-        """The batches of one epoch, shuffled and augmented; the same for the same seed and epoch, always.
+        """The batches of one epoch, shuffled and augmented; always the same for the same seed and epoch.
 
         Args:
             batch_size: Cases in a batch, over all workers.
-            seed: Of the run.
-            epoch: From 0, over all stages or in each as the caller likes: it only has to differ.
+            seed: The run's seed.
+            epoch: Number of the epoch, from 0; it must only differ between epochs.
             augmentation: The numbers of the augmentation.
-            skip: Batches of this epoch that a run has already seen; it goes on after them.
+            skip: Number of batches of this epoch to leave out, because a resumed run has seen them.
             device: Where batches are copied to and augmented. None: the first GPU if there is one, else the host.
-            part: The worker's share of every batch. Workers that take all parts see together what one would see.
+            part: The worker's part of every batch; all parts together are the batch of a single worker.
 
         Returns:
-            A dataset of `Batch`; the last one may be short.
+            A dataset of `Batch`; the last one may be smaller.
         """
         draw = self._draw(batch_size, seed, epoch, augmentation, part)
 
@@ -159,7 +157,7 @@ class CaseStream:
             return on_device.map(_augmented).prefetch(1)
 
     def in_order(self, batch_size: int, start: int = 0, stop: int | None = None) -> tf.data.Dataset:
-        """The cases in the order of `case_ids`, as they are: for evaluation.
+        """The cases in the order of `case_ids`, without augmentation, for evaluation.
 
         Args:
             batch_size: Cases in a batch.
@@ -167,20 +165,20 @@ class CaseStream:
             stop: The one after the last; None for all.
 
         Returns:
-            A dataset of `Batch`; the last one may be short.
+            A dataset of `Batch`; the last one may be smaller.
         """
         rows = tf.data.Dataset.range(start, len(self) if stop is None else stop).batch(batch_size)
         return rows.map(self._read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
-    def _keep(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
+    def _from_memory(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
         hu, mask = read_patches_uint8(dataset, self.case_ids)
-        # On the host by name: TensorFlow would put a constant on the GPU, and the whole set with it.
+        # On the host: TensorFlow would put the constants, the whole set, on the GPU.
         with tf.device("/CPU:0"):
             kept = tf.constant(hu), tf.constant(mask), tf.constant(self.labels)
         return lambda rows: self._batch(*(tf.gather(whole, rows) for whole in kept))
 
-    def _locate(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
-        # Once through all records now: what is damaged is named here, instead of TensorFlow's error in some epoch.
+    def _from_shards(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
+        # All records are read once now, so that damage is reported here and not as a TensorFlow error in a later epoch.
         for start in range(0, len(self), _CHECKED_AT_ONCE):
             read_patches_uint8(dataset, self.case_ids[start : start + _CHECKED_AT_ONCE])
         cases = dataset.select(self.case_ids)
@@ -202,7 +200,7 @@ class CaseStream:
     def _draw(
         self, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, part: Part
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, Augmentation]]:
-        """From a batch's number to a worker's cases in it and their draw."""
+        """A function from a batch's number to the worker's cases in it and their augmentation."""
         order = tf.constant(np.random.default_rng((seed, epoch)).permutation(len(self)))
         shares = tf.constant([part.rows(size) for size in self.batch_sizes(batch_size)])
         epoch_seed = tf.constant(np.random.SeedSequence((seed, epoch)).generate_state(2).view(np.int32))

@@ -1,4 +1,4 @@
-"""Cutting the patches of a whole case table, in several processes; its workers never import TensorFlow."""
+"""Cuts the patches of a case table in several processes; its workers never import TensorFlow."""
 
 import itertools
 import multiprocessing
@@ -22,9 +22,9 @@ from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import DatasetError, GgnError, MaskError
 from ggn_tf.protocol import PatchProtocol
 
-# Results that wait for their turn: enough to keep the workers busy behind one slow CT, and no more memory than that.
+# Results that wait for their turn: enough to keep the workers busy behind one slow CT, within bounded memory.
 _AHEAD_PER_JOB = 16
-# Nodules of one CT that a worker cuts together, at most.
+# Largest number of nodules of one CT that a worker cuts together.
 _GROUP = 16
 
 _Outcome = Patch | GgnError
@@ -38,15 +38,13 @@ def prepare_cases(
     *,
     radiomics: bool = False,
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
-    """Cut every case's patch.
-
-    Of neighbouring rows with the same compressed CT, it is decompressed once.
+    """Cut every case's patch; a compressed CT of neighbouring rows is decompressed once.
 
     Args:
         cases: The rows of a table.
         protocol: How to cut.
-        jobs: Processes; 1 works in this one.
-        repair_policy: What may be put right instead of being refused.
+        jobs: Number of processes; 1 works in this one.
+        repair_policy: What may be repaired instead of being refused.
         radiomics: Whether to measure the masks' radiomic features too.
 
     Yields:
@@ -60,13 +58,13 @@ def prepare_cases(
         for group in groups:
             yield from zip(group, prepare_group(group, protocol, repair_policy, radiomics), strict=True)
         return
-    # Not forked: a fork of a process with TensorFlow's threads can hang.
+    # Not forked: the fork of a process with TensorFlow's threads can hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
         waiting: deque[tuple[list[Case], Future[list[_Outcome]]]] = deque()
         try:
             for group in groups:
-                with _interrupts_held():
+                with _interrupts_blocked():
                     waiting.append((group, pool.submit(prepare_group, group, protocol, repair_policy, radiomics)))
                 if len(waiting) == jobs * _AHEAD_PER_JOB:
                     yield from _next(waiting)
@@ -77,9 +75,9 @@ def prepare_cases(
 
 
 def groups_of(cases: Sequence[Case]) -> Iterator[list[Case]]:
-    """Neighbouring cases that are cut together, in the order of `cases`: those of one compressed CT."""
+    """Neighbouring cases that are cut together, in the order of `cases`: those with the same compressed CT."""
     for image, same in itertools.groupby(cases, key=lambda case: case.image):
-        # Of a DICOM folder each nodule may mean another series, and only its own slices are read.
+        # In a DICOM folder each nodule may belong to another series, and only its own slices are read.
         size = _GROUP if image.suffix.lower() == ".gz" else 1
         while group := list(itertools.islice(same, size)):
             yield group
@@ -88,7 +86,7 @@ def groups_of(cases: Sequence[Case]) -> Iterator[list[Case]]:
 def prepare_group(
     cases: Sequence[Case], protocol: PatchProtocol, repair_policy: RepairPolicy = STRICT, radiomics: bool = False
 ) -> list[_Outcome]:
-    """Cut the patches of cases of one CT; as `prepare_case`. CTs and masks may lie at URLs."""
+    """Cut the patches of cases of one CT, as `prepare_case`; CTs and masks may be at URLs."""
     if any(url_of(path) for case in cases for path in (case.image, case.mask) if path):
         with fetched(cases) as copies:
             outcomes = iter(
@@ -97,7 +95,7 @@ def prepare_group(
             return [copy if isinstance(copy, GgnError) else next(outcomes) for copy in copies]
     if len(cases) > 1 and all(case.mask for case in cases):
         targets = [NoduleTarget(case.mask, case.segment, case.center_mm_lps) for case in cases]
-        # Where something is wrong, each is cut on its own: one nodule's fault is not the others'.
+        # After an error each is cut alone, so that only the wrong nodule is rejected.
         with suppress(GgnError):
             volume = open_volume(cases[0].image, repair=repair_policy.repair)
             return list(cut_patches(volume, targets, protocol, repair_policy, radiomics=radiomics))
@@ -107,15 +105,15 @@ def prepare_group(
 def prepare_case(
     case: Case, protocol: PatchProtocol, repair_policy: RepairPolicy = STRICT, radiomics: bool = False
 ) -> Patch | GgnError:
-    """Cut one case's patch; what is wrong with the case is returned, not raised."""
+    """Cut one case's patch; an error about the case is returned, not raised."""
     try:
         if case.mask is None:
             raise MaskError(
                 "The case has no mask.",
                 case=case.case_id,
                 found="a centre only",
-                expected="a mask of the nodule, which the segmentation learns from",
-                remedy="Segment the nodule, or leave the case out; a centre is enough for ggn-tf predict.",
+                expected="a mask of the nodule: the segmentation learns from it",
+                remedy="Segment the nodule, or remove the case; a centre alone is enough for prediction.",
             )
         target = NoduleTarget(case.mask, case.segment, case.center_mm_lps, case.case_id)
         return cut_patch_from(case.image, target, protocol, repair_policy, series=case.series, radiomics=radiomics)
@@ -131,17 +129,18 @@ def _next(waiting: deque[tuple[list[Case], Future[list[_Outcome]]]]) -> list[tup
         raise DatasetError(
             "A worker process died.",
             case=group[0].case_id,
-            found="a process that ended without an answer: often, the system's memory ran out",
-            remedy="Repeat with fewer --jobs; with --jobs 1 the case that is to blame comes last.",
+            found="a process that ended without a result; often because memory ran out",
+            remedy="Repeat with fewer jobs; with one job the case that caused it is the last.",
+            arguments=("jobs",),
         ) from error
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let a process that is started inside inherit that Ctrl-C waits, until it can say so itself.
+def _interrupts_blocked() -> Iterator[None]:
+    """Start processes with Ctrl-C blocked, until they ignore it themselves.
 
-    Ctrl-C reaches the whole process group. The parent ends the workers; one that is still importing when it comes
-    would print a traceback for each.
+    Ctrl-C reaches the whole process group. The parent ends the workers; a worker that is still importing when it
+    arrives would print a traceback.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -156,12 +155,12 @@ def _interrupts_held() -> Iterator[None]:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # One process a core is faster than one resampling on all of them.
+    # One process per core is faster than resampling on all cores.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed: it would wait for work for ever."""
+    """End this process when its parent is killed; otherwise it would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Contact sheets: the central slice of every nodule with its mask's outline, to look through before training."""
+"""Contact sheets: the central slice of every nodule with its mask's outline, for a check before training."""
 
 from pathlib import Path
 from types import TracebackType
@@ -20,28 +20,25 @@ _DPI = 100
 
 
 class PreviewWriter:
-    """Collects nodules and draws a sheet whenever one is full."""
+    """Collects nodules and draws a sheet whenever one is full.
+
+    Args:
+        folder: The dataset's folder; the sheets go to its folder `previews`.
+        wanted: Whether to draw at all.
+    """
 
     def __init__(self, folder: Path, wanted: bool = True) -> None:
-        """Start with no sheet.
-
-        Args:
-            folder: The dataset's; the sheets go to its folder `previews`.
-            wanted: False draws nothing.
-        """
         self._folder = folder / PREVIEWS
         self._wanted = wanted
         self._tiles: list[tuple[str, np.ndarray]] = []
         self._sheets = 0
 
     def __enter__(self) -> Self:
-        """Nothing to open."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Draw the last sheet, unless an error ends it all."""
         if kind is None and self._tiles:
             self._draw()
 
@@ -49,7 +46,7 @@ class PreviewWriter:
         """Add a nodule.
 
         Args:
-            title: Stands above it.
+            title: The text above it.
             hu: float32 [z, y, x], Hounsfield units.
             mask: uint8 [z, y, x].
         """
@@ -69,12 +66,12 @@ class PreviewWriter:
 
 
 def outlined(slice_hu: np.ndarray, slice_mask: np.ndarray, enlarged: int = _ENLARGED) -> np.ndarray:
-    """A slice as a picture, with the outline of its mask.
+    """A slice as a picture with the outline of its mask.
 
     Args:
         slice_hu: [y, x], Hounsfield units.
         slice_mask: [y, x], 0 or 1.
-        enlarged: Pixels a voxel, along each axis.
+        enlarged: Pixels per voxel along each axis.
 
     Returns:
         uint8 [enlarged y, enlarged x, 3].
@@ -93,10 +90,10 @@ def draw_sheet(
 ) -> None:
     """Draw titled pictures of one size into a PNG, row by row.
 
-    Matplotlib writes the titles alone and the pictures are pasted in: ten times faster than a plot for each.
+    Matplotlib draws only the titles; the pictures are copied in, ten times faster than one plot each.
     """
-    # Not a figure: it and its texts point to one another, so that a sheet would stay in memory until Python looks for
-    # such rings; of many sheets that is 60 MB. Imported here, as most runs draw nothing.
+    # Not a Figure: it and its texts refer to each other, so sheets would stay in memory (some 60 MB) until Python's
+    # cycle collector runs. Imported here because most commands draw nothing.
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.font_manager import FontProperties
     from matplotlib.image import imsave
@@ -107,8 +104,8 @@ def draw_sheet(
     sheet = np.asarray(renderer.buffer_rgba())
     sheet[:] = _PAPER
     font, ink = FontProperties(size=title_points), renderer.new_gc()
-    places = [(row * (height + _TITLE) + _TITLE, column * (width + _GAP)) for row, column in np.ndindex(rows, columns)]
-    for (top, left), (title, picture) in zip(places, tiles, strict=False):
+    corners = [(row * (height + _TITLE) + _TITLE, column * (width + _GAP)) for row, column in np.ndindex(rows, columns)]
+    for (top, left), (title, picture) in zip(corners, tiles, strict=False):
         renderer.draw_text(ink, left, top - 4, title, font, 0)
         sheet[top : top + height, left : left + width, :3] = picture
     imsave(path, sheet[..., :3])

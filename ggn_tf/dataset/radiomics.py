@@ -1,16 +1,15 @@
-"""`radiomics.csv`: the radiomic features of a dataset's nodules, written with it and verified at every read."""
+"""`radiomics.csv`, the radiomic features of a dataset's nodules: written with it, verified at every read."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from ggn_tf.dataset.dataset_json import REMAKE, damaged, read_description
+from ggn_tf.dataset.dataset_json import COPY_AGAIN, damaged, read_description
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import DatasetError
 from ggn_tf.files import sha256
@@ -23,51 +22,46 @@ class RadiomicsTable:
     """The features of every nodule of a dataset.
 
     Attributes:
-        features: float64, a row a nodule under its case id, in the dataset's order; NaN where a mask is too small for a
-            feature.
-        settings: How they were measured, as `radiomics_settings` tells.
+        features: float64, one row per nodule, indexed by case id, in the dataset's order; NaN where a mask is too small
+            for a feature.
+        settings: How they were measured: the result of `radiomics_settings`.
     """
 
     features: pd.DataFrame
     settings: dict[str, Any]
 
     def rows(self, case_ids: Sequence[str]) -> np.ndarray:
-        """The features of some nodules, float64 [N, F], in the order of the ids."""
+        """The features of these nodules, float64 [N, F], in the order of the ids."""
         values: np.ndarray = self.features.loc[list(case_ids)].to_numpy(dtype=np.float64)
         return values
 
 
 class RadiomicsWriter:
-    """Writes the features of nodule after nodule into a dataset that is being made; none makes no file.
+    """Writes the nodules' features into a new dataset.
 
     Args:
-        folder: The dataset's.
-        settings: How the features are measured.
+        folder: The dataset's folder.
+        settings: How the features are measured; None writes no file.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None) -> None:
-        """Nothing is opened before there is something to write."""
         self._path = folder / RADIOMICS
         self._settings = settings
         self._names: list[str] = []
 
     def __enter__(self) -> Self:
-        """Open the file, if features are expected."""
         self._file = None if self._settings is None else self._path.open("w", encoding="utf-8", newline="")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file."""
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 
     def add(self, case_id: str, features: Mapping[str, float] | None) -> None:
-        """Write a nodule's features; every float reads back equal.
+        """Write a nodule's features; every float is read back exactly.
 
         Raises:
-            ValueError: There are none though they are expected, or they are others than the nodule's before.
+            ValueError: Features are expected and missing, or have other names than the previous nodule's.
         """
         if self._file is None:
             return
@@ -81,7 +75,7 @@ class RadiomicsWriter:
         rows.writerow([case_id, *("" if np.isnan(value) else repr(value) for value in (features or {}).values())])
 
     def description(self) -> dict[str, Any]:
-        """What `dataset.json` says of the closed file: nothing where there is none."""
+        """The entry of `dataset.json` about the closed file; empty where there is none."""
         if self._settings is None:
             return {}
         return {"radiomics": {"file": RADIOMICS, "sha256": sha256(self._path), "settings": dict(self._settings)}}
@@ -91,16 +85,17 @@ def read_radiomics(dataset: Dataset) -> RadiomicsTable:
     """Read a dataset's radiomic features.
 
     Raises:
-        DatasetError: The dataset was prepared without them, or the file is missing, changed, or of other cases.
+        DatasetError: The dataset was prepared without them, or the file is missing, changed, or about other cases.
     """
     stored = read_description(dataset.folder).get("radiomics")
     if stored is None:
         raise DatasetError(
-            "The dataset holds no radiomic features.",
+            "The dataset has no radiomic features.",
             case=dataset.folder,
-            found="a dataset that was prepared without --radiomics",
-            expected=f"{RADIOMICS}: patches alone do not tell the CT's own voxels",
-            remedy="Make the dataset anew, into another folder: ggn-tf prepare TABLE --radiomics -o FOLDER",
+            found="a dataset that was prepared without them",
+            expected=f"{RADIOMICS}: they are measured on the CT's own voxels, which patches do not contain",
+            remedy="Prepare the dataset again with radiomic features, in another folder.",
+            arguments=("radiomics", "output"),
         )
     path = dataset.folder / RADIOMICS
     try:
@@ -114,7 +109,7 @@ def read_radiomics(dataset: Dataset) -> RadiomicsTable:
             case=path,
             found="no file" if found is None else f"SHA-256 {found}",
             expected=f"SHA-256 {expected}",
-            remedy=REMAKE,
+            remedy=COPY_AGAIN,
         )
     features = pd.read_csv(path, dtype={"case": str}, float_precision="round_trip").set_index("case")
     if list(features.index) != [case.case_id for case in dataset.cases]:

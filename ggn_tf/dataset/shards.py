@@ -1,7 +1,7 @@
 """TFRecord shards: patches and masks on disk, each record at a known offset.
 
-A record's length is checked by TFRecord's own checksums at every read; knowing its offset lets any order of cases be
-read without holding the set in memory.
+TFRecord's checksums verify a record at every read. Its offset lets cases be read in any order without the whole set in
+memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
+from ggn_tf.dataset.dataset_json import COPY_AGAIN
 from ggn_tf.errors import DatasetError
 
 CASES_PER_SHARD = 256
@@ -27,10 +28,9 @@ def shard_name(number: int, count: int) -> str:
 
 
 class ShardWriter:
-    """Writes cases into shards of a folder that nobody reads yet; the names carry the count once it is known."""
+    """Writes cases into shards; their names contain the number of shards, so `finish` gives them."""
 
     def __init__(self, folder: Path, cases_per_shard: int = CASES_PER_SHARD) -> None:
-        """Start with no shard; the first case opens one."""
         self._folder = folder
         self._cases_per_shard = cases_per_shard
         self._cases = 0
@@ -38,23 +38,21 @@ class ShardWriter:
         self._file: tf.io.TFRecordWriter | None = None
 
     def __enter__(self) -> Self:
-        """Nothing to open yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the last shard, whatever happened."""
         self._close()
 
     def write(self, case_id: str, hu: np.ndarray, mask: np.ndarray) -> tuple[int, int]:
         """Append a case.
 
         Args:
-            case_id: Its id in the dataset.
+            case_id: The case's id in the dataset.
             hu: float32 [S, S, S], z, y, x, Hounsfield units.
             mask: uint8 [S, S, S], 0 or 1.
 
         Returns:
-            The number of the shard and the offset of the record in it, in bytes.
+            The number of the shard, from 0, and the offset of the record in it, in bytes.
         """
         shard = self._cases // self._cases_per_shard
         if self._file is None or self._cases % self._cases_per_shard == 0:
@@ -68,7 +66,7 @@ class ShardWriter:
         return shard, offset
 
     def finish(self) -> list[Path]:
-        """Close the last shard and give all of them their names.
+        """Close the last shard and name all shards.
 
         Returns:
             The shards in the order of their numbers.
@@ -85,7 +83,7 @@ class ShardWriter:
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """Read the one record at an offset; works inside a graph.
+    """Read the record at an offset; works inside a graph.
 
     Args:
         path: string, scalar.
@@ -102,22 +100,22 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
 
 
 def read_shard(path: Path, offsets: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read the cases at some offsets of one shard.
+    """Read cases of one shard.
 
     Args:
         path: The shard.
-        offsets: Where the records start, in bytes.
+        offsets: Offsets of their records, in bytes.
         size: Voxels along each axis.
 
     Returns:
         Hounsfield units, float32 [N, S, S, S, 1], and masks, uint8 [N, S, S, S, 1].
 
     Raises:
-        DatasetError: A record is damaged, cut off or missing.
+        DatasetError: A record is damaged, truncated or missing.
     """
     with shard_errors(path), tf.device("/CPU:0"):
-        places = tf.data.Dataset.from_tensor_slices(tf.constant(offsets, tf.int64))
-        records = places.map(lambda offset: read_record(tf.constant(str(path)), offset))
+        positions = tf.data.Dataset.from_tensor_slices(tf.constant(offsets, tf.int64))
+        records = positions.map(lambda offset: read_record(tf.constant(str(path)), offset))
         hu, mask = decode_cases(records.batch(len(offsets)).get_single_element(), size)
     return hu.numpy(), mask.numpy()
 
@@ -133,7 +131,7 @@ def decode_cases(records: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         Hounsfield units, float32 [N, S, S, S, 1]; masks, uint8 [N, S, S, S, 1].
     """
     content = tf.io.parse_example(records, {name: tf.io.FixedLenFeature([], tf.string) for name in ("hu", "mask")})
-    # The batch is named, because an empty one (a worker without a share of the last batch) leaves -1 undefined.
+    # The batch size is explicit because -1 is undefined for an empty batch (a worker without a share of the last one).
     shape = [tf.shape(records)[0], size, size, size, 1]
     hu, mask = tf.io.decode_raw(content["hu"], tf.float32), tf.io.decode_raw(content["mask"], tf.uint8)
     return tf.reshape(hu, shape), tf.reshape(mask, shape)
@@ -141,10 +139,10 @@ def decode_cases(records: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 @contextmanager
 def shard_errors(shard: Path) -> Iterator[None]:
-    """Turn what TensorFlow raises while it reads a shard into an error that names it.
+    """Turn TensorFlow's errors while it reads a shard into one that names the shard.
 
     Raises:
-        DatasetError: A record is damaged, cut off or missing.
+        DatasetError: A record is damaged, truncated or missing.
     """
     try:
         yield
@@ -154,7 +152,7 @@ def shard_errors(shard: Path) -> Iterator[None]:
             case=shard,
             found=error.message.split("\n")[0],
             expected="the records that were written, with their checksums",
-            remedy="Copy the dataset again from where it is whole, or make it anew with ggn-tf prepare.",
+            remedy=COPY_AGAIN,
         ) from error
 
 

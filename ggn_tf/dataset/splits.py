@@ -1,6 +1,6 @@
-"""Splits into training, validation and test set (paper section 3.2): 70/30 per category, no patient in two sets.
+"""Splits into training, validation and test set (paper section 3.2): 70/30 per label, no patient in two sets.
 
-They are saved beside the dataset as `splits.json`, bound to it, and verified at every read.
+They are saved in the dataset as `splits.json`, with its fingerprint, and verified at every read.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Split:
-    """Which cases train, validate and test: sorted case ids.
+    """The sorted case ids of a split's sets.
 
     Attributes:
         number: From 1.
@@ -43,15 +43,15 @@ class Split:
 
 
 def make_splits(cases: Sequence[CaseRecord], protocol: SplitProtocol, count: int, seed: int) -> list[Split]:
-    """Draw splits: every label in every set in the protocol's fractions, as near as whole patients allow.
+    """Draw splits: every label is in every set, as near to the protocol's fractions as whole patients allow.
 
-    A label with fewer than three patients (`scarce_labels`) cannot be in every set; it goes where it fits.
+    A label with fewer than three patients (`scarce_labels`) cannot be in every set.
 
     Args:
         cases: All cases of a dataset, in any order: the same cases and seed give the same splits.
         protocol: Fractions of the test and the validation set.
-        count: How many splits, numbered from 1.
-        seed: Of all of them; split 2 of 2 equals split 2 of 5.
+        count: Number of splits; they are numbered from 1.
+        seed: Seed of the draw; split 2 of 2 equals split 2 of 5.
 
     Raises:
         SplitError: There are fewer than three patients, or no set of patients comes near the fractions.
@@ -62,10 +62,10 @@ def make_splits(cases: Sequence[CaseRecord], protocol: SplitProtocol, count: int
 
 
 def check_patients(patient_ids: Iterable[str]) -> None:
-    """Refuse patients too few for three sets, before any work is done on them.
+    """Refuse too few patients for three sets, before their patches are cut.
 
     Raises:
-        SplitError: There are fewer than three.
+        SplitError: There are fewer than three patients.
     """
     patients = len(set(patient_ids))
     if patients < len(SETS):
@@ -73,15 +73,16 @@ def check_patients(patient_ids: Iterable[str]) -> None:
 
 
 def scarce_labels(cases: Sequence[CaseRecord]) -> dict[str, int]:
-    """The labels with too few patients to be in every set, with the number of patients."""
+    """The number of patients of each label that has too few to be in every set."""
     patients: dict[str, set[str]] = {}
     for case in cases:
         patients.setdefault(case.label, set()).add(case.patient_id)
-    return {label: len(some) for label, some in sorted(patients.items()) if len(some) < len(SETS)}
+    counts = {label: len(ids) for label, ids in sorted(patients.items())}
+    return {label: count for label, count in counts.items() if count < len(SETS)}
 
 
 def write_splits(dataset: Dataset, splits: Sequence[Split], protocol: SplitProtocol, seed: int) -> None:
-    """Save a dataset's splits beside it, with a checksum over them and the dataset's fingerprint."""
+    """Save splits in their dataset, with a checksum over them and the dataset's fingerprint."""
     content = {
         "schema": SCHEMA,
         "fingerprint": dataset.fingerprint,
@@ -102,8 +103,8 @@ def read_split(dataset: Dataset, number: int) -> Split:
         number: From 1.
 
     Raises:
-        SplitError: The file is missing or was changed, belongs to another dataset, has no split of that number, leaves
-            out or repeats a case, or puts a patient in two sets.
+        SplitError: The file is missing or was changed, belongs to another dataset, or has no split of that number; or
+            the split lacks or repeats a case, or has a patient in two sets.
     """
     path = dataset.folder / SPLITS
     content = _read_content(path)
@@ -118,13 +119,12 @@ def read_split(dataset: Dataset, number: int) -> Split:
                 case=path,
                 found=f"splits {known}",
                 expected="one of them",
-                remedy="Name one of them with --split, or prepare the dataset with more --splits.",
+                remedy="Name one of them, or prepare the dataset with more splits.",
+                arguments=("split", "splits"),
             )
         split = Split(number, *(tuple(splits[number][name]) for name in SETS))
     except (KeyError, TypeError, AttributeError) as error:
-        raise _refused(
-            path, "The splits cannot be read.", f"{type(error).__name__}: {error}", "a split file"
-        ) from error
+        raise _unreadable(path, error) from error
     problem = next(_problems(dataset, split), None)
     if problem:
         raise _refused(path, f"Split {number} is not a split of the dataset.", problem, "every case in one set")
@@ -158,9 +158,7 @@ def _read_content(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         checksum = content.pop("checksum")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _refused(
-            path, "The splits cannot be read.", f"{type(error).__name__}: {error}", "a split file"
-        ) from error
+        raise _unreadable(path, error) from error
     if content.get("schema") != SCHEMA:
         raise _refused(path, "The splits have another format.", f"schema {content.get('schema')}", f"schema {SCHEMA}")
     if checksum != _checksum(content):
@@ -171,12 +169,11 @@ def _read_content(path: Path) -> dict[str, Any]:
 
 
 def _problems(dataset: Dataset, split: Split) -> Iterator[str]:
-    """What is wrong with a split, the first fact first."""
     sets = {name: getattr(split, name) for name in SETS}
-    places = Counter(case_id for case_ids in sets.values() for case_id in case_ids)
-    yield from (f"case {case_id} {count} times" for case_id, count in places.items() if count > 1)
-    yield from (f"case {case_id} is not in the dataset" for case_id in places if case_id not in dataset.case_by_id)
-    yield from (f"case {case_id} is in no set" for case_id in dataset.case_by_id if case_id not in places)
+    counts = Counter(case_id for case_ids in sets.values() for case_id in case_ids)
+    yield from (f"case {case_id} {count} times" for case_id, count in counts.items() if count > 1)
+    yield from (f"case {case_id} is not in the dataset" for case_id in counts if case_id not in dataset.case_by_id)
+    yield from (f"case {case_id} is in no set" for case_id in dataset.case_by_id if case_id not in counts)
     yield from (f"no case in set {name}" for name, case_ids in sets.items() if not case_ids)
     seen: dict[str, str] = {}
     for name, case_ids in sets.items():
@@ -186,10 +183,14 @@ def _problems(dataset: Dataset, split: Split) -> Iterator[str]:
 
 
 def _checksum(content: dict[str, Any]) -> str:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for piece in json.JSONEncoder(sort_keys=True).iterencode(content):
-        whole.update(piece.encode())
-    return whole.hexdigest()
+        digest.update(piece.encode())
+    return digest.hexdigest()
+
+
+def _unreadable(path: Path, error: Exception) -> SplitError:
+    return _refused(path, "The splits cannot be read.", f"{type(error).__name__}: {error}", "a split file")
 
 
 def _refused(path: Path, what: str, found: object, expected: object) -> SplitError:
@@ -198,7 +199,7 @@ def _refused(path: Path, what: str, found: object, expected: object) -> SplitErr
         case=path,
         found=found,
         expected=expected,
-        remedy="Restore the file from where the dataset is whole, or make the dataset anew with ggn-tf prepare.",
+        remedy="Restore the file from a whole copy of the dataset, or prepare the dataset again.",
     )
 
 
@@ -206,6 +207,6 @@ def _too_few(patients: int) -> SplitError:
     return SplitError(
         "There are too few patients for a training, a validation and a test set.",
         found=f"{patients} patients",
-        expected="at least three, none of whom has nearly all nodules",
+        expected="at least three patients, none of whom has nearly all nodules",
         remedy="Add cases of further patients.",
     )

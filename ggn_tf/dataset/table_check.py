@@ -1,4 +1,4 @@
-"""What a case table holds, case by case and as a whole: known without writing a dataset, and without TensorFlow."""
+"""Checks a case table, case by case and as a whole, without writing a dataset and without TensorFlow."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -17,21 +17,19 @@ from ggn_tf.errors import GgnError, SplitError
 from ggn_tf.protocol import SplitProtocol
 
 USABLE, REJECTED = "usable", "rejected"
-# What `prepare` draws unless told otherwise.
-_SPLITS, _SEED = 5, 0
-_UNHIDDEN = Pseudonyms(None)
+_REAL_IDS = Pseudonyms(None)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is found about a case.
+    """The result of checking a case.
 
     Attributes:
         case: The row of the table.
-        record: Its measures; None where it is rejected.
-        rejection: Why, in the words of `rejected.csv`; None where it is usable.
-        error: The same with the file that it was found in.
-        in_lung: Whether the values around a usable nodule are those of lung.
+        record: Its measurements; None where it is rejected.
+        rejection: The reason, as in `rejected.csv`; None where it is usable.
+        error: The same with the file in which it was found.
+        in_lung: Whether there is lung around a usable nodule.
     """
 
     case: Case
@@ -41,7 +39,7 @@ class Finding:
     in_lung: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types; what is not known of a rejected case is None."""
+        """The finding as JSON types; what is unknown about a rejected case is None."""
         record, rejection = self.record, self.rejection
         return {
             "case_id": self.case.case_id,
@@ -59,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """How many cases have a label, how many of them are usable, and of how many patients those are."""
+    """Numbers of a label's cases, of its usable cases, and of their patients."""
 
     cases: int
     usable: int
@@ -67,13 +65,16 @@ class LabelCounts:
 
 
 def examine_case(case: Case, patch: Patch | GgnError) -> tuple[Finding, AcceptedCase | None]:
-    """What is found about one case, and its nodule where it is usable.
+    """Check one case.
 
     Args:
         case: The row of the table.
-        patch: With its mask; or why there is none.
+        patch: Its patch with the mask, or the error that rejects it.
+
+    Returns:
+        The finding; and the case as a dataset would store it, or None where it is rejected.
     """
-    outcome = outcome_of(case, patch, _UNHIDDEN, set())
+    outcome = outcome_of(case, patch, _REAL_IDS, set())
     if isinstance(outcome, RejectedCase):
         return Finding(case, rejection=outcome, error=patch if isinstance(patch, GgnError) else None), None
     record = dataclasses.replace(outcome.record, digest=digest_patch(outcome.hu, outcome.mask))
@@ -85,40 +86,40 @@ def count_labels(findings: Iterable[Finding]) -> dict[str, LabelCounts]:
     by_label: dict[str, list[Finding]] = {}
     for finding in findings:
         by_label.setdefault(finding.case.label, []).append(finding)
-    return {label: _count(some) for label, some in sorted(by_label.items())}
+    return {label: _count(same_label) for label, same_label in sorted(by_label.items())}
 
 
 def problems_of(findings: Sequence[Finding], protocol: SplitProtocol) -> list[GgnError]:
-    """What keeps the usable cases, taken together, from becoming a dataset: they cannot be split."""
+    """Why the usable cases cannot form a dataset: they cannot be split."""
     records = records_of(findings)
     try:
-        make_splits(records, protocol, _SPLITS, _SEED)
+        make_splits(records, protocol, protocol.splits, protocol.seed)
     except SplitError as error:
         return [error]
     return []
 
 
 def hidden_columns(findings: Sequence[Finding]) -> set[str]:
-    """The table's columns that `prepare` would leave out."""
-    # Any salt: what a column tells does not depend on it.
+    """The table's columns that a dataset with hashed ids leaves out."""
+    # Which columns identify somebody does not depend on the salt.
     return Pseudonyms(b"any").identifying_columns([finding.case for finding in findings])
 
 
 def notes_on(cases: Sequence[CaseRecord], hidden: set[str], outside_lung: Sequence[str]) -> list[str]:
-    """What to know before training, though nothing is refused for it.
+    """Warnings to read before training.
 
     Args:
-        cases: The usable ones.
-        hidden: Columns of the table that are not carried along.
-        outside_lung: Ids of usable cases around which there is no lung.
+        cases: The usable cases.
+        hidden: Columns of the table that the dataset leaves out.
+        outside_lung: Ids of usable cases without lung around the nodule.
     """
-    columns = [f"columns that name cases, patients or files are left out of the dataset: {', '.join(sorted(hidden))}"]
+    left_out = [f"columns that name cases, patients or files are left out of the dataset: {', '.join(sorted(hidden))}"]
     strange = (
         f"no lung around the {'nodule' if len(outside_lung) == 1 else 'nodules'} of {', '.join(outside_lung)}: "
-        "is the mask in its place, and is the CT in Hounsfield units?"
+        "check that the mask is on the nodule and that the CT is in Hounsfield units"
     )
     return [
-        *(columns if hidden else []),
+        *(left_out if hidden else []),
         *([strange] if outside_lung else []),
         *(
             f"label {label} has {count} usable {'patient' if count == 1 else 'patients'}: not in every set"
@@ -132,7 +133,7 @@ def notes_on(cases: Sequence[CaseRecord], hidden: set[str], outside_lung: Sequen
 
 
 def records_of(findings: Iterable[Finding]) -> list[CaseRecord]:
-    """Of the usable cases."""
+    """The records of the usable cases."""
     return [finding.record for finding in findings if finding.record is not None]
 
 

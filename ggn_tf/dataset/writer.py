@@ -1,11 +1,11 @@
-"""Writing a dataset folder: it exists whole or not at all."""
+"""Writes a dataset folder: it exists whole or not at all."""
 
 import csv
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,32 +26,39 @@ from ggn_tf.protocol import PatchProtocol, SplitProtocol
 REJECTED = "rejected.csv"
 
 
+class _Written(NamedTuple):
+    """A case in a shard whose file has no name yet: it names the number of shards."""
+
+    record: CaseRecord
+    shard_number: int
+
+
 def write_dataset(
     folder: Path,
     protocol: PatchProtocol,
     outcomes: Iterable[AcceptedCase | RejectedCase],
     *,
     split_protocol: SplitProtocol,
-    splits: int = 5,
-    seed: int = 0,
+    splits: int = SplitProtocol.splits,
+    seed: int = SplitProtocol.seed,
     previews: bool = True,
     cases_per_shard: int = CASES_PER_SHARD,
     radiomics: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Write a dataset with its splits; an error from `outcomes` or on the way leaves nothing behind.
+    """Write a dataset with its splits; an error leaves nothing behind.
 
-    Memory holds one case's patch at a time, and every case's record.
+    One case's patch is in memory at a time, and every case's record.
 
     Args:
-        folder: Must not exist, or be empty.
+        folder: A folder that is empty or does not exist.
         protocol: How the patches were cut.
         outcomes: The cases in the order of the table.
-        split_protocol: The parts of a split.
-        splits: How many splits, numbered from 1.
-        seed: Of the splits.
+        split_protocol: Fractions of the test and the validation set.
+        splits: Number of splits; they are numbered from 1.
+        seed: Seed of the splits.
         previews: Whether to draw contact sheets.
-        cases_per_shard: Cases in a TFRecord file.
-        radiomics: How the nodules' radiomic features were measured; None where they have none.
+        cases_per_shard: Number of cases in a TFRecord file.
+        radiomics: Settings of the nodules' radiomic features; None where they have none.
 
     Raises:
         DatasetError: The folder exists, no case is left, an id occurs twice, or a patch does not fit the protocol.
@@ -65,16 +72,15 @@ def write_dataset(
             PreviewWriter(temporary, previews) as sheets,
             RadiomicsWriter(temporary, radiomics) as features,
         ):
-            records, rejections = _write_cases(protocol, outcomes, shards, sheets, features)
+            written, rejections = _write_cases(protocol, outcomes, shards, sheets, features)
             paths = shards.finish()
-        names = [path.name for path in paths]
-        cases = tuple(dataclasses.replace(record, shard=names[int(record.shard)]) for record in records)
-        written = Dataset(temporary, protocol, fingerprint_of(protocol, cases), cases)
+        cases = tuple(dataclasses.replace(case.record, shard=paths[case.shard_number].name) for case in written)
+        dataset = Dataset(temporary, protocol, fingerprint_of(protocol, cases), cases)
         _write_rejections(temporary / REJECTED, rejections)
         sizes = {path.name: path.stat().st_size for path in paths}
-        _write_description(temporary / DESCRIPTION, written, sizes, features.description())
-        write_splits(written, make_splits(cases, split_protocol, splits, seed), split_protocol, seed)
-    return dataclasses.replace(written, folder=folder)
+        _write_description(temporary / DESCRIPTION, dataset, sizes, features.description())
+        write_splits(dataset, make_splits(cases, split_protocol, splits, seed), split_protocol, seed)
+    return dataclasses.replace(dataset, folder=folder)
 
 
 def _write_cases(
@@ -83,46 +89,46 @@ def _write_cases(
     shards: ShardWriter,
     sheets: PreviewWriter,
     features: RadiomicsWriter,
-) -> tuple[list[CaseRecord], list[RejectedCase]]:
-    records, known, rejections = [], set(), []
+) -> tuple[list[_Written], list[RejectedCase]]:
+    written, known, rejections = [], set(), []
     for outcome in outcomes:
         if isinstance(outcome, RejectedCase):
             rejections.append(outcome)
             continue
         record = outcome.record
-        _check_nodule(outcome, protocol, record.case_id in known)
-        shard, offset = shards.write(record.case_id, outcome.hu, outcome.mask)
+        _check_case(outcome, protocol, record.case_id in known)
+        shard_number, offset = shards.write(record.case_id, outcome.hu, outcome.mask)
         digest = digest_patch(outcome.hu, outcome.mask)
-        records.append(dataclasses.replace(record, shard=str(shard), offset=offset, digest=digest))
+        written.append(_Written(dataclasses.replace(record, offset=offset, digest=digest), shard_number))
         known.add(record.case_id)
         sheets.add(f"{record.case_id}  {record.label}", outcome.hu, outcome.mask)
         features.add(record.case_id, outcome.radiomics)
-    if not records:
+    if not written:
         raise DatasetError(
             "No case is left for the dataset.",
             found=f"{len(rejections)} rejected",
             expected="at least one case that can be used",
-            remedy="Mend the rejected cases.",
+            remedy="Correct the rejected cases.",
         )
-    return records, rejections
+    return written, rejections
 
 
-def _check_nodule(nodule: AcceptedCase, protocol: PatchProtocol, twice: bool) -> None:
+def _check_case(accepted: AcceptedCase, protocol: PatchProtocol, twice: bool) -> None:
     shape = (protocol.size,) * 3
     if twice:
         raise DatasetError(
             "Two cases have the same id.",
-            case=nodule.record.case_id,
+            case=accepted.record.case_id,
             expected="every id once",
-            remedy="Give every nodule a case_id of its own.",
+            remedy="Give every nodule its own case_id.",
         )
-    if nodule.hu.shape != shape or nodule.mask.shape != shape or not np.isfinite(nodule.hu).all():
+    if accepted.hu.shape != shape or accepted.mask.shape != shape or not np.isfinite(accepted.hu).all():
         raise DatasetError(
             "A patch does not fit the dataset's protocol.",
-            case=nodule.record.case_id,
-            found=f"patch {nodule.hu.shape}, mask {nodule.mask.shape}",
+            case=accepted.record.case_id,
+            found=f"patch {accepted.hu.shape}, mask {accepted.mask.shape}",
             expected=f"finite values, both {shape}",
-            remedy="Cut the patches with the protocol that the dataset is written by.",
+            remedy="Cut the patches with the dataset's protocol.",
         )
 
 
@@ -145,6 +151,6 @@ def _write_description(path: Path, dataset: Dataset, shards: dict[str, int], fur
         "cases": dataset.cases,
     }
     with path.open("w", encoding="utf-8") as file:
-        # Piece by piece, a record made a dict when it is written: as a whole it takes several times its size.
+        # Each record becomes a dict only when it is written: all of them together take several times the memory.
         json.dump(description, file, indent=1, default=to_json)
         file.write("\n")

@@ -129,7 +129,7 @@ def test_an_id_list_is_not_written_over_the_table(table: Path, tmp_path: Path) -
     before = table.read_bytes()
     result = prepare(table, "-o", tmp_path / "dataset", "--id-list", table)
     assert result.exit_code == 1
-    assert "id list would be written over something that exists" in result.stderr
+    assert "id list would overwrite something that exists" in result.stderr
     assert str(table) in result.stderr
     assert "--id-list" in result.stderr
     assert table.read_bytes() == before
@@ -151,7 +151,7 @@ def test_an_id_list_within_the_dataset_is_refused(table: Path, tmp_path: Path) -
     (tmp_path / "dataset").mkdir()
     result = prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / "dataset" / "ids.csv")
     assert result.exit_code == 1
-    assert "id list would lie in the dataset" in result.stderr
+    assert "id list would be in the dataset" in result.stderr
     assert list((tmp_path / "dataset").iterdir()) == []
 
 
@@ -209,7 +209,7 @@ def test_what_exists_is_refused_before_any_work(table: Path, tmp_path: Path) -> 
     before = (tmp_path / "dataset" / "dataset.json").read_bytes()
     result = prepare(table, "-o", tmp_path / "dataset")
     assert result.exit_code == 1
-    assert "written over something that exists" in result.stderr
+    assert "overwrite something that exists" in result.stderr
     assert (tmp_path / "dataset" / "dataset.json").read_bytes() == before
 
 

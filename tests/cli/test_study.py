@@ -45,7 +45,7 @@ def test_bad_options_are_a_usage_error(dataset: Path, tmp_path: Path, arguments:
     [
         (("--tasks", "1+2,4+5"), "names labels that no nodule has"),
         (("--tasks", "AAH+AIS"), "does not parse"),
-        (("--models", "radiomics"), "The dataset holds no radiomic features."),
+        (("--models", "radiomics"), "The dataset has no radiomic features."),
         (("--splits", "9"), "split"),
     ],
 )

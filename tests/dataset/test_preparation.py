@@ -46,9 +46,7 @@ def test_a_case_without_a_mask_is_rejected(table: Path) -> None:
     case = dataclasses.replace(read_table(table)[0], mask=None, center_mm_lps=(0.0, 0.0, 0.0))
     error = prepare_case(case, PROTOCOL)
     assert isinstance(error, MaskError)
-    assert error.what == "The case has no mask."
     assert error.case == "SMITH-0000"
-    assert "Segment the nodule" in str(error.remedy)
 
 
 def test_two_processes_give_what_one_gives_in_the_same_order(table: Path) -> None:
@@ -65,7 +63,7 @@ def test_two_processes_give_what_one_gives_in_the_same_order(table: Path) -> Non
 
 @pytest.fixture(scope="module")
 def nodules_of_one_ct(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
-    """Eighteen nodules of one compressed CT, each a label of its own in one mask; there is none of the fourth's."""
+    """Eighteen nodules of one compressed CT, each with its own label in one mask; the fourth's label is missing."""
     folder = tmp_path_factory.mktemp("several")
     hu = np.random.default_rng(0).integers(-900, 100, (30, 60, 60)).astype(np.int16)
     labels = np.zeros(hu.shape, dtype=np.uint8)
@@ -81,7 +79,7 @@ def nodules_of_one_ct(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_nodules_of_one_ct_are_cut_as_each_on_its_own(nodules_of_one_ct: list[Case], jobs: int) -> None:
+def test_nodules_of_one_ct_are_cut_as_each_alone(nodules_of_one_ct: list[Case], jobs: int) -> None:
     cases = nodules_of_one_ct[4:]
     prepared = list(prepare_cases(cases, PROTOCOL, jobs))
     assert [case for case, _ in prepared] == cases
@@ -124,9 +122,10 @@ class Deadly:
         return os._exit, (1,)
 
 
-def test_a_worker_that_dies_is_told_with_the_case() -> None:
-    with pytest.raises(DatasetError, match=r"A worker process died\.(?s:.*)SMITH-0666(?s:.*)fewer --jobs"):
+def test_a_worker_that_dies_is_reported_with_its_case() -> None:
+    with pytest.raises(DatasetError) as caught:
         list(prepare_cases([Deadly()], PROTOCOL, 2))
+    assert (caught.value.case, caught.value.arguments) == ("SMITH-0666", ("jobs",))
 
 
 def test_workers_do_not_import_tensorflow() -> None:
@@ -158,10 +157,12 @@ def test_hidden_columns_are_not_carried_along(table: Path) -> None:
 
 def test_a_rejection_says_what_is_wrong_and_was_expected_without_names(table: Path) -> None:
     case = read_table(table)[2]
-    error = MaskError("The mask is odd.", case=case.image, found=f"{case.mask}", expected="a mask", remedy="Mend it.")
+    error = MaskError(
+        "The mask is odd.", case=case.image, found=f"{case.mask}", expected="a mask", remedy="Correct it."
+    )
     rejection = outcome_of(case, error, Pseudonyms(b"key"), set())
     identity = Pseudonyms(b"key").id_of("SMITH-0002")
-    assert rejection == RejectedCase(identity, "The mask is odd; expected: a mask", "Mend it.")
+    assert rejection == RejectedCase(identity, "The mask is odd; expected: a mask", "Correct it.")
 
 
 def test_a_patch_without_a_mask_is_a_mistake_of_the_caller(table: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_patch_without_a_mask_is_a_mistake_of_the_caller(table: Path) -> None:
         outcome_of(case, patch, Pseudonyms(None), set())
 
 
-def test_what_was_put_right_is_recorded_without_paths_and_uids(table: Path) -> None:
+def test_what_was_repaired_is_recorded_without_paths_and_uids(table: Path) -> None:
     case = read_table(table)[0]
     patch = prepare_case(case, PROTOCOL)
     assert isinstance(patch, Patch)

@@ -26,9 +26,9 @@ def nodules(count: int = 6) -> list[AcceptedCase]:
     ]
 
 
-def write(folder: Path, some: list[AcceptedCase], settings: dict[str, object] | None = SETTINGS) -> Dataset:
+def write(folder: Path, cases: list[AcceptedCase], settings: dict[str, object] | None = SETTINGS) -> Dataset:
     return write_dataset(
-        folder, PROTOCOL, some, split_protocol=SplitProtocol(), splits=1, previews=False, radiomics=settings
+        folder, PROTOCOL, cases, split_protocol=SplitProtocol(), splits=1, previews=False, radiomics=settings
     )
 
 
@@ -51,9 +51,9 @@ def test_rows_come_in_the_order_of_the_ids(dataset: Dataset) -> None:
 
 
 def test_an_undefined_feature_is_an_empty_field(tmp_path: Path) -> None:
-    some = nodules()
-    some[2] = dataclasses.replace(some[2], radiomics={**FEATURES, "glcm_Contrast": float("nan")})
-    dataset = write(tmp_path / "dataset", some)
+    cases = nodules()
+    cases[2] = dataclasses.replace(cases[2], radiomics={**FEATURES, "glcm_Contrast": float("nan")})
+    dataset = write(tmp_path / "dataset", cases)
     line = (dataset.folder / "radiomics.csv").read_text(encoding="utf-8").splitlines()[3]
     assert line == f"case-0002,{1 / 3!r},-401.25,"
     assert np.isnan(read_radiomics(dataset).rows(["case-0002"])[0, 2])
@@ -67,8 +67,9 @@ def test_the_fingerprint_is_that_of_the_patches_alone(dataset: Dataset, tmp_path
 
 def test_a_dataset_without_features_says_how_to_get_them(tmp_path: Path) -> None:
     dataset = write(tmp_path / "dataset", list(synthetic_nodules(6, protocol=PROTOCOL)), None)
-    with pytest.raises(DatasetError, match=r"holds no radiomic features(?s:.*)ggn-tf prepare TABLE --radiomics"):
+    with pytest.raises(DatasetError) as caught:
         read_radiomics(dataset)
+    assert "radiomics" in caught.value.arguments
 
 
 def _change_a_value(path: Path) -> None:
@@ -104,8 +105,8 @@ def test_a_description_that_was_cut_is_refused(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("features", [None, {"shape_Volume": 1.0}])
 def test_a_nodule_with_other_features_leaves_nothing(tmp_path: Path, features: dict[str, float] | None) -> None:
-    some = nodules()
-    some[3] = dataclasses.replace(some[3], radiomics=features)
+    cases = nodules()
+    cases[3] = dataclasses.replace(cases[3], radiomics=features)
     with pytest.raises(ValueError, match="Expected features"):
-        write(tmp_path / "dataset", some)
+        write(tmp_path / "dataset", cases)
     assert list(tmp_path.iterdir()) == []

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.records import Dataset, open_dataset
-from ggn_tf.dataset.splits import SETS, Split, make_splits, read_split, scarce_labels
+from ggn_tf.dataset.splits import Split, make_splits, read_split, scarce_labels
 from ggn_tf.errors import SplitError
-from ggn_tf.protocol import PatchProtocol, SplitProtocol
+from ggn_tf.protocol import SETS, PatchProtocol, SplitProtocol
 
 PAPER = SplitProtocol()
 
@@ -28,7 +28,7 @@ def record(case_id: object, patient_id: object, label: object) -> CaseRecord:
 
 
 def single_nodules(counts: dict[str, int]) -> list[CaseRecord]:
-    """Every nodule of a patient of its own."""
+    """Every nodule belongs to another patient."""
     labels = [label for label, count in counts.items() for _ in range(count)]
     return [record(f"c{number:04d}", f"p{number:04d}", label) for number, label in enumerate(labels)]
 
@@ -120,7 +120,7 @@ def test_three_patients_are_enough() -> None:
 
 
 def test_two_patients_are_not() -> None:
-    with pytest.raises(SplitError, match=r"too few patients(?s:.*)2 patients(?s:.*)Add cases of further patients"):
+    with pytest.raises(SplitError, match=r"too few patients(?s:.*)2 patients"):
         make_splits(single_nodules({"AAH": 2}), PAPER, 1, 0)
 
 
@@ -168,8 +168,9 @@ def test_reading_gives_what_was_made(synthetic: Dataset) -> None:
 
 
 def test_a_split_that_does_not_exist_is_refused(synthetic: Dataset) -> None:
-    with pytest.raises(SplitError, match=r"There is no split 3\.(?s:.*)splits 1, 2(?s:.*)--split"):
+    with pytest.raises(SplitError, match="splits 1, 2") as caught:
         read_split(synthetic, 3)
+    assert caught.value.arguments == ("split", "splits")
 
 
 def test_a_tampered_file_is_refused(copy: Dataset) -> None:
@@ -207,9 +208,8 @@ def test_a_wrong_split_with_a_right_checksum_is_refused(
     copy: Dataset, edit: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     tamper(copy, edit, with_checksum=True)
-    with pytest.raises(SplitError, match=message) as caught:
+    with pytest.raises(SplitError, match=message):
         read_split(copy, 1)
-    assert "ggn-tf prepare" in str(caught.value.remedy)
 
 
 def test_an_empty_set_is_refused(copy: Dataset) -> None:

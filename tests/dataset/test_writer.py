@@ -25,7 +25,7 @@ def nodules(count: int = 6) -> list[AcceptedCase]:
     return list(synthetic_nodules(count, protocol=PROTOCOL))
 
 
-def test_the_folder_holds_what_the_contract_says(tmp_path: Path) -> None:
+def test_the_folder_contains_what_the_contract_says(tmp_path: Path) -> None:
     write_dataset(tmp_path / "dataset", PROTOCOL, nodules(), split_protocol=SplitProtocol())
     names = {str(path.relative_to(tmp_path / "dataset")) for path in (tmp_path / "dataset").rglob("*")}
     assert names == {
@@ -51,8 +51,9 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
 def test_what_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "notes.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"written over something that exists(?s:.*)Name another with -o"):
+    with pytest.raises(DatasetError) as caught:
         write(tmp_path / "dataset", nodules())
+    assert caught.value.arguments == ("output",)
     assert [path.name for path in (tmp_path / "dataset").iterdir()] == ["notes.txt"]
 
 
@@ -96,7 +97,7 @@ def test_two_patients_are_too_few(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_grows_by_less_than_two_kilobytes_a_case(tmp_path: Path) -> None:
+def test_memory_grows_by_less_than_two_kilobytes_per_case(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
         write(tmp_path / str(count), synthetic_nodules(count, protocol=PROTOCOL))
@@ -105,5 +106,5 @@ def test_memory_grows_by_less_than_two_kilobytes_a_case(tmp_path: Path) -> None:
         return size
 
     peak(30)
-    # What Python keeps, of records as small as these: to write 0.7 kB of JSON as one text took 5 kB more.
+    # What Python keeps for such small records; writing 0.7 kB of JSON as one text took 5 kB more.
     assert (peak(500) - peak(100)) / 400 < 2000

@@ -173,7 +173,7 @@ def test_a_dataset_without_features_is_refused_with_the_remedy(tmp_path: Path) -
     dataset = write_dataset(
         tmp_path / "dataset", PROTOCOL, nodules, split_protocol=SplitProtocol(), splits=1, previews=False
     )
-    with pytest.raises(DatasetError, match="ggn-tf prepare TABLE --radiomics"):
+    with pytest.raises(DatasetError, match="no radiomic features"):
         fit(dataset)
 
 
