@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 NameArgument = Callable[[str], str | None]
-"""How an argument of the API is called where a person reads of it; None if it cannot be given there."""
+"""The name under which the reader of a message knows an argument of the API; None if it does not exist there."""
 
 
 def api_argument(name: str) -> str:
@@ -77,7 +77,7 @@ def with_arguments(
     Args:
         text: The remedy.
         arguments: Names of API arguments.
-        name_argument: How each is called where the text is read.
+        name_argument: Names each argument for the reader.
     """
     names = [name for name in map(name_argument, arguments) if name is not None]
     return text if text is None or not names else f"{text} ({', '.join(names)})"
@@ -104,15 +104,15 @@ class VolumeError(GgnError):
 
 
 class MaskError(GgnError):
-    """A nodule mask cannot be read, is empty, or does not lie on its CT."""
+    """A nodule mask cannot be read, is empty, or is not on its CT's grid."""
 
 
 class LocationError(GgnError):
-    """The locations of nodules cannot be read, or lie outside the CT."""
+    """The locations of nodules cannot be read, or are outside the CT."""
 
 
 class TaskError(GgnError):
-    """A task does not parse, or names labels that the data do not hold."""
+    """A task does not parse, or names labels that do not occur in the data."""
 
 
 class RecordError(GgnError):
@@ -150,8 +150,8 @@ class ExportError(GgnError):
 
 
 class ServingError(GgnError):
-    """A model server cannot be started, cannot be reached, or answers something else than its contract."""
+    """A model server cannot be started or reached, or its answer does not follow the contract."""
 
 
 class PredictionsError(GgnError):
-    """A predictions table is not one, or does not hold what a statistic needs."""
+    """A file is not a predictions table, or lacks what a statistic needs."""

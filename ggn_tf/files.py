@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on leaving without an error it takes the name, else it is deleted.
+    """Yield a temporary path beside `path`; it is renamed to `path` at the end, or deleted after an error.
 
     The content reaches the disk before the name does, so a power cut leaves the old file or the new one.
     """
@@ -31,7 +31,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on leaving without an error it takes the name, else it is deleted.
+    """Yield a temporary folder beside `path`; it is renamed to `path` at the end, or deleted after an error.
 
     Raises:
         FileExistsError: `path` exists and is not an empty folder.
@@ -55,10 +55,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder; on leaving without an error it takes the place of `path`, else `path` stays as it was.
+    """Yield a new folder; it replaces `path` at the end, which stays unchanged after an error.
 
-    Between the two renames that swap them a kill leaves no `path`, but the former one beside it, which the next call
-    puts back before it begins.
+    A kill between the two renames leaves no `path` but the former one beside it; the next call restores it first.
     """
     new, former = path.with_name(f".{path.name}-new"), path.with_name(f".{path.name}-former")
     if former.exists() and not path.exists():

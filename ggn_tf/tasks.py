@@ -1,4 +1,4 @@
-"""Tasks: which labels a classifier tells apart, and which it merges (paper section 3.3)."""
+"""Tasks: which labels a classifier separates, and which it merges (paper section 3.3)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Task:
             text: For example `AAH+AIS,MIA,IAC`, or `1+2,4+5` for a score from 1 to 5.
 
         Raises:
-            TaskError: A class or label is empty, a label stands in two places, or there are fewer than two classes.
+            TaskError: A class or label is empty, a label occurs twice, or there are fewer than two classes.
         """
         classes = tuple(tuple(label.strip() for label in group.split("+")) for group in text.split(","))
         labels = [label for group in classes for label in group]
@@ -49,11 +49,11 @@ class Task:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes as a person reads them, in the order of the outputs."""
+        """The names of the classes, in the order of the outputs."""
         return tuple("+".join(group) for group in self.classes)
 
     def __str__(self) -> str:
-        """The text that `parse` reads back."""
+        """The text that `parse` reads."""
         return ",".join(self.class_names)
 
     @property
@@ -66,17 +66,17 @@ class Task:
         return "".join(letter if letter.isalnum() or letter in "+-" else "_" for letter in str(self))
 
     def class_of(self, label: str) -> int | None:
-        """The index of the class that holds a label, or None where the task leaves the label out."""
+        """The index of the class with a label; None where the task leaves the label out."""
         return next((index for index, group in enumerate(self.classes) if label in group), None)
 
     def check_labels(self, labels: Iterable[str]) -> None:
-        """Refuse a task that names labels which the data do not hold.
+        """Refuse a task with labels that do not occur in the data.
 
         Args:
-            labels: The labels of all nodules at hand.
+            labels: The labels of all nodules.
 
         Raises:
-            TaskError: A label of the task occurs nowhere among them.
+            TaskError: A label of the task is not among them.
         """
         present = set(labels)
         missing = [label for group in self.classes for label in group if label not in present]
@@ -85,7 +85,8 @@ class Task:
                 f"The task {str(self)!r} names labels that no nodule has.",
                 found=f"labels {', '.join(sorted(present))}",
                 expected=f"among them {', '.join(missing)}",
-                remedy="Name labels as the case table's label column does, or prepare with another --label-column.",
+                remedy="Name labels as in the case table, or prepare the dataset with another label column.",
+                arguments=("label_column",),
             )
 
 

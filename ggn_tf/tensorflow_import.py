@@ -1,4 +1,4 @@
-"""Importing TensorFlow without its chatter."""
+"""Imports TensorFlow without its start messages."""
 
 import importlib
 import logging
@@ -9,8 +9,8 @@ def load_tensorflow() -> None:
     """Import TensorFlow with the process's stderr closed off.
 
     Its C++ side reports processor features and missing GPU libraries before any log level applies, so the level alone
-    (`TF_CPP_MIN_LOG_LEVEL`) leaves six lines above every answer. Errors of the import itself are raised as ever. Its
-    Python side then logs errors alone: on a few cases it would warn that every stage traces its step anew.
+    (`TF_CPP_MIN_LOG_LEVEL`) leaves six lines above every output. Errors of the import itself are still raised. Its
+    Python side then logs errors only: with few cases it would warn that every stage traces its step again.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")

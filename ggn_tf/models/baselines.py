@@ -11,14 +11,7 @@ from ggn_tf.protocol import Protocol
 def build_raw(
     classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False
 ) -> keras.Model:
-    """Build the classifier that sees the whole patch (Fig. 3 a).
-
-    Args:
-        classes: Classes of the task.
-        protocol: The paper's numbers.
-        precision: `float32` or `bfloat16`.
-        seed: Draws the initial weights and the dropout.
-        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
+    """Build the classifier that sees the whole patch (Fig. 3 a); arguments as `Builder`.
 
     Returns:
         Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> `{"probabilities": [N, classes]}` float32. The
@@ -32,19 +25,11 @@ def build_raw(
 def build_reference(
     classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False
 ) -> keras.Model:
-    """Build the classifier that sees what lies inside the expert's mask (Fig. 3 b).
-
-    Args:
-        classes: Classes of the task.
-        protocol: The paper's numbers.
-        precision: `float32` or `bfloat16`.
-        seed: Draws the initial weights and the dropout.
-        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
+    """Build the classifier that sees what is inside the expert's mask (Fig. 3 b); arguments as `Builder`.
 
     Returns:
         `{"patch": [N, 32, 32, 32, 1] in [-1, 1], "mask": [N, 32, 32, 32, 1] in [0, 1]}` float32 ->
-        `{"probabilities": [N, classes]}` float32. Any mask can be given: with an automatic one it is the system of the
-        paper's Table 4.
+        `{"probabilities": [N, classes]}` float32. With an automatic mask it is the system of the paper's Table 4.
     """
     classification = build_cnn(classes, protocol, precision=precision, seed=seed, stock=stock)
     shape = classification.input_shape[1:]

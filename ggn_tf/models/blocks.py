@@ -1,4 +1,4 @@
-"""The blocks that Fig. 2 of the paper draws: made of stock Keras layers, or of ours, which are exact and faster."""
+"""The blocks of the paper's Fig. 2, made of stock Keras layers or of ours, which are exact and faster."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,25 +17,24 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 class StockBlocks:
-    """Makes the blocks of one network, numbering them and drawing each layer's own seed.
+    """Makes the blocks of one network, numbers them and draws each layer's seed.
 
-    A block is called on the map that it continues and returns the next map, so that a builder reads like the figure.
+    A block takes a map and returns the next one, so that a builder reads like the figure.
 
     Args:
         network: The network's name; it is part of every seed.
         protocol: The paper's numbers.
         precision: `float32`, or `bfloat16`: convolutions and maps in bfloat16; weights, batch-norm statistics, the last
             layers and all outputs in float32.
-        seed: Draws the initial weights and the dropout.
+        seed: Seed of the initial weights and the dropout.
 
     Raises:
-        ValueError: The precision is neither.
+        ValueError: The precision is another.
     """
 
     _dropout_layer: type[keras.layers.Dropout] = keras.layers.Dropout
 
     def __init__(self, network: str, protocol: Protocol, *, precision: str = "float32", seed: int = 0) -> None:
-        """See the class."""
         if precision not in PRECISIONS:
             raise ValueError(f"Expected a precision among {', '.join(PRECISIONS)}. Received: {precision!r}.")
         self.protocol = protocol
@@ -79,7 +78,7 @@ class StockBlocks:
         return self.convolution(x, channels, dilation)
 
     def plain(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """The map as other layers take it."""
+        """The map in the plain layout, as other layers need it."""
         return x
 
     def nodule_mask(self, x: keras.KerasTensor) -> keras.KerasTensor:
@@ -144,23 +143,22 @@ class StockBlocks:
 
 @dataclass(frozen=True)
 class LatticeMap:
-    """A map in the layout of lattice.py; lattice 1 is the plain one."""
+    """A map in a lattice layout of `space_to_batch`; lattice 1 is the plain layout."""
 
     values: keras.KerasTensor
     lattice: int
 
 
 class FastBlocks(StockBlocks):
-    """The same blocks, weights and results by the layers of layers.py.
+    """The same blocks, weights and results with the layers of `fast.layers`.
 
-    The maps between blocks know their layout. A block asks for the one it needs, so a trip happens only where the
-    dilation changes.
+    The maps between blocks carry their layout. A block converts its input only if it needs another layout, so that a
+    conversion happens only where the dilation changes.
     """
 
     _dropout_layer = layers.Dropout
 
     def __init__(self, network: str, protocol: Protocol, *, precision: str = "float32", seed: int = 0) -> None:
-        """See `StockBlocks`."""
         super().__init__(network, protocol, precision=precision, seed=seed)
         self._layout = {"interleaved": dilates_natively(self.policy.compute_dtype), "dtype": self.policy}
 
@@ -185,8 +183,8 @@ class FastBlocks(StockBlocks):
     def nodule_mask(self, x: LatticeMap) -> keras.KerasTensor:
         """See `StockBlocks`."""
         weights = self._prior_weights("logits")
-        contrast = layers.Conv3D(2, 1, contrast=True, dtype=self.policy, name="logits", **weights)(self.plain(x))
-        return keras.layers.Activation("sigmoid", dtype="float32", name="nodule")(contrast)
+        difference = layers.Conv3D(2, 1, contrast=True, dtype=self.policy, name="logits", **weights)(self.plain(x))
+        return keras.layers.Activation("sigmoid", dtype="float32", name="nodule")(difference)
 
     def classifier(self, x: LatticeMap, units: Sequence[int], classes: int) -> keras.KerasTensor:
         """See `StockBlocks`."""
@@ -233,7 +231,7 @@ def make_blocks(network: str, protocol: Protocol, *, precision: str, seed: int, 
 
 
 def pairs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Two consecutive blocks work at one scale.
+    """Pair the blocks: two consecutive ones work at one scale.
 
     >>> pairs((16, 16, 32, 32))
     [(16, 16), (32, 32)]
@@ -242,5 +240,5 @@ def pairs(numbers: Sequence[int]) -> list[tuple[int, int]]:
         ValueError: The count is odd.
     """
     if len(numbers) % 2:
-        raise ValueError(f"Expected an even count of blocks, two a scale. Received: {tuple(numbers)}.")
+        raise ValueError(f"Expected an even count of blocks, two per scale. Received: {tuple(numbers)}.")
     return list(zip(numbers[::2], numbers[1::2], strict=True))

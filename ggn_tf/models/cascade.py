@@ -12,14 +12,7 @@ from ggn_tf.protocol import Protocol
 def build_cascade(
     classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False
 ) -> keras.Model:
-    """Build one functional graph of both networks, its sub-models named `segmentation` and `classification`.
-
-    Args:
-        classes: Classes of the task.
-        protocol: The paper's numbers.
-        precision: `float32` or `bfloat16`.
-        seed: Draws the initial weights and the dropout.
-        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
+    """Build one graph of both networks, its sub-models `segmentation` and `classification`; arguments as `Builder`.
 
     Returns:
         Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> `{"mask": [N, 32, 32, 32, 1], "probabilities":

@@ -4,7 +4,7 @@ import keras
 
 
 def masked(patch: keras.KerasTensor, mask: keras.KerasTensor) -> keras.KerasTensor:
-    """Multiply the normalised patch with a mask in [0, 1], in float32: background becomes 0.
+    """Multiply the normalised patch by a mask in [0, 1], in float32: background becomes 0.
 
     Args:
         patch: [N, S, S, S, 1] in [-1, 1].

@@ -19,13 +19,7 @@ def build_multitask(
 ) -> keras.Model:
     """Build the U-Net with 3 fully connected blocks on its bottleneck, the 8th block's map.
 
-    Args:
-        classes: Classes of the task.
-        protocol: The paper's numbers.
-        precision: `float32` or `bfloat16`.
-        seed: Draws the initial weights and the dropout.
-        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
-        name: The model's name.
+    The arguments are those of a `Builder`; `name` is part of every layer's seed.
 
     Returns:
         Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> `{"mask": [N, 32, 32, 32, 1], "probabilities":

@@ -1,6 +1,6 @@
-"""What the models (paper Fig. 3) and their parts are called: runs, stages and exports find them by it.
+"""Names of the models (paper Fig. 3) and of their parts, by which runs, stages and exports find them.
 
-No Keras here, so that a command line can list the models before it loads them.
+This module does not import Keras, so that the models can be listed before it is loaded.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ RAW: Final = "raw"
 REFERENCE: Final = "reference"
 CASCADE: Final = "cascade"
 MULTITASK: Final = "multitask"
-# What a study answers without training a network of its own: (b) on automatic masks, and the SVM on radiomics.
+# Systems of a study that train no network: (b) on automatic masks, and the SVM on radiomics.
 TRANSFER: Final = "transfer"
 RADIOMICS: Final = "radiomics"
 

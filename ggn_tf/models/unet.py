@@ -12,12 +12,7 @@ def build_unet(
 ) -> keras.Model:
     """Build the 3D U-Net with dilated convolutions.
 
-    Args:
-        protocol: The paper's numbers.
-        precision: `float32` or `bfloat16`.
-        seed: Draws the initial weights.
-        stock: Build it of stock Keras layers, for comparison; the weights are interchangeable.
-        name: The model's name.
+    The arguments are those of a `Builder`; `name` is part of every layer's seed.
 
     Returns:
         Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> soft nodule mask [N, 32, 32, 32, 1] float32.

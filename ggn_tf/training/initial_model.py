@@ -3,12 +3,18 @@
 import keras
 
 from ggn_tf.models.baselines import build_raw, build_reference
+from ggn_tf.models.builder import Builder
 from ggn_tf.models.cascade import build_cascade
 from ggn_tf.models.multitask import build_multitask
 from ggn_tf.models.names import CASCADE, MULTITASK, RAW, REFERENCE
 from ggn_tf.runs.run_description import RunDescription
 
-BUILDERS = {RAW: build_raw, REFERENCE: build_reference, CASCADE: build_cascade, MULTITASK: build_multitask}
+BUILDERS: dict[str, Builder] = {
+    RAW: build_raw,
+    REFERENCE: build_reference,
+    CASCADE: build_cascade,
+    MULTITASK: build_multitask,
+}
 
 
 def initial_model(asked: RunDescription) -> keras.Model:

@@ -1,4 +1,4 @@
-"""A disk of its own, small enough to be filled."""
+"""A separate disk, small enough to be filled."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """Mount one of `size` bytes; skip where this user may not mount."""
+    """Mount a disk of `size` bytes; skip where this user may not mount."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     if subprocess.run(command, capture_output=True, check=False).returncode:

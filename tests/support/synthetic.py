@@ -1,4 +1,4 @@
-"""Datasets made in code, without a CT: balls in noise, whose label decides how dense and how large they are."""
+"""Datasets made without a CT: balls in noise, whose density and size depend on the label."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,16 +30,16 @@ def write_synthetic_dataset(
     """Write a dataset of balls in noise; case k has label k modulo their number.
 
     Args:
-        folder: Must not exist.
-        cases: Nodules, at least three patients' worth.
+        folder: A folder that does not exist.
+        cases: Number of nodules, of at least three patients.
         labels: The labels; the later one is, the larger and denser the ball.
         nodules_per_patient: Consecutive cases that share a patient.
         size: Voxels along each axis.
-        splits: How many splits.
-        seed: Of noise, sizes and splits.
+        splits: Number of splits.
+        seed: Seed of noise, sizes and splits.
         previews: Whether to draw contact sheets (slow for a test).
         cases_per_shard: Cases in a TFRecord file.
-        site: Leads every id, so that another site's patients are others.
+        site: Prefix of every id, so that another site has other patients.
     """
     protocol = PatchProtocol(size=size)
     nodules = synthetic_nodules(cases, labels, nodules_per_patient, protocol, seed, site)
@@ -80,16 +80,7 @@ def synthetic_nodule(
     protocol: PatchProtocol,
     generator: np.random.Generator,
 ) -> AcceptedCase:
-    """One ball in noise.
-
-    Args:
-        case_id: Its id.
-        patient_id: Its patient.
-        label: Its label.
-        severity: From 0 to 1: how dense and how large.
-        protocol: The patch's size and spacing.
-        generator: Of the noise and the radius.
-    """
+    """One ball in noise; `severity`, from 0 to 1, sets its density and size."""
     size, spacing_mm_zyx = protocol.size, protocol.spacing_mm_zyx
     extent_mm = size * min(spacing_mm_zyx)
     radius_mm = extent_mm * (0.18 + 0.14 * severity + generator.uniform(0, 0.04))

@@ -1,4 +1,4 @@
-"""A model whose mask is known beforehand: everything denser than a threshold is the nodule."""
+"""A model with a known mask: everything denser than a threshold is the nodule."""
 
 import keras
 

@@ -1,7 +1,8 @@
-"""A replica's share of a batch: what a layer must know where several devices train on one batch (tf.distribute).
+"""A replica's share of a batch, for layers that several devices train on one batch (tf.distribute).
 
-Whoever trains says by `in_share` which rows of the batch a replica holds; the layers that look beyond a single case,
-batch normalisation and dropout, then do what they would do on the whole batch. Outside, a map is the whole batch.
+The training loop states by `in_share` which rows of the batch a replica has. The layers that look beyond a single case,
+batch normalisation and dropout, then compute what they would on the whole batch. Outside `in_share`, a map is the whole
+batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,11 @@ import tensorflow as tf
 
 
 class BatchShare(NamedTuple):
-    """The rows of a batch that a replica holds: `start`, and as many as its maps have.
+    """The rows of a batch that a replica has: from `start`, as many as its maps have.
 
     Attributes:
-        start: int32 [], the first.
-        whole: int32 [], how many rows the batch has.
+        start: int32 [], the first row.
+        whole: int32 [], the number of rows of the whole batch.
     """
 
     start: tf.Tensor
@@ -29,7 +30,7 @@ _CURRENT: ContextVar[BatchShare | None] = ContextVar("share", default=None)
 
 @contextmanager
 def in_share(share: BatchShare) -> Iterator[None]:
-    """Within the block, in a replica's own context, maps are this share of a batch."""
+    """Treat maps as this share of a batch within the block, which runs in a replica's context."""
     token = _CURRENT.set(share)
     try:
         yield
@@ -38,15 +39,16 @@ def in_share(share: BatchShare) -> Iterator[None]:
 
 
 def current_share() -> BatchShare | None:
-    """The share that maps are, or None where they are the whole batch."""
+    """The current share; None where maps are the whole batch."""
     return _CURRENT.get()
 
 
 def sum_over_replicas(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Every value's sum over all replicas, the same on each; the gradient of the sum is the sum of the gradients.
+    """Every value's sum over all replicas; the gradient of the sum is the sum of the gradients.
 
     Args:
-        values: Alike in number, shape and type on every replica. Where maps are the whole batch, they stay as they are.
+        values: The same number, shapes and types on every replica. Where maps are the whole batch they are returned
+            unchanged.
     """
     if current_share() is None:
         return list(values)

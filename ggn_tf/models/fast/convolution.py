@@ -1,4 +1,8 @@
-"""Convolutions that leave out arithmetic without changing the result."""
+"""Convolutions that leave out arithmetic without changing the result.
+
+The configuration keys `bias_apart` and `contrast` and the registered names are stored in `.keras` files: renaming them
+would make stored runs unreadable.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +19,8 @@ from ggn_tf.models.fast.upsampling import concatenate_upsampled, concatenated_sh
 class Conv3D(keras.layers.Conv3D):
     """A 'same' convolution of stride 1, computed in the cheapest way that gives the same numbers.
 
-    It has the weights of Keras's layer, their names and shapes, and even its class name, by which Keras addresses
-    weights in a file: what one has saved, the other loads.
+    It has the weights of Keras's layer, with their names and shapes, and its class name, by which Keras addresses
+    weights in a file: either loads what the other has saved.
 
     It is called on a map, or on a pair `[coarse, fine]`; then it convolves the concatenation of the coarse map,
     up-sampled by 2 (nearest), and the fine one. A convolution is linear in its input's channels, so with the kernel
@@ -27,16 +31,17 @@ class Conv3D(keras.layers.Conv3D):
     and the first part needs no up-sampled map. For dilation 1 see `convolve_upsampled`. For dilation 2, the taps of
     fine voxel f = 2c + p (phase p in {0, 1}, per axis) lie at f + 2j, whose coarse voxel is c + j: all 8 phases of c
     see the same coarse voxels, at dilation 1. In the lattice layout of 2 the phases are the sub-lattices, so the
-    first part is one small convolution, repeated for each. Everything else takes the general way.
+    first part is one small convolution, repeated for each. Everything else is up-sampled and concatenated.
 
     Args:
         filters: Channels of the result.
         kernel_size: Taps along each axis, odd.
-        lattice: The layout (see lattice.py) of the map, or of the fine map of a pair. It must divide the dilation.
-        interleaved: The lattice's layout is the interleaved one.
-        bias_apart: Return `(result without bias, bias)`: the batch normalisation behind it accounts for the bias.
-        contrast: For two filters: return the second channel minus the first, in float32. Softmax over two channels is
-            the sigmoid of this difference, and its kernel is the kernels' difference.
+        lattice: The layout (see `space_to_batch`) of the map, or of a pair's fine map. It must divide the dilation.
+        interleaved: Whether the lattice's layout is the interleaved one.
+        bias_apart: Whether to return `(result without bias, bias)`: the following batch normalisation accounts for the
+            bias.
+        contrast: For two filters: whether to return the second channel minus the first, in float32. Softmax over two
+            channels is the sigmoid of this difference, and its kernel is the kernels' difference.
         **config: As Keras's layer, with a bias; an activation only where the bias is added.
 
     Raises:
@@ -54,9 +59,8 @@ class Conv3D(keras.layers.Conv3D):
         contrast: bool = False,
         **config: Any,
     ) -> None:
-        """See the class."""
         super().__init__(filters, kernel_size, **{"padding": "same", **config})
-        # Keras's says one map; `build` sets it again where that is so.
+        # Keras's allows one map only; `build` sets it again for one map.
         self.input_spec = None
         self.lattice = lattice
         self.interleaved = interleaved
@@ -65,14 +69,14 @@ class Conv3D(keras.layers.Conv3D):
         self._check_options()
 
     def add_weight(self, **options: Any) -> keras.Variable:
-        """As Keras's layer, but read in float32: weights take part in arithmetic before they are rounded."""
+        """Add a weight as Keras's layer does, but keep it in float32: it is rounded only after arithmetic with it."""
         return super().add_weight(**{**options, "autocast": False})
 
     def build(self, input_shape: Any) -> None:
         """Make the weights of Keras's layer, for a pair those of the concatenated channels.
 
         Raises:
-            ValueError: The maps of a pair do not fit together, or are not in a layout that the layer can add in.
+            ValueError: The maps of a pair do not fit together, or are in a layout that the layer does not support.
         """
         if not _is_pair(input_shape):
             super().build(tuple(input_shape))
@@ -88,20 +92,20 @@ class Conv3D(keras.layers.Conv3D):
         kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
         if self.contrast:
             background, nodule = tf.split(kernel, 2, axis=4)
-            evidence = self._convolve(inputs, nodule - background)
-            return tf.cast(evidence, self.variable_dtype) + (bias[1] - bias[0])
+            difference = self._convolve(inputs, nodule - background)
+            return tf.cast(difference, self.variable_dtype) + (bias[1] - bias[0])
         if self.bias_apart:
             return self._convolve(inputs, kernel), bias
         return self.activation(self._convolve(inputs, kernel, bias))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The result's shape, and the bias's beside it where that is returned apart."""
+        """The result's shape, and the bias's where it is returned too."""
         grid = tuple(input_shape[1] if _is_pair(input_shape) else input_shape)[:-1]
         shape = (*grid, 1 if self.contrast else self.filters)
         return (shape, (self.filters,)) if self.bias_apart else shape
 
     def compute_output_spec(self, inputs: Any) -> Any:
-        """Maps come in the compute type; a contrast and a bias in float32."""
+        """Maps have the compute type; a contrast and a bias float32."""
         shape = self.compute_output_shape(keras.tree.map_structure(lambda x: tuple(x.shape), inputs))
         if self.bias_apart:
             return keras.KerasTensor(shape[0], self.compute_dtype), keras.KerasTensor(shape[1], self.variable_dtype)
@@ -109,8 +113,8 @@ class Conv3D(keras.layers.Conv3D):
 
     def get_config(self) -> dict[str, Any]:
         """What the constructor needs to build an equal layer."""
-        own = ("lattice", "interleaved", "bias_apart", "contrast")
-        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+        names = ("lattice", "interleaved", "bias_apart", "contrast")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     def _convolve(self, inputs: Any, kernel: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
         dilation = [rate // self.lattice for rate in self.dilation_rate]
@@ -165,14 +169,14 @@ class Conv3D(keras.layers.Conv3D):
 def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int], *, native: bool = False) -> tf.Tensor:
     """A 'same' convolution of stride 1 that leaves out the taps which can read nothing but padding.
 
-    The tap at distance j from the kernel's centre reads voxels j d away. Along an axis of at most j d voxels they all
-    lie outside. What is left of a kernel of 3 taps where the dilation reaches across the grid is its centre.
+    The tap at distance j from the kernel's centre reads voxels j d away. Along an axis of at most j d voxels all of
+    them are outside. Of 3 taps whose dilation reaches across the grid only the centre is left.
 
     Args:
         x: [N, D, H, W, C].
         kernel: float32 [kD, kH, kW, C, F], odd sizes.
-        dilation: Distance of neighbouring taps, an axis each.
-        native: Leave a dilation to the device where it can, instead of bringing the map into another layout.
+        dilation: Distance of neighbouring taps along each axis.
+        native: Whether to use the device's own dilation, where it has one, instead of another layout.
 
     Returns:
         [N, D, H, W, F] in the type of `x`.
@@ -190,9 +194,9 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int], *, native
 
 @tf.custom_gradient
 def add_bias(x: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Add a bias a channel; its gradient, a sum over all voxels, is accumulated in float32.
+    """Add a bias per channel; its gradient, a sum over all voxels, is accumulated in float32.
 
-    In bfloat16, with 8 bits, a long sum of small terms stops growing and the gradient comes out wrong by a factor.
+    In bfloat16, with 8 bits, a long sum of small terms stops growing, and the gradient is wrong by a factor.
     """
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""Dropout that is the same however many replicas share a batch."""
+"""Dropout that does not depend on the number of replicas that share a batch."""
 
 import keras
 import tensorflow as tf
@@ -8,17 +8,17 @@ from ggn_tf.models.fast.batch_share import current_share
 
 @keras.saving.register_keras_serializable(package="ggn_tf")
 class Dropout(keras.layers.Dropout):
-    """Keras's dropout. A replica that holds a share of a batch draws for the whole batch and takes its own rows.
+    """Keras's dropout. A replica with a share of a batch draws for the whole batch and takes its own rows.
 
-    All replicas' generators stand at the same number, so together they drop what one device would drop.
+    All replicas' generators have the same state, so together they drop what one device would drop.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Drop.
+        """Drop inputs at random.
 
         Args:
             inputs: [N, C].
-            training: Whether to drop at all.
+            training: Whether to drop.
         """
         share = current_share()
         if share is None or not training or self.rate == 0:

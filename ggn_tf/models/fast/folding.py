@@ -10,22 +10,22 @@ from ggn_tf.models.fast.convolution import Conv3D
 
 
 def fold(model: keras.Model) -> keras.Model:
-    """Fold every batch normalisation into the convolution in front, and leave dropout out.
+    """Fold every batch normalisation into the preceding convolution, and leave out dropout.
 
-    In inference, batch normalisation of a convolution with kernel k and bias b is a linear function a channel,
+    In inference, batch normalisation of a convolution with kernel k and bias b is a linear function of each channel,
 
         gamma (k * x + b - mean) / sqrt(variance + epsilon) + beta  =  (s k) * x + (s (b - mean) + beta)
 
-    with s = gamma / sqrt(variance + epsilon): a convolution with kernel s k. Convolution, bias and ReLU, one behind the
-    other, are one operation to TensorFlow on a CPU. In a bfloat16 network these kernels are stored rounded, where the
-    trainable network rounds them at each call. The lattice layout (see lattice.py) is the one along the batch, which
-    every device computes.
+    with s = gamma / sqrt(variance + epsilon): a convolution with kernel s k. TensorFlow computes a convolution with the
+    following bias and ReLU as one operation on a CPU. In a bfloat16 network these kernels are stored rounded; the
+    trainable network rounds them at each call. The lattice layout (see `space_to_batch`) is the one along the batch,
+    which every device computes.
 
     Args:
         model: A trained network of this package, cascade and sub-models included, of fast or stock layers.
 
     Returns:
-        A network with the same name, inputs and outputs and equal predictions, whatever `training` says. It shares
+        A network with the same name, inputs and outputs and equal predictions, whatever `training` is. It shares
         nothing with `model`.
     """
     norms = dict(_norms_behind_convolutions(model))
@@ -50,7 +50,7 @@ def fold(model: keras.Model) -> keras.Model:
 
 
 class _Nothing(keras.layers.Layer):
-    """Stands where a layer is left out while the graph is cloned; `_call` does not call it."""
+    """Placeholder for a layer that is left out while the graph is cloned; `_call` does not call it."""
 
 
 def _call(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:
@@ -58,7 +58,7 @@ def _call(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:
         return inputs[0]
     outputs = layer(*inputs, **options)
     if isinstance(layer, Conv3D) and not layer.contrast:
-        # In the place of the bias that the convolution returned apart; nobody uses it any more.
+        # The second takes the place of the bias that the convolution returned separately; it is unused.
         return outputs, outputs
     return outputs
 

@@ -1,8 +1,8 @@
 """Longer rows for convolutions on small grids.
 
-A processor computes several voxels of a row at once to keep its registers full; rows of 4 voxels leave most of them
-empty. A convolution whose taps lie k voxels apart along the rows convolves k interleaved maps without mixing them, and
-its rows are k times as long.
+A processor fills its vector registers with several voxels of a row; rows of 4 voxels leave most of them empty. A
+convolution whose taps are k voxels apart along the rows convolves k interleaved maps without mixing them, and its rows
+are k times as long.
 """
 
 import functools
@@ -15,12 +15,12 @@ _SAMPLES = 4
 
 @functools.cache
 def dilates_natively(dtype: str) -> bool:
-    """Whether convolutions take a dilation as they are: oneDNN's do, TensorFlow's own on a processor do not.
+    """Whether convolutions support a dilation: on processors oneDNN's do, TensorFlow's own do not.
 
-    False where there is a GPU, which needs no longer rows.
+    False where there is a GPU, which does not need longer rows.
 
     Args:
-        dtype: Of the maps: on processors without AVX-512, oneDNN has float32 alone.
+        dtype: Type of the maps; on processors without AVX-512, oneDNN supports float32 only.
     """
     if tf.config.list_physical_devices("GPU"):
         return False
@@ -34,14 +34,14 @@ def dilates_natively(dtype: str) -> bool:
 
 
 def has_short_rows(x: tf.Tensor) -> bool:
-    """Whether `convolve_short_rows` is made for a map [N, D, H, W, C], and for this machine."""
+    """Whether `convolve_short_rows` applies to a map [N, D, H, W, C] on this machine."""
     return None not in x.shape[1:] and 1 < x.shape[3] <= _SHORT and dilates_natively(x.dtype.name)
 
 
 def convolve_short_rows(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """A 'same' convolution of stride and dilation 1, with the rows of 4 samples interleaved.
 
-    Zeros stand for the samples that a batch lacks of a multiple of 4, so it does not pay for single samples.
+    The batch is padded with zeros to a multiple of 4, so this does not pay for single samples.
 
     Args:
         x: [N, D, H, W, C] with known D, H, W.

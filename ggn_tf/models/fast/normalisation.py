@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ggn_tf.models.fast.batch_share import current_share, sum_over_replicas
 
-# Below, TensorFlow's fused operation would silently take this one.
+# TensorFlow's fused operation silently replaces a smaller epsilon by this one.
 _LEAST_EPSILON = 1.001e-5
 
 
@@ -19,27 +19,26 @@ class BatchNormalization(keras.layers.BatchNormalization):
     which reads the whole map. The statistics do not depend on the order of the voxels, so the map is a [N, V, 1, C]
     image to the fused operation, in bfloat16 too, with float32 statistics.
 
-    Two things make the moving statistics those of Keras's layer. The fused operation returns the unbiased variance,
-    n/(n-1) times the one that Keras keeps; it is multiplied back. And the bias of the convolution in front, which
-    shifts the map and its mean alike, is not added to the map at all: in training it cancels, so that its gradient is
+    Two corrections make the moving statistics those of Keras's layer. The fused operation returns the unbiased
+    variance, n/(n-1) times the one that Keras keeps; it is multiplied back. And the bias of the preceding convolution,
+    which shifts the map and its mean alike, is not added to the map at all: in training it cancels, so that its gradient is
     exactly 0, and only the moving mean sees it; in inference it moves the offset by bias * gamma / sqrt(variance +
     epsilon).
 
-    Where several replicas share a batch, its statistics are gathered over all of them, whatever their number, so that
-    the result is the one that one device would find.
+    Where several replicas share a batch, its statistics are gathered over all of them, so that the result is that of
+    one device.
 
     Renormalisation, masks, synchronised replicas, another axis than the last, types other than floats of at most 32
-    bits and an epsilon below 1.001e-5 take Keras's way, and see a replica's share alone.
+    bits and an epsilon below 1.001e-5 use Keras's implementation, which sees a replica's share only.
 
     Args:
-        activation: Applied to the result, by which it can be fused: None or `relu`.
+        activation: Applied to the result, so that it can be fused: None or `relu`.
         **config: As Keras's layer.
     """
 
     def __init__(self, *, activation: str | None = None, **config: Any) -> None:
-        """See the class."""
         super().__init__(**config)
-        # A bias in front is float32; Keras would round it to the compute type.
+        # The preceding bias is float32; Keras would round it to the compute type.
         self.autocast = False
         self.activation = keras.activations.get(activation)
 
@@ -119,8 +118,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 def _moments_over_replicas(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and variance of each channel of [N, V, 1, C] over the shares of all replicas.
 
-    Every replica's own moments are exact; what they add up to is a few numbers a channel, in float64, for there the
-    variance is a difference of two large ones.
+    Each replica's moments are exact. Their sums are a few numbers per channel, in float64 because the variance is then
+    a difference of two large numbers.
     """
     mean, variance = tf.nn.moments(x, [0, 1, 2])
     mean, variance = tf.cast(mean, tf.float64), tf.cast(variance, tf.float64)
@@ -132,5 +131,5 @@ def _moments_over_replicas(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 @tf.custom_gradient
 def _with_zero_gradient(x: tf.Tensor, unused: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """The first tensor; the second takes part with gradient 0, not None, of which an optimizer would warn."""
+    """The first tensor; the second gets the gradient 0, not None, which an optimizer would warn about."""
     return x, lambda upstream: (upstream, tf.zeros_like(unused))

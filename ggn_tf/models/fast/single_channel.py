@@ -1,16 +1,16 @@
-"""The convolution of a map with a single channel, such as the patch, and its gradient for that map."""
+"""The convolution of a map with a single channel, such as the patch, and its gradient with respect to that map."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-# Voxels of the patch (z, y, x) whose gradients are computed as the channels of one: as many as a vector register holds.
+# Block of voxels (z, y, x) whose gradients are computed as channels of one voxel: as many as fit a vector register.
 _BLOCK = (4, 2, 2)
 
 
 def is_single_channel(shape: Sequence[int | None], kernel: Sequence[int], dilation: Sequence[int]) -> bool:
-    """Whether `convolve_single_channel` is made for a map and a kernel of these shapes."""
+    """Whether `convolve_single_channel` applies to a map and a kernel of these shapes."""
     grid = shape[1:4]
     blocks = all(extent is not None and extent % block == 0 for extent, block in zip(grid, _BLOCK, strict=True))
     return blocks and shape[4] == 1 and tuple(kernel[:3]) == (3, 3, 3) and tuple(dilation) == (1, 1, 1)
@@ -20,10 +20,10 @@ def is_single_channel(shape: Sequence[int | None], kernel: Sequence[int], dilati
 def convolve_single_channel(
     x: tf.Tensor, kernel: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-    """A 'same' convolution of a map with one channel, whose gradient for the map is computed in blocks.
+    """A 'same' convolution of a map with one channel, whose gradient with respect to the map is computed in blocks.
 
-    That gradient is a convolution with one output channel, for which a processor's vector registers stay empty but
-    for one element in 16. So blocks of 4 x 2 x 2 voxels become 16 channels. With block b and voxel p in it along an
+    That gradient is a convolution with one output channel, which uses one of 16 elements of a processor's vector
+    registers. So blocks of 4 x 2 x 2 voxels become 16 channels. With block b and voxel p in it along an
     axis, the gradient at voxel f = b v + p is sum_j w_j g(f + 1 - j): it reads g at b v - 1 + k with tap j = p + 2 -
     k, k = 0 .. b + 1. That is a convolution of stride b with b + 2 taps, the same for every block.
 
@@ -56,7 +56,7 @@ def _gradient_in_blocks(upstream: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 
 def _arrangement() -> np.ndarray:
-    """Which of the 27 taps (columns) stands at each tap and each voxel of the block (rows); 0 or 1."""
+    """Which of the 27 taps (columns) is at each tap and each voxel of the block (rows); 0 or 1."""
     axes = []
     for block in _BLOCK:
         k, p, j = np.ogrid[: block + 2, :block, :3]

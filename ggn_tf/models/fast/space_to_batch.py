@@ -3,7 +3,7 @@
 A 'same' convolution of dilation d reads voxels that lie a multiple of d apart. On a grid that d divides, the voxels
 fall into d^3 sub-lattices (all positions with the same remainders modulo d), and no tap leads from one into another:
 the convolution is d^3 independent convolutions of dilation 1, each zero-padded at its own border, since a tap that
-leaves the sub-lattice leaves the grid. The lattice layout lays the sub-lattices of a sample side by side along the
+leaves the sub-lattice leaves the grid. The lattice layout puts the sub-lattices of a sample side by side along the
 batch:
 
     [N, D, H, W, C]  <->  [N d^3, D/d, H/d, W/d, C]        voxel (n, d i + p)  <->  ((n, p), i)
@@ -15,8 +15,8 @@ or interleaves them along the rows, where neighbours along W then lie d^3 voxels
 Rows d^2 times as long as the map's fill a processor's registers better than the W/d voxels of a sub-lattice (a
 convolution's forward and backward pass takes 0.7 to 0.9 times as long), but not every device convolves with a dilation.
 
-Batch normalisation, ReLU and every other operation that treats voxels alike do not see the difference, so consecutive
-layers of one dilation share one trip.
+Batch normalisation, ReLU and every other operation that treats all voxels alike give the same result in each layout, so
+consecutive layers of one dilation share one conversion.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def fitting_lattice(grid: Sequence[int | None], dilation: int) -> int:
 
     Returns:
         The dilation; or 1, the plain layout, where it does not divide the grid, the grid is unknown, or it reaches
-        across the grid (then the kernel's centre is all that is left, and no layout is needed for that).
+        across the grid (then only the kernel's centre is left, which needs no layout).
     """
     known = [extent for extent in grid if extent is not None]
     if len(known) < len(grid) or max(known) <= dilation or any(extent % dilation for extent in known):
@@ -56,8 +56,8 @@ def to_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tens
 
     Args:
         x: [N, D, H, W, C] with known D, H, W that `lattice` divides.
-        lattice: The text's d.
-        interleaved: The sub-lattices along the rows instead of the batch.
+        lattice: d in the module's text.
+        interleaved: Whether the sub-lattices are along the rows instead of the batch.
 
     Returns:
         [N d^3, D/d, H/d, W/d, C], or [N, D/d, H/d, W/d d^3, C].
@@ -77,7 +77,7 @@ def from_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Te
 
     Args:
         x: [N d^3, D/d, H/d, W/d, C], or [N, D/d, H/d, W/d d^3, C].
-        lattice: The text's d.
+        lattice: d in the module's text.
         interleaved: As `to_lattice`'s.
 
     Returns:
@@ -94,8 +94,8 @@ def from_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Te
     return tf.reshape(x, [-1, depth * lattice, height * lattice, width * lattice, channels])
 
 
-class _Trip(keras.layers.Layer):
-    """What both directions share: the layout, and that neither has weights."""
+class _Conversion(keras.layers.Layer):
+    """A change of layout, without weights."""
 
     def __init__(self, lattice: int, *, interleaved: bool = False, **config: Any) -> None:
         super().__init__(**config)
@@ -108,7 +108,7 @@ class _Trip(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="ggn_tf", name="Scatter")
-class ToLattice(_Trip):
+class ToLattice(_Conversion):
     """From the plain layout into the lattice layout."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -117,7 +117,7 @@ class ToLattice(_Trip):
 
 
 @keras.saving.register_keras_serializable(package="ggn_tf", name="Gather")
-class FromLattice(_Trip):
+class FromLattice(_Conversion):
     """From the lattice layout into the plain layout."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

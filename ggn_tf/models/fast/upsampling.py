@@ -15,9 +15,9 @@ def convolve_upsampled(coarse: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
         conv(up(x)) = sum(conv(insert zeros(x)))
 
-    and the convolution of a map with zeros between is a transposed convolution of stride 2: 27 taps a coarse voxel,
-    where the up-sampled map would take 27 a fine one, 8 times as many. Its result runs from fine voxel -1, the first
-    predecessor, to 2D - 1. The sum over 2^3 voxels is 8 times an average pooling.
+    and the convolution of a map with zeros between is a transposed convolution of stride 2: 27 taps per coarse voxel,
+    where the up-sampled map would take 27 per fine voxel, 8 times as many. Its result runs from fine voxel -1, the
+    first predecessor, to 2D - 1. The sum over 2^3 voxels is 8 times an average pooling.
 
     Args:
         coarse: [N, D, H, W, C].
@@ -48,7 +48,7 @@ def concatenate_upsampled(coarse: tf.Tensor, fine: tf.Tensor) -> tf.Tensor:
 def concatenated_shape(
     coarse: Sequence[int | None], fine: Sequence[int | None], lattice: int, interleaved: bool = False
 ) -> tuple[int | None, ...]:
-    """The shape of the concatenation, in the layout of the fine map (see lattice.py).
+    """The shape of the concatenation, in the layout of the fine map (see `space_to_batch`).
 
     Raises:
         ValueError: The fine grid has not twice the voxels of the coarse one along each axis, or channels are unknown.
