@@ -21,8 +21,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Two corrections make the moving statistics those of Keras's layer. The fused operation returns the unbiased
     variance, n/(n-1) times the one that Keras keeps; it is multiplied back. And the bias of the preceding convolution,
-    which shifts the map and its mean alike, is not added to the map at all: in training it cancels, so that its gradient is
-    exactly 0, and only the moving mean sees it; in inference it moves the offset by bias * gamma / sqrt(variance +
+    which shifts the map and its mean alike, is not added to the map at all: in training it cancels, so its gradient
+    is exactly 0, and only the moving mean sees it; in inference it moves the offset by bias * gamma / sqrt(variance +
     epsilon).
 
     Where several replicas share a batch, its statistics are gathered over all of them, so that the result is that of
