@@ -42,14 +42,14 @@ def test_results_are_there_as_a_whole(written: Path):
 
 def test_report_shows_the_systems_and_one_runs_nodules(written: Path):
     text = (written / "report.html").read_text(encoding="utf-8")
-    for text_part in (
+    for part in (
         "(a) raw CT",
         "(d) cascade, joint",
         "(e) multi-task",
         f"Task {TASK}",
         "Of one run: model cascade",
     ):
-        assert text_part in text
+        assert part in text
     assert text.count('<article class="case"') == 3
 
 
