@@ -115,10 +115,10 @@ def read_archive(content: bytes | memoryview) -> Checkpoint:
 
 def _read(file: Path) -> Checkpoint | None:
     try:
-        whole = memoryview(file.read_bytes())
+        archive = memoryview(file.read_bytes())
     except OSError:
         return None
-    content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+    content, digest = archive[:-_DIGEST_BYTES], archive[-_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         return None
     return read_archive(content)

@@ -43,9 +43,9 @@ class Ledger:
     def enter(self, entry: dict[str, Any]) -> None:
         """Enter a finished stage with its rows of history.csv, in place of a former entry of the same name."""
         former = self.entries()
-        others = [other for other in former if other["stage"] != entry["stage"]]
+        kept = [stage for stage in former if stage["stage"] != entry["stage"]]
         complete = {**entry, "history": self._written_history(entry["stage"])}
-        write_json(self._file, {"stages": [*others, complete]}, former={"stages": former})
+        write_json(self._file, {"stages": [*kept, complete]}, former={"stages": former})
 
     def history(self, stage: str) -> list[dict[str, str]]:
         """A stage's history: one mapping of texts per epoch; empty if the stage has not begun."""

@@ -30,27 +30,27 @@ def check_extension(folder: Path, stored: RunDescription, asked: RunDescription,
     Raises:
         RunError: Something else differs, or a closed stage's epochs do; the message shows the differences.
     """
-    ours, theirs = _flat(to_json(stored)), _flat(to_json(asked))
-    different = [name for name in ours if ours[name] != theirs.get(name)]
-    if not all(_is_more_epochs(name, ours[name], theirs.get(name)) for name in different):
-        raise _refusal("The run folder contains a run with other settings.", folder, ours, theirs, different)
+    former, wanted = _flat(to_json(stored)), _flat(to_json(asked))
+    different = [name for name in former if former[name] != wanted.get(name)]
+    if not all(_is_more_epochs(name, former[name], wanted.get(name)) for name in different):
+        raise _refusal("The run folder contains a run with other settings.", folder, former, wanted, different)
     late = [name for name in different if name.split(".")[-2] in closed]
     if late:
         what = "A stage cannot be extended any more: a later one has started from its weights."
         remedy = "Keep that stage's number of epochs (a later stage's can grow), or choose another folder."
-        raise _refusal(what, folder, ours, theirs, late, remedy, ("epochs", "run"))
+        raise _refusal(what, folder, former, wanted, late, remedy, ("epochs", "run"))
     return bool(different)
 
 
-def _is_more_epochs(name: str, ours: Any, theirs: Any) -> bool:
-    return name.startswith("protocol.training.") and name.endswith(f".{_EPOCHS}") and theirs > ours
+def _is_more_epochs(name: str, former: Any, wanted: Any) -> bool:
+    return name.startswith("protocol.training.") and name.endswith(f".{_EPOCHS}") and wanted > former
 
 
 def _refusal(
     what: str,
     folder: Path,
-    ours: Mapping[str, Any],
-    theirs: Mapping[str, Any],
+    former: Mapping[str, Any],
+    wanted: Mapping[str, Any],
     names: Sequence[str],
     remedy: str = "Repeat the run's own command, which run.json contains, or choose another folder.",
     arguments: Sequence[str] = ("run",),
@@ -58,8 +58,8 @@ def _refusal(
     return RunError(
         what,
         case=folder,
-        found="; ".join(f"{name} = {ours[name]}" for name in names),
-        expected="; ".join(f"{name} = {theirs.get(name)}" for name in names),
+        found="; ".join(f"{name} = {former[name]}" for name in names),
+        expected="; ".join(f"{name} = {wanted.get(name)}" for name in names),
         remedy=remedy,
         arguments=arguments,
     )

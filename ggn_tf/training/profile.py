@@ -133,14 +133,14 @@ def op_table(tables: list[dict[str, Any]]) -> tuple[OpTime, ...]:
     table = tables[1]
     columns = [column["id"] for column in table["cols"]]
     rows = [dict(zip(columns, (cell["v"] for cell in row["c"]), strict=True)) for row in table["rows"]]
-    whole = sum(row["total_self_time"] for row in rows)
+    total_us = sum(row["total_self_time"] for row in rows)
     ops = [
         OpTime(
             str(row["type"]),
             str(row["operation"]),
             int(row["occurrences"]),
             row["total_self_time"] / 1000,
-            row["total_self_time"] / whole,
+            row["total_self_time"] / total_us,
         )
         for row in rows
     ]

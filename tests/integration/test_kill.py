@@ -1,4 +1,4 @@
-"""Runs, datasets and exports whose process is killed for good, by the operating system, and begun again."""
+"""Runs, datasets and exports whose process the operating system kills, and that are started again."""
 
 import resource
 import subprocess
@@ -22,6 +22,7 @@ from tests.support.tiny_fit import results
 from tests.support.untrained_run import write_untrained_run
 
 STAGES = ("segment", "classify", "joint")
+TIMES = [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,8 @@ def fit(dataset: Dataset, run: Path, epochs: int) -> subprocess.Popen:
 
 def has_reached(run: Path, moment: float) -> bool:
     """Whether so many checkpoints were written, in stages of thousands."""
-    told = [path.stem.rsplit("-", 1) for path in run.glob("checkpoints/[a-z]*.npz")]
-    return max((1000 * STAGES.index(stage) + int(number) for stage, number in told), default=0) >= moment
+    names = [path.stem.rsplit("-", 1) for path in run.glob("checkpoints/[a-z]*.npz")]
+    return max((1000 * STAGES.index(stage) + int(number) for stage, number in names), default=0) >= moment
 
 
 def at_once() -> bool:
@@ -66,7 +67,7 @@ def kill_again_and_again(dataset: Dataset, killed: Path, kills: int, epochs: int
 
 @pytest.fixture(scope="module")
 def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three epochs a stage that nothing disturbed."""
+    """A run of three epochs per stage that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     assert fit(dataset, folder / "run", 3).wait() == 0
     return folder / "run"
@@ -79,7 +80,7 @@ def test_a_run_killed_in_each_stage_ends_in_the_same_bits(dataset: Dataset, whol
 
 
 @pytest.mark.slow
-def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room(dataset: Dataset, whole: Path, tmp_path: Path):
+def test_a_run_on_a_disk_that_fills_up_resumes_when_there_is_room(dataset: Dataset, whole: Path, tmp_path: Path):
     run = tmp_path / "run"
     for moment in (3, 1004, 2008):
         process = fit(dataset, run, 3)
@@ -106,41 +107,31 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_case_files(tmp_path_factory.mktemp("cases"), 12)
 
 
-def prepare_and_kill(table: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, kills: int) -> None:
-    monkeypatch.setenv("GGN_TF_SALT_FILE", str(folder / "salt"))
+@pytest.mark.parametrize("kills", TIMES)
+def test_a_prepare_killed_at_random_moments_leaves_no_dataset_and_succeeds_when_repeated(
+    kills: int, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
 
     def begin(name: str = "dataset") -> subprocess.Popen:
-        return start("-c", COMMAND, "prepare", table, "-o", folder / name, "--jobs", 2)
+        return start("-c", COMMAND, "prepare", table, "-o", tmp_path / name, "--jobs", 2)
 
     assert begin("whole").wait() == 0
     generator = np.random.default_rng(2)
     for _ in range(kills):
         process = begin()
         # Half of the kills hit the writing of the dataset, the others what comes before.
-        ready = partial(has_begun_writing, folder, "dataset") if generator.uniform() < 0.5 else at_once
+        ready = partial(has_begun_writing, tmp_path, "dataset") if generator.uniform() < 0.5 else at_once
         kill_when(process, ready, float(generator.uniform(0, 0.3)))
-        assert not (folder / "dataset").exists(), "a half-written dataset has the name of a whole one"
+        assert not (tmp_path / "dataset").exists(), "a half-written dataset has the name of a whole one"
     assert begin().wait() == 0
-    again, whole = (open_dataset(folder / name, PatchProtocol()) for name in ("dataset", "whole"))
+    again, whole = (open_dataset(tmp_path / name, PatchProtocol()) for name in ("dataset", "whole"))
     assert again.fingerprint == whole.fingerprint
 
 
-@pytest.mark.slow
-def test_a_prepare_killed_at_random_moments_leaves_no_dataset_and_succeeds_when_repeated(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    prepare_and_kill(table, tmp_path, monkeypatch, kills=3)
-
-
-@pytest.mark.nightly
-def test_a_prepare_killed_at_20_random_moments_leaves_no_dataset_and_succeeds_when_repeated(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    prepare_and_kill(table, tmp_path, monkeypatch, kills=20)
-
-
-def export_and_kill(folder: Path, kills: int) -> None:
-    run, models = write_untrained_run(folder).folder, folder / "models" / "ggn"
+@pytest.mark.parametrize("kills", TIMES)
+def test_an_export_killed_at_random_moments_is_no_version_and_succeeds_when_repeated(kills: int, tmp_path: Path):
+    run, models = write_untrained_run(tmp_path).folder, tmp_path / "models" / "ggn"
     models.mkdir(parents=True)
 
     def begin() -> subprocess.Popen:
@@ -151,17 +142,7 @@ def export_and_kill(folder: Path, kills: int) -> None:
         process = begin()
         ready = partial(has_begun_writing, models, "1") if generator.uniform() < 0.7 else at_once
         kill_when(process, ready, float(generator.uniform(0, 2.0)))
-        assert list_versions(models) == {}, "a server would take it for a version"
+        assert list_versions(models) == {}, "a server would load it as a version"
     assert begin().wait() == 0
     assert list(list_versions(models)) == [1]
     assert (models / "1" / "assets.extra" / "model_card.md").is_file()
-
-
-@pytest.mark.slow
-def test_an_export_killed_at_random_moments_is_no_version_and_succeeds_when_repeated(tmp_path: Path):
-    export_and_kill(tmp_path, kills=2)
-
-
-@pytest.mark.nightly
-def test_an_export_killed_at_20_random_moments_is_no_version_and_succeeds_when_repeated(tmp_path: Path):
-    export_and_kill(tmp_path, kills=20)

@@ -67,11 +67,10 @@ def kill_again_and_again(dataset: Dataset, folder: Path, kills: int, epochs: int
     assert outputs(killed) == outputs(whole)
 
 
-@pytest.mark.slow
-def test_a_study_killed_at_random_moments_ends_in_the_same_bits(dataset: Dataset, tmp_path: Path):
-    kill_again_and_again(dataset, tmp_path, kills=2, epochs=2)
-
-
-@pytest.mark.nightly
-def test_a_study_killed_at_20_random_moments_ends_in_the_same_bits(dataset: Dataset, tmp_path: Path):
-    kill_again_and_again(dataset, tmp_path, kills=20, epochs=5)
+@pytest.mark.parametrize(
+    ("kills", "epochs"), [pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(20, 5, marks=pytest.mark.nightly)]
+)
+def test_a_study_killed_at_random_moments_ends_in_the_same_bits(
+    kills: int, epochs: int, dataset: Dataset, tmp_path: Path
+):
+    kill_again_and_again(dataset, tmp_path, kills, epochs)

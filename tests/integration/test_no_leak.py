@@ -1,6 +1,6 @@
-"""No system knows a test label: trained and tested on shuffled ones, its AUC is 0.5 within the interval.
+"""No system sees a test label: trained and tested on shuffled labels, its AUC interval contains 0.5.
 
-The same systems on the true labels show that the test has the power to see a leak.
+The same systems on the true labels show that the test has the power to detect a leak.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ CASES = 160
 
 
 def write(folder: Path, shuffled: bool) -> Dataset:
-    """Two kinds of balls, half of each; with shuffled labels a label says nothing about its ball."""
+    """Two kinds of balls, half of each; a shuffled label is independent of its ball."""
     nodules = list(synthetic_nodules(CASES, TASK.class_names, 2, PatchProtocol(size=16)))
     if shuffled:
         order = np.random.default_rng(1).permutation(CASES)
@@ -52,7 +52,7 @@ def _relabelled(nodule: AcceptedCase, label: str) -> AcceptedCase:
 def aucs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, dict[str, AucDifference]]:
-    """The AUC of every system on the test set, by what the labels are."""
+    """The AUC of every system on the test set, and the kind of labels."""
     folder = tmp_path_factory.mktemp(request.param)
     dataset = write(folder / "dataset", request.param == "shuffled")
     asked = _longer(dataclasses.replace(tiny_description(dataset), task=TASK))
@@ -80,13 +80,13 @@ def _auc(rows: pd.DataFrame) -> AucDifference:
 
 
 @pytest.mark.slow
-def test_labels_that_say_nothing_cannot_be_told(aucs: tuple[str, dict[str, AucDifference]]):
+def test_shuffled_labels_cannot_be_predicted(aucs: tuple[str, dict[str, AucDifference]]):
     labels, found = aucs
     assert len(found) == 5 + len(MEASURES)
-    told = {system: _tells(auc) for system, auc in found.items()}
-    assert told == dict.fromkeys(found, labels == "true"), found
+    predicted = {system: _differs_from_chance(auc) for system, auc in found.items()}
+    assert predicted == dict.fromkeys(found, labels == "true"), found
 
 
-def _tells(auc: AucDifference) -> bool:
-    """Whether the interval leaves out 0.5; without spread, as at AUC 1, there is none."""
+def _differs_from_chance(auc: AucDifference) -> bool:
+    """Whether the interval excludes 0.5; without spread, as at AUC 1, there is no interval."""
     return auc.value != 0.5 if auc.low is None or auc.high is None else not auc.low <= 0.5 <= auc.high

@@ -1,4 +1,4 @@
-"""Processes that are killed for good, by the operating system."""
+"""Processes that the operating system kills."""
 
 import os
 import signal
@@ -27,14 +27,14 @@ def kill_when(
     workers_too: bool = False,
     patience_s: float = 60,
 ) -> None:
-    """Kill -9, and see that no worker process outlives its parent.
+    """Kill with SIGKILL, and check that no worker process outlives its parent.
 
     Args:
         process: From `start`.
-        ready: Asked until it says yes.
-        delay_s: From then on.
-        workers_too: Whether the worker processes are killed with it, as where a machine is switched off.
-        patience_s: How long workers may take to end.
+        ready: Called until it returns True.
+        delay_s: Time in seconds from then on.
+        workers_too: Whether the worker processes are killed with it, as when a machine is switched off.
+        patience_s: Time in seconds within which workers must end.
     """
     while process.poll() is None and not ready():
         time.sleep(0.002)
@@ -56,5 +56,5 @@ def alive(group: int) -> bool:
 
 
 def has_begun_writing(folder: Path, name: str) -> bool:
-    """Whether a folder's temporary twin holds something."""
+    """Whether the temporary folder for an atomic folder contains something."""
     return any(folder.glob(f".{name}-*/*"))

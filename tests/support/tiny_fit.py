@@ -22,17 +22,17 @@ from ggn_tf.training.trainer import plan_run
 
 def tiny_protocol(epochs: int = 2) -> Protocol:
     """Networks of two scales on 16^3 patches with two to four channels; stages of few epochs, batches of 4."""
-    whole = Protocol()
-    training = dataclasses.replace(whole.training, batch_size=4)
+    paper = Protocol()
+    training = dataclasses.replace(paper.training, batch_size=4)
     for name in ("segment", "classify", "joint"):
         stage = dataclasses.replace(getattr(training, name), max_epochs=epochs, learning_rate=1e-3)
         training = dataclasses.replace(training, **{name: stage})
     return dataclasses.replace(
-        whole,
-        patch=dataclasses.replace(whole.patch, size=16),
-        cnn=dataclasses.replace(whole.cnn, channels=(2, 2, 4, 4), fc_units=(8,)),
+        paper,
+        patch=dataclasses.replace(paper.patch, size=16),
+        cnn=dataclasses.replace(paper.cnn, channels=(2, 2, 4, 4), fc_units=(8,)),
         unet=dataclasses.replace(
-            whole.unet, channels_down=(2, 2, 4, 4), channels_up=(2, 2), dilations_down=(1, 1, 2, 2), dilations_up=(2, 1)
+            paper.unet, channels_down=(2, 2, 4, 4), channels_up=(2, 2), dilations_down=(1, 1, 2, 2), dilations_up=(2, 1)
         ),
         training=training,
     )

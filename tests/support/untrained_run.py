@@ -15,16 +15,16 @@ SIZE = 16
 
 
 def small_protocol() -> Protocol:
-    whole = Protocol()
+    paper = Protocol()
     return dataclasses.replace(
-        whole,
+        paper,
         patch=PatchProtocol(size=SIZE),
-        cnn=dataclasses.replace(whole.cnn, channels=(2, 2, 2, 2, 2, 2, 4, 4), fc_units=(8, 8)),
+        cnn=dataclasses.replace(paper.cnn, channels=(2, 2, 2, 2, 2, 2, 4, 4), fc_units=(8, 8)),
         # With the paper's prior no voxel of an untrained mask reaches 0.5, and every Dice would be 0.
         unet=dataclasses.replace(
-            whole.unet, channels_down=(2, 2, 2, 2, 2, 2, 4, 4), channels_up=(2, 2, 2, 2, 2, 2), prior=0.5
+            paper.unet, channels_down=(2, 2, 2, 2, 2, 2, 4, 4), channels_up=(2, 2, 2, 2, 2, 2), prior=0.5
         ),
-        training=dataclasses.replace(whole.training, batch_size=4),
+        training=dataclasses.replace(paper.training, batch_size=4),
     )
 
 

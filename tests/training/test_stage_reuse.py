@@ -39,24 +39,24 @@ def adopt(folder: Path, description: RunDescription, dataset: Dataset, donor: Ru
     return run
 
 
-def test_another_task_goes_on_from_the_shared_unet_as_from_its_own(
+def test_another_task_continues_from_the_shared_unet_as_from_its_own(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):
     asked = dataclasses.replace(description, task=THREE_CLASSES)
     assert key(asked, dataset, "segment") == key(description, dataset, "segment")
     adopt(tmp_path / "adopted", asked, dataset, donor, "segment")
-    adopted, own = (fit(tmp_path / name, asked, dataset, "classify") for name in ("adopted", "own"))
-    assert results(adopted) == results(own)
+    adopted, trained = (fit(tmp_path / name, asked, dataset, "classify") for name in ("adopted", "trained"))
+    assert results(adopted) == results(trained)
 
 
-def test_another_lambda_goes_on_from_the_shared_classifier_as_from_its_own(
+def test_another_lambda_continues_from_the_shared_classifier_as_from_its_own(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):
     asked = with_joint_weight(description, 0.5)
     assert key(asked, dataset, "classify") == key(description, dataset, "classify")
     adopt(tmp_path / "adopted", asked, dataset, donor, "segment", "classify")
-    adopted, own = (fit(tmp_path / name, asked, dataset) for name in ("adopted", "own"))
-    assert results(adopted) == results(own)
+    adopted, trained = (fit(tmp_path / name, asked, dataset) for name in ("adopted", "trained"))
+    assert results(adopted) == results(trained)
 
 
 def test_an_adopted_stage_says_where_it_comes_from(

@@ -40,8 +40,8 @@ class Rank:
     @property
     def expected_replicas(self) -> int:
         """Number of devices that `connect_replicas` will find if every machine has as many GPUs as this one."""
-        here = max(1, len(tf.config.list_physical_devices("GPU")))
-        return {"one": 1, "mirrored": here, "multiworker": here * self.workers}[self.strategy]
+        devices = max(1, len(tf.config.list_physical_devices("GPU")))
+        return {"one": 1, "mirrored": devices, "multiworker": devices * self.workers}[self.strategy]
 
 
 def rank_of(strategy: Strategy, environment: Mapping[str, str]) -> Rank:

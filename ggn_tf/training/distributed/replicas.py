@@ -141,13 +141,13 @@ class SharedReplicas(Replicas):
         if self._workers == 1:
             return
         content = json.dumps({**settings, "threads": threads_of_an_operation()}).encode()
-        here, chiefs = json.loads(content), json.loads(self._broadcast(content))
-        others = [name for name, value in here.items() if chiefs.get(name) != value]
-        if self.any(bool(others)):
+        local, chiefs = json.loads(content), json.loads(self._broadcast(content))
+        different = [name for name, value in local.items() if chiefs.get(name) != value]
+        if self.any(bool(different)):
             raise RunError(
                 "The workers do not train the same run.",
                 case=f"worker {self._worker} of {self._workers}",
-                found=f"other than the chief's: {', '.join(others)}" if others else "another worker differs",
+                found=f"other than the chief's: {', '.join(different)}" if different else "another worker differs",
                 expected="the same dataset, task, model, stages, split, seed, precision, numbers and threads",
                 remedy="Start the same command with the same dataset and a fixed precision on every worker. The "
                 "environment variable TF_NUM_INTRAOP_THREADS sets the number of threads.",

@@ -16,7 +16,7 @@ TWO = {"worker": ["a:1", "b:1"]}
 
 
 @pytest.mark.parametrize(
-    ("cluster", "task", "place"),
+    ("cluster", "task", "rank"),
     [
         (TWO, {"type": "worker", "index": 0}, Rank("multiworker", 0, 2)),
         (TWO, {"type": "worker", "index": 1}, Rank("multiworker", 1, 2)),
@@ -26,9 +26,9 @@ TWO = {"worker": ["a:1", "b:1"]}
         ({"worker": ["a:1"]}, {"type": "worker", "index": 0}, Rank("multiworker", 0, 1)),
     ],
 )
-def test_the_chief_comes_first_and_then_the_workers(cluster, task, place):
-    assert rank_of("multiworker", environment(cluster, task)) == place
-    assert place.is_chief == (place.worker == 0)
+def test_the_chief_comes_first_and_then_the_workers(cluster, task, rank):
+    assert rank_of("multiworker", environment(cluster, task)) == rank
+    assert rank.is_chief == (rank.worker == 0)
 
 
 @pytest.mark.parametrize("strategy", ["one", "mirrored"])
