@@ -136,6 +136,9 @@ def _helps(path: Path) -> Iterator[tuple[int, str]]:
 def findings(path: Path) -> Iterator[Finding]:
     """Every wording of a file that is to be replaced."""
     for line, text in texts(path):
+        # A single word is a key of a file format, a code or a name.
+        if path.suffix == ".py" and re.fullmatch(r"\S+", text):
+            continue
         for pattern, instead in _WORDINGS:
             for match in pattern.finditer(text):
                 yield Finding(path, line + text[: match.start()].count("\n"), match.group(), instead)
