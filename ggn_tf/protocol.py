@@ -109,8 +109,8 @@ class SplitProtocol:
     Attributes:
         test_fraction: Fraction of all cases that test.
         validation_fraction: Fraction of the other cases that validate.
-        splits: Number of splits drawn unless another is asked for. The paper uses two (section 3.3).
-        seed: Their seed unless another is asked for; not named by the paper.
+        splits: Default number of splits. The paper uses two (section 3.3).
+        seed: Their default seed; the paper names none.
     """
 
     splits: ClassVar[int] = 5

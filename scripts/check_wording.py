@@ -43,7 +43,7 @@ WORDINGS = {
     r"\bevidence\b": "report data, predictions",
     r"\badmission\b": "request limits",
     r"\b(is|are|was|were|be|been|being) asked\b": "is queried, is requested",
-    r"\bwants\b(?! to)|\bwanted\b": "requires, needed",
+    r"\bwants\b(?! to)|\bwanted\b(?!:)": "requires, needed",
     r"\bheed(s|ed)?\b": "read, obey",
     r"\b(be|been|is|are|was|were) had\b": "be obtained, be reproduced",
     r"\bone say\b|\bno say\b": "contributes once",

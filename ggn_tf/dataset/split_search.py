@@ -37,7 +37,7 @@ def choose_set(
     Args:
         labels: The label of each case.
         patients: The patient of each case.
-        fraction: Wanted fraction of every label's cases.
+        fraction: Desired fraction of every label's cases.
         sets: Number of sets for the cases, this one included. A label with that many patients gets into each.
         entropy: Seed of the choice.
 

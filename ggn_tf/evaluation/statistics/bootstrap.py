@@ -39,7 +39,7 @@ class Resampling:
         """The bias-corrected and accelerated interval of a score (Efron 1987), its levels widened for few patients.
 
         BCa takes the skewness from the sets without a patient. Near 1, the usual range of AUC and accuracy, percentiles
-        alone undercover; below 50 patients every bootstrap interval does without the widening (Hesterberg, The American
+        alone undercover; below 50 patients every bootstrap interval needs the widening (Hesterberg, The American
         Statistician 2015, 69:371).
 
         Args:

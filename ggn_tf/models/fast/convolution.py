@@ -29,7 +29,7 @@ class Conv3D(keras.layers.Conv3D):
         conv(concat(up(coarse), fine)) = conv_a(up(coarse)) + conv_b(fine)
 
     and the first part needs no up-sampled map. For dilation 1 see `convolve_upsampled`. For dilation 2, the taps of
-    fine voxel f = 2c + p (phase p in {0, 1}, per axis) lie at f + 2j, whose coarse voxel is c + j: all 8 phases of c
+    fine voxel f = 2c + p (phase p in {0, 1}, per axis) are at f + 2j, whose coarse voxel is c + j: all 8 phases of c
     see the same coarse voxels, at dilation 1. In the lattice layout of 2 the phases are the sub-lattices, so the
     first part is one small convolution, repeated for each. Everything else is up-sampled and concatenated.
 

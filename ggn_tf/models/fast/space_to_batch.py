@@ -1,6 +1,6 @@
 """The lattice layout, in which a dilated convolution is a plain one.
 
-A 'same' convolution of dilation d reads voxels that lie a multiple of d apart. On a grid that d divides, the voxels
+A 'same' convolution of dilation d reads voxels that are a multiple of d apart. On a grid that d divides, the voxels
 fall into d^3 sub-lattices (all positions with the same remainders modulo d), and no tap leads from one into another:
 the convolution is d^3 independent convolutions of dilation 1, each zero-padded at its own border, since a tap that
 leaves the sub-lattice leaves the grid. The lattice layout puts the sub-lattices of a sample side by side along the
@@ -8,7 +8,7 @@ batch:
 
     [N, D, H, W, C]  <->  [N d^3, D/d, H/d, W/d, C]        voxel (n, d i + p)  <->  ((n, p), i)
 
-or interleaves them along the rows, where neighbours along W then lie d^3 voxels apart:
+or interleaves them along the rows, where neighbours along W then are d^3 voxels apart:
 
     [N, D, H, W, C]  <->  [N, D/d, H/d, W/d d^3, C]        voxel (n, d i + p)  <->  (n, i_z, i_y, (i_x, p))
 
