@@ -84,10 +84,9 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_HOMES[name])
-    # All of them at once: importing the module has set `study` to the subpackage of that name.
-    globals().update({public: getattr(module, public) for public in _NAMES[_HOMES[name]]})
-    return globals()[name]
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

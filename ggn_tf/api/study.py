@@ -12,14 +12,14 @@ from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.models.names import RADIOMICS, TRANSFER
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, quick_protocol
 from ggn_tf.runs.stages import STAGES
-from ggn_tf.study.examples import collect_examples
-from ggn_tf.study.folder import write_study
-from ggn_tf.study.grid import StudyDesign, items_of
-from ggn_tf.study.item import Item, WorkFolder
-from ggn_tf.study.pool import run_items
-from ggn_tf.study.process import WorkerMessage
-from ggn_tf.study.results import collect_results
-from ggn_tf.study.tables import ScoreTable, tables_of
+from ggn_tf.studies.examples import collect_examples
+from ggn_tf.studies.folder import write_study
+from ggn_tf.studies.grid import StudyDesign, items_of
+from ggn_tf.studies.item import Item, WorkFolder
+from ggn_tf.studies.pool import run_items
+from ggn_tf.studies.process import WorkerMessage
+from ggn_tf.studies.results import collect_results
+from ggn_tf.studies.tables import ScoreTable, tables_of
 from ggn_tf.tasks import PAPER_TASKS, Task
 from ggn_tf.training.precision import resolve_precision
 

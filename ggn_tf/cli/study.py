@@ -87,7 +87,7 @@ def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments:
     from ggn_tf.api.study import study
     from ggn_tf.cli.progress import StudyBars
     from ggn_tf.evaluation.report.evaluation_folder import REPORT
-    from ggn_tf.study.folder import TABLES
+    from ggn_tf.studies.folder import TABLES
 
     with StudyBars() as bars, StopSignal("stopping; the same command resumes the study") as stop:
         results = study(

@@ -19,10 +19,10 @@ from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.paper_systems import PAPER_SYSTEMS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
-from ggn_tf.study.description import StudyDescription
-from ggn_tf.study.page import Example, StudyData, study_page
-from ggn_tf.study.results import PLANNED_PAIRS, TaskResults
-from ggn_tf.study.tables import tables_of
+from ggn_tf.studies.description import StudyDescription
+from ggn_tf.studies.page import Example, StudyData, study_page
+from ggn_tf.studies.results import PLANNED_PAIRS, TaskResults
+from ggn_tf.studies.tables import tables_of
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.described_run import evaluated
 from tests.support.slides import SIZE

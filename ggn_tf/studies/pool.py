@@ -9,8 +9,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ggn_tf.errors import RunError
-from ggn_tf.study.item import Item, WorkFolder
-from ggn_tf.study.process import WorkerMessage, done_message, run_item
+from ggn_tf.studies.item import Item, WorkFolder
+from ggn_tf.studies.process import WorkerMessage, done_message, run_item
 
 _POLL_S = 0.5
 

@@ -16,7 +16,7 @@ from ggn_tf.models.names import CASCADE
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT, Stage, stages_up_to
-from ggn_tf.study.item import WorkerChannel, WorkFolder
+from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.observers import Observer
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas

@@ -6,7 +6,7 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.run_predictions import predict_transfer
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.study.item import WorkerChannel, WorkFolder
+from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 
 

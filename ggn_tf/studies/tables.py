@@ -13,8 +13,8 @@ from ggn_tf.evaluation.statistics.paper_systems import JOINT, NETWORKS, RADIOMIC
 from ggn_tf.evaluation.statistics.published_scores import PublishedScore, published_score
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.runs.stages import CLASSIFY
-from ggn_tf.study.grid import StudyDesign, weighted_system
-from ggn_tf.study.results import TaskResults
+from ggn_tf.studies.grid import StudyDesign, weighted_system
+from ggn_tf.studies.results import TaskResults
 
 _CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
 _METRICS = (*_CLASSIFICATION, "dice")

@@ -7,7 +7,7 @@ from typing import Any
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.json_records import to_json
 from ggn_tf.runs.package_versions import package_versions
-from ggn_tf.study.grid import StudyDesign
+from ggn_tf.studies.grid import StudyDesign
 
 
 @dataclass(frozen=True)

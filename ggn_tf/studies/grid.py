@@ -12,10 +12,10 @@ from ggn_tf.models.names import CASCADE, RADIOMICS, REFERENCE, TRANSFER
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import CLASSIFY, JOINT, SEGMENT, STAGES
-from ggn_tf.study.item import Item
-from ggn_tf.study.radiomics import Radiomics
-from ggn_tf.study.training import Training, with_joint_weight
-from ggn_tf.study.transfer import Transfer
+from ggn_tf.studies.item import Item
+from ggn_tf.studies.radiomics import Radiomics
+from ggn_tf.studies.training import Training, with_joint_weight
+from ggn_tf.studies.transfer import Transfer
 from ggn_tf.tasks import Task
 from ggn_tf.training.stage_reuse import stage_key
 from ggn_tf.training.trainer import plan_run

@@ -13,8 +13,8 @@ from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.runs.stages import CLASSIFY
-from ggn_tf.study.grid import StudyDesign
-from ggn_tf.study.item import Item, WorkFolder
+from ggn_tf.studies.grid import StudyDesign
+from ggn_tf.studies.item import Item, WorkFolder
 from ggn_tf.tasks import Task
 
 PLANNED_PAIRS = (

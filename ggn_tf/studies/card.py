@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ggn_tf.evaluation.report.markdown import fact_lines, section
 from ggn_tf.evaluation.report.model_card import METHOD, intended_use, limits, optimism_warning
-from ggn_tf.study.description import StudyDescription
-from ggn_tf.study.tables import ScoreTable, markdown
+from ggn_tf.studies.description import StudyDescription
+from ggn_tf.studies.tables import ScoreTable, markdown
 
 
 def study_card(description: StudyDescription, tables: Sequence[ScoreTable]) -> str:

@@ -8,7 +8,7 @@ from ggn_tf.errors import RadiomicsError, RunError
 from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
 from ggn_tf.evaluation.radiomics_svm import fit_radiomics
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
-from ggn_tf.study.item import WorkerChannel, WorkFolder
+from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 
 

@@ -3,8 +3,8 @@ import pytest
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import DatasetError, TaskError
 from ggn_tf.runs.stages import STAGES
-from ggn_tf.study.grid import items_of
-from ggn_tf.study.training import EPOCH_COST, Training
+from ggn_tf.studies.grid import items_of
+from ggn_tf.studies.training import EPOCH_COST, Training
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 from ggn_tf.training.initial_model import BUILDERS
 from tests.support.tiny_fit import tiny_protocol

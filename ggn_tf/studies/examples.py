@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from ggn_tf.evaluation.report_inputs import collect_report_inputs
 from ggn_tf.evaluation.statistics.paper_systems import JOINT
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.study.grid import StudyDesign, table_name
-from ggn_tf.study.item import WorkFolder
-from ggn_tf.study.page import Example
-from ggn_tf.study.results import TaskResults
+from ggn_tf.studies.grid import StudyDesign, table_name
+from ggn_tf.studies.item import WorkFolder
+from ggn_tf.studies.page import Example
+from ggn_tf.studies.results import TaskResults
 
 # A page of four tasks then contains some two megabytes of slices.
 NODULES = 12

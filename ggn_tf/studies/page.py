@@ -15,8 +15,8 @@ from ggn_tf.evaluation.report.sections import analysis_sections
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.paper_systems import PAPER_SYSTEMS
 from ggn_tf.evaluation.statistics.scores import REPLICATES
-from ggn_tf.study.description import StudyDescription
-from ggn_tf.study.tables import ScoreTable
+from ggn_tf.studies.description import StudyDescription
+from ggn_tf.studies.tables import ScoreTable
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.evaluation.statistics.repeats import table_of
 from ggn_tf.files import replaced_folder
-from ggn_tf.study.card import study_card
-from ggn_tf.study.description import describe_study
-from ggn_tf.study.grid import StudyDesign
-from ggn_tf.study.page import Example, StudyData, study_page
-from ggn_tf.study.results import TaskResults
-from ggn_tf.study.tables import ScoreTable, markdown
+from ggn_tf.studies.card import study_card
+from ggn_tf.studies.description import describe_study
+from ggn_tf.studies.grid import StudyDesign
+from ggn_tf.studies.page import Example, StudyData, study_page
+from ggn_tf.studies.results import TaskResults
+from ggn_tf.studies.tables import ScoreTable, markdown
 
 RESULTS, TABLES, STUDY = "results", "tables.md", "study.json"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.study.examples import collect_examples
-from ggn_tf.study.folder import write_study
-from ggn_tf.study.grid import items_of
-from ggn_tf.study.item import WorkFolder
-from ggn_tf.study.results import TaskResults, collect_results
-from ggn_tf.study.tables import tables_of
+from ggn_tf.studies.examples import collect_examples
+from ggn_tf.studies.folder import write_study
+from ggn_tf.studies.grid import items_of
+from ggn_tf.studies.item import WorkFolder
+from ggn_tf.studies.results import TaskResults, collect_results
+from ggn_tf.studies.tables import tables_of
 from tests.support.tiny_study import tiny_design
 
 DESIGN = tiny_design(joint_weights=(0.5, 1.0))

@@ -47,7 +47,7 @@ def run_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     load_tensorflow()
-    from ggn_tf.study.item import WorkerChannel
+    from ggn_tf.studies.item import WorkerChannel
 
     item, folder = pickle.loads(pickled)
 
