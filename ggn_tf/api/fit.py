@@ -180,6 +180,7 @@ def fit(
     check_choices("model", [model], STAGES)
     check_choices("select_on", [select_on], get_args(SelectOn))
     check_choices("precision", [precision], get_args(AskedPrecision))
+    check_choices("strategy", [strategy], get_args(Strategy))
     rank = rank_of(strategy, os.environ)
     if deterministic:
         request_determinism()
@@ -256,22 +257,22 @@ class _Reporter(Observer):
     """Calls a function with the training's progress."""
 
     def __init__(self, on_progress: Callable[[TrainingProgress], None]) -> None:
-        self._report = on_progress
+        self._on_progress = on_progress
         self._last = TrainingProgress("", 0, 0, 0)
 
     def epoch_started(self, stage: Stage, epoch: int, steps: int, done: int) -> None:
-        self._tell(TrainingProgress(stage.name, epoch, done, steps))
+        self._report(TrainingProgress(stage.name, epoch, done, steps))
 
     def step_done(self, loss: float) -> None:
-        self._tell(dataclasses.replace(self._last, step=self._last.step + 1, loss=loss))
+        self._report(dataclasses.replace(self._last, step=self._last.step + 1, loss=loss))
 
     def epoch_done(self, stage: Stage, row: dict[str, Any], result: EpochResult) -> None:
         scores = {name: value for name, value in row.items() if isinstance(value, float) and name != "learning_rate"}
-        self._tell(dataclasses.replace(self._last, scores=scores))
+        self._report(dataclasses.replace(self._last, scores=scores))
 
-    def _tell(self, progress: TrainingProgress) -> None:
+    def _report(self, progress: TrainingProgress) -> None:
         self._last = progress
-        self._report(progress)
+        self._on_progress(progress)
 
 
 def _with_numbers(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ggn_tf.api.fit import AskedPrecision, SelectOn, check_choices, dataset_folder
 from ggn_tf.api.prepare import PreparedDataset
@@ -26,6 +26,7 @@ from ggn_tf.training.precision import resolve_precision
 DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
 SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
 REPORT_ITEM = "report"
+_PROTOCOLS = {"paper": Protocol, "quick": quick_protocol}
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,14 @@ def study(
 
     Raises:
         KeyboardInterrupt: `stop` returned true; the same call resumes the study.
-        GgnError: The first item that failed; or the dataset does not suit the tasks.
+        GgnError: The first item that failed; or an argument has no such value; or the dataset does not suit the tasks.
     """
     check_choices("models", models, SYSTEMS)
-    numbers = protocol if isinstance(protocol, Protocol) else {"paper": Protocol, "quick": quick_protocol}[protocol]()
+    check_choices("select_on", [select_on], get_args(SelectOn))
+    check_choices("precision", [precision], get_args(AskedPrecision))
+    if not isinstance(protocol, Protocol):
+        check_choices("protocol", [protocol], _PROTOCOLS)
+    numbers = protocol if isinstance(protocol, Protocol) else _PROTOCOLS[protocol]()
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     resolved, reason = resolve_precision(precision)
     design = StudyDesign(
@@ -165,13 +170,13 @@ class _Progress:
     def __init__(self, items: Sequence[Item], on_progress: Callable[[StudyProgress], None]) -> None:
         self._costs = {item.name: item.cost for item in items}
         self._shares = dict.fromkeys(self._costs, 0.0)
-        self._tell = on_progress
+        self._on_progress = on_progress
 
     def item_at(self, message: WorkerMessage) -> None:
         self._shares[message.item] = message.share
         work_done = sum(self._costs[name] * share for name, share in self._shares.items()) / sum(self._costs.values())
         ended = sum(share == 1.0 for share in self._shares.values())
-        self._tell(StudyProgress(message.item, message.what, message.share, ended, len(self._costs), work_done))
+        self._on_progress(StudyProgress(message.item, message.what, message.share, ended, len(self._costs), work_done))
 
     def report(self, line: str) -> None:
-        self._tell(StudyProgress(REPORT_ITEM, line, 0.0, len(self._costs), len(self._costs), 1.0))
+        self._on_progress(StudyProgress(REPORT_ITEM, line, 0.0, len(self._costs), len(self._costs), 1.0))

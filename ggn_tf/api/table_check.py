@@ -128,5 +128,5 @@ def _write_findings(path: Path, findings: Sequence[Finding]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         for row in rows:
-            # Points, spacings and notes in one cell each; numbers hold no semicolon and no comma.
+            # Points, spacings and notes in one cell each; numbers contain no semicolon and no comma.
             writer.writerow({name: "; ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()})

@@ -1,4 +1,4 @@
-"""The points that a person set on nodules in 3D Slicer, as its markups files (.mrk.json) hold them."""
+"""The points that a person set on nodules in 3D Slicer, from its markups files (.mrk.json)."""
 
 import json
 import math

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ggn_tf.cli.options import with_options
+
 if TYPE_CHECKING:
     from ggn_tf.api.fit import TrainingPlan
     from ggn_tf.api.study import StudyPlan
     from ggn_tf.dataset.records import Dataset
+    from ggn_tf.runs.reproducibility import Exactness
     from ggn_tf.runs.stages import Stage
 
 
@@ -25,7 +28,7 @@ def training_text(plan: "TrainingPlan") -> str:
         ("precision", f"{asked.precision}: {plan.precision_reason}"),
         ("select on", _selection(asked.select_on)),
         ("run", str(plan.run.folder)),
-        ("exact", f"{'to the bit' if conditions.exactness.bit_for_bit else 'no'}: {conditions.exactness.text}"),
+        ("exact", _exactness(conditions.exactness)),
     ]
     if plan.changed:
         changed = ", ".join(plan.changed)
@@ -71,6 +74,11 @@ def _device() -> str:
 
     names = ", ".join(str(gpu["device_name"]) for gpu in gpus())
     return names or "CPU: TensorFlow finds no GPU (the extra [gpu] installs what NVIDIA's need)"
+
+
+def _exactness(exactness: "Exactness") -> str:
+    reproducible = "to the bit" if exactness.bit_for_bit else "no"
+    return f"{reproducible}: {with_options(exactness.text, exactness.arguments)}"
 
 
 def _stage(stage: "Stage", plan: "TrainingPlan") -> str:

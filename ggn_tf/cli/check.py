@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggn_tf.cli.options import PATH, error_text, jobs_option, json_option, label_column_option, repair_options
+from ggn_tf.cli.options import (
+    PATH,
+    error_parts,
+    error_text,
+    jobs_option,
+    json_option,
+    label_column_option,
+    repair_options,
+)
 
 if TYPE_CHECKING:
     from ggn_tf.api.table_check import TableCheck
@@ -41,12 +49,11 @@ def command(table: Path, output: Path | None, as_json: bool, **arguments: Any) -
 
 
 def _document(check: "TableCheck", table: Path, output: Path | None) -> dict[str, Any]:
-    parts = ("what", "case", "found", "expected", "remedy")
     return {
         "table": str(table),
         "rejected": check.rejected,
         "labels": {label: dataclasses.asdict(count) for label, count in check.counts.items()},
-        "problems": [{name: getattr(problem, name) for name in parts} for problem in check.problems],
+        "problems": list(map(error_parts, check.problems)),
         "notes": list(check.notes),
         "sheets": None if output is None else str(output),
         "cases": [finding.to_dict() for finding in check.findings],

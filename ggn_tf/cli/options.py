@@ -75,6 +75,11 @@ def error_text(error: GgnError) -> str:
     return error.block(_option_here)
 
 
+def error_parts(error: GgnError) -> dict[str, str | None]:
+    """An error's texts by name, with the options of the command that runs."""
+    return error.parts(_option_here)
+
+
 def with_options(text: str, arguments: Sequence[str]) -> str:
     """A warning's text with the options of the command that runs."""
     return with_arguments(text, arguments, _option_here) or ""

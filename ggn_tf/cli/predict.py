@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ggn_tf
-from ggn_tf.cli.options import PATH, json_option, repair_options, with_options
+from ggn_tf.cli.options import PATH, FiniteRange, json_option, repair_options, with_options
 from ggn_tf.serving.contract.names import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -48,7 +48,7 @@ _BAR = 24
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1),
     default=60.0,
     show_default=True,
     help="Seconds for one request to the server, retries included.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggn_tf.cli.options import FiniteRange
 from ggn_tf.serving.contract.names import MODEL_NAME, PORT
 from ggn_tf.serving.server.tensorflow_model_server import PROGRAM, program_command
 from ggn_tf.tensorflow_import import load_tensorflow
@@ -57,7 +58,7 @@ class _TensorFlowFlags(click.Command):
     "--file_system_poll_wait_seconds",
     "--file-system-poll-wait-seconds",
     "poll_wait_seconds",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=1.0,
     show_default=True,
     help="Time between two checks for a new version, in seconds; 0 checks once.",

@@ -22,7 +22,7 @@ _SALT_BYTES = 32
 # Shorter ids occur within words and numbers by chance.
 _SHORTEST_ID_IN_TEXT = 4
 _UID = re.compile(r"(?<![\w.])\d+(\.\d+){2,}(?!\w)")
-# Names of files and folders that occur in our messages as words, and identify nobody.
+# Names of files and folders that occur in our messages as words, and identify no patient.
 _ORDINARY_WORDS = (
     "axes case cases center centre centroid data dicom file files folder header image images label labels mask masks "
     "nifti nodule nodules nrrd patch patient patients pixels scan scans segment segmentation segmentations segments "

@@ -186,7 +186,7 @@ def _draw_place(
         place = generator.uniform(-room, room)
         free = min((_gap_mm(place, radius_mm, other.body) for other in others), default=99.0)
         depth = -99.0 if wall is None else float(wall.depth_mm(tuple(place)))
-        # A nodule may lie up to a third of its radius in the wall's shadow, not deeper.
+        # A nodule may be up to a third of its radius in the wall's shadow, not deeper.
         score = min(free, 4.0) - 10 * max(0.0, depth + 0.6 * radius_mm)
         if touching:
             score -= abs(depth + 0.8 * radius_mm)

@@ -44,8 +44,8 @@ def program_command(folder: Path, model_name: str, host: str, port: int, flags: 
             "serving/compose.yaml publishes on loopback only.",
             arguments=("host",),
         )
-    own = {"port": port, "model_name": model_name, "model_base_path": folder.absolute()}
-    return [program, *(f"--{name}={value}" for name, value in own.items()), *map(_with_absolute_path, flags)]
+    basic = {"port": port, "model_name": model_name, "model_base_path": folder.absolute()}
+    return [program, *(f"--{name}={value}" for name, value in basic.items()), *map(_with_absolute_path, flags)]
 
 
 def _with_absolute_path(flag: str) -> str:
