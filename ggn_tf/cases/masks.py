@@ -15,7 +15,6 @@ from ggn_tf.cases.geometry.mask_alignment import align, place_exactly
 from ggn_tf.cases.geometry.segment import Segment
 from ggn_tf.cases.headers import read_header
 from ggn_tf.cases.segments import read_label_map
-from ggn_tf.cases.volumes import naming_case
 from ggn_tf.errors import MaskError, VolumeError
 
 _SHIFTED = "the mask: shifted with the slices it was drawn on"
@@ -39,23 +38,6 @@ class Mask(NamedTuple):
 
     image: sitk.Image
     repaired: tuple[str, ...] = ()
-
-
-def read_mask(path: Path, grid: Grid, *, segment: str | None = None, case: str | None = None) -> sitk.Image:
-    """Read a nodule's mask onto the whole grid of a CT that needed no repair; otherwise as `place_mask`.
-
-    Returns:
-        uint8, 1 in the nodule and 0 elsewhere, on the CT's grid.
-
-    Raises:
-        MaskError: As in `place_mask`.
-    """
-    with naming_case(case):
-        placed = place_mask(path, grid, segment=segment).image
-        block = grid.block_of(Grid.from_image(placed)) or grid.whole
-        whole = np.zeros(grid.size_xyz[::-1], dtype=np.uint8)
-        whole[block.slices_zyx] = sitk.GetArrayViewFromImage(placed)
-        return grid.image_of(whole)
 
 
 def place_mask(

@@ -146,21 +146,6 @@ def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -
     return Volume(path, read_header(path))
 
 
-def read_grid(path: Path) -> Grid:
-    """The grid of a volume, from the headers only; as `open_volume`."""
-    return open_volume(path).grid
-
-
-def read_region(path: Path, box: Box) -> sitk.Image:
-    """A block of a volume in Hounsfield units, float32; as `Volume.read`."""
-    return open_volume(path).read(box)
-
-
-def read_volume(path: Path) -> sitk.Image:
-    """A whole volume in Hounsfield units, float32; as `Volume.read`."""
-    return open_volume(path).read()
-
-
 @contextmanager
 def naming_case(case: str | None) -> Iterator[None]:
     """Put a case's name before the file's in the errors that a block raises."""

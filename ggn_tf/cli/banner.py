@@ -36,6 +36,9 @@ def training_text(plan: "TrainingPlan") -> str:
     for name, counts in plan.plan.class_counts.items():
         classes = ", ".join(f"{count} {label}" for count, label in zip(counts, asked.task.class_names, strict=True))
         lines.append((name, f"{sum(counts)} nodules: {classes}"))
+    left_out = len(plan.dataset.cases) - sum(map(sum, plan.plan.class_counts.values()))
+    if left_out:
+        lines.append(("left out", f"{left_out} nodules, whose labels are in no class of the task"))
     lines += [(stage.name, "finished" if stage.name in finished else _stage(stage, plan)) for stage in plan.plan.stages]
     return _aligned(lines)
 

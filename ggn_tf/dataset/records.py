@@ -51,10 +51,6 @@ class Dataset:
         """The cases by id."""
         return {case.case_id: case for case in self.cases}
 
-    def copies(self) -> list[list[str]]:
-        """Groups of case ids with the same patch and mask under different patients: they can be in two sets."""
-        return duplicate_patches(self.cases)
-
     def select(self, case_ids: Iterable[str]) -> list[CaseRecord]:
         """The cases with these ids, in the order of the ids.
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.dicom.series_writer import write_series
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.masks import read_mask
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.errors import GgnError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, noise, rotation
 from tests.support.dicom_files import compress, write_enhanced, write_rtstruct, write_seg
+from tests.support.whole_volumes import read_mask
 
 PROTOCOL = PatchProtocol()
 GRID = Grid.around((12.0, -31.0, 40.0), (20, 18, 8), (0.83, 0.83, 2.0), rotation(0, 0, 0))

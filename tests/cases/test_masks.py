@@ -3,9 +3,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask, read_mask
+from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask
 from ggn_tf.errors import MaskError
 from tests.support.case_phantoms import CENTER, ball, rotation
+from tests.support.whole_volumes import read_mask
 
 
 def refused(path, grid, match, **options):

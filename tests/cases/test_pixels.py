@@ -5,10 +5,11 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.encaps import encapsulate, generate_frames
 
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.volumes import open_volume, read_grid, read_region, read_volume
+from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 from tests.support.case_phantoms import noise, rotation
 from tests.support.dicom_files import compress, compress_enhanced, edit, store, write_enhanced
+from tests.support.whole_volumes import read_grid, read_region, read_volume
 
 SMALL = Grid((16, 12, 6), (0.7, 0.7, 1.25), (-20.0, 30.0, -400.0), rotation(10, -5, 30))
 SYNTAXES = {"JPEG": ".70", "JPEG2000": ".90", "JPEGLS": ".80", "RLE": "1.2.5"}

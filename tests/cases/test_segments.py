@@ -5,9 +5,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.masks import nodule_box, read_mask
+from ggn_tf.cases.masks import nodule_box
 from ggn_tf.errors import MaskError
 from tests.support.case_phantoms import ball
+from tests.support.whole_volumes import read_mask
 
 LUNG, NODULE = Box((2, 2, 2), (30, 30, 20)), Box((20, 21, 12), (4, 5, 3))
 

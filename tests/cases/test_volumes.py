@@ -3,9 +3,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.volumes import naming_case, open_volume, read_grid, read_region, read_volume
+from ggn_tf.cases.volumes import naming_case, open_volume
 from ggn_tf.errors import VolumeError
 from tests.support.case_phantoms import noise, ramp
+from tests.support.whole_volumes import read_grid, read_region, read_volume
 
 FORMATS = ["ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha", "ct.mhd"]
 BOX = Box((5, 7, 3), (9, 8, 4))

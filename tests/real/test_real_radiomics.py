@@ -1,10 +1,10 @@
 import pytest
 
-from ggn_tf.cases.masks import read_mask
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.protocol import PatchProtocol
+from tests.support.whole_volumes import read_mask
 
 pytestmark = pytest.mark.real
 

@@ -6,10 +6,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.masks import read_mask
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.prediction.dicom_seg_writer import write_segmentation
 from tests.support.dicom_segmentations import affine_of, labels_of
+from tests.support.whole_volumes import read_mask
 
 pytestmark = pytest.mark.real
 

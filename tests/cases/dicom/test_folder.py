@@ -4,9 +4,10 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.volumes import open_volume, read_grid, read_region, read_volume
+from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 from tests.support.case_phantoms import noise, rewrite, rotation
+from tests.support.whole_volumes import read_grid, read_region, read_volume
 
 SMALL = Grid((16, 12, 10), (0.7, 0.7, 1.25), (-20.0, 30.0, -400.0), rotation(0, 0, 0))
 

@@ -4,13 +4,13 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.masks import read_mask
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import ball, noise, ramp, rotation
 from tests.support.dicom_files import write_seg
+from tests.support.whole_volumes import read_mask
 
 PROTOCOL = PatchProtocol()
 GRID = Grid.around((12.0, -31.0, 40.0), (40, 36, 24), (0.83, 0.83, 1.7), rotation(10, -5, 30))

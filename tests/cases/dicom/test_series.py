@@ -8,11 +8,12 @@ from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
-from ggn_tf.cases.volumes import open_volume, read_grid
+from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import ball, noise, ramp, rotation
 from tests.support.dicom_files import edit, write_enhanced, write_report
+from tests.support.whole_volumes import read_grid
 
 PROTOCOL = PatchProtocol()
 AXIAL = rotation(0, 0, 0)

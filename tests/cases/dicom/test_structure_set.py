@@ -3,10 +3,11 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.masks import centroid_mm_lps, read_mask
+from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.errors import MaskError
 from tests.support.case_phantoms import noise, rotation
 from tests.support.dicom_files import write_rtstruct
+from tests.support.whole_volumes import read_mask
 
 GRID = Grid.around((12.0, -31.0, 40.0), (60, 56, 20), (0.7, 0.7, 1.25), rotation(10, -5, 30))
 

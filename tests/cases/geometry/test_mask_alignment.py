@@ -7,12 +7,13 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.geometry.mask_alignment import place_exactly
-from ggn_tf.cases.masks import centroid_mm_lps, read_mask
+from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, ramp, rotation
+from tests.support.whole_volumes import read_mask
 
 PROTOCOL = PatchProtocol()
 OBLIQUE = rotation(12, -7, 33)
