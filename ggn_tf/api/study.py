@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ggn_tf.api.fit import AskedPrecision, SelectOn, check_choices, dataset_folder
+from ggn_tf.api.fit import PrecisionChoice, SelectOn, check_choices, dataset_folder
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.api.progress import ignore
 from ggn_tf.dataset.records import Dataset, open_dataset
@@ -92,7 +92,7 @@ def study(
     protocol: Literal["paper", "quick"] | Protocol = "paper",
     seed: int = 0,
     select_on: SelectOn = "validation",
-    precision: AskedPrecision = "auto",
+    precision: PrecisionChoice = "auto",
     gallery: int = 12,
     jobs: int = 1,
     command: str = "ggn_tf.study",
@@ -136,7 +136,7 @@ def study(
     """
     check_choices("models", models, SYSTEMS)
     check_choices("select_on", [select_on], get_args(SelectOn))
-    check_choices("precision", [precision], get_args(AskedPrecision))
+    check_choices("precision", [precision], get_args(PrecisionChoice))
     if not isinstance(protocol, Protocol):
         check_choices("protocol", [protocol], _PROTOCOLS)
     numbers = protocol if isinstance(protocol, Protocol) else _PROTOCOLS[protocol]()

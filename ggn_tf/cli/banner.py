@@ -18,15 +18,15 @@ def training_text(plan: "TrainingPlan") -> str:
     if plan.run is None:
         rank = plan.rank
         return f"worker {rank.worker} of {rank.workers}: the chief, worker 0, writes the run and reports its progress"
-    asked, conditions, finished = plan.plan.asked, plan.conditions, plan.run.finished_stages()
+    description, conditions, finished = plan.plan.description, plan.conditions, plan.run.finished_stages()
     lines = [
         ("dataset", _dataset(plan.dataset)),
-        ("task", str(asked.task)),
-        ("model", f"{asked.model}, split {asked.split}, seed {asked.seed}"),
+        ("task", str(description.task)),
+        ("model", f"{description.model}, split {description.split}, seed {description.seed}"),
         ("device", _device()),
         *([("replicas", f"{conditions.replicas} devices share every batch")] if conditions.replicas > 1 else []),
-        ("precision", f"{asked.precision}: {plan.precision_reason}"),
-        ("select on", _selection(asked.select_on)),
+        ("precision", f"{description.precision}: {plan.precision_reason}"),
+        ("select on", _selection(description.select_on)),
         ("run", str(plan.run.folder)),
         ("exact", _exactness(conditions.exactness)),
     ]
@@ -34,7 +34,9 @@ def training_text(plan: "TrainingPlan") -> str:
         changed = ", ".join(plan.changed)
         lines.append(("note", f"begun under other conditions, so not the same to the bit: {changed}"))
     for name, counts in plan.plan.class_counts.items():
-        classes = ", ".join(f"{count} {label}" for count, label in zip(counts, asked.task.class_names, strict=True))
+        classes = ", ".join(
+            f"{count} {label}" for count, label in zip(counts, description.task.class_names, strict=True)
+        )
         lines.append((name, f"{sum(counts)} nodules: {classes}"))
     left_out = len(plan.dataset.cases) - sum(map(sum, plan.plan.class_counts.values()))
     if left_out:
@@ -85,9 +87,9 @@ def _exactness(exactness: "Exactness") -> str:
 
 
 def _stage(stage: "Stage", plan: "TrainingPlan") -> str:
-    asked = plan.plan.asked
-    numbers = stage.numbers(asked.protocol.training)
+    description = plan.plan.description
+    numbers = stage.numbers(description.protocol.training)
     return (
         f"up to {numbers.max_epochs} epochs from learning rate {numbers.learning_rate:g}, trains "
-        f"{' and '.join(stage.trains)}, keeps the best {asked.select_on} {stage.monitored}"
+        f"{' and '.join(stage.trains)}, keeps the best {description.select_on} {stage.monitored}"
     )

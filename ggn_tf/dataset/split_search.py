@@ -17,7 +17,7 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class _Choice:
-    """A combination of folds, as a mask over the cases, and how far it is from the wanted fraction."""
+    """A combination of folds, as a mask over the cases, and how far it is from the requested fraction."""
 
     chosen: np.ndarray
     missing: int
@@ -60,7 +60,7 @@ def choose_set(
 def _choices(label: np.ndarray, patient: np.ndarray, fraction: float, sets: int, state: int) -> Iterator[_Choice]:
     """Every way to choose the fraction among folds that scikit-learn draws."""
     labels, patients = label.max() + 1, patient.max() + 1
-    fold, folds, wanted = _folds(label, patient, fraction, state)
+    fold, folds, count = _folds(label, patient, fraction, state)
     in_fold = np.eye(folds, dtype=int)[fold]
     cases_of = in_fold.T @ np.eye(labels, dtype=int)[label]
     # A patient is in one fold only, so patients add up over folds as cases do.
@@ -69,7 +69,7 @@ def _choices(label: np.ndarray, patient: np.ndarray, fraction: float, sets: int,
     np.add.at(patients_of, (pairs[0], pairs[1]), 1)
     everyone = np.array([len(np.unique(patient[fold == number])) for number in range(folds)])
     spread = patients_of.sum(axis=0) >= sets
-    for chosen in map(list, itertools.combinations(range(folds), wanted)):
+    for chosen in map(list, itertools.combinations(range(folds), count)):
         if not 1 <= everyone[chosen].sum() <= patients - (sets - 1):
             continue
         inside, outside = patients_of[chosen].sum(axis=0), np.delete(patients_of, chosen, axis=0).sum(axis=0)

@@ -11,7 +11,7 @@ from ggn_tf.runs.run_description import RunDescription
 _EPOCHS = "max_epochs"
 
 
-def check_extension(folder: Path, stored: RunDescription, asked: RunDescription, closed: Sequence[str]) -> bool:
+def check_extension(folder: Path, stored: RunDescription, requested: RunDescription, closed: Sequence[str]) -> bool:
     """Decide whether a run can be resumed with the settings that are requested now.
 
     Only the number of epochs may differ, and only grow: neither learning rate nor stopping depends on it before it is
@@ -21,7 +21,7 @@ def check_extension(folder: Path, stored: RunDescription, asked: RunDescription,
     Args:
         folder: The run folder, for the message.
         stored: The settings that the run was begun with.
-        asked: The settings requested now.
+        requested: The settings requested now.
         closed: Stages that more epochs would change but that must not change any more.
 
     Returns:
@@ -30,27 +30,27 @@ def check_extension(folder: Path, stored: RunDescription, asked: RunDescription,
     Raises:
         RunError: Something else differs, or a closed stage's epochs do; the message shows the differences.
     """
-    former, wanted = _flat(to_json(stored)), _flat(to_json(asked))
-    different = [name for name in former if former[name] != wanted.get(name)]
-    if not all(_is_more_epochs(name, former[name], wanted.get(name)) for name in different):
-        raise _refusal("The run folder contains a run with other settings.", folder, former, wanted, different)
+    former, now = _flat(to_json(stored)), _flat(to_json(requested))
+    different = [name for name in former if former[name] != now.get(name)]
+    if not all(_is_more_epochs(name, former[name], now.get(name)) for name in different):
+        raise _refusal("The run folder contains a run with other settings.", folder, former, now, different)
     late = [name for name in different if name.split(".")[-2] in closed]
     if late:
         what = "A stage cannot be extended any more: a later one has started from its weights."
         remedy = "Keep that stage's number of epochs (a later stage's can grow), or choose another folder."
-        raise _refusal(what, folder, former, wanted, late, remedy, ("epochs", "run"))
+        raise _refusal(what, folder, former, now, late, remedy, ("epochs", "run"))
     return bool(different)
 
 
-def _is_more_epochs(name: str, former: Any, wanted: Any) -> bool:
-    return name.startswith("protocol.training.") and name.endswith(f".{_EPOCHS}") and wanted > former
+def _is_more_epochs(name: str, former: Any, now: Any) -> bool:
+    return name.startswith("protocol.training.") and name.endswith(f".{_EPOCHS}") and now > former
 
 
 def _refusal(
     what: str,
     folder: Path,
     former: Mapping[str, Any],
-    wanted: Mapping[str, Any],
+    now: Mapping[str, Any],
     names: Sequence[str],
     remedy: str = "Repeat the run's own command, which run.json contains, or choose another folder.",
     arguments: Sequence[str] = ("run",),
@@ -59,7 +59,7 @@ def _refusal(
         what,
         case=folder,
         found="; ".join(f"{name} = {former[name]}" for name in names),
-        expected="; ".join(f"{name} = {wanted.get(name)}" for name in names),
+        expected="; ".join(f"{name} = {now.get(name)}" for name in names),
         remedy=remedy,
         arguments=arguments,
     )

@@ -150,16 +150,16 @@ class RunFolder:
             RunError: The stage is not finished, or its file is damaged.
         """
         finished = self.finished_stages()
-        wanted = stage or (finished[-1] if finished else None)
-        if wanted not in finished:
+        chosen = stage or (finished[-1] if finished else None)
+        if chosen not in finished:
             raise RunError(
-                "The run has not finished that stage." if wanted else "The run has not finished any stage.",
+                "The run has not finished that stage." if chosen else "The run has not finished any stage.",
                 case=self.folder,
                 found=f"finished: {', '.join(finished) or 'none'}",
-                expected=wanted or "at least one finished stage",
+                expected=chosen or "at least one finished stage",
                 remedy="Repeat the run's own command; training resumes where it stopped.",
             )
-        file = self.folder / "stages" / f"{wanted}.keras"
+        file = self.folder / "stages" / f"{chosen}.keras"
         try:
             return keras.saving.load_model(file, compile=False)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -223,11 +223,11 @@ class RunFolder:
         taken = [entry["stage"] for entry in finished if "taken_from" in entry]
         return tuple(stage for stage in ended if stage != begun[-1] or stage in taken)
 
-    def _extend(self, asked: RunDescription, command: str) -> None:
+    def _extend(self, requested: RunDescription, command: str) -> None:
         stored = read_json(self.folder / "run.json")
-        extended = {**stored, **to_json(asked), "extended_by": [*stored.get("extended_by", []), command]}
+        extended = {**stored, **to_json(requested), "extended_by": [*stored.get("extended_by", []), command]}
         write_json(self.folder / "run.json", extended, former=stored)
-        self.description = asked
+        self.description = requested
 
 
 def _only_begun(folder: Path) -> bool:

@@ -17,7 +17,9 @@ BUILDERS: dict[str, Builder] = {
 }
 
 
-def initial_model(asked: RunDescription) -> keras.Model:
+def initial_model(description: RunDescription) -> keras.Model:
     """Build the run's model with the initial weights of its seed."""
-    build = BUILDERS[asked.model]
-    return build(len(asked.task.classes), asked.protocol, precision=asked.precision, seed=asked.seed)
+    build = BUILDERS[description.model]
+    return build(
+        len(description.task.classes), description.protocol, precision=description.precision, seed=description.seed
+    )

@@ -11,19 +11,19 @@ _BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
 _AMPERE = (8, 0)
 
 
-def resolve_precision(asked: Literal["auto", "float32", "bfloat16"]) -> tuple[Precision, str]:
+def resolve_precision(choice: Literal["auto", "float32", "bfloat16"]) -> tuple[Precision, str]:
     """Turn `auto` into what this machine's hardware does fast.
 
     Weights, losses, softmax and statistics are float32 either way.
 
     Args:
-        asked: `auto` chooses bfloat16 if the GPU, or without a GPU the processor, has it in hardware.
+        choice: `auto` chooses bfloat16 if the GPU, or without a GPU the processor, has it in hardware.
 
     Returns:
         The precision, and the reason.
     """
-    if asked != "auto":
-        return asked, "as requested"
+    if choice != "auto":
+        return choice, "as requested"
     return fast_precision([gpu.get("compute_capability", (0, 0)) for gpu in gpus()], processor_flags())
 
 

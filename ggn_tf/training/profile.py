@@ -83,11 +83,11 @@ def profile_run(run: RunFolder, dataset: Dataset, split: Split, folder: Path, *,
         steps: Number of traced steps.
         warm_up: Number of steps before them, which trace the graph and fill the caches.
     """
-    asked = run.description
+    description = run.description
     stage = _stage(run)
-    training = asked.protocol.training
-    stream = CaseStream(dataset, plan_run(asked, dataset, split, stage.name).cases["train"], asked.task)
-    step = TrainStep(run.load_model() if run.finished_stages() else initial_model(asked), stage, training)
+    training = description.protocol.training
+    stream = CaseStream(dataset, plan_run(description, dataset, split, stage.name).cases["train"], description.task)
+    step = TrainStep(run.load_model() if run.finished_stages() else initial_model(description), stage, training)
     batches = _batches(stream, training.batch_size, run)
     for batch in itertools.islice(batches, warm_up):
         step(batch)

@@ -48,9 +48,9 @@ def train_run(
     options = options or TrainOptions()
     stored = conditions.to_dict() if conditions else {}
     with lock_run(folder, patience_s):
-        run = RunFolder.create(folder, plan.asked, dataset.folder, package_versions(), command, stored)
+        run = RunFolder.create(folder, plan.description, dataset.folder, package_versions(), command, stored)
         replicas = begin(run)
-        events = EventWriter(folder / "tensorboard", plan.asked, histograms=histograms)
+        events = EventWriter(folder / "tensorboard", plan.description, histograms=histograms)
         observed = dataclasses.replace(options, observer=Observers([events, options.observer]))
         train(run, dataset, plan, observed, replicas)
     return run

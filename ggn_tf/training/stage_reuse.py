@@ -14,34 +14,34 @@ from ggn_tf.runs.stages import JOINT, SEGMENT, STAGES, parts_of
 from ggn_tf.training.initial_model import initial_model
 
 
-def stage_key(asked: RunDescription, cases: Mapping[str, Sequence[str]], stage: str) -> str:
+def stage_key(description: RunDescription, cases: Mapping[str, Sequence[str]], stage: str) -> str:
     """A hash of everything that decides a stage's weights: equal keys, equal bits.
 
     The U-Net of `segment` never uses a label: tasks with the same nodules share it. What only a later stage uses does
     not count: lambda of eq. 4, the later stage's learning rate and length.
 
     Args:
-        asked: The run.
+        description: The run.
         cases: Case ids by set, from `plan_run`.
         stage: One of the model's stages.
     """
-    numbers = to_json(asked.protocol)
+    numbers = to_json(description.protocol)
     training = numbers["training"]
-    stages = [str(other.name) for other in STAGES[asked.model]]
+    stages = [str(other.name) for other in STAGES[description.model]]
     done = stages[: stages.index(stage) + 1]
     decisive = {
-        "model": asked.model,
-        "seed": asked.seed,
-        "precision": asked.precision,
-        "select_on": asked.select_on,
-        "dataset": asked.dataset_fingerprint,
-        "cases": {name: list(cases[name]) for name in ("train", asked.select_on)},
+        "model": description.model,
+        "seed": description.seed,
+        "precision": description.precision,
+        "select_on": description.select_on,
+        "dataset": description.dataset_fingerprint,
+        "cases": {name: list(cases[name]) for name in ("train", description.select_on)},
         "numbers": {name: numbers[name] for name in ("patch", "unet", "augmentation")},
         "training": {name: training[name] for name in ("batch_size", "l2", "batch_norm_momentum", *done)},
     }
     if done != [SEGMENT.name]:
-        decisive |= {"task": str(asked.task), "cnn": numbers["cnn"]}
-    if JOINT.name in done or asked.model == MULTITASK:
+        decisive |= {"task": str(description.task), "cnn": numbers["cnn"]}
+    if JOINT.name in done or description.model == MULTITASK:
         decisive["joint_weight"] = training["joint_weight"]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 

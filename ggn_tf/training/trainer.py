@@ -33,23 +33,23 @@ class Plan:
     """What a call of `train` will do, known before the first step.
 
     Attributes:
-        asked: The run.
+        description: The run.
         stages: Every stage up to the last one to train.
         cases: Ids of the task's cases, by set.
         class_counts: Number of nodules of each class, by set.
     """
 
-    asked: RunDescription
+    description: RunDescription
     stages: tuple[Stage, ...]
     cases: dict[str, tuple[str, ...]]
     class_counts: dict[str, tuple[int, ...]]
 
 
-def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: str | None = None) -> Plan:
+def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_stage: str | None = None) -> Plan:
     """Work out stages and cases, from the dataset's list of cases alone.
 
     Args:
-        asked: The run.
+        description: The run.
         dataset: The run's dataset.
         split: The run's split.
         last_stage: The last stage to train; None for all of the model's.
@@ -59,7 +59,7 @@ def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: 
         SplitError: A set has no nodule of one of the task's classes.
         RunError: The model has no such stage.
     """
-    task = asked.task
+    task = description.task
     task.check_labels(case.label for case in dataset.cases)
     records = {case.case_id: case for case in dataset.cases}
     sets = {"train": split.train, "validation": split.validation, "test": split.test}
@@ -68,7 +68,7 @@ def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: 
         for name, ids in sets.items()
     }
     counts = {name: _class_counts(task, [records[case] for case in ids]) for name, ids in cases.items()}
-    for name in ("train", asked.select_on):
+    for name in ("train", description.select_on):
         if 0 in counts[name]:
             raise SplitError(
                 f"The {name} set has no nodule of a class.",
@@ -78,7 +78,7 @@ def plan_run(asked: RunDescription, dataset: Dataset, split: Split, last_stage: 
                 remedy="Choose another split, merge classes, or prepare more cases.",
                 arguments=("split", "task"),
             )
-    return Plan(asked, stages_up_to(asked.model, last_stage), cases, counts)
+    return Plan(description, stages_up_to(description.model, last_stage), cases, counts)
 
 
 def train(
@@ -102,9 +102,11 @@ def train(
         RunError: The loss diverged, a stage changed what it must not, the processes have different plans, or a process
             has ended.
     """
-    options, asked = options or TrainOptions(), plan.asked
-    replicas.require_same({**to_json(asked), "stages": [stage.name for stage in plan.stages]})
-    streams = {name: CaseStream(dataset, plan.cases[name], asked.task) for name in ("train", asked.select_on)}
+    options, description = options or TrainOptions(), plan.description
+    replicas.require_same({**to_json(description), "stages": [stage.name for stage in plan.stages]})
+    streams = {
+        name: CaseStream(dataset, plan.cases[name], description.task) for name in ("train", description.select_on)
+    }
     if replicas.is_chief:
         run.refresh_copies()
     for stage, former in zip(plan.stages, (None, *plan.stages), strict=False):
@@ -112,9 +114,11 @@ def train(
             continue
         # Read back even what was just saved: a run that was stopped in between starts from the same bits.
         load = partial(run.load_model, former.name) if former else None
-        model = replicas.model(partial(initial_model, asked), load)
-        seed = _stage_seed(asked.seed, asked.model, stage)
-        setup = StageSetup(stage, asked.protocol, streams["train"], streams[asked.select_on], asked.select_on, seed)
+        model = replicas.model(partial(initial_model, description), load)
+        seed = _stage_seed(description.seed, description.model, stage)
+        setup = StageSetup(
+            stage, description.protocol, streams["train"], streams[description.select_on], description.select_on, seed
+        )
         _train_stage(run, model, setup, options, replicas)
     if replicas.is_chief and not options.keep_last_checkpoint:
         run.checkpoints(plan.stages[-1].name).clear()

@@ -33,7 +33,7 @@ def walk(
     content: bytes | mmap.mmap,
     start: int,
     end: int,
-    wanted: Container[int],
+    tags: Container[int],
     explicit: bool,
     order: str = "<",
     group: int | None = None,
@@ -45,7 +45,7 @@ def walk(
         content: The file, or its first bytes.
         start: The first element's position.
         end: The last element's end, which may be after the end of `content`.
-        wanted: The tags of the elements to return; the pixels are always returned.
+        tags: The tags of the elements to return; the pixels are always returned.
         explicit: Whether elements contain their value representation.
         order: The byte order, as in `struct`.
         group: Stop at the first element of another group.
@@ -89,7 +89,7 @@ def walk(
             if tag <= last and not thorough:
                 raise ValueError("not in order")
             last = tag
-            if tag in wanted:
+            if tag in tags:
                 yield Element(tag, representation, position, length)
         position += length
 
