@@ -24,12 +24,12 @@ class PreviewWriter:
 
     Args:
         folder: The dataset's folder; the sheets go to its folder `previews`.
-        wanted: Whether to draw at all.
+        enabled: Whether to draw at all.
     """
 
-    def __init__(self, folder: Path, wanted: bool = True) -> None:
+    def __init__(self, folder: Path, enabled: bool = True) -> None:
         self._folder = folder / PREVIEWS
-        self._wanted = wanted
+        self._enabled = enabled
         self._tiles: list[tuple[str, np.ndarray]] = []
         self._sheets = 0
 
@@ -50,7 +50,7 @@ class PreviewWriter:
             hu: float32 [z, y, x], Hounsfield units.
             mask: uint8 [z, y, x].
         """
-        if not self._wanted:
+        if not self._enabled:
             return
         middle = len(hu) // 2
         self._tiles.append((title, outlined(hu[middle], mask[middle])))

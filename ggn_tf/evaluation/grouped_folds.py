@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from ggn_tf.errors import SplitError
 
 FOLDS = 5
-# Number of draws before the folds are given up because the training part of one lacks a class.
+# Number of draws before the folds are given up because a training part lacks a class.
 _ATTEMPTS = 20
 
 Fold = tuple[np.ndarray, np.ndarray]

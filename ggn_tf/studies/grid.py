@@ -117,7 +117,7 @@ def _items(
 
 
 def _cascades(design: StudyDesign, description: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:
-    """The cascade, and its joint stage once more for every other lambda."""
+    """The cascade, and its joint stage again for every other lambda."""
     name = table_name(CASCADE, description.task, description.split, repeat)
     yield Training(name, description, repeat, CASCADE, reused=((SEGMENT.name, segmenter),))
     if description.task != design.weighted_task or description.split != design.splits[0]:

@@ -104,9 +104,8 @@ def train(
     """
     options, description = options or TrainOptions(), plan.description
     replicas.require_same({**to_json(description), "stages": [stage.name for stage in plan.stages]})
-    streams = {
-        name: CaseStream(dataset, plan.cases[name], description.task) for name in ("train", description.select_on)
-    }
+    monitored_set = description.select_on
+    streams = {name: CaseStream(dataset, plan.cases[name], description.task) for name in ("train", monitored_set)}
     if replicas.is_chief:
         run.refresh_copies()
     for stage, former in zip(plan.stages, (None, *plan.stages), strict=False):
@@ -116,9 +115,8 @@ def train(
         load = partial(run.load_model, former.name) if former else None
         model = replicas.model(partial(initial_model, description), load)
         seed = _stage_seed(description.seed, description.model, stage)
-        setup = StageSetup(
-            stage, description.protocol, streams["train"], streams[description.select_on], description.select_on, seed
-        )
+        training, monitored = streams["train"], streams[monitored_set]
+        setup = StageSetup(stage, description.protocol, training, monitored, monitored_set, seed)
         _train_stage(run, model, setup, options, replicas)
     if replicas.is_chief and not options.keep_last_checkpoint:
         run.checkpoints(plan.stages[-1].name).clear()

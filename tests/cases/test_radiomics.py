@@ -129,7 +129,7 @@ def test_a_mask_on_a_part_of_the_ct_measures_as_on_the_whole(grid: Grid) -> None
 
 
 @needs_pyradiomics
-def test_what_lies_outside_the_mask_does_not_count(grid: Grid) -> None:
+def test_what_is_outside_the_mask_does_not_count(grid: Grid) -> None:
     mask = ball(grid)
     hu = sitk.GetArrayFromImage(noise(grid)).astype(np.float32)
     elsewhere = np.where(sitk.GetArrayViewFromImage(mask) > 0, hu, 3000).astype(np.float32)
@@ -183,7 +183,7 @@ def test_the_settings_name_the_software_and_the_bins() -> None:
     assert settings["bin_width_hu"] == 25.0
 
 
-def test_without_pyradiomics_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyradiomics_the_remedy_is_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "radiomics", None)
     with pytest.raises(RadiomicsError, match=r"which is not installed(?s:.*)scripts/radiomics\.sh"):
         require_radiomics()

@@ -81,7 +81,7 @@ def test_the_segment_must_be_named(grid, overlapping):
     assert refused(overlapping, grid, "no segment 'nodule'", segment="nodule").found == "segments Lung, Nodule"
 
 
-def test_a_name_that_stands_for_two_segments(grid, tmp_path):
+def test_a_name_of_two_segments(grid, tmp_path):
     layers = [layer_of(grid, label1=LUNG), layer_of(grid, label1=NODULE)]
     path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Nodule", 0, 1), ("Nodule", 1, 1)])
     refused(path, grid, "has 2 segments 'Nodule'", segment="Nodule")
@@ -105,7 +105,7 @@ def test_the_single_voxel_of_a_segmentation_without_segments(grid, tmp_path):
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_a_cropped_extent_lies_where_it_was_cut(grid, tmp_path, depth):
+def test_a_cropped_extent_is_where_it_was_cut(grid, tmp_path, depth):
     box = Box((20, 21, 12), (4, 5, depth))
     path = write_slicer(tmp_path / "a.seg.nrrd", grid.part(box), [np.ones((depth, 5, 4))], [("Nodule", 0, 1)])
     mask = read_mask(path, grid, segment="Nodule")

@@ -34,7 +34,7 @@ from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
 from tests.support.threshold_model import build_threshold_model
 from tests.support.tiny_fit import tiny_protocol
 
-# Neither lies in the other's patch.
+# Neither is in the other's patch.
 SECOND = (CENTER[0] - 5.0, CENTER[1] + 3.0, CENTER[2] - 24.0)
 EMPTY = (CENTER[0], CENTER[1], CENTER[2] + 24.0)
 GRID = lung_grid(direction=TURNED)
@@ -156,7 +156,7 @@ def test_several_nodules_of_a_dicom_series_are_answered_and_written_as_a_whole(
     assert [nodule["name"] for nodule in document["nodules"]] == ["upper", "lower"]
     assert [nodule["label"] for nodule in document["nodules"]] == [1, 2]
     assert [nodule["warnings"] for nodule in document["nodules"]] == [[], []]
-    # The threshold lies in the middle of the balls' soft edge: their surface.
+    # The threshold is in the middle of the balls' soft edge: their surface.
     assert [nodule["diameter_mm"] for nodule in document["nodules"]] == pytest.approx([12.0, 8.0], rel=0.03)
 
     labels = sitk.ReadImage(str(out / document["mask"]))
@@ -249,7 +249,7 @@ def test_a_tilted_series_is_answered_only_with_repair_and_it_is_said(ct: Path, m
     (warning,) = nodule["warnings"]
     assert warning["code"] == "repaired" and "a gantry tilt of 13.9 degrees" in warning["text"]
     assert [warning["code"] for warning in document["warnings"]] == ["segmentation_on_slices"]
-    # The ball lies on the slices as in the series that was tilted, its middle where it was.
+    # The ball is on the slices as in the series that was tilted, its middle where it was.
     inside = distance_mm(GRID, CENTER) <= 6
     names = [pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in open_volume(ct / "dicom").slices]
     frames = {frame.source: frame.inside for frame in frames_of(tmp_path / "answer" / document["segmentation"])}

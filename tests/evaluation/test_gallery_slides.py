@@ -43,7 +43,7 @@ def test_reasons_take_turns(cascade):
     }
 
 
-def test_no_more_than_asked_and_no_nodule_twice(cascade):
+def test_no_more_than_requested_and_no_nodule_twice(cascade):
     assert list(choose_cases(cascade, 2)) == ["test0001", "test0003"]
     assert sorted(choose_cases(cascade, 99)) == sorted(set(cascade["case"]))
     assert choose_cases(cascade, 0) == {}

@@ -132,7 +132,7 @@ def test_enlarged_map_keeps_a_constant(voxels):
 def test_enlarged_map_is_linear_between_voxel_centres():
     heat = np.zeros((1, 2, 1, 1), np.float32)
     heat[0, 1] = 1.0
-    # Centres of the two voxels lie at 0.5 and 2.5 of four; outside them the value stays.
+    # Centres of the two voxels are at 0.5 and 2.5 of four; outside them the value stays.
     np.testing.assert_allclose(enlarge(heat, 4)[0, :, 0, 0], [0, 0.25, 0.75, 1])
 
 

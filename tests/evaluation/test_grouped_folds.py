@@ -13,14 +13,14 @@ def drawn(cases: int = 90, patients: int = 30, seed: int = 0) -> tuple[np.ndarra
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_patient_lies_on_both_sides_of_a_fold(seed: int) -> None:
+def test_no_patient_is_on_both_sides_of_a_fold(seed: int) -> None:
     label, patients = drawn(seed=seed)
     for training, fold in grouped_folds(label, patients, seed, CLASSES):
         assert not {patients[case] for case in training} & {patients[case] for case in fold}
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_case_lies_in_one_fold_and_every_class_in_every_training_part(seed: int) -> None:
+def test_every_case_is_in_one_fold_and_every_class_in_every_training_part(seed: int) -> None:
     label, patients = drawn(seed=seed)
     folds = grouped_folds(label, patients, seed, CLASSES)
     assert len(folds) == 5

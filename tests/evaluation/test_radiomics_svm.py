@@ -62,7 +62,7 @@ def test_the_predictions_are_a_table_like_the_networks(
     assert list(frame["label"]) == [dataset.case_by_id[case].label for case in frame["case"]]
 
 
-def test_what_the_features_tell_is_found(fitted: tuple[FittedRadiomics, pd.DataFrame]) -> None:
+def test_what_the_features_contain_is_found(fitted: tuple[FittedRadiomics, pd.DataFrame]) -> None:
     scores = scores_of_test(fitted[1], replicates=REPLICATES)
     assert scores["auc"].low > 0.9
     assert scores["accuracy"].value > 0.85
@@ -74,7 +74,7 @@ def test_probabilities_are_calibrated(fitted: tuple[FittedRadiomics, pd.DataFram
     assert expected == pytest.approx(found, abs=2 * np.sqrt((unseen["p_IAC"] * unseen["p_AAH"]).sum()))
 
 
-def test_shuffled_labels_cannot_be_told(tmp_path: Path) -> None:
+def test_shuffled_labels_cannot_be_predicted(tmp_path: Path) -> None:
     labels = drawn_labels(CASES)
     shuffled = list(np.random.default_rng(5).permutation(labels))
     low, high = auc_interval(write_features(tmp_path / "dataset", telling(labels), shuffled))
@@ -82,7 +82,7 @@ def test_shuffled_labels_cannot_be_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_noise_cannot_be_told_and_a_selection_on_all_cases_would_show(tmp_path: Path) -> None:
+def test_noise_cannot_be_predicted_and_a_selection_on_all_cases_would_show(tmp_path: Path) -> None:
     labels = drawn_labels(CASES)
     noise = np.random.default_rng(3).normal(size=(CASES, 400))
     low, high = auc_interval(write_features(tmp_path / "honest", noise, labels))

@@ -118,7 +118,7 @@ def test_train_set_without_a_class_is_refused(cases, split):
     assert caught.value.found == "no nodule of AAH among 27"
 
 
-def test_shuffled_labels_cannot_be_told(cases, split):
+def test_shuffled_labels_cannot_be_predicted(cases, split):
     """The 95 % interval of the AUC misses 0.5 in one of twenty shuffles, so in at most four of twenty."""
     missed = 0
     for seed in range(20):

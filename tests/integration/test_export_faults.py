@@ -58,7 +58,7 @@ def files_at_most(size: int) -> Iterator[None]:
 
 
 def only_version_1(folder: Path) -> bool:
-    # The remains of the killed export have a name that is no number.
+    # The remains of the killed export have a name that is not a number.
     return set(list_versions(folder)) == {1}
 
 

@@ -91,7 +91,7 @@ def released(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("released")
     salt = tmp_path_factory.mktemp("salt") / "salt"
     (out / "logs").mkdir()
-    # The rejected case is told by its own name on stderr, for the person who has to mend it.
+    # stderr names the rejected case by its own id, for the person who has to correct it.
     result = CliRunner().invoke(
         main,
         ["prepare", str(table), "-o", str(out / "dataset"), "--jobs", "1", "--allow-rejects", "--salt-file", str(salt)],

@@ -270,5 +270,5 @@ def test_what_is_written_on_displaced_slices_is_read_back_onto_the_repaired_grid
     mask = place_mask(tmp_path / "seg.dcm", displaced.grid, segment="F-1", positions=displaced.positions)
     read = sitk.GetArrayFromImage(mask.image)
     assert mask.repaired == ("the mask: shifted with the slices it was drawn on",)
-    # Two roundings to the nearest voxel may take away what lies at the rim.
+    # Two roundings to the nearest voxel may remove voxels at the rim.
     assert (read & inside).sum() / (read | inside).sum() > 0.95

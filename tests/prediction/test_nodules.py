@@ -98,7 +98,7 @@ def test_nodules_that_share_voxels_say_so_and_the_first_keeps_them(tmp_path: Pat
     assert "n2" in first.warnings[0].text
     assert "n1" in second.warnings[0].text
     assert third.warnings == ()
-    # Each is measured whole, whoever keeps the voxels.
+    # Each is measured whole, whichever of the two keeps the voxels.
     assert second.measurements.volume_mm3 == pytest.approx(first.measurements.volume_mm3, rel=0.1)
 
 

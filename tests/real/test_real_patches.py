@@ -87,6 +87,6 @@ def test_every_nodule_gives_a_patch(real_data):
         patch = cut_patch_from(case.image, NoduleTarget(case.mask, case=case.case_id), PROTOCOL)
         assert patch.mask.any(), case.case_id
         middle = np.argwhere(patch.mask).mean(axis=0)
-        # Those larger than the patch are cut; the others lie in its middle.
+        # Those larger than the patch are cut; the others are in its middle.
         if patch.longest_diameter_mm < 20:
             assert middle == pytest.approx((15.5, 15.5, 15.5), abs=1.5), case.case_id

@@ -55,7 +55,7 @@ class ServedModel(tf.Module):
             }
 
         def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
-            # Whoever cuts a patch fills it with this value outside the CT; inside a chest it hardly occurs.
+            # Clients fill a patch with this value outside the CT; inside a chest it hardly occurs.
             return run(hu, tf.not_equal(hu, patch.outside_hu), ())
 
         def serve_roi(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -90,7 +90,7 @@ def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
 
 
 def _or_nan(values: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:
-    """NaN where there is no prediction: a number would be taken for one."""
+    """NaN where there is no prediction: a number would be mistaken for one."""
     return tf.where(tf.reshape(predicted, [-1] + [1] * (len(values.shape) - 1)), values, float("nan"))
 
 

@@ -137,7 +137,7 @@ class VersionManager:
         self._last_candidate = found
         if found.number in self._available or self._failed.get(found.number) == found.stamp:
             return
-        # What is there at the start was there before the server.
+        # Versions that exist at the start are older than the server.
         incomplete = found.number in self._failed or (self._states and not has_checksums(found.folder))
         if incomplete and not unchanged:
             return

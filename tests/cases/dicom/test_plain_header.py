@@ -63,7 +63,7 @@ def test_what_stands_in_a_sequence_is_not_the_slices_own(slice_path, undefined):
         inner.SeriesInstanceUID = outer.SeriesInstanceUID = "1.2.3"
         outer.ReferencedSeriesSequence = Sequence([inner, inner])
         outer.ImagePositionPatient = [1, 2, 3]
-        # Stands before the slice's own position, and one after it.
+        # One precedes the slice's own position, and one follows it.
         for name in ("ReferencedImageSequence", "RequestAttributesSequence"):
             setattr(dataset, name, Sequence([outer, outer]))
             dataset[name].is_undefined_length = undefined

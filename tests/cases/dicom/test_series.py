@@ -59,7 +59,7 @@ def test_files_in_sub_folders_and_without_extension(save_series, tmp_path):
     assert read_grid(folder).same_as(THIN, 1e-3)
 
 
-def test_a_dicomdir_stands_for_its_folder(save_series):
+def test_a_dicomdir_is_read_as_its_folder(save_series):
     folder = save_series(noise(THIN))
     (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
     assert read_grid(folder / "DICOMDIR").same_as(THIN, 1e-3)
@@ -84,7 +84,7 @@ def test_an_unknown_uid(study):
     assert uid("thick") in error.found
 
 
-def test_several_series_are_listed_with_what_tells_them_apart(study):
+def test_several_series_are_listed_with_what_distinguishes_them(study):
     error = refused(study(thin=THIN, thick=THICK), "contains 2 CT series")
     assert f"24 slices of {uid('thin')} (thin), 0.8 x 0.8 x 1.25 mm" in error.found
     assert f"8 slices of {uid('thick')} (thick), 0.8 x 0.8 x 5 mm" in error.found
@@ -119,7 +119,7 @@ def test_the_series_on_whose_grid_the_mask_lies(study, save):
         assert cut_patch_from(folder, NoduleTarget(mask), PROTOCOL).ct_grid.same_as(grid, 1e-3)
 
 
-def test_the_series_that_holds_the_centre(study):
+def test_the_series_that_contains_the_centre(study):
     folder = study(here=THIN, there=ELSEWHERE)
     patch = cut_patch_from(folder, NoduleTarget(center_mm_lps=(12.0, -31.0, 240.0)), PROTOCOL)
     assert patch.ct_grid.same_as(ELSEWHERE, 1e-3)
@@ -166,7 +166,7 @@ def test_images_of_no_place_are_no_series(save_series):
     [(None, False), ("", False), ("NONE", False), ("No", False), ("Omnipaque 350", True), ("APPLIED", True)],
 )
 @pytest.mark.parametrize("multi_frame", [False, True])
-def test_a_contrast_agent_is_told_by_the_headers(save_series, tmp_path, agent, told, multi_frame):
+def test_a_contrast_agent_is_read_from_the_headers(save_series, tmp_path, agent, told, multi_frame):
     folder = save_series(noise(THIN))
     if agent is not None:
         edit(folder, lambda _, dataset: setattr(dataset, "ContrastBolusAgent", agent))
@@ -175,7 +175,7 @@ def test_a_contrast_agent_is_told_by_the_headers(save_series, tmp_path, agent, t
     assert open_volume(tmp_path / "enhanced.dcm" if multi_frame else folder).contrast_agent is told
 
 
-def test_an_enhanced_ct_tells_its_contrast_agent_by_a_code(save_series, tmp_path):
+def test_an_enhanced_ct_names_its_contrast_agent_by_a_code(save_series, tmp_path):
     write_enhanced(save_series(noise(THIN)), tmp_path / "enhanced.dcm")
     header = pydicom.dcmread(tmp_path / "enhanced.dcm")
     header.ContrastBolusAgentSequence = [_coded("Iohexol")]

@@ -18,7 +18,7 @@ def volume() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (10, 6, 6)).astype(np.uint8)
 
 
-def test_slice_lies_at_its_column_and_row_inside_a_margin(volume):
+def test_slice_is_at_its_column_and_row_inside_a_margin(volume):
     sheet = _pixels(gray_sheet(volume), "L")
     assert sheet.shape == (2 * 8, COLUMNS * 8)
     np.testing.assert_array_equal(sheet[1:7, 3 * 8 + 1 : 3 * 8 + 7], volume[3])

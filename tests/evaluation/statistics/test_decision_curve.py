@@ -57,7 +57,7 @@ def test_repeats_are_averaged(drawn_study):
     assert (whole.net_benefit < whole.high).all()
 
 
-def test_threshold_that_nobody_reaches_is_worth_nothing(make_frame):
+def test_threshold_that_no_nodule_reaches_is_worth_nothing(make_frame):
     curve = _curve(make_frame, [1, 0, 0, 1], [0.5] * 4, (0.9,))
     assert (curve.net_benefit.tolist(), curve.low.tolist(), curve.high.tolist()) == ([0.0], [0.0], [0.0])
 

@@ -39,7 +39,7 @@ def test_mean_probability_of_the_true_class(budget):
 
 
 def test_auc_with_either_mask(budget):
-    # Pairs in the wrong order: with the predicted masks 0.3 and 0.4 lie below 0.6, with the others 0.1 below 0.2, 0.3.
+    # Pairs in the wrong order: with the predicted masks 0.3 and 0.4 are below 0.6, with the others 0.1 below 0.2, 0.3.
     line = budget.lines[2]
     assert (line.name, line.predicted, line.reference) == ("AUC", pytest.approx(4 / 6), pytest.approx(4 / 6))
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from ggn_tf.models.fast import layers
 from ggn_tf.models.fast.batch_share import BatchShare, current_share, in_share, sum_over_replicas
 
-# TensorFlow's default strategy has one replica: sums over it are what it holds, so one share can be the whole batch.
+# TensorFlow's default strategy has one replica: sums over it are its own values, so one share can be the whole batch.
 WHOLE = BatchShare(tf.constant(0), tf.constant(6))
 MAP = np.random.default_rng(0).normal(3, 2, (6, 4, 4, 4, 5)).astype("float32")
 
@@ -36,7 +36,7 @@ def test_shares_drop_together_what_one_device_drops(shares):
     for index in range(shares):
         start, stop = 6 * index // shares, 6 * (index + 1) // shares
         with in_share(share(start, 6)):
-            # Every replica's own copy of the layer: its generator stands where the others' stand.
+            # Every replica's own copy of the layer: its generator is in the state of the others'.
             parts.append(layers.Dropout(0.5, seed=3)(maps[start:stop], training=True))
     np.testing.assert_array_equal(tf.concat(parts, 0), whole)
     assert 0 < np.mean(np.asarray(whole) == 0) < 1
