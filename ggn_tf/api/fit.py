@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from ggn_tf.api.choices import check_choices
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.api.progress import ignore
 from ggn_tf.dataset.records import Dataset, open_dataset
@@ -234,23 +235,6 @@ def dataset_folder(dataset: PreparedDataset | str | Path) -> Path:
 def run_folder(run: Run | str | Path) -> Path:
     """The folder of a run, however it was given."""
     return run.folder if isinstance(run, Run) else Path(run)
-
-
-def check_choices(argument: str, values: Collection[str], allowed: Collection[str]) -> None:
-    """Refuse a value that an argument does not have.
-
-    Raises:
-        GgnError: A value is not allowed.
-    """
-    unknown = [value for value in values if value not in allowed]
-    if unknown:
-        raise GgnError(
-            f"There is no {argument.replace('_', ' ')} of this name.",
-            found=", ".join(map(repr, unknown)),
-            expected=" or ".join(allowed),
-            remedy="Choose one of these.",
-            arguments=(argument,),
-        )
 
 
 class _Reporter(Observer):

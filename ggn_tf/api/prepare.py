@@ -6,10 +6,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
+from ggn_tf.api.choices import check_choices
 from ggn_tf.api.progress import OnProgress, Progress, ignore
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import Patch
@@ -31,6 +32,7 @@ from ggn_tf.protocol import SETS, PatchProtocol, Protocol
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
 
+Runner = Literal["processes", "beam"]
 CutCases = Generator[tuple[Case, Patch | GgnError], None, None]
 
 
@@ -70,7 +72,7 @@ def prepare(
     id_list: str | Path | None = None,
     splits: int = 5,
     seed: int = 0,
-    runner: Literal["processes", "beam"] = "processes",
+    runner: Runner = "processes",
     staging: str | None = None,
     beam_options: Sequence[str] = (),
     on_progress: OnProgress = ignore,
@@ -107,7 +109,9 @@ def prepare(
         RejectedCasesError: Cases cannot be used, and `allow_rejects` is false.
         DatasetError: The output exists, or no case is left.
         SplitError: There are too few patients for three sets.
+        GgnError: There is no runner of this name.
     """
+    check_choices("runner", [runner], get_args(Runner))
     output, id_path = Path(output), None if id_list is None else Path(id_list)
     refuse_existing(output)
     settings = radiomics_settings() if radiomics else None

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ggn_tf.api.fit import PrecisionChoice, SelectOn, check_choices, dataset_folder
+from ggn_tf.api.choices import check_choices
+from ggn_tf.api.fit import PrecisionChoice, SelectOn, dataset_folder
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.api.progress import ignore
 from ggn_tf.dataset.records import Dataset, open_dataset

@@ -35,6 +35,13 @@ def test_cases_that_cannot_be_used_are_in_the_error_or_left_out(tmp_path: Path) 
         ggn_tf.prepare(table, tmp_path / "dataset", jobs=1)
 
 
+def test_an_unknown_runner_is_refused(tmp_path: Path) -> None:
+    table = write_case_files(tmp_path / "cases", 2)
+    with pytest.raises(ggn_tf.GgnError) as caught:
+        ggn_tf.prepare(table, tmp_path / "dataset", runner="threads")  # type: ignore[arg-type]
+    assert caught.value.arguments == ("runner",)
+
+
 def test_a_check_finds_what_prepare_would(tmp_path: Path) -> None:
     table = write_case_files(tmp_path / "cases", 12, bad=(2,))
     shift_mask(table, 5)

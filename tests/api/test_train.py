@@ -42,7 +42,13 @@ def test_a_stopped_run_is_resumed(dataset: Dataset, whole_run: RunFolder, tmp_pa
 
 @pytest.mark.parametrize(
     ("argument", "value"),
-    [("epochs", (1, 1)), ("learning_rates", (0.0, 1.0, 1.0)), ("model", "resnet"), ("select_on", "train")],
+    [
+        ("epochs", (1, 1)),
+        ("learning_rates", (0.0, 1.0, 1.0)),
+        ("model", "resnet"),
+        ("select_on", "train"),
+        ("strategy", "all"),
+    ],
 )
 def test_a_wrong_argument_is_named(dataset: Dataset, tmp_path: Path, argument: str, value: object) -> None:
     with pytest.raises(ggn_tf.GgnError) as caught:
