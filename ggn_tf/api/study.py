@@ -119,7 +119,8 @@ def study(
         splits: Numbers of the dataset's splits.
         repeats: Number of trainings per system, task and split.
         joint_weights: Values of lambda (eq. 4) for Table 5, on the second task and the first split.
-        protocol: All numbers of the method; `quick` is a tenth of the paper's epochs at ten times the learning rate.
+        protocol: All numbers of the method; `quick` is a tenth of the paper's epochs at three to ten times the learning
+            rate.
         seed: Seed of the first repeat; the others count on from it.
         select_on: As in `fit`.
         precision: As in `fit`.

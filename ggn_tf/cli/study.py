@@ -62,7 +62,7 @@ DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
     type=click.Choice(["paper", "quick"]),
     default="paper",
     show_default=True,
-    help="Numbers of the training; quick is a tenth of the paper's epochs at ten times the learning rate.",
+    help="Numbers of the training; quick is a tenth of the paper's epochs at three to ten times the learning rate.",
 )
 @click.option(
     "--seed", type=AT_LEAST_0, default=0, show_default=True, help="Seed of the first repeat; the others count on."

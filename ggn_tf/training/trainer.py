@@ -14,6 +14,7 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import SplitError
 from ggn_tf.json_records import to_json
+from ggn_tf.protocol import SETS
 from ggn_tf.runs.reproducibility import conditions_here
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
@@ -62,10 +63,9 @@ def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_s
     task = description.task
     task.check_labels(case.label for case in dataset.cases)
     records = {case.case_id: case for case in dataset.cases}
-    sets = {"train": split.train, "validation": split.validation, "test": split.test}
     cases = {
-        name: tuple(case for case in ids if task.class_of(records[case].label) is not None)
-        for name, ids in sets.items()
+        name: tuple(case for case in getattr(split, name) if task.class_of(records[case].label) is not None)
+        for name in SETS
     }
     counts = {name: _class_counts(task, [records[case] for case in ids]) for name, ids in cases.items()}
     for name in ("train", description.select_on):
