@@ -10,7 +10,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 
 
 @pytest.fixture(autouse=True)
-def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+def quiet(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
     # TensorFlow's own import sets variables and logs.
     load_tensorflow()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -19,4 +19,4 @@ def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
     changed = {name for name in os.environ.keys() | environment if os.environ.get(name) != environment.get(name)}
     assert changed <= {"PYTEST_CURRENT_TEST"}
     assert {number: signal.getsignal(number) for number in handlers} == handlers
-    assert capfd.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "")

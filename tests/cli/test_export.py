@@ -45,7 +45,7 @@ def test_the_card_tells_the_scores_of_the_exported_stage(run, tmp_path):
     write_test_scores(copy, stages)
     result = export(copy, "-o", tmp_path / "models")
     assert result.exit_code == 0, result.output
-    assert "- accuracy: 0.625 (0.000 to 1.000)" in card_of(tmp_path / "models" / "1")
+    assert "- accuracy: 0.625 [0.000, 1.000]" in card_of(tmp_path / "models" / "1")
     assert "0.500" not in card_of(tmp_path / "models" / "1")
 
 
