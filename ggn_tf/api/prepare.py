@@ -27,7 +27,7 @@ from ggn_tf.dataset.splits import check_patients, read_split
 from ggn_tf.dataset.table_check import notes_on
 from ggn_tf.errors import DatasetError, GgnError, RejectedCasesError, TableError
 from ggn_tf.machine import processor_count
-from ggn_tf.protocol import SETS, PatchProtocol, Protocol
+from ggn_tf.protocol import SETS, PatchProtocol, Protocol, SplitProtocol
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
@@ -70,8 +70,8 @@ def prepare(
     keep_ids: bool = False,
     salt_file: str | Path | None = None,
     id_list: str | Path | None = None,
-    splits: int = 5,
-    seed: int = 0,
+    splits: int = SplitProtocol.splits,
+    seed: int = SplitProtocol.seed,
     runner: Runner = "processes",
     staging: str | None = None,
     beam_options: Sequence[str] = (),

@@ -17,6 +17,7 @@ from ggn_tf.cli.options import (
     repair_options,
 )
 from ggn_tf.errors import RejectedCasesError
+from ggn_tf.protocol import SplitProtocol
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ if TYPE_CHECKING:
     "every dataset.  [default: one per user; env: GGN_TF_SALT_FILE]",
 )
 @click.option("--id-list", type=FILE, help="New file that lists which id became which hash.")
-@click.option("--splits", type=AT_LEAST_1, default=5, show_default=True, help="Number of splits to draw.")
-@click.option("--seed", type=AT_LEAST_0, default=0, show_default=True, help="Seed of the splits.")
+@click.option(
+    "--splits", type=AT_LEAST_1, default=SplitProtocol.splits, show_default=True, help="Number of splits to draw."
+)
+@click.option("--seed", type=AT_LEAST_0, default=SplitProtocol.seed, show_default=True, help="Seed of the splits.")
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
 def command(table: Path, runner: Any, staging: str | None, beam_options: tuple[str, ...], **arguments: Any) -> None:
     """Make a dataset of the nodules in TABLE (.csv or .xlsx; one row per nodule).
