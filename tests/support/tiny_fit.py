@@ -20,12 +20,12 @@ from ggn_tf.training.train_options import TrainOptions
 from ggn_tf.training.trainer import plan_run
 
 
-def tiny_protocol(epochs: int = 2) -> Protocol:
+def tiny_protocol(epochs: int = 2, learning_rate: float = 1e-3) -> Protocol:
     """Networks of two scales on 16^3 patches with two to four channels; stages of few epochs, batches of 4."""
     paper = Protocol()
     training = dataclasses.replace(paper.training, batch_size=4)
     for name in ("segment", "classify", "joint"):
-        stage = dataclasses.replace(getattr(training, name), max_epochs=epochs, learning_rate=1e-3)
+        stage = dataclasses.replace(getattr(training, name), max_epochs=epochs, learning_rate=learning_rate)
         training = dataclasses.replace(training, **{name: stage})
     return dataclasses.replace(
         paper,
@@ -38,7 +38,7 @@ def tiny_protocol(epochs: int = 2) -> Protocol:
     )
 
 
-def tiny_description(dataset: Dataset, epochs: int = 2) -> RunDescription:
+def tiny_description(dataset: Dataset, epochs: int = 2, learning_rate: float = 1e-3) -> RunDescription:
     return RunDescription(
         task=Task.parse("AAH+AIS,MIA+IAC"),
         model="cascade",
@@ -46,7 +46,7 @@ def tiny_description(dataset: Dataset, epochs: int = 2) -> RunDescription:
         seed=7,
         precision="float32",
         select_on="validation",
-        protocol=tiny_protocol(epochs),
+        protocol=tiny_protocol(epochs, learning_rate),
         dataset_fingerprint=dataset.fingerprint,
     )
 

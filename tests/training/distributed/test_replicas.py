@@ -36,7 +36,7 @@ def test_shares_are_a_batch_and_none_is_empty(size, workers):
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> RunFolder:
-    return fit(tmp_path_factory.mktemp("one") / "run", tiny_description(dataset, 1), dataset)
+    return fit(tmp_path_factory.mktemp("one") / "run", tiny_description(dataset, 1, shared_fit.LEARNING_RATE), dataset)
 
 
 def start_two(dataset: Dataset, folder: Path) -> list[subprocess.Popen]:
@@ -73,8 +73,8 @@ def assert_equal_to_rounding(shared: RunFolder, one: RunFolder) -> None:
     # Before rounding has had time to grow: the first epoch's losses.
     np.testing.assert_allclose(ours["loss"][0], expected["loss"][0], rtol=1e-6)
     for weight, other in zip(shared.load_model().weights, one.load_model().weights, strict=True):
-        # Adam divides a gradient by its size: where it is next to nothing, rounding decides on a step of 1e-3.
-        np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-3, atol=2e-3, err_msg=weight.path)
+        # Adam divides a gradient by its size: where it is next to nothing, rounding decides on a step of the learning rate.
+        np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-3, atol=2e-4, err_msg=weight.path)
 
 
 @pytest.mark.slow
@@ -166,6 +166,6 @@ def test_batches_of_fewer_cases_than_devices_are_everyones(tmp_path: Path):
     assert len(read_split(dataset, 1).train) % 4 == 2
     answers = ended([shared_fit.start(dataset, tmp_path / "run", "mirrored", devices=3, epochs=1, stage="segment")])
     assert answers[0][0] == 0, answers
-    alone = fit(tmp_path / "one", tiny_description(dataset, 1), dataset, "segment")
+    alone = fit(tmp_path / "one", tiny_description(dataset, 1, shared_fit.LEARNING_RATE), dataset, "segment")
     ours, expected = (pd.read_csv(run / "history.csv") for run in (tmp_path / "run", alone.folder))
     pd.testing.assert_frame_equal(ours, expected, rtol=1e-4, atol=1e-5)
