@@ -21,7 +21,7 @@ from ggn_tf.errors import GgnError
 from tests.support.tiny_fit import tiny_description, tiny_protocol
 
 ROOT = Path(__file__).parents[2]
-# At ten times this rate what rounding decides in the first steps has grown to some thousandths of a loss by the last stage.
+# At ten times this rate, rounding in the first steps grows to thousandths of the loss by the last stage.
 LEARNING_RATE = 1e-4
 
 

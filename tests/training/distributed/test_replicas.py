@@ -73,7 +73,7 @@ def assert_equal_to_rounding(shared: RunFolder, one: RunFolder) -> None:
     # Before rounding has had time to grow: the first epoch's losses.
     np.testing.assert_allclose(ours["loss"][0], expected["loss"][0], rtol=1e-6)
     for weight, other in zip(shared.load_model().weights, one.load_model().weights, strict=True):
-        # Adam divides a gradient by its size: where it is next to nothing, rounding decides on a step of the learning rate.
+        # Adam divides a gradient by its size: where it is next to nothing, rounding decides on a whole step.
         np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-3, atol=2e-4, err_msg=weight.path)
 
 
