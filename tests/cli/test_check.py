@@ -68,7 +68,7 @@ def test_a_rejected_case_has_reason_and_remedy(bad_table: Path) -> None:
     case = document_of(bad_table, exit_code=1)["cases"][2]
     assert case["status"] == "rejected"
     assert case["reason"] == "The mask is empty; found: no voxel above 0; expected: the nodule's voxels"
-    assert case["remedy"] == "Segment the nodule, or name the right file."
+    assert "Segment the nodule" in case["remedy"]
     assert case["diameter_mm"] is None
 
 

@@ -80,7 +80,7 @@ def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_p
     (run / "evaluation" / "former.txt").write_text("former", encoding="utf-8")
     lost = _evaluate(run)
     assert lost.exit_code == 1
-    assert "Name the folder it lies in now with --own-dataset." in lost.stderr
+    assert "(option --own-dataset)" in lost.stderr
     assert [path.name for path in (run / "evaluation").iterdir()] == ["former.txt"]
     assert _evaluate(run, "--own-dataset", tmp_path / "moved", "--replicates", 50).exit_code == 0
     assert not (run / "evaluation" / "former.txt").exists()
@@ -89,7 +89,7 @@ def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_p
 def test_folder_that_is_no_run_is_refused_in_one_block(tmp_path):
     result = _evaluate(tmp_path)
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: This is not a run folder")
+    assert result.stderr.startswith("error: The folder is not a readable run folder")
     assert "Traceback" not in result.output
 
 
