@@ -35,7 +35,7 @@ from ggn_tf.training.train_options import TrainOptions
 from ggn_tf.training.trainer import Plan, plan_run, train
 
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
-SelectOn = Literal["validation", "test"]
+SelectionSet = Literal["validation", "test"]
 STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
 
 
@@ -116,7 +116,7 @@ def fit(
     patience: Sequence[int] | None = None,
     batch_size: int | None = None,
     joint_weight: float | None = None,
-    select_on: SelectOn = "validation",
+    select_on: SelectionSet = "validation",
     precision: PrecisionChoice = "auto",
     checkpoint_minutes: float = 10.0,
     histograms: bool = False,
@@ -179,7 +179,7 @@ def fit(
     """
     parsed = task if isinstance(task, Task) else Task.parse(task)
     check_choices("model", [model], STAGES)
-    check_choices("select_on", [select_on], get_args(SelectOn))
+    check_choices("select_on", [select_on], get_args(SelectionSet))
     check_choices("precision", [precision], get_args(PrecisionChoice))
     check_choices("strategy", [strategy], get_args(Strategy))
     rank = rank_of(strategy, os.environ)

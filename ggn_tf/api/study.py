@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ggn_tf.api.choices import check_choices
-from ggn_tf.api.fit import PrecisionChoice, SelectOn, dataset_folder
+from ggn_tf.api.fit import PrecisionChoice, SelectionSet, dataset_folder
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.api.progress import ignore
 from ggn_tf.dataset.records import Dataset, open_dataset
@@ -92,7 +92,7 @@ def study(
     joint_weights: Sequence[float] = TABLE_5_JOINT_WEIGHTS,
     protocol: Literal["paper", "quick"] | Protocol = "paper",
     seed: int = 0,
-    select_on: SelectOn = "validation",
+    select_on: SelectionSet = "validation",
     precision: PrecisionChoice = "auto",
     gallery: int = 12,
     jobs: int = 1,
@@ -137,7 +137,7 @@ def study(
         GgnError: The first item that failed; or an argument has no such value; or the dataset does not suit the tasks.
     """
     check_choices("models", models, SYSTEMS)
-    check_choices("select_on", [select_on], get_args(SelectOn))
+    check_choices("select_on", [select_on], get_args(SelectionSet))
     check_choices("precision", [precision], get_args(PrecisionChoice))
     if not isinstance(protocol, Protocol):
         check_choices("protocol", [protocol], _PROTOCOLS)
