@@ -270,7 +270,7 @@ def test_the_model_card_contains_origin_and_scores(tiny_model, tmp_path, tiny):
     folder = export_model(tiny_model, THREE_CLASSES, tiny, tmp_path, origin)
     card = (folder / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
     assert "- dataset fingerprint: abc123" in card
-    assert "- accuracy: 0.750 (0.500 to 0.875)" in card
+    assert "- accuracy: 0.750 [0.500, 0.875]" in card
     assert "- auc: undefined" in card
     assert "optimistic" in card
     assert read_contract(folder).provenance["dataset_fingerprint"] == "abc123"
