@@ -135,12 +135,12 @@ def test_moved_dataset_is_taken_from_where_it_lies(run, tmp_path):
     assert open_run_dataset(run, tmp_path / "moved").folder == tmp_path / "moved"
 
 
-def test_missing_dataset_is_refused_with_the_option_that_names_it(run, tmp_path):
+def test_missing_dataset_is_refused_with_the_argument_that_names_it(run, tmp_path):
     lost = RunFolder(run.folder, run.description, tmp_path / "gone", {})
     with pytest.raises(RunError) as caught:
         open_run_dataset(lost)
     assert caught.value.found == f"no folder {tmp_path / 'gone'}"
-    assert "--own-dataset" in str(caught.value.remedy)
+    assert caught.value.arguments == ("own_dataset",)
 
 
 def test_dataset_of_another_fingerprint_is_refused(run, dataset):
