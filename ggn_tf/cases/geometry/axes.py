@@ -1,4 +1,4 @@
-"""The anatomical order of a volume's axes: those nearest to left, posterior and superior, in that order and direction."""
+"""The anatomical order of a volume's axes: those nearest to left, posterior and superior, in this order."""
 
 import itertools
 from dataclasses import dataclass

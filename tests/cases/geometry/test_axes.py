@@ -18,7 +18,8 @@ def stored_as(grid: Grid, order: tuple[int, ...], signs: tuple[int, ...]) -> tup
     numbers = np.flip(numbers, [2 - axis for axis in range(3) if signs[axis] < 0])
     direction = np.reshape(grid.direction, (3, 3))[:, order] * signs
     first = [
-        grid.size_xyz[axis] - 1 if -1 in [s for s, a in zip(signs, order) if a == axis] else 0 for axis in range(3)
+        grid.size_xyz[axis] - 1 if -1 in [s for s, a in zip(signs, order, strict=True) if a == axis] else 0
+        for axis in range(3)
     ]
     size = tuple(grid.size_xyz[axis] for axis in order)
     spacing = tuple(grid.spacing_mm_xyz[axis] for axis in order)
