@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom.folder import is_dicom
 from ggn_tf.cases.dicom.repair import SlicePositions
 from ggn_tf.cases.dicom.series import MaskReference
+from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.geometry.mask_alignment import align, place_exactly
 from ggn_tf.cases.geometry.segment import Segment
@@ -45,6 +46,7 @@ def place_mask(
     grid: Grid,
     *,
     segment: str | None = None,
+    stored_grid: Grid | None = None,
     positions: SlicePositions | None = None,
     align_masks: bool = False,
 ) -> Mask:
@@ -55,6 +57,7 @@ def place_mask(
         grid: The CT's grid. The mask's voxels must coincide with the CT's; it may cover only a part of the CT, and have
             its axes in another order or direction.
         segment: The nodule's segment: its name, or a label's value. None where there is only one.
+        stored_grid: The CT's grid with its axes in the order of the slices, on which contours are drawn; None: `grid`.
         positions: The true positions of the CT's slices, if they were repaired: the mask may have been drawn before.
         align_masks: Whether a mask on another grid of the same patient coordinates is resampled onto the CT's, by
             nearest neighbour.
@@ -63,17 +66,19 @@ def place_mask(
         MaskError: It is missing, not a segmentation, on another grid, empty, or it is not clear which segment is meant.
     """
     path = Path(path)
-    nodule = _read_segment(path, segment, grid, positions)
-    if not nodule.inside.any():
+    stored = _read_segment(path, segment, stored_grid or grid, positions)
+    if not stored.inside.any():
         raise _empty(path)
+    nodule = stored.ordered_as(grid)
     on_ct = grid.block_of(nodule.grid)
     if on_ct is not None and (positions is None or nodule.grid.same_as(grid)):
         return Mask(_block_image(grid.part(on_ct), nodule), (_SHIFTED,) if nodule.shifted else ())
     inside = nodule.whole()
     if positions is not None:
-        straight = positions.place(nodule.grid, inside)
+        straight = positions.place(stored.grid, stored.whole())
         if straight is not None:
-            return Mask(grid.image_of(straight.view(np.uint8)), (_SHIFTED,))
+            ordered = AxisOrder.of(positions.grid, grid.direction).from_stored(straight)
+            return Mask(grid.image_of(ordered.astype(np.uint8)), (_SHIFTED,))
     placed = place_exactly(grid, nodule.grid, inside)
     if placed is not None:
         if placed.outside_ct:
@@ -90,7 +95,7 @@ def place_mask(
 
 def _block_image(grid: Grid, nodule: Segment) -> sitk.Image:
     part = grid if nodule.block is None else grid.part(nodule.block)
-    return part.image_of(nodule.inside.view(np.uint8))
+    return part.image_of(nodule.inside.astype(np.uint8))
 
 
 def mask_reference(path: Path) -> MaskReference:

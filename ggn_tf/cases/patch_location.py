@@ -10,11 +10,14 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.dicom.series import SeriesQuery
 from ggn_tf.cases.geometry.components import select_component
-from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
+from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text, vector
 from ggn_tf.cases.masks import centroid_mm_lps, mask_reference, nodule_box, place_mask
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
+
+# Of voxel indices: a hundredth of a voxel is a tenth of what a click can be repeated to.
+_POINT_DECIMALS, _CENTROID_DECIMALS = 2, 6
 
 
 class NoduleTarget(NamedTuple):
@@ -91,12 +94,13 @@ def locate_patch(
             target.mask_path,
             volume.grid,
             segment=target.segment,
+            stored_grid=volume.stored_grid,
             positions=volume.positions,
             align_masks=repair_policy.align_masks,
         )
         mask = _nodule(placed.image, protocol, target.center_mm_lps)
         repaired += placed.repaired
-    center = _center(volume, mask, target.center_mm_lps)
+    center = _on_voxel_fraction(volume.grid, _center(volume, mask, target.center_mm_lps), target.center_mm_lps is None)
     grid = patch_grid(center, volume.grid, protocol)
     return PatchLocation(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
 
@@ -105,6 +109,16 @@ def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) ->
     """The patch's grid: centred on a point, along the CT's own axes."""
     depth_mm, height_mm, width_mm = protocol.spacing_mm_zyx
     return Grid.around(center_mm_lps, (protocol.size,) * 3, (width_mm, height_mm, depth_mm), ct_grid.direction)
+
+
+def _on_voxel_fraction(ct_grid: Grid, center_mm_lps: Vector, centroid: bool) -> Vector:
+    """The centre, rounded in voxel indices, so that one CT gives one patch however its file stores the origin.
+
+    A centroid comes from whole voxels and needs no rounding but its last digits; a point in mm is off by what a 32-bit
+    header loses of the origin, 1e-5 mm.
+    """
+    decimals = _CENTROID_DECIMALS if centroid else _POINT_DECIMALS
+    return vector(ct_grid.point_of(np.round(ct_grid.index_of(center_mm_lps), decimals)))
 
 
 def _nodule(mask: sitk.Image, protocol: PatchProtocol, center_mm_lps: Vector | None) -> sitk.Image:

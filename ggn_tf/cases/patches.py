@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,19 +147,27 @@ def paste_mask(
     box = ct_grid.box_around(patch_grid)
     if box is not None:
         probability = patch_grid.image_of(np.asarray(probability_zyx, dtype=np.float32))
-        mask[box.slices_zyx] = ct_grid.part(box).sample(probability, sitk.sitkLinear, 0) >= threshold
+        on_ct = _resampled(probability, ct_grid.part(box), ct_grid, sitk.sitkLinear, 0)
+        mask[box.slices_zyx] = on_ct >= threshold
     return ct_grid.image_of(mask)
 
 
 def _cut(volume: Volume, location: PatchLocation, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
     mask, center, grid, _, repaired = location
-    hu = grid.sample(image, sitk.sitkLinear, protocol.outside_hu)
+    hu = _resampled(image, grid, volume.grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
         return Patch(hu, None, center, grid, volume.grid, repaired=repaired)
-    patch_mask = grid.sample(mask, sitk.sitkNearestNeighbor, 0)
+    patch_mask = _resampled(mask, grid, volume.grid, sitk.sitkNearestNeighbor, 0)
     _check_reaches(mask, patch_mask, center)
     features = measure_radiomics(image, mask) if radiomics else None
     return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired, features)
+
+
+def _resampled(image: sitk.Image, grid: Grid, ct_grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:
+    """Sample an image on a grid, both with axes parallel to the CT's, in the CT's voxel indices."""
+    in_voxels = sitk.Image(image)
+    Grid.from_image(image).in_voxels_of(ct_grid).place(in_voxels)
+    return grid.in_voxels_of(ct_grid).sample(in_voxels, interpolator, outside)
 
 
 def _check_reaches(mask: sitk.Image, patch_mask: npt.NDArray[np.uint8], center: Vector) -> None:

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ggn_tf.cases.dicom.folder import is_dicom, read_slices, scan_series
 from ggn_tf.cases.dicom.repair import SlicePositions
 from ggn_tf.cases.dicom.series import ANY, SeriesQuery
 from ggn_tf.cases.dicom.stack import Stack
+from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.headers import FORMATS, read_header, reason
 from ggn_tf.cases.nifti import is_nifti, read_blocks
@@ -31,15 +33,25 @@ class Volume:
 
     Attributes:
         path: The file, or the DICOM folder.
-        grid: The positions of its voxels.
+        stored_grid: The positions of its voxels in the order of the file or of the slices.
         stack: The DICOM slices; None for a volume file.
         positions: The true positions of the slices, if they were repaired; else None.
     """
 
     path: Path
-    grid: Grid
+    stored_grid: Grid
     stack: Stack | None = None
     positions: SlicePositions | None = None
+
+    @cached_property
+    def axes(self) -> AxisOrder:
+        """How the stored axes become those nearest to L, P and S, which every reader of a volume sees."""
+        return AxisOrder.of(self.stored_grid)
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The positions of its voxels, with the axes nearest to L, P and S in this order and direction."""
+        return self.axes.grid
 
     @property
     def repaired(self) -> tuple[str, ...]:
@@ -75,7 +87,7 @@ class Volume:
     def read_blocks(self, boxes: Sequence[Box]) -> list[sitk.Image]:
         """Read several blocks, as `read`; a compressed file is decompressed once."""
         try:
-            blocks = self._stored(boxes)
+            stored = self._stored([self.axes.stored_box(box) for box in boxes])
         except UNREADABLE as error:
             raise VolumeError(
                 "The volume's voxels cannot be read.",
@@ -84,6 +96,7 @@ class Volume:
                 expected=f"{self.grid}",
                 remedy="The file is damaged or incomplete: copy or export it again.",
             ) from error
+        blocks = [self.axes.from_stored(block) for block in stored]
         for block in blocks:
             _check_finite(self.path, block)
         return [
@@ -100,14 +113,19 @@ class Volume:
         Returns:
             [slice, y, x], in the order of the stack.
         """
-        return labels if self.positions is None else self.positions.on_slices(labels)
+        stored = self.axes.to_stored(labels)
+        return stored if self.positions is None else self.positions.on_slices(stored)
+
+    def stored_image(self, labels: sitk.Image) -> sitk.Image:
+        """Labels of the CT's voxels with the axes in the order of the file."""
+        return self.stored_grid.image_of(self.axes.to_stored(sitk.GetArrayViewFromImage(labels)))
 
     def _stored(self, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
         if self.stack is not None:
             return [self._of_slices(self.stack, box) for box in boxes]
         if is_nifti(self.path):
-            return read_blocks(self.path, self.grid.size_xyz, boxes)
-        return [read_voxels(self.path, self.grid, box) for box in boxes]
+            return read_blocks(self.path, self.stored_grid.size_xyz, boxes)
+        return [read_voxels(self.path, self.stored_grid, box) for box in boxes]
 
     def _of_slices(self, stack: Stack, box: Box) -> npt.NDArray[Any]:
         if self.positions is not None:

@@ -70,7 +70,7 @@ def pixel_measures(volume: Volume) -> highdicom.PixelMeasuresSequence:
     Headers often lack the spacing of the slices, and readers would use their thickness instead. Slices that are not
     parallel, aligned and uniformly spaced have no single spacing, and none is written.
     """
-    width_mm, height_mm, depth_mm = volume.grid.spacing_mm_xyz
+    width_mm, height_mm, depth_mm = volume.stored_grid.spacing_mm_xyz
     between_mm = depth_mm if volume.positions is None else None
     return highdicom.PixelMeasuresSequence((height_mm, width_mm), depth_mm, between_mm)
 

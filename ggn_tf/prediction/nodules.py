@@ -158,7 +158,7 @@ def open_patches(
     names = names_of(locations)
     volume = open_ct_of(locations[0].target(), ct, series, repair_policy)
     targets = [
-        location.target(volume.grid, name if len(locations) > 1 else None)
+        location.target(volume.stored_grid, name if len(locations) > 1 else None)
         for location, name in zip(locations, names, strict=True)
     ]
     patches = cut_patches(volume, targets, protocol, repair_policy)
@@ -210,7 +210,7 @@ def _on_ct(
         name=nodule_patch.name,
         probabilities=probabilities,
         center_mm_lps=patch.center_mm_lps,
-        center_index_xyz=vector(grid.index_of(patch.center_mm_lps)),
+        center_index_xyz=vector(volume.stored_grid.index_of(patch.center_mm_lps)),
         mask=mask,
         measurements=None if mask is None else measure(block, mask),
         block=block,

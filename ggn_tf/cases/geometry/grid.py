@@ -14,6 +14,8 @@ Floats = npt.NDArray[np.float64]
 
 # A tenth of the finest voxel of chest CT (0.5 mm); the rounding of a NIfTI header's 32-bit numbers is below 0.001 mm.
 SAME_GRID_MM = 0.05
+# Of voxel indices and spacings: far finer than any scan, coarser than what 32-bit headers lose of a spacing.
+_INDEX_DECIMALS = 6
 
 
 class Box(NamedTuple):
@@ -156,6 +158,17 @@ class Grid:
     def part(self, box: Box) -> "Grid":
         """The grid of a block of its voxels."""
         return Grid(box.size_xyz, self.spacing_mm_xyz, vector(self.point_of(box.start_xyz)), self.direction)
+
+    def in_voxels_of(self, other: "Grid") -> "Grid":
+        """This grid with voxel indices of another one, whose axes are parallel, in place of millimetres.
+
+        The same CT gives the same numbers to the bit in whatever file format and order of its axes it is stored: what
+        32-bit headers lose of spacing and origin, some 1e-8 and 1e-5 mm, is rounded away.
+        """
+        half = (np.asarray(self.size_xyz) - 1) / 2
+        steps = np.round(self.spacing_mm_xyz, _INDEX_DECIMALS) / np.round(other.spacing_mm_xyz, _INDEX_DECIMALS)
+        middle = np.round(other.index_of(self.point_of(half)), _INDEX_DECIMALS)
+        return Grid(self.size_xyz, vector(steps), vector(middle - half * steps))
 
     def image_of(self, array_zyx: npt.NDArray[np.generic]) -> sitk.Image:
         """An image of these voxels.

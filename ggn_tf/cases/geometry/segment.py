@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.errors import MaskError
 
@@ -35,6 +36,14 @@ class Segment:
         whole = np.zeros(self.grid.size_xyz[::-1], dtype=bool)
         whole[self.block.slices_zyx] = self.inside
         return whole
+
+    def ordered_as(self, grid: Grid) -> "Segment":
+        """The same segment with its axes in the order and direction of another grid."""
+        axes = AxisOrder.of(self.grid, grid.direction)
+        if axes.unchanged:
+            return self
+        block = None if self.block is None else AxisOrder.of(axes.grid, self.grid.direction).stored_box(self.block)
+        return Segment(axes.grid, axes.from_stored(self.inside), block, self.shifted)
 
 
 def pick_segment(path: Path, names: Mapping[int, str], segment: str | None) -> int:

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ggn_tf.cases.geometry.axes import AnatomicalAxes
+from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
 from tests.support.case_phantoms import rotation
 
@@ -30,7 +30,7 @@ def stored_as(grid: Grid, order: tuple[int, ...], signs: tuple[int, ...]) -> tup
 @pytest.mark.parametrize(("order", "signs"), ORDERS)
 def test_every_order_of_axes_is_the_same_volume(grid: Grid, order: tuple[int, ...], signs: tuple[int, ...]) -> None:
     stored, numbers = stored_as(grid, order, signs)
-    axes = AnatomicalAxes.of(stored)
+    axes = AxisOrder.of(stored)
     assert axes.grid.same_as(grid, tolerance_mm=1e-9)
     np.testing.assert_array_equal(axes.from_stored(numbers), np.arange(120).reshape(6, 5, 4))
     np.testing.assert_array_equal(axes.to_stored(axes.from_stored(numbers)), numbers)
