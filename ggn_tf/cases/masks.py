@@ -66,7 +66,8 @@ def place_mask(
         MaskError: It is missing, not a segmentation, on another grid, empty, or it is not clear which segment is meant.
     """
     path = Path(path)
-    stored = _read_segment(path, segment, stored_grid or grid, positions)
+    ct_grid = stored_grid or grid
+    stored = _read_segment(path, segment, ct_grid, positions)
     if not stored.inside.any():
         raise _empty(path)
     nodule = stored.ordered_as(grid)
@@ -83,14 +84,14 @@ def place_mask(
     if placed is not None:
         if placed.outside_ct:
             count = int(np.count_nonzero(inside))
-            raise _misplaced(path, grid, nodule.grid, Misplacement.PARTLY_OUTSIDE, placed.outside_ct, count)
+            raise _misplaced(path, ct_grid, stored.grid, Misplacement.PARTLY_OUTSIDE, placed.outside_ct, count)
         return Mask(grid.image_of(placed.inside.view(np.uint8)))
     if not align_masks:
-        raise _misplaced(path, grid, nodule.grid, Misplacement.BETWEEN_VOXELS)
+        raise _misplaced(path, ct_grid, stored.grid, Misplacement.BETWEEN_VOXELS)
     aligned = align(grid, nodule.grid, inside)
     if not aligned.any():
-        raise _misplaced(path, grid, nodule.grid, Misplacement.APART)
-    return Mask(grid.image_of(aligned.view(np.uint8)), (f"the mask: put onto the CT's grid from {nodule.grid}",))
+        raise _misplaced(path, ct_grid, stored.grid, Misplacement.APART)
+    return Mask(grid.image_of(aligned.view(np.uint8)), (f"the mask: put onto the CT's grid from {stored.grid}",))
 
 
 def _block_image(grid: Grid, nodule: Segment) -> sitk.Image:
@@ -169,7 +170,7 @@ def _read_segment(path: Path, segment: str | None, grid: Grid, positions: SliceP
 def _misplaced(
     path: Path, grid: Grid, mask_grid: Grid, reason: Misplacement, outside: int = 0, count: int = 0
 ) -> MaskError:
-    apart_mm = mask_grid.difference_mm(grid)
+    apart_mm = AxisOrder.of(mask_grid, grid.direction).grid.difference_mm(grid)
     distance = f", up to {apart_mm:.2f} mm away from them" if np.isfinite(apart_mm) else ""
     alignable = reason is Misplacement.BETWEEN_VOXELS
     return MaskError(
