@@ -108,17 +108,20 @@ class Volume:
         """Labels of the CT's voxels on the DICOM slices at their true positions, also if these were repaired.
 
         Args:
-            labels: [z, y, x], of the grid's size.
+            labels: [z, y, x], of the size of `stored_grid`.
 
         Returns:
             [slice, y, x], in the order of the stack.
         """
-        stored = self.axes.to_stored(labels)
-        return stored if self.positions is None else self.positions.on_slices(stored)
+        return labels if self.positions is None else self.positions.on_slices(labels)
 
-    def stored_image(self, labels: sitk.Image) -> sitk.Image:
-        """Labels of the CT's voxels with the axes in the order of the file."""
-        return self.stored_grid.image_of(self.axes.to_stored(sitk.GetArrayViewFromImage(labels)))
+    def stored_image(self, labels: npt.NDArray[Any]) -> sitk.Image:
+        """An image with the axes in the order of the file.
+
+        Args:
+            labels: [z, y, x], of the size of `grid`.
+        """
+        return self.stored_grid.image_of(self.axes.to_stored(labels))
 
     def _stored(self, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:
         if self.stack is not None:

@@ -35,7 +35,7 @@ def write_segmentation(volume: Volume, labels: sitk.Image, names: Sequence[str],
 
     Args:
         volume: A DICOM series.
-        labels: uint8 or uint16 on the volume's grid: 0, or the number of a nodule from 1.
+        labels: uint8 or uint16 on the volume's stored grid: 0, or the number of a nodule from 1.
         names: Names of the nodules, label 1 first.
         path: The file to write.
         model: The model that found the nodules, for the segments.

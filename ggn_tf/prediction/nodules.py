@@ -194,7 +194,7 @@ def predict_nodules(
         _with_overlaps(nodule, [nodules[other].name for other in sorted(others)])
         for nodule, others in zip(nodules, shared, strict=True)
     )
-    return CtPrediction(warned, volume.grid.image_of(labels), prediction.model_version, volume, dict(source or {}))
+    return CtPrediction(warned, volume.stored_image(labels), prediction.model_version, volume, dict(source or {}))
 
 
 def _on_ct(

@@ -58,8 +58,7 @@ def write_results(prediction: "CtPrediction", folder: Path, keep_ids: bool = Fal
     refuse_foreign_folder(folder)
     try:
         with replaced_folder(folder) as fresh:
-            labels = prediction.volume.stored_image(prediction.labels)
-            sitk.WriteImage(labels, str(fresh / MASK_FILE), useCompression=True)
+            sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
             segmentation, warnings = _write_segmentation(prediction, fresh)
             result = {
                 **prediction.to_dict(keep_ids),

@@ -61,7 +61,7 @@ def test_a_mask_is_written_on_the_same_voxels_of_the_patient_in_the_order_of_the
         ct, mask = write(tmp_path, ".nrrd", STRAIGHT, code)
         volume = open_volume(ct)
         patch = cut_patch(volume, NoduleTarget(mask), PROTOCOL)
-        written = volume.stored_image(paste_mask(soft, patch.grid, volume.grid))
+        written = volume.stored_image(sitk.GetArrayFromImage(paste_mask(soft, patch.grid, volume.grid)))
         stored = sitk.ReadImage(str(ct))
         assert Grid.from_image(written) == Grid.from_image(stored), code
         straight = sitk.GetArrayFromImage(sitk.DICOMOrient(written, "LPS"))

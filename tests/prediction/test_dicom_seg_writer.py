@@ -34,7 +34,7 @@ def opened(folder: Path, direction: tuple[float, ...]) -> Volume:
 
 def two_nodules(volume: Volume) -> np.ndarray:
     """Alike along no axis, so that a turned or shifted one would show."""
-    labels = np.zeros(volume.grid.size_xyz[::-1], np.uint8)
+    labels = np.zeros(volume.stored_grid.size_xyz[::-1], np.uint8)
     for layer in range(4):
         labels[5 + layer, 40 : 42 + 2 * layer, 30 : 44 - layer] = 1
         labels[20 + layer, 10 : 16 - layer, 50 + 2 * layer : 60] = 2
@@ -42,7 +42,7 @@ def two_nodules(volume: Volume) -> np.ndarray:
 
 
 def write(volume: Volume, labels: np.ndarray, path: Path) -> pydicom.Dataset:
-    write_segmentation(volume, volume.grid.image_of(labels), ["F-1", "F-2"], path, "version 7")
+    write_segmentation(volume, volume.stored_grid.image_of(labels), ["F-1", "F-2"], path, "version 7")
     return pydicom.dcmread(path)
 
 
@@ -52,7 +52,7 @@ def test_read_back_it_is_the_same_voxels_at_the_same_place(volume: Volume, tmp_p
     found, affine = labels_of(tmp_path / "seg.dcm")
     # From the first slice with a nodule to the last.
     np.testing.assert_array_equal(found, labels[5:24])
-    np.testing.assert_allclose(affine, affine_of(volume.grid, first_slice=5), atol=1e-3)
+    np.testing.assert_allclose(affine, affine_of(volume.stored_grid, first_slice=5), atol=1e-3)
 
 
 def test_every_frame_is_the_nodule_on_the_slice_that_it_refers_to(volume: Volume, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_every_frame_is_the_nodule_on_the_slice_that_it_refers_to(volume: Volume
         number = names.index(source)
         np.testing.assert_array_equal(frame, labels[number] == segment)
         place = groups.PlanePositionSequence[0].ImagePositionPatient
-        np.testing.assert_allclose(np.array(place, float), volume.grid.point_of((0, 0, number)), atol=1e-3)
+        np.testing.assert_allclose(np.array(place, float), volume.stored_grid.point_of((0, 0, number)), atol=1e-3)
 
 
 def test_it_refers_to_the_slices_that_it_was_drawn_on(volume: Volume, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_nodule_without_a_voxel_is_a_segment_without_a_frame(volume: Volume, t
 
 
 def test_a_long_name_is_cut(volume: Volume, tmp_path: Path) -> None:
-    labels = volume.grid.image_of(two_nodules(volume))
+    labels = volume.stored_grid.image_of(two_nodules(volume))
     write_segmentation(volume, labels, ["n" * 100, ""], tmp_path / "seg.dcm", "version 1")
     assert pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence[0].SegmentLabel == "n" * 64
 
@@ -144,7 +144,7 @@ def test_dcmqi_reads_the_same_voxels_at_the_same_place(volume: Volume, tmp_path:
     write(volume, labels, tmp_path / "seg.dcm")
     image, about = itkwasm_dicom.read_segmentation(tmp_path / "seg.dcm")
     np.testing.assert_array_equal(np.asarray(image.data), labels[5:24])
-    expected = volume.grid.part(Box((0, 0, 5), (64, 60, 19)))
+    expected = volume.stored_grid.part(Box((0, 0, 5), (64, 60, 19)))
     direction = tuple(np.asarray(image.direction).ravel().tolist())
     assert Grid((64, 60, 19), tuple(image.spacing), tuple(image.origin), direction).same_as(expected, 1e-3)
     segments = [item for group in about["segmentAttributes"] for item in group]
@@ -183,7 +183,7 @@ def test_of_a_multi_frame_ct_it_refers_to_the_frames(turned: Volume, tmp_path: P
     segmentation = write(enhanced, labels, tmp_path / "seg.dcm")
     found, affine = labels_of(tmp_path / "seg.dcm")
     np.testing.assert_array_equal(found, labels[5:24])
-    np.testing.assert_allclose(affine, affine_of(enhanced.grid, first_slice=5), atol=1e-3)
+    np.testing.assert_allclose(affine, affine_of(enhanced.stored_grid, first_slice=5), atol=1e-3)
     source = pydicom.dcmread(path, stop_before_pixels=True)
     frames = frames_of(tmp_path / "seg.dcm")
     assert len(frames) == 8
@@ -213,7 +213,7 @@ def test_frames_of_several_files_cannot_be_referred_to(turned: Volume, tmp_path:
         write_enhanced(turned.path, tmp_path / "study" / name, order=range(first, first + 36))
     _make_another_object(tmp_path / "study" / "2.dcm")
     both = open_volume(tmp_path / "study")
-    labels = np.zeros(both.grid.size_xyz[::-1], np.uint8)
+    labels = np.zeros(both.stored_grid.size_xyz[::-1], np.uint8)
     labels[34:38, 10:14, 10:14] = 1
     with pytest.raises(VolumeError, match="cannot refer to") as caught:
         write(both, labels, tmp_path / "seg.dcm")
@@ -242,19 +242,19 @@ def displaced(request: pytest.FixtureRequest, turned: Volume) -> Volume:
 def test_of_displaced_slices_every_frame_lies_on_its_slice_and_the_nodule_in_its_place(
     displaced: Volume, tmp_path: Path
 ) -> None:
-    center, radius_mm = displaced.grid.point_of((30.2, 41.7, 40.1)), 9.0
-    inside = distance_mm(displaced.grid, center) <= radius_mm
+    center, radius_mm = displaced.stored_grid.point_of((30.2, 41.7, 40.1)), 9.0
+    inside = distance_mm(displaced.stored_grid, center) <= radius_mm
     segmentation = write(displaced, inside.astype(np.uint8), tmp_path / "seg.dcm")
     frames = frames_of(tmp_path / "seg.dcm")
     headers = {header.SOPInstanceUID: header for header in map(pydicom.dcmread, displaced.slices)}
     for frame in frames:
         header = headers[frame.source]
         np.testing.assert_allclose(frame.position_mm_lps, [float(v) for v in header.ImagePositionPatient], atol=1e-3)
-        spacing = (*displaced.grid.spacing_mm_xyz[:2], 1.0)
-        slice_grid = Grid((64, 60, 1), spacing, tuple(frame.position_mm_lps), displaced.grid.direction)
+        spacing = (*displaced.stored_grid.spacing_mm_xyz[:2], 1.0)
+        slice_grid = Grid((64, 60, 1), spacing, tuple(frame.position_mm_lps), displaced.stored_grid.direction)
         off = distance_mm(slice_grid, center)[0] - radius_mm
         # Half the diagonal of a voxel.
-        half_mm = np.linalg.norm(displaced.grid.spacing_mm_xyz) / 2
+        half_mm = np.linalg.norm(displaced.stored_grid.spacing_mm_xyz) / 2
         assert frame.inside[off < -half_mm].all()
         assert not frame.inside[off > half_mm].any()
     assert len(frames) >= 2 * radius_mm / 1.7
@@ -265,10 +265,10 @@ def test_of_displaced_slices_every_frame_lies_on_its_slice_and_the_nodule_in_its
 def test_what_is_written_on_displaced_slices_is_read_back_onto_the_repaired_grid(
     displaced: Volume, tmp_path: Path
 ) -> None:
-    inside = distance_mm(displaced.grid, displaced.grid.point_of((30.2, 41.7, 40.1))) <= 9
+    inside = distance_mm(displaced.stored_grid, displaced.stored_grid.point_of((30.2, 41.7, 40.1))) <= 9
     write(displaced, inside.astype(np.uint8), tmp_path / "seg.dcm")
     mask = place_mask(tmp_path / "seg.dcm", displaced.grid, segment="F-1", positions=displaced.positions)
-    read = sitk.GetArrayFromImage(mask.image)
+    read = displaced.axes.to_stored(sitk.GetArrayFromImage(mask.image))
     assert mask.repaired == ("the mask: shifted with the slices it was drawn on",)
     # Two roundings to the nearest voxel may remove voxels at the rim.
     assert (read & inside).sum() / (read | inside).sum() > 0.95
