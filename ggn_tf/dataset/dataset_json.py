@@ -8,7 +8,8 @@ from typing import Any
 from ggn_tf.errors import DatasetError
 from ggn_tf.protocol import PatchProtocol
 
-SCHEMA = 1
+# 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file.
+SCHEMA = 2
 DESCRIPTION = "dataset.json"
 COPY_AGAIN = "Copy the dataset again from a whole copy, or prepare it again."
 
@@ -54,7 +55,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             case=folder,
             found=f"schema {schema}",
             expected=f"schema {SCHEMA}",
-            remedy="Prepare it again with this version of ggn-tf.",
+            remedy="Prepare it again with this version of ggn-tf, from the same case table.",
         )
     return stored
 

@@ -269,14 +269,20 @@ def node_command(target, folder, hu, *geometry):
 commands = pytest.mark.parametrize("command", [python_command, pytest.param(node_command, marks=needs_node)])
 
 
+def from_right_with_slices_second(hu, spacing_mm, center_index):
+    """A region of axes S, P, L as a file stores it whose axes are R, S, P."""
+    order, center = [2, 0, 1], center_index[:, [2, 0, 1]]
+    center[:, 0] = hu.shape[3] - 1 - center[:, 0]
+    return np.flip(hu.transpose(0, 3, 1, 2), 1), spacing_mm[:, order], center
+
+
 @commands
-@pytest.mark.parametrize("kind", ["patch", "region"])
+@pytest.mark.parametrize("kind", ["patch", "region", "region RSP"])
 def test_an_example_predicts(kind, command, target, exported, tmp_path):
-    if kind == "patch":
-        inputs = (sample_patches(TINY.patch, 1, seed=3),)
-    else:
-        inputs = tuple(part[:1] for part in sample_regions(seed=3))
-    result = run_example(*command(target, tmp_path, *inputs))
+    patch, region = (sample_patches(TINY.patch, 1, seed=3),), [part[:1] for part in sample_regions(seed=3)]
+    inputs = patch if kind == "patch" else region
+    sent, axes = (from_right_with_slices_second(*region), ["--axes", "RSP"]) if "RSP" in kind else (inputs, [])
+    result = run_example(*command(target, tmp_path, *sent), *axes)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     with LocalModel(exported) as model:

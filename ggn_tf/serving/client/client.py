@@ -16,6 +16,7 @@ from ggn_tf.serving.client.client_protocol import PAUSES_S, ClientSession, Excha
 from ggn_tf.serving.client.server_errors import ServedName
 from ggn_tf.serving.contract.messages import Prediction
 from ggn_tf.serving.contract.names import MODEL_NAME
+from ggn_tf.serving.contract.region_axes import MODEL_AXES
 
 _GRPC_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -77,25 +78,29 @@ class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
         """Predict patches, in as many requests as needed, all by one version.
 
         Args:
-            hu: [N, S, S, S, 1], Hounsfield units on the patch grid, axes z, y, x.
+            hu: [N, 32, 32, 32, 1], Hounsfield units on the patch grid, axes S, P, L.
 
         Raises:
             ServingError: The patches or the model do not follow the contract, or the server refuses or is gone.
         """
         return self._run(self._session.predict(hu))
 
-    def predict_roi(self, hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray) -> Prediction:
+    def predict_roi(
+        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str = MODEL_AXES
+    ) -> Prediction:
         """Predict the nodules in regions of a CT as the scanner wrote it; the served graph cuts the patches.
 
         Args:
-            hu: [N, D, H, W], Hounsfield units, axes z, y, x.
-            spacing_mm_zyx: [N, 3], spacing of the regions' voxels.
-            center_index_zyx: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
+            hu: [N, D, H, W], Hounsfield units.
+            spacing_mm: [N, 3], spacing of the regions' voxels, in the order of the axes of `hu`.
+            center_index: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
+            axes: The directions in which the axes of `hu` run, first axis first, for example `IPL`; see
+                `order_regions`.
 
         Raises:
             ServingError: The regions or the model do not follow the contract, or the server refuses or is gone.
         """
-        return self._run(self._session.predict_roi(hu, spacing_mm_zyx, center_index_zyx))
+        return self._run(self._session.predict_roi(hu, spacing_mm, center_index, axes))
 
     def close(self) -> None:
         """Close the channel."""
@@ -134,9 +139,11 @@ class AsyncPredictionClient(_Client, AbstractAsyncContextManager["AsyncPredictio
         """The same as `PredictionClient.predict`."""
         return await self._run(self._session.predict(hu))
 
-    async def predict_roi(self, hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray) -> Prediction:
+    async def predict_roi(
+        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str = MODEL_AXES
+    ) -> Prediction:
         """The same as `PredictionClient.predict_roi`."""
-        return await self._run(self._session.predict_roi(hu, spacing_mm_zyx, center_index_zyx))
+        return await self._run(self._session.predict_roi(hu, spacing_mm, center_index, axes))
 
     async def close(self) -> None:
         """Close the channel."""

@@ -29,6 +29,7 @@ from ggn_tf.serving.contract.names import (
     SIGNATURE_ROI,
     shape_text,
 )
+from ggn_tf.serving.contract.region_axes import Regions, order_regions
 
 PAUSES_S = (0.2, 0.4, 0.8, 1.6)
 LARGEST_MESSAGE_BYTES = 4 * 2**20 - 2**16
@@ -89,23 +90,25 @@ class ClientSession:
         return (yield from self._predict(lambda rows: make_request(hu[rows], self.model.model_name), hu, patch_shape))
 
     def predict_roi(
-        self, hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray
+        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str
     ) -> Exchange[Prediction]:
-        """Predict regions [N, D, H, W] with spacing [N, 3] and centre [N, 3]."""
+        """Predict regions [N, D, H, W] with spacing [N, 3] and centre [N, 3], in the order of `axes`."""
         yield from self._signature(SIGNATURE_ROI)
         patch_shape = yield from self.patch_shape()
         triples = (len(hu), 3)
-        if hu.ndim != 4 or 0 in hu.shape or spacing_mm_zyx.shape != triples or center_index_zyx.shape != triples:
+        if hu.ndim != 4 or 0 in hu.shape or spacing_mm.shape != triples or center_index.shape != triples:
             raise ServingError(
                 "The regions do not have the shapes that the model takes.",
                 case=self.model,
-                found=", ".join(shape_text(array.shape) for array in (hu, spacing_mm_zyx, center_index_zyx)),
+                found=", ".join(shape_text(array.shape) for array in (hu, spacing_mm, center_index)),
                 expected="regions [N,D,H,W] with N at least 1, spacing [N,3], centres [N,3]",
-                remedy="Give one spacing and one centre per region, in the order z, y, x.",
+                remedy="Give one spacing and one centre per region, in the order of the region's axes.",
             )
 
+        regions = order_regions(hu, spacing_mm, center_index, axes)
+
         def request(rows: slice) -> predict_pb2.PredictRequest:
-            return make_roi_request(hu[rows], spacing_mm_zyx[rows], center_index_zyx[rows], self.model.model_name)
+            return make_roi_request(Regions(*(array[rows] for array in regions)), self.model.model_name)
 
         return (yield from self._predict(request, hu, patch_shape))
 

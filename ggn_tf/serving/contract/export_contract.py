@@ -101,11 +101,11 @@ class ExportContract:
     def signatures(self) -> tuple[SignatureContract, ...]:
         """`serving_default` for cut patches and `roi` for regions of a CT; both have the same outputs."""
         size = self.protocol.patch.size
-        patch = TensorContract(INPUT_HU, (None, size, size, size, 1), "Hounsfield units; batch, z, y, x, channel")
-        center_meaning = "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (z, y, x)"
+        patch = TensorContract(INPUT_HU, (None, size, size, size, 1), "Hounsfield units; batch, S, P, L, channel")
+        center_meaning = "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (S, P, L)"
         region = (
-            TensorContract(INPUT_HU, (None,) * 4, "a region of the CT, Hounsfield units; batch, z, y, x"),
-            TensorContract(INPUT_SPACING, (None, 3), "distance of the region's voxels, mm; batch, (z, y, x)"),
+            TensorContract(INPUT_HU, (None,) * 4, "a region of the CT, Hounsfield units; batch, S, P, L"),
+            TensorContract(INPUT_SPACING, (None, 3), "distance of the region's voxels, mm; batch, (S, P, L)"),
             TensorContract(INPUT_CENTER, (None, 3), center_meaning),
         )
         return (
@@ -117,7 +117,7 @@ class ExportContract:
     def outputs(self) -> tuple[TensorContract, ...]:
         """The outputs of each signature."""
         size, classes = self.protocol.patch.size, len(self.task.classes)
-        mask_meaning = "nodule, 0 to 1, on the patch's grid; batch, z, y, x, channel"
+        mask_meaning = "nodule, 0 to 1, on the patch's grid; batch, S, P, L, channel"
         return (
             TensorContract(OUTPUT_PROBABILITIES, (None, classes), "sums to 1; batch, class"),
             TensorContract(OUTPUT_MASK, (None, size, size, size, 1), mask_meaning),

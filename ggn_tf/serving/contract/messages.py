@@ -21,6 +21,7 @@ from ggn_tf.serving.contract.names import (
     SIGNATURE,
     SIGNATURE_ROI,
 )
+from ggn_tf.serving.contract.region_axes import Regions
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Prediction:
 
     Attributes:
         probabilities: [N, C] float32, in the order of `class_names`.
-        mask: [N, S, S, S, 1] float32, 0 to 1, axes z, y, x.
+        mask: [N, 32, 32, 32, 1] float32, 0 to 1, axes S, P, L.
         class_names: [C].
         model_version: The version that predicted.
         warnings: [N], why a prediction may be unreliable: lines `code: text`, empty without a reason.
@@ -46,24 +47,20 @@ def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
     """A request for patches, to the newest version.
 
     Args:
-        hu: [N, S, S, S, 1], Hounsfield units, axes z, y, x.
+        hu: [N, 32, 32, 32, 1], Hounsfield units, axes S, P, L.
         model_name: Name of the model on the server.
     """
     return _request(model_name, SIGNATURE, {INPUT_HU: hu})
 
 
-def make_roi_request(
-    hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray, model_name: str
-) -> predict_pb2.PredictRequest:
+def make_roi_request(regions: Regions, model_name: str) -> predict_pb2.PredictRequest:
     """A request for regions of a CT, from which the graph cuts the patches, to the newest version.
 
     Args:
-        hu: [N, D, H, W], Hounsfield units, axes z, y, x.
-        spacing_mm_zyx: [N, 3], spacing of the regions' voxels.
-        center_index_zyx: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
+        regions: In the model's order of axes.
         model_name: Name of the model on the server.
     """
-    inputs = {INPUT_HU: hu, INPUT_SPACING: spacing_mm_zyx, INPUT_CENTER: center_index_zyx}
+    inputs = {INPUT_HU: regions.hu, INPUT_SPACING: regions.spacing_mm, INPUT_CENTER: regions.center_index}
     return _request(model_name, SIGNATURE_ROI, inputs)
 
 

@@ -50,7 +50,8 @@ TOLERANCES = {
 }
 """By precision: largest difference of the same weights on another machine, which adds in another order."""
 
-SCHEMA = 3
+# 4: the axes of patch and region are S, P, L; before, those of the CT's file.
+SCHEMA = 4
 
 
 def shape_text(shape: tuple[int | None, ...]) -> str:

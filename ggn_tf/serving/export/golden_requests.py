@@ -24,6 +24,7 @@ from ggn_tf.serving.contract.names import (
     WARMUP_FILE,
 )
 from ggn_tf.serving.contract.recorded_requests import write_records
+from ggn_tf.serving.contract.region_axes import Regions
 from ggn_tf.serving.runtime.predict_request import predict
 from ggn_tf.serving.runtime.servable import Servable
 
@@ -68,7 +69,7 @@ def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol)
     regions = sample_regions(seed=0)
     for rows in ([0], [1, 2]):
         hu, spacing_mm, center_index = (part[rows] for part in regions)
-        requests.append(make_roi_request(hu, spacing_mm, center_index, MODEL_NAME))
+        requests.append(make_roi_request(Regions(hu, spacing_mm, center_index), MODEL_NAME))
     pairs = [(request, predict(servable, request)) for request in requests]
     write_records(version_folder / ASSETS_EXTRA / GOLDEN_FILE, pairs)
 

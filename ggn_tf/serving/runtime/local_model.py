@@ -10,6 +10,7 @@ from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import Prediction, make_request, make_roi_request, read_response
 from ggn_tf.serving.contract.names import MODEL_NAME
+from ggn_tf.serving.contract.region_axes import MODEL_AXES, order_regions
 from ggn_tf.serving.contract.status_error import StatusError
 from ggn_tf.serving.contract.version_folders import find_version
 from ggn_tf.serving.runtime.predict_request import predict
@@ -35,25 +36,29 @@ class LocalModel(AbstractContextManager["LocalModel"]):
         """Predict patches.
 
         Args:
-            hu: [N, S, S, S, 1], Hounsfield units on the patch grid, axes z, y, x.
+            hu: [N, 32, 32, 32, 1], Hounsfield units on the patch grid, axes S, P, L.
 
         Raises:
             ServingError: The patches do not have the shape that the model takes.
         """
         return self._run(make_request(hu, MODEL_NAME), hu.shape)
 
-    def predict_roi(self, hu: np.ndarray, spacing_mm_zyx: np.ndarray, center_index_zyx: np.ndarray) -> Prediction:
+    def predict_roi(
+        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str = MODEL_AXES
+    ) -> Prediction:
         """Predict the nodules in regions of a CT, from which the graph cuts the patches.
 
         Args:
-            hu: [N, D, H, W], Hounsfield units, axes z, y, x.
-            spacing_mm_zyx: [N, 3], spacing of the regions' voxels.
-            center_index_zyx: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
+            hu: [N, D, H, W], Hounsfield units.
+            spacing_mm: [N, 3], spacing of the regions' voxels, in the order of the axes of `hu`.
+            center_index: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
+            axes: The directions in which the axes of `hu` run, first axis first, for example `IPL`; see
+                `order_regions`.
 
         Raises:
             ServingError: The arrays do not have these shapes.
         """
-        request = make_roi_request(hu, spacing_mm_zyx, center_index_zyx, MODEL_NAME)
+        request = make_roi_request(order_regions(hu, spacing_mm, center_index, axes), MODEL_NAME)
         return self._run(request, (len(hu), *(self.contract.protocol.patch.size,) * 3, 1))
 
     def _run(self, request: predict_pb2.PredictRequest, mask_shape: tuple[int, ...]) -> Prediction:

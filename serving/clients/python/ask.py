@@ -1,12 +1,13 @@
 """Predict one nodule with a model server, TensorFlow Serving or `ggn-tf serve`. Needs neither TensorFlow nor ggn_tf.
 
 pip install -r requirements.txt
-python ask.py 127.0.0.1:8500 region.npy --spacing 1.25 0.7 0.7 --center 20 31.5 32
+python ask.py 127.0.0.1:8500 region.npy --spacing 1.25 0.7 0.7 --center 20 31.5 32 --axes IPL
 python ask.py 127.0.0.1:8500 patch.npy
 
-FILE is a NumPy array of Hounsfield units, axes z, y, x. With --spacing and --center it is a region of the CT, from
-which the server cuts the patch (signature `roi`); without, a patch of 32 x 32 x 32 that is already cut
-(`serving_default`). Prints one JSON document.
+FILE is a NumPy array of Hounsfield units. With --spacing and --center it is a region of the CT, from which the server
+cuts the patch (signature `roi`), and --axes names the directions in which its three axes run: IPL for slices from head
+to feet. Without, it is a patch of 32 x 32 x 32 that is already cut (`serving_default`), axes S, P, L. Prints one JSON
+document.
 """
 
 import argparse
@@ -24,6 +25,7 @@ SECONDS = 30
 # gRPC's own limit is 4 MiB.
 OPTIONS = [("grpc.max_receive_message_length", 2**26), ("grpc.max_send_message_length", 2**26)]
 DT_FLOAT, DT_DOUBLE = 1, 2
+AXIS = {"S": 0, "I": 0, "P": 1, "A": 1, "L": 2, "R": 2}
 
 
 def fill(tensor, values, dtype=DT_FLOAT):
@@ -32,6 +34,22 @@ def fill(tensor, values, dtype=DT_FLOAT):
     for size in values.shape:
         tensor.tensor_shape.dim.add(size=size)
     tensor.tensor_content = values.tobytes()
+
+
+def to_spl(hu, spacing_mm, center_index, axes):
+    """Bring a region into the order that the model takes: axes towards superior, posterior and left."""
+    order = np.argsort([AXIS[letter] for letter in axes])
+    hu, spacing_mm, center_index = hu.transpose(order), np.take(spacing_mm, order), np.take(center_index, order)
+    turned = [axis for axis in range(3) if axes[order[axis]] != "SPL"[axis]]
+    for axis in turned:
+        center_index[axis] = hu.shape[axis] - 1 - center_index[axis]
+    return np.flip(hu, turned), spacing_mm, center_index
+
+
+def three_axes(text):
+    if sorted(AXIS.get(letter, -1) for letter in text) != [0, 1, 2]:
+        raise argparse.ArgumentTypeError("three letters, one each of S or I, P or A, and L or R")
+    return text
 
 
 def make_request(model, hu, spacing_mm, center_index):
@@ -53,10 +71,14 @@ def main():
     parser.add_argument("target", metavar="HOST:PORT")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--model", default="ggn")
-    parser.add_argument("--spacing", nargs=3, type=float, metavar=("Z", "Y", "X"))
-    parser.add_argument("--center", nargs=3, type=float, metavar=("Z", "Y", "X"))
+    parser.add_argument("--spacing", nargs=3, type=float, metavar="MM")
+    parser.add_argument("--center", nargs=3, type=float, metavar="INDEX")
+    parser.add_argument("--axes", type=three_axes, default="SPL")
     args = parser.parse_args()
-    request = make_request(args.model, np.load(args.file), args.spacing, args.center)
+    hu, spacing_mm, center_index = np.load(args.file), args.spacing, args.center
+    if spacing_mm is not None:
+        hu, spacing_mm, center_index = to_spl(hu, spacing_mm, center_index, args.axes)
+    request = make_request(args.model, hu, spacing_mm, center_index)
     with grpc.insecure_channel(args.target, OPTIONS) as channel:
         try:
             response = services.PredictionServiceStub(channel).Predict(request, timeout=SECONDS)
