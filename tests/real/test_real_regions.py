@@ -63,7 +63,7 @@ def answers(served, cases) -> list[Prediction]:
 
 
 def region(case, patch):
-    hu = sitk.GetArrayFromImage(sitk.ReadImage(str(case.image)))
+    hu = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(case.image)), "LPS"))
     center_xyz = patch.ct_grid.index_of(patch.center_mm_lps)
     return hu[None], np.array([patch.ct_grid.spacing_mm_zyx]), center_xyz[::-1][None]
 
