@@ -1,20 +1,26 @@
 """The headers of volume files, of CTs and of masks."""
 
 import re
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Grid
+from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
+from ggn_tf.cases.nifti import is_nifti, read_nifti_header
 from ggn_tf.errors import VolumeError
 
-FORMATS = "NIfTI (.nii, .nii.gz), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
+FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
 # Far more than any CT or list of segments has; a damaged header can announce any number.
 _MOST_VOXELS = 2**32
 # The highest compression ratio of deflate, which all these formats use. Without this bound ITK would reserve gigabytes
 # for a damaged header before it finds that the file is too short.
 _MOST_BYTES_PER_BYTE = 1032
+# What readers raise on damaged files.
+UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
 _DETACHED = (".mhd", ".nhdr")
 
 
@@ -24,10 +30,28 @@ def read_header(path: Path) -> Grid:
     Raises:
         VolumeError: It is not an image, not 3D, has several values per voxel, or axes that are not at right angles.
     """
+    if is_nifti(path):
+        return _nifti_grid(path)
     reader = read_information(path)
     if min(reader.GetSize()) < 2 or reader.GetNumberOfComponents() != 1:
-        raise _not_3d(path, reader)
+        raise _not_3d(path, reader.GetSize(), reader.GetNumberOfComponents())
     return grid_of(path, reader)
+
+
+def _nifti_grid(path: Path) -> Grid:
+    try:
+        header = read_nifti_header(path)
+    except UNREADABLE as error:
+        raise _not_an_image(path, error) from error
+    _check_size(path, header.size, 1)
+    if len(header.size) != 3 or min(header.size) < 2:
+        raise _not_3d(path, header.size, 1)
+    axes, origin = header.affine_lps[:3, :3], header.affine_lps[:3, 3]
+    _check_right_angles(path, axes, header.size, origin)
+    lengths = np.linalg.norm(axes, axis=0)
+    # The nearest right angles (the orthogonal polar factor).
+    left, _, right = np.linalg.svd(axes / lengths)
+    return Grid(header.size, vector(lengths), vector(origin), tuple((left @ right).ravel().tolist()))
 
 
 def read_information(path: Path) -> sitk.ImageFileReader:
@@ -36,29 +60,12 @@ def read_information(path: Path) -> sitk.ImageFileReader:
     Raises:
         VolumeError: It is not an image, not 3D, or announces more voxels than the file can contain.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader = file_reader(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise VolumeError(
-            "The file is not an image.",
-            case=path,
-            found=reason(error),
-            expected=FORMATS,
-            remedy="Name the volume's file, or the folder of its DICOM slices; copy a damaged file again.",
-        ) from error
-    values = np.prod([float(count) for count in (*reader.GetSize(), reader.GetNumberOfComponents())])
-    if len(reader.GetSize()) != 3 or not 0 < values <= _MOST_VOXELS:
-        raise _not_3d(path, reader)
-    if path.suffix not in _DETACHED and values > _MOST_BYTES_PER_BYTE * path.stat().st_size:
-        raise VolumeError(
-            "The file is smaller than its header says.",
-            case=path,
-            found=f"{values:.0f} voxel values announced, in {path.stat().st_size} bytes",
-            expected="no more voxels than the file can contain, compressed or not",
-            remedy="Copy or export the file again: its header is damaged.",
-        )
+        raise _not_an_image(path, error) from error
+    _check_size(path, reader.GetSize(), reader.GetNumberOfComponents())
     return reader
 
 
@@ -66,28 +73,53 @@ def grid_of(path: Path, reader: sitk.ImageFileReader) -> Grid:
     """The grid that a header describes.
 
     Raises:
-        VolumeError: Spacing or origin are not finite, or the axes are not at right angles. ITK replaces a NIfTI's
-            axes by the nearest right angles, so its sform is checked instead.
+        VolumeError: Spacing or origin are not finite, or the axes are not at right angles.
     """
     grid = Grid.from_image(reader)
-    affine = np.reshape(grid.direction, (3, 3)) * grid.spacing_mm_xyz
-    if reader.HasMetaDataKey("srow_x") and int(reader.GetMetaData("sform_code")) > 0:
-        affine = np.array([[float(v) for v in reader.GetMetaData(f"srow_{row}").split()[:3]] for row in "xyz"])
-    lengths = np.linalg.norm(affine, axis=0)
-    usable = np.isfinite([*affine.ravel(), *grid.origin_mm_lps]).all() and lengths.all()
-    skew = np.abs((affine / lengths).T @ (affine / lengths) - np.eye(3)) if usable else np.eye(3)
-    off = float((skew * (lengths * grid.size_xyz)).max()) if usable else float("inf")
+    axes = np.reshape(grid.direction, (3, 3)) * grid.spacing_mm_xyz
+    _check_right_angles(path, axes, grid.size_xyz, grid.origin_mm_lps)
+    return grid
+
+
+def file_reader(path: Path) -> sitk.ImageFileReader:
+    """A reader of a file, which finds its format also where its name is in capitals."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    if path.suffix.lower() in (".mha", ".mhd"):
+        reader.SetImageIO("MetaImageIO")
+    return reader
+
+
+def _check_size(path: Path, size: Sequence[int], components: int) -> None:
+    values = np.prod([float(count) for count in (*size, components)])
+    if len(size) != 3 or not 0 < values <= _MOST_VOXELS:
+        raise _not_3d(path, size, components)
+    if path.suffix.lower() not in _DETACHED and values > _MOST_BYTES_PER_BYTE * path.stat().st_size:
+        raise VolumeError(
+            "The file is smaller than its header says.",
+            case=path,
+            found=f"{values:.0f} voxel values announced, in {path.stat().st_size} bytes",
+            expected="no more voxels than the file can contain, compressed or not",
+            remedy="Copy or export the file again: its header is damaged.",
+        )
+
+
+def _check_right_angles(path: Path, axes: Floats, size: Sequence[int], origin: npt.ArrayLike) -> None:
+    """Refuse a volume whose axes (columns, in mm per voxel) are sheared by more than the tolerance for grids."""
+    lengths = np.linalg.norm(axes, axis=0)
+    usable = np.isfinite([*axes.ravel(), *np.ravel(origin)]).all() and lengths.all()
+    skew = np.abs((axes / lengths).T @ (axes / lengths) - np.eye(3)) if usable else np.eye(3)
+    off = float((skew * (lengths * size)).max()) if usable else float("inf")
     if off > SAME_GRID_MM:
         raise VolumeError(
             "The volume's axes are not at right angles.",
             case=path,
-            found=f"a shear of {off:.2f} mm across the volume, affine {np.round(affine, 4).tolist()}",
+            found=f"a shear of {off:.2f} mm across the volume, affine {np.round(axes, 4).tolist()}",
             expected=f"orthogonal axes, within {SAME_GRID_MM} mm",
             remedy="Resample the CT (and draw or resample the mask) on a grid with right angles. If it was converted "
             "from DICOM with a gantry tilt, use the DICOM series and allow its repair.",
             arguments=("repair",),
         )
-    return grid
 
 
 def reason(error: Exception) -> str:
@@ -96,11 +128,21 @@ def reason(error: Exception) -> str:
     return re.sub(r"^(ITK ERROR|sitk::ERROR): ", "", lines[-1]) if lines else type(error).__name__
 
 
-def _not_3d(path: Path, reader: sitk.ImageFileReader) -> VolumeError:
+def _not_an_image(path: Path, error: Exception) -> VolumeError:
+    return VolumeError(
+        "The file is not an image.",
+        case=path,
+        found=reason(error),
+        expected=FORMATS,
+        remedy="Name the volume's file, or the folder of its DICOM slices; copy a damaged file again.",
+    )
+
+
+def _not_3d(path: Path, size: Sequence[int], components: int) -> VolumeError:
     return VolumeError(
         "The file is not a 3D volume.",
         case=path,
-        found=f"{' x '.join(map(str, reader.GetSize()))} voxels of {reader.GetNumberOfComponents()} values",
+        found=f"{' x '.join(map(str, size))} voxels of {components} values",
         expected="three axes of at least two voxels, one value per voxel",
         remedy="Name a 3D volume; for a DICOM series name the folder, not a slice.",
     )

@@ -11,9 +11,9 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.geometry.segment import Segment, pick_error, unnamed_segment
-from ggn_tf.cases.headers import grid_of, read_information, reason
+from ggn_tf.cases.headers import UNREADABLE, file_reader, grid_of, read_header, read_information, reason
 from ggn_tf.cases.nifti import is_nifti, read_occupied
-from ggn_tf.cases.volumes import UNREADABLE, read_voxels
+from ggn_tf.cases.volumes import read_voxels
 from ggn_tf.errors import MaskError
 
 # Whole-body segmentations have a hundred.
@@ -41,9 +41,11 @@ def read_label_map(path: Path, segment: str | None) -> Segment:
         VolumeError: The header cannot be used.
         MaskError: The voxels cannot be read, or it is not clear which segment is the nodule.
     """
-    reader = read_information(path)
-    grid, named = grid_of(path, reader), _named_segments(reader)
-    layers = reader.GetNumberOfComponents()
+    if is_nifti(path):
+        grid, named, layers = read_header(path), [], 1
+    else:
+        reader = read_information(path)
+        grid, named, layers = grid_of(path, reader), _named_segments(reader), reader.GetNumberOfComponents()
     labels, block = _read_labels(path, grid, layers)
     if layers == 1 and not (named and segment):
         return Segment(grid, _of_label_map(path, labels, named, segment), block)
@@ -69,7 +71,7 @@ def _read_labels(path: Path, grid: Grid, layers: int) -> tuple[npt.NDArray[Any],
             return labels, Box((0, 0, first), (width, height, len(labels)))
         if layers == 1:
             return read_voxels(path, grid, grid.whole), None
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path))), None
+        return sitk.GetArrayFromImage(file_reader(path).Execute()), None
     except UNREADABLE as error:
         raise MaskError(
             "The mask's voxels cannot be read.",

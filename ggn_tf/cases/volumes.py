@@ -1,6 +1,5 @@
 """CT volumes in Hounsfield units: NIfTI, NRRD, MetaImage or a folder of DICOM slices, of which only a part is read."""
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +17,10 @@ from ggn_tf.cases.dicom.series import ANY, SeriesQuery
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.headers import FORMATS, read_header, reason
+from ggn_tf.cases.headers import FORMATS, UNREADABLE, file_reader, read_header, reason
 from ggn_tf.cases.nifti import is_nifti, read_blocks
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.protocol import AIR_HU
-
-# What readers raise on damaged files.
-UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -189,8 +185,7 @@ def read_voxels(path: Path, grid: Grid, box: Box) -> npt.NDArray[Any]:
     """
     if is_nifti(path):
         return read_blocks(path, grid.size_xyz, [box])[0]
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader = file_reader(path)
     reader.SetExtractIndex(box.start_xyz)
     reader.SetExtractSize(box.size_xyz)
     voxels: npt.NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
