@@ -29,6 +29,16 @@ def test_compressed_slices_hold_the_same_values(save_series, syntax):
     np.testing.assert_array_equal(values(folder), sitk.GetArrayFromImage(image))
 
 
+@pytest.mark.parametrize("syntax", [None, "RLE", "JPEGLS"])
+def test_monochrome1_is_read_by_the_stored_value(save_series, syntax):
+    image = noise(SMALL)
+    folder = save_series(image)
+    edit(folder, lambda _, dataset: setattr(dataset, "PhotometricInterpretation", "MONOCHROME1"))
+    for path in folder.iterdir() if syntax else ():
+        compress(path, syntax)
+    np.testing.assert_array_equal(values(folder), sitk.GetArrayFromImage(image))
+
+
 @pytest.mark.parametrize("share", [0.95, 0.5])
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_a_cut_code_stream_is_refused(save_series, syntax, share):

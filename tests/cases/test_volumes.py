@@ -91,6 +91,14 @@ def test_what_is_no_number_elsewhere_does_not_matter(grid, save):
     assert read_region(save(image, "ct.nii"), BOX).GetSize() == BOX.size_xyz
 
 
+@pytest.mark.parametrize("name", ["ct.mha", "ct.mhd", "ct.nrrd", "ct.nhdr"])
+def test_a_name_in_capitals(grid, save, name):
+    path = save(noise(grid), name)
+    capitals = path.rename(path.with_name(name.upper()))
+    assert read_grid(capitals).same_as(grid)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_volume(capitals)), sitk.GetArrayFromImage(noise(grid)))
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(VolumeError, match="The CT does not exist") as caught:
         open_volume(tmp_path / "ct.nii.gz")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom.bounds import find_overrun
 from ggn_tf.cases.dicom.plain_header import read_plain_header
 from ggn_tf.cases.dicom.series import ANY, SeriesQuery, choose_series
-from ggn_tf.cases.dicom.slices import Damaged, Slice, make_slice
+from ggn_tf.cases.dicom.slices import ACQUISITION, Damaged, Slice, make_slice
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.errors import VolumeError
@@ -23,9 +24,9 @@ ENHANCED = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _PREAMBLE = 132
 _SOP_CLASS, _ROWS, _COLUMNS = "0008|0016", "0028|0010", "0028|0011"
 _IDENTITY = ("0008|0008", "0008|0016", "0008|0018", "0008|0060", "0008|103e", "0020|000e")
-_CONTRAST = "0018|0010"
+_CONTRAST, _CHARACTER_SET, _PHOTOMETRIC = "0018|0010", "0008|0005", "0028|0004"
 _PLACE, _VALUES = ("0020|0032", "0020|0037", "0028|0030"), ("0028|0120", "0028|0121", "0028|1052", "0028|1053")
-_TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES, _CONTRAST))
+_TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES, _CONTRAST, _CHARACTER_SET, _PHOTOMETRIC, *ACQUISITION.values()))
 
 
 def scan_series(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -> tuple[Stack, Grid]:
@@ -122,6 +123,9 @@ def _slice(path: Path, tags: Mapping[str, str], size_xy: Sequence[int], componen
     def numbers(key: str, count: int) -> tuple[float, ...] | None:
         return _numbers(tags.get(key, ""), count)
 
+    def text(key: str) -> str:
+        return _decoded(tags.get(key, ""), tags.get(_CHARACTER_SET, ""))
+
     slope, intercept = numbers("0028|1053", 1), numbers("0028|1052", 1)
     padding = numbers("0028|0120", 1)
     return make_slice(
@@ -131,14 +135,30 @@ def _slice(path: Path, tags: Mapping[str, str], size_xy: Sequence[int], componen
         pixel_spacing=numbers("0028|0030", 2),
         size_xy=size_xy,
         series=tags.get("0020|000e", ""),
-        description=tags.get("0008|103e", ""),
+        description=text("0008|103e"),
         uid=tags.get("0008|0018", ""),
         modality=tags.get("0008|0060") or "unknown",
         localizer="LOCALIZER" in tags.get("0008|0008", ""),
         rescale=(slope[0], intercept[0]) if slope and intercept else None,
         padding=(padding[0], (numbers("0028|0121", 1) or padding)[0]) if padding else None,
-        contrast=tags.get(_CONTRAST, ""),
+        contrast=text(_CONTRAST),
+        inverted=tags.get(_PHOTOMETRIC) == "MONOCHROME1",
+        acquisition={name: text(key) for name, key in ACQUISITION.items()},
     )
+
+
+def _decoded(value: str, character_set: str) -> str:
+    """A text of a header, whose bytes SimpleITK returns as UTF-8 with surrogates, by the file's character set."""
+    # The character sets of Japan and Korea shift between their parts by an escape character.
+    if value.isascii() and "\x1b" not in value:
+        return value
+    from pydicom.charset import convert_encodings, decode_bytes
+
+    with warnings.catch_warnings():
+        # Of unknown character sets, which are read as the default one.
+        warnings.simplefilter("ignore")
+        encodings = convert_encodings(character_set.split("\\"))
+        return decode_bytes(value.encode(errors="surrogateescape"), encodings, set())
 
 
 def _unread(path: Path, found: str | None = None) -> list[Slice] | Damaged:
@@ -184,7 +204,8 @@ def read_slices(slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
     Raises:
         RuntimeError: A file cannot be decoded.
     """
-    if any(item.frame is not None for item in slices):
+    # GDCM inverts the stored values of MONOCHROME1.
+    if any(item.frame is not None or item.inverted for item in slices):
         from ggn_tf.cases.dicom.frames import read_frames
 
         return _without_padding(read_frames(slices), slices)

@@ -97,7 +97,7 @@ def read_frames(slices: Sequence[Slice]) -> npt.NDArray[np.float32]:
     """The frames' voxels in Hounsfield units.
 
     Args:
-        slices: Frames of multi-frame files.
+        slices: Frames of multi-frame files, or files with one frame.
 
     Returns:
         [frame, y, x] float32.
@@ -125,7 +125,8 @@ def _stored_values(item: Slice) -> npt.NDArray[Any]:
         if not syntax.is_compressed or get_decoder(syntax).is_available:
             stored = pixel_array(item.path, index=item.frame)
             return stored
-        stream = get_frame(dataset.PixelData, item.frame or 0, number_of_frames=int(dataset.NumberOfFrames))
+        count = int(dataset.get("NumberOfFrames") or 1)
+        stream = get_frame(dataset.PixelData, item.frame or 0, number_of_frames=count)
         with tempfile.NamedTemporaryFile(suffix=".dcm") as file:
             _single_image(dataset, stream).save_as(file.name)
             stored = sitk.GetArrayFromImage(sitk.ReadImage(file.name, imageIO="GDCMImageIO"))[0]
@@ -141,6 +142,8 @@ def _single_image(dataset: Dataset, stream: bytes) -> Dataset:
     single.SOPInstanceUID = single.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     for name in _IMAGE_PIXEL:
         single[name] = dataset[name]
+    # GDCM would invert the values of MONOCHROME1.
+    single.PhotometricInterpretation = "MONOCHROME2"
     single.PixelData = encapsulate([stream])
     single["PixelData"].is_undefined_length = True
     return single
@@ -171,6 +174,12 @@ def _frame(path: Path, header: Dataset, shared: Dataset, groups: Dataset, number
         padding=None if padding is None else (float(padding), float(limit)),
         frame=number,
         contrast=_contrast(header),
+        inverted=header.get("PhotometricInterpretation") == "MONOCHROME1",
+        acquisition={
+            "AcquisitionNumber": str(item("FrameContentSequence").get("FrameAcquisitionNumber") or ""),
+            "TemporalPositionIdentifier": str(item("FrameContentSequence").get("TemporalPositionIndex") or ""),
+            "ConvolutionKernel": str(item("CTReconstructionSequence").get("ConvolutionKernel") or ""),
+        },
     )
 
 

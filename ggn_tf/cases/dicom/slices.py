@@ -1,11 +1,22 @@
 """The header of a CT slice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+# In SimpleITK's form: what differs between two passes over a patient, or two reconstructions of one.
+ACQUISITION = {
+    "AcquisitionNumber": "0020|0012",
+    "AcquisitionDate": "0008|0022",
+    "AcquisitionTime": "0008|0032",
+    "AcquisitionDateTime": "0008|002a",
+    "TemporalPositionIdentifier": "0020|0100",
+    "ConvolutionKernel": "0018|1210",
+    "KVP": "0018|0060",
+    "SliceThickness": "0018|0050",
+}
 # The scale of CT is 12 bits wide, starts at AIR_HU and ends here.
 HIGHEST_HU = 3071.0
 _NO_CONTRAST = ("", "NONE", "NO", "N", "WITHOUT", "NO CONTRAST", "NATIVE")
@@ -33,6 +44,8 @@ class Slice:
         padding_hu: The range of values above the scale of CT that mark missing measurements, or None.
         frame: Its number in a multi-frame file, from 0; None for a file that is one slice.
         contrast_agent: Whether its header names one.
+        inverted: Whether low values are shown bright (MONOCHROME1), which does not change their meaning.
+        acquisition: What distinguishes acquisitions and reconstructions, as (attribute, value).
     """
 
     path: Path
@@ -50,6 +63,8 @@ class Slice:
     padding_hu: tuple[float, float] | None = None
     frame: int | None = None
     contrast_agent: bool = False
+    inverted: bool = False
+    acquisition: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -82,6 +97,8 @@ def make_slice(
     padding: tuple[float, float] | None,
     frame: int | None = None,
     contrast: str = "",
+    inverted: bool = False,
+    acquisition: Mapping[str, str] | None = None,
 ) -> Slice:
     """A slice from the values of its tags; missing or invalid values count as unknown.
 
@@ -101,6 +118,8 @@ def make_slice(
             some exporters write 0 where 0 is water.
         frame: As in `Slice`.
         contrast: ContrastBolusAgent, which some scanners fill in although there was none.
+        inverted: As in `Slice`.
+        acquisition: Values of `ACQUISITION`, by attribute; empty ones count as absent.
     """
     axes = None if orientation is None else _axes(orientation)
     usable = rescale if rescale and np.isfinite(rescale).all() and rescale[0] != 0 else None
@@ -121,6 +140,8 @@ def make_slice(
         padding_hu=_high_padding(padding, usable),
         frame=frame,
         contrast_agent=contrast.strip().upper() not in _NO_CONTRAST,
+        inverted=inverted,
+        acquisition=tuple((name, value) for name, value in (acquisition or {}).items() if value),
     )
 
 

@@ -1,12 +1,17 @@
 """Stacks of CT slices: whether they make a volume, and on which grid."""
 
 import filecmp
+import itertools
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.geometry.grid import Floats, Grid, vector
@@ -60,7 +65,7 @@ class Stack:
 
 
 def stack_slices(slices: Sequence[Slice]) -> Stack:
-    """Order the slices of a series and check whether they make a volume; identical copies of a file count once."""
+    """Order the slices of a series and check whether they make a volume; copies of an instance count once."""
     problems = tuple(_differences(slices))
     if problems:
         return Stack(tuple(slices), None, problems)
@@ -79,6 +84,9 @@ def stack_slices(slices: Sequence[Slice]) -> Stack:
         vector(first.origin_mm_lps),
         first.direction,
     )
+    mixed = tuple(_interleaved(ordered))
+    if mixed:
+        return Stack(tuple(ordered), None, mixed)
     found = (*_spacing_problems(ordered, origins @ normal), *_tilt(origins, normal))
     return Stack(tuple(ordered), grid, found)
 
@@ -86,14 +94,47 @@ def stack_slices(slices: Sequence[Slice]) -> Stack:
 def _without_copies(ordered: list[Slice]) -> list[Slice]:
     kept: list[Slice] = []
     for item in ordered:
-        twins = (
-            other
-            for other in reversed(kept)
-            if other.uid == item.uid and other.frame == item.frame and other.path != item.path
-        )
-        if not any(filecmp.cmp(item.path, twin.path, shallow=False) for twin in twins):
+        if not any(_is_copy(item, other) for other in reversed(kept)):
             kept.append(item)
     return kept
+
+
+def _is_copy(item: Slice, other: Slice) -> bool:
+    return (
+        item.uid == other.uid
+        and item.path != other.path
+        and (item.frame, item.size_xyz, item.rescale) == (other.frame, other.size_xyz, other.rescale)
+        and np.allclose(item.origin_mm_lps, other.origin_mm_lps, rtol=0, atol=POSITION_TOLERANCE_MM)
+        and _same_voxels(item.path, other.path)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _same_voxels(path: Path, other: Path) -> bool:
+    """Whether two files of one instance have the same voxels; their headers may differ, as after a second export."""
+    if filecmp.cmp(path, other, shallow=False):
+        return True
+    try:
+        voxels, others = (sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (path, other))
+    except RuntimeError:
+        return False
+    return np.array_equal(voxels, others)
+
+
+def _interleaved(ordered: Sequence[Slice]) -> Iterator[Problem]:
+    """Slices of several acquisitions or reconstructions between one another, though each may be a volume."""
+    for name in dict.fromkeys(name for item in ordered for name, _ in item.acquisition):
+        values = [dict(item.acquisition).get(name, "unknown") for item in ordered]
+        counts = Counter(values)
+        runs = 1 + sum(value != following for value, following in itertools.pairwise(values))
+        if runs > len(counts):
+            listed = ", ".join(f"{value} in {_counted(count, 'slice')}" for value, count in counts.most_common(4))
+            yield Problem(
+                f"slices of {len(counts)} acquisitions or reconstructions between one another: {name} {listed}",
+                "one acquisition and reconstruction",
+                "Put the slices of each into a folder of its own, and name the one that the nodule was drawn on.",
+            )
+            return
 
 
 def _differences(slices: Sequence[Slice]) -> Iterator[Problem]:

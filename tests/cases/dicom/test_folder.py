@@ -1,6 +1,8 @@
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from pydicom.uid import RLELossless
 
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.geometry.axes import AxisOrder
@@ -8,6 +10,7 @@ from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 from tests.support.case_phantoms import noise, rewrite, rotation
+from tests.support.dicom_files import edit
 from tests.support.whole_volumes import read_grid, read_region, read_volume
 
 SMALL = Grid((16, 12, 10), (0.7, 0.7, 1.25), (-20.0, 30.0, -400.0), rotation(0, 0, 0))
@@ -91,6 +94,85 @@ def test_a_file_that_is_there_twice_counts_once(save_series):
     (folder / "copies").mkdir()
     (folder / "copies" / "4").write_bytes((folder / "0004.dcm").read_bytes())
     assert read_grid(folder).size_xyz == SMALL.size_xyz
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_instance_with_two_headers_counts_once(save_series, compressed):
+    folder = save_series(noise(SMALL))
+    other = pydicom.dcmread(folder / "0004.dcm")
+    other.SeriesDescription, other.PatientName = "sent again", "Somebody^Else"
+    if compressed:
+        other.compress(RLELossless, generate_instance_uid=False)
+    other.save_as(folder / "again.dcm")
+    assert read_grid(folder).size_xyz == SMALL.size_xyz
+
+
+MIXED = {
+    "AcquisitionNumber": (1, 2),
+    "AcquisitionTime": ("101500", "101730.5"),
+    "ConvolutionKernel": ("B30f", "B70f"),
+    "KVP": (80, 140),
+    "TemporalPositionIdentifier": (1, 2),
+}
+
+
+@pytest.mark.parametrize("attribute", MIXED)
+@pytest.mark.parametrize("shift_mm", [0.0, 0.3, 0.625])
+def test_acquisitions_between_one_another_are_refused_whatever_their_distance(save_series, attribute, shift_mm):
+    folder = save_series(noise(SMALL))
+    second = Grid(SMALL.size_xyz, SMALL.spacing_mm_xyz, (-20.0, 30.0, -400.0 + shift_mm), SMALL.direction)
+    other = save_series(noise(second), "second", {"0020|000e": series_of(folder)})
+    for part, value in zip((folder, other), MIXED[attribute], strict=True):
+        edit(part, lambda _, dataset, value=value: setattr(dataset, attribute, value))
+    for number, path in enumerate(sorted(other.iterdir())):
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid(f"second {number}")
+        dataset.save_as(folder / f"second-{path.name}")
+    error = refused(folder)
+    assert error.found.startswith(f"slices of 2 acquisitions or reconstructions between one another: {attribute} ")
+    assert error.arguments == ()
+    with pytest.raises(VolumeError, match="do not make a volume"):
+        open_volume(folder, repair=True)
+
+
+def test_acquisitions_one_after_the_other_are_one_volume(save_series):
+    folder = save_series(noise(SMALL))
+    edit(folder, lambda number, dataset: setattr(dataset, "AcquisitionNumber", 1 + number // 4))
+    edit(folder, lambda number, dataset: setattr(dataset, "AcquisitionTime", f"1015{number:02}"))
+    assert read_grid(folder).size_xyz == SMALL.size_xyz
+
+
+@pytest.mark.parametrize(
+    ("character_set", "text"),
+    [
+        ("ISO_IR 100", "Lunge dünn"),
+        ("ISO_IR 192", "肺 1 mm"),
+        ("\\ISO 2022 IR 87", "胸部 CT"),
+        ("ISO_IR 144", "Лёгкие"),
+    ],
+)
+def test_texts_are_decoded_by_their_character_set(save_series, character_set, text):
+    folder = save_series(noise(SMALL))
+
+    def describe(_, dataset):
+        dataset.SpecificCharacterSet = character_set.split("\\")
+        dataset.SeriesDescription = text
+
+    edit(folder, describe)
+    stack = open_volume(folder).stack
+    assert stack is not None and {item.description for item in stack.slices} == {text}
+
+
+def test_a_text_whose_character_set_is_wrong_can_still_be_written(save_series):
+    folder = save_series(noise(SMALL))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"ISO_IR 192", b"ISO_IR 999"))
+    edit(folder, lambda _, dataset: setattr(dataset, "SeriesDescription", "0123456789"))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"0123456789", "Lunge dünn".encode("latin-1")))
+    stack = open_volume(folder).stack
+    assert stack is not None
+    stack.slices[0].description.encode("utf-8")
 
 
 def test_an_uneven_increment(save_series, tmp_path):
