@@ -16,6 +16,8 @@ _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
 _UNITS_MM = {"mm": 1.0, "um": 0.001}
 # The schema's defaults; Slicer itself always writes both.
 _SYSTEM, _UNIT = "LPS", "mm"
+_FIDUCIALS, _LINE = "Fiducial", "Line"
+# Their points are corners and handles, not nodules; a scene often has one beside its points.
 _SHAPES = ("Plane", "ROI")
 
 
@@ -31,19 +33,23 @@ def lps_of_ras(point_mm: Vector) -> Vector:
     return vector(np.multiply(point_mm, _TO_LPS["RAS"]))
 
 
-def read_markups(path: Path) -> list[MarkupPoint]:
+def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoint]:
     """Read the control points of a markups file, whatever its coordinate system.
 
-    Points that were named in advance and never placed, which Slicer marks as undefined, are ignored.
+    Points that were named in advance and never placed, which Slicer marks as undefined, are ignored; so are planes and
+    regions of interest.
 
     Args:
         path: A .mrk.json file of 3D Slicer (markups schema 1).
+        line_midpoints: Whether a line, such as a diameter that was measured, stands for its midpoint. Its ends are on
+            the nodule's rim.
 
     Returns:
         At least one point, in the file's order.
 
     Raises:
-        LocationError: The file is missing or not a markups file, or contains no placed point or an invalid one.
+        LocationError: The file is missing or not a markups file, or contains no placed point, an invalid one, or a line,
+            angle or curve.
     """
     path = Path(path)
     try:
@@ -53,7 +59,7 @@ def read_markups(path: Path) -> list[MarkupPoint]:
     markups = stored.get("markups") if isinstance(stored, dict) else None
     if not isinstance(markups, list) or not all(isinstance(markup, dict) for markup in markups):
         raise _unreadable(path, "no list of markups in it")
-    points = [point for markup in markups for point in _points(path, markup)]
+    points = [point for markup in markups for point in _points(path, markup, line_midpoints)]
     if not points:
         raise LocationError(
             "The markups file contains no placed point.",
@@ -65,10 +71,20 @@ def read_markups(path: Path) -> list[MarkupPoint]:
     return points
 
 
-def _points(path: Path, markup: dict[str, Any]) -> Iterator[MarkupPoint]:
-    if markup.get("type") in _SHAPES:
-        # Their points are corners and handles, not nodules.
+def _points(path: Path, markup: dict[str, Any], line_midpoints: bool) -> Iterator[MarkupPoint]:
+    kind = markup.get("type", _FIDUCIALS)
+    if kind in _SHAPES:
         return
+    points = list(_placed(path, markup))
+    if kind == _FIDUCIALS:
+        yield from points
+    elif kind == _LINE and line_midpoints and len(points) == 2:
+        yield MarkupPoint("", vector(np.mean([point.center_mm_lps for point in points], axis=0)))
+    elif points:
+        raise _not_points(path, str(kind), len(points))
+
+
+def _placed(path: Path, markup: dict[str, Any]) -> Iterator[MarkupPoint]:
     system, unit = markup.get("coordinateSystem", _SYSTEM), markup.get("coordinateUnits", _UNIT)
     unit = unit[0] if isinstance(unit, list) and unit else unit
     if system not in _TO_LPS or unit not in _UNITS_MM:
@@ -91,6 +107,19 @@ def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:
     if not all(map(math.isfinite, (x, y, z))):
         raise _unreadable(path, f"control point {number} has the position {position!r}")
     return x, y, z
+
+
+def _not_points(path: Path, kind: str, count: int) -> LocationError:
+    line = kind == _LINE and count == 2
+    return LocationError(
+        "The markups file contains a markup that is not a point list.",
+        case=path,
+        found=f"a markup of type {kind} with {count} points",
+        expected=f"markups of type {_FIDUCIALS} with one point on each nodule",
+        remedy="Place a point on each nodule (Markups, Point List) and save that list alone"
+        + ("; or use the midpoint of each line." if line else "."),
+        arguments=("line_midpoints",) if line else (),
+    )
 
 
 def _unreadable(path: Path, found: str) -> LocationError:

@@ -41,6 +41,7 @@ _BAR = 24
     help="Centre of a nodule as a voxel of the CT, from 0, in the order x, y, z; can be repeated.",
 )
 @click.option("--fiducials", type=PATH, help="Markups file of 3D Slicer (.mrk.json) with one point on each nodule.")
+@click.option("--line-midpoints", is_flag=True, help="Use the midpoint of each line in the --fiducials file.")
 @repair_options
 @click.option("--server", metavar="HOST:PORT", help="Address of the model server that predicts.")
 @click.option(
@@ -68,6 +69,7 @@ def command(
     ras: bool,
     center_index: Sequence[tuple[int, int, int]],
     fiducials: Path | None,
+    line_midpoints: bool,
     repair: bool,
     align_masks: bool,
     server: str | None,
@@ -89,6 +91,8 @@ def command(
         raise click.UsageError(f"{'--align-masks' if align_masks else '--segment'} needs a --mask.")
     if ras and not center_mm:
         raise click.UsageError("--ras needs --center-mm; voxels and files have their own coordinate system.")
+    if line_midpoints and fiducials is None:
+        raise click.UsageError("--line-midpoints needs --fiducials.")
     if (server is None) == (export is None):
         raise click.UsageError("Name either a --server or an --export.")
     from ggn_tf.prediction.result_folder import refuse_foreign_folder
@@ -98,7 +102,7 @@ def command(
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
     locations += [ggn_tf.Voxel(*index) for index in center_index]
-    locations += [] if fiducials is None else ggn_tf.read_points(fiducials)
+    locations += [] if fiducials is None else ggn_tf.read_points(fiducials, line_midpoints=line_midpoints)
     load_tensorflow()
     from ggn_tf.prediction.nodules import RESEARCH_ONLY
 

@@ -92,13 +92,18 @@ class Mask:
 Location = Point | Voxel | Mask
 
 
-def read_points(path: str | Path) -> list[Point]:
+def read_points(path: str | Path, *, line_midpoints: bool = False) -> list[Point]:
     """The points of a markups file that 3D Slicer saved (.mrk.json), in any of its coordinate systems.
 
+    Args:
+        path: The file.
+        line_midpoints: Whether a line, such as a diameter that was measured, stands for its midpoint.
+
     Raises:
-        LocationError: The file cannot be read, or contains no placed point.
+        LocationError: The file cannot be read, contains no placed point, or a markup that is not a point list.
     """
-    return [Point(*point.center_mm_lps, name=point.label or None) for point in read_markups(Path(path))]
+    points = read_markups(Path(path), line_midpoints=line_midpoints)
+    return [Point(*point.center_mm_lps, name=point.label or None) for point in points]
 
 
 def names_of(locations: Sequence[Location]) -> list[str]:

@@ -61,6 +61,29 @@ def test_the_corners_of_a_box_are_no_nodules(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
+ENDS = [{"label": "L-1", "position": [1.0, 2.0, 3.0]}, {"label": "L-2", "position": [5.0, 2.0, 9.0]}]
+
+
+def test_a_line_is_refused_or_its_midpoint_is_used(tmp_path: Path) -> None:
+    path = one(tmp_path, type="Line", controlPoints=ENDS)
+    with pytest.raises(LocationError, match="not a point list") as caught:
+        read_markups(path)
+    assert (caught.value.found, caught.value.arguments) == ("a markup of type Line with 2 points", ("line_midpoints",))
+    assert read_markups(path, line_midpoints=True) == [MarkupPoint("", (3.0, 2.0, 6.0))]
+
+
+@pytest.mark.parametrize("kind", ["Angle", "Curve", "ClosedCurve", "TestCurve", 3])
+def test_what_is_neither_a_point_list_nor_a_line_is_refused(tmp_path: Path, kind: object) -> None:
+    with pytest.raises(LocationError, match="not a point list") as caught:
+        read_markups(one(tmp_path, type=kind, controlPoints=ENDS), line_midpoints=True)
+    assert caught.value.arguments == ()
+
+
+def test_a_line_of_one_end_has_no_midpoint(tmp_path: Path) -> None:
+    with pytest.raises(LocationError, match="not a point list"):
+        read_markups(one(tmp_path, type="Line", controlPoints=ENDS[:1]), line_midpoints=True)
+
+
 def test_a_ras_point_in_lps() -> None:
     assert lps_of_ras((1.0, -2.0, 3.0)) == (-1.0, 2.0, 3.0)
 
