@@ -48,8 +48,8 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
         At least one point, in the file's order.
 
     Raises:
-        LocationError: The file is missing or not a markups file, or contains no placed point, an invalid one, or a line,
-            angle or curve.
+        LocationError: The file is missing or not a markups file, or contains no placed point, an invalid one, or a
+            line, angle or curve.
     """
     path = Path(path)
     try:
