@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from ggn_tf.api.arguments import Progress
     from ggn_tf.api.evaluate import Evaluation, evaluate
     from ggn_tf.api.export import export
     from ggn_tf.api.fit import Run, TrainingPlan, TrainingProgress, fit
     from ggn_tf.api.load import Model, load
     from ggn_tf.api.prepare import PreparedDataset, prepare
-    from ggn_tf.api.progress import Progress
     from ggn_tf.api.serve import Server, serve
     from ggn_tf.api.study import Study, StudyPlan, StudyProgress, study
     from ggn_tf.errors import GgnError
@@ -40,7 +40,7 @@ _NAMES = {
     "ggn_tf.api.fit": ("Run", "TrainingPlan", "TrainingProgress", "fit"),
     "ggn_tf.api.load": ("Model", "load"),
     "ggn_tf.api.prepare": ("PreparedDataset", "prepare"),
-    "ggn_tf.api.progress": ("Progress",),
+    "ggn_tf.api.arguments": ("Progress",),
     "ggn_tf.api.serve": ("Server", "serve"),
     "ggn_tf.api.study": ("Study", "StudyPlan", "StudyProgress", "study"),
     "ggn_tf.errors": ("GgnError",),

@@ -134,7 +134,7 @@ def _disk(found: Installation, folder: Path) -> None:
 
 def _tensorflow(found: Installation) -> None:
     try:
-        from ggn_tf.training.precision import resolve_precision
+        from ggn_tf.machine import resolve_precision
 
         names = [str(gpu["device_name"]) for gpu in gpus()]
         precision, why = resolve_precision("auto")

@@ -1,9 +1,10 @@
-"""Facts about this machine: processor, memory and GPUs."""
+"""Facts about this machine: processor, memory and GPUs, and the precision that they compute fast."""
 
 import importlib
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _CPUINFO = Path("/proc/cpuinfo")
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -46,3 +47,41 @@ def gpus() -> list[dict[str, Any]]:
 
 def _cpuinfo() -> str:
     return _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
+
+
+Precision = Literal["float32", "bfloat16"]
+
+_BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
+_AMPERE = (8, 0)
+
+
+def resolve_precision(choice: Literal["auto", "float32", "bfloat16"]) -> tuple[Precision, str]:
+    """Turn `auto` into what this machine's hardware does fast.
+
+    Weights, losses, softmax and statistics are float32 either way.
+
+    Args:
+        choice: `auto` chooses bfloat16 if the GPU, or without a GPU the processor, has it in hardware.
+
+    Returns:
+        The precision, and the reason.
+    """
+    if choice != "auto":
+        return choice, "as requested"
+    return fast_precision([gpu.get("compute_capability", (0, 0)) for gpu in gpus()], processor_flags())
+
+
+def fast_precision(gpu_capabilities: Sequence[tuple[int, int]], flags: Collection[str]) -> tuple[Precision, str]:
+    """The precision that given hardware does fast, and the reason.
+
+    Args:
+        gpu_capabilities: NVIDIA's compute capability of every GPU; the first decides.
+        flags: The processor's instruction-set flags.
+    """
+    for major, minor in gpu_capabilities:
+        fast = (major, minor) >= _AMPERE
+        return ("bfloat16" if fast else "float32"), f"GPU of compute capability {major}.{minor}"
+    for flag in _BFLOAT16_FLAGS:
+        if flag in flags:
+            return "bfloat16", f"the processor has {flag}"
+    return "float32", "the processor has no bfloat16 arithmetic"

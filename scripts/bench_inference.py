@@ -25,14 +25,14 @@ def patches(batch: int) -> np.ndarray:
 def cascade(precision: str, stock: bool):
     from untrained import with_statistics
 
-    from ggn_tf.models.cascade import build_cascade
+    from ggn_tf.models.systems import build_cascade
 
     return with_statistics(build_cascade(CLASSES, Protocol(), precision=precision, stock=stock))
 
 
 def exported(precision: str, folder: Path, batch: int) -> Callable[[], object]:
     """The version directory that `ggn-tf export` writes, through the session that the server runs."""
-    from ggn_tf.serving.export.writer import export_model
+    from ggn_tf.serving.export.version_writer import export_model
     from ggn_tf.serving.runtime.servable import open_servable
 
     version = export_model(cascade(precision, stock=False), INDOLENT_INVASIVE, Protocol(), folder / f"ggn-{precision}")

@@ -23,12 +23,12 @@ from side_by_side import measure
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from untrained import with_statistics
 
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.export.golden_requests import sample_patches
-from ggn_tf.serving.export.writer import export_model
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.export.version_writer import export_model
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.serving.runtime.servable import open_servable
 from ggn_tf.tasks import THREE_CLASSES
 

@@ -35,7 +35,7 @@ def keras_step(precision: str, batch: int, stock: bool) -> Callable[[], object]:
     import tensorflow as tf
 
     from ggn_tf.dataset.pipeline import Batch
-    from ggn_tf.models.cascade import build_cascade
+    from ggn_tf.models.systems import build_cascade
     from ggn_tf.runs.stages import JOINT
     from ggn_tf.training.step import TrainStep
 

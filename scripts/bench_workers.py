@@ -95,8 +95,8 @@ def member(cores: list[int], precision: str, batch: int) -> None:
     from bench_training import CLASSES, inputs
 
     from ggn_tf.dataset.pipeline import Batch, Part
-    from ggn_tf.models.cascade import build_cascade
-    from ggn_tf.models.fast.batch_share import BatchShare
+    from ggn_tf.models.fast.batch_layers import BatchShare
+    from ggn_tf.models.systems import build_cascade
     from ggn_tf.protocol import Protocol
     from ggn_tf.runs.stages import JOINT
     from ggn_tf.training.distributed.cluster import connect_replicas, rank_of

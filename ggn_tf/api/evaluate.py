@@ -6,19 +6,16 @@ from typing import Any
 
 import pandas as pd
 
+from ggn_tf.api.arguments import REPLICATES, RUN_GALLERY, OnProgress, Progress, ignore
 from ggn_tf.api.fit import Run, dataset_folder, run_folder
 from ggn_tf.api.prepare import PreparedDataset
-from ggn_tf.api.progress import OnProgress, Progress, ignore
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.external_validation import open_external, predict_external
-from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
+from ggn_tf.evaluation.report.run_report import write_evaluation
 from ggn_tf.evaluation.report_inputs import collect_report_inputs
-from ggn_tf.evaluation.run_predictions import describe_run, predict_run
+from ggn_tf.evaluation.run_predictions import describe_run, open_external, predict_external, predict_run
 from ggn_tf.evaluation.statistics import run_scores
-from ggn_tf.evaluation.statistics.scores import score_predictions
-from ggn_tf.evaluation.statistics.site_differences import differences
-from ggn_tf.runs.run_dataset import open_run_dataset
-from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.evaluation.statistics.scores import differences, score_predictions
+from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
 from ggn_tf.training.tensorboard import write_scores
 
 
@@ -47,9 +44,9 @@ def evaluate(
     dataset: PreparedDataset | str | Path | None = None,
     *,
     own_dataset: PreparedDataset | str | Path | None = None,
-    replicates: int = 2000,
+    replicates: int = REPLICATES,
     seed: int = 0,
-    gallery: int = 24,
+    gallery: int = RUN_GALLERY,
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Score every finished stage of a run on its validation and test set, and on another site's nodules.

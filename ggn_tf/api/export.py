@@ -4,8 +4,7 @@ from pathlib import Path
 
 from ggn_tf.api.fit import Run, run_folder
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.serving.export.run_export import load_served_model, provenance_of
-from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.export.version_writer import export_model, load_served_model, provenance_of
 
 
 def export(run: Run | str | Path, output: str | Path) -> Path:

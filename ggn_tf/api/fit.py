@@ -7,35 +7,29 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import pandas as pd
 
-from ggn_tf.api.choices import check_choices
+from ggn_tf.api.arguments import PrecisionChoice, SelectionSet, check_choices, ignore
 from ggn_tf.api.prepare import PreparedDataset
-from ggn_tf.api.progress import ignore
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import GgnError
+from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol
-from ggn_tf.runs.package_versions import package_versions
 from ggn_tf.runs.reproducibility import Conditions, conditions_here, differences, keep_threads, request_determinism
-from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_description import RunDescription, package_versions
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES, Stage
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 from ggn_tf.training.distributed.cluster import Rank, Strategy, connect_replicas, rank_of
 from ggn_tf.training.monitor import EpochResult
-from ggn_tf.training.observers import Observer
-from ggn_tf.training.precision import resolve_precision
 from ggn_tf.training.replicas import Replicas
-from ggn_tf.training.run_training import train_run
-from ggn_tf.training.train_options import TrainOptions
-from ggn_tf.training.trainer import Plan, plan_run, train
+from ggn_tf.training.train_options import Observer, TrainOptions
+from ggn_tf.training.trainer import Plan, plan_run, train, train_run
 
-PrecisionChoice = Literal["auto", "float32", "bfloat16"]
-SelectionSet = Literal["validation", "test"]
 STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
 
 
@@ -218,7 +212,7 @@ def fit(
         folder,
         opened,
         plan,
-        TrainOptions(_Reporter(on_progress), stop, checkpoint_minutes, deterministic),
+        TrainOptions((_Reporter(on_progress),), stop, checkpoint_minutes, deterministic),
         command=command,
         conditions=conditions_here(deterministic, rank.expected_replicas),
         begin=begin,
@@ -238,8 +232,6 @@ def run_folder(run: Run | str | Path) -> Path:
 
 
 class _Reporter(Observer):
-    """Calls a function with the training's progress."""
-
     def __init__(self, on_progress: Callable[[TrainingProgress], None]) -> None:
         self._on_progress = on_progress
         self._last = TrainingProgress("", 0, 0, 0)
@@ -267,7 +259,6 @@ def _with_numbers(
     batch_size: int | None,
     joint_weight: float | None,
 ) -> Protocol:
-    """The protocol with the numbers that were given."""
     training = protocol.training
     if batch_size is not None:
         training = dataclasses.replace(training, batch_size=batch_size)

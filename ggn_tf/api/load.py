@@ -10,8 +10,8 @@ from ggn_tf.prediction.locations import Location
 from ggn_tf.prediction.nodules import CtPrediction, open_patches, predict_nodules
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.client.client import PredictionClient
-from ggn_tf.serving.contract.names import MODEL_NAME
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.contract.wire import MODEL_NAME
+from ggn_tf.serving.runtime.predict_request import LocalModel
 
 _SCHEME = "grpc://"
 

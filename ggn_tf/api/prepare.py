@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from ggn_tf.api.choices import check_choices
-from ggn_tf.api.progress import OnProgress, Progress, ignore
+from ggn_tf.api.arguments import OnProgress, Progress, check_choices, ignore
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.radiomics import radiomics_settings
@@ -75,6 +74,7 @@ def prepare(
     runner: Runner = "processes",
     staging: str | None = None,
     beam_options: Sequence[str] = (),
+    on_start: Callable[[int], None] = ignore,
     on_progress: OnProgress = ignore,
 ) -> PreparedDataset:
     """Make a dataset of the nodules of a case table. It is written whole or not at all.
@@ -102,6 +102,7 @@ def prepare(
         runner: `processes` of this machine, or Apache `beam`.
         staging: Folder or URL where Beam's workers on other machines leave patches.
         beam_options: Apache Beam's own options.
+        on_start: Called once with the number of cases, after the checks of arguments and table, before a CT is read.
         on_progress: Called after every case.
 
     Raises:
@@ -125,6 +126,7 @@ def prepare(
         cut = _cut_by_beam(cases, protocol.patch, beam_options, policy, staging, radiomics)
     else:
         cut = cut_cases(cases, protocol.patch, jobs, policy, radiomics=radiomics, on_progress=on_progress)
+    on_start(len(cases))
     # Imported here: TensorFlow comes with it, and a wrong table is rejected before.
     from ggn_tf.dataset.writer import write_dataset
 

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ggn_tf.serving.contract.names import MODEL_NAME, PORT
+from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 
 

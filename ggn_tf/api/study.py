@@ -5,27 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ggn_tf.api.choices import check_choices
-from ggn_tf.api.fit import PrecisionChoice, SelectionSet, dataset_folder
+from ggn_tf.api.arguments import (
+    DEFAULT_SYSTEMS,
+    STUDY_GALLERY,
+    SYSTEMS,
+    PrecisionChoice,
+    SelectionSet,
+    check_choices,
+    ignore,
+)
+from ggn_tf.api.fit import dataset_folder
 from ggn_tf.api.prepare import PreparedDataset
-from ggn_tf.api.progress import ignore
 from ggn_tf.dataset.records import Dataset, open_dataset
-from ggn_tf.models.names import RADIOMICS, TRANSFER
+from ggn_tf.machine import resolve_precision
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, quick_protocol
-from ggn_tf.runs.stages import STAGES
-from ggn_tf.studies.examples import collect_examples
-from ggn_tf.studies.folder import write_study
-from ggn_tf.studies.grid import StudyDesign, items_of
+from ggn_tf.studies.design import StudyDesign, items_of
 from ggn_tf.studies.item import Item, WorkFolder
-from ggn_tf.studies.pool import run_items
-from ggn_tf.studies.process import WorkerMessage
-from ggn_tf.studies.results import collect_results
-from ggn_tf.studies.tables import ScoreTable, tables_of
+from ggn_tf.studies.pool import WorkerMessage, run_items
+from ggn_tf.studies.study_report import collect_examples, write_study
+from ggn_tf.studies.tables import ScoreTable, collect_results, tables_of
 from ggn_tf.tasks import PAPER_TASKS, Task
-from ggn_tf.training.precision import resolve_precision
 
-DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
-SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
 REPORT_ITEM = "report"
 _PROTOCOLS = {"paper": Protocol, "quick": quick_protocol}
 
@@ -94,7 +94,7 @@ def study(
     seed: int = 0,
     select_on: SelectionSet = "validation",
     precision: PrecisionChoice = "auto",
-    gallery: int = 12,
+    gallery: int = STUDY_GALLERY,
     jobs: int = 1,
     command: str = "ggn_tf.study",
     on_start: Callable[[StudyPlan], None] = ignore,
@@ -167,8 +167,6 @@ def study(
 
 
 class _Progress:
-    """Adds the items' progress up to the study's."""
-
     def __init__(self, items: Sequence[Item], on_progress: Callable[[StudyProgress], None]) -> None:
         self._costs = {item.name: item.cost for item in items}
         self._shares = dict.fromkeys(self._costs, 0.0)

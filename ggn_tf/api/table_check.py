@@ -6,8 +6,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ggn_tf.api.arguments import OnProgress, ignore
 from ggn_tf.api.prepare import CutCases, cut_cases
-from ggn_tf.api.progress import OnProgress, ignore
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.table import read_table
 from ggn_tf.dataset.previews import PreviewWriter

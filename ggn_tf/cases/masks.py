@@ -138,7 +138,8 @@ def centroid_mm_lps(mask: sitk.Image) -> Vector:
     return vector(Grid.from_image(mask).point_of(voxels_zyx.mean(axis=0)[::-1] + box.start_xyz))
 
 
-def _read_segment(path: Path, segment: str | None, grid: Grid, positions: SlicePositions | None) -> Segment:
+def refuse_missing_mask(path: Path) -> None:
+    """Raise a MaskError where there is no such file."""
     if not path.is_file():
         raise MaskError(
             "The mask does not exist.",
@@ -147,6 +148,10 @@ def _read_segment(path: Path, segment: str | None, grid: Grid, positions: SliceP
             expected="a file: a label map (.nii, .nii.gz, .nrrd, .mha) or a DICOM segmentation",
             remedy="Correct the path; paths in a case table are relative to the table.",
         )
+
+
+def _read_segment(path: Path, segment: str | None, grid: Grid, positions: SlicePositions | None) -> Segment:
+    refuse_missing_mask(path)
     if is_dicom(path):
         from ggn_tf.cases.dicom.segmentation import is_structure_set, read_dicom_segment
 

@@ -148,6 +148,16 @@ def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -
             angles, or the DICOM slices do not make a volume.
     """
     path = Path(path)
+    refuse_missing_ct(path)
+    if path.is_dir() or (not is_nifti(path) and is_dicom(path)):
+        stack, grid = scan_series(path, query, repair=repair)
+        positions = SlicePositions.of(stack) if stack.problems else None
+        return Volume(path, positions.grid if positions else grid, stack, positions)
+    return Volume(path, read_header(path))
+
+
+def refuse_missing_ct(path: Path) -> None:
+    """Raise a VolumeError where there is no such path."""
     if not path.exists():
         raise VolumeError(
             "The CT does not exist.",
@@ -156,11 +166,6 @@ def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -
             expected=FORMATS,
             remedy="Correct the path; paths in a case table are relative to the table.",
         )
-    if path.is_dir() or (not is_nifti(path) and is_dicom(path)):
-        stack, grid = scan_series(path, query, repair=repair)
-        positions = SlicePositions.of(stack) if stack.problems else None
-        return Volume(path, positions.grid if positions else grid, stack, positions)
-    return Volume(path, read_header(path))
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def _system_error(error: OSError) -> GgnError:
     )
 
 
-@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="ggn-tf")
 def main() -> None:
     """Classify pulmonary ground-glass nodules on chest CT, helped by their own 3D segmentation."""

@@ -37,7 +37,7 @@ def command(table: Path, output: Path | None, as_json: bool, **arguments: Any) -
     split.
     """
     from ggn_tf.api.table_check import check_table
-    from ggn_tf.cli.progress import CountBar
+    from ggn_tf.cli.terminal import CountBar
 
     with CountBar() as bar:
         check = check_table(table, output=output, on_progress=bar.show, **arguments)
@@ -62,7 +62,7 @@ def _document(check: "TableCheck", table: Path, output: Path | None) -> dict[str
 
 def _print(check: "TableCheck", output: Path | None) -> None:
     from ggn_tf.api.table_check import FINDINGS
-    from ggn_tf.cli.tables import print_table
+    from ggn_tf.cli.terminal import print_table
 
     measures = ("spacing x, y, z (mm)", "diameter (mm)", "mean HU", "solid")
     print_table(["case", "status", "label", *measures], map(_row, check.findings), left=3)

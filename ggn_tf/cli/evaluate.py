@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import ggn_tf
+from ggn_tf.api.arguments import REPLICATES, RUN_GALLERY
 from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, PATH, json_option, own_dataset_option
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -15,13 +16,12 @@ from ggn_tf.tensorflow_import import load_tensorflow
 @click.argument("run", type=PATH)
 @click.option("--dataset", type=PATH, help="Dataset of another site, for external validation.")
 @own_dataset_option
-@click.option("--replicates", type=AT_LEAST_1, default=2000, show_default=True, help="Number of bootstrap replicates.")
-@click.option("--seed", type=AT_LEAST_0, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--replicates", type=AT_LEAST_1, default=REPLICATES, help="Number of bootstrap replicates.")
+@click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the bootstrap.")
 @click.option(
     "--gallery",
     type=AT_LEAST_0,
-    default=24,
-    show_default=True,
+    default=RUN_GALLERY,
     help="Number of nodules in the report's gallery, with slices of their CT; 0 for none.",
 )
 @json_option
@@ -32,9 +32,9 @@ def command(run: Path, as_json: bool, **arguments: Any) -> None:
     earlier evaluation.
     """
     load_tensorflow()
-    from ggn_tf.evaluation.report.evaluation_folder import FIGURES, MODEL_CARD, PREDICTIONS, REPORT, SCORES
-    from ggn_tf.evaluation.report.summary import summarise
-    from ggn_tf.evaluation.statistics.scores_file import evaluation_document
+    from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, PREDICTIONS, REPORT, SCORES
+    from ggn_tf.evaluation.report.run_tables import summarise
+    from ggn_tf.evaluation.statistics.run_scores import evaluation_document
 
     done = ggn_tf.evaluate(run, on_progress=lambda progress: click.echo(progress.step, err=True), **arguments)
     folder = done.folder

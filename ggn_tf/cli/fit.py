@@ -38,21 +38,16 @@ def _paper(attribute: str) -> str:
 
 @click.command()
 @click.argument("dataset", type=PATH, default=Path("dataset"))
-@click.option(
-    "--task", default=str(INDOLENT_INVASIVE), show_default=True, help="Classes of the task; a plus merges labels."
-)
+@click.option("--task", default=str(INDOLENT_INVASIVE), help="Classes of the task; a plus merges labels.")
 @click.option(
     "--model",
     type=click.Choice(tuple(STAGES)),
     default=CASCADE,
-    show_default=True,
     help="System of the paper's Fig. 3: raw (a), reference (b), cascade (c and d) or multitask (e).",
 )
 @click.option("--stage", type=click.Choice(STAGE_NAMES), help="Last stage to train.  [default: the model's last]")
-@click.option("--split", type=AT_LEAST_1, default=1, show_default=True, help="Number of the dataset's split.")
-@click.option(
-    "--seed", type=AT_LEAST_0, default=0, show_default=True, help="Seed of initial weights, order and augmentation."
-)
+@click.option("--split", type=AT_LEAST_1, default=1, help="Number of the dataset's split.")
+@click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of initial weights, order and augmentation.")
 @click.option("--epochs", type=CommaList(int, count=3), help=f"Largest number of epochs of {_paper('max_epochs')}")
 @click.option(
     "--learning-rates", type=CommaList(float, count=3), help=f"First learning rate of {_paper('learning_rate')}"
@@ -62,24 +57,17 @@ def _paper(attribute: str) -> str:
     type=CommaList(int, count=3),
     help=f"Number of epochs without a better score that end {_paper('patience')}",
 )
-@click.option(
-    "--batch-size", type=AT_LEAST_1, default=PAPER.batch_size, show_default=True, help="Number of patches per step."
-)
+@click.option("--batch-size", type=AT_LEAST_1, default=PAPER.batch_size, help="Number of patches per step.")
 @click.option(
     "--joint-weight",
     type=FiniteRange(min=0),
     default=PAPER.joint_weight,
-    show_default=True,
     help="Weight lambda of the Dice loss in the paper's eq. 4.",
 )
 @select_on_option
 @precision_option
 @click.option(
-    "--checkpoint-minutes",
-    type=FiniteRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Minutes between checkpoints within an epoch.",
+    "--checkpoint-minutes", type=FiniteRange(min=0), default=10.0, help="Minutes between checkpoints within an epoch."
 )
 @click.option("--histograms", is_flag=True, help="Write every weight's histogram for TensorBoard: 10 MB per epoch.")
 @click.option(
@@ -91,7 +79,6 @@ def _paper(attribute: str) -> str:
     "--strategy",
     type=click.Choice(["one", "mirrored", "multiworker"]),
     default="one",
-    show_default=True,
     help="Devices that share a batch: one; all GPUs of this machine; those of all machines in TF_CONFIG, each of which "
     "runs this command.",
 )
@@ -103,7 +90,7 @@ def command(dataset: Path, **arguments: Any) -> None:
     with larger --epochs it extends the last stage. With --strategy multiworker only the first machine has the run
     folder.
     """
-    from ggn_tf.cli.progress import EpochBars
+    from ggn_tf.cli.terminal import EpochBars
 
     load_tensorflow()
     with EpochBars() as bars, StopSignal("stopping after this step; the same command resumes training") as stop:

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from ggn_tf.api.arguments import PrecisionChoice, SelectionSet
 from ggn_tf.errors import GgnError, with_arguments
 
 PATH = click.Path(path_type=Path)
@@ -90,7 +91,7 @@ def _option_here(argument: str) -> str | None:
 
 
 label_column_option = click.option(
-    "--label-column", default="label", show_default=True, help="Column of the table that contains the labels."
+    "--label-column", default="label", help="Column of the table that contains the labels."
 )
 jobs_option = click.option("--jobs", type=AT_LEAST_1, help="Number of processes.  [default: one per processor]")
 json_option = click.option(
@@ -101,16 +102,14 @@ own_dataset_option = click.option(
 )
 select_on_option = click.option(
     "--select-on",
-    type=click.Choice(["validation", "test"]),
+    type=click.Choice(get_args(SelectionSet)),
     default="validation",
-    show_default=True,
     help="Set whose score selects the weights; test is the paper's way, and its scores are optimistic.",
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(get_args(PrecisionChoice)),
     default="auto",
-    show_default=True,
     help="Arithmetic of the convolutions; auto takes bfloat16 where the hardware has it.",
 )
 

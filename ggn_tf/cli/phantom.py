@@ -11,16 +11,13 @@ from ggn_tf.cli.options import AT_LEAST_0, PATH
 
 @click.command()
 @click.argument("out", type=PATH)
-@click.option(
-    "--nodules", type=click.IntRange(min=4), default=120, show_default=True, help="Number of nodules to write."
-)
-@click.option("--seed", type=AT_LEAST_0, default=0, show_default=True, help="Seed of the nodules and scanners.")
+@click.option("--nodules", type=click.IntRange(min=4), default=120, help="Number of nodules to write.")
+@click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the nodules and scanners.")
 @click.option(
     "--format",
     "container",
     type=click.Choice(["dicom", "nifti"]),
     default="dicom",
-    show_default=True,
     help="File format of the CTs and masks.",
 )
 def command(out: Path, nodules: int, seed: int, container: Literal["dicom", "nifti"]) -> None:
@@ -30,7 +27,7 @@ def command(out: Path, nodules: int, seed: int, container: Literal["dicom", "nif
     the table that `ggn-tf prepare` reads.
     """
     from ggn_tf.cases.phantom.files import write_phantom
-    from ggn_tf.cli.progress import CountBar
+    from ggn_tf.cli.terminal import CountBar
 
     with CountBar() as bar:
         table = write_phantom(

@@ -9,7 +9,7 @@ import click
 
 import ggn_tf
 from ggn_tf.cli.options import PATH, FiniteRange, json_option, repair_options, with_options
-from ggn_tf.serving.contract.names import MODEL_NAME
+from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
@@ -44,14 +44,11 @@ _BAR = 24
 @click.option("--line-midpoints", is_flag=True, help="Use the midpoint of each line in the --fiducials file.")
 @repair_options
 @click.option("--server", metavar="HOST:PORT", help="Address of the model server that predicts.")
-@click.option(
-    "--model-name", "--model_name", default=MODEL_NAME, show_default=True, help="Name of the model on the server."
-)
+@click.option("--model-name", "--model_name", default=MODEL_NAME, help="Name of the model on the server.")
 @click.option(
     "--timeout",
     type=FiniteRange(min=0.1),
     default=60.0,
-    show_default=True,
     help="Seconds for one request to the server, retries included.",
 )
 @click.option("--export", type=PATH, help="Model folder or version directory that predicts, without a server.")
@@ -95,10 +92,7 @@ def command(
         raise click.UsageError("--line-midpoints needs --fiducials.")
     if (server is None) == (export is None):
         raise click.UsageError("Name either a --server or an --export.")
-    from ggn_tf.prediction.result_folder import refuse_foreign_folder
-
-    if output is not None:
-        refuse_foreign_folder(output)
+    _check_paths(ct, mask, export, output)
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
     locations += [ggn_tf.Voxel(*index) for index in center_index]
@@ -122,6 +116,23 @@ def command(
     if output is not None:
         click.echo(f"written    {output}")
     click.echo(RESEARCH_ONLY)
+
+
+def _check_paths(ct: Path, mask: Path | None, export: Path | None, output: Path | None) -> None:
+    """Report a wrong path before TensorFlow is loaded, which takes seconds."""
+    from ggn_tf.cases.masks import refuse_missing_mask
+    from ggn_tf.cases.volumes import refuse_missing_ct
+    from ggn_tf.prediction.result_folder import refuse_foreign_folder
+    from ggn_tf.serving.contract.export_contract import read_contract
+    from ggn_tf.serving.contract.version_folders import find_version
+
+    refuse_missing_ct(ct)
+    if mask is not None:
+        refuse_missing_mask(mask)
+    if export is not None:
+        read_contract(find_version(export)[1])
+    if output is not None:
+        refuse_foreign_folder(output)
 
 
 def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:

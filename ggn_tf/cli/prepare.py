@@ -26,14 +26,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("table", type=PATH)
-@click.option("-o", "--output", type=PATH, default="dataset", show_default=True, help="New folder of the dataset.")
+@click.option("-o", "--output", type=PATH, default="dataset", help="New folder of the dataset.")
 @label_column_option
 @jobs_option
 @click.option(
     "--runner",
     type=click.Choice(["processes", "beam"]),
     default="processes",
-    show_default=True,
     help="Cut patches in processes of this machine, or by Apache Beam, whose own options follow after --.",
 )
 @click.option(
@@ -55,10 +54,8 @@ if TYPE_CHECKING:
     "every dataset.  [default: one per user; env: GGN_TF_SALT_FILE]",
 )
 @click.option("--id-list", type=FILE, help="New file that lists which id became which hash.")
-@click.option(
-    "--splits", type=AT_LEAST_1, default=SplitProtocol.splits, show_default=True, help="Number of splits to draw."
-)
-@click.option("--seed", type=AT_LEAST_0, default=SplitProtocol.seed, show_default=True, help="Seed of the splits.")
+@click.option("--splits", type=AT_LEAST_1, default=SplitProtocol.splits, help="Number of splits to draw.")
+@click.option("--seed", type=AT_LEAST_0, default=SplitProtocol.seed, help="Seed of the splits.")
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
 def command(table: Path, runner: Any, staging: str | None, beam_options: tuple[str, ...], **arguments: Any) -> None:
     """Make a dataset of the nodules in TABLE (.csv or .xlsx; one row per nodule).
@@ -70,13 +67,18 @@ def command(table: Path, runner: Any, staging: str | None, beam_options: tuple[s
     """
     if runner != "beam" and (beam_options or staging):
         raise click.UsageError(f"{beam_options[0] if beam_options else '--staging'} needs --runner beam.")
-    from ggn_tf.cli.progress import CountBar
+    from ggn_tf.cli.terminal import CountBar
 
-    load_tensorflow()
     try:
         with CountBar() as bar:
             dataset = ggn_tf.prepare(
-                table, runner=runner, staging=staging, beam_options=beam_options, on_progress=bar.show, **arguments
+                table,
+                runner=runner,
+                staging=staging,
+                beam_options=beam_options,
+                on_start=lambda cases: load_tensorflow(),
+                on_progress=bar.show,
+                **arguments,
             )
     except RejectedCasesError as error:
         _print_rejected(error.rejected)
@@ -91,9 +93,8 @@ def _print_rejected(rejected: "tuple[ggn_tf.GgnError, ...]") -> None:
 
 
 def _print_summary(dataset: "PreparedDataset") -> None:
-    """Number of cases per label and set, what was left out, and what to know before training."""
     from ggn_tf.cases.remote import url_of
-    from ggn_tf.cli.tables import print_table
+    from ggn_tf.cli.terminal import print_table
     from ggn_tf.dataset.previews import PREVIEWS
     from ggn_tf.dataset.writer import REJECTED
 

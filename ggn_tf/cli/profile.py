@@ -19,10 +19,8 @@ _SLOWEST = 10
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--steps", type=AT_LEAST_1, default=10, show_default=True, help="Number of steps to trace.")
-@click.option(
-    "--warm-up", type=AT_LEAST_1, default=5, show_default=True, help="Number of steps before the traced ones."
-)
+@click.option("--steps", type=AT_LEAST_1, default=10, help="Number of steps to trace.")
+@click.option("--warm-up", type=AT_LEAST_1, default=5, help="Number of steps before the traced ones.")
 @click.option(
     "--dataset",
     "--own-dataset",
@@ -39,8 +37,7 @@ def command(run: Path, steps: int, warm_up: int, own_dataset: Path | None, outpu
     """
     load_tensorflow()
     from ggn_tf.dataset.splits import read_split
-    from ggn_tf.runs.run_dataset import open_run_dataset
-    from ggn_tf.runs.run_folder import RunFolder
+    from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
     from ggn_tf.training.profile import profile_run
 
     opened = RunFolder.open(run)
@@ -66,7 +63,7 @@ def _document(profile: "Profile") -> dict[str, object]:
 
 
 def _print(profile: "Profile", folder: Path) -> None:
-    from ggn_tf.cli.tables import print_table
+    from ggn_tf.cli.terminal import print_table
 
     steps, slowest = profile.step_ms, profile.ops[:_SLOWEST]
     click.echo(

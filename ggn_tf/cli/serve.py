@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.cli.options import FiniteRange
-from ggn_tf.serving.contract.names import MODEL_NAME, PORT
+from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, PATH, FiniteRange
+from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.server.tensorflow_model_server import PROGRAM, program_command
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -41,67 +41,51 @@ class _TensorFlowFlags(click.Command):
 @click.command(cls=_TensorFlowFlags, context_settings={"ignore_unknown_options": True})
 @click.argument("given", metavar="MODEL", nargs=-1, type=click.UNPROCESSED)
 @click.option("--model_base_path", help="Model folder, the same as MODEL.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=PORT,
-    show_default=True,
-    help="Port for gRPC; 0 picks a free one.",
-)
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on. Connections are not encrypted."
-)
-@click.option(
-    "--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="Name of the model for clients."
-)
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, help="Port for gRPC; 0 picks a free one.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on. Connections are not encrypted.")
+@click.option("--model_name", "--model-name", default=MODEL_NAME, help="Name of the model for clients.")
 @click.option(
     "--file_system_poll_wait_seconds",
     "--file-system-poll-wait-seconds",
     "poll_wait_seconds",
     type=FiniteRange(min=0),
     default=1.0,
-    show_default=True,
     help="Time between two checks for a new version, in seconds; 0 checks once.",
 )
 @click.option("--enable_batching", is_flag=True, help="Join requests of several clients into batches.")
 @click.option(
     "--batching_parameters_file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="File with the settings of batching: a text BatchingParameters, as serving/batching.config.",
 )
 @click.option(
     "--grpc_channel_arguments",
     default="",
+    show_default=False,
     callback=_channel_arguments,
     help="Options of gRPC's core, NAME=VALUE,..., for example grpc.max_receive_message_length=67108864 (bytes).",
 )
 @click.option(
     "--tensorflow_intra_op_parallelism",
     "cores_each",
-    type=click.IntRange(min=0),
+    type=AT_LEAST_0,
     default=0,
-    show_default=True,
     help="Cores that one request may use; 0 for all. 1 gives the highest throughput for single patches, at a higher "
     "latency each.",
 )
 @click.option(
     "--running",
-    type=click.IntRange(min=1),
+    type=AT_LEAST_1,
     help="Requests processed in parallel.  [default: cores / cores per request (2 if all), at least 2; with "
     "--enable_batching two batches]",
 )
 @click.option(
-    "--waiting",
-    type=click.IntRange(min=0),
-    default=64,
-    show_default=True,
-    help="Requests that may wait; further ones are refused as UNAVAILABLE.",
+    "--waiting", type=AT_LEAST_0, default=64, help="Requests that may wait; further ones are refused as UNAVAILABLE."
 )
 @click.option(
     "--engine",
     type=click.Choice([EMBEDDED, PROGRAM]),
     default=EMBEDDED,
-    show_default=True,
     help="Server to start. tensorflow_model_server also takes its own further flags, as --NAME=VALUE; --running and "
     "--waiting have no effect on it.",
 )

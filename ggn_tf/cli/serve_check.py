@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from ggn_tf.cli.options import FiniteRange
-from ggn_tf.serving.contract.names import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
+from ggn_tf.cli.options import AT_LEAST_1, PATH, FiniteRange, json_option
+from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
 from ggn_tf.tensorflow_import import load_tensorflow
 
 _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [default: by the export's precision]"
@@ -14,33 +14,22 @@ _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [defau
 
 @click.command()
 @click.option("--server", required=True, metavar="HOST:PORT", help="gRPC port of the model server.")
-@click.option(
-    "--export", type=click.Path(path_type=Path), required=True, help="Folder of the export: MODELS/NAME, or a version."
-)
-@click.option(
-    "--model_name", "--model-name", default=MODEL_NAME, show_default=True, help="Name of the model on the server."
-)
-@click.option(
-    "--version", type=click.IntRange(min=1), help="Version that must respond.  [default: the export's own number]"
-)
+@click.option("--export", type=PATH, required=True, help="Folder of the export: MODELS/NAME, or a version.")
+@click.option("--model_name", "--model-name", default=MODEL_NAME, help="Name of the model on the server.")
+@click.option("--version", type=AT_LEAST_1, help="Version that must respond.  [default: the export's own number]")
 @click.option("--probability-tolerance", type=FiniteRange(min=0), help=_TOLERANCE.format("the probabilities"))
 @click.option("--mask-tolerance", type=FiniteRange(min=0), help=_TOLERANCE.format("the mask"))
 @click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="Repetitions of one request per signature, for the median latency.",
+    "--repeats", type=AT_LEAST_1, default=20, help="Repetitions of one request per signature, for the median latency."
 )
 @click.option(
     "--timeout",
     "timeout_s",
     type=FiniteRange(min=0.1),
     default=60.0,
-    show_default=True,
     help="Time for the connection and for each request, in seconds.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
+@json_option
 def command(
     server: str,
     export: Path,

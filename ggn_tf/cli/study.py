@@ -7,24 +7,13 @@ from typing import Any
 
 import click
 
+from ggn_tf.api.arguments import DEFAULT_SYSTEMS, STUDY_GALLERY, SYSTEMS
 from ggn_tf.cli.banner import study_text
-from ggn_tf.cli.options import (
-    AT_LEAST_0,
-    AT_LEAST_1,
-    PATH,
-    CommaList,
-    precision_option,
-    select_on_option,
-    text_of,
-)
+from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, PATH, CommaList, precision_option, select_on_option, text_of
 from ggn_tf.cli.stop_signal import StopSignal
-from ggn_tf.models.names import RADIOMICS, TRANSFER
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS
-from ggn_tf.runs.stages import STAGES
 from ggn_tf.tasks import PAPER_TASKS
 from ggn_tf.tensorflow_import import load_tensorflow
-
-DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
 
 
 @click.command()
@@ -33,50 +22,39 @@ DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
 @click.option(
     "--tasks",
     default=";".join(map(str, PAPER_TASKS)),
-    show_default=True,
     help="Tasks with semicolons between them; by default the paper's four.",
 )
 @click.option(
     "--models",
-    type=CommaList(str, (*DEFAULT_SYSTEMS, RADIOMICS)),
+    type=CommaList(str, SYSTEMS),
     default=text_of(DEFAULT_SYSTEMS),
-    show_default=True,
     help="Systems to compare. transfer is the reference classifier on automatic masks; radiomics needs a dataset that "
     "was prepared with --radiomics.",
 )
-@click.option(
-    "--splits", type=CommaList(int), default="1,2", show_default=True, help="Numbers of the dataset's splits."
-)
-@click.option(
-    "--repeats", type=AT_LEAST_1, default=5, show_default=True, help="Number of trainings per system, task and split."
-)
+@click.option("--splits", type=CommaList(int), default="1,2", help="Numbers of the dataset's splits.")
+@click.option("--repeats", type=AT_LEAST_1, default=5, help="Number of trainings per system, task and split.")
 @click.option(
     "--joint-weights",
     type=CommaList(float),
     default=text_of(TABLE_5_JOINT_WEIGHTS),
-    show_default=True,
     help="Values of lambda for the paper's Table 5, on the second task and the first split.",
 )
 @click.option(
     "--protocol",
     type=click.Choice(["paper", "quick"]),
     default="paper",
-    show_default=True,
     help="Numbers of the training; quick is a tenth of the paper's epochs at three to ten times the learning rate.",
 )
-@click.option(
-    "--seed", type=AT_LEAST_0, default=0, show_default=True, help="Seed of the first repeat; the others count on."
-)
+@click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the first repeat; the others count on.")
 @select_on_option
 @precision_option
 @click.option(
     "--gallery",
     type=AT_LEAST_0,
-    default=12,
-    show_default=True,
+    default=STUDY_GALLERY,
     help="Number of nodules per task that the report shows with slices of their CT; 0 for none.",
 )
-@click.option("--jobs", type=AT_LEAST_1, default=1, show_default=True, help="Number of trainings that run at a time.")
+@click.option("--jobs", type=AT_LEAST_1, default=1, help="Number of trainings that run at a time.")
 def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments: Any) -> None:
     """Train and compare every system on DATASET: the paper's Tables 2 to 6.
 
@@ -85,9 +63,9 @@ def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments:
     """
     load_tensorflow()
     from ggn_tf.api.study import study
-    from ggn_tf.cli.progress import StudyBars
-    from ggn_tf.evaluation.report.evaluation_folder import REPORT
-    from ggn_tf.studies.folder import TABLES
+    from ggn_tf.cli.terminal import StudyBars
+    from ggn_tf.evaluation.report.run_report import REPORT
+    from ggn_tf.studies.study_report import TABLES
 
     with StudyBars() as bars, StopSignal("stopping; the same command resumes the study") as stop:
         results = study(

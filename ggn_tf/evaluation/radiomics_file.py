@@ -11,7 +11,7 @@ import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 
 from ggn_tf.errors import RadiomicsError, TaskError
-from ggn_tf.evaluation.radiomics_svm import FittedRadiomics
+from ggn_tf.evaluation.baselines import FittedRadiomics
 from ggn_tf.files import atomic_file
 from ggn_tf.tasks import Task
 
@@ -29,12 +29,7 @@ _UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeE
 
 
 def save_radiomics(fitted: FittedRadiomics, path: Path) -> None:
-    """Write a fitted baseline, whole or not at all.
-
-    Args:
-        fitted: From `fit_radiomics`.
-        path: For example `RUN/radiomics.skops`.
-    """
+    """Write a fitted baseline, for example as `RUN/radiomics.skops`, whole or not at all."""
     about = {
         "schema": SCHEMA,
         "scikit-learn": sklearn.__version__,

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.statistics.scores_file import SCORES_FILE, read_scores_file
-from ggn_tf.runs.json_files import read_json
-from ggn_tf.runs.ledger import Ledger
+from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, read_scores_file
+from ggn_tf.runs.ledger import Ledger, read_json
 from ggn_tf.runs.lock import is_locked
 from ggn_tf.runs.stages import STAGES
 
@@ -17,17 +16,13 @@ _MONITORED: dict[str, str] = {stage.name: stage.monitored for stages in STAGES.v
 
 @dataclass(frozen=True)
 class RunOverview:
-    """One run of the list.
+    """One run of the list; its settings are as in run.json.
 
     Attributes:
-        folder: The run folder.
-        model, task, split, seed, precision: As in run.json.
-        finished: The finished stages.
         stage: The stage of the last finished epoch; None before the first.
         epoch: That epoch's number in its stage.
         training: Whether a process is training it.
-        select_on: The set that `best` was measured on.
-        best: The stage's best score: Dice of `segment`, accuracy of the others.
+        best: The stage's best score on the set `select_on`: Dice of `segment`, accuracy of the others.
         test: Test scores of the last evaluated stage, by name; None without an evaluation.
         problem: Why the run cannot be read; the other fields are then None.
     """
@@ -49,11 +44,7 @@ class RunOverview:
 
 
 def list_runs(folder: Path) -> list[RunOverview]:
-    """Every run in a folder, sorted by name. A folder with a `run.json` is a run and is not searched further.
-
-    Raises:
-        RunError: There is no such folder.
-    """
+    """Every run in a folder, sorted by name; raises RunError where there is no such folder. A run is not searched."""
     if not folder.is_dir():
         raise RunError(
             "There is no such folder.",

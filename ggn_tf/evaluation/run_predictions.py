@@ -1,22 +1,75 @@
-"""The predictions of a run's models for every case of its split."""
+"""The predictions of a run's models for every case of its split, and for the nodules of another site."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.pipeline import Batch, CaseStream
+from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.network_predictions import CasePredictor
 from ggn_tf.evaluation.statistics.paper_systems import TRANSFER
-from ggn_tf.evaluation.statistics.predictions_table import check_predictions, columns
+from ggn_tf.evaluation.statistics.predictions_table import (
+    EXTERNAL,
+    identify,
+    join_parts,
+    nodules_of,
+    probability_columns,
+)
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
 from ggn_tf.json_records import to_json
 from ggn_tf.protocol import SETS
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
 from ggn_tf.tasks import Task
+from ggn_tf.training.losses import dice_score
+from ggn_tf.training.monitor import traced_inference
+
+Network = Callable[..., dict[str, tf.Tensor]]
+"""`network(patch, mask, training=False)` returns `mask`, `probabilities` or both (`runs.stages`)."""
+
+
+class CasePredictor:
+    """The nodules of a task among some cases, read once and predicted by several networks."""
+
+    def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task) -> None:
+        """Open the stream of the task's nodules."""
+        self._task = task
+        self._size = dataset.protocol.size
+        self._records = nodules_of(dataset.select(case_ids), task)
+        self._stream = CaseStream(dataset, [case.case_id for case in self._records], task) if self._records else None
+
+    def __len__(self) -> int:
+        """Number of nodules."""
+        return len(self._records)
+
+    def predict(self, network: Network, batch_size: int, **columns: Any) -> pd.DataFrame:
+        """One row per nodule: case, patient, label, `p_<class>` for each class, Dice, and the further columns as given.
+
+        NaN where the network does not segment, or does not classify. No rows where there are no nodules.
+        """
+        if self._stream is None:
+            return pd.DataFrame()
+        inference = traced_inference(network, (None, *[self._size] * 3, 1))
+        outputs = _gather(inference, self._stream.in_order(batch_size), self._task)
+        return identify(self._records, self._task).assign(**columns, **outputs)
+
+
+def _gather(inference: Network, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
+    """Dice [N] and probabilities [N] of each class, reduced batch by batch so that masks never fill the memory."""
+    dice, probabilities = [], []
+    for batch in batches:
+        outputs = inference(batch.patch, batch.mask)
+        missing = np.full((len(batch.label), len(task.classes)), np.nan)
+        reference = batch.mask.numpy()
+        dice.append(dice_score(reference, outputs["mask"].numpy()) if "mask" in outputs else missing[:, 0])
+        probabilities.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
+    probability = np.concatenate(probabilities).astype(np.float64)
+    return {**probability_columns(probability, task.class_names), "dice": np.concatenate(dice)}
 
 
 def predict_run(
@@ -30,13 +83,6 @@ def predict_run(
     """Predict every case of the split with every finished stage's model.
 
     Nodules whose label is in no class of the task are left out, as in training.
-
-    Args:
-        run: The run.
-        dataset: Its dataset.
-        split: Its split.
-        repeat: Number of this training among those with the same settings.
-        announce: Called with a line of text before every stage and set.
 
     Returns:
         A checked predictions table: stages in the order of training, in each the sets train, validation, test, in each
@@ -63,27 +109,13 @@ def predict_run(
             announce(f"predicting: stage {stage.name}, {name} set, {len(cases)} nodules")
             row = {"split": split.number, "set": name, "model": description.model, "stage": stage.name}
             parts.append(cases.predict(network, description.protocol.training.batch_size, **row, repeat=repeat))
-    return _checked(parts, description.task)
+    return join_parts(parts, description.task)
 
 
 def predict_transfer(
     classifier: RunFolder, segmenter: RunFolder, dataset: Dataset, split: Split, *, repeat: int = 1
 ) -> pd.DataFrame:
-    """Predict with a classifier that was trained on reference masks and the soft masks of a U-Net (paper's Table 4).
-
-    Args:
-        classifier: A finished run of the model `reference`.
-        segmenter: A run of the cascade with its first stage finished, on the same split.
-        dataset: Their dataset.
-        split: Their split.
-        repeat: Number of this training.
-
-    Returns:
-        A checked predictions table of the model `transfer`, stage `classify`.
-
-    Raises:
-        RunError: A stage is not finished, or a model cannot be read.
-    """
+    """Predict with the classifier of the reference masks on a U-Net's soft masks (Table 4): model `transfer`."""
     task, batch_size = classifier.description.task, classifier.description.protocol.training.batch_size
     segment, classify = SEGMENT.network(segmenter.load_model(SEGMENT.name)), CLASSIFY.network(classifier.load_model())
 
@@ -93,16 +125,11 @@ def predict_transfer(
 
     row = {"split": split.number, "model": TRANSFER.model, "stage": CLASSIFY.name, "repeat": repeat}
     sets = _sets(task, dataset, split).items()
-    return _checked([cases.predict(network, batch_size, set=name, **row) for name, cases in sets], task)
+    return join_parts([cases.predict(network, batch_size, set=name, **row) for name, cases in sets], task)
 
 
 def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
-    """What was trained: the run's description, its versions and its finished stages.
-
-    Args:
-        run: The run.
-        dataset: Its dataset; only the folder's name is used, so that a shared report names no home directory.
-    """
+    """What was trained; of the dataset only the folder's name is used, so that a report names no home directory."""
     description = to_json(run.description)
     names = ("task", "model", "split", "seed", "precision", "select_on", "dataset_fingerprint")
     stages = (
@@ -118,10 +145,55 @@ def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
 
 
 def _sets(task: Task, dataset: Dataset, split: Split) -> dict[str, CasePredictor]:
-    """The sets of the split in which the task has nodules."""
     sets = {name: CasePredictor(dataset, getattr(split, name), task) for name in SETS}
     return {name: cases for name, cases in sets.items() if len(cases)}
 
 
-def _checked(parts: list[pd.DataFrame], task: Task) -> pd.DataFrame:
-    return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
+def open_external(run: RunFolder, own_dataset: Dataset, folder: Path) -> Dataset:
+    """Open another site's dataset for a run.
+
+    Ids are salted hashes. A patient of both datasets is recognised where both were prepared with one salt; otherwise
+    only an identical patch is.
+
+    Raises:
+        DatasetError: The dataset cannot be read, or its patches were cut with other settings.
+        RunError: A patient or a patch is in both datasets.
+    """
+    other = open_dataset(folder, run.description.protocol.patch)
+    patients = {case.patient_id for case in own_dataset.cases}
+    shared = sorted({case.patient_id for case in other.cases} & patients)
+    if shared:
+        raise _overlap("patients", folder, f"{len(shared)} patients in both, for example {shared[0]}")
+    patches = {case.digest for case in own_dataset.cases}
+    copies = [case.case_id for case in other.cases if case.digest in patches]
+    if copies:
+        found = f"{len(copies)} identical patches under other ids, for example {copies[0]}"
+        raise _overlap("nodules", folder, found, "With one salt file for both tables, equal ids show which they are.")
+    return other
+
+
+def _overlap(what: str, folder: Path, found: str, hint: str = "") -> RunError:
+    return RunError(
+        f"The other dataset contains {what} of the run's own dataset.",
+        case=folder,
+        found=found,
+        expected="patients that the run has never seen",
+        remedy=f"Remove these patients from the other case table, and prepare it again. {hint}".rstrip(),
+        arguments=("salt_file",) if hint else (),
+    )
+
+
+def predict_external(
+    run: RunFolder, other: Dataset, announce: Callable[[str], None] = lambda line: None
+) -> pd.DataFrame:
+    """Predict every nodule of another dataset with every finished stage's model, as the set `external`."""
+    description = run.description
+    description.task.check_labels(case.label for case in other.cases)
+    cases = CasePredictor(other, [case.case_id for case in other.cases], description.task)
+    parts = []
+    for stage in (stage for stage in STAGES[description.model] if stage.name in run.finished_stages()):
+        announce(f"predicting: stage {stage.name}, {EXTERNAL} set, {len(cases)} nodules")
+        network = stage.network(run.load_model(stage.name))
+        row = {"split": description.split, "set": EXTERNAL, "model": description.model, "stage": stage.name}
+        parts.append(cases.predict(network, description.protocol.training.batch_size, **row, repeat=1))
+    return join_parts(parts, description.task)

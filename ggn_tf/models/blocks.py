@@ -8,28 +8,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from ggn_tf.models.fast import layers
-from ggn_tf.models.fast.interleaved_rows import dilates_natively
+from ggn_tf.models import fast as layers
 from ggn_tf.models.fast.space_to_batch import fitting_lattice, plain_grid
+from ggn_tf.models.fast.special_convolutions import dilates_natively
 from ggn_tf.protocol import Protocol
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 class StockBlocks:
-    """Makes the blocks of one network, numbers them and draws each layer's seed.
+    """Makes the blocks of one network, numbers them and draws each layer's seed, of which the network's name is a part.
 
-    A block takes a map and returns the next one, so that a builder reads like the figure.
-
-    Args:
-        network: The network's name; it is part of every seed.
-        protocol: The paper's numbers.
-        precision: `float32`, or `bfloat16`: convolutions and maps in bfloat16; weights, batch-norm statistics, the last
-            layers and all outputs in float32.
-        seed: Seed of the initial weights and the dropout.
+    A block takes a map and returns the next one, so that a builder reads like the figure. With the precision `bfloat16`
+    convolutions and maps are in bfloat16; weights, batch-norm statistics, the last layers and all outputs in float32.
 
     Raises:
-        ValueError: The precision is another.
+        ValueError: The precision is neither `float32` nor `bfloat16`.
     """
 
     _dropout_layer: type[keras.layers.Dropout] = keras.layers.Dropout
@@ -44,13 +38,7 @@ class StockBlocks:
         self._counts: dict[str, int] = {}
 
     def convolution(self, x: keras.KerasTensor, channels: int, dilation: int = 1) -> keras.KerasTensor:
-        """A convolution block: Conv3D 3^3, batch normalisation, ReLU (section 2.1).
-
-        Args:
-            x: Map [N, D, H, W, C].
-            channels: Channels of the result.
-            dilation: Distance of neighbouring kernel taps, in voxels.
-        """
+        """A convolution block on [N, D, H, W, C]: Conv3D 3^3, dilated, batch normalisation, ReLU (section 2.1)."""
         name = self._next("conv")
         x = keras.layers.Conv3D(
             channels, 3, padding="same", dilation_rate=dilation, dtype=self.policy, name=name, **self._weights(name)
@@ -66,11 +54,7 @@ class StockBlocks:
     ) -> keras.KerasTensor:
         """Up-sampling of scale 2 (nearest), concatenation with the skipped map, and a convolution block.
 
-        Args:
-            x: Map [N, D/2, H/2, W/2, C].
-            skip: Map [N, D, H, W, S] from before the matching max-pooling.
-            channels: Channels of the result.
-            dilation: Distance of neighbouring kernel taps, in voxels.
+        The map is [N, D/2, H/2, W/2, C]; the skipped one, from before the matching max-pooling, [N, D, H, W, S].
         """
         name = self._next("up")
         x = keras.layers.UpSampling3D(2, dtype=self.policy, name=name)(x)
@@ -82,27 +66,15 @@ class StockBlocks:
         return x
 
     def nodule_mask(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """The last block of the U-Net: 1^3 convolution to {background, nodule}, softmax; its nodule channel.
+        """The U-Net's last block: 1^3 convolution to {background, nodule}, softmax; its nodule channel [N, D, H, W, 1].
 
         The bias starts where softmax gives the nodule `protocol.unet.prior` (Lin et al. 2017).
-
-        Returns:
-            float32 [N, D, H, W, 1].
         """
         logits = keras.layers.Conv3D(2, 1, dtype=self.policy, name="logits", **self._prior_weights("logits"))(x)
         return keras.layers.Softmax(dtype="float32", name="softmax")(logits)[..., 1:]
 
     def classifier(self, x: keras.KerasTensor, units: Sequence[int], classes: int) -> keras.KerasTensor:
-        """Fully connected blocks: ReLU and dropout each, the last one softmax (section 2.1).
-
-        Args:
-            x: Map [N, D, H, W, C].
-            units: Outputs of the blocks before the last.
-            classes: Outputs of the last.
-
-        Returns:
-            float32 [N, classes].
-        """
+        """Fully connected blocks on [N, D, H, W, C], the last one softmax [N, classes] (section 2.1)."""
         x = keras.layers.Flatten(dtype=self.policy, name="flatten")(x)
         for size in units:
             name = self._next("fc")
@@ -150,7 +122,7 @@ class LatticeMap:
 
 
 class FastBlocks(StockBlocks):
-    """The same blocks, weights and results with the layers of `fast.layers`.
+    """The same blocks, weights and results with the layers of `fast`.
 
     The maps between blocks carry their layout. A block converts its input only if it needs another layout, so that a
     conversion happens only where the dilation changes.

@@ -8,25 +8,13 @@ from ggn_tf.protocol import Protocol
 
 
 def build_cnn(
-    classes: int,
-    protocol: Protocol,
-    *,
-    precision: str = "float32",
-    seed: int = 0,
-    stock: bool = False,
-    name: str = CLASSIFICATION,
+    classes: int, protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False
 ) -> keras.Model:
-    """Build the 3D CNN: pairs of convolution blocks with max-pooling between, then fully connected blocks.
-
-    The arguments are those of a `Builder`; `name` is part of every layer's seed.
-
-    Returns:
-        Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> probabilities [N, classes] float32.
-    """
-    blocks = make_blocks(name, protocol, precision=precision, seed=seed, stock=stock)
+    """Build the 3D CNN; a `Builder`'s patches -> probabilities [N, classes]."""
+    blocks = make_blocks(CLASSIFICATION, protocol, precision=precision, seed=seed, stock=stock)
     patch = x = keras.Input((protocol.patch.size,) * 3 + (1,), name="patch")
     for level, (first, second) in enumerate(pairs(protocol.cnn.channels)):
         x = blocks.pool(x) if level else x
         x = blocks.convolution(x, first)
         x = blocks.convolution(x, second)
-    return keras.Model(patch, blocks.classifier(x, protocol.cnn.fc_units, classes), name=name)
+    return keras.Model(patch, blocks.classifier(x, protocol.cnn.fc_units, classes), name=CLASSIFICATION)

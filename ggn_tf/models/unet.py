@@ -7,30 +7,18 @@ from ggn_tf.models.names import SEGMENTATION
 from ggn_tf.protocol import Protocol, UnetProtocol
 
 
-def build_unet(
-    protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False, name: str = SEGMENTATION
-) -> keras.Model:
-    """Build the 3D U-Net with dilated convolutions.
-
-    The arguments are those of a `Builder`; `name` is part of every layer's seed.
-
-    Returns:
-        Patch [N, 32, 32, 32, 1] float32, normalised to [-1, 1] -> soft nodule mask [N, 32, 32, 32, 1] float32.
-    """
-    blocks = make_blocks(name, protocol, precision=precision, seed=seed, stock=stock)
+def build_unet(protocol: Protocol, *, precision: str = "float32", seed: int = 0, stock: bool = False) -> keras.Model:
+    """Build the dilated 3D U-Net; a `Builder`'s patches -> soft nodule mask [N, 32, 32, 32, 1]."""
+    blocks = make_blocks(SEGMENTATION, protocol, precision=precision, seed=seed, stock=stock)
     patch = keras.Input((protocol.patch.size,) * 3 + (1,), name="patch")
     bottleneck, skips = contract(patch, protocol.unet, blocks)
-    return keras.Model(patch, expand(bottleneck, skips, protocol.unet, blocks), name=name)
+    return keras.Model(patch, expand(bottleneck, skips, protocol.unet, blocks), name=SEGMENTATION)
 
 
 def contract(
     patch: keras.KerasTensor, protocol: UnetProtocol, blocks: StockBlocks
 ) -> tuple[keras.KerasTensor, list[keras.KerasTensor]]:
-    """The encoder path.
-
-    Returns:
-        The bottleneck (the 8th block's map) and the maps before each max-pooling, the finest first.
-    """
+    """The encoder path: its bottleneck (the 8th block's map) and the maps before each max-pooling, the finest first."""
     x = patch
     maps: list[keras.KerasTensor] = []
     levels = zip(pairs(protocol.channels_down), pairs(protocol.dilations_down), strict=True)
@@ -45,11 +33,7 @@ def contract(
 def expand(
     bottleneck: keras.KerasTensor, skips: list[keras.KerasTensor], protocol: UnetProtocol, blocks: StockBlocks
 ) -> keras.KerasTensor:
-    """The decoder path.
-
-    Returns:
-        The soft nodule mask.
-    """
+    """The decoder path, to the soft nodule mask."""
     x = bottleneck
     levels = zip(skips[::-1], pairs(protocol.channels_up), pairs(protocol.dilations_up), strict=True)
     for skip, channels, dilations in levels:

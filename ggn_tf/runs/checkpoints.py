@@ -20,12 +20,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a stage between two steps.
-
-    Attributes:
-        progress: Counters and history, as JSON types.
-        arrays: Every variable, by a name that the caller chooses.
-    """
+    """The state of a stage between two steps: counters and history as JSON types, and every variable by name."""
 
     progress: dict[str, Any]
     arrays: Mapping[str, np.ndarray]
@@ -36,10 +31,6 @@ class CheckpointStore:
 
     A file is an uncompressed NumPy archive, which `numpy.load` reads, followed by the SHA-256 of all its bytes: the
     archive's own checksums do not cover its directory, and a flipped bit there can hide a member.
-
-    Args:
-        folder: Their folder.
-        stage: Prefix of their names.
     """
 
     def __init__(self, folder: Path, stage: str) -> None:

@@ -1,20 +1,97 @@
-"""The ledger of a run: one entry per finished stage (`stages.json`), and the history of every epoch (`history.csv`)."""
+"""The documents of a run folder: JSON files, of which a former version is kept, the ledger and the history.
+
+The ledger (`stages.json`) has one entry per finished stage, `history.csv` one row per epoch.
+"""
 
 import csv
+import json
+import re
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ggn_tf.errors import RunError
 from ggn_tf.files import atomic_file
-from ggn_tf.runs.json_files import read_json, write_json
+from ggn_tf.protocol import StageProtocol
+
+
+class StopReason(StrEnum):
+    """Why a stage ended; the value is the code in the ledger."""
+
+    ALL_EPOCHS = "all_epochs"
+    NO_BETTER_SCORE = "no_better_score"
+
+    def text(self, numbers: StageProtocol) -> str:
+        """The reason for people, with the number that ended the stage."""
+        if self is StopReason.ALL_EPOCHS:
+            return f"all {numbers.max_epochs} epochs done"
+        return f"no better score for {numbers.patience} epochs"
+
+
+# Ledgers of ggn-tf 0.1 contain only these sentences.
+_SENTENCES = {
+    r"all \d+ epochs done": StopReason.ALL_EPOCHS,
+    r"no better score for \d+ epochs": StopReason.NO_BETTER_SCORE,
+}
+
+
+def stop_reason_of(entry: Mapping[str, Any]) -> StopReason | None:
+    """Read why a stage ended; None where the entry gives no reason that this version knows."""
+    code, sentence = entry.get("ended_code"), str(entry.get("ended", ""))
+    if code is not None:
+        return StopReason(code) if code in set(StopReason) else None
+    return next((reason for pattern, reason in _SENTENCES.items() if re.fullmatch(pattern, sentence)), None)
+
+
+def write_json(file: Path, content: dict[str, Any], former: dict[str, Any] | None = None) -> None:
+    """Write a document, and beside it its former version, if there is one.
+
+    `read_json` returns the former version should the new file be damaged, as after a power cut on a disk that reports
+    data as written too early.
+    """
+    if former is not None:
+        _write(_former(file), former)
+    _write(file, content)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a document, or its former version if it is damaged; raises RunError where neither can be read."""
+    try:
+        return _read(file)
+    except (OSError, ValueError) as error:
+        if file.exists() and _former(file).exists():
+            try:
+                return _read(_former(file))
+            except (OSError, ValueError):
+                pass
+        raise RunError(
+            "The folder is not a readable run folder.",
+            case=file.parent,
+            found=f"{file.name}: {type(error).__name__}",
+            expected="the folder of a training, with an intact run.json and stages.json",
+            remedy="Name the run folder, for example runs/NAME, or train a run first.",
+        ) from error
+
+
+def _former(file: Path) -> Path:
+    return file.with_name(f".former.{file.name}")
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    with atomic_file(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{file.name} contains no JSON object")
+    return content
 
 
 class Ledger:
-    """The results of the stages. An entry contains its stage's history too; history.csv is a copy for people.
-
-    Args:
-        folder: The run folder.
-    """
+    """The results of the stages. An entry contains its stage's history too; history.csv is a copy for people."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "stages.json"
@@ -53,18 +130,11 @@ class Ledger:
         return self._written_history(stage) if rows is None else rows
 
     def write_history(self, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Rewrite history.csv: the rows of the finished stages, then those of the current stage.
-
-        Args:
-            rows: One mapping per epoch, all with the same keys, `stage` among them. Floats are written to the last bit.
-        """
+        """Rewrite history.csv: the rows of the finished stages, then those of the current stage, one per epoch."""
         current = {row["stage"] for row in rows}
         kept = [row for stage in self.finished() if stage not in current for row in self.history(stage)]
         lines = [*kept, *rows]
-        with (
-            atomic_file(self._history_file) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as stream,
-        ):
+        with atomic_file(self._history_file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(lines[0]))
             writer.writeheader()
             writer.writerows(lines)

@@ -16,11 +16,8 @@ _POLL_S = 0.2
 def lock_run(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     """Keep other processes off a run folder within the block; the operating system frees the lock of a killed process.
 
-    Files that a killed process left under temporary names are deleted first.
-
-    Args:
-        folder: The run folder; created if it does not exist.
-        patience_s: Time in seconds to wait for another process to end.
+    The folder is created if it does not exist. Files that a killed process left under temporary names are deleted
+    first. `patience_s` is the time in seconds to wait for another process to end.
 
     Raises:
         RunError: Another process trains in the folder, or the folder contains something else than a run.

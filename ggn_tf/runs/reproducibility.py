@@ -46,15 +46,7 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a process trains with.
-
-    Attributes:
-        device: Names of the GPUs, or of the processor.
-        threads: Number of threads of an operation.
-        deterministic: Whether deterministic kernels were requested.
-        replicas: Number of devices that share a batch, over all processes.
-        exactness: How exactly the results can be reproduced.
-    """
+    """What a process trains with; replicas are the devices that share a batch, over all processes."""
 
     device: str
     threads: int
@@ -100,9 +92,6 @@ def keep_threads(begun: Mapping[str, Any]) -> None:
 
     Their number decides how sums are split, and so the last bits of a gradient (measured: 1, 2 and 4 threads end in
     three different models; the number of operations that run in parallel makes no difference).
-
-    Args:
-        begun: The run's conditions, as in `run.json`.
     """
     threads = begun.get("threads")
     if threads and threads != threads_of_an_operation():
@@ -112,23 +101,13 @@ def keep_threads(begun: Mapping[str, Any]) -> None:
 
 
 def differences(begun: Mapping[str, Any], now: Conditions) -> tuple[Difference, ...]:
-    """What differs. A run that is resumed then does not end in the bits of one that was never interrupted.
-
-    Args:
-        begun: The run's conditions, as in `run.json`.
-        now: This process's.
-    """
+    """What differs. A run that is resumed then does not end in the bits of one that was never interrupted."""
     pairs = {name: (begun.get(name), getattr(now, name)) for name in _COMPARED if name in begun}
     return tuple(Difference(name, before, after) for name, (before, after) in pairs.items() if before != after)
 
 
 def conditions_here(deterministic: bool, replicas: int = 1) -> Conditions:
-    """What this process trains with.
-
-    Args:
-        deterministic: Whether `request_determinism` was called.
-        replicas: Number of devices that share a batch, over all processes.
-    """
+    """What this process trains with."""
     names = [str(gpu["device_name"]) for gpu in gpus()]
     on_gpu = Exactness.DETERMINISTIC_GPU if deterministic else Exactness.GPU
     return Conditions(

@@ -1,9 +1,26 @@
-"""The settings of a run: everything that decides its weights."""
+"""The settings of a run: everything that decides its weights, and what may change when it is resumed.
 
+More epochs are possible, anything else is refused.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+from ggn_tf.errors import RunError
+from ggn_tf.json_records import to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
+
+_PACKAGES = ("ggn-tf", "tensorflow", "keras", "numpy", "scikit-learn", "SimpleITK")
+
+
+def package_versions() -> dict[str, str]:
+    """Name and version of Python and of every package that a run's numbers may depend on."""
+    return {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}}
 
 
 @dataclass(frozen=True)
@@ -29,3 +46,58 @@ class RunDescription:
     select_on: str
     protocol: Protocol
     dataset_fingerprint: str
+
+
+_EPOCHS = "max_epochs"
+
+
+def check_extension(folder: Path, stored: RunDescription, requested: RunDescription, closed: Sequence[str]) -> bool:
+    """Decide whether a run can be resumed with the settings that are requested now; returns whether epochs were added.
+
+    Only the number of epochs may differ, and only grow: neither learning rate nor stopping depends on it before it is
+    reached, so that the longer run equals one with the larger number from the start. It is too late for `closed`
+    stages, which their number of epochs ended and from whose weights a later one has started.
+
+    Raises:
+        RunError: Something else differs, or a closed stage's epochs do; the message shows the differences.
+    """
+    former, now = _flat(to_json(stored)), _flat(to_json(requested))
+    different = [name for name in former if former[name] != now.get(name)]
+    if not all(_is_more_epochs(name, former[name], now.get(name)) for name in different):
+        raise _refusal("The run folder contains a run with other settings.", folder, former, now, different)
+    late = [name for name in different if name.split(".")[-2] in closed]
+    if late:
+        what = "A stage cannot be extended any more: a later one has started from its weights."
+        remedy = "Keep that stage's number of epochs (a later stage's can grow), or choose another folder."
+        raise _refusal(what, folder, former, now, late, remedy, ("epochs", "run"))
+    return bool(different)
+
+
+def _is_more_epochs(name: str, former: Any, now: Any) -> bool:
+    return name.startswith("protocol.training.") and name.endswith(f".{_EPOCHS}") and now > former
+
+
+def _refusal(
+    what: str,
+    folder: Path,
+    former: Mapping[str, Any],
+    now: Mapping[str, Any],
+    names: Sequence[str],
+    remedy: str = "Repeat the run's own command, which run.json contains, or choose another folder.",
+    arguments: Sequence[str] = ("run",),
+) -> RunError:
+    return RunError(
+        what,
+        case=folder,
+        found="; ".join(f"{name} = {former[name]}" for name in names),
+        expected="; ".join(f"{name} = {now.get(name)}" for name in names),
+        remedy=remedy,
+        arguments=arguments,
+    )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

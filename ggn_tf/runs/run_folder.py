@@ -1,4 +1,4 @@
-"""The run folder: its settings (`run.json`), the finished stages (`stages.json`), and their models."""
+"""The run folder: its settings (`run.json`), the finished stages (`stages.json`), their models, and its dataset."""
 
 import os
 import shutil
@@ -8,17 +8,15 @@ from typing import Any
 
 import keras
 
-import ggn_tf.models.fast.layers  # noqa: F401 - registers the classes that a .keras file names
+import ggn_tf.models.fast  # noqa: F401 - registers the classes that a .keras file names
+from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import RecordError, RunError
 from ggn_tf.files import atomic_file, sha256
 from ggn_tf.json_records import from_json, to_json
 from ggn_tf.runs.checkpoints import CheckpointStore
-from ggn_tf.runs.json_files import read_json, write_json
-from ggn_tf.runs.ledger import Ledger
-from ggn_tf.runs.more_epochs import check_extension
-from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.ledger import Ledger, StopReason, read_json, stop_reason_of, write_json
+from ggn_tf.runs.run_description import RunDescription, check_extension
 from ggn_tf.runs.stages import STAGES
-from ggn_tf.runs.stop_reason import StopReason, stop_reason_of
 
 SCHEMA = 1
 
@@ -29,16 +27,6 @@ class RunFolder:
     Layout: `run.json`, `stages.json` (both with a hidden copy of their former version), `history.csv`, `checkpoints/`,
     `stages/<stage>.keras`, `model.keras` (the last finished stage's), `tensorboard/`, `evaluation/`. `history.csv` and
     `model.keras` are copies for people, which the product does not read.
-
-    Args:
-        folder: The run folder.
-        description: The settings in `run.json`.
-        dataset: The dataset's folder, as last known.
-        versions: Versions of the packages that the run was begun with.
-        conditions: The conditions that the run was begun under, as `run.json` contains them.
-
-    Attributes:
-        ledger: The results of the stages.
     """
 
     def __init__(
@@ -68,13 +56,8 @@ class RunFolder:
     ) -> "RunFolder":
         """Begin a run, or open one that has the same settings or fewer epochs.
 
-        Args:
-            folder: Created if it does not exist. The caller has its lock (`lock_run`).
-            description: The settings.
-            dataset: The dataset's folder; `run.json` names it relative to the run.
-            versions: Package versions, for the record.
-            command: The command line, for the record.
-            conditions: `Conditions.to_dict`, for the record.
+        The caller has the folder's lock (`lock_run`). `run.json` names the dataset's folder relative to the run;
+        versions, command and conditions (`Conditions.to_dict`) are for the record.
 
         Raises:
             RunError: The folder contains a run with other settings, or one whose stages can no longer be extended.
@@ -138,13 +121,7 @@ class RunFolder:
         return CheckpointStore(self.folder / "checkpoints", stage)
 
     def load_model(self, stage: str | None = None) -> keras.Model:
-        """The model with a stage's best weights.
-
-        Args:
-            stage: None for the last finished one.
-
-        Returns:
-            As the model's builder describes it.
+        """The model with the best weights of a stage (None: the last finished one), as its builder describes it.
 
         Raises:
             RunError: The stage is not finished, or its file is damaged.
@@ -175,12 +152,8 @@ class RunFolder:
         """Save a finished stage's model, then enter the stage in the ledger, with its rows of history.csv.
 
         The ledger's entry makes the stage finished: a kill before it repeats the end of the stage, after it nothing.
-        The stage's last checkpoint is kept, for more epochs; those of earlier stages are deleted.
-
-        Args:
-            model: With the best weights.
-            entry: The stage's entry in the ledger, with the key `stage`.
-            rows: The stage's history, to be written first; empty if history.csv contains it already.
+        The stage's last checkpoint is kept, for more epochs; those of earlier stages are deleted. Without rows
+        history.csv contains them already.
         """
         stage = entry["stage"]
         if rows:
@@ -210,7 +183,6 @@ class RunFolder:
             shutil.copyfile(file, temporary)
 
     def _wants_epochs(self, entry: dict[str, Any]) -> bool:
-        """Whether the number of epochs ended a stage, and is larger now."""
         numbers = getattr(self.description.protocol.training, entry["stage"])
         return stop_reason_of(entry) is StopReason.ALL_EPOCHS and numbers.max_epochs > entry["epochs"]
 
@@ -237,3 +209,33 @@ def _only_begun(folder: Path) -> bool:
     except RunError:
         return not (folder / "checkpoints").exists() and not (folder / "stages").exists()
     return False
+
+
+def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
+    """Open the dataset that a run was trained on, at the path in `run.json` or where it was moved.
+
+    Raises:
+        RunError: There is no dataset, or it is another one.
+        DatasetError: The dataset is damaged.
+    """
+    folder = moved or run.dataset
+    if not folder.is_dir():
+        raise RunError(
+            "The run's dataset was not found.",
+            case=run.folder,
+            found=f"no folder {folder}",
+            expected="the dataset that the run was trained on",
+            remedy="Name the folder where it is now.",
+            arguments=("own_dataset",),
+        )
+    dataset = open_dataset(folder, run.description.protocol.patch)
+    if dataset.fingerprint != run.description.dataset_fingerprint:
+        raise RunError(
+            "The dataset is not the one that the run was trained on.",
+            case=folder,
+            found=f"fingerprint {dataset.fingerprint}",
+            expected=f"fingerprint {run.description.dataset_fingerprint}",
+            remedy="Name the run's own dataset. Another site's dataset is for external validation.",
+            arguments=("own_dataset", "dataset"),
+        )
+    return dataset

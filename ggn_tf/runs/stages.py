@@ -42,11 +42,7 @@ class Stage:
 
 
 class Network:
-    """A model, or its segmenter alone, with one way to call it.
-
-    Args:
-        model: Takes the patch, or `{"patch", "mask"}`; returns a mask, or some of `{"mask", "probabilities"}`.
-    """
+    """A model, or its segmenter alone, with one way to call it, whatever its inputs and outputs are."""
 
     def __init__(self, model: "keras.Model") -> None:
         self.model = model
@@ -64,12 +60,10 @@ class Network:
         return not isinstance(output, dict) or "mask" in output
 
     def __call__(self, patch: "tf.Tensor", reference: "tf.Tensor", *, training: bool) -> "dict[str, tf.Tensor]":
-        """Run the network.
+        """Run the network on patches in [-1, 1], float32 [N, S, S, S, 1].
 
-        Args:
-            patch: [N, S, S, S, 1] float32 in [-1, 1].
-            reference: The expert's mask, the same shape; only the model `reference` uses it.
-            training: Whether dropout is on and batch normalisation uses the batch's statistics.
+        The expert's mask has the same shape; only the model `reference` uses it. In training dropout is on and batch
+        normalisation uses the batch's statistics.
 
         Returns:
             `mask` [N, S, S, S, 1] if the network segments, `probabilities` [N, C] if it classifies.
@@ -96,11 +90,7 @@ STAGES: dict[str, tuple[Stage, ...]] = {
 
 
 def stages_up_to(model: str, last: str | None) -> tuple[Stage, ...]:
-    """The stages of a model in order, up to the named one.
-
-    Args:
-        model: A key of `STAGES`.
-        last: None for all.
+    """The stages of a model in order, up to the named one; all of them if none is named.
 
     Raises:
         RunError: The model has no such stage.
@@ -130,10 +120,6 @@ def set_trainable(model: "keras.Model", stage: Stage) -> None:
 
 
 def parts_of(model: "keras.Model") -> "dict[str, keras.Model]":
-    """The parts that stages train or freeze, by name: the cascade's two sub-models, the whole multi-task model.
-
-    Args:
-        model: Its name is a key of `STAGES`.
-    """
+    """The parts that stages train or freeze, by name: the cascade's two sub-models, the whole multi-task model."""
     names = dict.fromkeys(name for stage in STAGES[model.name] for name in stage.trains)
     return {name: model if name == model.name else model.get_layer(name) for name in names}

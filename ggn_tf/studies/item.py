@@ -1,11 +1,22 @@
-"""The items of a study: pieces of work that may need one another, each with one result on disk."""
+"""The items of a study: pieces of work that may need one another, each with one result on disk.
+
+Those that train no network are here: the paper's Table 4 system, and the radiomics baseline of its Table 6.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.errors import RadiomicsError, RunError
+from ggn_tf.evaluation.baselines import fit_radiomics
+from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
+from ggn_tf.evaluation.run_predictions import predict_transfer
+from ggn_tf.evaluation.statistics.predictions_table import write_predictions
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
 
 PREDICTIONS, RUNS = "predictions", "runs"
@@ -13,13 +24,7 @@ PREDICTIONS, RUNS = "predictions", "runs"
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """Where a study's items read and write.
-
-    Attributes:
-        folder: The study's folder.
-        dataset: What all items are trained on.
-        command: The command line, for the records of the runs.
-    """
+    """Where a study's items read and write; the command line is for the records of the runs."""
 
     folder: Path
     dataset: Dataset
@@ -71,15 +76,94 @@ class Item(Protocol):
         """Expected duration in epochs of joint training."""
 
     def is_done(self, folder: WorkFolder) -> bool:
-        """Whether its result exists.
-
-        Raises:
-            RunError: The existing result was made with other settings.
-        """
+        """Whether its result exists; raises RunError where the existing result was made with other settings."""
 
     def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
-        """Do the work, or resume it.
+        """Do the work, or resume it; raises KeyboardInterrupt where a stop was requested."""
 
-        Raises:
-            KeyboardInterrupt: A stop was requested.
-        """
+
+@dataclass(frozen=True)
+class Transfer:
+    """Predict with two finished trainings: of the model `reference`, and one with a finished stage `segment`."""
+
+    name: str
+    task: Task
+    split: int
+    repeat: int
+    classifier: str
+    segmenter: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Both trainings."""
+        return (self.classifier, self.segmenter)
+
+    @property
+    def cost(self) -> float:
+        """Expected duration in epochs of joint training."""
+        return 0.5
+
+    def is_done(self, folder: WorkFolder) -> bool:
+        """Whether the predictions table exists; the trainings check that it has these settings."""
+        return folder.predictions(self.name).exists()
+
+    def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
+        """Predict and write the predictions."""
+        channel.report(0.0, "predicting")
+        classifier, segmenter = (RunFolder.open(folder.run(name)) for name in self.needs)
+        split = read_split(folder.dataset, self.split)
+        frame = predict_transfer(classifier, segmenter, folder.dataset, split, repeat=self.repeat)
+        write_predictions(frame, folder.predictions(self.name))
+
+
+@dataclass(frozen=True)
+class Radiomics:
+    """Fit the support vector machine on one task and split. The seed only draws its folds, so one repeat is enough."""
+
+    name: str
+    task: Task
+    split: int
+    seed: int
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """No other items."""
+        return ()
+
+    @property
+    def cost(self) -> float:
+        """Expected duration in epochs of joint training."""
+        return 1.0
+
+    def is_done(self, folder: WorkFolder) -> bool:
+        """Whether the predictions table exists, with these settings; an unreadable fit is repeated."""
+        if not folder.predictions(self.name).exists():
+            return False
+        try:
+            fitted = load_radiomics(folder.fitted(self.name))
+        except RadiomicsError:
+            return False
+        found = (fitted.seed, fitted.dataset_fingerprint, fitted.settings)
+        expected = (self.seed, folder.dataset.fingerprint, read_radiomics(folder.dataset).settings)
+        if found != expected:
+            raise RunError(
+                "The study contains a radiomics baseline with other settings.",
+                case=folder.fitted(self.name),
+                found=_settings(*found),
+                expected=_settings(*expected),
+                remedy="Choose another folder for this study.",
+                arguments=("folder",),
+            )
+        return True
+
+    def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
+        """Fit, store the fit, and write the predictions last."""
+        channel.report(0.0, "fitting")
+        fitted, frame = fit_radiomics(folder.dataset, read_split(folder.dataset, self.split), self.task, self.seed)
+        folder.fitted(self.name).parent.mkdir(parents=True, exist_ok=True)
+        save_radiomics(fitted, folder.fitted(self.name))
+        write_predictions(frame, folder.predictions(self.name))
+
+
+def _settings(seed: int, fingerprint: str, measured_with: object) -> str:
+    return f"seed {seed}, dataset {fingerprint[:12]}, measured with {measured_with}"

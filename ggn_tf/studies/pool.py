@@ -1,43 +1,96 @@
-"""The items of a study at work, each in a process of its own, several at a time."""
+"""The items of a study at work, each in a process of its own, several at a time.
+
+What a new process imports of this module does not import TensorFlow.
+"""
 
 import multiprocessing
 import os
 import pickle
+import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from typing import TYPE_CHECKING
 
-from ggn_tf.errors import RunError
-from ggn_tf.studies.item import Item, WorkFolder
-from ggn_tf.studies.process import WorkerMessage, done_message, run_item
+from ggn_tf.errors import GgnError, RunError
+from ggn_tf.tensorflow_import import load_tensorflow
+
+if TYPE_CHECKING:
+    from ggn_tf.studies.item import Item, WorkFolder
+
+
+@dataclass(frozen=True)
+class WorkerMessage:
+    """The progress of an item: the share of its work that is done, in [0, 1], and the current step for a reader."""
+
+    item: str
+    share: float
+    what: str
+    done: bool = False
+
+
+def done_message(item: str) -> WorkerMessage:
+    """The last message about an item."""
+    return WorkerMessage(item, 1.0, "done", done=True)
+
+
+def run_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -> None:
+    """Do an item and send its progress; at the end its error, if it is one that a user can correct.
+
+    Args:
+        pickled: The item and its work folder; pickled separately, because unpickling them imports TensorFlow.
+        parent: The process that started this one.
+        stop: Set when the work shall stop where it can be resumed.
+        connection: Where `WorkerMessage` are sent.
+    """
+    # Ctrl-C reaches every process of a terminal, SIGTERM those of a batch job; only the parent decides what they mean.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    load_tensorflow()
+    from ggn_tf.studies.item import WorkerChannel
+
+    item, folder = pickle.loads(pickled)
+
+    def send(message: WorkerMessage) -> None:
+        with suppress(BrokenPipeError):
+            connection.send(message)
+
+    # The children of a killed parent would train on, and keep the locks that the repeated command needs.
+    channel = WorkerChannel(
+        lambda share, step: send(WorkerMessage(item.name, share, step)), lambda: stop.is_set() or os.getppid() != parent
+    )
+    try:
+        item.run(folder, channel)
+        send(done_message(item.name))
+    except KeyboardInterrupt:
+        pass
+    except (GgnError, OSError) as error:
+        connection.send(error)
+
 
 _POLL_S = 0.5
 
 
 @dataclass(frozen=True)
 class _Worker:
-    item: Item
+    item: "Item"
     process: BaseProcess
 
 
 def run_items(
-    items: Sequence[Item],
-    folder: WorkFolder,
+    items: Sequence["Item"],
+    folder: "WorkFolder",
     jobs: int,
     report: Callable[[WorkerMessage], None],
     stop_requested: Callable[[], bool],
 ) -> None:
-    """Do every item that is not done, after those that it needs.
+    """Do every item that is not done, after those that it needs, which come earlier in the list.
 
-    Each item has a process of its own, so that what TensorFlow keeps of one training does not slow the next.
-
-    Args:
-        items: In an order in which each comes after those that it needs.
-        folder: The study's folder.
-        jobs: Number of processes at a time.
-        report: Called in this process with the progress of the items.
-        stop_requested: Called twice a second; if true, running items stop where they can be resumed.
+    Each item has a process of its own, so that what TensorFlow keeps of one training does not slow the next. Where
+    `stop_requested`, which is called twice a second, returns true, running items stop where they can be resumed.
 
     Raises:
         KeyboardInterrupt: A stop was requested.

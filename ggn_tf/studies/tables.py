@@ -1,20 +1,79 @@
-"""The paper's Tables 2 to 6, filled by a study. The paper's numbers are beside ours where the labels are its own."""
+"""The results of a study, scored and compared, and the paper's Tables 2 to 6 filled with them.
+
+The paper's numbers are beside ours where the labels are its own.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from ggn_tf.evaluation.report.cells import Cell, Number, PValue, Table
-from ggn_tf.evaluation.report.markdown import section, table_lines
+import pandas as pd
+
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
+from ggn_tf.evaluation.report.cells import Cell, Number, PValue, Table, section, table_lines
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC
-from ggn_tf.evaluation.size_density_baselines import MEASURES
-from ggn_tf.evaluation.statistics.comparison import Comparison
-from ggn_tf.evaluation.statistics.paper_systems import JOINT, NETWORKS, RADIOMICS, TRANSFER, title_of
-from ggn_tf.evaluation.statistics.published_scores import PublishedScore, published_score
+from ggn_tf.evaluation.statistics import paper_systems as paper
+from ggn_tf.evaluation.statistics.comparison import Comparison, compare_systems
+from ggn_tf.evaluation.statistics.predictions_table import read_predictions
+from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.runs.stages import CLASSIFY
-from ggn_tf.studies.grid import StudyDesign, weighted_system
-from ggn_tf.studies.results import TaskResults
+from ggn_tf.studies.design import StudyDesign, weighted_system
+from ggn_tf.studies.item import Item, WorkFolder
+from ggn_tf.tasks import Task
+
+PLANNED_PAIRS = (
+    (paper.REFERENCE, paper.RAW),
+    (paper.FROZEN, paper.RAW),
+    (paper.JOINT, paper.RAW),
+    (paper.JOINT, paper.FROZEN),
+    (paper.JOINT, paper.REFERENCE),
+    (paper.JOINT, paper.MULTITASK),
+    (paper.JOINT, paper.TRANSFER),
+    (paper.JOINT, paper.RADIOMICS),
+    (paper.JOINT, System("diameter", CLASSIFY.name)),
+)
+"""The paper's claims, and whether its system beats the diameter. Few pairs, so that Holm's correction costs little."""
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """All predictions for a task, their scores, and the planned comparisons on the test set."""
+
+    task: Task
+    predictions: pd.DataFrame
+    scores: tuple[RepeatedScore, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def collect_results(design: StudyDesign, items: Sequence[Item], folder: WorkFolder) -> list[TaskResults]:
+    """Read the predictions of a finished study, add the single measures, and score and compare all, by task."""
+    return [_task_results(design, items, folder, task) for task in design.tasks]
+
+
+def _task_results(design: StudyDesign, items: Sequence[Item], folder: WorkFolder, task: Task) -> TaskResults:
+    frame = pd.concat([*_read(items, folder, task), *_measured(design, folder, task)], ignore_index=True)
+    present = {System(*key) for key in frame[["model", "stage"]].drop_duplicates().itertuples(index=False)}
+    pairs = [pair for pair in PLANNED_PAIRS if set(pair) <= present]
+    compared = tuple(compare_systems(frame, pairs)) if pairs else ()
+    return TaskResults(task, frame, tuple(score_repeats(frame)), compared)
+
+
+def _read(items: Sequence[Item], folder: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
+    for item in items:
+        path = folder.predictions(item.name)
+        if item.task == task and path.exists():
+            yield read_predictions(path)
+
+
+def _measured(design: StudyDesign, folder: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
+    cases = folder.dataset.case_by_id
+    for number in design.splits:
+        split = read_split(folder.dataset, number)
+        for measure in MEASURES:
+            yield predict_by_measure(cases, split, task, measure)
+
 
 _CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
 _METRICS = (*_CLASSIFICATION, "dice")
@@ -25,13 +84,7 @@ _CAPTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable(Table):
-    """A table of a study's results.
-
-    Attributes:
-        name: Name of its file, for example `table-2`.
-        title: What it shows.
-        keys: Number of columns, from the left, that identify a row.
-    """
+    """A table of a study's results, with the name of its file; the first `keys` columns identify a row."""
 
     name: str
     title: str
@@ -39,12 +92,7 @@ class ScoreTable(Table):
 
 
 def tables_of(design: StudyDesign, results: Sequence[TaskResults]) -> list[ScoreTable]:
-    """Every table for which the study has results.
-
-    Args:
-        design: What was compared.
-        results: From `collect_results`.
-    """
+    """Every table for which the study has results."""
     scores = _TestScores(design, results)
     tables = [_systems(scores, split) for split in design.splits]
     tables += [_transfer(scores), _joint_weights(scores), _other_systems(scores)]
@@ -61,12 +109,12 @@ def markdown(tables: Sequence[ScoreTable]) -> str:
 
 
 class _TestScores:
-    """Scores of the test set, looked up as the cells of a table need them."""
-
     def __init__(self, design: StudyDesign, results: Sequence[TaskResults]) -> None:
         self.design = design
         self.tasks = [str(result.task) for result in results]
-        self.has_published = any(published_score("accuracy", task=task, system="d", split=1) for task in self.tasks)
+        self.has_published = any(
+            paper.published_score("accuracy", task=task, system="d", split=1) for task in self.tasks
+        )
         self._scores = {
             (score.task, score.split, System(score.model, score.stage), score.metric): score
             for result in results
@@ -89,24 +137,23 @@ class _TestScores:
         for column in columns:
             yield from (column, "paper") if self.has_published else (column,)
 
-    def cells(self, ours: Sequence[Cell], published: Sequence[PublishedScore | None]) -> Iterator[Cell]:
+    def cells(self, ours: Sequence[Cell], published: Sequence[paper.PublishedScore | None]) -> Iterator[Cell]:
         """The cells below `headings`."""
         for cell, score in zip(ours, published, strict=True):
             yield from (cell, _published(score)) if self.has_published else (cell,)
 
 
-def _published(score: PublishedScore | None) -> Number | None:
+def _published(score: paper.PublishedScore | None) -> Number | None:
     return None if score is None else Number(score.value, deviation=score.deviation, decimals=4)
 
 
 def _systems(scores: _TestScores, split: int) -> ScoreTable:
-    """Tables 2 and 3: every network on one split."""
-    networks = [network for network in NETWORKS if scores.has(network.system, split)]
+    networks = [network for network in paper.NETWORKS if scores.has(network.system, split)]
     rows = []
     for metric, task in product(_METRICS, scores.tasks):
         ours = [scores.cell(task, split, network.system, metric) for network in networks]
         published = [
-            published_score(metric, task=task, system=network.letter, split=split, table=split + 1)
+            paper.published_score(metric, task=task, system=network.letter, split=split, table=split + 1)
             for network in networks
         ]
         if any(ours):
@@ -122,11 +169,12 @@ def _systems(scores: _TestScores, split: int) -> ScoreTable:
 
 
 def _transfer(scores: _TestScores) -> ScoreTable:
-    """Table 4: one row per split and task."""
     rows = []
     for split, task in product(scores.design.splits, scores.tasks):
-        ours = [scores.cell(task, split, TRANSFER, metric) for metric in _CLASSIFICATION]
-        published = [published_score(metric, task=task, system="automatic", split=split) for metric in _CLASSIFICATION]
+        ours = [scores.cell(task, split, paper.TRANSFER, metric) for metric in _CLASSIFICATION]
+        published = [
+            paper.published_score(metric, task=task, system="automatic", split=split) for metric in _CLASSIFICATION
+        ]
         if any(ours):
             rows.append((str(split), task, *scores.cells(ours, published)))
     return ScoreTable(
@@ -145,10 +193,10 @@ def _joint_weights(scores: _TestScores) -> ScoreTable:
     task, split = str(design.weighted_task), design.splits[0]
     default = design.protocol.training.joint_weight
     for weight in sorted({*design.joint_weights, default}):
-        system = JOINT if weight == default else System(weighted_system(weight), JOINT.stage)
+        system = paper.JOINT if weight == default else System(weighted_system(weight), paper.JOINT.stage)
         ours = [scores.cell(task, split, system, metric) for metric in _METRICS]
         published = [
-            published_score(metric, task=task, system=f"d, lambda {weight}", split=split) for metric in _METRICS
+            paper.published_score(metric, task=task, system=f"d, lambda {weight}", split=split) for metric in _METRICS
         ]
         if any(ours):
             rows.append((f"{weight:g}", *scores.cells(ours, published)))
@@ -163,18 +211,18 @@ def _joint_weights(scores: _TestScores) -> ScoreTable:
 
 def _other_systems(scores: _TestScores) -> ScoreTable:
     """Table 6, with single measures of the reference mask beside it."""
-    systems = [RADIOMICS, *(System(measure, CLASSIFY.name) for measure in MEASURES), JOINT]
+    systems = [paper.RADIOMICS, *(System(measure, CLASSIFY.name) for measure in MEASURES), paper.JOINT]
     present = [system for system in systems if scores.has(system)]
     letters = ("radiologists", "svm", "d") if scores.has_published else ()
     rows: list[tuple[Cell, ...]] = []
     for metric, split, task in product(("accuracy", "auc"), scores.design.splits, scores.tasks):
         ours = [scores.cell(task, split, system, metric) for system in present]
-        published = [_published(published_score(metric, task=task, system=letter)) for letter in letters]
+        published = [_published(paper.published_score(metric, task=task, system=letter)) for letter in letters]
         if any(ours):
             rows.append((METRIC_NAMES[metric], str(split), task, *ours, *published))
-    paper = ("paper: radiologists", "paper: SVM", "paper: cascade") if scores.has_published else ()
+    printed = ("paper: radiologists", "paper: SVM", "paper: cascade") if scores.has_published else ()
     return ScoreTable(
-        ("score", "split", "task", *(title_of(system) for system in present), *paper),
+        ("score", "split", "task", *(paper.title_of(system) for system in present), *printed),
         rows if len(present) > 1 else (),
         _CAPTION,
         name="table-6",
@@ -201,7 +249,7 @@ def _comparisons(result: TaskResults, split: int) -> ScoreTable:
 
 
 def _comparison(pair: Comparison) -> tuple[Cell, ...]:
-    a, b = title_of(System(pair.model_a, pair.stage_a)), title_of(System(pair.model_b, pair.stage_b))
+    a, b = paper.title_of(System(pair.model_a, pair.stage_a)), paper.title_of(System(pair.model_b, pair.stage_b))
     difference = Number(pair.difference, pair.low, pair.high, signed=True)
     p_values = (None if p is None else PValue(p) for p in (pair.p, pair.p_holm, pair.p_retrained_holm))
     return f"{a} - {b}", METRIC_NAMES[pair.metric], difference, *p_values, pair.test

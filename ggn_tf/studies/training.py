@@ -18,23 +18,14 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT, Stage, stages_up_to
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.observers import Observer
+from ggn_tf.training.initial_model import reuse_stage
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.run_training import train_run
-from ggn_tf.training.stage_reuse import reuse_stage
 from ggn_tf.training.tensorboard import write_scores
-from ggn_tf.training.train_options import TrainOptions
-from ggn_tf.training.trainer import plan_run
+from ggn_tf.training.train_options import Observer, TrainOptions
+from ggn_tf.training.trainer import plan_run, train_run
 
 # Measured on a CPU in bfloat16: an epoch of each stage, relative to one of the joint training.
-EPOCH_COST = {
-    RAW: 0.2,
-    REFERENCE: 0.2,
-    System(CASCADE, SEGMENT.name): 0.6,
-    FROZEN: 0.45,
-    JOINT: 1.0,
-    MULTITASK: 0.7,
-}
+EPOCH_COST = {RAW: 0.2, REFERENCE: 0.2, System(CASCADE, SEGMENT.name): 0.6, FROZEN: 0.45, JOINT: 1.0, MULTITASK: 0.7}
 
 # After a kill the processes of the former study take one more step before they see that their parent is gone.
 _PATIENCE_S = 120.0
@@ -108,7 +99,7 @@ class Training:
             folder.run(self.name),
             folder.dataset,
             plan,
-            TrainOptions(_ProgressReporter(self, channel), channel.stop_requested, keep_last_checkpoint=False),
+            TrainOptions((_ProgressReporter(self, channel),), channel.stop_requested, keep_last_checkpoint=False),
             command=folder.command,
             begin=partial(self._reuse_stages, folder),
             patience_s=_PATIENCE_S,
@@ -132,8 +123,6 @@ class Training:
 
 
 class _ProgressReporter(Observer):
-    """Reports the progress of a training at every epoch."""
-
     def __init__(self, training: Training, channel: WorkerChannel) -> None:
         self._training, self._channel = training, channel
 

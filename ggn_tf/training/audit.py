@@ -15,14 +15,7 @@ _STATISTICS = ("moving_mean", "moving_variance")
 
 @dataclass(frozen=True)
 class Change:
-    """How much one variable changed during a stage.
-
-    Attributes:
-        part: The part of the model that it belongs to.
-        variable: Its path, for example `segmentation/conv_1/kernel`.
-        largest: Largest absolute change of an element.
-        mean: Mean absolute change of the elements.
-    """
+    """How much the elements of one variable, for example `segmentation/conv_1/kernel`, changed during a stage."""
 
     part: str
     variable: str
@@ -36,18 +29,10 @@ def snapshot(model: keras.Model) -> dict[str, list[np.ndarray]]:
 
 
 def audit_stage(model: keras.Model, stage: Stage, before: Mapping[str, list[np.ndarray]]) -> list[Change]:
-    """Measure every variable's change, and check it against what the stage trains.
+    """Measure every variable's change, statistics included, and check it against what the stage trains.
 
     A frozen part must not change, including its batch-norm statistics. In a trained part the statistics and every
     kernel must change: even a kernel without a gradient shrinks, by the L2 term.
-
-    Args:
-        model: The model after the stage.
-        stage: What should have changed.
-        before: `snapshot` from before the stage.
-
-    Returns:
-        One change per variable, statistics included.
 
     Raises:
         RunError: A frozen variable changed, or a trained one did not.

@@ -1,20 +1,19 @@
-"""The model that a run starts from."""
+"""The model that a run starts from, and the reuse of another run's stage that equals what the run would train."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
 
 import keras
 
-from ggn_tf.models.baselines import build_raw, build_reference
-from ggn_tf.models.builder import Builder
-from ggn_tf.models.cascade import build_cascade
-from ggn_tf.models.multitask import build_multitask
-from ggn_tf.models.names import CASCADE, MULTITASK, RAW, REFERENCE
+from ggn_tf.errors import RunError
+from ggn_tf.json_records import to_json
+from ggn_tf.models.names import MULTITASK
+from ggn_tf.models.systems import BUILDERS
 from ggn_tf.runs.run_description import RunDescription
-
-BUILDERS: dict[str, Builder] = {
-    RAW: build_raw,
-    REFERENCE: build_reference,
-    CASCADE: build_cascade,
-    MULTITASK: build_multitask,
-}
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import JOINT, SEGMENT, STAGES, parts_of
 
 
 def initial_model(description: RunDescription) -> keras.Model:
@@ -23,3 +22,53 @@ def initial_model(description: RunDescription) -> keras.Model:
     return build(
         len(description.task.classes), description.protocol, precision=description.precision, seed=description.seed
     )
+
+
+def stage_key(description: RunDescription, cases: Mapping[str, Sequence[str]], stage: str) -> str:
+    """A hash of everything that decides a stage's weights: equal keys, equal bits.
+
+    The U-Net of `segment` never uses a label: tasks with the same nodules share it. What only a later stage uses does
+    not count: lambda of eq. 4, the later stage's learning rate and length.
+    """
+    numbers = to_json(description.protocol)
+    training = numbers["training"]
+    stages = [str(other.name) for other in STAGES[description.model]]
+    done = stages[: stages.index(stage) + 1]
+    decisive = {
+        "model": description.model,
+        "seed": description.seed,
+        "precision": description.precision,
+        "select_on": description.select_on,
+        "dataset": description.dataset_fingerprint,
+        "cases": {name: list(cases[name]) for name in ("train", description.select_on)},
+        "numbers": {name: numbers[name] for name in ("patch", "unet", "augmentation")},
+        "training": {name: training[name] for name in ("batch_size", "l2", "batch_norm_momentum", *done)},
+    }
+    if done != [SEGMENT.name]:
+        decisive |= {"task": str(description.task), "cnn": numbers["cnn"]}
+    if JOINT.name in done or description.model == MULTITASK:
+        decisive["joint_weight"] = training["joint_weight"]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def reuse_stage(run: RunFolder, donor: RunFolder, stage: str) -> None:
+    """Copy a finished stage into a run instead of training it there.
+
+    Raises:
+        RunError: The donor has not finished the stage, or has trained a classifier for another task.
+    """
+    model = donor.load_model(stage)
+    if donor.description.task != run.description.task:
+        if stage != SEGMENT.name:
+            raise RunError(
+                "A run cannot reuse a classifier of another task.",
+                case=run.folder,
+                found=f"{donor.folder}: task {donor.description.task}",
+                expected=f"task {run.description.task}",
+                remedy="Train the stage in this run.",
+            )
+        trained, model = model, initial_model(run.description)
+        for name in SEGMENT.trains:
+            parts_of(model)[name].set_weights(parts_of(trained)[name].get_weights())
+    origin = {"taken_from": os.path.relpath(donor.folder.resolve(), run.folder.resolve())}
+    run.finish_stage(model, {**(donor.ledger.entry(stage) or {}), **origin}, donor.ledger.history(stage))

@@ -16,12 +16,11 @@ from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.errors import RunError
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.checkpoints import Checkpoint, CheckpointStore
+from ggn_tf.runs.ledger import StopReason
 from ggn_tf.runs.stages import Stage
-from ggn_tf.runs.stop_reason import StopReason
-from ggn_tf.training import schedule
-from ggn_tf.training.monitor import EpochResult, build_monitor
+from ggn_tf.training import monitor
+from ggn_tf.training.monitor import EpochResult, EpochScore, build_monitor
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.schedule import EpochScore
 from ggn_tf.training.step import TrainStep
 from ggn_tf.training.train_options import TrainOptions
 
@@ -30,16 +29,7 @@ SUMS = ("loss", "classification_loss", "dice_loss")
 
 @dataclass(frozen=True)
 class StageSetup:
-    """What one stage trains on and how: everything that decides its weights.
-
-    Attributes:
-        stage: Which parts are trained, by which losses.
-        protocol: Batch size, learning rates, lengths, augmentation.
-        training: The training cases.
-        monitored: The cases whose score selects the weights.
-        monitored_set: Name of their set, for the columns of the history.
-        seed: Seed of the order of the cases and of augmentation.
-    """
+    """What one stage trains on and how: everything that decides its weights. The monitored cases select the weights."""
 
     stage: Stage
     protocol: Protocol
@@ -53,12 +43,8 @@ class StageSetup:
 class Progress:
     """Counters of a stage: all that a restart needs beside the variables.
 
-    Attributes:
-        step: Number of steps done in the current epoch.
-        sums: Sums of the losses over the cases of these steps.
-        cases: Number of these cases.
-        rows: One row of the history per finished epoch.
-        scores: (score, loss) of each finished epoch on the monitored set.
+    Steps, sums of the losses over their cases, and the number of these cases are of the current epoch; rows of the
+    history and scores are of the finished ones.
     """
 
     step: int = 0
@@ -75,13 +61,7 @@ class Progress:
 class StageLoop:
     """Trains one stage of a model, from its last checkpoint if it has one. Freezes what the stage does not train.
 
-    Args:
-        model: The whole model, with the weights that the stage starts from.
-        setup: What it trains on and how.
-        store: The stage's checkpoints.
-        record: Given the stage's history after every epoch.
-        options: How it is watched and stopped.
-        replicas: Who trains.
+    The model has the weights that the stage starts from; `record` is given the stage's history after every epoch.
     """
 
     def __init__(
@@ -105,18 +85,15 @@ class StageLoop:
         self._restore()
 
     def run(self) -> StopReason:
-        """Train to the stage's end and leave the best weights in the model.
-
-        Returns:
-            Why it ended.
+        """Train to the stage's end, leave the best weights in the model, and return why it ended.
 
         Raises:
             KeyboardInterrupt: A stop was requested; a checkpoint is written.
             RunError: The loss is no longer a finite number.
         """
         numbers = self._stage.numbers(self._setup.protocol.training)
-        while (reason := schedule.stop_reason(numbers, self.progress.scores)) is None:
-            learning_rate = schedule.learning_rate(numbers, self.progress.scores)
+        while (reason := monitor.stop_reason(numbers, self.progress.scores)) is None:
+            learning_rate = monitor.learning_rate(numbers, self.progress.scores)
             self._optimizer.learning_rate.assign(learning_rate)
             self._train_epoch()
             self._close_epoch(learning_rate, self._monitor())
@@ -127,7 +104,8 @@ class StageLoop:
     def _train_epoch(self) -> None:
         progress, setup, options = self.progress, self._setup, self._options
         sizes, epoch = setup.training.batch_sizes(self._batch_size), len(progress.rows)
-        options.observer.epoch_started(self._stage, epoch + 1, len(sizes), progress.step)
+        for observer in options.observers:
+            observer.epoch_started(self._stage, epoch + 1, len(sizes), progress.step)
         written = options.clock()
         for batch in self._replicas.epoch(
             setup.training, self._batch_size, setup.seed, epoch, setup.protocol.augmentation, progress.step
@@ -135,7 +113,8 @@ class StageLoop:
             losses = [float(value) for value in self._train_step(batch)]
             self._check_finite(losses[0])
             self._count(sizes[progress.step], losses)
-            options.observer.step_done(losses[0])
+            for observer in options.observers:
+                observer.step_done(losses[0])
             stopping = self._replicas.any(options.stop_requested())
             if stopping or options.clock() - written > 60 * options.checkpoint_minutes:
                 self._save()
@@ -175,13 +154,14 @@ class StageLoop:
         }
         progress.rows.append(row)
         progress.scores.append(result.epoch_score(self._stage))
-        if schedule.best_epoch(progress.scores) == len(progress.scores) - 1:
+        if monitor.best_epoch(progress.scores) == len(progress.scores) - 1:
             self._best = [variable.numpy() for variable in self._model.variables]
         progress.begin_epoch()
         self._save()
         if self._replicas.is_chief:
             self._record(progress.rows)
-        self._options.observer.epoch_done(self._stage, row, result)
+        for observer in self._options.observers:
+            observer.epoch_done(self._stage, row, result)
 
     def _save(self) -> None:
         if not self._replicas.is_chief:

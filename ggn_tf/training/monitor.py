@@ -1,19 +1,76 @@
-"""The monitored set after an epoch: losses and scores over the whole set, never batch averages."""
+"""The monitored set after an epoch, over all of it, and what follows from the scores so far (paper section 3.2).
 
-from collections.abc import Callable
+Learning rate, best epoch and end of a stage are pure functions of these scores: a run that resumes after a kill
+recomputes the same decisions from its history.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream
-from ggn_tf.protocol import TrainingProtocol
+from ggn_tf.protocol import Plateau, StageProtocol, TrainingProtocol
+from ggn_tf.runs.ledger import StopReason
 from ggn_tf.runs.stages import Stage
-from ggn_tf.training import metrics
-from ggn_tf.training.inference import traced_inference
-from ggn_tf.training.losses import joint_loss
+from ggn_tf.training import losses
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.schedule import EpochScore
+
+
+class EpochScore(NamedTuple):
+    """What an epoch reached on the monitored set: a score that should rise, and a loss that breaks ties."""
+
+    score: float
+    loss: float
+
+
+def learning_rate(numbers: StageProtocol, past: Sequence[EpochScore]) -> float:
+    """The learning rate of the epoch that follows `past`.
+
+    `Plateau`: multiplied whenever the score has not risen above its best for `patience` epochs, counted from the last
+    rise or multiplication. `Steps`: multiplied after every `every` epochs.
+    """
+    if not isinstance(numbers.schedule, Plateau):
+        return numbers.learning_rate * numbers.schedule.factor ** (len(past) // numbers.schedule.every)
+    rate, best, waited = numbers.learning_rate, float("-inf"), 0
+    for epoch in past:
+        waited = 0 if epoch.score > best else waited + 1
+        best = max(best, epoch.score)
+        if waited == numbers.schedule.patience:
+            rate, waited = rate * numbers.schedule.factor, 0
+    return rate
+
+
+def best_epoch(past: Sequence[EpochScore]) -> int:
+    """The epoch whose weights are kept: highest score, smallest loss (NaN being the largest), then earliest."""
+    losses = [math.inf if math.isnan(epoch.loss) else epoch.loss for epoch in past]
+    return max(range(len(past)), key=lambda index: (past[index].score, -losses[index], -index))
+
+
+def stop_reason(numbers: StageProtocol, past: Sequence[EpochScore]) -> StopReason | None:
+    """Why the stage ends after the epochs in `past`, or None if it continues."""
+    if len(past) >= numbers.max_epochs:
+        return StopReason.ALL_EPOCHS
+    scores = [epoch.score for epoch in past]
+    if scores and len(scores) - 1 - scores.index(max(scores)) >= numbers.patience:
+        return StopReason.NO_BETTER_SCORE
+    return None
+
+
+def traced_inference(network: Callable[..., dict[str, tf.Tensor]], shape: tuple[int | None, ...]) -> Any:
+    """Trace a network once, for any number of cases; the weights are read at every call.
+
+    The result, which has a `graph`, takes patches and reference masks, float32 of the shape [None, S, S, S, 1]. It is a
+    concrete function: TensorFlow warns if a process makes several of the other kind, as training does for stages and
+    their sets.
+    """
+    patches = tf.TensorSpec(shape, tf.float32)
+    traced = tf.function(lambda patch, mask: network(patch, mask, training=False))
+    return traced.get_concrete_function(patches, patches)
 
 
 @dataclass(frozen=True)
@@ -47,15 +104,8 @@ def build_monitor(
 ) -> Callable[[], EpochResult]:
     """Build the pass over the monitored set for one stage. No set of masks is ever in memory.
 
-    Args:
-        model: The whole model; its weights are read at every call.
-        stage: Which part runs, and which losses count.
-        stream: The monitored cases.
-        protocol: Batch size, and lambda of eq. 4.
-        replicas: Who trains. All processes call what is returned; each predicts its part of the cases.
-
-    Returns:
-        Computes the result, the same in every process.
+    The model's weights are read at every call. All processes call what is returned; each predicts its part of the
+    cases, and the result is the same in every process.
     """
     network = stage.network(model)
     infer = traced_inference(network, network.model.inputs[0].shape)
@@ -83,8 +133,8 @@ def build_monitor(
 
 def _enter(rows: np.ndarray, reference: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
     if "mask" in outputs:
-        rows[:, 0] = metrics.dice_score(reference, outputs["mask"])
-        rows[:, 1] = metrics.dice_loss(reference, outputs["mask"])
+        rows[:, 0] = losses.dice_score(reference, outputs["mask"])
+        rows[:, 1] = losses.dice_loss(reference, outputs["mask"])
     if "probabilities" in outputs:
         rows[:, 2:] = outputs["probabilities"]
 
@@ -95,6 +145,6 @@ def _loss_and_accuracy(
     dice_loss, probabilities = float(np.mean(values[:, 1])), values[:, 2:]
     if "probabilities" not in stage.losses:
         return dice_loss, None
-    entropy = metrics.cross_entropy(labels, probabilities)
-    loss = joint_loss(entropy, dice_loss, joint_weight) if "mask" in stage.losses else entropy
-    return loss, metrics.accuracy_score(labels, probabilities)
+    entropy = losses.cross_entropy(labels, probabilities)
+    loss = losses.joint_loss(entropy, dice_loss, joint_weight) if "mask" in stage.losses else entropy
+    return loss, losses.accuracy_score(labels, probabilities)

@@ -28,14 +28,9 @@ _SUMMARY_TOOL = "framework_op_stats"
 
 @dataclass(frozen=True)
 class OpTime:
-    """The time of one operation of the graph over all traced steps.
+    """The time of one operation over all traced steps, without the operations that it called, and its share.
 
-    Attributes:
-        kind: Its type, for example `Conv3D`; `Dataset` for a part of the input pipeline.
-        name: Its name in the graph.
-        calls: Number of calls.
-        self_ms: Time in milliseconds, without the operations that it called.
-        share: Its share of the self time of all operations, from 0 to 1.
+    The kind is its type, for example `Conv3D`; `Dataset` for a part of the input pipeline.
     """
 
     kind: str
@@ -47,14 +42,9 @@ class OpTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """Some traced steps of a stage.
+    """Some traced steps of a stage: duration, including the wait for the batch, and operations, slowest first.
 
-    Attributes:
-        stage: Name of the stage.
-        trace: The `.xplane.pb` file that TensorBoard's profile plugin opens.
-        step_ms: Duration of each traced step in milliseconds, including the wait for its batch.
-        waited_ms: How long each step waited for its batch, in milliseconds.
-        ops: Every operation, the slowest first.
+    The trace is the `.xplane.pb` file that TensorBoard's profile plugin opens.
     """
 
     stage: str
@@ -74,14 +64,6 @@ def profile_run(run: RunFolder, dataset: Dataset, split: Split, folder: Path, *,
 
     The steps start from the last finished stage's weights, or from the initial ones. No checkpoint is read and nothing
     but the trace is written, so a process that trains the run is not disturbed.
-
-    Args:
-        run: A run, finished or not.
-        dataset: The run's dataset.
-        split: The run's split.
-        folder: The trace is written to `plugins/profile/<time>/` in it.
-        steps: Number of traced steps.
-        warm_up: Number of steps before them, which trace the graph and fill the caches.
     """
     description = run.description
     stage = _stage(run)
@@ -98,14 +80,7 @@ def profile_run(run: RunFolder, dataset: Dataset, split: Split, folder: Path, *,
 
 
 def read_ops(trace: Path) -> tuple[OpTime, ...]:
-    """The operations of a trace, the slowest first.
-
-    Args:
-        trace: A `.xplane.pb` file.
-
-    Raises:
-        RunError: TensorFlow cannot read it.
-    """
+    """The operations of a trace, the slowest first; raises RunError where TensorFlow cannot read it."""
     # TensorFlow's own converter for the profile plugin. It has no public name; the version is pinned.
     from tensorflow.python.profiler.internal import _pywrap_profiler_plugin as plugin
 
@@ -125,11 +100,7 @@ def read_ops(trace: Path) -> tuple[OpTime, ...]:
 
 
 def op_table(tables: list[dict[str, Any]]) -> tuple[OpTime, ...]:
-    """Read the profile plugin's table of framework operations.
-
-    Args:
-        tables: Its JSON: one table that includes idle time and one that does not, which is used.
-    """
+    """Read the profile plugin's tables of framework operations: the second, which leaves out idle time."""
     table = tables[1]
     columns = [column["id"] for column in table["cols"]]
     rows = [dict(zip(columns, (cell["v"] for cell in row["c"]), strict=True)) for row in table["rows"]]
@@ -148,7 +119,6 @@ def op_table(tables: list[dict[str, Any]]) -> tuple[OpTime, ...]:
 
 
 def _stage(run: RunFolder) -> Stage:
-    """The current stage, or else the one that finished last."""
     stages = STAGES[run.description.model]
     begun = [stage for stage in stages if stage.name in run.finished_stages() or run.checkpoints(stage.name).exists()]
     return begun[-1] if begun else stages[0]

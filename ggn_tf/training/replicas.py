@@ -33,31 +33,16 @@ class Replicas:
     def model(self, build: Callable[[], keras.Model], load: Callable[[], keras.Model] | None) -> keras.Model:
         """The model that a stage starts from, with the chief's weights in every process.
 
-        Args:
-            build: Builds it with its initial weights.
-            load: Loads it with the weights to start from; only called in the chief. None for the initial weights.
+        `load`, called only in the chief, loads it with the weights to start from; without it the weights are initial.
         """
         return load() if load else build()
 
     def traced(self, step: Step) -> Callable[[Any], tuple[tf.Tensor, ...]]:
-        """Turn the step of a single replica into a step of all.
-
-        Args:
-            step: Takes a replica's share of a batch; returns the same on every replica.
-
-        Returns:
-            Takes what `epoch` yields.
-        """
+        """Turn the step of a replica, which takes its share, into one of all, which takes what `epoch` yields."""
         return tf.function(step, reduce_retracing=True)
 
     def epoch(
-        self,
-        stream: CaseStream,
-        batch_size: int,
-        seed: int,
-        epoch: int,
-        augmentation: AugmentationProtocol,
-        skip: int,
+        self, stream: CaseStream, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, skip: int
     ) -> Iterable[Any]:
         """This process's part of every batch of an epoch; arguments as of `CaseStream.training_epoch`."""
         return stream.training_epoch(batch_size, seed, epoch, augmentation, skip=skip)
@@ -79,14 +64,7 @@ class Replicas:
         return read()
 
     def require_same(self, settings: Mapping[str, Any]) -> None:
-        """Check that all processes train with the same settings; all must call it.
-
-        Args:
-            settings: JSON types.
-
-        Raises:
-            RunError: They do not; otherwise they would wait for each other for ever.
-        """
+        """Raise RunError if processes train with other settings, and would wait for each other; all must call it."""
 
 
 ONE_REPLICA = Replicas()

@@ -1,29 +1,66 @@
 """One training step of a stage: forward, loss, gradients, Adam (paper section 3.2)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch
-from ggn_tf.models.fast.batch_share import sum_over_replicas
+from ggn_tf.models.fast.batch_layers import sum_over_replicas
 from ggn_tf.protocol import TrainingProtocol
 from ggn_tf.runs.stages import Stage, set_trainable
-from ggn_tf.training.adam import FusedAdam
 from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
 
 
-class TrainStep:
-    """A stage's training step, traced once. Freezes the parts of the model that the stage does not train.
+class FusedAdam(keras.optimizers.Adam):
+    """Keras's Adam with the same numbers and variables, but each step reads and writes every weight once.
 
-    Args:
-        model: The whole model.
-        stage: Which parts are trained, by which losses.
-        protocol: Learning rate, and lambda of eq. 4.
-        replicas: Who trains.
+    Keras's passes over a weight and its two moments a dozen times, each with one elementwise operation. TensorFlow's
+    fused operation evaluates the same formula,
 
-    Attributes:
-        optimizer: Adam, with moments for every trainable variable.
+        m <- m + (1 - beta_1) (g - m),  v <- v + (1 - beta_2) (g^2 - v),
+        w <- w - learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon).
+
+    All but the learning rate has Keras's default. AMSGrad and Keras's preprocessing of gradients (clipping, for
+    example) are not supported.
     """
+
+    def __init__(self, learning_rate: float) -> None:
+        super().__init__(learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"learning_rate": super().get_config()["learning_rate"]}
+
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+        """Take a step with gradients of the whole batch, which Keras's own method would sum over the replicas again."""
+        variables = self._trainable_variables if trainable_variables is None else trainable_variables
+        for gradient, variable in zip(grads, variables, strict=True):
+            self.update_step(gradient, variable.value, self.learning_rate)
+        self.iterations.assign_add(1)
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        """Update one variable and its moments."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.cast(self.beta_1, variable.dtype) ** step,
+            beta2_power=tf.cast(self.beta_2, variable.dtype) ** step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
+class TrainStep:
+    """A stage's training step, traced once. Freezes the parts of the model that the stage does not train."""
 
     def __init__(
         self, model: keras.Model, stage: Stage, protocol: TrainingProtocol, replicas: Replicas = ONE_REPLICA
@@ -40,14 +77,10 @@ class TrainStep:
         self._traced = replicas.traced(self._step)
 
     def __call__(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Take the step.
+        """Take the step. Returns three averages over the batch, with the weights before the step.
 
-        Args:
-            batch: As the replicas' `epoch` yields it.
-
-        Returns:
-            Three scalars, averaged over the batch, with the weights before the step: the stage's loss without the L2
-            term, cross-entropy, and Dice loss (0 where the stage has no such loss).
+        They are the stage's loss without the L2 term, cross-entropy, and Dice loss (0 where the stage has no such
+        loss).
         """
         return self._traced(batch)
 

@@ -13,9 +13,8 @@ from tensorboard.plugins.hparams import api as hparams
 from ggn_tf.errors import RunError
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import STAGES, Stage, parts_of
-from ggn_tf.training.inference import traced_inference
-from ggn_tf.training.monitor import EpochResult
-from ggn_tf.training.observers import Observer
+from ggn_tf.training.monitor import EpochResult, traced_inference
+from ggn_tf.training.train_options import Observer
 
 _OVERLAYS = 4
 
@@ -23,10 +22,8 @@ _OVERLAYS = 4
 class EventWriter(Observer):
     """An observer that writes `tensorboard/<stage>`, and the run's best scores into `tensorboard` itself.
 
-    Args:
-        folder: The run's tensorboard folder.
-        description: The run's settings, for the HParams page; None for no such page.
-        histograms: Whether to write every weight's histogram after each epoch: some 10 MB per epoch.
+    Without a description there is no HParams page. Histograms of every weight after each epoch take some 10 MB per
+    epoch.
     """
 
     def __init__(self, folder: Path, description: RunDescription | None = None, *, histograms: bool = False) -> None:
@@ -82,12 +79,7 @@ class EventWriter(Observer):
 
 
 def write_scores(folder: Path, scores: Mapping[str, float]) -> None:
-    """Add final scores to a run's HParams, for example of the test set.
-
-    Args:
-        folder: The run's tensorboard folder.
-        scores: Scores by name, for example `test joint/accuracy`.
-    """
+    """Add final scores, for example `test joint/accuracy`, to the HParams of a run's tensorboard folder."""
     try:
         writer = tf.summary.create_file_writer(str(folder))
         with writer.as_default(step=0):
@@ -124,15 +116,10 @@ def numbers_of(description: RunDescription) -> dict[str, str | float | int]:
 
 
 def overlays(patch: np.ndarray, reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The slice of each case with the most reference voxels, tinted by both masks.
+    """The slice of each case with the most reference voxels, tinted by both masks: RGB float32 [N, S, S, 3] in [0, 1].
 
-    Args:
-        patch: [N, S, S, S, 1] in [-1, 1].
-        reference: The same shape, 0 or 1.
-        predicted: The same shape, in [0, 1].
-
-    Returns:
-        RGB float32 [N, S, S, 3] in [0, 1]: the reference tints green, the prediction red, both together yellow.
+    The reference (0 or 1) tints green, the prediction (0 to 1) red, both together yellow. All three arguments are [N,
+    S, S, S, 1], the patch in [-1, 1].
     """
     chosen = reference.sum(axis=(2, 3, 4)).argmax(axis=1)
     cases = np.arange(len(patch))

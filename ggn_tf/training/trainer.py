@@ -1,8 +1,10 @@
-"""A run from its first stage to its last: the plan, then stage after stage in one model."""
+"""A run from its first stage to its last: the plan, then stage after stage in one model, in its run folder."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,30 +17,25 @@ from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import SplitError
 from ggn_tf.json_records import to_json
 from ggn_tf.protocol import SETS
-from ggn_tf.runs.reproducibility import conditions_here
-from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.ledger import StopReason
+from ggn_tf.runs.lock import lock_run
+from ggn_tf.runs.reproducibility import Conditions, conditions_here
+from ggn_tf.runs.run_description import RunDescription, package_versions
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES, Stage, stages_up_to
-from ggn_tf.runs.stop_reason import StopReason
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import audit_stage, snapshot, summarise
 from ggn_tf.training.initial_model import initial_model
 from ggn_tf.training.loop import Progress, StageLoop, StageSetup
+from ggn_tf.training.monitor import best_epoch
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.schedule import best_epoch
+from ggn_tf.training.tensorboard import EventWriter
 from ggn_tf.training.train_options import TrainOptions
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call of `train` will do, known before the first step.
-
-    Attributes:
-        description: The run.
-        stages: Every stage up to the last one to train.
-        cases: Ids of the task's cases, by set.
-        class_counts: Number of nodules of each class, by set.
-    """
+    """What a call of `train` will do: its stages, and by set the ids and class counts of the cases."""
 
     description: RunDescription
     stages: tuple[Stage, ...]
@@ -47,13 +44,7 @@ class Plan:
 
 
 def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_stage: str | None = None) -> Plan:
-    """Work out stages and cases, from the dataset's list of cases alone.
-
-    Args:
-        description: The run.
-        dataset: The run's dataset.
-        split: The run's split.
-        last_stage: The last stage to train; None for all of the model's.
+    """Work out cases and stages, up to the last to train, from the dataset's list of cases alone.
 
     Raises:
         TaskError: The task names labels that the dataset does not contain.
@@ -82,20 +73,12 @@ def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_s
 
 
 def train(
-    run: RunFolder,
-    dataset: Dataset,
-    plan: Plan,
-    options: TrainOptions | None = None,
-    replicas: Replicas = ONE_REPLICA,
+    run: RunFolder, dataset: Dataset, plan: Plan, options: TrainOptions | None = None, replicas: Replicas = ONE_REPLICA
 ) -> None:
     """Train every stage of the plan that is not finished, and the epochs that were added to finished stages.
 
-    Args:
-        run: The run folder, whose lock the caller has. Only the chief's process reads or writes it.
-        dataset: The run's dataset.
-        plan: From `plan_run`.
-        options: How the training is watched, stopped and stored; None for the defaults.
-        replicas: Who trains. Every process calls this with the same plan.
+    The caller has the run folder's lock. Only the chief's process reads or writes the folder; every process calls this
+    with the same plan.
 
     Raises:
         KeyboardInterrupt: A stop was requested, here or in another process. The next call resumes from here.
@@ -128,7 +111,8 @@ def _train_stage(
     run: RunFolder, model: keras.Model, setup: StageSetup, options: TrainOptions, replicas: Replicas
 ) -> None:
     stage, before = setup.stage, snapshot(model)
-    options.observer.stage_started(stage, model)
+    for observer in options.observers:
+        observer.stage_started(stage, model)
     loop = StageLoop(model, setup, run.checkpoints(stage.name), run.ledger.write_history, options, replicas)
     reason = loop.run()
     entry = {
@@ -138,7 +122,8 @@ def _train_stage(
     }
     if replicas.is_chief:
         run.finish_stage(model, entry, loop.progress.rows)
-    options.observer.stage_done(stage, entry["best"])
+    for observer in options.observers:
+        observer.stage_done(stage, entry["best"])
 
 
 def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:
@@ -161,3 +146,35 @@ def _outcome(setup: StageSetup, progress: Progress, reason: StopReason) -> Mappi
         "best_epoch": best + 1,
         "best": progress.rows[best],
     }
+
+
+def train_run(
+    folder: Path,
+    dataset: Dataset,
+    plan: Plan,
+    options: TrainOptions | None = None,
+    *,
+    command: str = "",
+    conditions: Conditions | None = None,
+    begin: Callable[[RunFolder], Replicas] = lambda run: ONE_REPLICA,
+    histograms: bool = False,
+    patience_s: float = 0.0,
+) -> RunFolder:
+    """Train a run in its folder, which is locked, with TensorBoard's events. A run that exists is resumed.
+
+    `begin` is called with the run before anything is trained, and returns who trains. `patience_s` is the time in
+    seconds to wait for another process to leave the folder.
+
+    Raises:
+        KeyboardInterrupt: A stop was requested; the same call resumes the run.
+        RunError: The folder contains something else or another run, or the training cannot continue.
+    """
+    options = options or TrainOptions()
+    stored = conditions.to_dict() if conditions else {}
+    with lock_run(folder, patience_s):
+        run = RunFolder.create(folder, plan.description, dataset.folder, package_versions(), command, stored)
+        replicas = begin(run)
+        events = EventWriter(folder / "tensorboard", plan.description, histograms=histograms)
+        observed = dataclasses.replace(options, observers=(events, *options.observers))
+        train(run, dataset, plan, observed, replicas)
+    return run

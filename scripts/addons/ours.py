@@ -14,12 +14,12 @@ import pandas as pd
 
 from ggn_tf.evaluation.statistics.predictions_table import columns
 from ggn_tf.evaluation.statistics.scores import score_values
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract.messages import Prediction
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
-from ggn_tf.serving.export.writer import export_model
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.export.version_writer import export_model
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.tasks import THREE_CLASSES
 from ggn_tf.training.losses import classification_loss
 

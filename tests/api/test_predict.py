@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 import ggn_tf
 from ggn_tf.errors import ExportError, LocationError
 from ggn_tf.protocol import PatchProtocol
-from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.chest import CENTER, distance_mm, lung_grid, lung_with_balls, write_nifti
 from tests.support.threshold_model import build_threshold_model

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from ggn_tf.cli import main
 from ggn_tf.doctor import missing_requirements
-from ggn_tf.training.precision import resolve_precision
+from ggn_tf.machine import resolve_precision
 
 
 def test_the_facts_are_this_machines():

@@ -6,8 +6,8 @@ from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
+from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.evaluation.statistics.scores import score_predictions
-from ggn_tf.evaluation.statistics.scores_file import read_scores_file
 from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")

@@ -5,8 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
-from ggn_tf.evaluation.statistics.estimate import Estimate
-from ggn_tf.evaluation.statistics.run_scores import StageScores
+from ggn_tf.evaluation.statistics.run_scores import Estimate, StageScores
 from ggn_tf.serving.contract.export_contract import read_contract
 from tests.support.described_run import write_test_scores
 from tests.support.untrained_run import write_untrained_run

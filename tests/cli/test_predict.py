@@ -23,11 +23,12 @@ from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.cli import main
 from ggn_tf.dataset.pipeline import normalise_hu
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import PatchProtocol, Protocol
-from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import INDOLENT_INVASIVE
+from tests.support.bare_command import exit_without_tensorflow
 from tests.support.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, tilt, write_dicom, write_nifti
 from tests.support.dicom_files import edit, write_enhanced
 from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
@@ -362,6 +363,13 @@ def refused(*arguments: object) -> str:
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
     return result.stderr
+
+
+@pytest.mark.parametrize("wrong", ["ct", "mask", "export"])
+def test_a_wrong_path_is_reported_before_tensorflow_is_loaded(ct: Path, models: Path, tmp_path: Path, wrong: str):
+    paths = {"ct": ct / "ct.nii.gz", "mask": ct / "ct.nii.gz", "export": models, wrong: tmp_path / "none"}
+    options = [part for name, path in paths.items() for part in (f"--{name}", path)]
+    assert exit_without_tensorflow("predict", *options) == 1
 
 
 def test_a_folder_that_is_no_export_is_refused(ct: Path, tmp_path: Path) -> None:

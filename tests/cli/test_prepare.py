@@ -17,6 +17,7 @@ from ggn_tf.cli import main
 from ggn_tf.dataset.records import open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import PatchProtocol
+from tests.support.bare_command import exit_without_tensorflow
 from tests.support.case_files import read_rows, write_case_files, write_table
 
 
@@ -249,6 +250,10 @@ def test_numbers_out_of_range_are_a_usage_error(table: Path, option: list[str]) 
 def test_help_needs_no_tensorflow() -> None:
     check = "import sys; from ggn_tf.cli.prepare import command; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
+
+
+def test_a_wrong_table_is_reported_before_tensorflow_is_loaded(tmp_path: Path) -> None:
+    assert exit_without_tensorflow("prepare", tmp_path / "none.csv", "-o", tmp_path / "dataset") == 1
 
 
 @pytest.mark.slow

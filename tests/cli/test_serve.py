@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.client import PredictionClient
-from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.untrained_run import small_protocol
 

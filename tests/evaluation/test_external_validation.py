@@ -10,11 +10,10 @@ from sklearn.metrics import accuracy_score
 from ggn_tf.cli import main
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import RunError, TaskError
-from ggn_tf.evaluation.external_validation import open_external, predict_external
+from ggn_tf.evaluation.run_predictions import open_external, predict_external
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval, resampled_mean
-from ggn_tf.evaluation.statistics.site_differences import differences
-from ggn_tf.runs.run_dataset import open_run_dataset
-from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.evaluation.statistics.scores import differences
+from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.untrained_run import SIZE, write_untrained_run
 

@@ -6,14 +6,22 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset, read_patches
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.gallery_slides import CORRECT, GAINED, LOST, WORST_MASK, WRONG, Slides, choose_cases
-from ggn_tf.evaluation.reference_masks import predict_with_reference
-from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
+from ggn_tf.evaluation.report_inputs import (
+    CORRECT,
+    GAINED,
+    LOST,
+    WORST_MASK,
+    WRONG,
+    ReportInputs,
+    Slides,
+    choose_cases,
+    collect_report_inputs,
+    predict_with_reference,
+)
 from ggn_tf.evaluation.run_predictions import predict_run
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.runs.run_dataset import open_run_dataset
-from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.training.metrics import dice_score
+from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
+from ggn_tf.training.losses import dice_score
 from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
@@ -141,5 +149,5 @@ def test_nodules_are_the_datasets(inputs, dataset):
 
 
 def test_run_without_test_cases_has_no_gallery(run, dataset, rows):
-    inputs = collect_report_inputs(run, dataset, rows.assign(set="validation"))
+    inputs = collect_report_inputs(run, dataset, rows.assign(set="validation"), gallery=4)
     assert (inputs.reference, inputs.slides) == (None, ())

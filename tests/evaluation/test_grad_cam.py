@@ -3,10 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ggn_tf.evaluation.grad_cam import class_activation, enlarge, explain_patches
-from ggn_tf.models.baselines import build_raw, build_reference
-from ggn_tf.models.cascade import build_cascade
-from ggn_tf.models.multitask import build_multitask
+from ggn_tf.evaluation.report_inputs import class_activation, enlarge, explain_patches
+from ggn_tf.models.systems import build_cascade, build_multitask, build_raw, build_reference
 from tests.support.untrained_run import SIZE, small_protocol
 
 GRID = 4

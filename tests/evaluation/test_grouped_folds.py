@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.errors import SplitError
-from ggn_tf.evaluation.grouped_folds import grouped_folds
+from ggn_tf.evaluation.baselines import grouped_folds
 
 CLASSES = ("a", "b", "c")
 

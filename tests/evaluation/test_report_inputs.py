@@ -6,7 +6,7 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
+from ggn_tf.evaluation.report.run_report import write_evaluation
 from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
 from ggn_tf.evaluation.run_predictions import describe_run, predict_run
 from ggn_tf.evaluation.statistics.run_scores import Evaluation

@@ -12,8 +12,7 @@ from ggn_tf.errors import RunError
 from ggn_tf.evaluation.run_predictions import describe_run, predict_run
 from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
-from ggn_tf.runs.run_dataset import open_run_dataset
-from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
 from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")

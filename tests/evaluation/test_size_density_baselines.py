@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import PredictionsError
-from ggn_tf.evaluation.size_density_baselines import MEASURES, predict_by_measure
+from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.tasks import FOUR_CLASSES, INDOLENT_INVASIVE, NOT_IAC_IAC, THREE_CLASSES, Task
 

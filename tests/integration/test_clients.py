@@ -20,10 +20,10 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
-from ggn_tf.serving.export.writer import export_model
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.export.version_writer import export_model
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
 from tests.support.tiny_cascade import TINY

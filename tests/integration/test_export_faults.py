@@ -17,7 +17,7 @@ from ggn_tf.errors import ExportError
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.version_folders import list_versions
 from ggn_tf.serving.export.golden_requests import sample_patches
-from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
 from tests.support.small_disk import small_disk

@@ -14,9 +14,9 @@ from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.dataset.writer import write_dataset
+from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.run_predictions import predict_run
-from ggn_tf.evaluation.size_density_baselines import MEASURES, predict_by_measure
-from ggn_tf.evaluation.statistics.delong import AucDifference
+from ggn_tf.evaluation.statistics.paired_tests import AucDifference
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.scores import class_indices, gives_probabilities
 from ggn_tf.protocol import PatchProtocol, SplitProtocol

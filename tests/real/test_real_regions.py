@@ -17,8 +17,8 @@ from ggn_tf.models.cnn import build_cnn
 from ggn_tf.protocol import CnnProtocol, Protocol
 from ggn_tf.serving.contract.messages import Prediction
 from ggn_tf.serving.export.resampling import cut_patches
-from ggn_tf.serving.export.writer import export_model
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.export.version_writer import export_model
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.threshold_model import build_threshold_model
 

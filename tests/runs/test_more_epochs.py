@@ -8,10 +8,10 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import RunError
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
+from ggn_tf.runs.ledger import StopReason
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.runs.stop_reason import StopReason
 from tests.support.tiny_fit import fit, results
 
 

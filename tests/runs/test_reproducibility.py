@@ -14,7 +14,7 @@ TRAIN = """
 import hashlib, sys
 import numpy as np, tensorflow as tf
 from ggn_tf.dataset.pipeline import Batch
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.runs.reproducibility import request_determinism, conditions_here, keep_threads
 from ggn_tf.runs.stages import JOINT
 from ggn_tf.training.step import TrainStep

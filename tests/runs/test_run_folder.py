@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.errors import RunError
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import Protocol
+from ggn_tf.runs.ledger import StopReason, stop_reason_of
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.runs.stop_reason import StopReason, stop_reason_of
 
 
 @pytest.mark.parametrize(

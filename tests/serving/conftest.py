@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.export.golden_requests import sample_patches
-from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
 from tests.support.tiny_cascade import TINY

@@ -13,7 +13,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from ggn_tf.cli.fit import command as fit
 from ggn_tf.cli.prepare import command as prepare
-from ggn_tf.serving.contract.names import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
+from ggn_tf.serving.contract.wire import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 from ggn_tf.serving.runtime.batching import read_batching_parameters
 from ggn_tf.training.distributed.cluster import Rank, rank_of
 

@@ -1,7 +1,7 @@
 import pytest
 
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.studies.grid import items_of
+from ggn_tf.studies.design import items_of
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_study import tiny_design

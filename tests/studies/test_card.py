@@ -1,8 +1,7 @@
 import dataclasses
 
 from ggn_tf.evaluation.report.model_card import LIMITS, optimism_warning
-from ggn_tf.studies.card import study_card
-from ggn_tf.studies.description import StudyDescription
+from ggn_tf.studies.study_report import StudyDescription, study_card
 from ggn_tf.studies.tables import ScoreTable
 from ggn_tf.tasks import AIS_MIA, INDOLENT_INVASIVE
 from tests.support.tiny_study import tiny_design

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.studies.examples import collect_examples
-from ggn_tf.studies.folder import write_study
-from ggn_tf.studies.grid import items_of
+from ggn_tf.studies.design import items_of
 from ggn_tf.studies.item import WorkFolder
-from ggn_tf.studies.results import TaskResults, collect_results
-from ggn_tf.studies.tables import tables_of
+from ggn_tf.studies.study_report import collect_examples, write_study
+from ggn_tf.studies.tables import TaskResults, collect_results, tables_of
 from tests.support.tiny_study import tiny_design
 
 DESIGN = tiny_design(joint_weights=(0.5, 1.0))
@@ -62,4 +60,4 @@ def test_study_is_described_without_a_home_directory(written: Path):
 def test_study_without_cascade_has_no_example(finished: WorkFolder, results: list[TaskResults]):
     frame = results[0].predictions
     raw = TaskResults(results[0].task, frame[frame["model"] == "raw"], (), ())
-    assert collect_examples(DESIGN, [raw], finished) == {}
+    assert collect_examples(DESIGN, [raw], finished, gallery=3) == {}

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.blocks import Drawing, Page, Prose, Section
 from ggn_tf.evaluation.report.cells import Label, Number
-from ggn_tf.evaluation.report.page import write_page
+from ggn_tf.evaluation.report.page import Drawing, Page, Prose, Section, write_page
 from ggn_tf.evaluation.report_inputs import ReportInputs
-from ggn_tf.studies.description import StudyDescription
-from ggn_tf.studies.page import Example, StudyData, study_page
+from ggn_tf.studies.study_report import Example, StudyData, StudyDescription, study_page
 from ggn_tf.studies.tables import ScoreTable
 from tests.support.slides import make_records, make_slides
 from tests.support.tiny_study import tiny_design

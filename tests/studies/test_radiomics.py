@@ -1,8 +1,7 @@
 from pathlib import Path
 
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.studies.item import WorkFolder
-from ggn_tf.studies.radiomics import Radiomics
+from ggn_tf.studies.item import Radiomics, WorkFolder
 from ggn_tf.tasks import AIS_MIA
 
 

@@ -10,8 +10,7 @@ from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.paper_systems import NETWORKS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.protocol import Protocol
-from ggn_tf.studies.results import PLANNED_PAIRS, TaskResults
-from ggn_tf.studies.tables import ScoreTable, markdown, tables_of
+from ggn_tf.studies.tables import PLANNED_PAIRS, ScoreTable, TaskResults, markdown, tables_of
 from ggn_tf.tasks import THREE_CLASSES, Task
 from tests.support.tiny_study import tiny_design
 

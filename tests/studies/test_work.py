@@ -14,12 +14,11 @@ from ggn_tf.errors import RunError
 from ggn_tf.evaluation.run_predictions import predict_transfer
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
-from ggn_tf.models.baselines import build_reference
+from ggn_tf.models.systems import build_reference
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.studies.grid import items_of
+from ggn_tf.studies.design import items_of
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
-from ggn_tf.studies.pool import run_items
-from ggn_tf.studies.process import WorkerMessage
+from ggn_tf.studies.pool import WorkerMessage, run_items
 from tests.support.tiny_fit import tiny_protocol
 from tests.support.tiny_study import tiny_design
 

@@ -12,8 +12,7 @@ import click
 import numpy as np
 
 from ggn_tf.evaluation.statistics import bootstrap
-from ggn_tf.evaluation.statistics.delong import auc_difference
-from ggn_tf.evaluation.statistics.paired_tests import over_trainings, swap_p_value
+from ggn_tf.evaluation.statistics.paired_tests import auc_difference, over_trainings, swap_p_value
 from tests.support.single_auc import auc_interval
 
 LEVEL = 0.95

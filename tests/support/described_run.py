@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.predictions_table import table_classes
 from ggn_tf.evaluation.statistics.run_scores import (
+    Estimate,
     Evaluation,
     Scores,
     SetScores,
     StageScores,
     TrainedRun,
     TrainedStage,
+    write_scores_file,
 )
 from ggn_tf.evaluation.statistics.scores import score_predictions
-from ggn_tf.evaluation.statistics.scores_file import write_scores_file
 
 RUN = TrainedRun(
     task="AAH+AIS,MIA+IAC",

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ggn_tf.evaluation.statistics.delong import AucDifference, auc_difference
+from ggn_tf.evaluation.statistics.paired_tests import AucDifference, auc_difference
 
 
 def auc_interval(positive: np.ndarray, score: np.ndarray, patients: np.ndarray | None = None) -> AucDifference:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.evaluation.gallery_slides import Slides
+from ggn_tf.evaluation.report_inputs import Slides
 
 SIZE = 16
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import keras
 
-from ggn_tf.models.cascade import build_cascade
-from ggn_tf.serving.export.writer import export_model
+from ggn_tf.models.systems import build_cascade
+from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.tasks import THREE_CLASSES
 from tests.support.tiny_cascade import TINY
 

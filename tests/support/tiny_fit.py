@@ -15,9 +15,8 @@ from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
-from ggn_tf.training.run_training import train_run
 from ggn_tf.training.train_options import TrainOptions
-from ggn_tf.training.trainer import plan_run
+from ggn_tf.training.trainer import plan_run, train_run
 
 
 def tiny_protocol(epochs: int = 2, learning_rate: float = 1e-3) -> Protocol:

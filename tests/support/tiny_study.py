@@ -8,7 +8,7 @@ from functools import partial
 from unittest.mock import patch
 
 from ggn_tf.cli import main
-from ggn_tf.studies.grid import StudyDesign
+from ggn_tf.studies.design import StudyDesign
 from ggn_tf.tasks import AIS_MIA, INDOLENT_INVASIVE, THREE_CLASSES, Task
 from tests.support.tiny_fit import tiny_protocol
 

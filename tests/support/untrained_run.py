@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from ggn_tf.dataset.records import open_dataset
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import PatchProtocol, Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.errors import RunError
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, SEGMENT

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ggn_tf.training import metrics
+from ggn_tf.training import losses
 from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
 
 
@@ -19,7 +19,7 @@ REFERENCE, PREDICTED = volume(1, 1, 0, 0), volume(0.8, 0.4, 0.2, 0.0)
 
 def test_dice_loss_equals_eq_2_computed_by_hand():
     assert float(DiceLoss()(REFERENCE, PREDICTED)) == pytest.approx(BY_HAND, abs=1e-6)
-    assert metrics.dice_loss(REFERENCE, PREDICTED) == pytest.approx(BY_HAND, abs=1e-6)
+    assert losses.dice_loss(REFERENCE, PREDICTED) == pytest.approx(BY_HAND, abs=1e-6)
 
 
 def test_dice_loss_is_averaged_over_samples_not_over_voxels():
@@ -59,7 +59,7 @@ def test_cross_entropy_equals_eq_1_computed_by_hand():
     labels = np.array([0, 1])
     expected = -(math.log(0.7) + math.log(0.3)) / 2
     assert float(classification_loss()(labels, probabilities)) == pytest.approx(expected, abs=1e-6)
-    assert metrics.cross_entropy(labels, probabilities) == pytest.approx(expected, abs=1e-6)
+    assert losses.cross_entropy(labels, probabilities) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(("weight", "expected"), [(0.5, 0.3), (1.0, -0.1), (1.5, -0.5)])
@@ -75,11 +75,11 @@ def test_dice_loss_survives_its_configuration():
 def test_dice_score_thresholds_at_one_half_and_counts_each_case():
     reference = np.concatenate([REFERENCE, volume(0, 0, 0, 0), volume(1, 0, 0, 0)])
     predicted = np.concatenate([volume(0.9, 0.49, 0.5, 0), volume(0, 0, 0, 0), volume(0, 1, 0, 0)])
-    np.testing.assert_allclose(metrics.dice_score(reference, predicted), [0.5, 1.0, 0.0])
+    np.testing.assert_allclose(losses.dice_score(reference, predicted), [0.5, 1.0, 0.0])
 
 
 def test_accuracy_counts_the_most_probable_class():
     assert (
-        metrics.accuracy_score(np.array([0, 1, 1, 0]), np.array([[0.6, 0.4], [0.4, 0.6], [0.9, 0.1], [0.8, 0.2]]))
+        losses.accuracy_score(np.array([0, 1, 1, 0]), np.array([[0.6, 0.4], [0.4, 0.6], [0.9, 0.1], [0.8, 0.2]]))
         == 0.75
     )

@@ -4,8 +4,8 @@ import math
 import pytest
 
 from ggn_tf.protocol import Protocol
-from ggn_tf.runs.stop_reason import StopReason
-from ggn_tf.training.schedule import EpochScore, best_epoch, learning_rate, stop_reason
+from ggn_tf.runs.ledger import StopReason
+from ggn_tf.training.monitor import EpochScore, best_epoch, learning_rate, stop_reason
 
 TRAINING = Protocol().training
 

@@ -12,8 +12,8 @@ from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.run_predictions import predict_run
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.models.baselines import build_raw, build_reference
 from ggn_tf.models.cnn import build_cnn
+from ggn_tf.models.systems import build_raw, build_reference
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder

@@ -9,11 +9,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError, SplitError, TaskError
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
+from ggn_tf.runs.ledger import StopReason
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, set_trainable
-from ggn_tf.runs.stop_reason import StopReason
 from ggn_tf.tasks import Task
 from ggn_tf.training.tensorboard import overlays
 from ggn_tf.training.trainer import plan_run

@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.blocks import Block, Drawing, Prose, Section
 from ggn_tf.evaluation.report.cells import UNDEFINED, Cell, Table, score_cell
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, FEW, INK, WIDTH_INCHES, look, new_figure
+from ggn_tf.evaluation.report.page import Block, Drawing, Prose, Section
 from ggn_tf.evaluation.report.report_data import ReportData
-from ggn_tf.evaluation.statistics.calibration import ReliabilityBin, reliability_curve, score_calibration
-from ggn_tf.evaluation.statistics.decision_curve import DecisionCurve, decision_curve
-from ggn_tf.evaluation.statistics.temperature import scale_by_temperature
+from ggn_tf.evaluation.statistics.calibration import (
+    ReliabilityBin,
+    reliability_curve,
+    scale_by_temperature,
+    score_calibration,
+)
+from ggn_tf.evaluation.statistics.curves import DecisionCurve, decision_curve
 
 SCORE_NAMES = {
     "ece": "ECE",
@@ -103,7 +107,6 @@ def _scores(data: ReportData, title: str) -> list[Table]:
 
 
 def _temperatures(data: ReportData, temperatures: pd.DataFrame) -> str:
-    """One value per system and repeat, as text."""
     listed = []
     for name, rows in data.classified.items():
         model, stage = rows["model"].iloc[0], rows["stage"].iloc[0]
@@ -113,13 +116,7 @@ def _temperatures(data: ReportData, temperatures: pd.DataFrame) -> str:
 
 
 def draw_reliability(curves: Mapping[str, Sequence[ReliabilityBin]], labels: tuple[str, str], title: str) -> Figure:
-    """Draw the curves of all systems; of a few systems also the interval of every bin.
-
-    Args:
-        curves: The bins of each system.
-        labels: Labels of the axes: what is predicted, and what is observed.
-        title: Title of the figure.
-    """
+    """Draw the curves of all systems, of a few with the bins' intervals; labels of the predicted, then the observed."""
     figure, axes = new_figure(title, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))
     for index, (name, bins) in enumerate(curves.items()):
@@ -138,13 +135,7 @@ def draw_reliability(curves: Mapping[str, Sequence[ReliabilityBin]], labels: tup
 
 
 def draw_decision(curves: Mapping[str, DecisionCurve], positive: str, title: str) -> Figure:
-    """Draw the net benefit of all systems, of acting on every nodule and of acting on none.
-
-    Args:
-        curves: The curve of each system; a few systems are drawn with intervals.
-        positive: The class on which one acts.
-        title: Title of the figure.
-    """
+    """Draw the net benefit of all systems, of a few with intervals, of acting on every nodule and on none."""
     figure, axes = new_figure(title, 4.2 + 0.2 * len(curves))
     first = next(iter(curves.values()))
     axes.plot(first.thresholds, first.treat_all, color=INK, linewidth=1, label=f"act on all as {positive}")

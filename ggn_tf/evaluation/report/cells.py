@@ -4,23 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ggn_tf.evaluation.statistics.estimate import Estimate
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore
+from ggn_tf.evaluation.statistics.run_scores import Estimate
 
 NOT_GIVEN, UNDEFINED = "-", "undefined"
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number with its interval.
-
-    Attributes:
-        value: The number; None is printed as undefined.
-        low, high: Its interval; None without one.
-        deviation: Standard deviation over repeats; None without one.
-        decimals: How many are printed.
-        signed: Whether a plus sign is printed, as for differences.
-    """
+    """A number, None where undefined, with its interval, its standard deviation over repeats, and how it is printed."""
 
     value: float | None
     low: float | None = None
@@ -82,13 +74,7 @@ Cell = str | int | Number | PValue | Link | Label | None
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
-
-    Attributes:
-        heading: One cell per column; empty for a list of facts.
-        rows: The first cell of a row is its heading.
-        caption: What the table shows, printed above it.
-    """
+    """A table with a caption above it. A list of facts has no heading. The first cell of a row is its heading."""
 
     template: ClassVar[str] = "table.html"
 
@@ -97,9 +83,9 @@ class Table:
     caption: str = ""
 
 
-def score_cell(score: Estimate | RepeatedScore, *, signed: bool = False) -> Number:
+def score_cell(score: Estimate | RepeatedScore) -> Number:
     """A score with its interval."""
-    return Number(score.value, score.low, score.high, signed=signed)
+    return Number(score.value, score.low, score.high)
 
 
 def cell_text(cell: Cell) -> str:
@@ -117,3 +103,23 @@ def cell_detail(cell: Cell) -> str:
 def cell_line(cell: Cell) -> str:
     """Both on one line, for example `0.846 ± 0.012 [0.754, 0.928]`."""
     return f"{cell_text(cell)} {cell_detail(cell)}".rstrip()
+
+
+UNKNOWN = "not recorded"
+
+
+def section(title: str, lines: Sequence[str]) -> list[str]:
+    """A section of the second level, with an empty line after it."""
+    return [f"## {title}", "", *lines, ""]
+
+
+def fact_lines(facts: Sequence[tuple[str, object]]) -> list[str]:
+    """A list of names and values; None is printed as not recorded."""
+    return [f"- {name}: {UNKNOWN if value is None else value}" for name, value in facts]
+
+
+def table_lines(table: Table) -> list[str]:
+    """A table without its caption; a vertical bar in a cell does not end the cell."""
+    cells = [[cell_line(cell).replace("|", "\\|") for cell in row] for row in (table.heading, *table.rows)]
+    ruled = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
+    return [f"| {' | '.join(row)} |" for row in ruled]

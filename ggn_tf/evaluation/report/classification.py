@@ -1,6 +1,6 @@
-"""Confusion matrices (paper Fig. 4) and ROC curves (paper Fig. 5)."""
+"""Confusion matrices (paper Fig. 4), ROC curves (paper Fig. 5), and the wrong predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
+from ggn_tf.evaluation.report.cells import Cell, Link, Number, Table
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, INK, WIDTH_INCHES, look, new_figure
+from ggn_tf.evaluation.report.page import Drawing, Prose, Section
 from ggn_tf.evaluation.report.report_data import ReportData
-from ggn_tf.evaluation.statistics.roc import RocCurve, roc_curve_with_band
-from ggn_tf.evaluation.statistics.scores import confusion
+from ggn_tf.evaluation.statistics.curves import RocCurve, roc_curve_with_band
+from ggn_tf.evaluation.statistics.predictions_table import probabilities, probability_columns, table_classes
+from ggn_tf.evaluation.statistics.scores import class_indices, confusion
 
 
 def confusion_section(data: ReportData) -> Section | None:
@@ -55,14 +57,7 @@ def _file_name(system: str) -> str:
 
 
 def draw_confusion(matrix: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
-    """Draw a confusion matrix: counts, and shares of each row, which the colour shows.
-
-    Args:
-        matrix: [C, C]; element (i, j) counts nodules of class i that were predicted as class j, or is the mean
-            count over repeats.
-        classes: The names of the classes.
-        title: Title of the figure.
-    """
+    """Draw a confusion matrix [C, C], rows being true classes: counts, and shares of each row as colours."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 2.0 + 0.95 * len(classes)
     correct = f"{_count(np.trace(matrix))} of {_count(matrix.sum())} nodules correct"
@@ -92,13 +87,7 @@ def _count(value: float) -> str:
 
 
 def draw_roc(curves: Mapping[str, RocCurve], positive: str, title: str) -> Figure:
-    """Draw the curves of all systems, with their areas in the legend.
-
-    Args:
-        curves: The curve of each system.
-        positive: The name of the positive class.
-        title: Title of the figure.
-    """
+    """Draw the curves of all systems, with their areas in the legend."""
     figure, axes = new_figure(title, WIDTH_INCHES + 0.3 + 0.2 * len(curves))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (1, 3)))
     for index, (name, curve) in enumerate(curves.items()):
@@ -115,3 +104,48 @@ def draw_roc(curves: Mapping[str, RocCurve], positive: str, title: str) -> Figur
     axes.grid(visible=True)
     figure.legend(loc="outside lower left")
     return figure
+
+
+SHOWN = 40
+
+
+def failures_section(data: ReportData, shown_cases: Collection[str] = frozenset()) -> Section | None:
+    """The wrong predictions of the main system, sorted by confidence; None if nothing classifies."""
+    name = data.main_system
+    if name is None:
+        return None
+    rows = data.classified[name]
+    wrong = wrong_predictions(rows)
+    summary = Prose(f"{name}: {len(wrong)} of {rows['case'].nunique()} nodules are wrong. {data.caption}")
+    if wrong.empty:
+        return Section(f"{data.prefix}failures", "Failures", [summary])
+    heading = ["case", "true class", "prediction", "its probability", "Dice"]
+    cells: list[list[Cell]] = [
+        [
+            Link(case, f"{data.prefix}case-{case}") if case in shown_cases else case,
+            label,
+            prediction,
+            Number(probability),
+            None if np.isnan(dice) else Number(dice),
+        ]
+        for case, label, dice, prediction, probability in wrong.head(SHOWN).itertuples(index=False)
+    ]
+    if data.nodules is not None:
+        heading.append("longest diameter, mm")
+        for row, case in zip(cells, wrong["case"], strict=False):
+            row.append(Number(data.nodules[case].longest_diameter_mm, decimals=1))
+    table = Table(heading, cells, f"The {len(cells)} most confident wrong predictions of {len(wrong)}")
+    return Section(f"{data.prefix}failures", "Failures", [summary, table])
+
+
+def wrong_predictions(rows: pd.DataFrame) -> pd.DataFrame:
+    """The wrong predictions of a system, the most confident first: case, label, dice, prediction, probability."""
+    classes = table_classes(rows)
+    columns = list(probability_columns(probabilities(rows), classes))
+    mean = rows.groupby(["case", "label"], as_index=False)[[*columns, "dice"]].mean()
+    label, predicted = class_indices(mean)
+    table = mean[["case", "label", "dice"]].assign(
+        prediction=[classes[index] for index in predicted],
+        probability=probabilities(mean)[np.arange(len(mean)), predicted],
+    )
+    return table[label != predicted].sort_values(["probability", "case"], ascending=[False, True])

@@ -74,15 +74,7 @@ def look(index: int) -> dict[str, Any]:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG and SVG.
-
-    Args:
-        figure: The figure.
-        path: Without a suffix; its folder is created if it does not exist.
-
-    Returns:
-        The SVG file; the PNG is beside it.
-    """
+    """Write a figure as PNG and SVG; the path has no suffix. Returns the SVG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     svg = path.with_name(path.name + ".svg")
     # A tight box cuts nothing off, however many lines a title or a legend has.

@@ -1,5 +1,6 @@
 """The gallery (paper Fig. 6): slices of the chosen nodules with masks, Grad-CAM and scores, and a slider."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -8,14 +9,65 @@ from typing import ClassVar
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from PIL import Image
+from scipy.ndimage import binary_erosion
 
-from ggn_tf.evaluation.gallery_slides import Slides
-from ggn_tf.evaluation.report.blocks import Prose, Section
 from ggn_tf.evaluation.report.cells import Cell, Number, Table
+from ggn_tf.evaluation.report.page import Prose, Section
 from ggn_tf.evaluation.report.report_data import ReportData
-from ggn_tf.evaluation.report.sprites import COLUMNS, LEVELS, MARGIN, gray_sheet, heat_sheet, outline_sheet
+from ggn_tf.evaluation.report_inputs import Slides
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, table_classes
 from ggn_tf.evaluation.statistics.scores import class_indices, gives_dice, gives_probabilities
+
+COLUMNS = 8
+# A tile of a gray or heat sheet repeats its edge, so that a browser that enlarges it smoothly does not blend in the
+# neighbouring slice.
+MARGIN = 1
+# Pixels per voxel of an outline: sharp where the CT beneath is smooth.
+ENLARGED = 6
+LEVELS = 16
+
+
+def gray_sheet(volume: np.ndarray) -> bytes:
+    """A sheet of a volume, uint8 [D, H, W], in shades of gray, as PNG."""
+    return _png(Image.fromarray(_tiled(_framed(volume)), mode="L"))
+
+
+def outline_sheet(mask: np.ndarray, colour: str) -> bytes:
+    """A sheet of the outline of a mask, bool [D, H, W], in the colour `#rrggbb`, transparent elsewhere, as PNG."""
+    fine = mask.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
+    line = fine & ~binary_erosion(fine, np.ones((1, 5, 5)))
+    picture = Image.fromarray(_tiled(line.astype(np.uint8)), mode="P")
+    picture.putpalette([0, 0, 0, *bytes.fromhex(colour.removeprefix("#"))])
+    return _png(picture, transparency=b"\x00\xff", bits=1)
+
+
+def heat_sheet(heat: np.ndarray, colours: np.ndarray) -> bytes:
+    """A sheet of a map [D, H, W] in [0, 1], as PNG; colours are red, green, blue, opacity, uint8 [LEVELS, 4]."""
+    level = np.minimum((heat * LEVELS).astype(np.uint8), LEVELS - 1)
+    picture = Image.fromarray(_tiled(_framed(level)), mode="P")
+    picture.putpalette(colours[:, :3].tobytes())
+    return _png(picture, transparency=colours[:, 3].tobytes(), bits=4)
+
+
+def _framed(volume: np.ndarray) -> np.ndarray:
+    return np.pad(volume, ((0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)), mode="edge")
+
+
+def _tiled(tiles: np.ndarray) -> np.ndarray:
+    """Slices [D, H, W] as one picture with `COLUMNS` slices per row."""
+    depth, height, width = tiles.shape
+    rows = -(-depth // COLUMNS)
+    whole = np.zeros((rows * COLUMNS, height, width), tiles.dtype)
+    whole[:depth] = tiles
+    return whole.reshape(rows, COLUMNS, height, width).swapaxes(1, 2).reshape(rows * height, COLUMNS * width)
+
+
+def _png(picture: Image.Image, **options: object) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, format="PNG", optimize=True, **options)
+    return content.getvalue()
+
 
 # The paper's green, red and blue, in shades that colour-blind readers can distinguish on gray.
 REFERENCE, BEFORE, AFTER = "#2BD99F", "#FF7A33", "#5CC8FF"
@@ -88,12 +140,7 @@ class Gallery:
 
 
 def gallery_section(slides: Sequence[Slides], data: ReportData) -> Section | None:
-    """Show the chosen nodules; None if there are none.
-
-    Args:
-        slides: From `collect_slides`.
-        data: The predictions of their run.
-    """
+    """Show the chosen nodules; None if there are none."""
     if not slides:
         return None
     how = (
@@ -153,7 +200,6 @@ def _card(slides: Slides, predicted: Sequence[Outline], data: ReportData) -> Nod
 
 
 def _scores(rows: pd.DataFrame, label: str) -> Table:
-    """One row per stage."""
     classes = table_classes(rows)
     table: list[list[Cell]] = []
     for stage, part in rows.groupby("stage", sort=False):

@@ -1,26 +1,16 @@
 """The model card of a run: what the model is and is for, its scores and its limits.
 
-The parts that every card shares are here; the cards of an export and of a study add theirs.
+The cards of an export and of a study are made of the same parts (`templates/card_parts.md`).
 """
 
-from collections.abc import Sequence
+from functools import cache
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ggn_tf.evaluation.report.cells import cell_line, score_cell
-from ggn_tf.evaluation.report.markdown import fact_lines, section, table_lines
-from ggn_tf.evaluation.report.run_tables import (
-    data_facts,
-    interval_note,
-    score_notes,
-    score_tables,
-    sets_table,
-    training_facts,
-    training_table,
-)
+from ggn_tf.evaluation.report import run_tables
+from ggn_tf.evaluation.report.cells import cell_line, fact_lines, score_cell, table_lines
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, StageScores
-
-METHOD = "Method: Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814."
 
 LIMITS = (
     "It does not find nodules: a radiologist has found them, and their centres are given.",
@@ -35,45 +25,33 @@ LIMITS = (
 
 
 def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
-    """The card of an evaluated run, as Markdown.
-
-    Args:
-        evaluation: Its scores, and what was trained.
-        frame: Its predictions, from which the nodules of the sets are counted.
-    """
-    run = evaluation.run
-    lines = [
-        *heading(run.task.split(",")),
-        "",
-        *intended_use(),
-        "",
-        *section("Data", [*fact_lines(data_facts(run)), "", *table_lines(sets_table(frame))]),
-        *section("Training", [*fact_lines(training_facts(run)), "", *table_lines(training_table(run))]),
-        *section("Scores", _scores(evaluation)),
-        *limits(),
-    ]
-    return "\n".join(lines).rstrip() + "\n"
+    """The card of an evaluated run, as Markdown."""
+    run, scores = evaluation.run, evaluation.scores
+    warning = [f"**{line}**" for line in optimism_warning(run.select_on)]
+    return render_card(
+        "run_card.md",
+        class_names=run.task.split(","),
+        data=run_tables.data_facts(run),
+        sets=run_tables.sets_table(frame),
+        training=run_tables.training_facts(run),
+        stages=run_tables.training_table(run),
+        scores=run_tables.score_tables(evaluation),
+        remarks=[*warning, run_tables.interval_note(scores), *run_tables.score_notes(scores)],
+    )
 
 
-def heading(class_names: Sequence[str]) -> list[str]:
-    """Title and method."""
-    return [f"# Classifier of pulmonary ground-glass nodules: {', '.join(class_names)}", "", METHOD]
+def render_card(template: str, **content: object) -> str:
+    """Fill the template of a card, as Markdown."""
+    return _environment().get_template(template).render(limits=LIMITS, **content).rstrip() + "\n"
 
 
-def intended_use() -> list[str]:
-    """What the model is for, and what it is not for."""
-    return [
-        "## Intended use",
-        "",
-        "Research on ground-glass nodules that a radiologist has already found on non-contrast chest CT.",
-        "",
-        "**Not a medical device.** Not for diagnosis, not for a decision on a patient.",
-    ]
-
-
-def limits() -> list[str]:
-    """The section on what the model cannot do."""
-    return section("Limits", [f"- {limit}" for limit in LIMITS])
+@cache
+def _environment() -> Environment:
+    loader = PackageLoader("ggn_tf.evaluation.report")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["facts"] = lambda facts: "\n".join(fact_lines(facts))
+    environment.filters["table"] = lambda table: "\n".join(table_lines(table))
+    return environment
 
 
 def score_lines(scores: StageScores) -> list[str]:
@@ -86,11 +64,3 @@ def optimism_warning(select_on: str | None) -> list[str]:
     if select_on != "test":
         return []
     return ["The weights were selected on the test set, as in the paper: these scores are optimistic."]
-
-
-def _scores(evaluation: Evaluation) -> list[str]:
-    lines = []
-    for table in score_tables(evaluation):
-        lines += [f"{table.caption}:", "", *table_lines(table), ""]
-    warning = [f"**{line}**" for line in optimism_warning(evaluation.run.select_on)]
-    return [*lines, " ".join([*warning, interval_note(evaluation.scores), *score_notes(evaluation.scores)])]

@@ -1,28 +1,75 @@
-"""The page: from blocks to one HTML file with everything inside it, and the figures as files beside it."""
+"""What a page is made of, and the page: one HTML file with everything inside it, and the figures as files beside it.
+
+A page has sections of blocks. Each kind of block has a template; tables are in `cells`.
+"""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.blocks import Block, Drawing, Page
 from ggn_tf.evaluation.report.cells import Link, cell_detail, cell_text
 from ggn_tf.evaluation.report.figure_style import save_figure, style
+
+
+class Block(Protocol):
+    """A part of a section; the template prints it under the name `block`."""
+
+    template: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph; `warning` gives it a conspicuous border."""
+
+    template: ClassVar[str] = "prose.html"
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is drawn when the page is written; the name is of its PNG and SVG, without suffix."""
+
+    template: ClassVar[str] = "figures.html"
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a heading and an address; consecutive drawings are side by side where there is room."""
+
+    anchor: str
+    title: str
+    blocks: Sequence[Block] = ()
+    inner: Sequence["Section"] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report: title, a line below it, what a reader must know first, and sections in the order of reading."""
+
+    title: str
+    subtitle: str
+    blocks: Sequence[Block]
+    sections: Sequence[Section]
+
 
 NOT_A_DEVICE = "For research. This is not a medical device: no output may guide the care of a patient."
 
 
 def write_page(page: Page, path: Path, figures: Path) -> None:
-    """Write a report: one HTML file that needs no network and no other file, and its figures as PNG and SVG.
-
-    Args:
-        page: Its content.
-        path: The HTML file.
-        figures: The folder of the figures; created if there are any.
-    """
+    """Write a report: one HTML file that needs no network and no other file, and its figures as PNG and SVG."""
     template = _environment().get_template("page.html")
     html = template.render(page=page, not_a_device=NOT_A_DEVICE, svg=partial(_drawn, figures=figures))
     path.write_text(html, encoding="utf-8")
@@ -30,7 +77,6 @@ def write_page(page: Page, path: Path, figures: Path) -> None:
 
 @cache
 def _environment() -> Environment:
-    """Templates that escape every text of a page."""
     environment = Environment(
         loader=PackageLoader("ggn_tf.evaluation.report"),
         autoescape=True,

@@ -115,11 +115,7 @@ class ReportData:
 
 
 def named_systems(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Split the rows of one set by system, each a model at one stage.
-
-    Returns:
-        The rows of each system, in the order of the table. If there is one model, the name is the stage.
-    """
+    """Split the rows of one set by system, each a model at one stage; if there is one model, the name is the stage."""
     one_model = rows["model"].nunique() == 1
     systems = {}
     for (model, stage), part in rows.groupby(["model", "stage"], sort=False):

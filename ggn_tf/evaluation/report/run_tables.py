@@ -1,8 +1,14 @@
 """The tables and remarks on one run that its report, its model card and the terminal share."""
 
-import pandas as pd
+import io
 
-from ggn_tf.evaluation.report.cells import Cell, Number, Table, score_cell
+import pandas as pd
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as TextTable
+from rich.text import Text
+
+from ggn_tf.evaluation.report.cells import Cell, Number, Table, cell_line, score_cell
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, PREDICTED_SETS, table_classes
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, TrainedRun
 
@@ -41,11 +47,7 @@ def data_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
 
 
 def sets_table(frame: pd.DataFrame) -> Table:
-    """Nodules and patients of each set, including the training set, one row per set.
-
-    Args:
-        frame: A checked predictions table of one run.
-    """
+    """Nodules and patients of each set of one run's predictions, including the training set, one row per set."""
     classes = table_classes(frame)
     rows: list[list[Cell]] = []
     for name in (name for name in PREDICTED_SETS if bool((frame["set"] == name).any())):
@@ -68,7 +70,6 @@ def score_tables(evaluation: Evaluation) -> list[Table]:
 
 
 def _set_table(evaluation: Evaluation, set_name: str, scores: SetScores) -> Table:
-    """One row per stage."""
     by_stage = {stage: part.by_metric() for stage, part in scores.stages.items()}
     shown = [metric for metric in METRIC_NAMES if any(metric in part for part in by_stage.values())]
     rows: list[list[Cell]] = [
@@ -82,14 +83,13 @@ def _set_table(evaluation: Evaluation, set_name: str, scores: SetScores) -> Tabl
 
 
 def _sites_table(evaluation: Evaluation) -> Table:
-    """One row per stage and score."""
     rows: list[list[Cell]] = [
         [
             site.stage,
             METRIC_NAMES[site.metric],
             Number(site.test),
             Number(site.external),
-            score_cell(site.estimate, signed=True),
+            Number(site.difference, site.low, site.high, signed=True),
         ]
         for site in evaluation.sites
     ]
@@ -120,3 +120,32 @@ def score_notes(scores: Scores) -> list[str]:
         metrics = " and ".join(dict.fromkeys(names))
         lines.append(f"On the {set_name} set {count} replicates drew one class only and are left out of {metrics}.")
     return lines
+
+
+def summarise(evaluation: Evaluation) -> str:
+    """The scores as plain text: one table per set, one row per stage, one column per score."""
+    run = evaluation.run
+    blocks = [
+        f"{run.model}, task {run.task}, split {run.split}, seed {run.seed}\n{selection(run)}",
+        *(f"{table.caption}\n{text_table(table)}" for table in score_tables(evaluation)),
+        "\n".join([interval_note(evaluation.scores), *score_notes(evaluation.scores)]),
+    ]
+    return "\n\n".join(blocks)
+
+
+def text_table(table: Table) -> str:
+    """A table with aligned columns, without its caption; lines are as long as they need to be."""
+    aligned = TextTable(box=None, padding=(0, 2, 0, 0), header_style="")
+    for cell in table.heading:
+        aligned.add_column(_text(cell))
+    for row in table.rows:
+        aligned.add_row(*map(_text, row))
+    console = Console(file=io.StringIO(), width=10_000)
+    with console.capture() as captured:
+        console.print(Padding(aligned, (0, 0, 0, 2)))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def _text(cell: Cell) -> Text:
+    """Not as a string, in which rich would read brackets as markup."""
+    return Text(cell_line(cell), no_wrap=True)

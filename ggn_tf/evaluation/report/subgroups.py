@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.blocks import Drawing, Prose, Section
 from ggn_tf.evaluation.report.cells import Cell, Table, score_cell
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, new_figure
+from ggn_tf.evaluation.report.page import Drawing, Prose, Section
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES
 from ggn_tf.evaluation.statistics.scores import score_values
@@ -20,19 +20,12 @@ DRAWN = ("accuracy", "dice")
 
 
 def subgroups_section(data: ReportData) -> Section | None:
-    """The scores of the main system in every group of nodules.
-
-    None without systems, or if nothing is known about the nodules.
-    """
+    """The scores of the main system in every group; None without systems, or if nothing is known of the nodules."""
     if data.nodules is None or not data.systems:
         return None
     name = data.main_system or list(data.systems)[-1]
     scores = score_subgroups(
-        data.systems[name],
-        data.nodules,
-        set_name=data.set_name,
-        seed=data.seed,
-        replicates=data.replicates,
+        data.systems[name], data.nodules, set_name=data.set_name, seed=data.seed, replicates=data.replicates
     )
     drawings = [
         _drawing(data, name, metric, [score for score in scores if score.metric == metric])
@@ -89,14 +82,7 @@ class ForestRow(NamedTuple):
 
 
 def draw_forest(rows: Sequence[ForestRow], whole: float, score: str, title: str) -> Figure:
-    """Draw one row per group.
-
-    Args:
-        rows: From top to bottom.
-        whole: The score of all nodules, drawn as a vertical line.
-        score: The name of the score.
-        title: Title of the figure.
-    """
+    """Draw one row per group."""
     figure, axes = new_figure("", 1.1 + 0.25 * len(rows))
     axes.axvline(whole, color=FAINT, linewidth=1, linestyle=(0, (4, 2)))
     for index, row in enumerate(rows):

@@ -69,23 +69,12 @@ class Resampling:
 
         A difference of two scores is hardly skewed, and estimating its skewness adds noise: in simulated studies of 25
         patients without a difference, BCa excluded 0 in 6 to 12 % and percentiles in 4 to 7 %.
-
-        Args:
-            resampled: As in `interval`.
-            level: Level of the interval.
         """
         drawn = self._defined(resampled)
         return None if drawn is None else percentile_interval(drawn, self.patients, level)
 
     def p_value(self, resampled: np.ndarray) -> float | None:
-        """The two-sided p value of a difference: below 1 - level where `difference_interval` excludes 0.
-
-        Args:
-            resampled: As in `interval`.
-
-        Returns:
-            The p value, at least about 1 / B; None where there is no interval.
-        """
+        """The two-sided p value of a difference: below 1 - level where `difference_interval` excludes 0."""
         drawn = self._defined(resampled)
         if drawn is None:
             return None
@@ -114,13 +103,7 @@ class Resampling:
 
 
 def resample(patients: np.ndarray, replicates: int, seed: int) -> Resampling:
-    """Draw the sets of nodules for every score of these nodules.
-
-    Args:
-        patients: Patient of every nodule [N].
-        replicates: Number of bootstrap replicates B.
-        seed: Seed of the draw.
-    """
+    """Draw B replicates and the sets without one patient, for every score of nodules of these patients [N]."""
     identity = np.unique(patients)
     without = (identity[:, np.newaxis] != patients).astype(np.float64)
     if len(identity) == 1:
@@ -131,13 +114,7 @@ def resample(patients: np.ndarray, replicates: int, seed: int) -> Resampling:
 
 
 def percentile_interval(drawn: np.ndarray, patients: int, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval, its levels widened for few patients (Hesterberg 2015).
-
-    Args:
-        drawn: Score or difference on every replicate that has one [B].
-        patients: Number of patients in the sample; of two samples the smaller number.
-        level: Level of the interval.
-    """
+    """The percentile interval of replicates [B], widened for the smaller sample's patients (Hesterberg 2015)."""
     reach = _reach((1 - level) / 2, patients)
     low, high = np.quantile(drawn, norm.cdf([-reach, reach]))
     return float(low), float(high)
@@ -152,18 +129,10 @@ def _reach(tail: float, patients: int) -> float:
 
 
 def draw_weights(patients: np.ndarray, replicates: int, seed: int) -> np.ndarray:
-    """Draw patients with replacement; a nodule counts as often as its patient was drawn.
+    """Draw patients [N] with replacement; a nodule counts as often as its patient was drawn: float64 [B, N].
 
     Nodules of one patient are correlated, so resampling nodules would give intervals that are too narrow. The draw
     depends only on the patients and the seed, so that scores of one set share it.
-
-    Args:
-        patients: Patient of every nodule [N].
-        replicates: Number of sets B.
-        seed: Seed of the draw.
-
-    Returns:
-        float64 [B, N].
     """
     identity, of_nodule = np.unique(patients, return_inverse=True)
     drawn = np.random.default_rng(seed).integers(0, len(identity), (replicates, len(identity)))
@@ -180,17 +149,7 @@ def _share_below(drawn: np.ndarray, value: float) -> float:
 
 
 def resampled_confusion(label: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
-    """The confusion matrix of every replicate.
-
-    Args:
-        label: Class index [N].
-        predicted: Class index [N].
-        classes: C.
-        weights: [B, N].
-
-    Returns:
-        float64 [B, C, C]; element (i, j) counts nodules of class i that were predicted as class j.
-    """
+    """The confusion matrices [B, C, C], true classes as rows, of class indices [N] and counts of nodules [B, N]."""
     element = np.eye(classes * classes)[label * classes + predicted]
     return (weights @ element).reshape(-1, classes, classes)
 
@@ -227,13 +186,8 @@ def resampled_mcc(confusion: np.ndarray) -> np.ndarray:
 def resampled_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: the share of (positive, negative) pairs in the right order, a tie counting half.
 
-    Args:
-        positive: bool [N].
-        score: [N]; higher means positive.
-        weights: [B, N].
-
-    Returns:
-        float64 [B]; NaN where a replicate has only one class.
+    Takes bool [N], scores [N], of which higher means positive, and weights [B, N]. Returns float64 [B], NaN where a
+    replicate has only one class.
     """
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))

@@ -1,18 +1,88 @@
-"""Calibration: how well predicted probabilities match observed shares.
+"""Calibration: how well predicted probabilities match observed shares, and temperature scaling.
 
 With two classes the probability of the second class is compared with its share; with more, the highest probability is
-compared with the share of correct predictions.
+compared with the share of correct predictions. Temperatures are fitted on the validation set (Guo et al. 2017).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, softmax
 
+from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resampled_mean
+from ggn_tf.evaluation.statistics.predictions_table import (
+    RUN_KEY,
+    check_predictions,
+    probabilities,
+    probability_names,
+    table_classes,
+)
 from ggn_tf.evaluation.statistics.repeats import RepeatedScore, repeated_score
+from ggn_tf.evaluation.statistics.scores import class_indices, gives_probabilities
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
-from ggn_tf.evaluation.statistics.temperature import SMALLEST
+
+# A softmax in float32 can be 0, whose logarithm is infinite.
+SMALLEST = 1e-12
+_TEMPERATURES = (0.05, 20.0)
+
+
+def fit_temperature(probability: np.ndarray, label: np.ndarray) -> float:
+    """The temperature in [0.05, 20] with the smallest cross-entropy of probabilities [N, C] and class indices [N]."""
+    logits = np.log(np.maximum(probability, SMALLEST))
+
+    def cross_entropy(log_temperature: float) -> float:
+        logs = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-logs[np.arange(len(label)), label].mean())
+
+    found = minimize_scalar(cross_entropy, bounds=np.log(_TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(found.x))
+
+
+def apply_temperature(probability: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities [..., C] at another temperature; their order within a nodule does not change."""
+    scaled: np.ndarray = softmax(np.log(np.maximum(probability, SMALLEST)) / temperature, axis=-1)
+    return scaled
+
+
+def scale_by_temperature(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scale every run and stage, fitted on its validation set and applied to all its sets.
+
+    Returns:
+        The same table with scaled probabilities, and the temperatures: one row per run and stage that classifies, with
+        columns model, split, repeat, stage, temperature.
+
+    Raises:
+        PredictionsError: The table is wrong, or a run has no validation set.
+    """
+    checked = check_predictions(frame)
+    names = probability_names(table_classes(checked))
+    scaled, temperatures = checked.copy(), []
+    for key, rows in _classified(checked):
+        validation = rows[rows["set"] == "validation"]
+        if validation.empty:
+            raise PredictionsError(
+                "Temperature scaling needs a validation set.",
+                case=", ".join(f"{name} {value}" for name, value in key.items()),
+                found=f"sets {', '.join(sorted(rows['set'].unique()))}",
+                expected="predictions of the validation set",
+                remedy="Evaluate the run, which predicts all its sets.",
+            )
+        temperature = fit_temperature(probabilities(validation), class_indices(validation)[0])
+        scaled.loc[rows.index, names] = apply_temperature(probabilities(rows), temperature)
+        temperatures.append({**key, "temperature": temperature})
+    return scaled, pd.DataFrame(temperatures, columns=[*RUN_KEY, "stage", "temperature"])
+
+
+def _classified(frame: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.DataFrame]]:
+    by = [*RUN_KEY, "stage"]
+    for values, rows in frame.groupby(by, sort=False):
+        if gives_probabilities(rows):
+            yield dict(zip(by, values, strict=True)), rows
+
 
 MOST_BINS, LEAST_IN_BIN = 10, 10
 NO_INTERVAL = "an ECE is biased upwards, and more so in a bootstrap: compare it with ece_by_chance"
@@ -42,12 +112,9 @@ class ReliabilityBin:
 def reliability_curve(
     system: SystemPredictions, resampling: Resampling, bins: int | None = None
 ) -> list[ReliabilityBin]:
-    """The reliability curve over all repeats, in bins of equal numbers of predictions.
+    """The reliability curve over all repeats, in bins of equal numbers of predictions; equal probabilities share a bin.
 
-    Args:
-        system: Predictions of a system that classifies.
-        resampling: Resampling of its patients.
-        bins: Number of bins; None for ten, or fewer with ten nodules each. Equal probabilities share a bin.
+    There are ten bins, or fewer with ten nodules each, unless their number is given.
     """
     probability, hit = _judged(system)
     bin_numbers = _bin_numbers(probability.ravel(), bins or _bins(probability.shape[1])).reshape(probability.shape)
@@ -75,11 +142,6 @@ def score_calibration(system: SystemPredictions, resampling: Resampling, seed: i
       probabilities, and its bootstrap interval does not cover (none of 500 did for 50 well-calibrated patients), so it
       has none.
     - `ece_by_chance`: the mean ECE if the probabilities were exact.
-
-    Args:
-        system: Predictions of a system that classifies.
-        resampling: Resampling of its patients.
-        seed: Seed of the outcomes that are drawn for `ece_by_chance`.
     """
     repeats = list(zip(*_judged(system), strict=True))
     weights, generator = resampling.weights, np.random.default_rng(seed)
@@ -106,38 +168,21 @@ def score_calibration(system: SystemPredictions, resampling: Resampling, seed: i
 
 
 def expected_calibration_error(probability: np.ndarray, hit: np.ndarray, bins: int | None = None) -> float:
-    """Mean distance of predicted and observed share over bins of equal numbers (Guo et al. 2017).
-
-    Args:
-        probability: Predicted probability [N].
-        hit: Whether the predicted event occurred, bool [N].
-        bins: Number of bins; None for ten, or fewer with ten nodules each. Equal probabilities share a bin.
-    """
+    """Mean distance of predicted [N] and observed share (bool [N]) over bins of equal numbers (Guo et al. 2017)."""
     return float(_calibration_errors(probability, np.asarray(hit)[np.newaxis], bins)[0])
 
 
-def ece_by_chance(probability: np.ndarray, generator: np.random.Generator, bins: int | None = None) -> float:
-    """Mean ECE of exact probabilities over drawn outcomes (Bröcker and Smith 2007).
-
-    Args:
-        probability: Predicted probability [N].
-        generator: Draws the outcomes.
-        bins: As in `expected_calibration_error`.
-    """
+def ece_by_chance(probability: np.ndarray, generator: np.random.Generator) -> float:
+    """Mean ECE of exact probabilities [N] over drawn outcomes (Bröcker and Smith 2007)."""
     outcomes = generator.random((_DRAWS, len(probability))) < probability
-    return float(_calibration_errors(probability, outcomes, bins).mean())
+    return float(_calibration_errors(probability, outcomes, None).mean())
 
 
 def resampled_slope(probability: np.ndarray, hit: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The calibration slope on resampled nodules: logistic regression on the log odds, by Newton's method.
 
-    Args:
-        probability: Predicted probability [N].
-        hit: Whether the predicted event occurred, bool [N].
-        weights: Count of each nodule [B, N].
-
-    Returns:
-        float64 [B]; NaN where the regression does not converge: one class only, or classes that the log odds separate.
+    Takes predicted probabilities [N], whether the event occurred, bool [N], and counts of nodules [B, N]. Returns
+    float64 [B]; NaN where the regression does not converge: one class only, or classes that the log odds separate.
     """
     ends = SMALLEST, 1 - SMALLEST
     odds = np.log(np.clip(probability, *ends)) - np.log(np.clip(1 - probability, *ends))
@@ -168,7 +213,6 @@ def _judged(system: SystemPredictions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _squares(system: SystemPredictions) -> np.ndarray:
-    """Brier score of each nodule [R, N]."""
     probability = system.probabilities
     squares: np.ndarray = ((probability - np.eye(probability.shape[-1])[system.label]) ** 2).sum(axis=-1)
     return squares / 2 if probability.shape[-1] == 2 else squares

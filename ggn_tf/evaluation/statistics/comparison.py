@@ -76,21 +76,12 @@ class Comparison:
 
 
 def compare_systems(
-    frame: pd.DataFrame,
-    pairs: Sequence[tuple[System, System]] | None = None,
-    set_name: str = "test",
-    seed: int = 0,
-    replicates: int = REPLICATES,
+    frame: pd.DataFrame, pairs: Sequence[tuple[System, System]] | None = None, replicates: int = REPLICATES
 ) -> list[Comparison]:
-    """Compare systems by every score that both have.
+    """Compare systems on the test set by every score that both have.
 
-    Args:
-        frame: The predictions of one task; models, stages, splits and repeats as the rows say.
-        pairs: Pairs of systems, A against B; None for all pairs, with the later one in the table as A. Holm's
-            correction costs less with fewer pairs, which must be chosen before the scores are known.
-        set_name: The set.
-        seed: Seed of the bootstrap.
-        replicates: Number of bootstrap replicates.
+    Without pairs every system is compared with each earlier one in the table. Holm's correction costs less with fewer
+    pairs, which must be chosen before the scores are known.
 
     Returns:
         Splits in ascending order, then the pairs, then the scores in the order of `run_scores.METRICS`.
@@ -99,11 +90,11 @@ def compare_systems(
         PredictionsError: As `split_by_system`, or a system of a pair has no predictions.
     """
     compared: list[Comparison] = []
-    for _, group in itertools.groupby(split_by_system(frame, [set_name]), key=lambda part: part.split):
+    for _, group in itertools.groupby(split_by_system(frame, ["test"]), key=lambda part: part.split):
         systems = {part.system: part for part in group}
         chosen = pairs or [(later, earlier) for earlier, later in itertools.combinations(systems, 2)]
         _check_known(chosen, systems)
-        resampling = resample(next(iter(systems.values())).patients, replicates, seed)
+        resampling = resample(next(iter(systems.values())).patients, replicates, seed=0)
         resampled = {system: part.resampled(resampling.weights) for system, part in systems.items()}
         family = []
         for a, b in chosen:
@@ -113,14 +104,7 @@ def compare_systems(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 1979, 6:65).
-
-    Args:
-        p_values: p values of one family; None for no test.
-
-    Returns:
-        Corrected p values in the same order.
-    """
+    """Holm's step-down correction of one family (Scandinavian Journal of Statistics 1979, 6:65); None stays None."""
     tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0

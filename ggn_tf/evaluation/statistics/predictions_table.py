@@ -1,14 +1,17 @@
 """The predictions table, from which every score, figure and report is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.errors import PredictionsError
 from ggn_tf.files import atomic_file
 from ggn_tf.protocol import SETS
+from ggn_tf.tasks import Task
 
 TEXT_COLUMNS = ("case", "patient", "set", "model", "stage", "label")
 LEADING_COLUMNS = ("case", "patient", "split", "set", "model", "stage", "repeat", "label")
@@ -23,11 +26,7 @@ _NAME_ANOTHER = "Name the predictions.csv of an evaluation."
 
 
 def columns(class_names: Sequence[str]) -> list[str]:
-    """The table's columns, in order.
-
-    Args:
-        class_names: In the order of the classifier's outputs.
-    """
+    """The table's columns, in order; the classes in the order of the classifier's outputs."""
     return [*LEADING_COLUMNS, *probability_names(class_names), "dice"]
 
 
@@ -47,31 +46,18 @@ def probabilities(frame: pd.DataFrame) -> np.ndarray:
 
 
 def probability_columns(probability: np.ndarray, class_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The columns that `probabilities` reads back.
-
-    Args:
-        probability: [rows, classes].
-        class_names: In the order of the columns.
-    """
+    """The columns that `probabilities` reads back, of probabilities [rows, classes]."""
     return dict(zip(probability_names(class_names), probability.T, strict=True))
 
 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
-    """Write a predictions table as CSV, atomically; every float reads back equal.
-
-    Args:
-        frame: Columns as `columns` names them; NaN becomes an empty field.
-        path: For example `evaluation/predictions.csv`.
-    """
+    """Write a predictions table as CSV, atomically; every float reads back equal, NaN becomes an empty field."""
     with atomic_file(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read and check a predictions table.
-
-    Args:
-        path: A CSV file that `write_predictions` or another program wrote.
 
     Returns:
         The table, its columns in order; `split` and `repeat` int64, probabilities and `dice` float64.
@@ -96,14 +82,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def check_predictions(frame: pd.DataFrame, source: object = None) -> pd.DataFrame:
-    """Check a table from which scores are computed.
+    """Check a table from which scores are computed, and make its `split` and `repeat` integers.
 
-    Args:
-        frame: Columns as `columns` names them; NaN where a stage has no probabilities or no mask.
-        source: The file, for error messages.
-
-    Returns:
-        The table, with `split` and `repeat` as integers.
+    NaN stands for what a stage does not have: probabilities or a mask. The source is the file, for error messages.
 
     Raises:
         PredictionsError: A column is missing or unknown, the table is empty, a set or label is unknown, a probability
@@ -142,42 +123,21 @@ def _check_columns(frame: pd.DataFrame, source: object) -> None:
 
 def _check_values(frame: pd.DataFrame, source: object) -> None:
     classes, probability = table_classes(frame), probabilities(frame)
-    given = ~np.isnan(probability)
-    for name in ("split", "repeat"):
-        whole = frame[name] % 1 == 0
-        _refuse_rows(frame, ~whole, name, source, expected="a whole number", remedy="Number splits and repeats.")
-    _refuse_rows(
-        frame,
-        ~frame["set"].isin(PREDICTED_SETS),
-        "set",
-        source,
-        expected=" or ".join(PREDICTED_SETS),
-        remedy="Correct the set.",
-    )
-    _refuse_rows(
-        frame,
-        ~frame["label"].isin(classes),
-        "label",
-        source,
-        expected="one of the classes " + ", ".join(classes),
-        remedy="Write the class, not the label that it merges; every class needs a probability column.",
-    )
-    _refuse_rows(
-        frame,
-        pd.Series(given.any(axis=1) & ~_sums_to_one(probability), index=frame.index),
-        probability_names(classes),
-        source,
-        expected="probabilities in [0, 1] for all classes with sum 1, or none",
-        remedy="Write the softmax outputs, not logits or percent.",
-    )
-    _refuse_rows(
-        frame,
-        frame["dice"].notna() & ~frame["dice"].between(0, 1),
-        "dice",
-        source,
-        expected="a Dice in [0, 1], or none",
-        remedy="Write Dice as a fraction.",
-    )
+    given = ~np.isnan(probability).all(axis=1)
+    wrong_sum = pd.Series(given & ~_sums_to_one(probability), index=frame.index)
+    wrong_dice = frame["dice"].notna() & ~frame["dice"].between(0, 1)
+    whole, number = "a whole number", "Number splits and repeats."
+    class_remedy = "Write the class, not the label that it merges; every class needs a probability column."
+    sum_expected = "probabilities in [0, 1] for all classes with sum 1, or none"
+    for wrong, where, expected, remedy in (
+        (frame["split"] % 1 != 0, ["split"], whole, number),
+        (frame["repeat"] % 1 != 0, ["repeat"], whole, number),
+        (~frame["set"].isin(PREDICTED_SETS), ["set"], " or ".join(PREDICTED_SETS), "Correct the set."),
+        (~frame["label"].isin(classes), ["label"], "one of the classes " + ", ".join(classes), class_remedy),
+        (wrong_sum, probability_names(classes), sum_expected, "Write the softmax outputs, not logits or percent."),
+        (wrong_dice, ["dice"], "a Dice in [0, 1], or none", "Write Dice as a fraction."),
+    ):
+        _refuse_rows(frame, wrong, where, source, expected=expected, remedy=remedy)
 
 
 def _check_stages(frame: pd.DataFrame, source: object) -> None:
@@ -186,14 +146,8 @@ def _check_stages(frame: pd.DataFrame, source: object) -> None:
     stage = frame.groupby([*RUN_KEY, "stage"])
     for name in [*probability_names(table_classes(frame)), "dice"]:
         partly = frame[name].isna() & (stage[name].transform("count") > 0)
-        _refuse_rows(
-            frame,
-            partly,
-            ["stage", name],
-            source,
-            expected="a value for all cases of the stage or for none",
-            remedy="Predict the whole stage again.",
-        )
+        expected = "a value for all cases of the stage or for none"
+        _refuse_rows(frame, partly, ["stage", name], source, expected=expected, remedy="Predict the whole stage again.")
     for _, part in frame.groupby([*RUN_KEY, "set"], sort=False):
         cases = {str(stage): set(rows["case"]) for stage, rows in part.groupby("stage", sort=False)}
         if len({frozenset(ids) for ids in cases.values()}) > 1:
@@ -207,14 +161,13 @@ def _check_stages(frame: pd.DataFrame, source: object) -> None:
 
 
 def _refuse_rows(
-    frame: pd.DataFrame, wrong: "pd.Series[bool]", where: str | list[str], source: object, *, expected: str, remedy: str
+    frame: pd.DataFrame, wrong: "pd.Series[bool]", where: list[str], source: object, *, expected: str, remedy: str
 ) -> None:
     """Raise for the first wrong row; lines are counted as in an editor, with the header."""
     if not wrong.any():
         return
     row = int(np.flatnonzero(wrong.to_numpy())[0])
-    names = [where] if isinstance(where, str) else where
-    values = ", ".join(f"{name} {frame[name].iloc[row]}" for name in names)
+    values = ", ".join(f"{name} {frame[name].iloc[row]}" for name in where)
     raise PredictionsError(
         f"The predictions table is wrong in {int(wrong.sum())} of {len(frame)} rows.",
         case=f"{source or 'predictions'}, line {row + 2}, case {frame['case'].iloc[row]}",
@@ -244,3 +197,34 @@ def _numbers(column: "pd.Series[str]", source: object) -> "pd.Series[float]":
                 remedy="Write numbers with a decimal point.",
             ) from None
     return pd.Series(parsed, index=column.index, dtype=np.float64)
+
+
+def nodules_of(records: Iterable[CaseRecord], task: Task) -> list[CaseRecord]:
+    """The cases whose label is in a class of the task, in their order."""
+    return [case for case in records if task.class_of(case.label) is not None]
+
+
+def identify(nodules: Sequence[CaseRecord], task: Task) -> pd.DataFrame:
+    """One row per nodule: `case`, `patient`, and as `label` the class that contains its label."""
+    class_name = {label: name for name, group in zip(task.class_names, task.classes, strict=True) for label in group}
+    rows = [(case.case_id, case.patient_id, class_name[case.label]) for case in nodules]
+    return pd.DataFrame(rows, columns=["case", "patient", "label"])
+
+
+def tabulate_sets(
+    sets: Mapping[str, list[CaseRecord]], predict: Callable[[list[CaseRecord]], np.ndarray], task: Task, **row: Any
+) -> pd.DataFrame:
+    """The checked predictions table, without a Dice, of a classifier that predicts [N, C] for the nodules of a set."""
+    parts = [
+        identify(nodules, task).assign(
+            set=name, dice=np.nan, **row, **probability_columns(predict(nodules), task.class_names)
+        )
+        for name, nodules in sets.items()
+        if nodules
+    ]
+    return join_parts(parts, task)
+
+
+def join_parts(parts: Sequence[pd.DataFrame], task: Task) -> pd.DataFrame:
+    """The checked predictions table of its parts, such as sets and stages."""
+    return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])

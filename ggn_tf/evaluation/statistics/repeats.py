@@ -53,20 +53,7 @@ class RepeatedScore:
 def score_repeats(
     frame: pd.DataFrame, set_names: Sequence[str] = SCORED_SETS, seed: int = 0, replicates: int = REPLICATES
 ) -> list[RepeatedScore]:
-    """Score every system of a predictions table over all its repeats.
-
-    Args:
-        frame: The predictions of one task; models, stages, splits and repeats as the rows say.
-        set_names: The sets.
-        seed: Seed of the bootstrap. Systems on the same patients share its draws.
-        replicates: Number of bootstrap replicates.
-
-    Returns:
-        In the order of `split_by_system`, then of `run_scores.METRICS`.
-
-    Raises:
-        PredictionsError: As `split_by_system`.
-    """
+    """Score every system over all its repeats, in the order of `split_by_system`, then of `run_scores.METRICS`."""
     return [
         score
         for system in split_by_system(frame, set_names)
@@ -75,12 +62,7 @@ def score_repeats(
 
 
 def score_system(predictions: SystemPredictions, resampling: Resampling) -> list[RepeatedScore]:
-    """Score one system on one set.
-
-    Args:
-        predictions: The repeats of the system.
-        resampling: Resampling of its patients.
-    """
+    """Score one system on one set."""
     resampled = predictions.resampled(resampling.weights)
     return [
         repeated_score(predictions, metric, values, resampled[metric], resampling, reason)
@@ -96,16 +78,7 @@ def repeated_score(
     resampling: Resampling,
     reason: str | None = None,
 ) -> RepeatedScore:
-    """Summarise one score of a system.
-
-    Args:
-        predictions: The repeats of the system.
-        metric: Name of the score.
-        values: Score of every repeat [R]; None where it is undefined.
-        resampled: Mean over repeats on resampled nodules [1 + B + P].
-        resampling: Resampling of the patients.
-        reason: Why `values` is None.
-    """
+    """Summarise a score, None with a reason or [R] of all repeats; `resampled` is the mean over repeats [1 + B + P]."""
     low, high = (None, None) if values is None else resampling.interval(resampled) or (None, None)
     if low is None and reason is None:
         reason = resampling.no_interval_reason(resampled)
@@ -127,9 +100,5 @@ def repeated_score(
 
 
 def table_of(rows: Sequence[object]) -> pd.DataFrame:
-    """Scores or comparisons as a table: one column per field, None as NaN in columns of numbers.
-
-    Args:
-        rows: Dataclasses of one kind.
-    """
+    """Scores or comparisons as a table: one column per field, None as NaN in columns of numbers."""
     return pd.DataFrame([dataclasses.asdict(row) for row in rows])  # type: ignore[call-overload]

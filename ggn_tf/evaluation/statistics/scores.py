@@ -6,29 +6,23 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics import bootstrap
-from ggn_tf.evaluation.statistics.estimate import Estimate
+from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval
 from ggn_tf.evaluation.statistics.predictions_table import (
+    EXTERNAL,
     PREDICTED_SETS,
     RUN_KEY,
     check_predictions,
     probabilities,
     table_classes,
 )
-from ggn_tf.evaluation.statistics.run_scores import Scores, SetScores, StageScores
+from ggn_tf.evaluation.statistics.run_scores import Estimate, Scores, SetScores, SiteDifference, StageScores
 
 SCORED_SETS = tuple(name for name in PREDICTED_SETS if name != "train")
 REPLICATES = 2000
 
 
 def confusion(frame: pd.DataFrame) -> np.ndarray:
-    """The confusion matrix of rows that have probabilities.
-
-    Args:
-        frame: Rows of one stage and set.
-
-    Returns:
-        int64 [C, C]; element (i, j) counts nodules of class i that were predicted as class j, as in the paper's Fig. 4.
-    """
+    """The confusion matrix, int64 [C, C], of rows with probabilities; its rows are true classes, as in Fig. 4."""
     label, predicted = class_indices(frame)
     matrix: np.ndarray = confusion_matrix(label, predicted, labels=np.arange(len(table_classes(frame))))
     return matrix
@@ -58,12 +52,6 @@ def score_predictions(
 
     Every score has the bias-corrected and accelerated interval of the patient bootstrap at 95 %.
 
-    Args:
-        frame: The predictions of one model, split and repeat.
-        class_names: The task's, in the order of the outputs.
-        seed: Seed of the bootstrap.
-        replicates: Number of bootstrap replicates.
-
     Raises:
         PredictionsError: The table is wrong, of other classes, or of several runs.
     """
@@ -78,28 +66,13 @@ def score_predictions(
 
 
 def score_values(frame: pd.DataFrame) -> dict[str, tuple[float | None, str | None]]:
-    """The scores of one stage on one set, from scikit-learn.
-
-    Args:
-        frame: Rows of one run, stage and set.
-
-    Returns:
-        For each score that the rows can have, in the order of `METRICS`, its value, or None and the reason.
-    """
+    """The scores of one stage on one set, from scikit-learn, in the order of `METRICS`; None with its reason."""
     dice = (float(frame["dice"].mean()), None) if gives_dice(frame) else (None, "the model gives no mask")
     return {**(_classification_values(frame) if gives_probabilities(frame) else {}), "dice": dice}
 
 
 def resampled_scores(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The scores of one stage on resampled sets of nodules.
-
-    Args:
-        frame: Rows of one run, stage and set.
-        weights: Count of each row [B, N].
-
-    Returns:
-        For each score [B]; NaN where it is undefined.
-    """
+    """The scores [B] of one stage on resampled nodules, with the count of each row [B, N]; NaN where undefined."""
     dice = {"dice": bootstrap.resampled_mean(frame["dice"].to_numpy(dtype=np.float64), weights)}
     if not gives_probabilities(frame):
         return dice
@@ -179,3 +152,28 @@ def _estimate(
     if interval is None:
         return Estimate(value, reason=resampling.no_interval_reason(resampled), left_out=left_out)
     return Estimate(value, *interval, left_out=left_out)
+
+
+def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[SiteDifference]:
+    """External scores minus test scores, with intervals over the patients, drawn separately, of both sites."""
+    rows = []
+    for stage, part in frame.groupby("stage", sort=False):
+        sites = [part[part["set"] == name] for name in ("test", EXTERNAL)]
+        if any(site.empty for site in sites):
+            # A small split can have no test nodule of the task.
+            continue
+        patients = min(int(site["patient"].nunique()) for site in sites)
+        values = [score_values(site) for site in sites]
+        drawn = [
+            resampled_scores(site, draw_weights(site["patient"].to_numpy(dtype=str), replicates, seed + number))
+            for number, site in enumerate(sites)
+        ]
+        for metric in values[0]:
+            test, external = (value[metric][0] for value in values)
+            spread = drawn[1][metric] - drawn[0][metric]
+            spread = spread[~np.isnan(spread)]
+            if test is None or external is None or spread.size == 0:
+                continue
+            low, high = percentile_interval(spread, patients)
+            rows.append(SiteDifference(str(stage), metric, test, external, external - test, low, high))
+    return rows

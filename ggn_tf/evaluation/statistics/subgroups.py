@@ -26,14 +26,7 @@ _NEEDS_CLASSES = ("mcc", "auc")
 
 @dataclass(frozen=True)
 class Characteristic:
-    """A measurement by which nodules are grouped.
-
-    Attributes:
-        name: Name, as in a table's heading.
-        unit: Unit of the limits, with a leading space.
-        limits: Limits between the groups, ascending; a nodule at a limit belongs to the upper group.
-        measure: Returns the measurement of a case.
-    """
+    """A measurement by which nodules are grouped; a nodule at one of the limits belongs to the upper group."""
 
     name: str
     unit: str
@@ -65,12 +58,7 @@ CHARACTERISTICS = (SIZE, TEXTURE, SPACING)
 
 @dataclass(frozen=True)
 class SubgroupScore(RepeatedScore):
-    """A score of one system on a part of one set.
-
-    Attributes:
-        characteristic: For example `longest diameter`.
-        group: For example `6 to < 8 mm`.
-    """
+    """A score of one system on a part of one set, for example the longest diameter's group `6 to < 8 mm`."""
 
     characteristic: str
     group: str
@@ -85,14 +73,6 @@ def score_subgroups(
     replicates: int = REPLICATES,
 ) -> list[SubgroupScore]:
     """Score every system on every group of nodules.
-
-    Args:
-        frame: The predictions of one task; models, stages, splits and repeats as the rows say.
-        cases: Records of the nodules by id: `Dataset.case_by_id`.
-        characteristics: What to group by.
-        set_name: The set.
-        seed: Seed of the bootstrap.
-        replicates: Number of bootstrap replicates.
 
     Returns:
         The scores of each system, characteristic and group; groups without a nodule are left out. A score of fewer than

@@ -73,24 +73,13 @@ class SystemPredictions:
         return gathered
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """For each score its mean over the repeats on resampled nodules.
-
-        Args:
-            weights: Count of each nodule [B, N].
-
-        Returns:
-            For each score [B]; NaN where it is undefined.
-        """
+        """For each score its mean over the repeats [B] on resampled nodules, with the count of each [B, N]."""
         by_repeat = [resampled_scores(rows, weights) for rows in self.repeats.values()]
         return {metric: np.mean([scores[metric] for scores in by_repeat], axis=0) for metric in by_repeat[0]}
 
 
 def split_by_system(frame: pd.DataFrame, set_names: Sequence[str] = SCORED_SETS) -> list[SystemPredictions]:
     """Split a predictions table of many runs by split, set and system.
-
-    Args:
-        frame: The predictions of one task; models, stages, splits and repeats as the rows say.
-        set_names: The sets.
 
     Returns:
         Splits in ascending order, then the sets in the given order, then the systems in the order of the table.

@@ -10,9 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ggn_tf.models.fast.interleaved_rows import convolve_short_rows, dilates_natively, has_short_rows
-from ggn_tf.models.fast.single_channel import convolve_single_channel, is_single_channel
-from ggn_tf.models.fast.upsampling import concatenate_upsampled, concatenated_shape, convolve_upsampled
+from ggn_tf.models.fast import special_convolutions as special
 
 
 @keras.saving.register_keras_serializable(package="ggn_tf")
@@ -84,7 +82,7 @@ class Conv3D(keras.layers.Conv3D):
         if self.lattice > 1 and (self.lattice, self.dilation_rate) != (2, (2, 2, 2)):
             raise ValueError(f"Expected a pair in lattice 1, or 2 at dilation 2. Received: {self.get_config()}.")
         coarse, fine = input_shape
-        super().build(concatenated_shape(coarse, fine, self.lattice, self.interleaved))
+        super().build(special.concatenated_shape(coarse, fine, self.lattice, self.interleaved))
         self.input_spec = None
 
     def call(self, inputs: Any) -> Any:
@@ -125,12 +123,12 @@ class Conv3D(keras.layers.Conv3D):
         coarse, fine = inputs
         for_coarse, for_fine = tf.split(kernel, [coarse.shape[-1], fine.shape[-1]], axis=3)
         if self.dilation_rate == (1, 1, 1) and self.kernel_size == (3, 3, 3):
-            from_coarse = convolve_upsampled(coarse, for_coarse)
+            from_coarse = special.convolve_upsampled(coarse, for_coarse)
         elif self.dilation_rate == (2, 2, 2) and self.lattice == 2:
             from_coarse = self._convolve_map(coarse, for_coarse, (1, 1, 1))
             from_coarse = tf.repeat(from_coarse, 8, axis=3 if self.interleaved else 0)
         else:
-            return self._add_bias(convolve(concatenate_upsampled(coarse, fine), kernel, dilation), bias)
+            return self._add_bias(convolve(special.concatenate_upsampled(coarse, fine), kernel, dilation), bias)
         # Convolution, bias, sum, ReLU: in this order TensorFlow makes one operation of them in inference.
         from_fine = convolve(fine, for_fine, dilation, native=self.interleaved)
         return self._add_bias(from_fine, bias) + from_coarse
@@ -138,10 +136,10 @@ class Conv3D(keras.layers.Conv3D):
     # Gradients of our own, which the following two bring, would keep inference from making one operation of several.
 
     def _convolve_map(self, x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int]) -> tf.Tensor:
-        if self.trainable and is_single_channel(x.shape, kernel.shape, dilation):
-            return convolve_single_channel(x, tf.cast(kernel, x.dtype))
-        if self.trainable and tuple(dilation) == (1, 1, 1) and has_short_rows(x):
-            return convolve_short_rows(x, tf.cast(kernel, x.dtype))
+        if self.trainable and special.is_single_channel(x.shape, kernel.shape, dilation):
+            return special.convolve_single_channel(x, tf.cast(kernel, x.dtype))
+        if self.trainable and tuple(dilation) == (1, 1, 1) and special.has_short_rows(x):
+            return special.convolve_short_rows(x, tf.cast(kernel, x.dtype))
         return convolve(x, kernel, dilation, native=self.interleaved)
 
     def _add_bias(self, x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
@@ -172,14 +170,8 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int], *, native
     The tap at distance j from the kernel's centre reads voxels j d away. Along an axis of at most j d voxels all of
     them are outside. Of 3 taps whose dilation reaches across the grid only the centre is left.
 
-    Args:
-        x: [N, D, H, W, C].
-        kernel: float32 [kD, kH, kW, C, F], odd sizes.
-        dilation: Distance of neighbouring taps along each axis.
-        native: Whether to use the device's own dilation, where it has one, instead of another layout.
-
-    Returns:
-        [N, D, H, W, F] in the type of `x`.
+    The map is [N, D, H, W, C], the kernel float32 [kD, kH, kW, C, F] with odd sizes, the result [N, D, H, W, F] in the
+    map's type. `native` uses the device's own dilation, where it has one, instead of another layout.
     """
     taps = []
     for size, extent, rate in zip(kernel.shape[:3], x.shape[1:4], dilation, strict=True):
@@ -187,7 +179,7 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, dilation: Sequence[int], *, native
         taps.append(slice(size // 2 - reach, size // 2 + reach + 1))
     kernel = tf.cast(kernel[tuple(taps)], x.dtype)
     rates = [1 if size == 1 else rate for size, rate in zip(kernel.shape[:3], dilation, strict=True)]
-    if native and dilates_natively(x.dtype.name):
+    if native and special.dilates_natively(x.dtype.name):
         return tf.nn.conv3d(x, kernel, [1] * 5, "SAME", dilations=[1, *rates, 1])
     return tf.nn.convolution(x, kernel, padding="SAME", data_format="NDHWC", dilations=rates)
 

@@ -21,12 +21,8 @@ def fold(model: keras.Model) -> keras.Model:
     trainable network rounds them at each call. The lattice layout (see `space_to_batch`) is the one along the batch,
     which every device computes.
 
-    Args:
-        model: A trained network of this package, cascade and sub-models included, of fast or stock layers.
-
-    Returns:
-        A network with the same name, inputs and outputs and equal predictions, whatever `training` is. It shares
-        nothing with `model`.
+    The model may have sub-models, as a cascade, of fast or stock layers. The result shares nothing with it, has the
+    same name, inputs and outputs, and equal predictions, whatever `training` is.
     """
     norms = dict(_norms_behind_convolutions(model))
     folded_norms = {id(norm) for norm in norms.values()}
@@ -63,9 +59,7 @@ def _call(layer: keras.layers.Layer, *inputs: Any, **options: Any) -> Any:
     return outputs
 
 
-def _norms_behind_convolutions(
-    model: keras.Model,
-) -> Iterator[tuple[int, keras.layers.BatchNormalization]]:
+def _norms_behind_convolutions(model: keras.Model) -> Iterator[tuple[int, keras.layers.BatchNormalization]]:
     """The id of each convolution that a batch normalisation follows, and that normalisation; in sub-models too."""
     sources = {id(tensor): layer for layer in model.layers for tensor in keras.tree.flatten(layer.output)}
     for layer in model.layers:

@@ -27,15 +27,10 @@ import tensorflow as tf
 
 
 def fitting_lattice(grid: Sequence[int | None], dilation: int) -> int:
-    """The lattice in which to compute a dilated convolution.
+    """The lattice in which to compute a dilated convolution on a grid of these extents, None where unknown.
 
-    Args:
-        grid: Spatial extents, None where unknown.
-        dilation: Distance of neighbouring kernel taps.
-
-    Returns:
-        The dilation; or 1, the plain layout, where it does not divide the grid, the grid is unknown, or it reaches
-        across the grid (then only the kernel's centre is left, which needs no layout).
+    It is the dilation; or 1, the plain layout, where the dilation does not divide the grid, the grid is unknown, or the
+    dilation reaches across the grid (then only the kernel's centre is left, which needs no layout).
     """
     known = [extent for extent in grid if extent is not None]
     if len(known) < len(grid) or max(known) <= dilation or any(extent % dilation for extent in known):
@@ -52,15 +47,9 @@ def plain_grid(grid: Sequence[int | None], lattice: int, interleaved: bool = Fal
 
 
 def to_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tensor:
-    """Bring a plain map into the lattice layout.
+    """Bring a plain map [N, D, H, W, C], of known D, H, W that `lattice` (d above) divides, into the lattice layout.
 
-    Args:
-        x: [N, D, H, W, C] with known D, H, W that `lattice` divides.
-        lattice: d in the module's text.
-        interleaved: Whether the sub-lattices are along the rows instead of the batch.
-
-    Returns:
-        [N d^3, D/d, H/d, W/d, C], or [N, D/d, H/d, W/d d^3, C].
+    The result is [N d^3, D/d, H/d, W/d, C], or interleaved [N, D/d, H/d, W/d d^3, C].
     """
     depth, height, width = (extent // lattice for extent in x.shape[1:4])
     channels = x.shape[4]
@@ -73,16 +62,7 @@ def to_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tens
 
 
 def from_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Tensor:
-    """Bring a map from the lattice layout back into the plain one: the inverse of `to_lattice`.
-
-    Args:
-        x: [N d^3, D/d, H/d, W/d, C], or [N, D/d, H/d, W/d d^3, C].
-        lattice: d in the module's text.
-        interleaved: As `to_lattice`'s.
-
-    Returns:
-        [N, D, H, W, C].
-    """
+    """Bring a map from the lattice layout back into the plain one: the inverse of `to_lattice`."""
     depth, height, width, channels = x.shape[1:]
     if interleaved:
         width //= lattice**3
@@ -95,8 +75,6 @@ def from_lattice(x: tf.Tensor, lattice: int, interleaved: bool = False) -> tf.Te
 
 
 class _Conversion(keras.layers.Layer):
-    """A change of layout, without weights."""
-
     def __init__(self, lattice: int, *, interleaved: bool = False, **config: Any) -> None:
         super().__init__(**config)
         self.lattice = lattice

@@ -12,11 +12,10 @@ import numpy as np
 from grpc import aio
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from ggn_tf.serving.client.client_protocol import PAUSES_S, ClientSession, Exchange, Result
-from ggn_tf.serving.client.server_errors import ServedName
+from ggn_tf.serving.client.client_protocol import PAUSES_S, ClientSession, Exchange, Result, ServedName
 from ggn_tf.serving.contract.messages import Prediction
-from ggn_tf.serving.contract.names import MODEL_NAME
 from ggn_tf.serving.contract.region_axes import MODEL_AXES
+from ggn_tf.serving.contract.wire import MODEL_NAME
 
 _GRPC_OPTIONS = (
     ("grpc.max_receive_message_length", -1),

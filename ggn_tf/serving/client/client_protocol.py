@@ -17,19 +17,62 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
 
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.client.server_errors import ServedName, server_error
+from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.messages import Prediction, join, make_request, make_roi_request, read_response
-from ggn_tf.serving.contract.names import (
-    DTYPES,
-    INPUTS,
-    LARGEST_BATCH,
-    OUTPUT_MASK,
-    OUTPUTS,
-    SIGNATURE,
-    SIGNATURE_ROI,
-    shape_text,
-)
 from ggn_tf.serving.contract.region_axes import Regions, order_regions
+
+_EXPECTED = {
+    grpc.StatusCode.NOT_FOUND: "a model and version that the server has",
+    grpc.StatusCode.UNIMPLEMENTED: "TensorFlow Serving's protocol",
+    grpc.StatusCode.INVALID_ARGUMENT: "a request that fits the model",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "a message within the server's limit",
+}
+_REMEDIES = {
+    grpc.StatusCode.UNAVAILABLE: "Start a server with ggn-tf serve, or check host and port.",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "Allow more time, or reduce the server's load.",
+    grpc.StatusCode.NOT_FOUND: "Give the model name and the version that the server uses.",
+    grpc.StatusCode.UNIMPLEMENTED: "Give the gRPC port of a model server (8500 by default), not its REST port.",
+}
+
+
+@dataclass(frozen=True)
+class ServedName:
+    """A model on a server, HOST:PORT; without a version the newest is used."""
+
+    target: str
+    model_name: str
+    version: int | None
+
+    def __str__(self) -> str:
+        version = "" if self.version is None else f" version {self.version}"
+        return f"model {self.model_name}{version} on {self.target}"
+
+
+def server_error(model: ServedName, error: grpc.RpcError, timeout_s: float, details: str = "") -> ServingError:
+    """The error of a failed request, with further details after the server's message."""
+    code = error.code()
+    if code == grpc.StatusCode.UNAVAILABLE:
+        return unreachable(model, f"{code.name}: {error.details()}", timeout_s)
+    return ServingError(
+        "The model server refused the request.",
+        case=model,
+        found=f"{code.name}: {error.details()}{details}",
+        expected=_EXPECTED.get(code, f"a response within {timeout_s:g} s"),
+        remedy=_REMEDIES.get(code, "Check that client and server have the same version of ggn-tf."),
+        arguments=("model_name", "version") if code == grpc.StatusCode.NOT_FOUND else (),
+    )
+
+
+def unreachable(model: ServedName, found: str, timeout_s: float) -> ServingError:
+    """The error of a server that cannot be reached."""
+    return ServingError(
+        "The model server cannot be reached.",
+        case=model,
+        found=found,
+        expected=f"a server of TensorFlow Serving's gRPC protocol that responds within {timeout_s:g} s",
+        remedy=_REMEDIES[grpc.StatusCode.UNAVAILABLE],
+    )
+
 
 PAUSES_S = (0.2, 0.4, 0.8, 1.6)
 LARGEST_MESSAGE_BYTES = 4 * 2**20 - 2**16
@@ -41,12 +84,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Rpc:
-    """One request to the server.
-
-    Attributes:
-        method: Method of the PredictionService.
-        request: Its message.
-    """
+    """One request to the server, by the method of its PredictionService."""
 
     method: str
     request: Any
@@ -59,11 +97,8 @@ Exchange = Generator[Rpc, Any, Result]
 class ClientSession:
     """What a client knows of the model that it uses.
 
-    Args:
-        model: The model on the server.
-        timeout_s: Time for one exchange, retries included, seconds.
-        pauses_s: Pauses before each retry, seconds. Only UNAVAILABLE is retried: any other status, for example of a
-            message that is too large (RESOURCE_EXHAUSTED), is permanent.
+    `timeout_s` is the time for one exchange, retries included. Only UNAVAILABLE is retried, after the pauses: any other
+    status, for example of a message that is too large (RESOURCE_EXHAUSTED), is permanent.
     """
 
     model: ServedName
@@ -73,8 +108,8 @@ class ClientSession:
 
     def patch_shape(self) -> Exchange[tuple[int, ...]]:
         """The shape of a patch, for example (32, 32, 32, 1)."""
-        signature = yield from self._signature(SIGNATURE)
-        return tuple(dim.size for dim in signature.outputs[OUTPUT_MASK].tensor_shape.dim)[1:]
+        signature = yield from self._signature(wire.SIGNATURE)
+        return tuple(dim.size for dim in signature.outputs[wire.OUTPUT_MASK].tensor_shape.dim)[1:]
 
     def predict(self, hu: np.ndarray) -> Exchange[Prediction]:
         """Predict patches [N, S, S, S, 1]."""
@@ -83,8 +118,8 @@ class ClientSession:
             raise ServingError(
                 "The patches do not have the shape that the model takes.",
                 case=self.model,
-                found=shape_text(hu.shape),
-                expected=f"{shape_text((None, *patch_shape))} with N at least 1",
+                found=wire.shape_text(hu.shape),
+                expected=f"{wire.shape_text((None, *patch_shape))} with N at least 1",
                 remedy="Cut patches with ggn_tf.cases.patches.cut_patch.",
             )
         return (yield from self._predict(lambda rows: make_request(hu[rows], self.model.model_name), hu, patch_shape))
@@ -93,14 +128,14 @@ class ClientSession:
         self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str
     ) -> Exchange[Prediction]:
         """Predict regions [N, D, H, W] with spacing [N, 3] and centre [N, 3], in the order of `axes`."""
-        yield from self._signature(SIGNATURE_ROI)
+        yield from self._signature(wire.SIGNATURE_ROI)
         patch_shape = yield from self.patch_shape()
         triples = (len(hu), 3)
         if hu.ndim != 4 or 0 in hu.shape or spacing_mm.shape != triples or center_index.shape != triples:
             raise ServingError(
                 "The regions do not have the shapes that the model takes.",
                 case=self.model,
-                found=", ".join(shape_text(array.shape) for array in (hu, spacing_mm, center_index)),
+                found=", ".join(wire.shape_text(array.shape) for array in (hu, spacing_mm, center_index)),
                 expected="regions [N,D,H,W] with N at least 1, spacing [N,3], centres [N,3]",
                 remedy="Give one spacing and one centre per region, in the order of the region's axes.",
             )
@@ -120,7 +155,7 @@ class ClientSession:
         self, request: Callable[[slice], predict_pb2.PredictRequest], hu: np.ndarray, patch_shape: tuple[int, ...]
     ) -> Exchange[Prediction]:
         """Predict in as many requests as needed, until one version has predicted all."""
-        size = max(1, min(LARGEST_BATCH, LARGEST_MESSAGE_BYTES // (4 * int(np.prod(hu.shape[1:])))))
+        size = max(1, min(wire.LARGEST_BATCH, LARGEST_MESSAGE_BYTES // (4 * int(np.prod(hu.shape[1:])))))
         chunks = [slice(start, min(start + size, len(hu))) for start in range(0, len(hu), size)]
         while True:
             parts = []
@@ -134,7 +169,6 @@ class ClientSession:
                 return join(parts)
 
     def _signature(self, name: str) -> Exchange[meta_graph_pb2.SignatureDef]:
-        """The signature of that name, checked against the contract."""
         if not self._signatures:
             request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=[_FIELD])
             request.model_spec.name = self.model.model_name
@@ -146,8 +180,10 @@ class ClientSession:
         signature = self._signatures.get(name, meta_graph_pb2.SignatureDef())
         tensors = {**signature.inputs, **signature.outputs}
         found = {alias: tensor.dtype for alias, tensor in tensors.items()}
-        expected = {alias: tf.as_dtype(DTYPES[alias]).as_datatype_enum for alias in (*INPUTS[name], *OUTPUTS)}
-        if found != expected or len(signature.outputs[OUTPUT_MASK].tensor_shape.dim) != 5:
+        expected = {
+            alias: tf.as_dtype(wire.DTYPES[alias]).as_datatype_enum for alias in (*wire.INPUTS[name], *wire.OUTPUTS)
+        }
+        if found != expected or len(signature.outputs[wire.OUTPUT_MASK].tensor_shape.dim) != 5:
             self._signatures = {}
             raise ServingError(
                 "The served model is not an export of ggn-tf.",

@@ -3,11 +3,12 @@
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_service_pb2_grpc,
@@ -16,12 +17,59 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.client.response_comparison import compare_responses
-from ggn_tf.serving.client.server_errors import ServedName, server_error, unreachable
+from ggn_tf.serving.client.client_protocol import ServedName, server_error, unreachable
 from ggn_tf.serving.contract.export_contract import read_contract
-from ggn_tf.serving.contract.names import MODEL_NAME, TOLERANCES
-from ggn_tf.serving.contract.recorded_requests import read_golden
+from ggn_tf.serving.contract.messages import read_golden
+from ggn_tf.serving.contract.tensors import decode
 from ggn_tf.serving.contract.version_folders import find_version
+from ggn_tf.serving.contract.warning_texts import DENSE, LARGER_THAN_PATCH, NO_NODULE
+from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_CLASS_NAMES, OUTPUT_WARNING, TOLERANCES
+
+# These depend on single voxels of the mask, which may differ within the mask's tolerance.
+_MASK_WARNINGS = {kind.code for kind in (NO_NODULE, LARGER_THAN_PATCH, DENSE)}
+
+
+@dataclass
+class Comparison:
+    """A response beside the recorded one: differences that are not tolerated, as text, and the largest by output."""
+
+    drift: list[str] = field(default_factory=list)
+    differences: dict[str, float] = field(default_factory=dict)
+
+
+def compare_responses(
+    response: predict_pb2.PredictResponse, recorded: predict_pb2.PredictResponse, tolerances: Mapping[str, float]
+) -> Comparison:
+    """Compare all recorded outputs with the server's; tolerances are the largest differences allowed."""
+    comparison = Comparison()
+    for name in sorted(recorded.outputs):
+        if name not in response.outputs:
+            comparison.drift.append(f"{name} is missing")
+            continue
+        found, expected = decode(response.outputs[name]), decode(recorded.outputs[name])
+        if found.shape != expected.shape or found.dtype != expected.dtype:
+            comparison.drift.append(
+                f"{name} is {found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"
+            )
+        elif name in tolerances:
+            difference = comparison.differences[name] = float(np.max(np.abs(found - expected)))
+            # A difference of NaN is drift, too.
+            if not difference <= tolerances[name]:
+                comparison.drift.append(f"{name} differs by {difference:.3g}")
+        elif (name == OUTPUT_CLASS_NAMES and (found != expected).any()) or (
+            name == OUTPUT_WARNING and list(map(_codes, found)) != list(map(_codes, expected))
+        ):
+            comparison.drift.append(f"{name}: {_text(found)} instead of {_text(expected)}")
+    return comparison
+
+
+def _codes(warning: bytes) -> set[str]:
+    return {line.split(":")[0] for line in warning.decode("utf-8").splitlines()} - _MASK_WARNINGS
+
+
+def _text(values: np.ndarray) -> str:
+    return ", ".join(value.decode("utf-8") or "empty" for value in np.unique(values))
+
 
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
@@ -29,14 +77,7 @@ _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """What is checked, and how strictly.
-
-    Attributes:
-        model: The model on the server.
-        tolerances: Largest difference from the export's own response, by output.
-        repeats: Repetitions of one request per signature, for the median latency.
-        timeout_s: Time for the connection and for each request, seconds.
-    """
+    """What is checked, and how strictly: the largest difference by output, and repetitions for the median latency."""
 
     model: ServedName
     tolerances: Mapping[str, float]
@@ -46,16 +87,7 @@ class CheckSettings:
 
 @dataclass(frozen=True)
 class SignatureCheck:
-    """A server's responses to the golden requests of one signature.
-
-    Attributes:
-        signature: Its name.
-        requests: Number of golden requests.
-        differences: Largest absolute difference from the export's own responses, by output.
-        drift: Differences that are not tolerated, for a person; empty if there are none.
-        first_ms: Time to the first response on an open connection, ms.
-        median_ms: Median time of the repeated request, ms.
-    """
+    """A server's responses to the golden requests of one signature; `drift` are differences that are not tolerated."""
 
     signature: str
     requests: int
@@ -67,14 +99,7 @@ class SignatureCheck:
 
 @dataclass(frozen=True)
 class ServerCheck:
-    """A server's responses to all golden requests.
-
-    Attributes:
-        settings: What was checked.
-        export: The version directory that it was compared with.
-        version: The version that responded.
-        signatures: One check per signature.
-    """
+    """A server's responses to all golden requests of the export with which it was compared."""
 
     settings: CheckSettings
     export: Path
@@ -94,11 +119,7 @@ class ServerCheck:
         }
 
     def refuse_drift(self) -> None:
-        """Raise if any response differs from the recorded one.
-
-        Raises:
-            ServingError: A response differs.
-        """
+        """Raise a ServingError if any response differs from the recorded one."""
         drift = [f"{check.signature}, {line}" for check in self.signatures for line in check.drift]
         if drift:
             allowed = ", ".join(f"{name} within {value:g}" for name, value in self.settings.tolerances.items())
@@ -124,14 +145,9 @@ def check_server(
 ) -> ServerCheck:
     """Replay an export's golden requests of both signatures, compare the responses and measure the latency.
 
-    Args:
-        target: HOST:PORT.
-        export: A version directory, or a model folder, whose newest version is taken.
-        model_name: Name of the model on the server.
-        version: The only version to use. None: the export's own number.
-        tolerances: Largest difference by output; defaults depend on the export's precision (`TOLERANCES`).
-        repeats: Repetitions of one request per signature, for the median latency.
-        timeout_s: Time for the connection and for each request, seconds.
+    The export is a version directory, or a model folder, whose newest version is taken. Without a version its own
+    number is used, without tolerances those of its precision (`TOLERANCES`). One request per signature is repeated for
+    the median latency; `timeout_s` is the time for the connection and for each request, in seconds.
 
     Raises:
         ExportError: There is no export, or it contains no golden predictions.
@@ -163,7 +179,6 @@ def _check(
     signature: str,
     pairs: Sequence[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]],
 ) -> tuple[SignatureCheck, int]:
-    """The check of one signature, and the version that responded."""
     differences = dict.fromkeys(settings.tolerances, 0.0)
     drift: list[str] = []
     first_ms, served = 0.0, 0

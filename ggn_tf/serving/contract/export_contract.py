@@ -10,37 +10,14 @@ from typing import Any
 from ggn_tf.errors import ExportError, RecordError
 from ggn_tf.json_records import from_json, to_json
 from ggn_tf.protocol import Protocol
-from ggn_tf.serving.contract.names import (
-    ASSETS_EXTRA,
-    CONTRACT_FILE,
-    DTYPES,
-    INPUT_CENTER,
-    INPUT_HU,
-    INPUT_SPACING,
-    LARGEST_BATCH,
-    MODEL_NAME,
-    OUTPUT_CLASS_NAMES,
-    OUTPUT_MASK,
-    OUTPUT_PROBABILITIES,
-    OUTPUT_WARNING,
-    SCHEMA,
-    SIGNATURE,
-    SIGNATURE_ROI,
-    TOLERANCES,
-)
+from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.warning_texts import PATCH_WARNINGS, REGION_WARNINGS, WarningKind
 from ggn_tf.tasks import Task
 
 
 @dataclass(frozen=True)
 class TensorContract:
-    """One tensor of a signature.
-
-    Attributes:
-        name: Name on the wire.
-        shape: Sizes, None where open; the first is the batch.
-        meaning: Unit and axis order, for a person.
-    """
+    """One tensor of a signature: sizes are None where open, the first being the batch; the meaning is for a person."""
 
     name: str
     shape: tuple[int | None, ...]
@@ -49,7 +26,7 @@ class TensorContract:
     @property
     def dtype(self) -> str:
         """`float32`, `float64` or `string`."""
-        return DTYPES[self.name]
+        return wire.DTYPES[self.name]
 
     def to_dict(self) -> dict[str, Any]:
         """The tensor as JSON types."""
@@ -58,13 +35,9 @@ class TensorContract:
 
 @dataclass(frozen=True)
 class SignatureContract:
-    """One signature of the SavedModel.
+    """One signature of the SavedModel, and what its output `warning` may contain.
 
-    Attributes:
-        name: Name on the wire.
-        inputs: Inputs, each with the batch as its first dimension.
-        outputs: Outputs, likewise: TensorFlow Serving's batching splits them along it.
-        warnings: What its output `warning` may contain.
+    The first dimension of inputs and outputs is the batch: TensorFlow Serving's batching splits them along it.
     """
 
     name: str
@@ -83,14 +56,7 @@ class SignatureContract:
 
 @dataclass(frozen=True)
 class ExportContract:
-    """What one export takes and predicts.
-
-    Attributes:
-        task: The classes, in the order of `probabilities`.
-        protocol: The protocol of the training; its `patch` defines how an input patch is cut.
-        precision: What the network computes in, `float32` or `bfloat16`.
-        provenance: Run, dataset, versions and scores, as in the model card.
-    """
+    """What one export takes and predicts; provenance is run, dataset, versions and scores, as in the model card."""
 
     task: Task
     protocol: Protocol
@@ -101,16 +67,16 @@ class ExportContract:
     def signatures(self) -> tuple[SignatureContract, ...]:
         """`serving_default` for cut patches and `roi` for regions of a CT; both have the same outputs."""
         size = self.protocol.patch.size
-        patch = TensorContract(INPUT_HU, (None, size, size, size, 1), "Hounsfield units; batch, S, P, L, channel")
+        patch = TensorContract(wire.INPUT_HU, (None, size, size, size, 1), "Hounsfield units; batch, S, P, L, channel")
         center_meaning = "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (S, P, L)"
         region = (
-            TensorContract(INPUT_HU, (None,) * 4, "a region of the CT, Hounsfield units; batch, S, P, L"),
-            TensorContract(INPUT_SPACING, (None, 3), "distance of the region's voxels, mm; batch, (S, P, L)"),
-            TensorContract(INPUT_CENTER, (None, 3), center_meaning),
+            TensorContract(wire.INPUT_HU, (None,) * 4, "a region of the CT, Hounsfield units; batch, S, P, L"),
+            TensorContract(wire.INPUT_SPACING, (None, 3), "distance of the region's voxels, mm; batch, (S, P, L)"),
+            TensorContract(wire.INPUT_CENTER, (None, 3), center_meaning),
         )
         return (
-            SignatureContract(SIGNATURE, (patch,), self.outputs, PATCH_WARNINGS),
-            SignatureContract(SIGNATURE_ROI, region, self.outputs, REGION_WARNINGS + PATCH_WARNINGS),
+            SignatureContract(wire.SIGNATURE, (patch,), self.outputs, PATCH_WARNINGS),
+            SignatureContract(wire.SIGNATURE_ROI, region, self.outputs, REGION_WARNINGS + PATCH_WARNINGS),
         )
 
     @property
@@ -119,24 +85,24 @@ class ExportContract:
         size, classes = self.protocol.patch.size, len(self.task.classes)
         mask_meaning = "nodule, 0 to 1, on the patch's grid; batch, S, P, L, channel"
         return (
-            TensorContract(OUTPUT_PROBABILITIES, (None, classes), "sums to 1; batch, class"),
-            TensorContract(OUTPUT_MASK, (None, size, size, size, 1), mask_meaning),
-            TensorContract(OUTPUT_CLASS_NAMES, (None, classes), "class names; batch, class"),
-            TensorContract(OUTPUT_WARNING, (None,), "lines `code: text`, empty without a reason; batch"),
+            TensorContract(wire.OUTPUT_PROBABILITIES, (None, classes), "sums to 1; batch, class"),
+            TensorContract(wire.OUTPUT_MASK, (None, size, size, size, 1), mask_meaning),
+            TensorContract(wire.OUTPUT_CLASS_NAMES, (None, classes), "class names; batch, class"),
+            TensorContract(wire.OUTPUT_WARNING, (None,), "lines `code: text`, empty without a reason; batch"),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The contract as JSON types; `from_dict` reads it back."""
         return {
-            "schema": SCHEMA,
-            "model_name": MODEL_NAME,
+            "schema": wire.SCHEMA,
+            "model_name": wire.MODEL_NAME,
             "signatures": {signature.name: signature.to_dict() for signature in self.signatures},
             "task": str(self.task),
             "class_names": list(self.task.class_names),
             "patch_grid": self._patch_grid(),
-            "largest_batch": LARGEST_BATCH,
+            "largest_batch": wire.LARGEST_BATCH,
             "precision": self.precision,
-            "tolerances": TOLERANCES[self.precision],
+            "tolerances": wire.TOLERANCES[self.precision],
             "protocol": to_json(self.protocol),
             "protocol_sha256": _hash(to_json(self.protocol)),
             "provenance": dict(self.provenance),
@@ -149,7 +115,7 @@ class ExportContract:
         return {
             "size_zyx": [patch.size] * 3,
             "spacing_mm_zyx": list(patch.spacing_mm_zyx),
-            "region_index_zyx": f"{INPUT_CENTER} + (i - {middle:g}) * spacing_mm_zyx / {INPUT_SPACING}",
+            "region_index_zyx": f"{wire.INPUT_CENTER} + (i - {middle:g}) * spacing_mm_zyx / {wire.INPUT_SPACING}",
             "region_mm_zyx": [round((patch.size - 1) * step, 6) for step in patch.spacing_mm_zyx],
             "outside_hu": patch.outside_hu,
         }
@@ -163,11 +129,11 @@ class ExportContract:
             ValueError: Schema or precision is unknown, or the protocol is not the one that was hashed.
         """
         document = from_json(StoredContract, stored, ignore_unknown=True)
-        if document.schema != SCHEMA:
+        if document.schema != wire.SCHEMA:
             raise ValueError(f"schema is {document.schema}")
         if _hash(stored["protocol"]) != document.protocol_sha256:
             raise ValueError("protocol_sha256 is not the hash of protocol")
-        if document.precision not in TOLERANCES:
+        if document.precision not in wire.TOLERANCES:
             raise ValueError(f"precision is {document.precision}")
         return cls(document.task, document.protocol, document.precision, document.provenance)
 
@@ -189,15 +155,8 @@ def _hash(protocol: dict[str, Any]) -> str:
 
 
 def read_contract(version_folder: Path) -> ExportContract:
-    """Read the contract of an export.
-
-    Args:
-        version_folder: A version directory, for example MODELS/ggn/1.
-
-    Raises:
-        ExportError: The folder is not an export of ggn-tf, or a damaged one.
-    """
-    file = version_folder / ASSETS_EXTRA / CONTRACT_FILE
+    """Read the contract of a version directory; raises ExportError where it is damaged, or not from ggn-tf."""
+    file = version_folder / wire.ASSETS_EXTRA / wire.CONTRACT_FILE
     try:
         return ExportContract.from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecordError) as error:
@@ -205,6 +164,6 @@ def read_contract(version_folder: Path) -> ExportContract:
             "The folder is not an export of ggn-tf, or a damaged one.",
             case=version_folder,
             found=f"{error.case}: {error.found}" if isinstance(error, RecordError) else error,
-            expected=f"a version directory with {ASSETS_EXTRA}/{CONTRACT_FILE} of schema {SCHEMA}",
+            expected=f"a version directory with {wire.ASSETS_EXTRA}/{wire.CONTRACT_FILE} of schema {wire.SCHEMA}",
             remedy="Give the folder that ggn-tf export wrote, or export the run again.",
         ) from error

@@ -1,26 +1,19 @@
-"""Requests and responses of TensorFlow Serving's protocol, and the prediction that a program reads from them."""
+"""Requests and responses of TensorFlow Serving's protocol, and the prediction that a program reads from them.
 
-from collections.abc import Sequence
+An export contains recorded requests: TFRecord files of PredictionLog, TensorFlow Serving's format of warm-up requests.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from tensorflow_serving.apis import predict_pb2
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from ggn_tf.errors import ServingError
-from ggn_tf.serving.contract import tensors
-from ggn_tf.serving.contract.names import (
-    DTYPES,
-    INPUT_CENTER,
-    INPUT_HU,
-    INPUT_SPACING,
-    OUTPUT_CLASS_NAMES,
-    OUTPUT_MASK,
-    OUTPUT_PROBABILITIES,
-    OUTPUT_WARNING,
-    OUTPUTS,
-    SIGNATURE,
-    SIGNATURE_ROI,
-)
+from ggn_tf.errors import ExportError, ServingError
+from ggn_tf.serving.contract import tensors, wire
 from ggn_tf.serving.contract.region_axes import Regions
 
 
@@ -44,52 +37,42 @@ class Prediction:
 
 
 def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
-    """A request for patches, to the newest version.
-
-    Args:
-        hu: [N, 32, 32, 32, 1], Hounsfield units, axes S, P, L.
-        model_name: Name of the model on the server.
-    """
-    return _request(model_name, SIGNATURE, {INPUT_HU: hu})
+    """A request for patches [N, 32, 32, 32, 1], Hounsfield units, axes S, P, L, to the newest version."""
+    return _request(model_name, wire.SIGNATURE, {wire.INPUT_HU: hu})
 
 
 def make_roi_request(regions: Regions, model_name: str) -> predict_pb2.PredictRequest:
-    """A request for regions of a CT, from which the graph cuts the patches, to the newest version.
-
-    Args:
-        regions: In the model's order of axes.
-        model_name: Name of the model on the server.
-    """
-    inputs = {INPUT_HU: regions.hu, INPUT_SPACING: regions.spacing_mm, INPUT_CENTER: regions.center_index}
-    return _request(model_name, SIGNATURE_ROI, inputs)
+    """A request for regions of a CT, from which the graph cuts the patches, to the newest version."""
+    inputs = {
+        wire.INPUT_HU: regions.hu,
+        wire.INPUT_SPACING: regions.spacing_mm,
+        wire.INPUT_CENTER: regions.center_index,
+    }
+    return _request(model_name, wire.SIGNATURE_ROI, inputs)
 
 
 def _request(model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = model_name, signature
     for name, values in inputs.items():
-        request.inputs[name].CopyFrom(tensors.encode_content(values, DTYPES[name]))
+        request.inputs[name].CopyFrom(tensors.encode_content(values, wire.DTYPES[name]))
     return request
 
 
 def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, ...]) -> Prediction:
-    """Read a response and check it against the contract.
-
-    Args:
-        response: The response to a request of either signature.
-        mask_shape: (N, S, S, S, 1), the expected shape of the mask.
+    """Read a response of either signature and check it against the contract, with a mask of (N, S, S, S, 1).
 
     Raises:
         ServingError: An output is missing or damaged, or its shape does not fit the request.
     """
-    if not set(OUTPUTS) <= set(response.outputs):
+    if not set(wire.OUTPUTS) <= set(response.outputs):
         raise _unexpected(response, "an output is missing")
     try:
-        arrays = {name: tensors.decode(response.outputs[name]) for name in OUTPUTS}
+        arrays = {name: tensors.decode(response.outputs[name]) for name in wire.OUTPUTS}
     except ValueError as error:
         raise _unexpected(response, str(error)) from error
-    probabilities, mask = arrays[OUTPUT_PROBABILITIES], arrays[OUTPUT_MASK]
-    names, warnings = arrays[OUTPUT_CLASS_NAMES], arrays[OUTPUT_WARNING]
+    probabilities, mask = arrays[wire.OUTPUT_PROBABILITIES], arrays[wire.OUTPUT_MASK]
+    names, warnings = arrays[wire.OUTPUT_CLASS_NAMES], arrays[wire.OUTPUT_WARNING]
     fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == mask_shape[:1]
     if not fits or probabilities.ndim != 2 or names.shape != probabilities.shape or (names != names[:1]).any():
         raise _unexpected(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
@@ -118,7 +101,48 @@ def _unexpected(response: predict_pb2.PredictResponse, found: str) -> ServingErr
         "The model's response does not follow the contract.",
         case=f"model {response.model_spec.name}, version {response.model_spec.version.value}",
         found=f"{found}; outputs {', '.join(sorted(response.outputs))}",
-        expected=f"{OUTPUT_PROBABILITIES} [N,C], {OUTPUT_MASK} [N,S,S,S,1], {OUTPUT_CLASS_NAMES} [N,C], "
-        f"{OUTPUT_WARNING} [N]",
+        expected=f"{wire.OUTPUT_PROBABILITIES} [N,C], {wire.OUTPUT_MASK} [N,S,S,S,1], {wire.OUTPUT_CLASS_NAMES} [N,C], "
+        f"{wire.OUTPUT_WARNING} [N]",
         remedy="Serve a model that ggn-tf export wrote.",
     )
+
+
+def write_records(
+    file: Path, pairs: Iterable[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse | None]]
+) -> None:
+    """Write requests, each with its response where there is one."""
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for request, response in pairs:
+            log = prediction_log_pb2.PredictLog(request=request, response=response)
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+
+
+def read_records(file: Path) -> Iterator[prediction_log_pb2.PredictLog]:
+    """Read requests with their responses; raises ValueError where the file is missing or damaged."""
+    try:
+        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+            yield prediction_log_pb2.PredictionLog.FromString(record).predict_log
+    except (tf.errors.OpError, DecodeError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
+def read_golden(version_folder: Path) -> list[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]:
+    """Read the golden requests of a version with the responses that the export gave.
+
+    Raises:
+        ExportError: There are none, or the file is damaged.
+    """
+    file = version_folder / wire.ASSETS_EXTRA / wire.GOLDEN_FILE
+    try:
+        pairs = [(log.request, log.response) for log in read_records(file)]
+        if not pairs:
+            raise ValueError("no record")
+    except ValueError as error:
+        raise ExportError(
+            "The version's golden predictions cannot be read.",
+            case=file,
+            found=str(error),
+            expected="a TFRecord file of PredictionLog",
+            remedy="Export the run again.",
+        ) from error
+    return pairs

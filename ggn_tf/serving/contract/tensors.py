@@ -19,11 +19,7 @@ _FLOAT_VAL_TAG = bytes([5 << 3 | 2])
 
 
 def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
-    """The declared shape.
-
-    Raises:
-        ValueError: The rank is unknown, or a size is negative or larger than any message.
-    """
+    """The declared shape; raises ValueError where the rank is unknown, or a size is negative or too large."""
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     largest = _LARGEST_BYTES // _bytes_each(proto.dtype)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or math.prod(shape) > largest:
@@ -74,12 +70,7 @@ def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def encode_content(values: np.ndarray, dtype: str) -> tensor_pb2.TensorProto:
-    """An array as `tensor_content`, the fast encoding that our client sends.
-
-    Args:
-        values: Array of any numeric type.
-        dtype: Type on the wire, `float32` or `float64`.
-    """
+    """A numeric array as `tensor_content` of `float32` or `float64`, the fast encoding that our client sends."""
     proto = tensor_pb2.TensorProto(dtype=_TYPES[dtype], tensor_shape=_shape_proto(values.shape))
     proto.tensor_content = np.ascontiguousarray(values, _NUMBERS[proto.dtype][0]).tobytes()
     return proto
@@ -104,13 +95,7 @@ def encode_fields(values: np.ndarray) -> tensor_pb2.TensorProto:
 
 
 def repeat(value: float, shape: tuple[int, ...], dtype: str) -> tensor_pb2.TensorProto:
-    """A constant tensor in a few bytes: by the rules of `decode`, one value fills the shape.
-
-    Args:
-        value: Value of every element.
-        shape: Sizes.
-        dtype: `float32` or `float64`.
-    """
+    """A constant `float32` or `float64` tensor in a few bytes: by the rules of `decode`, one value fills the shape."""
     proto = tensor_pb2.TensorProto(dtype=_TYPES[dtype], tensor_shape=_shape_proto(shape))
     getattr(proto, _NUMBERS[proto.dtype][1]).append(value)
     return proto

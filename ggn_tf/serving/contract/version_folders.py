@@ -1,18 +1,20 @@
-"""Version directories of a model folder, MODELS/ggn/1, 2, ..., as TensorFlow Serving reads them."""
+"""Version directories of a model folder, MODELS/ggn/1, 2, ..., as TensorFlow Serving reads them, and their checksums.
+
+With the checksums a version that was damaged by a copy, a disk or a transfer is not served. `sha256sum` reads the same
+list: `cd MODELS/ggn/1 && sha256sum -c assets.extra/SHA256SUMS`.
+"""
 
 from pathlib import Path
 
 from ggn_tf.errors import ExportError
-from ggn_tf.serving.contract.names import ASSETS_EXTRA, CONTRACT_FILE
+from ggn_tf.files import sha256
+from ggn_tf.serving.contract.wire import ASSETS_EXTRA, CONTRACT_FILE
 
 
 def list_versions(folder: Path) -> dict[int, Path]:
     """The version directories by number.
 
     A name counts if it is a whole number (00000123 is 123); everything else, such as half-written exports, is ignored.
-
-    Args:
-        folder: A model folder.
 
     Raises:
         OSError: The folder cannot be read.
@@ -27,14 +29,7 @@ def next_version(folder: Path) -> int:
 
 
 def newest_version(folder: Path) -> tuple[int, Path]:
-    """The newest version directory of a model folder, with its number.
-
-    Args:
-        folder: A model folder, MODELS/ggn.
-
-    Raises:
-        ExportError: There is none.
-    """
+    """The newest version directory of a model folder, with its number; raises ExportError where there is none."""
     versions = list_versions(folder) if folder.is_dir() else {}
     if not versions:
         raise ExportError(
@@ -48,16 +43,9 @@ def newest_version(folder: Path) -> tuple[int, Path]:
 
 
 def find_version(folder: Path) -> tuple[int, Path]:
-    """A version directory: the folder itself, or the newest in a model folder.
+    """A version directory: the folder itself (MODELS/ggn/3), or the newest in a model folder (MODELS/ggn).
 
-    Args:
-        folder: MODELS/ggn, or MODELS/ggn/3.
-
-    Returns:
-        Version number (0 for a version directory that was renamed) and folder.
-
-    Raises:
-        ExportError: There is no export.
+    Returns its number, 0 for a version directory that was renamed, and the folder.
     """
     if (folder / ASSETS_EXTRA / CONTRACT_FILE).is_file():
         return int(folder.name) if _is_number(folder.name) else 0, folder
@@ -75,3 +63,80 @@ def _contents(folder: Path) -> str:
         return "a file"
     names = sorted(path.name for path in folder.iterdir())
     return ", ".join([*names[:5], *(["..."] if len(names) > 5 else [])]) or "an empty folder"
+
+
+CHECKSUMS_FILE = "SHA256SUMS"
+
+
+def write_checksums(version_folder: Path) -> None:
+    """List all files of a version directory."""
+    lines = [f"{sha256(file)}  {name}\n" for name, file in _files(version_folder).items()]
+    (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def has_checksums(version_folder: Path) -> bool:
+    """Whether a version directory has a list; one that may not be read counts as present."""
+    try:
+        return (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).is_file()
+    except PermissionError:
+        return True
+
+
+def check_checksums(version_folder: Path) -> None:
+    """Compare a version directory with its list; one without a list, by another program, passes.
+
+    Raises:
+        ExportError: A file is missing, has changed or is not listed, or something cannot be read.
+    """
+    if not has_checksums(version_folder):
+        return
+    try:
+        _check(version_folder)
+    except OSError as error:
+        raise ExportError(
+            "The version cannot be read.",
+            case=version_folder,
+            found=str(error),
+            expected="files that this user may read, on a disk that works",
+            remedy="Grant the right to read them, or copy the version again.",
+        ) from error
+
+
+def _check(version_folder: Path) -> None:
+    listed, present = _listed(version_folder), _files(version_folder)
+    for name in sorted(listed.keys() | present.keys()):
+        if name not in present or name not in listed:
+            raise _damaged(version_folder, f"{name} is {'not listed' if name in present else 'missing'}")
+        if sha256(present[name]) != listed[name]:
+            raise _damaged(version_folder, f"{name} has changed")
+
+
+def _listed(version_folder: Path) -> dict[str, str]:
+    content = (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).read_bytes().decode("utf-8", errors="replace")
+    listed = {}
+    for number, line in enumerate(content.splitlines(), start=1):
+        digest, gap, name = line.partition("  ")
+        if not gap:
+            raise _damaged(version_folder, f"{CHECKSUMS_FILE}, line {number} is not 'DIGEST  NAME'")
+        listed[name] = digest
+    return listed
+
+
+def _files(version_folder: Path) -> dict[str, Path]:
+    """The files by name, without the list itself and without hidden files, which file systems and desktops create."""
+    files = {file.relative_to(version_folder): file for file in sorted(version_folder.rglob("*")) if file.is_file()}
+    return {
+        name.as_posix(): file
+        for name, file in files.items()
+        if name.name != CHECKSUMS_FILE and not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def _damaged(version_folder: Path, found: str) -> ExportError:
+    return ExportError(
+        "The version is damaged.",
+        case=version_folder,
+        found=found,
+        expected=f"the files that {ASSETS_EXTRA}/{CHECKSUMS_FILE} lists",
+        remedy=f"Copy the version again, or export the run again. Delete {CHECKSUMS_FILE} if the change was intended.",
+    )

@@ -16,13 +16,7 @@ MOST_DENSE = 0.05
 
 
 class WarningKind(NamedTuple):
-    """One kind of warning about a prediction.
-
-    Attributes:
-        code: Identifier for a program.
-        text: Explanation for a person.
-        predicted: Whether a prediction is given all the same; if not, probabilities and mask are NaN.
-    """
+    """One kind of warning about a prediction; where it is not `predicted` all the same, its numbers are NaN."""
 
     code: str
     text: str

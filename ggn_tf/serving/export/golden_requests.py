@@ -7,23 +7,8 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from ggn_tf.protocol import PatchProtocol
-from ggn_tf.serving.contract import tensors
-from ggn_tf.serving.contract.messages import make_request, make_roi_request
-from ggn_tf.serving.contract.names import (
-    ASSETS_EXTRA,
-    DTYPES,
-    GOLDEN_FILE,
-    INPUT_CENTER,
-    INPUT_HU,
-    INPUT_SPACING,
-    MODEL_NAME,
-    SIGNATURE,
-    SIGNATURE_ROI,
-    WARMUP_BATCHES,
-    WARMUP_BATCHES_ROI,
-    WARMUP_FILE,
-)
-from ggn_tf.serving.contract.recorded_requests import write_records
+from ggn_tf.serving.contract import tensors, wire
+from ggn_tf.serving.contract.messages import make_request, make_roi_request, write_records
 from ggn_tf.serving.contract.region_axes import Regions
 from ggn_tf.serving.runtime.predict_request import predict
 from ggn_tf.serving.runtime.servable import Servable
@@ -46,16 +31,17 @@ def write_warmup(version_folder: Path, patch: PatchProtocol) -> None:
     """
     size = patch.size
     requests = [
-        _constant_request(SIGNATURE, {INPUT_HU: (_NODULE_HU, (batch, size, size, size, 1))}) for batch in WARMUP_BATCHES
+        _constant_request(wire.SIGNATURE, {wire.INPUT_HU: (_NODULE_HU, (batch, size, size, size, 1))})
+        for batch in wire.WARMUP_BATCHES
     ]
-    for batch in WARMUP_BATCHES_ROI:
+    for batch in wire.WARMUP_BATCHES_ROI:
         region: dict[str, _ConstantTensor] = {
-            INPUT_HU: (_NODULE_HU, (batch, size, size, size)),
-            INPUT_SPACING: (1.0, (batch, 3)),
-            INPUT_CENTER: (size / 2, (batch, 3)),
+            wire.INPUT_HU: (_NODULE_HU, (batch, size, size, size)),
+            wire.INPUT_SPACING: (1.0, (batch, 3)),
+            wire.INPUT_CENTER: (size / 2, (batch, 3)),
         }
-        requests.append(_constant_request(SIGNATURE_ROI, region))
-    write_records(version_folder / ASSETS_EXTRA / WARMUP_FILE, ((request, None) for request in requests))
+        requests.append(_constant_request(wire.SIGNATURE_ROI, region))
+    write_records(version_folder / wire.ASSETS_EXTRA / wire.WARMUP_FILE, ((request, None) for request in requests))
 
 
 def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol) -> None:
@@ -65,26 +51,17 @@ def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol)
     """
     patches = sample_patches(patch, sum(_GOLDEN_BATCHES), seed=0)
     parts = np.split(patches, np.cumsum(_GOLDEN_BATCHES)[:-1])
-    requests = [make_request(part, MODEL_NAME) for part in parts]
+    requests = [make_request(part, wire.MODEL_NAME) for part in parts]
     regions = sample_regions(seed=0)
     for rows in ([0], [1, 2]):
         hu, spacing_mm, center_index = (part[rows] for part in regions)
-        requests.append(make_roi_request(Regions(hu, spacing_mm, center_index), MODEL_NAME))
+        requests.append(make_roi_request(Regions(hu, spacing_mm, center_index), wire.MODEL_NAME))
     pairs = [(request, predict(servable, request)) for request in requests]
-    write_records(version_folder / ASSETS_EXTRA / GOLDEN_FILE, pairs)
+    write_records(version_folder / wire.ASSETS_EXTRA / wire.GOLDEN_FILE, pairs)
 
 
 def sample_patches(patch: PatchProtocol, count: int, seed: int) -> np.ndarray:
-    """Simulate ground-glass balls of growing size in lung.
-
-    Args:
-        patch: Size and spacing of the patches.
-        count: Number of patches.
-        seed: Seed of the noise.
-
-    Returns:
-        [count, S, S, S, 1] float32, Hounsfield units, axes z, y, x.
-    """
+    """Simulate ground-glass balls in lung, [count, S, S, S, 1] float32, Hounsfield units, axes z, y, x."""
     middle = (patch.size - 1) / 2
     generator = np.random.default_rng(seed)
     axes = [(np.arange(patch.size) - middle) * spacing for spacing in patch.spacing_mm_zyx]
@@ -94,12 +71,8 @@ def sample_patches(patch: PatchProtocol, count: int, seed: int) -> np.ndarray:
 def sample_regions(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Simulate ground-glass balls in regions of a CT, with whole Hounsfield units as a scanner stores them.
 
-    Args:
-        seed: Seed of the noise.
-
-    Returns:
-        Hounsfield units [3, D, H, W], float32, spacing [3, 3] in mm and centre [3, 3] in voxels, axes z, y, x. The
-        third region ends within its patch.
+    Returns Hounsfield units [3, D, H, W], float32, spacing [3, 3] in mm and centre [3, 3] in voxels, axes z, y, x. The
+    third region ends within its patch.
     """
     generator = np.random.default_rng(seed)
     regions = []
@@ -122,7 +95,7 @@ def _ball(axes_mm: Sequence[np.ndarray], radius_mm: float, generator: np.random.
 
 def _constant_request(signature: str, inputs: dict[str, _ConstantTensor]) -> predict_pb2.PredictRequest:
     request = predict_pb2.PredictRequest()
-    request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
+    request.model_spec.name, request.model_spec.signature_name = wire.MODEL_NAME, signature
     for name, (value, shape) in inputs.items():
-        request.inputs[name].CopyFrom(tensors.repeat(value, shape, DTYPES[name]))
+        request.inputs[name].CopyFrom(tensors.repeat(value, shape, wire.DTYPES[name]))
     return request

@@ -1,39 +1,79 @@
-"""The graph that is served: from Hounsfield units to named outputs, by two signatures."""
+"""The graph that is served: from Hounsfield units to named outputs, by two signatures, with warnings."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from ggn_tf.cases.lung_context import BELOW_AIR_HU, LEAST_LUNG, MOST_BELOW_AIR, NO_LUNG_HU
 from ggn_tf.dataset.pipeline import normalise_hu
+from ggn_tf.protocol import MASK_THRESHOLD
+from ggn_tf.serving.contract import warning_texts as texts
+from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.export_contract import ExportContract, SignatureContract
-from ggn_tf.serving.contract.names import (
-    OUTPUT_CLASS_NAMES,
-    OUTPUT_MASK,
-    OUTPUT_PROBABILITIES,
-    OUTPUT_WARNING,
-    SIGNATURE,
-    SIGNATURE_ROI,
-)
-from ggn_tf.serving.contract.warning_texts import BAD_GEOMETRY
-from ggn_tf.serving.export.graph_warnings import (
-    RaisedWarning,
-    has_prediction,
-    patch_warnings,
-    region_warnings,
-    warning_output,
-)
 from ggn_tf.serving.export.resampling import cut_patches, is_sound
+
+_VOXELS = (1, 2, 3, 4)
+# What was a 32-bit number may be 2.5000001.
+_SPACING_TOLERANCE_MM = 1e-4
+
+
+class RaisedWarning(NamedTuple):
+    """A warning, and to which patches of the batch it applies, [N] bool."""
+
+    kind: texts.WarningKind
+    raised: tf.Tensor
+
+
+def patch_warnings(hu: tf.Tensor, covered: tf.Tensor, mask: tf.Tensor) -> list[RaisedWarning]:
+    """Check values [N, S, S, S, 1], Hounsfield units, where the CT covers them, and the predicted mask, 0 to 1."""
+    measured = _count(covered)
+    no_lung = _count(covered & (hu <= NO_LUNG_HU)) < LEAST_LUNG * measured
+    nodule = mask >= MASK_THRESHOLD
+    dense = _count(nodule & (hu > texts.DENSE_HU)) > texts.MOST_DENSE * _count(nodule)
+    within = nodule[:, 1:-1, 1:-1, 1:-1]
+    return [
+        RaisedWarning(texts.NOT_FINITE, ~tf.reduce_all(tf.math.is_finite(hu), _VOXELS)),
+        RaisedWarning(texts.NO_LUNG, no_lung),
+        RaisedWarning(texts.BELOW_AIR, _count(covered & (hu <= BELOW_AIR_HU)) >= MOST_BELOW_AIR * measured),
+        # If the values are not Hounsfield units, density is no second finding.
+        RaisedWarning(texts.DENSE, dense & ~no_lung),
+        RaisedWarning(texts.NO_NODULE, ~tf.reduce_any(nodule, _VOXELS)),
+        RaisedWarning(texts.LARGER_THAN_PATCH, _count(nodule) > _count(within)),
+    ]
+
+
+def region_warnings(spacing_mm: tf.Tensor, covered: tf.Tensor) -> list[RaisedWarning]:
+    """Check the geometry: spacing [N, 3], and which of the patch's voxels [N, S, S, S, 1] the region covers."""
+    return [
+        RaisedWarning(texts.PARTLY_OUTSIDE_CT, ~tf.reduce_all(covered, _VOXELS)),
+        RaisedWarning(
+            texts.COARSE_SPACING, tf.reduce_max(spacing_mm, 1) > texts.COARSEST_SPACING_MM + _SPACING_TOLERANCE_MM
+        ),
+    ]
+
+
+def warning_output(warnings: Sequence[RaisedWarning]) -> tf.Tensor:
+    """All warnings of a patch as one text, [N]; without a prediction only those that explain why there is none."""
+    predicted = has_prediction(warnings)
+    lines = [tf.where(raised & (predicted | (not kind.predicted)), kind.line + "\n", "") for kind, raised in warnings]
+    return tf.strings.strip(tf.strings.join(lines))
+
+
+def has_prediction(warnings: Sequence[RaisedWarning]) -> tf.Tensor:
+    """[N] bool: whether no warning withholds the prediction."""
+    return ~tf.reduce_any(tf.stack([raised for kind, raised in warnings if not kind.predicted], axis=1), axis=1)
+
+
+def _count(flags: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(flags, tf.float32), _VOXELS)
 
 
 class ServedModel(tf.Module):
-    """Both signatures around one network.
+    """Both signatures around one network: patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
 
     A plain module, because a saved Keras model would include training functions.
-
-    Args:
-        model: Patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
-        contract: Names, types and shapes.
     """
 
     def __init__(self, model: keras.Model, contract: ExportContract) -> None:
@@ -48,10 +88,10 @@ class ServedModel(tf.Module):
             warnings = [*about_region, *patch_warnings(hu, covered, mask)]
             predicted = has_prediction(warnings)
             return {
-                OUTPUT_PROBABILITIES: _or_nan(tf.cast(outputs["probabilities"], tf.float32), predicted),
-                OUTPUT_MASK: _or_nan(mask, predicted),
-                OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(hu)[0], 1]),
-                OUTPUT_WARNING: warning_output(warnings),
+                wire.OUTPUT_PROBABILITIES: _or_nan(tf.cast(outputs["probabilities"], tf.float32), predicted),
+                wire.OUTPUT_MASK: _or_nan(mask, predicted),
+                wire.OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(hu)[0], 1]),
+                wire.OUTPUT_WARNING: warning_output(warnings),
             }
 
         def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -60,13 +100,13 @@ class ServedModel(tf.Module):
 
         def serve_roi(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> dict[str, tf.Tensor]:
             cut = cut_patches(hu, spacing_mm, center_index, patch)
-            bad_geometry = RaisedWarning(BAD_GEOMETRY, ~is_sound(hu, spacing_mm, center_index))
+            bad_geometry = RaisedWarning(texts.BAD_GEOMETRY, ~is_sound(hu, spacing_mm, center_index))
             return run(cut.hu, cut.covered, [bad_geometry, *region_warnings(spacing_mm, cut.covered)])
 
         signatures = {signature.name: signature for signature in contract.signatures}
         # AutoGraph has nothing to convert here, and would write into the temporary folder, which may be full.
-        self.serve = tf.function(serve, _specs(signatures[SIGNATURE]), autograph=False)
-        self.serve_roi = tf.function(serve_roi, _specs(signatures[SIGNATURE_ROI]), autograph=False)
+        self.serve = tf.function(serve, _specs(signatures[wire.SIGNATURE]), autograph=False)
+        self.serve_roi = tf.function(serve_roi, _specs(signatures[wire.SIGNATURE_ROI]), autograph=False)
 
 
 def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:

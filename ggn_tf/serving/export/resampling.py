@@ -79,16 +79,7 @@ def cut_patches(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, p
 
 
 def is_sound(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> tf.Tensor:
-    """Whether there is a patch to cut: spacings are positive, and the centre is in a voxel of the region.
-
-    Args:
-        hu: [N, D, H, W].
-        spacing_mm: [N, 3], as in `cut_patches`.
-        center_index: [N, 3], as in `cut_patches`.
-
-    Returns:
-        [N] bool.
-    """
+    """Whether there is a patch to cut, [N]: spacings are positive, and the centre is in a voxel (see `cut_patches`)."""
     end = tf.cast(tf.shape(hu)[1:], tf.float64) - 0.5
     inside = (center_index >= -0.5) & (center_index < end)
     return tf.reduce_all(inside & (spacing_mm > 0) & tf.math.is_finite(spacing_mm), axis=1)

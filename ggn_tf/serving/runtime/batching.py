@@ -84,10 +84,7 @@ def add_batching(
     """Add a batch scheduler for each signature whose requests can be joined, that is with rows of one known shape.
 
     A signature that TensorFlow saved is one call of a function. The scheduler calls the same function with the same
-    weights, and has output tensors of its own.
-
-    Returns:
-        The name of the batched output tensor by the name of the plain one.
+    weights, and has output tensors of its own; returns their names by the names of the plain ones.
     """
     batched: dict[str, str] = {}
     for signature in signatures.values():

@@ -1,9 +1,12 @@
-"""Predict: TensorFlow Serving's checks, in its order and with its status codes, around one run of the graph.
+"""Requests to a loaded version: its warm-up, and an export that predicts in this process.
 
-TensorFlow Serving does not check shapes, and may then compute garbage; here a wrong shape is INVALID_ARGUMENT.
+They pass TensorFlow Serving's checks, in its order and with its status codes, around one run of the graph. TensorFlow
+Serving does not check shapes, and may then compute garbage; here a wrong shape is INVALID_ARGUMENT.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import NamedTuple
 
 import grpc
@@ -12,10 +15,14 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
+from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract import tensors
-from ggn_tf.serving.contract.names import SIGNATURE, shape_text
-from ggn_tf.serving.contract.status_error import StatusError, invalid
-from ggn_tf.serving.runtime.servable import Servable
+from ggn_tf.serving.contract.export_contract import read_contract
+from ggn_tf.serving.contract.messages import Prediction, make_request, make_roi_request, read_records, read_response
+from ggn_tf.serving.contract.region_axes import MODEL_AXES, order_regions
+from ggn_tf.serving.contract.version_folders import find_version
+from ggn_tf.serving.contract.wire import ASSETS_EXTRA, MODEL_NAME, SIGNATURE, WARMUP_FILE, shape_text
+from ggn_tf.serving.runtime.servable import Servable, StatusError, invalid, open_servable
 
 
 class _Input(NamedTuple):
@@ -26,15 +33,7 @@ class _Input(NamedTuple):
 
 
 def predict(servable: Servable, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-    """Run the graph of a version for one request.
-
-    Args:
-        servable: The version.
-        request: A request whose model_spec was resolved to this version.
-
-    Raises:
-        StatusError: The request does not fit the signature, or the run failed.
-    """
+    """Run the graph for one request; raises StatusError where it does not fit the signature, or the run failed."""
     signature_name = request.model_spec.signature_name or SIGNATURE
     signature = _signature(servable, signature_name)
     inputs = _inputs(signature, request)
@@ -117,3 +116,65 @@ def _array(part: _Input) -> np.ndarray:
 
 def _unreadable(alias: str) -> StatusError:
     return invalid(f"Input {alias}: the tensor cannot be read.")
+
+
+_MOST_RECORDS = 1000
+
+
+def warm_up(servable: Servable, version_folder: Path) -> int:
+    """Run the warm-up requests of a version, if it has any, and return their number.
+
+    Raises:
+        ExportError: The file is damaged or has more than 1000 records, or a request fails.
+    """
+    file = version_folder / ASSETS_EXTRA / WARMUP_FILE
+    count = 0
+    if not file.exists():
+        return count
+    try:
+        for count, log in enumerate(read_records(file), start=1):
+            if count > _MOST_RECORDS:
+                raise ValueError(f"more than {_MOST_RECORDS} records")
+            predict(servable, log.request)
+    except (StatusError, ValueError) as error:
+        raise ExportError(
+            "The version's warm-up failed.",
+            case=file,
+            found=error.message if isinstance(error, StatusError) else str(error),
+            expected="requests that fit the version's signatures",
+            remedy="Export the run again.",
+        ) from error
+    return count
+
+
+class LocalModel(AbstractContextManager["LocalModel"]):
+    """A loaded export; raises ExportError where the folder is not an export of ggn-tf, or a damaged one."""
+
+    def __init__(self, folder: Path) -> None:
+        version, self.folder = find_version(folder)
+        self.contract = read_contract(self.folder)
+        self._servable = open_servable(self.folder, MODEL_NAME, version)
+
+    def predict(self, hu: np.ndarray) -> Prediction:
+        """Predict patches [N, 32, 32, 32, 1] of HU, axes S, P, L; raises ServingError where their shape is another."""
+        return self._run(make_request(hu, MODEL_NAME), hu.shape)
+
+    def predict_roi(
+        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str = MODEL_AXES
+    ) -> Prediction:
+        """Predict regions as `PredictionClient.predict_roi`; raises ServingError where the shapes are others."""
+        request = make_roi_request(order_regions(hu, spacing_mm, center_index, axes), MODEL_NAME)
+        return self._run(request, (len(hu), *(self.contract.protocol.patch.size,) * 3, 1))
+
+    def _run(self, request: predict_pb2.PredictRequest, mask_shape: tuple[int, ...]) -> Prediction:
+        try:
+            return read_response(predict(self._servable, request), mask_shape)
+        except StatusError as error:
+            raise ServingError("The model cannot take this input.", case=self.folder, found=error.message) from error
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._servable.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -8,28 +8,50 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from ggn_tf.errors import ExportError
-from ggn_tf.serving.contract.checksums import check_checksums
-from ggn_tf.serving.contract.status_error import StatusError
+from ggn_tf.serving.contract.version_folders import check_checksums
 from ggn_tf.serving.runtime.batching import BatchingParameters, add_batching
+
+# gRPC sends the message in a header, whose size is limited.
+_LONGEST_MESSAGE_BYTES = 1024
+
+
+class StatusError(Exception):
+    """A request that ends with a gRPC status and a message, cut at 1024 bytes; it never leaves the server."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        message = message.encode("utf-8")[:_LONGEST_MESSAGE_BYTES].decode("utf-8", errors="ignore")
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    @classmethod
+    def from_number(cls, number: int, message: str) -> "StatusError":
+        """From TensorFlow's error code, whose numbers are gRPC's."""
+        return cls(next(code for code in grpc.StatusCode if code.value[0] == number), message)
+
+
+def invalid(message: str) -> StatusError:
+    """INVALID_ARGUMENT: the request is wrong, whatever the state of the server."""
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_served(model_name: str, version: int | None) -> StatusError:
+    """NOT_FOUND: the server has no such model, or no such version of it (None: none at all)."""
+    version_text = "" if version is None else f", version {version},"
+    return StatusError(grpc.StatusCode.NOT_FOUND, f"Model {model_name}{version_text} is not served here.")
+
 
 Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
 
 
 class Servable:
-    """A loaded version.
-
-    Args:
-        name: Name of the model.
-        version: Number of the version directory.
-        session: Session with graph and weights.
-        signatures: Signatures by name.
-        batched: By name of an output tensor, the tensor that computes it through a batch scheduler.
-    """
+    """A loaded version."""
 
     def __init__(
         self,
@@ -47,13 +69,6 @@ class Servable:
 
     def run(self, feeds: Mapping[str, np.ndarray], fetches: Mapping[str, str]) -> dict[str, np.ndarray]:
         """Run the graph without a time limit: TensorFlow's own was seen to report late and to stop nothing.
-
-        Args:
-            feeds: Arrays by the name of the graph's tensor.
-            fetches: Names of the graph's tensors by alias.
-
-        Returns:
-            Arrays by alias.
 
         Raises:
             StatusError: The run failed, with TensorFlow's own code and message.
@@ -73,13 +88,7 @@ class Servable:
 
 
 def open_servable(folder: Path, name: str, version: int, batching: BatchingParameters | None = None) -> Servable:
-    """Load a SavedModel.
-
-    Args:
-        folder: The version directory.
-        name: Name of the model.
-        version: The number under which it is served.
-        batching: How to join requests; None to run each by itself.
+    """Load a version directory's SavedModel, to be served under this name and number.
 
     Raises:
         ExportError: It is damaged, or TensorFlow cannot load it.

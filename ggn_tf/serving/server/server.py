@@ -17,12 +17,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from ggn_tf.errors import GgnError, ServingError
-from ggn_tf.serving.contract.names import MODEL_NAME, PORT
 from ggn_tf.serving.contract.version_folders import newest_version
+from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.runtime.batching import BatchingParameters
-from ggn_tf.serving.server.request_limits import RequestLimits
+from ggn_tf.serving.server.request_limits import RequestLimits, ShutdownGate
 from ggn_tf.serving.server.services import ModelService, PredictionService
-from ggn_tf.serving.server.shutdown_gate import ShutdownGate
 from ggn_tf.serving.server.version_manager import State, VersionManager
 
 log = logging.getLogger(__name__)
@@ -75,12 +74,7 @@ class ServerOptions:
 
 
 class ModelServer:
-    """Serves a model folder until it is stopped.
-
-    Args:
-        folder: The model folder, for example MODELS/ggn.
-        options: Options of the server.
-    """
+    """Serves a model folder, for example MODELS/ggn, until it is stopped."""
 
     def __init__(self, folder: Path, options: ServerOptions | None = None) -> None:
         self.options = options or ServerOptions()
@@ -96,10 +90,7 @@ class ModelServer:
         self._gate = ShutdownGate()
 
     def start(self) -> int:
-        """Load the newest version, then take the port.
-
-        Returns:
-            Number of the version that is served.
+        """Load the newest version, then take the port; returns the number of the version that is served.
 
         Raises:
             ExportError: The folder contains no export.
@@ -118,11 +109,7 @@ class ModelServer:
             return servable.version
 
     def stop(self, grace_s: float = 30.0) -> None:
-        """Refuse new requests, complete those that run and wait, then unload.
-
-        Args:
-            grace_s: Requests that take longer, in seconds, are cancelled.
-        """
+        """Refuse new requests, complete those that run and wait, within `grace_s` seconds, then unload."""
         ends = time.monotonic() + grace_s
         self._await(self._health.enter_graceful_shutdown())
         self._stopping.set()

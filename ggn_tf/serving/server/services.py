@@ -17,9 +17,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from ggn_tf.serving.contract.status_error import StatusError, invalid, not_served
 from ggn_tf.serving.runtime.predict_request import predict
-from ggn_tf.serving.runtime.servable import Servable
+from ggn_tf.serving.runtime.servable import Servable, StatusError, invalid, not_served
 from ggn_tf.serving.server.request_limits import RequestLimits
 from ggn_tf.serving.server.version_manager import VersionManager, VersionState
 
@@ -33,12 +32,7 @@ _Request: TypeAlias = (
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the protocol's other methods are UNIMPLEMENTED.
-
-    Args:
-        versions: Versions of the one model that is served.
-        limits: Limits of the requests that run and wait.
-    """
+    """Predict and GetModelMetadata; the protocol's other methods are UNIMPLEMENTED."""
 
     def __init__(self, versions: VersionManager, limits: RequestLimits) -> None:
         self._versions = versions
@@ -68,11 +62,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; HandleReloadConfigRequest is UNIMPLEMENTED.
-
-    Args:
-        versions: Versions of the one model that is served.
-    """
+    """GetModelStatus; HandleReloadConfigRequest is UNIMPLEMENTED."""
 
     def __init__(self, versions: VersionManager) -> None:
         self._versions = versions
@@ -138,7 +128,6 @@ def _requested_version(served: str, request: _Request) -> int | None:
 
 @asynccontextmanager
 async def _status_of_errors(context: aio.ServicerContext) -> AsyncIterator[None]:
-    """End the request with the status of a StatusError."""
     try:
         yield
     except StatusError as error:

@@ -12,17 +12,10 @@ EVERY_INTERFACE = "0.0.0.0"
 
 
 def program_command(folder: Path, model_name: str, host: str, port: int, flags: Sequence[str] = ()) -> list[str]:
-    """The command that serves a model folder; paths are absolute.
-
-    Args:
-        folder: The model folder, for example MODELS/ggn.
-        model_name: Name of the model for clients.
-        host: Address to listen on; the program supports only `EVERY_INTERFACE`.
-        port: Port for gRPC.
-        flags: Further flags in the program's own form.
+    """The command that serves a model folder; paths are absolute, further flags are in the program's own form.
 
     Raises:
-        ServingError: The program is not on PATH, or cannot listen on this host.
+        ServingError: The program is not on PATH, or cannot listen on this host: it supports only `EVERY_INTERFACE`.
     """
     program = shutil.which(PROGRAM)
     if program is None:

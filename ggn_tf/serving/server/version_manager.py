@@ -11,12 +11,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from ggn_tf.serving.contract.checksums import has_checksums
-from ggn_tf.serving.contract.status_error import not_served
-from ggn_tf.serving.contract.version_folders import list_versions
+from ggn_tf.serving.contract.version_folders import has_checksums, list_versions
 from ggn_tf.serving.runtime.batching import BatchingParameters
-from ggn_tf.serving.runtime.servable import Servable, open_servable
-from ggn_tf.serving.runtime.warm_up import warm_up
+from ggn_tf.serving.runtime.predict_request import warm_up
+from ggn_tf.serving.runtime.servable import Servable, not_served, open_servable
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +47,7 @@ class VersionManager:
     """The versions of a model folder, of which the newest is served.
 
     A new version is loaded and warmed up before the old one is unloaded; if it cannot be loaded, the old one stays.
-
-    Args:
-        name: Name of the model.
-        folder: The model folder.
-        on_change: Called with whether any version is available, whenever that may have changed.
-        batching: How to join requests; None to run each by itself.
+    `on_change` is called with whether any version is available, whenever that may have changed.
     """
 
     def __init__(
@@ -84,14 +77,7 @@ class VersionManager:
 
     @contextmanager
     def lease(self, version: int | None) -> Iterator[Servable]:
-        """Use a version; it stays loaded during the block.
-
-        Args:
-            version: None for the newest that is available.
-
-        Raises:
-            StatusError: NOT_FOUND.
-        """
+        """Use a version, None for the newest, which stays loaded during the block; raises StatusError NOT_FOUND."""
         with self._changed:
             number = max(self._available, default=-1) if version is None else version
             servable = self._available.get(number)

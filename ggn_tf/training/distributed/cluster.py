@@ -47,10 +47,6 @@ class Rank:
 def rank_of(strategy: Strategy, environment: Mapping[str, str]) -> Rank:
     """The rank of this process, determined without TensorFlow.
 
-    Args:
-        strategy: Only `multiworker` has several processes.
-        environment: The environment variables of the process.
-
     Raises:
         RunError: `TF_CONFIG` is missing or invalid, or it is set although the strategy is `mirrored`, which would read
             it.
@@ -88,12 +84,9 @@ def rank_of(strategy: Strategy, environment: Mapping[str, str]) -> Rank:
 def connect_replicas(rank: Rank, batch_size: int) -> Replicas:
     """Connect the replicas, waiting for other machines. Must be called before TensorFlow's first operation.
 
-    Args:
-        rank: From `rank_of`.
-        batch_size: Number of cases in a batch, over all replicas.
-
     Raises:
-        RunError: There are more replicas than cases in a batch, or the other machines cannot be reached.
+        RunError: There are more replicas than cases in a batch (of all replicas), or the other machines cannot be
+            reached.
     """
     replicas = _connect(rank)
     if replicas.count > batch_size:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream, Part
 from ggn_tf.errors import RunError
-from ggn_tf.models.fast.batch_share import BatchShare, in_share
+from ggn_tf.models.fast.batch_layers import BatchShare, in_share
 from ggn_tf.protocol import AugmentationProtocol
 from ggn_tf.runs.checkpoints import Checkpoint, read_archive, write_archive
 from ggn_tf.runs.reproducibility import threads_of_an_operation
@@ -32,14 +32,12 @@ _WORD = np.dtype(np.int32)
 class SharedReplicas(Replicas):
     """Several replicas under a strategy of tf.distribute that mirrors variables.
 
-    The number of replicas changes nothing in the result but the order of sums: a batch is the batch that one device
-    would see (`Part`), batch normalisation and dropout look at all of it (`models.fast.batch_share`), losses are
-    averaged and gradients summed over its cases, and each replica then moves its own copy by the same step.
+    The strategy is made before TensorFlow's first operation. The number of replicas changes nothing in the result but
+    the order of sums: a batch is the batch that one device would see (`Part`), batch normalisation and dropout look at
+    all of it (`models.fast.batch_layers`), losses are averaged and gradients summed over its cases, and each replica
+    then moves its own copy by the same step.
 
-    Args:
-        strategy: MirroredStrategy or MultiWorkerMirroredStrategy, made before TensorFlow's first operation.
-        worker: Number of this process; 0 is the chief.
-        workers: Number of processes, all with equally many devices.
+    `worker` is the number of this process, 0 for the chief, of `workers` processes with equally many devices.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, worker: int = 0, workers: int = 1) -> None:
@@ -94,13 +92,7 @@ class SharedReplicas(Replicas):
         return call
 
     def epoch(
-        self,
-        stream: CaseStream,
-        batch_size: int,
-        seed: int,
-        epoch: int,
-        augmentation: AugmentationProtocol,
-        skip: int,
+        self, stream: CaseStream, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, skip: int
     ) -> Iterator[list[tuple[Batch, BatchShare]]]:
         """Yield, for every batch, a share for each of this process's devices."""
         parts = [Part(self._first + index, self.count) for index in range(len(self._devices))]
@@ -178,15 +170,7 @@ class SharedReplicas(Replicas):
 
 @contextmanager
 def worker_loss_as_error(worker: int, workers: int) -> Iterator[None]:
-    """Report it when TensorFlow cannot reach another process. With one process, TensorFlow's errors pass unchanged.
-
-    Args:
-        worker: Number of this process.
-        workers: Number of processes.
-
-    Raises:
-        RunError: In place of TensorFlow's own error.
-    """
+    """Raise a RunError where TensorFlow cannot reach another process; of one process its errors pass unchanged."""
     try:
         yield
     except _UNREACHABLE as error:

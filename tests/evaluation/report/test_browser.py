@@ -13,16 +13,14 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
 from ggn_tf.evaluation.report.page import write_page
+from ggn_tf.evaluation.report.run_report import write_evaluation
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.paper_systems import PAPER_SYSTEMS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
-from ggn_tf.studies.description import StudyDescription
-from ggn_tf.studies.page import Example, StudyData, study_page
-from ggn_tf.studies.results import PLANNED_PAIRS, TaskResults
-from ggn_tf.studies.tables import tables_of
+from ggn_tf.studies.study_report import Example, StudyData, StudyDescription, study_page
+from ggn_tf.studies.tables import PLANNED_PAIRS, TaskResults, tables_of
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.described_run import evaluated
 from tests.support.slides import SIZE

@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.blocks import Block, Drawing, Page, Prose, Section
 from ggn_tf.evaluation.report.cells import Label, Link, Table
-from ggn_tf.evaluation.report.gallery import Gallery, NoduleCard, Outline, Panel, Sheet
-from ggn_tf.evaluation.report.page import write_page
-from ggn_tf.evaluation.report.run import run_page
-from ggn_tf.evaluation.report.scores import Tiles
-from ggn_tf.evaluation.report.sprites import gray_sheet
+from ggn_tf.evaluation.report.gallery import Gallery, NoduleCard, Outline, Panel, Sheet, gray_sheet
+from ggn_tf.evaluation.report.page import Block, Drawing, Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.run_report import Tiles, run_page
 from ggn_tf.evaluation.report_inputs import ReportInputs
-from ggn_tf.evaluation.statistics.estimate import Estimate
+from ggn_tf.evaluation.statistics.run_scores import Estimate
 from tests.support.described_run import evaluated
 from tests.support.slides import make_records, make_slides
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
+from ggn_tf.evaluation.report.run_report import write_evaluation
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
-from ggn_tf.evaluation.statistics.scores_file import read_scores_file
+from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.files import replaced_folder
 from tests.support.described_run import evaluated as evaluated_run
 

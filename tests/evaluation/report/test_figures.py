@@ -4,15 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.budget import draw_budget
 from ggn_tf.evaluation.report.calibration import draw_decision, draw_reliability
 from ggn_tf.evaluation.report.classification import draw_confusion, draw_roc
+from ggn_tf.evaluation.report.dice import draw_budget, draw_change, draw_dice
 from ggn_tf.evaluation.report.figure_style import save_figure, style
-from ggn_tf.evaluation.report.segmentation import draw_change, draw_dice
 from ggn_tf.evaluation.report.subgroups import ForestRow, draw_forest
 from ggn_tf.evaluation.statistics.calibration import ReliabilityBin
-from ggn_tf.evaluation.statistics.decision_curve import DecisionCurve
-from ggn_tf.evaluation.statistics.roc import RocCurve, roc_curve_with_band
+from ggn_tf.evaluation.statistics.curves import DecisionCurve, RocCurve, roc_curve_with_band
 from ggn_tf.evaluation.statistics.scores import confusion
 
 TWO = ("AAH+AIS", "MIA+IAC")

@@ -4,11 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.cells import Table
-from ggn_tf.evaluation.report.markdown import fact_lines, table_lines
+from ggn_tf.evaluation.report.cells import Table, fact_lines, table_lines
 from ggn_tf.evaluation.report.model_card import LIMITS, optimism_warning, run_card
-from ggn_tf.evaluation.statistics.estimate import Estimate
-from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, StageScores
+from ggn_tf.evaluation.statistics.run_scores import Estimate, Evaluation, Scores, SetScores, StageScores
 from tests.support import described_run
 
 RUN = replace(described_run.RUN, split=2, stages=described_run.RUN.stages[-1:])

@@ -10,15 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.blocks import Drawing, Page, Prose, Section
 from ggn_tf.evaluation.report.cells import Table
-from ggn_tf.evaluation.report.evaluation_folder import write_evaluation
-from ggn_tf.evaluation.report.run import run_page
+from ggn_tf.evaluation.report.page import Drawing, Page, Prose, Section
+from ggn_tf.evaluation.report.run_report import run_page, write_evaluation
 from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
 from ggn_tf.evaluation.report_inputs import ReportInputs
+from ggn_tf.evaluation.statistics.calibration import fit_temperature
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.scores import class_indices
-from ggn_tf.evaluation.statistics.temperature import fit_temperature
 from tests.support.described_run import evaluated
 from tests.support.slides import make_records
 

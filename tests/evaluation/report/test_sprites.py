@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ggn_tf.evaluation.report.sprites import COLUMNS, ENLARGED, LEVELS, gray_sheet, heat_sheet, outline_sheet
+from ggn_tf.evaluation.report.gallery import COLUMNS, ENLARGED, LEVELS, gray_sheet, heat_sheet, outline_sheet
 
 COLOURS = np.stack([np.arange(LEVELS)] * 4, axis=1).astype(np.uint8)
 

@@ -5,10 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
-from ggn_tf.evaluation.report.summary import summarise
-from ggn_tf.evaluation.statistics.estimate import Estimate
-from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, StageScores
+from ggn_tf.evaluation.report.run_tables import OPTIMISTIC, summarise
+from ggn_tf.evaluation.statistics.run_scores import Estimate, Evaluation, Scores, SetScores, StageScores
 from tests.support.described_run import RUN, evaluated
 
 

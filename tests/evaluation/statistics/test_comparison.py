@@ -5,7 +5,7 @@ from scipy.stats import norm, t
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.comparison import compare_systems, holm
-from ggn_tf.evaluation.statistics.delong import auc_difference
+from ggn_tf.evaluation.statistics.paired_tests import auc_difference
 from ggn_tf.evaluation.statistics.system_predictions import System
 
 RAW, CASCADE, MULTITASK = System("raw", "classify"), System("cascade", "joint"), System("multitask", "joint")

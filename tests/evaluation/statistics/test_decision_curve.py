@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.evaluation.statistics.bootstrap import resample
-from ggn_tf.evaluation.statistics.decision_curve import THRESHOLDS, decision_curve
+from ggn_tf.evaluation.statistics.curves import THRESHOLDS, decision_curve
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 
 TWO = ("AAH+AIS", "MIA+IAC")

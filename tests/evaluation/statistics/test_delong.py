@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ggn_tf.evaluation.statistics.delong import auc_covariance, auc_difference
+from ggn_tf.evaluation.statistics.paired_tests import auc_covariance, auc_difference
 from tests.support.single_auc import auc_interval
 
 # DeLong, DeLong and Clarke-Pearson 1988: ovarian cancer with intestinal obstruction; albumin, total protein, K-G score

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.statistics.error_budget import ErrorBudget, error_budget
+from ggn_tf.evaluation.statistics.cascade_changes import ErrorBudget, error_budget
 
 TWO = ("AAH+AIS", "MIA+IAC")
 

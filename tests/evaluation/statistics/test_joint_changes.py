@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.statistics.joint_changes import paired_stages
+from ggn_tf.evaluation.statistics.cascade_changes import paired_stages
 
 TWO = ("AAH+AIS", "MIA+IAC")
 

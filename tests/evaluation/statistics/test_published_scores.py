@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ggn_tf.evaluation.statistics.published_scores import PUBLISHED, published_score
+from ggn_tf.evaluation.statistics.paper_systems import PUBLISHED, published_score
 from ggn_tf.tasks import AIS_MIA, FOUR_CLASSES, INDOLENT_INVASIVE, NOT_IAC_IAC, THREE_CLASSES
 from tests.support.described_run import scores_of_test
 

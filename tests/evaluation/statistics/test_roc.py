@@ -4,8 +4,8 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights
+from ggn_tf.evaluation.statistics.curves import roc_curve_with_band
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.evaluation.statistics.roc import roc_curve_with_band
 from ggn_tf.evaluation.statistics.scores import class_indices
 from tests.support.described_run import scores_of_test
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from ggn_tf.errors import PredictionsError
-from ggn_tf.evaluation.statistics.estimate import Estimate
+from ggn_tf.evaluation.statistics.run_scores import Estimate
 from ggn_tf.evaluation.statistics.scores import confusion, score_predictions
 from tests.support.described_run import scores_of_test
 

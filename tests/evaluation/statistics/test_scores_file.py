@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.statistics.estimate import Estimate
-from ggn_tf.evaluation.statistics.run_scores import Evaluation, SiteDifference, StageScores
-from ggn_tf.evaluation.statistics.scores_file import (
+from ggn_tf.evaluation.statistics.run_scores import (
+    Estimate,
+    Evaluation,
+    SiteDifference,
+    StageScores,
     evaluation_document,
     read_scores_file,
     scores_document,

@@ -5,7 +5,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ggn_tf.errors import PredictionsError
-from ggn_tf.evaluation.statistics.temperature import apply_temperature, fit_temperature, scale_by_temperature
+from ggn_tf.evaluation.statistics.calibration import apply_temperature, fit_temperature, scale_by_temperature
 
 TWO = ("AAH+AIS", "MIA+IAC")
 

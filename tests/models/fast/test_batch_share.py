@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ggn_tf.models.fast import layers
-from ggn_tf.models.fast.batch_share import BatchShare, current_share, in_share, sum_over_replicas
+from ggn_tf.models import fast as layers
+from ggn_tf.models.fast.batch_layers import BatchShare, current_share, in_share, sum_over_replicas
 
 # TensorFlow's default strategy has one replica: sums over it are its own values, so one share can be the whole batch.
 WHOLE = BatchShare(tf.constant(0), tf.constant(6))

@@ -3,11 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models import fast as layers
 from ggn_tf.models.cnn import build_cnn
-from ggn_tf.models.fast import layers
 from ggn_tf.models.fast.folding import fold
-from ggn_tf.models.multitask import build_multitask
+from ggn_tf.models.systems import build_cascade, build_multitask
 from ggn_tf.models.unet import build_unet
 
 BUILDERS = {

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ggn_tf.models import blocks
-from ggn_tf.models.fast import convolution, layers
-from ggn_tf.models.fast import interleaved_rows as rows
+from ggn_tf.models import fast as layers
+from ggn_tf.models.fast import convolution
+from ggn_tf.models.fast import special_convolutions as rows
 from ggn_tf.models.fast.space_to_batch import fitting_lattice, from_lattice, plain_grid, to_lattice
-from ggn_tf.models.fast.upsampling import convolve_upsampled
+from ggn_tf.models.fast.special_convolutions import convolve_upsampled
 from ggn_tf.models.unet import build_unet
 from ggn_tf.protocol import Protocol
 

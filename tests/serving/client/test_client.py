@@ -14,7 +14,7 @@ from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.client.client import AsyncPredictionClient, PredictionClient
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 
 

@@ -15,11 +15,11 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from ggn_tf.cli import main
 from ggn_tf.errors import ExportError, ServingError
-from ggn_tf.models.cascade import build_cascade
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.server_check import check_server
-from ggn_tf.serving.contract.recorded_requests import read_golden
+from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode, encode_fields
-from ggn_tf.serving.export.writer import export_model
+from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
 

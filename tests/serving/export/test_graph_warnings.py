@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ggn_tf.protocol import Protocol
-from ggn_tf.serving.export.writer import export_model
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.export.version_writer import export_model
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.tasks import THREE_CLASSES
 
 SIZE = 8

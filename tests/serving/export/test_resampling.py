@@ -14,7 +14,7 @@ from ggn_tf.cases.patch_location import NoduleTarget, patch_grid
 from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.export.resampling import cut_patches, is_sound
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from tests.support.chest import TURNED, lung_grid, lung_with_balls, write_nifti
 
 PROTOCOL = PatchProtocol()

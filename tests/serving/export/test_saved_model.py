@@ -11,12 +11,11 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from ggn_tf.models.cascade import build_cascade
-from ggn_tf.models.multitask import build_multitask
+from ggn_tf.models.systems import build_cascade, build_multitask
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
-from ggn_tf.serving.export.writer import export_model
-from ggn_tf.serving.runtime.local_model import LocalModel
+from ggn_tf.serving.export.version_writer import export_model
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.tasks import THREE_CLASSES
 
 # What every SavedModel has for variables, of which there are none; then the network; then what is around it.

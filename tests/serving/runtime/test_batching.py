@@ -14,8 +14,7 @@ from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract.messages import make_request, read_response
 from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.runtime.batching import BatchingParameters, read_batching_parameters
-from ggn_tf.serving.runtime.local_model import LocalModel
-from ggn_tf.serving.runtime.predict_request import predict
+from ggn_tf.serving.runtime.predict_request import LocalModel, predict
 from ggn_tf.serving.runtime.servable import open_servable
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.training.profile import read_ops

@@ -18,9 +18,8 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.errors import ExportError, ServingError
-from ggn_tf.serving.contract.status_error import StatusError
 from ggn_tf.serving.runtime.batching import BatchingParameters
-from ggn_tf.serving.runtime.servable import Servable
+from ggn_tf.serving.runtime.servable import Servable, StatusError
 from ggn_tf.serving.server.request_limits import RequestLimits
 from ggn_tf.serving.server.server import HEALTH_SERVICES, ModelServer, ServerOptions
 from scripts.serving_load import ServerProcess

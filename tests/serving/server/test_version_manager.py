@@ -10,13 +10,11 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from ggn_tf.serving.contract.checksums import write_checksums
-from ggn_tf.serving.contract.recorded_requests import read_golden
-from ggn_tf.serving.contract.status_error import StatusError
+from ggn_tf.serving.contract.messages import read_golden
+from ggn_tf.serving.contract.version_folders import write_checksums
 from ggn_tf.serving.runtime.batching import BatchingParameters
-from ggn_tf.serving.runtime.predict_request import predict
-from ggn_tf.serving.runtime.servable import open_servable
-from ggn_tf.serving.runtime.warm_up import warm_up
+from ggn_tf.serving.runtime.predict_request import predict, warm_up
+from ggn_tf.serving.runtime.servable import StatusError, open_servable
 from ggn_tf.serving.server.version_manager import State, VersionManager
 
 

@@ -1,0 +1,56 @@
+"""What arguments share: defaults and names that the command line shows too, and callbacks for progress."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from ggn_tf.errors import GgnError
+from ggn_tf.models.names import RADIOMICS, TRANSFER
+from ggn_tf.runs.stages import STAGES
+
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
+SelectionSet = Literal["validation", "test"]
+DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
+SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
+REPLICATES = 2000
+# Nodules in the gallery of a run, and per task of a study: a page of four tasks has some two megabytes of slices.
+RUN_GALLERY, STUDY_GALLERY = 24, 12
+
+
+def check_choices(argument: str, values: Collection[str], allowed: Collection[str]) -> None:
+    """Refuse a value that an argument does not have.
+
+    Raises:
+        GgnError: A value is not allowed.
+    """
+    unknown = [value for value in values if value not in allowed]
+    if unknown:
+        raise GgnError(
+            f"There is no {argument.replace('_', ' ')} of this name.",
+            found=", ".join(map(repr, unknown)),
+            expected=" or ".join(allowed),
+            remedy="Choose one of these.",
+            arguments=(argument,),
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a step is.
+
+    Attributes:
+        step: What is being done, for example `cutting patches`.
+        done: Number of finished units, for example cases.
+        total: Number of all units; None where a step is not counted.
+    """
+
+    step: str
+    done: int = 0
+    total: int | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ignore(progress: object) -> None:
+    """Show nothing."""

@@ -1,0 +1,250 @@
+"""The baselines that a network must beat: logistic regression on one number, and an SVM on radiomic features.
+
+The number, of size or density, is measured on the reference mask; the support vector machine is of the paper's Table 6.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.feature_selection import SelectPercentile, VarianceThreshold, f_classif
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from ggn_tf.dataset.case_record import CaseRecord
+from ggn_tf.dataset.radiomics import RadiomicsTable, read_radiomics
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import Split
+from ggn_tf.errors import PredictionsError, RadiomicsError, SplitError
+from ggn_tf.evaluation.statistics.paper_systems import RADIOMICS
+from ggn_tf.evaluation.statistics.predictions_table import nodules_of, tabulate_sets
+from ggn_tf.protocol import SETS
+from ggn_tf.runs.stages import CLASSIFY
+from ggn_tf.tasks import Task
+
+# By the name of the model; sizes as logarithms, since nodules grow by factors.
+MEASURES: Mapping[str, Callable[[CaseRecord], float]] = MappingProxyType(
+    {
+        "diameter": lambda case: float(np.log(case.longest_diameter_mm)),
+        "volume": lambda case: float(np.log(case.volume_mm3)),
+        "mean_hu": lambda case: case.mean_hu,
+        "solid_fraction": lambda case: case.solid_fraction,
+    }
+)
+
+
+def predict_by_measure(cases: Mapping[str, CaseRecord], split: Split, task: Task, model: str) -> pd.DataFrame:
+    """Fit one of the `MEASURES` on the training set, predict all sets; the measure names the model of the predictions.
+
+    Nodules whose label is in no class of the task are left out.
+
+    Returns:
+        A checked predictions table: stage `classify`, repeat 1 (another training would give the same), no Dice.
+
+    Raises:
+        PredictionsError: The training set lacks a class.
+    """
+    sets = {name: nodules_of([cases[case_id] for case_id in getattr(split, name)], task) for name in SETS}
+    regression = make_pipeline(StandardScaler(), LogisticRegression())
+    regression.fit(_numbers(sets["train"], model), _classes(sets["train"], task))
+    row = {"split": split.number, "model": model, "stage": CLASSIFY.name, "repeat": 1}
+    return tabulate_sets(sets, lambda cases: regression.predict_proba(_numbers(cases, model)), task, **row)
+
+
+def _numbers(records: list[CaseRecord], model: str) -> np.ndarray:
+    return np.array([[MEASURES[model](case)] for case in records], np.float64)
+
+
+def _classes(records: list[CaseRecord], task: Task) -> np.ndarray:
+    label = np.array([task.class_of(case.label) for case in records], np.int64)
+    lacking = [name for index, name in enumerate(task.class_names) if index not in label]
+    if lacking:
+        raise PredictionsError(
+            "The training set lacks a class, so the baseline cannot be fitted.",
+            found=f"no nodule of {', '.join(lacking)} among {len(records)}",
+            expected="nodules of every class of the task",
+            remedy="Use another split or task, or a dataset with more nodules.",
+            arguments=("split", "task"),
+        )
+    return label
+
+
+FOLDS = 5
+# Number of draws before the folds are given up because a training part lacks a class.
+_ATTEMPTS = 20
+
+Fold = tuple[np.ndarray, np.ndarray]
+
+
+def grouped_folds(label: np.ndarray, patients: Sequence[str], seed: int, class_names: Sequence[str]) -> list[Fold]:
+    """Draw folds by patient, stratified by class as far as whole patients allow.
+
+    Takes class index and patient of each case [N]. Returns for each of five folds (fewer where a class has fewer
+    patients) the indices of its training part and of the fold.
+
+    Raises:
+        SplitError: A class has fewer than two patients, or no draw leaves every class in every training part.
+    """
+    patient = np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
+    counts = [len(np.unique(patient[label == index])) for index in range(len(class_names))]
+    if min(counts) >= 2:
+        for attempt in range(_ATTEMPTS):
+            state = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
+            folds = _drawn(label, patient, min(FOLDS, *counts), state)
+            if all(len(np.unique(label[training])) == len(class_names) for training, _ in folds):
+                return folds
+    raise SplitError(
+        "The training set has too few patients of a class for cross-validation.",
+        found=", ".join(f"{count} of {name}" for count, name in zip(counts, class_names, strict=True)),
+        expected="at least two patients of every class, none of whom has nearly all nodules",
+        remedy="Use another split, merge classes, or prepare more cases.",
+        arguments=("split", "task"),
+    )
+
+
+def _drawn(label: np.ndarray, patient: np.ndarray, folds: int, state: int) -> list[Fold]:
+    with warnings.catch_warnings():
+        # "The least populated class has fewer members than folds": counted in patients, it has not.
+        warnings.simplefilter("ignore", UserWarning)
+        return list(StratifiedGroupKFold(folds, shuffle=True, random_state=state).split(label, label, patient))
+
+
+# Share of the features that is kept, softness of the margin, and the kernel. The first of equal settings is chosen, so
+# the simpler ones come first.
+GRID = [
+    {"svm__kernel": ["linear"], "svm__C": [0.01, 0.1, 1.0], "select__percentile": [5, 10, 25, 50, 100]},
+    {
+        "svm__kernel": ["rbf"],
+        "svm__C": [0.1, 1.0, 10.0, 100.0],
+        "svm__gamma": ["scale", 0.01],
+        "select__percentile": [5, 10, 25, 50, 100],
+    },
+]
+
+
+@dataclass(frozen=True)
+class FittedRadiomics:
+    """A fitted baseline and how it was fitted.
+
+    The classifier maps features [N, F], in the order of their names, to a probability of each class [N, C]. The
+    settings are of the feature extraction; `chosen` are those that the cross-validation chose, and their accuracy.
+    """
+
+    classifier: Any
+    features: tuple[str, ...]
+    settings: dict[str, Any]
+    task: Task
+    split: int
+    seed: int
+    dataset_fingerprint: str
+    chosen: dict[str, Any]
+
+
+def fit_radiomics(dataset: Dataset, split: Split, task: Task, seed: int) -> tuple[FittedRadiomics, pd.DataFrame]:
+    """Fit the baseline on a split's training set and predict every case of the split, as `predict_radiomics` does.
+
+    Selection, tuning and calibration use only the training set, in folds by patient. No validation set is needed, so
+    the validation scores are as unbiased as the test scores.
+    """
+    task.check_labels(case.label for case in dataset.cases)
+    table = read_radiomics(dataset)
+    training = nodules_of(dataset.select(split.train), task)
+    label = np.array([task.class_of(case.label) for case in training], dtype=np.int64)
+    values = table.rows([case.case_id for case in training])
+    patients = [case.patient_id for case in training]
+    classifier, chosen = fit_classifier(values, label, patients, seed, task.class_names)
+    fitted = FittedRadiomics(
+        classifier=classifier,
+        features=tuple(table.features.columns),
+        settings=table.settings,
+        task=task,
+        split=split.number,
+        seed=seed,
+        dataset_fingerprint=dataset.fingerprint,
+        chosen=chosen,
+    )
+    return fitted, _predict(fitted, dataset, split, table, repeat=1)
+
+
+def predict_radiomics(fitted: FittedRadiomics, dataset: Dataset, split: Split, *, repeat: int = 1) -> pd.DataFrame:
+    """Predict every case of a split, of the baseline's own dataset or of another, with a fitted baseline.
+
+    Returns:
+        A checked predictions table like the networks', with the model `radiomics`, the stage `classify` and no Dice.
+
+    Raises:
+        DatasetError: The dataset has no radiomic features, or they are damaged.
+        RadiomicsError: Its features were measured with other settings.
+    """
+    table = read_radiomics(dataset)
+    names = tuple(table.features.columns)
+    if names != fitted.features or table.settings != fitted.settings:
+        raise RadiomicsError(
+            "The dataset's radiomic features have other settings than those that the classifier was fitted on.",
+            case=dataset.folder,
+            found=f"{len(names)} features, {_settings_text(table.settings)}",
+            expected=f"{len(fitted.features)} features, {_settings_text(fitted.settings)}",
+            remedy="Prepare both datasets with radiomic features and the same versions of ggn-tf and pyradiomics.",
+            arguments=("radiomics",),
+        )
+    return _predict(fitted, dataset, split, table, repeat)
+
+
+def fit_classifier(
+    values: np.ndarray, label: np.ndarray, patients: Sequence[str], seed: int, class_names: Sequence[str]
+) -> tuple[Any, dict[str, Any]]:
+    """Choose, fit and calibrate the pipeline; returns the classifier, the chosen settings and their accuracy.
+
+    The settings with the best accuracy in cross-validation by patient are chosen, with imputation, scaling and
+    selection inside the folds. Probabilities are calibrated (Platt) on the out-of-fold predictions of the same pipeline
+    in other folds. Features are [N, F], NaN where undefined; labels are class indices [N].
+    """
+    choosing, calibrating = np.random.SeedSequence(seed).generate_state(2).tolist()
+    folds = grouped_folds(label, patients, choosing, class_names)
+    search = GridSearchCV(_pipeline(), GRID, scoring="accuracy", cv=folds, refit=False).fit(values, label)
+    best = {name: _plain(value) for name, value in search.best_params_.items()}
+    folds = grouped_folds(label, patients, calibrating, class_names)
+    classifier = CalibratedClassifierCV(_pipeline().set_params(**best), cv=folds, ensemble=False).fit(values, label)
+    # The indices of the folds are no longer needed and would be stored.
+    classifier.cv = None
+    return classifier, {**best, "accuracy": float(search.best_score_)}
+
+
+def _pipeline() -> Pipeline:
+    return Pipeline(
+        [
+            ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+            ("scale", StandardScaler()),
+            # The variance of a scaled feature is 1, or 0 where the feature is constant.
+            ("vary", VarianceThreshold(0.5)),
+            ("select", SelectPercentile(f_classif)),
+            ("svm", SVC()),
+        ]
+    )
+
+
+def _predict(
+    fitted: FittedRadiomics, dataset: Dataset, split: Split, table: RadiomicsTable, repeat: int
+) -> pd.DataFrame:
+    def probability(cases: list[CaseRecord]) -> Any:
+        return fitted.classifier.predict_proba(table.rows([case.case_id for case in cases]))
+
+    sets = {name: nodules_of(dataset.select(getattr(split, name)), fitted.task) for name in SETS}
+    return tabulate_sets(sets, probability, fitted.task, split=split.number, **RADIOMICS._asdict(), repeat=repeat)
+
+
+def _settings_text(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if name != "families")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

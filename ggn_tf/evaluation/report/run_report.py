@@ -1,0 +1,113 @@
+"""The report of one run and its evaluation folder: predictions, scores, model card, figures and page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from ggn_tf.evaluation.report import run_tables
+from ggn_tf.evaluation.report.calibration import calibration_section, decision_section
+from ggn_tf.evaluation.report.cells import Table
+from ggn_tf.evaluation.report.classification import confusion_section, failures_section, roc_section
+from ggn_tf.evaluation.report.dice import budget_section, segmentation_section
+from ggn_tf.evaluation.report.gallery import gallery_section
+from ggn_tf.evaluation.report.model_card import run_card
+from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.report_data import ReportData
+from ggn_tf.evaluation.report.subgroups import subgroups_section
+from ggn_tf.evaluation.report_inputs import ReportInputs
+from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, write_predictions
+from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, Estimate, Evaluation, TrainedRun, write_scores_file
+from ggn_tf.files import replaced_folder
+
+
+def analysis_sections(data: ReportData, inputs: ReportInputs) -> list[Section]:
+    """The sections of a run, or of one task and split of a study; those that do not apply are left out."""
+    sections = [
+        confusion_section(data),
+        roc_section(data),
+        calibration_section(data),
+        decision_section(data),
+        segmentation_section(data),
+        budget_section(data, inputs.reference),
+        subgroups_section(data),
+        failures_section(data, shown_cases={nodule.case_id for nodule in inputs.slides}),
+        gallery_section(inputs.slides, data),
+    ]
+    return [section for section in sections if section is not None]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Scores in large print, by their names; all have a value."""
+
+    template: ClassVar[str] = "tiles.html"
+
+    scores: Mapping[str, Estimate]
+
+
+def scores_section(evaluation: Evaluation) -> Section:
+    """All scores with their intervals."""
+    remarks = [run_tables.interval_note(evaluation.scores), *run_tables.score_notes(evaluation.scores)]
+    return Section("scores", "Scores", [*run_tables.score_tables(evaluation), *map(Prose, remarks)])
+
+
+def tiles(evaluation: Evaluation) -> list[Block]:
+    """The test scores of the last stage; nothing for a run without a test case."""
+    test = evaluation.scores.test
+    if test is None:
+        return []
+    stage, scores = list(test.stages.items())[-1]
+    defined = {
+        run_tables.METRIC_NAMES[name]: score for name, score in scores.by_metric().items() if score.value is not None
+    }
+    selected = " The weights were selected on this set." if evaluation.run.select_on == "test" else ""
+    text = (
+        f"Test set, stage {stage}: {test.nodules} nodules of {test.patients} other patients of the same dataset "
+        f"(internal validation).{selected}"
+    )
+    return [Tiles(defined), Prose(text)]
+
+
+def run_page(frame: pd.DataFrame, evaluation: Evaluation, inputs: ReportInputs | None = None) -> Page:
+    """Compose the report of a run from its checked predictions; without inputs it shows what these alone contain."""
+    run, scores, inputs = evaluation.run, evaluation.scores, inputs or ReportInputs()
+    data = ReportData(frame, run.select_on, replicates=scores.replicates, seed=scores.seed, nodules=inputs.nodules)
+    sections = [scores_section(evaluation)]
+    if not data.rows.empty:
+        sections += analysis_sections(data, inputs)
+    external = replace(data, set_name=EXTERNAL, nodules=inputs.external, prefix="external-")
+    if not external.rows.empty:
+        inner = analysis_sections(external, ReportInputs(inputs.external))
+        sections.append(Section("external", f"External site: {evaluation.external_dataset}", inner=inner))
+    warning = [Prose(run_tables.selection(run), warning=True)] if run.select_on == "test" else []
+    return Page(
+        title=f"{run.model}, task {run.task}",
+        subtitle=f"Split {run.split}, seed {run.seed}, dataset {run.dataset}",
+        blocks=[*warning, *tiles(evaluation)],
+        sections=[*sections, _training(run, frame)],
+    )
+
+
+def _training(run: TrainedRun, frame: pd.DataFrame) -> Section:
+    facts = Table([], [*run_tables.training_facts(run), *run_tables.data_facts(run)])
+    return Section(
+        "training", "What was trained", [facts, run_tables.sets_table(frame), run_tables.training_table(run)]
+    )
+
+
+PREDICTIONS, SCORES, REPORT, FIGURES = "predictions.csv", SCORES_FILE, "report.html", "figures"
+MODEL_CARD = "model_card.md"
+
+
+def write_evaluation(
+    frame: pd.DataFrame, evaluation: Evaluation, folder: Path, inputs: ReportInputs | None = None
+) -> None:
+    """Write a run's evaluation, for example to `runs/NAME/evaluation`, in place of a former one."""
+    with replaced_folder(folder) as new:
+        write_predictions(frame, new / PREDICTIONS)
+        write_scores_file(evaluation, new / SCORES)
+        (new / MODEL_CARD).write_text(run_card(evaluation, frame), encoding="utf-8")
+        write_page(run_page(frame, evaluation, inputs), new / REPORT, new / FIGURES)

@@ -1,0 +1,57 @@
+"""The model card in an export: what the model is, its intended use and its limits."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ggn_tf.evaluation.report.model_card import optimism_warning, render_card, score_lines
+from ggn_tf.evaluation.statistics.run_scores import StageScores, stage_document
+from ggn_tf.serving.contract.export_contract import ExportContract
+from ggn_tf.serving.contract.wire import shape_text
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The origin of exported weights; None where unknown, or for scores where the run was not evaluated."""
+
+    run: str | None = None
+    model: str | None = None
+    stage: str | None = None
+    split: int | None = None
+    seed: int | None = None
+    precision: str | None = None
+    select_on: str | None = None
+    dataset_fingerprint: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    scores: StageScores | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The origin as JSON types."""
+        scores = None if self.scores is None else stage_document(self.scores)
+        return {**asdict(self), "scores": scores}
+
+
+def model_card(contract: ExportContract, provenance: Provenance, version: int) -> str:
+    """Write the card, as Markdown."""
+    patch, versions = contract.protocol.patch, sorted(provenance.versions.items())
+    origin = [
+        *((name, getattr(provenance, name)) for name in ("run", "model")),
+        ("last stage", provenance.stage),
+        *((name, getattr(provenance, name)) for name in ("split", "seed", "precision")),
+        ("weights selected on", provenance.select_on),
+        ("dataset fingerprint", provenance.dataset_fingerprint),
+        ("packages", ", ".join(f"{name} {version}" for name, version in versions) or None),
+    ]
+    return render_card(
+        "export_card.md",
+        contract=contract,
+        version=version,
+        shape_text=shape_text,
+        spacing=" x ".join(f"{value:g}" for value in patch.spacing_mm_zyx),
+        extent=" x ".join(f"{(patch.size - 1) * value:g}" for value in patch.spacing_mm_zyx),
+        outside_hu=f"{patch.outside_hu:g}",
+        window_hu=" to ".join(f"{value:g}" for value in patch.window_hu),
+        origin=origin,
+        scores=None if provenance.scores is None else score_lines(provenance.scores),
+        warning=optimism_warning(provenance.select_on),
+    )

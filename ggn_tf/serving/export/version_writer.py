@@ -1,0 +1,186 @@
+"""Write a run's model as the next version directory of a model folder, with the origin of the weights."""
+
+import json
+import re
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from ggn_tf.errors import ExportError, RunError
+from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, StageScores, read_scores_file
+from ggn_tf.files import atomic_folder
+from ggn_tf.models.fast.folding import fold
+from ggn_tf.models.names import RAW, REFERENCE
+from ggn_tf.protocol import Protocol
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import SEGMENT
+from ggn_tf.serving.contract import wire
+from ggn_tf.serving.contract.export_contract import ExportContract
+from ggn_tf.serving.contract.version_folders import next_version, write_checksums
+from ggn_tf.serving.export.export_card import Provenance, model_card
+from ggn_tf.serving.export.golden_requests import write_golden, write_warmup
+from ggn_tf.serving.export.graph import ServedModel
+from ggn_tf.serving.runtime.predict_request import warm_up
+from ggn_tf.serving.runtime.servable import open_servable
+from ggn_tf.tasks import Task
+
+_ATTEMPTS = 10
+_Shape = tuple[int | None, ...]
+
+
+def export_model(
+    model: keras.Model, task: Task, protocol: Protocol, folder: Path, provenance: Provenance | None = None
+) -> Path:
+    """Write a model as the next version of a model folder: complete, loaded and warmed up once, or not at all.
+
+    Until it is complete, the directory has a name that is not a number, so that no server loads it. The model takes a
+    patch [N, S, S, S, 1] in [-1, 1] and returns `{"mask", "probabilities"}`; the task's classes are in the order of the
+    latter.
+
+    Returns:
+        The version directory, for example MODELS/ggn/1.
+
+    Raises:
+        ExportError: The model's inputs or outputs are not those of the contract, or the folder cannot be written.
+    """
+    provenance = provenance or Provenance()
+    contract = ExportContract(task, protocol, _precision(model), provenance.to_dict())
+    _check_model(model, contract)
+    for _ in range(_ATTEMPTS):
+        version_folder = folder / str(next_version(folder))
+        try:
+            with atomic_folder(version_folder) as temporary:
+                _write(model, contract, provenance, int(version_folder.name), temporary)
+        except (OSError, tf.errors.OpError) as error:
+            if version_folder.exists():
+                continue
+            raise ExportError(
+                "The export cannot be written.",
+                case=version_folder,
+                found=_reason(error),
+                expected="a folder that can be written to, with free space on the disk",
+                remedy="Free space, or choose another folder. Nothing half-written was left behind.",
+            ) from error
+        return version_folder
+    raise ExportError(
+        "The export found no free version number.",
+        case=folder,
+        found=f"another export took the number {_ATTEMPTS} times",
+        expected="few exports into one folder at a time",
+        remedy="Repeat the export.",
+    )
+
+
+def _write(model: keras.Model, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> None:
+    served = ServedModel(fold(model), contract)
+    tf.saved_model.save(
+        served, str(folder), signatures={wire.SIGNATURE: served.serve, wire.SIGNATURE_ROI: served.serve_roi}
+    )
+    extra = folder / wire.ASSETS_EXTRA
+    extra.mkdir()
+    (extra / wire.LABELS_FILE).write_text("\n".join(contract.task.class_names) + "\n", encoding="utf-8")
+    (extra / wire.CONTRACT_FILE).write_text(json.dumps(contract.to_dict(), indent=2) + "\n", encoding="utf-8")
+    (extra / wire.MODEL_CARD_FILE).write_text(model_card(contract, provenance, version), encoding="utf-8")
+    write_warmup(folder, contract.protocol.patch)
+    servable = open_servable(folder, wire.MODEL_NAME, version)
+    try:
+        warm_up(servable, folder)
+        write_golden(folder, servable, contract.protocol.patch)
+    finally:
+        servable.close()
+    write_checksums(folder)
+
+
+def _reason(error: OSError | tf.errors.OpError) -> str:
+    return re.sub(
+        r"\{\{.*?\}\} | \[Op:\w+\]", "", error.message if isinstance(error, tf.errors.OpError) else str(error)
+    )
+
+
+def _precision(model: keras.Model) -> str:
+    """What the network computes in, whatever the run was configured for."""
+    types = {layer.compute_dtype for layer in model._flatten_layers()}
+    return "bfloat16" if "bfloat16" in types else "float32"
+
+
+def _check_model(model: keras.Model, contract: ExportContract) -> None:
+    size = contract.protocol.patch.size
+    patch: _Shape = (None, size, size, size, 1)
+    expected = {"probabilities": (None, len(contract.task.classes)), "mask": patch}
+    outputs = model.output if isinstance(model.output, dict) else {"": model.output}
+    found = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
+    inputs = [tuple(tensor.shape) for tensor in model.inputs]
+    if found != expected or inputs != [patch]:
+        raise ExportError(
+            "The model cannot be served.",
+            case=model.name,
+            found=f"input {' and '.join(map(wire.shape_text, inputs))}; outputs {_shapes_text(found)}",
+            expected=f"input {wire.shape_text(patch)}; outputs {_shapes_text(expected)}",
+            remedy="Export a model that segments and classifies, with the task and protocol it was trained with.",
+        )
+
+
+def _shapes_text(shapes: dict[str, _Shape]) -> str:
+    return ", ".join(f"{name} {wire.shape_text(shape)}".strip() for name, shape in sorted(shapes.items()))
+
+
+# A caller must see what was classified, and has no expert's mask to send.
+_NOT_SERVED = {RAW: "predicts no mask", REFERENCE: "needs the expert's mask beside the patch"}
+
+
+def load_served_model(run: RunFolder) -> keras.Model:
+    """The model of the last finished stage.
+
+    Raises:
+        RunError: The model does not both segment and classify, no stage is finished, or only the first, which does
+            not train the classifier.
+    """
+    model = run.description.model
+    if model in _NOT_SERVED:
+        raise RunError(
+            "The model of this run cannot be served.",
+            case=run.folder,
+            found=f"model {model}, which {_NOT_SERVED[model]}",
+            expected="a model that takes a patch, segments and classifies: cascade or multitask",
+            remedy="Train a cascade or a multitask model.",
+            arguments=("model",),
+        )
+    finished = run.finished_stages()
+    if finished and finished[-1] == SEGMENT.name:
+        raise RunError(
+            "The run has not trained its classifier yet.",
+            case=run.folder,
+            found=f"finished: {finished[-1]}",
+            expected="a stage that trains the classifier",
+            remedy="Resume the training, with the settings in run.json, for the stage joint.",
+            arguments=("stage",),
+        )
+    return run.load_model()
+
+
+def provenance_of(run: RunFolder) -> Provenance:
+    """The origin of a run's weights, with test scores if it was evaluated; raises RunError where these are damaged."""
+    description = run.description
+    stage = run.finished_stages()[-1]
+    return Provenance(
+        run=run.folder.resolve().name,
+        model=description.model,
+        stage=stage,
+        split=description.split,
+        seed=description.seed,
+        precision=description.precision,
+        select_on=description.select_on,
+        dataset_fingerprint=description.dataset_fingerprint,
+        versions=run.versions,
+        scores=_scores(run, stage),
+    )
+
+
+def _scores(run: RunFolder, stage: str) -> StageScores | None:
+    """The test scores of the exported stage; those of other stages are of other weights."""
+    file = run.folder / "evaluation" / SCORES_FILE
+    if not file.exists():
+        return None
+    test = read_scores_file(file).scores.test
+    return test.stages.get(stage) if test else None

@@ -1,0 +1,127 @@
+"""The grid of a study: its design, the trainings that this needs, and which of them share a stage."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from ggn_tf.dataset.radiomics import read_radiomics
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.models.names import CASCADE, RADIOMICS, REFERENCE, TRANSFER
+from ggn_tf.protocol import Protocol
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.stages import CLASSIFY, JOINT, SEGMENT, STAGES
+from ggn_tf.studies.item import Item, Radiomics, Transfer
+from ggn_tf.studies.training import Training, with_joint_weight
+from ggn_tf.tasks import Task
+from ggn_tf.training.initial_model import stage_key
+from ggn_tf.training.trainer import plan_run
+
+
+@dataclass(frozen=True)
+class StudyDesign:
+    """What a study compares.
+
+    Attributes:
+        tasks: The paper's four, or others.
+        models: Models that can be trained, `transfer` and `radiomics`.
+        splits: Numbers of the dataset's splits.
+        repeats: Number of trainings per system, task and split, each with its own seed.
+        joint_weights: Values of lambda for the paper's Table 5, on the second (or only) task and the first split.
+        seed: Seed of the first repeat; the others count on from it.
+        precision: `float32` or `bfloat16`.
+        select_on: The set whose score selects the weights: `validation`, or `test` as in the paper.
+        protocol: All numbers of the method.
+    """
+
+    tasks: tuple[Task, ...]
+    models: tuple[str, ...]
+    splits: tuple[int, ...]
+    repeats: int
+    joint_weights: tuple[float, ...]
+    seed: int
+    precision: str
+    select_on: str
+    protocol: Protocol
+
+    @property
+    def weighted_task(self) -> Task:
+        """The task on which lambda is varied: the second, as in the paper."""
+        return self.tasks[min(1, len(self.tasks) - 1)]
+
+
+def table_name(system: str, task: Task, split: int, repeat: int) -> str:
+    """The name of a run and of its predictions, for example `raw-AAH+AIS_MIA-split1-repeat2`."""
+    return f"{system}-{task.file_name}-split{split}-repeat{repeat}"
+
+
+def weighted_system(weight: float) -> str:
+    """The name of a joint training with another lambda."""
+    return f"{CASCADE}-lambda{weight:g}"
+
+
+def items_of(design: StudyDesign, dataset: Dataset) -> list[Item]:
+    """Every item of a study, after those that it needs; one repeat of everything before the next repeat."""
+    items: dict[str, Item] = {}
+    segmenters: dict[str, str] = {}
+    if RADIOMICS in design.models:
+        read_radiomics(dataset)
+    for repeat, split, task in product(range(1, design.repeats + 1), design.splits, design.tasks):
+        for item in _items(design, dataset, segmenters, task, split, repeat):
+            items.setdefault(item.name, item)
+    return list(items.values())
+
+
+def _items(
+    design: StudyDesign, dataset: Dataset, segmenters: dict[str, str], task: Task, split: int, repeat: int
+) -> Iterator[Item]:
+    description = RunDescription(
+        task=task,
+        model=CASCADE,
+        split=split,
+        seed=design.seed + repeat - 1,
+        precision=design.precision,
+        select_on=design.select_on,
+        protocol=design.protocol,
+        dataset_fingerprint=dataset.fingerprint,
+    )
+    plan = plan_run(description, dataset, read_split(dataset, split))
+    segmenter = None
+    if {CASCADE, TRANSFER} & set(design.models):
+        key = stage_key(description, plan.cases, SEGMENT.name)
+        segmenter = segmenters.setdefault(key, table_name("unet", task, split, repeat))
+        if segmenter == table_name("unet", task, split, repeat):
+            yield Training(segmenter, description, repeat, "unet", last_stage=SEGMENT.name, predicted_stages=())
+    if repeat == 1 and RADIOMICS in design.models:
+        yield Radiomics(table_name(RADIOMICS, task, split, repeat), task, split, design.seed)
+    alone = [model for model in STAGES if model != CASCADE and model in design.models]
+    if TRANSFER in design.models and REFERENCE not in alone:
+        alone.append(REFERENCE)
+    for model in alone:
+        name = table_name(model, task, split, repeat)
+        yield Training(name, dataclasses.replace(description, model=model), repeat, model)
+    if segmenter and CASCADE in design.models:
+        yield from _cascades(design, description, repeat, segmenter)
+    if segmenter and TRANSFER in design.models:
+        name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER, REFERENCE))
+        yield Transfer(name, task, split, repeat, reference, segmenter)
+
+
+def _cascades(design: StudyDesign, description: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:
+    """The cascade, and its joint stage again for every other lambda."""
+    name = table_name(CASCADE, description.task, description.split, repeat)
+    yield Training(name, description, repeat, CASCADE, reused=((SEGMENT.name, segmenter),))
+    if description.task != design.weighted_task or description.split != design.splits[0]:
+        return
+    for weight in design.joint_weights:
+        if weight != description.protocol.training.joint_weight:
+            system = weighted_system(weight)
+            yield Training(
+                table_name(system, description.task, description.split, repeat),
+                with_joint_weight(description, weight),
+                repeat,
+                system,
+                reused=((SEGMENT.name, name), (CLASSIFY.name, name)),
+                predicted_stages=(JOINT.name,),
+            )

@@ -1,0 +1,244 @@
+"""The report of a study, its card, and its results on disk, written completely or not at all.
+
+The report has the study's tables, then for every task and split the sections that a run has for one system. For every
+task it shows the cascade of the first split and repeat in detail.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.evaluation.report.cells import Cell, Label, Table, cell_line, cell_text
+from ggn_tf.evaluation.report.dice import budget_section
+from ggn_tf.evaluation.report.gallery import gallery_section
+from ggn_tf.evaluation.report.model_card import optimism_warning, render_card
+from ggn_tf.evaluation.report.page import Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.report_data import ReportData
+from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, REPORT, analysis_sections
+from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
+from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
+from ggn_tf.evaluation.statistics.paper_systems import JOINT, PAPER_SYSTEMS
+from ggn_tf.evaluation.statistics.predictions_table import write_predictions
+from ggn_tf.evaluation.statistics.repeats import table_of
+from ggn_tf.evaluation.statistics.scores import REPLICATES
+from ggn_tf.files import replaced_folder
+from ggn_tf.json_records import to_json
+from ggn_tf.runs.run_description import package_versions
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.studies.design import StudyDesign, table_name
+from ggn_tf.studies.item import WorkFolder
+from ggn_tf.studies.tables import ScoreTable, TaskResults, markdown
+
+
+@dataclass(frozen=True)
+class StudyDescription:
+    """A study for a reader; of the dataset's path, which may contain a user's name, only the folder's name."""
+
+    design: StudyDesign
+    dataset: str
+    dataset_fingerprint: str
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `study.json`."""
+        return {
+            **to_json(self.design),
+            "dataset": self.dataset,
+            "dataset_fingerprint": self.dataset_fingerprint,
+            "versions": dict(self.versions),
+        }
+
+    def data_facts(self) -> list[tuple[str, str]]:
+        """The data: names and values."""
+        return [("Dataset", self.dataset), ("Dataset fingerprint", self.dataset_fingerprint)]
+
+    def design_facts(self) -> list[tuple[str, str]]:
+        """What was compared: names and values."""
+        design = self.design
+        return [
+            ("Tasks", "; ".join(map(str, design.tasks))),
+            ("Models", ", ".join(design.models)),
+            ("Splits", ", ".join(map(str, design.splits))),
+            ("Repeats", str(design.repeats)),
+            ("Weights λ of the joint loss", ", ".join(f"{weight:g}" for weight in design.joint_weights)),
+            ("Seed of the first repeat", str(design.seed)),
+            ("Weights selected on", design.select_on),
+            ("Precision", design.precision),
+            ("Versions", ", ".join(f"{name} {version}" for name, version in self.versions.items())),
+        ]
+
+
+def describe_study(design: StudyDesign, dataset: Dataset) -> StudyDescription:
+    """Describe a study with the packages that are installed."""
+    return StudyDescription(design, dataset.folder.resolve().name, dataset.fingerprint, package_versions())
+
+
+def study_card(description: StudyDescription, tables: Sequence[ScoreTable]) -> str:
+    """The card as Markdown."""
+    return render_card(
+        "study_card.md",
+        data=description.data_facts(),
+        design=description.design_facts(),
+        warning=optimism_warning(description.design.select_on),
+        tables=markdown(tables).strip(),
+    )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One run of a study, whose error budget and gallery are shown as an example."""
+
+    frame: pd.DataFrame
+    inputs: ReportInputs
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The content of a study's report: tables in the order of reading, predictions and examples by task."""
+
+    description: StudyDescription
+    tables: Sequence[ScoreTable]
+    predictions: Mapping[str, pd.DataFrame]
+    inputs: ReportInputs = field(default_factory=ReportInputs)
+    examples: Mapping[tuple[str, int], Example] = field(default_factory=dict)
+    replicates: int = REPLICATES
+    seed: int = 0
+
+
+def study_page(study: StudyData) -> Page:
+    """Compose the report of a study.
+
+    Figures show the paper's systems and the radiomics baseline; other weights of the joint loss and single measures
+    are only in the tables.
+    """
+    description, design = study.description, study.description.design
+    tables = [Section(table.name, table.title, [_table(table)]) for table in study.tables]
+    tasks = [_task(study, task, number) for number, task in enumerate(study.predictions, start=1)]
+    facts = Table([], [*description.design_facts(), *description.data_facts()])
+    splits = ", ".join(map(str, design.splits))
+    return Page(
+        title=f"Study: {_counted(len(study.predictions), 'task')}",
+        subtitle=f"Dataset {description.dataset}; split{'s' * (len(design.splits) > 1)} {splits}; "
+        + _counted(design.repeats, "repeat"),
+        blocks=[Prose(OPTIMISTIC, warning=True)] if design.select_on == "test" else [],
+        sections=[Section("tables", "Tables", inner=tables), *tasks, Section("compared", "What was compared", [facts])],
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count > 1)}"
+
+
+def _table(table: ScoreTable) -> Table:
+    heading, *rows = ([_key(row[: table.keys]), *row[table.keys :]] for row in (table.heading, *table.rows))
+    return Table(heading, rows, table.caption)
+
+
+def _key(cells: Sequence[Cell]) -> Label:
+    first, *others = map(cell_text, cells)
+    return Label(first, "; ".join(others))
+
+
+def _task(study: StudyData, task: str, number: int) -> Section:
+    splits = sorted(int(split) for split in study.predictions[task]["split"].unique())
+    return Section(f"task-{number}", f"Task {task}", inner=[_split(study, task, split, number) for split in splits])
+
+
+def _split(study: StudyData, task: str, split: int, number: int) -> Section:
+    frame = study.predictions[task]
+    systems = pd.MultiIndex.from_frame(frame[["model", "stage"]])
+    shown = frame[(frame["split"] == split) & systems.isin([system.system for system in PAPER_SYSTEMS])]
+    name = f"task{number}-split{split}"
+    sections = analysis_sections(_report_data(study, shown, f"{name}-"), study.inputs)
+    example = study.examples.get((task, split))
+    if example is not None:
+        sections += _example_sections(study, example, f"{name}-example-")
+    return Section(name, f"Split {split}", inner=sections)
+
+
+def _example_sections(study: StudyData, example: Example, prefix: str) -> list[Section]:
+    data = _report_data(study, example.frame, prefix)
+    sections = [budget_section(data, example.inputs.reference), gallery_section(example.inputs.slides, data)]
+    model, repeat = example.frame[["model", "repeat"]].iloc[0]
+    note = Prose(f"Of one run: model {model}, repeat {repeat}.")
+    return [Section(each.anchor, each.title, [note, *each.blocks]) for each in sections if each is not None]
+
+
+def _report_data(study: StudyData, frame: pd.DataFrame, prefix: str) -> ReportData:
+    return ReportData(
+        frame,
+        study.description.design.select_on,
+        replicates=study.replicates,
+        seed=study.seed,
+        nodules=study.inputs.nodules,
+        prefix=prefix,
+    )
+
+
+def collect_examples(
+    design: StudyDesign,
+    results: Sequence[TaskResults],
+    folder: WorkFolder,
+    gallery: int,
+    announce: Callable[[str], None] = lambda line: None,
+) -> dict[tuple[str, int], Example]:
+    """Predict with reference masks and draw the gallery for one cascade, if there is one, of each task."""
+    examples = {}
+    split, repeat = design.splits[0], 1
+    for result in results:
+        frame = result.predictions
+        rows = frame[(frame["model"] == JOINT.model) & (frame["split"] == split) & (frame["repeat"] == repeat)]
+        if rows.empty:
+            continue
+        announce(f"report: task {result.task}")
+        run = RunFolder.open(folder.run(table_name(JOINT.model, result.task, split, repeat)))
+        examples[str(result.task), split] = Example(
+            rows, collect_report_inputs(run, folder.dataset, rows, gallery, announce)
+        )
+    return examples
+
+
+RESULTS, TABLES, STUDY = "results", "tables.md", "study.json"
+
+
+def write_study(
+    design: StudyDesign,
+    dataset: Dataset,
+    results: Sequence[TaskResults],
+    tables: Sequence[ScoreTable],
+    folder: Path,
+    examples: Mapping[tuple[str, int], Example] | None = None,
+) -> Path:
+    """Write `results/` in a study's folder, in place of a former one, and return it.
+
+    It contains `report.html` with its `figures/`, `model_card.md`, `study.json`, `tables.md`, each table as CSV, and
+    for each task a folder with `predictions.csv`, `scores.csv` and `comparisons.csv` for other programs.
+    """
+    with replaced_folder(folder / RESULTS) as new:
+        description = describe_study(design, dataset)
+        study_json = json.dumps(description.to_dict(), indent=2, allow_nan=False)
+        (new / STUDY).write_text(study_json + "\n", encoding="utf-8")
+        (new / TABLES).write_text(markdown(tables), encoding="utf-8")
+        (new / MODEL_CARD).write_text(study_card(description, tables), encoding="utf-8")
+        predictions = {str(result.task): result.predictions for result in results}
+        data = StudyData(description, tables, predictions, ReportInputs(dataset.case_by_id), examples or {})
+        write_page(study_page(data), new / REPORT, new / FIGURES)
+        for table in tables:
+            table_frame(table).to_csv(new / f"{table.name}.csv", index=False)
+        for result in results:
+            part = new / result.task.file_name
+            part.mkdir()
+            write_predictions(result.predictions, part / "predictions.csv")
+            table_of(result.scores).to_csv(part / "scores.csv", index=False)
+            table_of(result.comparisons).to_csv(part / "comparisons.csv", index=False)
+    return folder / RESULTS
+
+
+def table_frame(table: ScoreTable) -> pd.DataFrame:
+    """A table's cells as text."""
+    return pd.DataFrame([map(cell_line, row) for row in table.rows], columns=list(map(cell_line, table.heading)))

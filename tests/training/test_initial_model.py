@@ -1,0 +1,105 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import read_split
+from ggn_tf.errors import RunError
+from ggn_tf.runs.lock import lock_run
+from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.tasks import Task
+from ggn_tf.training.initial_model import reuse_stage, stage_key
+from ggn_tf.training.trainer import plan_run
+from tests.support.tiny_fit import fit, results
+
+THREE_CLASSES = Task.parse("AAH+AIS,MIA,IAC")
+
+
+def with_joint_weight(description: RunDescription, weight: float) -> RunDescription:
+    training = dataclasses.replace(description.protocol.training, joint_weight=weight)
+    return dataclasses.replace(description, protocol=dataclasses.replace(description.protocol, training=training))
+
+
+def key(description: RunDescription, dataset: Dataset, stage: str) -> str:
+    return stage_key(description, plan_run(description, dataset, read_split(dataset, 1)).cases, stage)
+
+
+@pytest.fixture(scope="module")
+def donor(tmp_path_factory: pytest.TempPathFactory, description: RunDescription, dataset: Dataset) -> RunFolder:
+    return fit(tmp_path_factory.mktemp("donor") / "run", description, dataset)
+
+
+def adopt(folder: Path, description: RunDescription, dataset: Dataset, donor: RunFolder, *stages: str) -> RunFolder:
+    with lock_run(folder):
+        run = RunFolder.create(folder, description, dataset.folder, {}, "")
+        for stage in stages:
+            reuse_stage(run, donor, stage)
+    return run
+
+
+def test_another_task_continues_from_the_shared_unet_as_from_its_own(
+    donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    asked = dataclasses.replace(description, task=THREE_CLASSES)
+    assert key(asked, dataset, "segment") == key(description, dataset, "segment")
+    adopt(tmp_path / "adopted", asked, dataset, donor, "segment")
+    adopted, trained = (fit(tmp_path / name, asked, dataset, "classify") for name in ("adopted", "trained"))
+    assert results(adopted) == results(trained)
+
+
+def test_another_lambda_continues_from_the_shared_classifier_as_from_its_own(
+    donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    asked = with_joint_weight(description, 0.5)
+    assert key(asked, dataset, "classify") == key(description, dataset, "classify")
+    adopt(tmp_path / "adopted", asked, dataset, donor, "segment", "classify")
+    adopted, trained = (fit(tmp_path / name, asked, dataset) for name in ("adopted", "trained"))
+    assert results(adopted) == results(trained)
+
+
+def test_an_adopted_stage_says_where_it_comes_from(
+    donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    run = adopt(tmp_path / "run", description, dataset, donor, "segment")
+    (entry,) = run.ledger.entries()
+    assert (run.folder / entry["taken_from"]).resolve() == donor.folder.resolve()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 8},
+        {"precision": "bfloat16"},
+        {"select_on": "test"},
+        {"dataset_fingerprint": "another"},
+        {"task": Task.parse("AIS,MIA")},
+    ],
+)
+def test_what_decides_the_unet_changes_its_key(change: dict, description: RunDescription, dataset: Dataset):
+    assert key(dataclasses.replace(description, **change), dataset, "segment") != key(description, dataset, "segment")
+
+
+def test_lambda_changes_the_joint_stage_alone(description: RunDescription, dataset: Dataset):
+    asked = with_joint_weight(description, 0.5)
+    same = [
+        key(asked, dataset, stage) == key(description, dataset, stage) for stage in ("segment", "classify", "joint")
+    ]
+    assert same == [True, True, False]
+
+
+def test_a_classifier_of_another_task_is_refused(
+    donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    asked = dataclasses.replace(description, task=THREE_CLASSES)
+    with pytest.raises(RunError, match="cannot reuse a classifier of another task"):
+        adopt(tmp_path / "run", asked, dataset, donor, "segment", "classify")
+
+
+def test_a_stage_that_the_donor_has_not_finished_is_refused(
+    tmp_path: Path, donor: RunFolder, description: RunDescription, dataset: Dataset
+):
+    young = adopt(tmp_path / "young", description, dataset, donor, "segment")
+    with pytest.raises(RunError, match="has not finished that stage"):
+        adopt(tmp_path / "run", description, dataset, young, "classify")
