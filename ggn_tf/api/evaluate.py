@@ -14,6 +14,8 @@ from ggn_tf.evaluation.report.run_report import write_evaluation
 from ggn_tf.evaluation.report_inputs import collect_report_inputs
 from ggn_tf.evaluation.run_predictions import describe_run, open_external, predict_external, predict_run
 from ggn_tf.evaluation.statistics import run_scores
+from ggn_tf.evaluation.statistics.field_of_view import score_extent
+from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
 from ggn_tf.evaluation.statistics.scores import differences, score_predictions
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
 from ggn_tf.training.tensorboard import write_scores
@@ -83,16 +85,18 @@ def evaluate(
     external = None if dataset is None else open_external(opened, trained_on, dataset_folder(dataset))
     frame = predict_run(opened, trained_on, read_split(trained_on, opened.description.split), announce=announce)
     inputs = collect_report_inputs(opened, trained_on, frame, gallery, announce=announce)
-    sites: dict[str, Any] = {}
+    known, sites = {"test": trained_on.case_by_id}, dict[str, Any]()
     if external is not None:
         inputs = replace(inputs, external=external.case_by_id)
+        known[EXTERNAL] = external.case_by_id
         frame = pd.concat([frame, predict_external(opened, external, announce)], ignore_index=True)
         sites = {
             "sites": tuple(differences(frame, seed, replicates)),
             "external_dataset": external.folder.resolve().name,
         }
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
-    report = run_scores.Evaluation(scores, describe_run(opened, trained_on), **sites)
+    extent = [score for name, cases in known.items() for score in score_extent(frame, cases, name, seed, replicates)]
+    report = run_scores.Evaluation(scores, describe_run(opened, trained_on), **sites, extent=tuple(extent))
     folder = opened.folder / "evaluation"
     write_evaluation(frame, report, folder, inputs)
     if scores.test is not None and (opened.folder / "tensorboard").is_dir():

@@ -20,8 +20,9 @@ from ggn_tf.evaluation.report.model_card import optimism_warning, render_card
 from ggn_tf.evaluation.report.page import Page, Prose, Section, write_page
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, REPORT, analysis_sections
-from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
+from ggn_tf.evaluation.report.run_tables import OPTIMISTIC, extent_warnings
 from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
+from ggn_tf.evaluation.statistics.field_of_view import score_extent
 from ggn_tf.evaluation.statistics.paper_systems import JOINT, PAPER_SYSTEMS
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.evaluation.statistics.repeats import table_of
@@ -78,12 +79,13 @@ def describe_study(design: StudyDesign, dataset: Dataset) -> StudyDescription:
     return StudyDescription(design, dataset.folder.resolve().name, dataset.fingerprint, package_versions())
 
 
-def study_card(description: StudyDescription, tables: Sequence[ScoreTable]) -> str:
+def study_card(description: StudyDescription, tables: Sequence[ScoreTable], extent_warnings: Sequence[str] = ()) -> str:
     """The card as Markdown."""
     return render_card(
         "study_card.md",
         data=description.data_facts(),
         design=description.design_facts(),
+        extent_warnings=extent_warnings,
         warning=optimism_warning(description.design.select_on),
         tables=markdown(tables).strip(),
     )
@@ -108,6 +110,7 @@ class StudyData:
     examples: Mapping[tuple[str, int], Example] = field(default_factory=dict)
     replicates: int = REPLICATES
     seed: int = 0
+    extent_warnings: Sequence[str] = ()
 
 
 def study_page(study: StudyData) -> Page:
@@ -121,11 +124,12 @@ def study_page(study: StudyData) -> Page:
     tasks = [_task(study, task, number) for number, task in enumerate(study.predictions, start=1)]
     facts = Table([], [*description.design_facts(), *description.data_facts()])
     splits = ", ".join(map(str, design.splits))
+    selected = [OPTIMISTIC] if design.select_on == "test" else []
     return Page(
         title=f"Study: {_counted(len(study.predictions), 'task')}",
         subtitle=f"Dataset {description.dataset}; split{'s' * (len(design.splits) > 1)} {splits}; "
         + _counted(design.repeats, "repeat"),
-        blocks=[Prose(OPTIMISTIC, warning=True)] if design.select_on == "test" else [],
+        blocks=[Prose(text, warning=True) for text in (*study.extent_warnings, *selected)],
         sections=[Section("tables", "Tables", inner=tables), *tasks, Section("compared", "What was compared", [facts])],
     )
 
@@ -224,9 +228,11 @@ def write_study(
         study_json = json.dumps(description.to_dict(), indent=2, allow_nan=False)
         (new / STUDY).write_text(study_json + "\n", encoding="utf-8")
         (new / TABLES).write_text(markdown(tables), encoding="utf-8")
-        (new / MODEL_CARD).write_text(study_card(description, tables), encoding="utf-8")
+        warnings = _extent_warnings(results, dataset)
+        (new / MODEL_CARD).write_text(study_card(description, tables, warnings), encoding="utf-8")
         predictions = {str(result.task): result.predictions for result in results}
-        data = StudyData(description, tables, predictions, ReportInputs(dataset.case_by_id), examples or {})
+        inputs = ReportInputs(dataset.case_by_id)
+        data = StudyData(description, tables, predictions, inputs, examples or {}, extent_warnings=warnings)
         write_page(study_page(data), new / REPORT, new / FIGURES)
         for table in tables:
             table_frame(table).to_csv(new / f"{table.name}.csv", index=False)
@@ -242,3 +248,12 @@ def write_study(
 def table_frame(table: ScoreTable) -> pd.DataFrame:
     """A table's cells as text."""
     return pd.DataFrame([map(cell_line, row) for row in table.rows], columns=list(map(cell_line, table.heading)))
+
+
+def _extent_warnings(results: Sequence[TaskResults], dataset: Dataset) -> list[str]:
+    return [
+        f"Task {result.task}, split {split}: {text}"
+        for result in results
+        for split, rows in result.predictions.groupby("split")
+        for text in extent_warnings(score_extent(rows, dataset.case_by_id, "test", 0, REPLICATES))
+    ]

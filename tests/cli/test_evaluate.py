@@ -35,7 +35,7 @@ def test_evaluate_writes_everything_and_says_where(evaluated):
 def test_evaluate_prints_a_row_a_stage(evaluated):
     _, result = evaluated
     heads = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")]
-    assert heads == ["stage", "segment", "classify", "joint"] * 2
+    assert heads == [*["stage", "segment", "classify", "joint"] * 2, "set", "test", "test"]
 
 
 def test_progress_goes_to_stderr(evaluated):
@@ -71,6 +71,23 @@ def test_selection_on_the_test_set_is_marked_everywhere(tmp_path):
     assert "WEIGHTS SELECTED ON THE TEST SET" in result.stdout
     assert "WEIGHTS SELECTED ON THE TEST SET" in (run / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))["run"]["select_on"] == "test"
+
+
+@pytest.mark.parametrize("reveals", [True, False])
+def test_scores_that_the_extent_of_the_ct_explains_are_marked_on_top(tmp_path, reveals):
+    run = write_untrained_run(tmp_path, stages=("segment",)).folder
+    description = tmp_path / "dataset" / "dataset.json"
+    dataset = json.loads(description.read_text(encoding="utf-8"))
+    for case in dataset["cases"]:
+        case["covered_layers"] = 20 if reveals and case["label"] in ("MIA", "IAC") else 10
+    description.write_text(json.dumps(dataset), encoding="utf-8")
+    result = _evaluate(run, "--replicates", 50)
+    warning = "THE SCORES OF THE TEST SET CANNOT BE TRUSTED"
+    assert result.stdout.startswith(warning) is reveals
+    for name in ("report.html", "model_card.md"):
+        assert (warning in (run / "evaluation" / name).read_text(encoding="utf-8")) is reveals
+    stored = json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))["field_of_view"]
+    assert [score["value"] for score in stored] == ([1.0, 0.5] if reveals else [0.5, 0.5])
 
 
 def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_path):

@@ -36,6 +36,9 @@ def cases() -> dict[str, CaseRecord]:
             longest_diameter_mm=diameter_mm,
             mean_hu=-700 + 80 * rank + 90 * float(rng.normal()),
             solid_fraction=float(np.clip(0.1 * rank + 0.1 * rng.random(), 0, 1)),
+            covered_layers=32,
+            covered_share=1.0,
+            mask_faces=(),
         )
     return records
 

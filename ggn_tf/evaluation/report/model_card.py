@@ -31,6 +31,7 @@ def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
     return render_card(
         "run_card.md",
         class_names=run.task.split(","),
+        extent_warnings=run_tables.extent_warnings(evaluation.extent),
         data=run_tables.data_facts(run),
         sets=run_tables.sets_table(frame),
         training=run_tables.training_facts(run),

@@ -82,11 +82,12 @@ def run_page(frame: pd.DataFrame, evaluation: Evaluation, inputs: ReportInputs |
     if not external.rows.empty:
         inner = analysis_sections(external, ReportInputs(inputs.external))
         sections.append(Section("external", f"External site: {evaluation.external_dataset}", inner=inner))
-    warning = [Prose(run_tables.selection(run), warning=True)] if run.select_on == "test" else []
+    selected = [run_tables.selection(run)] if run.select_on == "test" else []
+    warnings = [Prose(text, warning=True) for text in (*run_tables.extent_warnings(evaluation.extent), *selected)]
     return Page(
         title=f"{run.model}, task {run.task}",
         subtitle=f"Split {run.split}, seed {run.seed}, dataset {run.dataset}",
-        blocks=[*warning, *tiles(evaluation)],
+        blocks=[*warnings, *tiles(evaluation)],
         sections=[*sections, _training(run, frame)],
     )
 

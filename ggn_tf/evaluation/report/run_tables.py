@@ -1,6 +1,7 @@
 """The tables and remarks on one run that its report, its model card and the terminal share."""
 
 import io
+from collections.abc import Iterable
 
 import pandas as pd
 from rich.console import Console
@@ -10,10 +11,19 @@ from rich.text import Text
 
 from ggn_tf.evaluation.report.cells import Cell, Number, Table, cell_line, score_cell
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, PREDICTED_SETS, table_classes
-from ggn_tf.evaluation.statistics.run_scores import Evaluation, Scores, SetScores, TrainedRun
+from ggn_tf.evaluation.statistics.run_scores import (
+    LAYERS,
+    SHARE,
+    Evaluation,
+    ExtentScore,
+    Scores,
+    SetScores,
+    TrainedRun,
+)
 
 METRIC_NAMES = {"accuracy": "accuracy", "average_f1": "average F1", "mcc": "MCC", "auc": "AUC", "dice": "Dice"}
 OPTIMISTIC = "WEIGHTS SELECTED ON THE TEST SET, as in the paper: the test scores are optimistic."
+_EXTENT_NAMES = {LAYERS: "the number of patch layers inside the CT", SHARE: "the share of the patch inside the CT"}
 _READING_ORDER = ("test", EXTERNAL, "validation")
 
 
@@ -27,6 +37,19 @@ def selection(run: TrainedRun) -> str:
     if run.select_on == "test":
         return OPTIMISTIC
     return f"Weights selected on the {run.select_on} set; no test case took part."
+
+
+def extent_warnings(extent: Iterable[ExtentScore]) -> list[str]:
+    """The warning that the extent of the CT gives the classes away, on each set where it does."""
+    by_set: dict[str, list[str]] = {}
+    for score in (score for score in extent if score.revealing):
+        text = f"{_EXTENT_NAMES[score.measure]} has an AUC of {cell_line(score_cell(score.estimate))}"
+        by_set.setdefault(score.set_name, []).append(f"{text} for {score.class_name}")
+    return [
+        f"THE SCORES OF THE {name.upper()} SET CANNOT BE TRUSTED: where the CT ends gives the class away. Without any "
+        f"voxel of the nodule, {'; '.join(texts)}. Use CTs that were not cropped at the nodule."
+        for name, texts in by_set.items()
+    ]
 
 
 def training_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
@@ -64,9 +87,11 @@ def training_table(run: TrainedRun) -> Table:
 
 
 def score_tables(evaluation: Evaluation) -> list[Table]:
-    """The scores of each set, the test set first, then the differences between the sites, if there are two."""
+    """The scores of each set, the test set first, the differences between two sites, and the scores of the extent."""
     tables = [_set_table(evaluation, name, scores) for name, scores in sets_to_show(evaluation.scores).items()]
-    return [*tables, _sites_table(evaluation)] if evaluation.external_dataset else tables
+    if evaluation.external_dataset:
+        tables.append(_sites_table(evaluation))
+    return [*tables, _extent_table(evaluation)] if evaluation.extent else tables
 
 
 def _set_table(evaluation: Evaluation, set_name: str, scores: SetScores) -> Table:
@@ -95,6 +120,18 @@ def _sites_table(evaluation: Evaluation) -> Table:
     ]
     caption = "test set against the external set; in brackets the percentile interval over the patients of both sites"
     return Table(["stage", "score", "test", "external", "external - test"], rows, caption)
+
+
+def _extent_table(evaluation: Evaluation) -> Table:
+    rows: list[list[Cell]] = [
+        [score.set_name, score.class_name, _EXTENT_NAMES[score.measure], score_cell(score.estimate)]
+        for score in evaluation.extent
+    ]
+    caption = (
+        "What the extent of the CT alone predicts: AUC of a class against the rest, 0.5 is chance; in brackets the "
+        "percentile interval over the patients"
+    )
+    return Table(["set", "class", "measure", "AUC"], rows, caption)
 
 
 def interval_note(scores: Scores) -> str:
@@ -126,6 +163,7 @@ def summarise(evaluation: Evaluation) -> str:
     """The scores as plain text: one table per set, one row per stage, one column per score."""
     run = evaluation.run
     blocks = [
+        *extent_warnings(evaluation.extent),
         f"{run.model}, task {run.task}, split {run.split}, seed {run.seed}\n{selection(run)}",
         *(f"{table.caption}\n{text_table(table)}" for table in score_tables(evaluation)),
         "\n".join([interval_note(evaluation.scores), *score_notes(evaluation.scores)]),

@@ -55,6 +55,7 @@ class StageScores:
         return {name: score for name, score in scores.items() if score is not None}
 
 
+LAYERS, SHARE = "layers", "share"
 METRICS: tuple[str, ...] = tuple(field.name for field in fields(StageScores))
 
 
@@ -168,6 +169,35 @@ class SiteDifference:
 
 
 @dataclass(frozen=True)
+class ExtentScore:
+    """How well the extent of the CT alone distinguishes a class from the rest.
+
+    Attributes:
+        set_name: The set of nodules.
+        measure: `layers`, the number of the patch's layers along z inside the CT; or `share`, of its voxels.
+        class_name: The class against the rest; of two classes only the second.
+        value: Area under the ROC curve, above 0.5 where the class has the larger extent; None with one class only.
+        low, high: Percentile interval over patients, for all classes together at 95 %; None where no patch or every
+            patch of one class is padded alike, so that there is none.
+        revealing: Whether it differs from 0.5: the interval excludes it, or the classes are perfectly separated, so
+            that there is no interval.
+    """
+
+    set_name: str
+    measure: str
+    class_name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    revealing: bool
+
+    @property
+    def estimate(self) -> Estimate:
+        """The area with its interval."""
+        return Estimate(self.value, self.low, self.high)
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The evaluation of one run.
 
@@ -176,12 +206,14 @@ class Evaluation:
         run: What was trained.
         sites: Differences between another site and the test set; empty without another site.
         external_dataset: Name of the other site's dataset folder.
+        extent: What the extent of the CT alone predicts; empty where this was not computed.
     """
 
     scores: Scores
     run: TrainedRun
     sites: tuple[SiteDifference, ...] = ()
     external_dataset: str | None = None
+    extent: tuple[ExtentScore, ...] = ()
 
 
 SCORES_FILE = "scores.json"
@@ -213,6 +245,8 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
     if evaluation.external_dataset is not None:
         document["sites"] = [asdict(site) for site in evaluation.sites]
         document["external_dataset"] = evaluation.external_dataset
+    if evaluation.extent:
+        document["field_of_view"] = [asdict(score) for score in evaluation.extent]
     return {**document, "run": asdict(evaluation.run)}
 
 
@@ -252,7 +286,8 @@ def _evaluation(document: Mapping[str, Any]) -> Evaluation:
     sets = {name: _set_scores(document, name, [part.stage for part in run.stages]) for name in document["counts"]}
     sites = tuple(from_json(SiteDifference, site) for site in document.get("sites", ()))
     scores = Scores(sets, bootstrap["replicates"], bootstrap["seed"], bootstrap["level"])
-    return Evaluation(scores, run, sites, document.get("external_dataset"))
+    extent = tuple(from_json(ExtentScore, score) for score in document.get("field_of_view", ()))
+    return Evaluation(scores, run, sites, document.get("external_dataset"), extent)
 
 
 def _set_scores(document: Mapping[str, Any], name: str, stages: Sequence[str]) -> SetScores:

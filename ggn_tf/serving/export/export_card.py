@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ggn_tf.evaluation.report.model_card import optimism_warning, render_card, score_lines
-from ggn_tf.evaluation.statistics.run_scores import StageScores, stage_document
+from ggn_tf.evaluation.report.run_tables import extent_warnings
+from ggn_tf.evaluation.statistics.run_scores import ExtentScore, StageScores, stage_document
 from ggn_tf.serving.contract.export_contract import ExportContract
 from ggn_tf.serving.contract.wire import shape_text
 
@@ -24,11 +25,12 @@ class Provenance:
     dataset_fingerprint: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     scores: StageScores | None = None
+    field_of_view: tuple[ExtentScore, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The origin as JSON types."""
         scores = None if self.scores is None else stage_document(self.scores)
-        return {**asdict(self), "scores": scores}
+        return {**asdict(self), "scores": scores, "field_of_view": [asdict(score) for score in self.field_of_view]}
 
 
 def model_card(contract: ExportContract, provenance: Provenance, version: int) -> str:
@@ -53,5 +55,6 @@ def model_card(contract: ExportContract, provenance: Provenance, version: int) -
         window_hu=" to ".join(f"{value:g}" for value in patch.window_hu),
         origin=origin,
         scores=None if provenance.scores is None else score_lines(provenance.scores),
+        extent_warnings=extent_warnings(provenance.field_of_view),
         warning=optimism_warning(provenance.select_on),
     )

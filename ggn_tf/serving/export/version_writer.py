@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from ggn_tf.errors import ExportError, RunError
-from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, StageScores, read_scores_file
+from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, Evaluation, StageScores, read_scores_file
 from ggn_tf.files import atomic_folder
 from ggn_tf.models.fast.folding import fold
 from ggn_tf.models.names import RAW, REFERENCE
@@ -162,7 +162,8 @@ def load_served_model(run: RunFolder) -> keras.Model:
 def provenance_of(run: RunFolder) -> Provenance:
     """The origin of a run's weights, with test scores if it was evaluated; raises RunError where these are damaged."""
     description = run.description
-    stage = run.finished_stages()[-1]
+    stage, file = run.finished_stages()[-1], run.folder / "evaluation" / SCORES_FILE
+    evaluation = read_scores_file(file) if file.exists() else None
     return Provenance(
         run=run.folder.resolve().name,
         model=description.model,
@@ -173,14 +174,12 @@ def provenance_of(run: RunFolder) -> Provenance:
         select_on=description.select_on,
         dataset_fingerprint=description.dataset_fingerprint,
         versions=run.versions,
-        scores=_scores(run, stage),
+        scores=None if evaluation is None else _test_scores(evaluation, stage),
+        field_of_view=tuple(score for score in evaluation.extent if score.set_name == "test") if evaluation else (),
     )
 
 
-def _scores(run: RunFolder, stage: str) -> StageScores | None:
+def _test_scores(evaluation: Evaluation, stage: str) -> StageScores | None:
     """The test scores of the exported stage; those of other stages are of other weights."""
-    file = run.folder / "evaluation" / SCORES_FILE
-    if not file.exists():
-        return None
-    test = read_scores_file(file).scores.test
+    test = evaluation.scores.test
     return test.stages.get(stage) if test else None

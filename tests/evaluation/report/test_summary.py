@@ -5,8 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ggn_tf.evaluation.report.model_card import run_card
+from ggn_tf.evaluation.report.page import Prose
+from ggn_tf.evaluation.report.run_report import run_page
 from ggn_tf.evaluation.report.run_tables import OPTIMISTIC, summarise
-from ggn_tf.evaluation.statistics.run_scores import Estimate, Evaluation, Scores, SetScores, StageScores
+from ggn_tf.evaluation.statistics.run_scores import Estimate, Evaluation, ExtentScore, Scores, SetScores, StageScores
 from tests.support.described_run import RUN, evaluated
 
 
@@ -69,3 +72,25 @@ def test_single_stage_is_a_row_by_its_name(drawn_frame):
     frame = drawn_frame(stage="segment").assign(**{"p_AAH+AIS": np.nan, "p_MIA+IAC": np.nan})
     text = summarise(evaluated(frame))
     assert [line.split()[0] for line in text.splitlines() if line.startswith("  ")] == ["stage", "segment"]
+
+
+def test_scores_that_the_extent_of_the_ct_explains_are_marked_on_top_everywhere(drawn_frame):
+    frame = drawn_frame()
+    scores = (
+        ExtentScore("test", "layers", "MIA+IAC", 0.88, 0.801, 0.94, revealing=True),
+        ExtentScore("test", "share", "MIA+IAC", 0.55, 0.45, 0.65, revealing=False),
+    )
+    evaluation = replace(evaluated(frame), extent=scores)
+    warning = summarise(evaluation).splitlines()[0]
+    assert "THE SCORES OF THE TEST SET CANNOT BE TRUSTED" in warning
+    assert "the number of patch layers inside the CT has an AUC of 0.880 [0.801, 0.940] for MIA+IAC" in warning
+    assert "share" not in warning
+    assert run_card(evaluation, frame).splitlines()[4] == f"**{warning}**"
+    assert run_page(frame, evaluation).blocks[0] == Prose(warning, warning=True)
+    assert "0.550 [0.450, 0.650]" in summarise(evaluation)
+
+
+def test_an_extent_that_predicts_nothing_is_no_warning(drawn_frame):
+    score = ExtentScore("test", "layers", "MIA+IAC", 0.5, None, None, revealing=False)
+    text = summarise(replace(evaluated(drawn_frame()), extent=(score,)))
+    assert "TRUSTED" not in text and "What the extent of the CT alone predicts" in text

@@ -9,6 +9,7 @@ from ggn_tf.errors import RunError
 from ggn_tf.evaluation.statistics.run_scores import (
     Estimate,
     Evaluation,
+    ExtentScore,
     SiteDifference,
     StageScores,
     evaluation_document,
@@ -32,9 +33,9 @@ def evaluation(drawn_frame) -> Evaluation:
 
 
 def test_evaluation_is_read_as_it_was_written(evaluation, drawn_frame, tmp_path):
-    for number, written in enumerate(
-        (evaluation, replace(evaluation, sites=(SITE,), external_dataset="elsewhere"), evaluated(drawn_frame()))
-    ):
+    extent = (ExtentScore("test", "share", "MIA+IAC", 0.7, 0.6, None, revealing=True),)
+    elsewhere = replace(evaluation, sites=(SITE,), external_dataset="elsewhere", extent=extent)
+    for number, written in enumerate((evaluation, elsewhere, evaluated(drawn_frame()))):
         write_scores_file(written, tmp_path / f"{number}.json")
         assert read_scores_file(tmp_path / f"{number}.json") == written
 

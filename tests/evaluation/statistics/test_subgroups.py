@@ -23,6 +23,9 @@ def _case(case_id="c", diameter_mm=7.0, solid_fraction=0.1, slice_mm=1.25) -> Ca
         longest_diameter_mm=diameter_mm,
         mean_hu=-600.0,
         solid_fraction=solid_fraction,
+        covered_layers=32,
+        covered_share=1.0,
+        mask_faces=(),
     )
 
 
