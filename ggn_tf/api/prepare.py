@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 import click
 
 from ggn_tf.api.arguments import OnProgress, Progress, check_choices, ignore
+from ggn_tf.cases import table_consistency
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.radiomics import radiomics_settings
 from ggn_tf.cases.remote import local_file, local_folder, url_of
-from ggn_tf.cases.table import Case, read_table
+from ggn_tf.cases.table import Case, CaseTable, open_table, refuse
+from ggn_tf.cases.table_consistency import ReadNodule, check_consistency
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.dataset_json import refuse_existing
@@ -23,7 +25,7 @@ from ggn_tf.dataset.id_list import refuse_unwritable, written_id_list
 from ggn_tf.dataset.identity import Pseudonyms, read_salt
 from ggn_tf.dataset.preparation import prepare_cases
 from ggn_tf.dataset.splits import check_patients, read_split
-from ggn_tf.dataset.table_check import notes_on
+from ggn_tf.dataset.table_check import nodule_of, notes_on
 from ggn_tf.errors import DatasetError, GgnError, RejectedCasesError, TableError
 from ggn_tf.machine import processor_count
 from ggn_tf.protocol import SETS, PatchProtocol, Protocol, SplitProtocol
@@ -64,6 +66,8 @@ def prepare(
     jobs: int | None = None,
     repair: bool = False,
     align_masks: bool = False,
+    distinct_ids: bool = False,
+    merge_labels: bool = False,
     radiomics: bool = False,
     allow_rejects: bool = False,
     keep_ids: bool = False,
@@ -92,6 +96,9 @@ def prepare(
             without starting its work (`if __name__ == "__main__":`).
         repair: Whether slices with a gantry tilt or non-uniform spacing are resampled instead of being rejected.
         align_masks: Whether masks on another grid of the same scan are resampled onto the CT's grid.
+        distinct_ids: Whether patient ids that are equal but for zeros, case, `.0` or Unicode form, and patients who
+            share a CT, are accepted as different patients.
+        merge_labels: Whether labels that differ in spelling only, such as `4` and `4.0`, become one label.
         radiomics: Whether to measure each nodule's radiomic features too; needs pyradiomics.
         allow_rejects: Whether cases that cannot be used are left out instead of ending the call.
         keep_ids: Whether to keep the table's ids instead of salted hashes of them.
@@ -118,7 +125,10 @@ def prepare(
     settings = radiomics_settings() if radiomics else None
     if id_path is not None:
         refuse_unwritable(id_path, output)
-    cases = _read_table(Path(table), label_column)
+    opened = open_case_table(Path(table), label_column)
+    cases, merged = chosen_labels(opened, merge_labels)
+    consistency = check_consistency(cases, distinct_ids=distinct_ids)
+    refuse([*opened.all_errors(), *consistency.errors], opened.path)
     check_patients(case.patient_id for case in cases)
     pseudonyms = Pseudonyms(None if keep_ids else read_salt(_salt_path(salt_file)))
     policy, protocol = RepairPolicy(repair, align_masks), Protocol()
@@ -130,8 +140,8 @@ def prepare(
     # Imported here: TensorFlow comes with it, and a wrong table is rejected before.
     from ggn_tf.dataset.writer import write_dataset
 
-    seen = _Seen(hidden=pseudonyms.identifying_columns(cases))
-    outcomes = _outcomes(cases, cut, pseudonyms, allow_rejects, seen)
+    seen = _Seen(opened.path, pseudonyms, allow_rejects, distinct_ids, pseudonyms.identifying_columns(cases))
+    outcomes = _outcomes(cases, cut, seen)
     with local_folder(output) as folder, closing(outcomes), written_id_list(id_path, cases, pseudonyms):
         dataset = write_dataset(
             folder,
@@ -143,7 +153,7 @@ def prepare(
             radiomics=settings,
         )
         counts = _split_counts(dataset)
-    notes = tuple(notes_on(dataset.cases, seen.hidden, seen.outside_lung))
+    notes = (*opened.notes, *merged, *seen.notes, *notes_on(dataset.cases, seen.hidden, seen.outside_lung))
     return PreparedDataset(output, dataset.cases, tuple(seen.rejected), notes, counts, dataset.fingerprint)
 
 
@@ -157,7 +167,7 @@ def cut_cases(
     on_progress: OnProgress = ignore,
 ) -> CutCases:
     """As `prepare_cases`, with progress; None for `jobs` takes every processor."""
-    jobs = min(jobs or processor_count(), len(cases))
+    jobs = max(1, min(jobs or processor_count(), len(cases)))
     with closing(prepare_cases(cases, protocol, jobs, repair_policy, radiomics=radiomics)) as prepared:
         for done, outcome in enumerate(prepared):
             on_progress(Progress("cutting patches", done, len(cases)))
@@ -167,26 +177,37 @@ def cut_cases(
 
 @dataclass
 class _Seen:
-    """What is noticed while the cases pass by on their way into the dataset."""
+    """What is noticed while the cases pass by on their way into the dataset, and how they are treated."""
 
+    table: Path
+    pseudonyms: Pseudonyms
+    allow_rejects: bool
+    distinct_ids: bool
     hidden: set[str]
     rejected: list[GgnError] = field(default_factory=list)
     outside_lung: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
-def _outcomes(
-    cases: Sequence[Case], cut: CutCases, pseudonyms: Pseudonyms, allow_rejects: bool, seen: _Seen
-) -> Generator[AcceptedCase | RejectedCase, None, None]:
+def _outcomes(cases: Sequence[Case], cut: CutCases, seen: _Seen) -> Generator[AcceptedCase | RejectedCase, None, None]:
+    read: dict[str, ReadNodule] = {}
     with closing(cut):
         for case, patch in cut:
             if isinstance(patch, GgnError):
                 seen.rejected.append(patch)
-            outcome = outcome_of(case, patch, pseudonyms, seen.hidden)
-            if isinstance(outcome, AcceptedCase) and not outcome.in_lung:
-                seen.outside_lung.append(outcome.record.case_id)
+            outcome = outcome_of(case, patch, seen.pseudonyms, seen.hidden)
+            if isinstance(outcome, AcceptedCase):
+                read[case.case_id] = nodule_of(outcome)
+                if not outcome.in_lung:
+                    seen.outside_lung.append(outcome.record.case_id)
             yield outcome
-    if seen.rejected and not allow_rejects:
+    if seen.rejected and not seen.allow_rejects:
         raise _rejection(seen.rejected, len(cases))
+    used = [case for case in cases if case.case_id in read]
+    consistency = check_consistency(used, read, distinct_ids=seen.distinct_ids)
+    refuse(list(consistency.errors), seen.table)
+    hashed = seen.pseudonyms.id_of
+    seen.notes = check_consistency(used, read, distinct_ids=seen.distinct_ids, name_id=hashed).notes
 
 
 def _rejection(rejected: Sequence[GgnError], cases: int) -> RejectedCasesError:
@@ -211,10 +232,17 @@ def _salt_path(salt_file: str | Path | None) -> Path:
     return Path(salt_file or os.environ.get("GGN_TF_SALT_FILE") or Path(click.get_app_dir("ggn-tf")) / "salt")
 
 
-def _read_table(table: Path, label_column: str) -> list[Case]:
+def chosen_labels(table: CaseTable, merge: bool) -> tuple[list[Case], list[str]]:
+    """The cases of all rows of a table, with the labels merged if requested, and notes on it."""
+    cases = list(table.rows.values())
+    return table_consistency.merge_labels(cases) if merge else (cases, [])
+
+
+def open_case_table(table: Path, label_column: str) -> CaseTable:
+    """As `open_table`; the table may be at a URL."""
     try:
         with local_file(table) as file:
-            return read_table(file, label_column, table.parent)
+            return open_table(file, label_column, table.parent)
     except FileNotFoundError as error:
         raise TableError(
             "The case table does not exist.", case=url_of(table) or table, remedy="Name an existing .csv or .xlsx file."

@@ -2,14 +2,15 @@
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from ggn_tf.api.arguments import OnProgress, ignore
-from ggn_tf.api.prepare import CutCases, cut_cases
+from ggn_tf.api.prepare import CutCases, chosen_labels, cut_cases, open_case_table
 from ggn_tf.cases.dicom.repair import RepairPolicy
-from ggn_tf.cases.table import read_table
+from ggn_tf.cases.table import Case
+from ggn_tf.cases.table_consistency import ReadNodule, check_consistency
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.table_check import (
     Finding,
@@ -17,9 +18,11 @@ from ggn_tf.dataset.table_check import (
     count_labels,
     examine_case,
     hidden_columns,
+    nodule_of,
     notes_on,
     problems_of,
     records_of,
+    unusable_row,
 )
 from ggn_tf.errors import GgnError
 from ggn_tf.files import atomic_folder
@@ -57,10 +60,12 @@ def check_table(
     jobs: int | None = None,
     repair: bool = False,
     align_masks: bool = False,
+    distinct_ids: bool = False,
+    merge_labels: bool = False,
     output: str | Path | None = None,
     on_progress: OnProgress = ignore,
 ) -> TableCheck:
-    """Examine every case of a table; the arguments are those of `prepare`.
+    """Examine every row of a table; the arguments are those of `prepare`.
 
     Args:
         table: The case table.
@@ -68,39 +73,52 @@ def check_table(
         jobs: Number of processes.
         repair: As in `prepare`.
         align_masks: As in `prepare`.
+        distinct_ids: As in `prepare`.
+        merge_labels: As in `prepare`.
         output: New folder for contact sheets and cases.csv; None for no files.
         on_progress: Called after every case.
 
     Raises:
-        TableError: The table cannot be used.
+        TableError: The table cannot be read, or lacks a column or rows.
         GgnError: The output exists or cannot be written.
     """
-    cases, protocol = read_table(Path(table), label_column), Protocol()
-    policy = RepairPolicy(repair, align_masks)
-    with closing(cut_cases(cases, protocol.patch, jobs, policy, on_progress=on_progress)) as cut:
-        findings = _examine(cut, None if output is None else Path(output))
+    opened, protocol = open_case_table(Path(table), label_column), Protocol()
+    cases, merged = chosen_labels(opened, merge_labels)
+    unusable = opened.problems_of_rows()
+    rows = [
+        unusable_row(case, row, unusable[row]) if row in unusable else case
+        for row, case in zip(opened.rows, cases, strict=True)
+    ]
+    policy, usable = RepairPolicy(repair, align_masks), [row for row in rows if isinstance(row, Case)]
+    with closing(cut_cases(usable, protocol.patch, jobs, policy, on_progress=on_progress)) as cut:
+        findings, read = _examine(rows, cut, None if output is None else Path(output))
+    consistency = check_consistency([finding.case for finding in findings], read, distinct_ids=distinct_ids)
     outside_lung = [finding.case.case_id for finding in findings if not finding.in_lung]
+    notes = notes_on(records_of(findings), hidden_columns(findings), outside_lung)
     return TableCheck(
         tuple(findings),
         count_labels(findings),
-        tuple(problems_of(findings, protocol.split)),
-        tuple(notes_on(records_of(findings), hidden_columns(findings), outside_lung)),
+        (*opened.errors, *consistency.errors, *problems_of(findings, protocol.split)),
+        (*opened.notes, *merged, *consistency.notes, *notes),
     )
 
 
-def _examine(cut: CutCases, output: Path | None) -> list[Finding]:
-    if output is None:
-        return [examine_case(case, patch)[0] for case, patch in cut]
-    findings = []
-    with _new_folder(output) as folder:
-        with PreviewWriter(folder) as sheets:
-            for case, patch in cut:
-                finding, nodule = examine_case(case, patch)
+def _examine(
+    rows: Sequence[Case | Finding], cut: CutCases, output: Path | None
+) -> tuple[list[Finding], dict[str, ReadNodule]]:
+    """The findings in the order of the rows, of which some have one already; and what was read, by case id."""
+    findings, read = [], {}
+    with nullcontext() if output is None else _new_folder(output) as folder:
+        with PreviewWriter(folder or Path(), enabled=folder is not None) as sheets:
+            for row in rows:
+                finding, nodule = (row, None) if isinstance(row, Finding) else examine_case(*next(cut))
                 findings.append(finding)
                 if nodule is not None:
+                    read[finding.case.case_id] = nodule_of(nodule)
                     sheets.add(f"{nodule.record.case_id}  {nodule.record.label}", nodule.hu, nodule.mask)
-        _write_findings(folder / FINDINGS, findings)
-    return findings
+        if folder is not None:
+            _write_findings(folder / FINDINGS, findings)
+    return findings, read
 
 
 @contextmanager

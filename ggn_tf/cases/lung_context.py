@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from ggn_tf.cases.field_of_view import covered_voxels
 
 if TYPE_CHECKING:
     # Clients of a server need the thresholds, but not SimpleITK.
@@ -41,11 +42,3 @@ def lung_context_of(patch: "Patch") -> LungContext:
     """Measure the values around a patch's nodule."""
     lowest, middle = np.percentile(patch.hu[covered_voxels(patch)], (100 * LEAST_LUNG, 100 * MOST_BELOW_AIR)).tolist()
     return LungContext(lowest, middle)
-
-
-def covered_voxels(patch: "Patch") -> npt.NDArray[np.bool_]:
-    """[z, y, x] bool: the patch's voxels that are inside the CT."""
-    z, y, x = np.indices(patch.hu.shape)
-    index = patch.ct_grid.index_of(patch.grid.point_of(np.stack([x, y, z], axis=-1)))
-    covered: npt.NDArray[np.bool_] = np.all((index >= -0.5) & (index < np.array(patch.ct_grid.size_xyz) - 0.5), axis=-1)
-    return covered

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
-from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
+from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.measurements import measure
 from ggn_tf.cases.patch_location import NoduleTarget, PatchLocation, locate_patch, open_ct_of
@@ -37,6 +37,8 @@ class Patch:
         solid_fraction: Fraction of the mask's voxels above -300 HU.
         repaired: What was wrong with the CT or the mask and was repaired.
         radiomics: The nodule's radiomic features, if they were requested.
+        mask_box: The voxels of `ct_grid` that the nodule extends over; None without a mask.
+        series: SeriesInstanceUID of the CT; None for a volume file.
     """
 
     hu: npt.NDArray[np.float32]
@@ -51,6 +53,8 @@ class Patch:
     solid_fraction: float | None = None
     repaired: tuple[str, ...] = ()
     radiomics: dict[str, float] | None = None
+    mask_box: Box | None = None
+    series: str | None = None
 
 
 def cut_patch(
@@ -156,11 +160,14 @@ def _cut(volume: Volume, location: PatchLocation, image: sitk.Image, protocol: P
     mask, center, grid, _, repaired = location
     hu = _resampled(image, grid, volume.grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
-        return Patch(hu, None, center, grid, volume.grid, repaired=repaired)
+        return Patch(hu, None, center, grid, volume.grid, repaired=repaired, series=volume.series)
     patch_mask = _resampled(mask, grid, volume.grid, sitk.sitkNearestNeighbor, 0)
     _check_reaches(mask, patch_mask, center)
     features = measure_radiomics(image, mask) if radiomics else None
-    return Patch(hu, patch_mask, center, grid, volume.grid, *measure(image, mask), repaired, features)
+    start = np.rint(volume.grid.index_of(mask.GetOrigin())).astype(int).tolist()
+    box = Box((start[0], start[1], start[2]), mask.GetSize())
+    measures = measure(image, mask)
+    return Patch(hu, patch_mask, center, grid, volume.grid, *measures, repaired, features, box, volume.series)
 
 
 def _resampled(image: sitk.Image, grid: Grid, ct_grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:

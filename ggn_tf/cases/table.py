@@ -1,22 +1,23 @@
 """The case table: one row per nodule, from CSV or Excel, every cell read as text."""
 
 import math
-import warnings
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from ggn_tf.cases.spelling import trimmed
+from ggn_tf.cases.table_file import Row, RowProblem, TableFile, read_table_file
 from ggn_tf.errors import TableError
 
 REQUIRED = ("case_id", "patient_id", "image")
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
-_EXCEL = (".xlsx", ".xlsm")
+_OPTIONAL = ("mask", "segment", "series")
 _MOST_PROBLEMS = 10
-
-Row = dict[str, str]
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+# What a spreadsheet program writes for a formula without a value.
+_FORMULA_ERROR = re.compile(r"#(N/A|REF!|VALUE!|NAME\?|DIV/0!|NULL!|NUM!)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,149 +47,224 @@ class Case:
     series: str | None = None
 
 
+@dataclass(frozen=True)
+class CaseTable:
+    """A table with all that is wrong with it, for a report of everything at once.
+
+    Attributes:
+        path: The file.
+        rows: The case of every row, by its number in the spreadsheet; what an unusable row lacks is empty.
+        header_row: The number of the row with the names of the columns.
+        problems: Why rows cannot be used.
+        errors: What is wrong with the columns, of which only the first of one name is read.
+        notes: What to know about the file, one sentence each.
+    """
+
+    path: Path
+    rows: Mapping[int, Case]
+    header_row: int = 1
+    problems: tuple[RowProblem, ...] = ()
+    errors: tuple[TableError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def problems_of_rows(self) -> dict[int, list[str]]:
+        """What is wrong with each unusable row."""
+        texts: defaultdict[int, list[str]] = defaultdict(list)
+        for problem in self.problems:
+            for row in problem.rows:
+                texts[row].append(problem.text)
+        return dict(sorted(texts.items()))
+
+    def all_errors(self) -> list[TableError]:
+        """What is wrong with the columns and with the rows, which are listed by their number in the spreadsheet."""
+        return [*self.errors, *([self._rows_error()] if self.problems else [])]
+
+    def _rows_error(self) -> TableError:
+        rows = len(self.problems_of_rows())
+        texts = [f"{_rows_text(problem.rows)}: {problem.text}" for problem in self.problems]
+        more = len(texts) - _MOST_PROBLEMS
+        return TableError(
+            f"The case table has {rows} unusable {'row' if rows == 1 else 'rows'}.",
+            case=self.path,
+            found="; ".join(texts[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""),
+            expected=EXPECTED_OF_ROWS,
+            remedy=f"Correct these rows (the header is row {self.header_row}).",
+        )
+
+
+EXPECTED_OF_ROWS = (
+    "for every nodule a unique case_id, a patient_id, an image, a label without ',' and '+' (they have a meaning in "
+    "tasks), and a mask or a centre of three numbers"
+)
+
+
+def refuse(errors: list[TableError], path: Path) -> None:
+    """Raise what is wrong with a table: one error as it is, several together.
+
+    Raises:
+        TableError: There is an error.
+    """
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise TableError(
+            f"The case table has {len(errors)} kinds of errors.",
+            case=path,
+            found=" ".join(f"({number}) {part.what} {part.found}." for number, part in enumerate(errors, start=1)),
+            expected="a table without errors",
+            remedy=" ".join(f"({number}) {part.remedy}" for number, part in enumerate(errors, start=1)),
+            arguments=tuple(dict.fromkeys(name for part in errors for name in part.arguments)),
+        )
+
+
 def read_table(path: Path, label_column: str = "label", folder: Path | None = None) -> list[Case]:
-    """Read a case table.
+    """Read a case table of which every row is usable.
+
+    Args and errors are those of `open_table`.
+
+    Raises:
+        TableError: Columns have the same name, or rows are not usable.
+    """
+    table = open_table(path, label_column, folder)
+    refuse(table.all_errors(), table.path)
+    return list(table.rows.values())
+
+
+def open_table(path: Path, label_column: str = "label", folder: Path | None = None) -> CaseTable:
+    """Read a case table with everything that is wrong with its rows.
 
     Columns: `case_id`, `patient_id`, `image`, `mask`, the label column; optional `segment`, `series`,
     `center_x_mm`, `center_y_mm`, `center_z_mm` (LPS); further columns are kept. Paths are relative to the table, or
     URLs. Whether the files exist is checked when a case is read.
 
     Args:
-        path: A .csv (comma, semicolon or tab; UTF-8) or .xlsx file; of a workbook the first sheet.
+        path: A .csv (comma, semicolon or tab; UTF-8) or .xlsx file; of a workbook the first visible sheet.
         label_column: The column with the label.
         folder: The folder that its paths are relative to. None: the table's own folder.
 
     Raises:
-        TableError: The file is missing or not a table, a column is missing, there is no row, or rows are not usable;
-            they are listed by their number in the spreadsheet.
+        TableError: The file is missing or not a table, a column is missing, or there is no row.
     """
-    path = Path(path)
-    rows = _read_rows(path)
-    columns = list(next(iter(rows.values()), {}))
-    _check_columns(path, columns, label_column)
-    problems = list(_problems(rows, label_column))
-    if problems:
-        more = len(problems) - _MOST_PROBLEMS
-        raise TableError(
-            f"The case table has {len(problems)} unusable {'row' if len(problems) == 1 else 'rows'}.",
+    path, label_column = Path(path), trimmed(label_column)
+    file = read_table_file(path)
+    repeated = _repeated_columns(path, file)
+    missing = _missing_columns(path, file, label_column)
+    if missing is not None:
+        refuse([*repeated, missing], path)
+    _check_rows(path, file)
+    rows = {number: _with_points(row, label_column) if file.decimal_comma else row for number, row in file.rows.items()}
+    return CaseTable(
+        path,
+        {number: _case(folder or path.parent, row, label_column) for number, row in rows.items()},
+        file.header_row,
+        (*file.problems, *_problems(rows, label_column)),
+        tuple(repeated),
+        file.notes,
+    )
+
+
+def _repeated_columns(path: Path, file: TableFile) -> list[TableError]:
+    if not file.repeated:
+        return []
+    return [
+        TableError(
+            "Columns of the case table have the same name.",
             case=path,
-            found="; ".join(problems[:_MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""),
-            expected="for every nodule a unique case_id, a patient_id, an image, a label without ',' and '+' (they "
-            "have a meaning in tasks), and a mask or a centre of three numbers",
-            remedy="Correct these rows (the header is row 1).",
+            found="; ".join(file.repeated),
+            expected="names that differ in more than upper and lower case, space and invisible characters",
+            remedy="Rename or delete one column of each pair.",
         )
-    return [_case(folder or path.parent, row, label_column) for row in rows.values()]
+    ]
 
 
-def _read_rows(path: Path) -> dict[int, Row]:
-    """Every row that is not blank, under its number in the spreadsheet."""
-    if not path.is_file():
-        raise TableError(
-            "The case table does not exist.", case=path, remedy="Name a .csv or .xlsx file with one row per nodule."
-        )
-    try:
-        frame = _read_frame(path)
-    except Exception as error:
-        # The readers raise a dozen unrelated types on other files: parser, zip, XML and codec errors.
-        raise TableError(
-            "The case table cannot be read as a table.",
-            case=path,
-            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
-            expected="a .csv file (comma, semicolon or tab, UTF-8) or an .xlsx workbook",
-            remedy="Save it again from the spreadsheet program as 'CSV UTF-8' or as .xlsx.",
-        ) from error
-    frame = frame.fillna("").map(str.strip)
-    frame.columns = [str(column).strip() for column in frame.columns]
-    rows = {number: dict(zip(frame.columns, cells, strict=True)) for number, *cells in frame.itertuples(name=None)}
-    filled = {int(number) + 2: row for number, row in rows.items() if any(row.values())}
-    if not filled:
-        raise TableError(
-            "The case table has no row.",
-            case=path,
-            found=f"columns {', '.join(frame.columns) or 'none'}, no nodule",
-            expected="one row per nodule",
-            remedy="Add the nodules, or name another file.",
-        )
-    return filled
-
-
-def _read_frame(path: Path) -> pd.DataFrame:
-    if path.suffix.lower() in _EXCEL:
-        return pd.read_excel(path, dtype=str, keep_default_na=False)
-    with path.open(encoding="utf-8-sig") as file:
-        header = file.readline()
-    with warnings.catch_warnings():
-        # If every row has more cells than the header, pandas only warns and drops the last.
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
-            path,
-            # Spreadsheet programs write the country's separator: a semicolon where the comma is the decimal point.
-            sep=max(",;\t", key=header.count),
-            dtype=str,
-            keep_default_na=False,
-            index_col=False,
-            encoding="utf-8-sig",
-            skip_blank_lines=False,
-        )
-
-
-def _check_columns(path: Path, columns: list[str], label_column: str) -> None:
+def _missing_columns(path: Path, file: TableFile, label_column: str) -> TableError | None:
+    columns = file.columns
     missing = [column for column in (*REQUIRED, label_column) if column not in columns]
     if not missing and "mask" not in columns and not set(CENTER) <= set(columns):
         missing = [f"mask (or {', '.join(CENTER)})"]
-    if missing:
-        only_label = missing == [label_column]
+    if not missing or not columns:
+        return None
+    only_label = missing == [label_column]
+    return TableError(
+        f"The case table lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
+        case=path,
+        found="; ".join([f"columns {', '.join(columns)}", *file.notes]),
+        expected=f"case_id, patient_id, image, mask, {label_column}",
+        remedy="Name the table's column of labels." if only_label else "Rename or add the column.",
+        arguments=("label_column",) if only_label else (),
+    )
+
+
+def _check_rows(path: Path, file: TableFile) -> None:
+    if not file.rows:
         raise TableError(
-            f"The case table lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.",
+            "The case table has no row.",
             case=path,
-            found=f"columns {', '.join(columns)}",
-            expected=f"case_id, patient_id, image, mask, {label_column}",
-            remedy="Name the table's column of labels." if only_label else "Rename or add the column.",
-            arguments=("label_column",) if only_label else (),
+            found="; ".join([f"columns {', '.join(file.columns) or 'none'}, no nodule", *file.notes]),
+            expected="one row per nodule",
+            remedy="Add the nodules, or name another file.",
         )
 
 
-def _problems(rows: dict[int, Row], label_column: str) -> Iterator[str]:
+def _with_points(row: Row, label_column: str) -> Row:
+    """A row whose numbers are written with a decimal comma."""
+    numbers = {name: text for name in (*CENTER, label_column) if _DECIMAL_COMMA.fullmatch(text := row.get(name, ""))}
+    return {**row, **{name: text.replace(",", ".") for name, text in numbers.items()}}
+
+
+def _problems(rows: dict[int, Row], label_column: str) -> Iterator[RowProblem]:
     numbers = defaultdict(list)
     for number, row in rows.items():
-        yield from (f"row {number}: {problem}" for problem in _row_problems(row, label_column))
-        numbers[row["case_id"]].append(str(number))
+        yield from (RowProblem((number,), problem) for problem in _row_problems(row, label_column))
+        numbers[row["case_id"]].append(number)
     for case_id, repeated in numbers.items():
         if case_id and len(repeated) > 1:
-            yield f"rows {', '.join(repeated)}: the same case_id {case_id!r}"
+            yield RowProblem(tuple(repeated), f"the same case_id {case_id!r}")
 
 
 def _row_problems(row: Row, label_column: str) -> Iterator[str]:
     yield from (f"no {column}" for column in (*REQUIRED, label_column) if not row[column])
     if set(row[label_column]) & set(",+"):
         yield f"label {row[label_column]!r}"
+    for column in (*REQUIRED, label_column, *_OPTIONAL):
+        text = row.get(column, "")
+        if "\n" in text or "\r" in text:
+            yield f"a line break in {column}"
+        elif text.startswith("#") and _FORMULA_ERROR.fullmatch(text):
+            yield f"{column} is {text}"
     center = [row.get(column, "") for column in CENTER]
     if any(center):
         yield from (
-            f"{column} is {text!r}" for column, text in zip(CENTER, center, strict=True) if not _is_finite(text)
+            f"{column} is {text!r}" for column, text in zip(CENTER, center, strict=True) if _number(text) is None
         )
     elif not row.get("mask"):
         yield "neither a mask nor a centre"
 
 
-def _is_finite(text: str) -> bool:
+def _number(text: str) -> float | None:
+    """The finite number that a text states; None for any other text."""
     try:
-        return math.isfinite(float(text))
+        value = float(text)
     except ValueError:
-        return False
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _rows_text(rows: tuple[int, ...]) -> str:
+    return f"row{'s' * (len(rows) > 1)} {', '.join(map(str, rows))}"
 
 
 def _case(folder: Path, row: Row, label_column: str) -> Case:
-    known = {*REQUIRED, *CENTER, "mask", "segment", "series", label_column}
-    x, y, z = (row.get(column, "") for column in CENTER)
+    known = {*REQUIRED, *CENTER, *_OPTIONAL, label_column}
+    x, y, z = (_number(text) if (text := row.get(column)) else None for column in CENTER)
     return Case(
         case_id=row["case_id"],
         patient_id=row["patient_id"],
-        image=_path(folder, row["image"]),
+        image=_path(folder, row["image"]) if row["image"] else Path(),
         mask=_path(folder, row["mask"]) if row.get("mask") else None,
         label=row[label_column],
         segment=row.get("segment") or None,
-        center_mm_lps=(float(x), float(y), float(z)) if x else None,
+        center_mm_lps=None if x is None or y is None or z is None else (x, y, z),
         extra={column: text for column, text in row.items() if column not in known},
         series=row.get("series") or None,
     )

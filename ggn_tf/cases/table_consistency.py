@@ -1,169 +1,240 @@
-"""What the rows of a case table say of one another: patients, labels and nodules that are entered twice."""
+"""Whether the rows of a case table agree: patients, nodules and labels that are entered in several ways."""
 
-import re
+import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from pathlib import Path
+from decimal import Decimal
 
+from ggn_tf.cases.geometry.grid import Vector
+from ggn_tf.cases.image_identity import Identity, identity_of, image_identities, is_folder
+from ggn_tf.cases.spelling import folded_id, folded_label, trimmed
 from ggn_tf.cases.table import Case
 from ggn_tf.errors import TableError
 
 _SHOWN = 5
-_DIGITS = re.compile(r"\d+")
-_WHOLE_DECIMAL = re.compile(r"(?<=\d)\.0+$")
-
-
-class NoteCode(StrEnum):
-    """What a note on a case table is about."""
-
-    LABEL_SPELLINGS = "label_spellings"
-    REPEATED_NODULE = "repeated_nodule"
-    WORKBOOK = "workbook"
+_DICOMDIR = "DICOMDIR"
 
 
 @dataclass(frozen=True)
-class TableNote:
-    """Something in a case table that a user should know of, although it is not refused."""
+class ReadNodule:
+    """What is known about a nodule once its CT and mask were read.
 
-    code: NoteCode
-    text: str
-
-
-def comparable(text: str) -> str:
-    """A form that two spellings of one id or label share.
-
-    Unicode compatibility form without invisible characters, lower case, single spaces, numbers without leading zeros
-    and without a trailing `.0`.
-
-    >>> comparable("P-007"), comparable("p-7 "), comparable("4.0")
-    ('p-7', 'p-7', '4')
+    Attributes:
+        series: SeriesInstanceUID of the CT; None for a volume file.
+        center_mm_lps: The nodule's centre.
+        radius_mm: Radius of the ball of its volume.
+        digest: Digest of its patch and mask.
     """
-    visible = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
-    folded = " ".join("".join(visible).casefold().split())
-    return _DIGITS.sub(lambda digits: digits[0].lstrip("0") or "0", _WHOLE_DECIMAL.sub("", folded))
+
+    series: str | None
+    center_mm_lps: Vector
+    radius_mm: float
+    digest: str
 
 
-def check_patients(cases: Sequence[Case], *, distinct_ids: bool = False) -> list[TableError]:
-    """Find patients that are entered under several ids, so that a split could not keep them in one set.
+@dataclass(frozen=True)
+class Consistency:
+    """What is wrong with a table as a whole, and what to know about it, one sentence each."""
+
+    errors: tuple[TableError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def check_consistency(
+    cases: Sequence[Case],
+    read: Mapping[str, ReadNodule] | None = None,
+    *,
+    distinct_ids: bool = False,
+    name_id: Callable[[str], str] = str,
+) -> Consistency:
+    """Compare the rows of a table with each other.
+
+    Errors: one CT under several patients, and patient ids that differ in zeros, case, `.0` or Unicode form only, since
+    a split could not keep such a patient in one set; one nodule with contradicting labels. Notes: one nodule in several
+    rows, and labels that differ in spelling only.
 
     Args:
-        cases: The rows of the table.
-        distinct_ids: Accept ids that differ in zeros, case, `.0` or Unicode form only as those of different patients.
-            One CT under several patients is an error all the same.
+        cases: The rows, in the order of the table.
+        read: By case id, what is known about the nodules that were read already: which series a folder contains, and
+            which masks are of one nodule.
+        distinct_ids: Accept the patient ids as those of different patients; what would be an error is a note.
+        name_id: How ids of cases and patients are named, for example by their hash.
+    """
+    rows = _Rows(cases, read or {}, name_id)
+    patients = list(_patient_errors(rows))
+    contradictions, repeated = _repeated_nodules(rows)
+    notes = [f"{error.what.rstrip('.')}, as accepted: {error.found}" for error in patients if distinct_ids]
+    return Consistency(
+        (*(patients if not distinct_ids else ()), *contradictions), (*notes, *repeated, *_label_notes(cases))
+    )
+
+
+def merge_labels(cases: Iterable[Case]) -> tuple[list[Case], list[str]]:
+    """Give labels that differ in spelling only one spelling: a number's shortest, else the most frequent.
 
     Returns:
-        One error per fault.
+        The cases, and a note for each label that was merged.
     """
-    by_image = _groups(cases, _ct)
-    errors = [_one_ct_several_patients(rows) for rows in by_image if len(_patients(rows)) > 1]
-    if distinct_ids:
-        return errors
-    by_id = _groups(cases, lambda case: comparable(case.patient_id))
-    return [*errors, *(_one_patient_several_ids(rows) for rows in by_id if len(_patients(rows)) > 1)]
+    cases = list(cases)
+    merged = {label: _preferred(spellings) for spellings in _label_spellings(cases) for label in spellings}
+    notes = [f"labels merged: {_spellings_text(spellings)}" for spellings in _label_spellings(cases)]
+    return [replace(case, label=merged.get(case.label, case.label)) for case in cases], notes
 
 
-def check_nodules(cases: Sequence[Case]) -> tuple[list[TableError], list[TableNote]]:
-    """Find nodules that are entered in several rows.
+class _Rows:
+    """The rows of a table with the identities of their files, which are looked up once."""
 
-    Returns:
-        Errors: one per nodule whose rows have different labels. Notes: one per nodule whose rows agree.
-    """
-    errors, notes = [], []
-    for rows in _groups(cases, _nodule):
-        if len(rows) < 2:
-            continue
-        if len({comparable(case.label) for case in rows}) > 1:
-            errors.append(_contradiction(rows))
-        else:
-            notes.append(TableNote(NoteCode.REPEATED_NODULE, f"the same nodule in several rows: {_case_ids(rows)}"))
-    return errors, notes
+    def __init__(self, cases: Sequence[Case], read: Mapping[str, ReadNodule], name_id: Callable[[str], str]) -> None:
+        self.all, self.cases = cases, [case for case in cases if case.image.name]
+        self.read, self._name_id = read, name_id
+        self._images = image_identities(case.image for case in self.cases)
+        self._masks = {case.mask: identity_of(case.mask) for case in self.cases if case.mask}
+
+    def ct(self, case: Case) -> Hashable:
+        """The CT of a row: the series that was read, else the file, else the folder and the series that is named."""
+        nodule = self.read.get(case.case_id)
+        return nodule.series if nodule and nodule.series else (self._image(case), case.series)
+
+    def cts(self, case: Case) -> Iterator[Hashable]:
+        """Values of which two rows share one only if they have one CT."""
+        nodule = self.read.get(case.case_id)
+        # Until it is read, a folder may contain several patients.
+        if nodule or case.series or not (is_folder(case.image) or case.image.name.upper() == _DICOMDIR):
+            yield self.ct(case)
+        if nodule:
+            yield nodule.digest
+
+    def nodules(self, case: Case) -> Iterator[Hashable]:
+        """Values of which two rows share one only if they have one nodule."""
+        if case.mask or case.center_mm_lps:
+            mask = case.mask and self._masks[case.mask]
+            yield (self.ct(case), mask, case.segment, case.center_mm_lps)
+        if case.case_id in self.read:
+            yield self.read[case.case_id].digest
+
+    def patients_text(self, cases: Iterable[Case]) -> str:
+        """The different patients of some rows."""
+        return " and ".join(repr(self._name_id(patient)) for patient in _patients(cases))
+
+    def cases_text(self, cases: Sequence[Case]) -> str:
+        """The first ids of some rows."""
+        more = f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
+        return ", ".join(self._name_id(case.case_id) for case in cases[:_SHOWN]) + more
+
+    def _image(self, case: Case) -> Identity:
+        return self._images[case.image]
 
 
-def check_labels(cases: Iterable[Case]) -> list[TableNote]:
-    """Find labels that differ in spelling only, such as `4` and `4.0` or `MIA` and `mia`: one note per group."""
-    return [
-        TableNote(
-            NoteCode.LABEL_SPELLINGS,
-            "labels that differ in spelling only are different labels here: "
-            + ", ".join(f"{label!r} ({count} nodules)" for label, count in spellings.most_common()),
+def _patient_errors(rows: _Rows) -> Iterator[TableError]:
+    by_ct = [group for group in _linked(rows.cases, rows.cts) if len(_patients(group)) > 1]
+    if by_ct:
+        yield TableError(
+            "One CT is entered under several patients.",
+            case=", ".join(group[0].image.name for group in by_ct),
+            found="; ".join(f"patients {rows.patients_text(group)} ({rows.cases_text(group)})" for group in by_ct),
+            expected="one patient_id per CT: otherwise a patient's nodules can be in the training and in the test set",
+            remedy="Give all nodules of a CT the same patient_id in the case table.",
         )
+    by_id = _linked([case for case in rows.all if case.patient_id], lambda case: [folded_id(case.patient_id)])
+    alike = [group for group in by_id if len(_patients(group)) > 1]
+    if alike:
+        yield TableError(
+            "Patient ids differ only in zeros, upper and lower case, a trailing .0, or their Unicode form.",
+            case=rows.cases_text([case for group in alike for case in group]),
+            found="; ".join(rows.patients_text(group) for group in alike),
+            expected="one spelling per patient: otherwise a patient's nodules can be in the training and the test set",
+            remedy="Write the id of a patient in one way throughout the table; insist on the ids only if they are "
+            "those of different patients.",
+            arguments=("distinct_ids",),
+        )
+
+
+def _repeated_nodules(rows: _Rows) -> tuple[list[TableError], list[str]]:
+    same = _one_place(rows)
+    groups = [
+        group
+        for group in _linked(rows.cases, lambda case: [*rows.nodules(case), *same.get(case.case_id, ())])
+        if len(group) > 1
+    ]
+    contradicting = [group for group in groups if len({folded_label(case.label) for case in group}) > 1]
+    agreeing = [rows.cases_text(group) for group in groups if group not in contradicting]
+    notes = [f"the same nodule in several rows: {'; '.join(agreeing)}"] if agreeing else []
+    if not contradicting:
+        return [], notes
+    labels = [[f"{rows.cases_text([case])} {case.label!r}" for case in group] for group in contradicting]
+    error = TableError(
+        "One nodule is entered several times, with different labels.",
+        case=rows.cases_text([case for group in contradicting for case in group]),
+        found="; ".join(map(", ".join, labels)),
+        expected="one row per nodule, or rows that agree",
+        remedy="Keep the row with the right label.",
+    )
+    return [error], notes
+
+
+def _one_place(rows: _Rows) -> dict[str, list[Hashable]]:
+    """For nodules of one CT of which one's centre is inside the other: a value that both share."""
+    shared: defaultdict[str, list[Hashable]] = defaultdict(list)
+    for group in _linked([case for case in rows.cases if case.case_id in rows.read], lambda case: [rows.ct(case)]):
+        nodules = [(case.case_id, rows.read[case.case_id]) for case in group]
+        for index, (case_id, nodule) in enumerate(nodules):
+            for other_id, other in nodules[:index]:
+                apart_mm = math.dist(nodule.center_mm_lps, other.center_mm_lps)
+                if apart_mm < min(nodule.radius_mm, other.radius_mm):
+                    shared[case_id].append((other_id, case_id))
+                    shared[other_id].append((other_id, case_id))
+    return shared
+
+
+def _label_notes(cases: Iterable[Case]) -> list[str]:
+    return [
+        f"labels that differ in spelling only are different labels here: {_spellings_text(spellings)}"
         for spellings in _label_spellings(cases)
     ]
 
 
-def merge_labels(cases: Sequence[Case]) -> list[Case]:
-    """Give labels that differ in spelling only the most frequent spelling; of equally frequent ones the first."""
-    merged = {label: spellings.most_common(1)[0][0] for spellings in _label_spellings(cases) for label in spellings}
-    return [replace(case, label=merged.get(case.label, case.label)) for case in cases]
+def _spellings_text(spellings: Counter[str]) -> str:
+    counts = ", ".join(f"{label!r} in {count} row{'s' * (count > 1)}" for label, count in spellings.most_common())
+    return f"{counts} (as one label: {_preferred(spellings)!r})"
+
+
+def _preferred(spellings: Counter[str]) -> str:
+    """A number's shortest spelling, else the most frequent one; in plain characters where there is such a spelling."""
+    labels = [label for label in spellings if unicodedata.is_normalized("NFKC", label)] or list(spellings)
+    if isinstance(folded_label(labels[0]), Decimal):
+        return min(map(trimmed, labels), key=len)
+    return trimmed(max(labels, key=lambda label: spellings[label]))
 
 
 def _label_spellings(cases: Iterable[Case]) -> list[Counter[str]]:
-    spellings: dict[str, Counter[str]] = {}
+    spellings: dict[str | Decimal, Counter[str]] = {}
     for case in cases:
-        spellings.setdefault(comparable(case.label), Counter())[case.label] += 1
+        if case.label:
+            spellings.setdefault(folded_label(case.label), Counter())[case.label] += 1
     return [counts for counts in spellings.values() if len(counts) > 1]
 
 
-def _groups(cases: Iterable[Case], key: Callable[[Case], object]) -> list[list[Case]]:
-    groups: defaultdict[object, list[Case]] = defaultdict(list)
-    for case in cases:
-        groups[key(case)].append(case)
+def _linked(cases: Iterable[Case], keys: Callable[[Case], Iterable[Hashable]]) -> list[list[Case]]:
+    """Groups of cases of which each shares a key with another one of its group, in the order of the table."""
+    cases, parent, first = list(cases), list[int](), dict[Hashable, int]()
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            index = parent[index]
+        return index
+
+    for index, case in enumerate(cases):
+        parent.append(index)
+        for key in keys(case):
+            low, high = sorted((root(index), root(first.setdefault(key, index))))
+            parent[high] = low
+    groups: defaultdict[int, list[Case]] = defaultdict(list)
+    for index, case in enumerate(cases):
+        groups[root(index)].append(case)
     return list(groups.values())
 
 
-def _ct(case: Case) -> object:
-    return (_real_path(case.image), case.series)
-
-
-def _nodule(case: Case) -> object:
-    mask = None if case.mask is None else _real_path(case.mask)
-    return (_ct(case), mask, case.segment, case.center_mm_lps)
-
-
-def _real_path(path: Path) -> str:
-    """The file behind links and detours; a URL as it is written."""
-    return str(path) if ":/" in str(path) else str(path.resolve())
-
-
 def _patients(cases: Iterable[Case]) -> list[str]:
-    return list(dict.fromkeys(case.patient_id for case in cases))
-
-
-def _case_ids(cases: Sequence[Case]) -> str:
-    more = f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
-    return ", ".join(case.case_id for case in cases[:_SHOWN]) + more
-
-
-def _one_ct_several_patients(cases: Sequence[Case]) -> TableError:
-    return TableError(
-        "One CT is entered under several patients.",
-        case=cases[0].image,
-        found=f"patients {', '.join(map(repr, _patients(cases)))} (cases {_case_ids(cases)})",
-        expected="one patient_id per CT: otherwise a patient's nodules can be in the training and in the test set",
-        remedy="Give all nodules of a CT the same patient_id in the case table.",
-    )
-
-
-def _one_patient_several_ids(cases: Sequence[Case]) -> TableError:
-    return TableError(
-        "Patient ids differ only in leading zeros, upper and lower case, a trailing .0 or their Unicode form.",
-        case=f"cases {_case_ids(cases)}",
-        found=f"patients {', '.join(map(repr, _patients(cases)))}",
-        expected="one spelling per patient: otherwise a patient's nodules can be in the training and in the test set",
-        remedy="Write the id of a patient in one way throughout the table; if they are different patients, say so.",
-        arguments=["distinct_ids"],
-    )
-
-
-def _contradiction(cases: Sequence[Case]) -> TableError:
-    labels = ", ".join(f"{case.case_id}: {case.label!r}" for case in cases[:_SHOWN])
-    return TableError(
-        "One nodule is entered several times, with different labels.",
-        case=f"cases {_case_ids(cases)}",
-        found=labels,
-        expected="one row per nodule, or rows that agree",
-        remedy="Keep the row with the right label.",
-    )
+    return list(dict.fromkeys(case.patient_id for case in cases if case.patient_id))

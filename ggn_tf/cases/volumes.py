@@ -55,6 +55,11 @@ class Volume:
         return tuple(problem.found for problem in self.stack.problems) if self.stack else ()
 
     @property
+    def series(self) -> str | None:
+        """SeriesInstanceUID; None for a volume file."""
+        return self.stack.slices[0].series if self.stack else None
+
+    @property
     def contrast_agent(self) -> bool:
         """Whether the series' headers name one; volume files do not contain this."""
         return self.stack is not None and any(item.contrast_agent for item in self.stack.slices)

@@ -38,9 +38,12 @@ def training_text(plan: "TrainingPlan") -> str:
             f"{count} {label}" for count, label in zip(counts, description.task.class_names, strict=True)
         )
         lines.append((name, f"{sum(counts)} nodules: {classes}"))
-    left_out = len(plan.dataset.cases) - sum(map(sum, plan.plan.class_counts.values()))
+    left_out = {label: plan.dataset.label_counts[label] for label in plan.dataset.labels}
+    left_out = {label: number for label, number in left_out.items() if description.task.class_of(label) is None}
     if left_out:
-        lines.append(("left out", f"{left_out} nodules, whose labels are in no class of the task"))
+        labels = ", ".join(f"{number} {label}" for label, number in left_out.items())
+        total = sum(left_out.values())
+        lines.append(("left out", f"{total} nodules, whose labels are in no class of the task: {labels}"))
     lines += [(stage.name, "finished" if stage.name in finished else _stage(stage, plan)) for stage in plan.plan.stages]
     return _aligned(lines)
 

@@ -14,8 +14,8 @@ from ggn_tf.cli.options import (
     error_text,
     jobs_option,
     json_option,
-    label_column_option,
     repair_options,
+    table_options,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("table", type=PATH)
-@label_column_option
+@table_options
 @jobs_option
 @repair_options
 @click.option("-o", "--output", type=PATH, help="New folder for contact sheets and cases.csv.")
@@ -64,7 +64,7 @@ def _print(check: "TableCheck", output: Path | None) -> None:
     from ggn_tf.api.table_check import FINDINGS
     from ggn_tf.cli.terminal import print_table
 
-    measures = ("spacing x, y, z (mm)", "diameter (mm)", "mean HU", "solid")
+    measures = ("spacing x, y, z (mm)", "diameter (mm)", "mean HU", "solid", "in the CT", "mask touches")
     print_table(["case", "status", "label", *measures], map(_row, check.findings), left=3)
     click.echo()
     for finding in check.findings:
@@ -87,7 +87,7 @@ def _print(check: "TableCheck", output: Path | None) -> None:
 def _row(finding: "Finding") -> list[str]:
     record = finding.record
     if record is None:
-        return [finding.case.case_id, "rejected", finding.case.label, "", "", "", ""]
+        return [finding.case.case_id, "rejected", finding.case.label, *[""] * 6]
     return [
         finding.case.case_id,
         "usable",
@@ -96,4 +96,6 @@ def _row(finding: "Finding") -> list[str]:
         f"{record.diameter_mm:.1f}",
         f"{record.mean_hu:.0f}",
         f"{record.solid_fraction:.0%}",
+        f"{record.covered_share:.0%}",
+        ", ".join(record.mask_faces),
     ]

@@ -114,6 +114,22 @@ precision_option = click.option(
 )
 
 
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the arguments `label_column`, `distinct_ids` and `merge_labels`."""
+    distinct_ids = click.option(
+        "--distinct-ids",
+        is_flag=True,
+        help="Accept patient ids that differ only in zeros, case, a trailing .0 or Unicode form, and patients who "
+        "share a CT, as different patients.",
+    )
+    merge_labels = click.option(
+        "--merge-labels",
+        is_flag=True,
+        help="Make labels that differ only in spelling, such as 4 and 4.0 or MIA and mia, one label.",
+    )
+    return label_column_option(distinct_ids(merge_labels(command)))
+
+
 def repair_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the arguments `repair` and `align_masks`."""
     repair = click.option(

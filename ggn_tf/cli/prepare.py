@@ -13,8 +13,8 @@ from ggn_tf.cli.options import (
     PATH,
     error_text,
     jobs_option,
-    label_column_option,
     repair_options,
+    table_options,
 )
 from ggn_tf.errors import RejectedCasesError
 from ggn_tf.protocol import SplitProtocol
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("table", type=PATH)
 @click.option("-o", "--output", type=PATH, default="dataset", help="New folder of the dataset.")
-@label_column_option
+@table_options
 @jobs_option
 @click.option(
     "--runner",

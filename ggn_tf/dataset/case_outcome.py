@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from ggn_tf.cases.field_of_view import field_of_view_of
 from ggn_tf.cases.lung_context import lung_context_of
 from ggn_tf.cases.measurements import Measurements
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.identity import Pseudonyms
+from ggn_tf.dataset.records import digest_patch
 from ggn_tf.errors import GgnError
 
 
@@ -19,11 +21,12 @@ class AcceptedCase:
     """A case that goes into the dataset.
 
     Attributes:
-        record: Its record; shard, offset and digest are filled in when it is written.
+        record: Its record; shard and offset are filled in when it is written.
         hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
         mask: uint8 [S, S, S], 0 or 1.
         radiomics: Radiomic features on the CT's own voxels, if they were measured.
         in_lung: Whether there is lung around the nodule.
+        series: SeriesInstanceUID of the CT, which no dataset contains; None for a volume file.
     """
 
     record: CaseRecord
@@ -31,6 +34,7 @@ class AcceptedCase:
     mask: np.ndarray
     radiomics: dict[str, float] | None = None
     in_lung: bool = True
+    series: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,14 @@ def outcome_of(
         spacing_mm_zyx=patch.ct_grid.spacing_mm_zyx,
         direction=patch.ct_grid.direction,
         center_mm_lps=patch.center_mm_lps,
+        **field_of_view_of(patch)._asdict(),
         repaired=tuple(pseudonyms.hide(note, case) for note in patch.repaired),
+        digest=digest_patch(patch.hu, patch.mask),
         **measures,
     )
     around = lung_context_of(patch)
     in_lung = not (around.no_lung or around.below_air)
-    return AcceptedCase(record, patch.hu, patch.mask, patch.radiomics, in_lung)
+    return AcceptedCase(record, patch.hu, patch.mask, patch.radiomics, in_lung, patch.series)
 
 
 def _reason(error: GgnError, case: Case, pseudonyms: Pseudonyms) -> str:

@@ -22,6 +22,9 @@ class CaseRecord:
         longest_diameter_mm: Longest distance within one slice.
         mean_hu: Mean inside the mask.
         solid_fraction: Fraction of the mask above -300 HU.
+        covered_layers: Number of the patch's layers along z that are at least partly inside the CT.
+        covered_share: Share of the patch's voxels that are inside the CT.
+        mask_faces: The ends of the CT that the mask touches, as in `FieldOfView`; usually none.
         repaired: What was wrong with the CT or the mask and was repaired; usually empty.
         shard: Name of the file with the patch; empty until it is written, as are the following.
         offset: Position of its record in that file, in bytes.
@@ -40,6 +43,9 @@ class CaseRecord:
     longest_diameter_mm: float
     mean_hu: float
     solid_fraction: float
+    covered_layers: int
+    covered_share: float
+    mask_faces: tuple[str, ...]
     repaired: tuple[str, ...] = added_later(())
     shard: str = ""
     offset: int = 0

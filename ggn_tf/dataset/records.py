@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,15 +68,6 @@ class Dataset:
                 remedy="Use the dataset from which the split or run was made.",
             )
         return [self.case_by_id[case_id] for case_id in case_ids]
-
-
-def duplicate_patches(cases: Iterable[CaseRecord]) -> list[list[str]]:
-    """Groups of case ids as `Dataset.copies`, for cases that are not in a dataset yet."""
-    same: defaultdict[str, list[CaseRecord]] = defaultdict(list)
-    for case in cases:
-        same[case.digest].append(case)
-    groups = [group for group in same.values() if len({case.patient_id for case in group}) > 1]
-    return [[case.case_id for case in group] for group in groups]
 
 
 def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:

@@ -5,18 +5,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ggn_tf.cases.field_of_view import FIRST_SLICE, LAST_SLICE, MOST_OUTSIDE
 from ggn_tf.cases.measurements import Measurements
 from ggn_tf.cases.patches import Patch
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.table import EXPECTED_OF_ROWS, Case
+from ggn_tf.cases.table_consistency import ReadNodule
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.identity import Pseudonyms
-from ggn_tf.dataset.records import digest_patch, duplicate_patches
 from ggn_tf.dataset.splits import make_splits, scarce_labels
-from ggn_tf.errors import GgnError, SplitError
+from ggn_tf.errors import GgnError, SplitError, TableError
 from ggn_tf.protocol import SplitProtocol
 
 USABLE, REJECTED = "usable", "rejected"
+_MEASURED = (*Measurements._fields, "covered_layers", "covered_share")
+# A note names this many cases; all of them are in the records.
+_NAMED = 20
 _REAL_IDS = Pseudonyms(None)
 
 
@@ -48,7 +52,8 @@ class Finding:
             "status": USABLE if rejection is None else REJECTED,
             "spacing_mm_xyz": None if record is None else list(record.spacing_mm_zyx[::-1]),
             "center_mm_lps": None if record is None else list(record.center_mm_lps),
-            **{name: None if record is None else getattr(record, name) for name in Measurements._fields},
+            **{name: None if record is None else getattr(record, name) for name in _MEASURED},
+            "mask_faces": None if record is None else list(record.mask_faces),
             "repaired": None if record is None else list(record.repaired),
             "reason": None if rejection is None else rejection.reason,
             "remedy": None if rejection is None else rejection.remedy,
@@ -77,8 +82,33 @@ def examine_case(case: Case, patch: Patch | GgnError) -> tuple[Finding, Accepted
     outcome = outcome_of(case, patch, _REAL_IDS, set())
     if isinstance(outcome, RejectedCase):
         return Finding(case, rejection=outcome, error=patch if isinstance(patch, GgnError) else None), None
-    record = dataclasses.replace(outcome.record, digest=digest_patch(outcome.hu, outcome.mask))
-    return Finding(case, record, in_lung=outcome.in_lung), outcome
+    return Finding(case, outcome.record, in_lung=outcome.in_lung), outcome
+
+
+def unusable_row(case: Case, row: int, problems: Sequence[str]) -> Finding:
+    """The finding of a row of the table that cannot be used.
+
+    Args:
+        case: What the row contains.
+        row: Its number in the spreadsheet.
+        problems: What is wrong with it.
+    """
+    error = TableError(
+        "The row of the case table cannot be used.",
+        case=f"row {row}" + (f" ({case.case_id})" if case.case_id else ""),
+        found=", ".join(problems),
+        expected=EXPECTED_OF_ROWS,
+        remedy="Correct the row.",
+    )
+    case = dataclasses.replace(case, case_id=case.case_id or f"row {row}")
+    rejection = RejectedCase(case.case_id, f"{error.what.rstrip('.')}; found: {error.found}", "Correct the row.")
+    return Finding(case, rejection=rejection, error=error)
+
+
+def nodule_of(outcome: AcceptedCase) -> ReadNodule:
+    """What the consistency check needs to know about a case that was read."""
+    record = outcome.record
+    return ReadNodule(outcome.series, record.center_mm_lps, record.diameter_mm / 2, record.digest)
 
 
 def count_labels(findings: Iterable[Finding]) -> dict[str, LabelCounts]:
@@ -125,11 +155,30 @@ def notes_on(cases: Sequence[CaseRecord], hidden: set[str], outside_lung: Sequen
             f"label {label} has {count} usable {'patient' if count == 1 else 'patients'}: not in every set"
             for label, count in scarce_labels(cases).items()
         ),
-        *(
-            f"the same patch under several patients, so it may be in two sets: {', '.join(copies)}"
-            for copies in duplicate_patches(cases)
-        ),
+        *field_of_view_notes(cases),
     ]
+
+
+def field_of_view_notes(cases: Sequence[CaseRecord]) -> list[str]:
+    """Notes on the cases whose mask touches an end of the CT, or whose patch is partly outside it, with totals.
+
+    The network sees where the CT ends. If it was cropped at the mask, this shows the nodule's size, and with it the
+    diagnosis.
+    """
+    ends = [case.case_id for case in cases if {FIRST_SLICE, LAST_SLICE} & set(case.mask_faces)]
+    sides = [case.case_id for case in cases if case.mask_faces and case.case_id not in set(ends)]
+    outside = [case.case_id for case in cases if case.covered_share < 1 - MOST_OUTSIDE]
+    texts = (
+        (ends, "the mask touches the first or last slice of the CT"),
+        (sides, "the mask touches a side of the CT, but neither the first nor the last slice"),
+        (outside, f"more than {MOST_OUTSIDE:.0%} of the patch is outside the CT"),
+    )
+    return [f"{text} in {len(found)} of {len(cases)} cases: {_names(found)}" for found, text in texts if found]
+
+
+def _names(case_ids: Sequence[str]) -> str:
+    more = len(case_ids) - _NAMED
+    return ", ".join(case_ids[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def records_of(findings: Iterable[Finding]) -> list[CaseRecord]:

@@ -7,7 +7,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ggn_tf.cases.lung_context import covered_voxels, lung_context_of
+from ggn_tf.cases.field_of_view import covered_voxels
+from ggn_tf.cases.lung_context import lung_context_of
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.contract.warning_texts import (

@@ -1,13 +1,16 @@
+import shutil
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 import ggn_tf
 from ggn_tf.api.table_check import check_table
 from ggn_tf.dataset.records import open_dataset
-from ggn_tf.errors import DatasetError, MaskError, RejectedCasesError
+from ggn_tf.errors import DatasetError, MaskError, RejectedCasesError, TableError
 from ggn_tf.protocol import PatchProtocol
-from tests.support.case_files import shift_mask, write_case_files
+from tests.support.case_files import read_rows, shift_mask, write_case_files, write_table
+from tests.support.chest import write_dicom
 
 
 def test_a_dataset_is_what_was_written(tmp_path: Path) -> None:
@@ -49,3 +52,31 @@ def test_a_check_finds_what_prepare_would(tmp_path: Path) -> None:
     assert check.rejected == 2 and check.problems == ()
     assert check_table(table, jobs=1, align_masks=True).rejected == 1
     assert (tmp_path / "sheets" / "cases.csv").is_file()
+
+
+def test_one_series_under_two_patients_is_refused_once_it_is_read(tmp_path: Path) -> None:
+    table = write_case_files(tmp_path / "cases", 12)
+    rows = read_rows(table)
+    image = sitk.ReadImage(str(table.parent / rows[0]["image"]))
+    shutil.copytree(write_dicom(image, table.parent / "one"), table.parent / "two")
+    rows[0]["image"], rows[4]["image"] = "one", "two"
+    write_table(table, rows)
+    with pytest.raises(TableError, match="One CT is entered under several patients") as caught:
+        ggn_tf.prepare(table, tmp_path / "dataset", jobs=1, keep_ids=True)
+    assert "'MRN-0000' and 'MRN-0002' (SMITH-0000, SMITH-0004)" in str(caught.value.found)
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_accepted_ids_and_merged_labels_are_in_the_dataset(tmp_path: Path) -> None:
+    table = write_case_files(tmp_path / "cases", 12)
+    rows = read_rows(table)
+    for number, row in enumerate(rows):
+        row.update(patient_id=("7", "0007", "8", "9")[number % 4], label=("mia", "MIA", "MIA", "AIS")[number % 4])
+    write_table(table, rows)
+    with pytest.raises(TableError, match="Patient ids differ only"):
+        ggn_tf.prepare(table, tmp_path / "dataset", jobs=1)
+    dataset = ggn_tf.prepare(table, tmp_path / "dataset", jobs=1, keep_ids=True, distinct_ids=True, merge_labels=True)
+    assert {case.label for case in dataset.cases} == {"MIA", "AIS"}
+    assert {case.patient_id for case in dataset.cases} == {"7", "0007", "8", "9"}
+    assert any("labels merged" in note for note in dataset.notes)
+    assert all((case.covered_layers, case.covered_share, case.mask_faces) == (32, 1.0, ()) for case in dataset.cases)

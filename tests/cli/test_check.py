@@ -8,10 +8,12 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import openpyxl
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
+from ggn_tf.cases.table import CENTER
 from ggn_tf.cli import main
 from tests.support.case_files import SPACING_MM_XYZ, read_rows, shift_mask, tilt_case, write_case_files, write_table
 
@@ -79,7 +81,7 @@ def test_a_person_reads_cases_problems_and_counts(bad_table: Path) -> None:
     assert ["SMITH-0002", "rejected", "IAC"] in lines
     assert ["IAC", "4", "2", "2"] in lines
     usable = next(line for line in lines if line[:1] == ["SMITH-0001"])
-    assert usable[1:8] == ["usable", "MIA", "0.8", "x", "0.8", "x", "1.25"]
+    assert usable[1:8] == ["usable", "MIA", "0.8", "x", "0.8", "x", "1.25"] and usable[-1] == "100%"
     block = next(part for part in result.stdout.split("rejected: ") if part.startswith("The mask is empty."))
     assert "SMITH-0002" in block and "SMITH-0002-mask.nii" in block and "remedy:" in block
     assert result.stdout.splitlines()[-1] == "10 of 12 cases can be used"
@@ -90,7 +92,7 @@ def test_it_agrees_with_prepare(bad_table: Path, tmp_path: Path) -> None:
     table = tmp_path / "cases" / "cases.csv"
     rows = read_rows(table)
     rows[0]["label"] = "AIS"
-    rows[11].update(image=rows[1]["image"], mask=rows[1]["mask"])
+    rows[1].update(image=rows[0]["image"], mask=rows[0]["mask"], label="AIS")
     write_table(table, rows)
     found = document_of(table, exit_code=1)
     prepare = ["prepare", str(table), "-o", str(tmp_path / "dataset"), "--jobs", "1", "--keep-ids", "--allow-rejects"]
@@ -108,8 +110,8 @@ def test_it_agrees_with_prepare(bad_table: Path, tmp_path: Path) -> None:
         if case["status"] == "usable":
             for name in ("volume_mm3", "diameter_mm", "mean_hu", "solid_fraction", "center_mm_lps"):
                 assert case[name] == stored[case["case_id"]][name]
-    # Two labels with few patients, and one patch under two patients.
-    assert len(found["notes"]) == 3 and "AIS" in found["notes"][0] and "SMITH-0001, SMITH-0011" in found["notes"][2]
+    # One nodule in two rows, and two labels with few patients.
+    assert len(found["notes"]) == 3 and "SMITH-0000, SMITH-0001" in found["notes"][0] and "AIS" in found["notes"][1]
     assert [f"note: {note}" for note in found["notes"]] == [
         line for line in result.stdout.splitlines() if line.startswith("note: ")
     ]
@@ -216,3 +218,96 @@ def test_it_needs_no_tensorflow(table: Path, tmp_path: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8", timeout=120, check=False
     )
     assert result.stdout.splitlines()[-1] == "False False 0", result.stderr
+
+
+def test_ten_mistakes_of_a_spreadsheet_are_named_in_one_run(copied: Path) -> None:
+    rows = read_rows(copied)
+    for number, row in enumerate(rows):
+        row.update(patient_id=str(number // 2), grade=row.pop("label"), **dict.fromkeys(CENTER, ""))
+    rows[1]["patient_id"] = "0000"
+    rows[2]["image"] = "SMITH-0009.nii"
+    rows[2]["mask"] = "SMITH-0009-mask.nii"
+    rows[3]["grade"] = "mia"
+    rows[5]["image"] = "nowhere.nii"
+    rows[6].update(dict(zip(CENTER, ("1", "2,5", "x"), strict=True)))
+    rows[7]["grade"] = ""
+    rows[8]["case_id"] = rows[10]["case_id"]
+    book = openpyxl.Workbook()
+    book.create_sheet("older list").sheet_state = "hidden"
+    book.active.append([*rows[0], "grade "])
+    for row in rows:
+        book.active.append([*row.values(), "IAC"])
+    book.active.row_dimensions[9].hidden = True
+    book.save(copied.with_suffix(".xlsx"))
+
+    result = check(copied.with_suffix(".xlsx"), "--label-column", "grade")
+    assert result.exit_code == 1
+    for named in (
+        "column 6 'grade' and column 10 'grade '",
+        "'0' and '0000'",
+        "patients '1' and '4' (SMITH-0002, SMITH-0009)",
+        "SMITH-0002 'IAC', SMITH-0009 'AAH'",
+        "'MIA' in 3 rows, 'mia' in 1 row",
+        "SMITH-0005 (nowhere.nii)",
+        "row 8 (SMITH-0006)",
+        "center_y_mm is '2,5', center_z_mm is 'x'",
+        "row 9 (SMITH-0007)",
+        "no grade",
+        "the same case_id 'SMITH-0010'",
+        "not 'older list' (hidden)",
+        "1 row that the workbook hides, for example by a filter, were read as well: 9",
+        "7 of 12 cases can be used",
+    ):
+        assert named in result.output.replace(f"{copied.parent}/", ""), named
+
+
+def test_a_row_that_cannot_be_used_is_counted_and_the_others_are_checked(copied: Path) -> None:
+    rows = read_rows(copied)
+    rows[1].update(patient_id="", label="")
+    rows[5]["case_id"] = ""
+    write_table(copied, rows)
+    document = document_of(copied, exit_code=1)
+    assert [case["status"] for case in document["cases"]] == [
+        "rejected" if number in (1, 5) else "usable" for number in range(12)
+    ]
+    assert document["rejected"] == 2 and document["cases"][5]["case_id"] == "row 7"
+    assert document["cases"][1]["reason"].endswith("found: no patient_id, no label")
+    prepare = CliRunner().invoke(main, ["prepare", str(copied), "-o", str(copied.parent / "ds"), "--jobs", "1"])
+    assert prepare.exit_code == 1 and "2 unusable rows" in prepare.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--merge-labels",)])
+def test_labels_of_one_number_are_noted_or_merged(copied: Path, flags: tuple[str, ...]) -> None:
+    rows = read_rows(copied)
+    for number, row in enumerate(rows):
+        row["label"] = ("4", "4.0", "5")[number % 3]
+    write_table(copied, rows)
+    document = document_of(copied, *flags)
+    assert list(document["labels"]) == (["4", "5"] if flags else ["4", "4.0", "5"])
+    assert "'4' in 4 rows, '4.0' in 4 rows" in document["notes"][0]
+
+
+def test_ids_that_are_insisted_on_are_accepted(copied: Path) -> None:
+    rows = read_rows(copied)
+    for number, row in enumerate(rows):
+        row["patient_id"] = ("7", "0007", "8")[number % 3]
+    write_table(copied, rows)
+    refused = check(copied)
+    assert refused.exit_code == 1 and "(option --distinct-ids)" in refused.stdout
+    document = document_of(copied, "--distinct-ids")
+    assert document["problems"] == [] and "'7' and '0007'" in document["notes"][0]
+
+
+def test_cases_at_the_ends_of_their_ct_are_named_with_totals(copied: Path) -> None:
+    rows = read_rows(copied)
+    for name in (rows[3]["image"], rows[3]["mask"]):
+        image = sitk.ReadImage(str(copied.parent / name))
+        # The nodule of 4 mm extends over the slices 9 to 15: the first of them becomes the CT's first.
+        sitk.WriteImage(image[:, :, 9:], str(copied.parent / name))
+    document = document_of(copied)
+    case = document["cases"][3]
+    assert case["mask_faces"] == ["first slice"] and case["covered_layers"] < 32
+    assert document["notes"] == [
+        "the mask touches the first or last slice of the CT in 1 of 12 cases: SMITH-0003",
+        "more than 5% of the patch is outside the CT in 1 of 12 cases: SMITH-0003",
+    ]

@@ -233,6 +233,17 @@ def test_a_ct_that_is_not_in_hounsfield_units_is_noted_by_hash(table: Path, tmp_
     assert "SMITH" not in result.stdout
 
 
+def test_a_nodule_that_is_entered_twice_is_noted_by_hash(table: Path, tmp_path: Path) -> None:
+    shutil.copytree(table.parent, tmp_path / "cases")
+    rows = read_rows(table)
+    write_table(tmp_path / "cases" / "cases.csv", [*rows, {**rows[3], "case_id": "SMITH-0099"}])
+    result = prepare(tmp_path / "cases" / "cases.csv", "-o", tmp_path / "dataset", "--id-list", tmp_path / "ids.csv")
+    assert result.exit_code == 0
+    hashes = {row["case_id"]: row["dataset_case_id"] for row in read_rows(tmp_path / "ids.csv")}
+    assert f"the same nodule in several rows: {hashes['SMITH-0003']}, {hashes['SMITH-0099']}" in result.stdout
+    assert "SMITH" not in result.stdout
+
+
 def test_the_number_of_splits_and_their_seed(table: Path, tmp_path: Path) -> None:
     prepare(table, "-o", tmp_path / "dataset", "--splits", 2, "--seed", 3)
     stored = json.loads((tmp_path / "dataset" / "splits.json").read_text(encoding="utf-8"))

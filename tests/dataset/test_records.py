@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ggn_tf.dataset.records import Dataset, digest_patch, duplicate_patches, fingerprint_of, open_dataset, read_patches
+from ggn_tf.dataset.records import Dataset, digest_patch, fingerprint_of, open_dataset, read_patches
 from ggn_tf.errors import DatasetError
 from ggn_tf.json_records import to_json
 from ggn_tf.protocol import PatchProtocol
@@ -103,15 +103,6 @@ def test_the_digest_changes_with_one_voxel(part: int) -> None:
 def test_the_fingerprint_changes_with_the_protocol(synthetic: Dataset) -> None:
     other = PatchProtocol(size=8, outside_hu=-1000.0)
     assert fingerprint_of(other, synthetic.cases) != synthetic.fingerprint
-
-
-def test_copies_under_another_patient_are_found(synthetic: Dataset) -> None:
-    first, second, *rest = synthetic.cases
-    other = dataclasses.replace(rest[0], digest=first.digest)
-    same_patient = dataclasses.replace(second, digest=rest[1].digest, patient_id=rest[1].patient_id)
-    changed = dataclasses.replace(synthetic, cases=(first, same_patient, other, *rest[1:]))
-    assert duplicate_patches(changed.cases) == [[first.case_id, other.case_id]]
-    assert duplicate_patches(synthetic.cases) == []
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import SimpleITK as sitk  # noqa: N813
 from tests.support.chest import tilt, write_dicom
 
 LABELS = ("AAH", "MIA", "IAC")
-SIZE_ZYX = (24, 40, 40)
+# Contains the patch around the nodule, whose middle is voxel (12, 20, 20).
+SIZE_ZYX = (28, 40, 40)
 SPACING_MM_XYZ = (0.8, 0.8, 1.25)
 
 

@@ -46,4 +46,7 @@ def _record(case: str, *, large: bool) -> CaseRecord:
         longest_diameter_mm=12.0 if large else 7.0,
         mean_hu=-500.0,
         solid_fraction=0.3 if large else 0.0,
+        covered_layers=32,
+        covered_share=1.0,
+        mask_faces=(),
     )

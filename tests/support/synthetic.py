@@ -103,5 +103,8 @@ def synthetic_nodule(
         longest_diameter_mm=2 * float(radius_mm),
         mean_hu=float(hu[mask == 1].mean()),
         solid_fraction=float((hu[mask == 1] > -300).mean()),
+        covered_layers=size,
+        covered_share=1.0,
+        mask_faces=(),
     )
     return AcceptedCase(record, hu.astype(np.float32), mask)

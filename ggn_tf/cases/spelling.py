@@ -1,0 +1,50 @@
+"""Forms that different spellings of one text share: names of columns, ids of patients, labels."""
+
+import re
+import unicodedata
+from decimal import Decimal
+
+_DIGITS = re.compile(r"\d+")
+_WHOLE_DECIMAL = re.compile(r"(?<=\d)[.,]0+$")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?")
+
+
+def trimmed(text: str) -> str:
+    r"""A text without invisible characters, such as byte order marks, and without space at its ends.
+
+    >>> trimmed("\ufefflabel\xa0")
+    'label'
+    """
+    return "".join(char for char in text if unicodedata.category(char) != "Cf").strip()
+
+
+def folded(text: str) -> str:
+    r"""A form that spellings share which differ in case, space, kind of dash, or Unicode form (NFC, NFKC).
+
+    >>> folded(" MIA\u200b") == folded("mia")
+    True
+    """
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", trimmed(text)).casefold())
+    dashes = ("-" if unicodedata.category(char) == "Pd" else char for char in plain)
+    return " ".join("".join(dashes).split())
+
+
+def folded_id(text: str) -> str:
+    """As `folded`, for ids: also without what spreadsheet programs add and remove.
+
+    This is leading zeros, a trailing `.0`, and the apostrophe that marks a text.
+
+    >>> folded_id("P-007"), folded_id("p-7 "), folded_id("4.0")
+    ('p-7', 'p-7', '4')
+    """
+    return _DIGITS.sub(lambda digits: digits[0].lstrip("0") or "0", _WHOLE_DECIMAL.sub("", folded(text.lstrip("'"))))
+
+
+def folded_label(text: str) -> str | Decimal:
+    """As `folded`, for labels: a number by its value.
+
+    >>> folded_label("4") == folded_label("4.0") == folded_label("04")
+    True
+    """
+    plain = folded(text)
+    return Decimal(plain) if _NUMBER.fullmatch(plain) else plain

@@ -1,0 +1,216 @@
+"""The file of a case table, CSV or Excel: its columns and its rows, every cell as text."""
+
+import csv
+import itertools
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ggn_tf.cases.spelling import folded, trimmed
+from ggn_tf.errors import TableError
+
+Row = dict[str, str]
+Cells = list[str]
+
+_EXCEL = (".xlsx", ".xlsm")
+# Excel's and LibreOffice's way to state the separator; the programs do not show this line.
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
+_QUOTED = re.compile('"[^"]*"')
+_END = "\0end of the file"
+_MOST_COLUMNS, _MOST_XML_BYTES = 1000, 256 << 20
+_HIDDEN = re.compile(rb'<(?:\w+:)?(row|col)\s(?=[^>]*\b(?:hidden="(?:1|true)"|ht="0(?:\.0+)?"))([^>]*)>')
+_FIRST, _LAST = re.compile(rb'\b(?:r|min)="(\d+)"'), re.compile(rb'\b(?:r|max)="(\d+)"')
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """Something in one row or in several that makes them unusable.
+
+    Attributes:
+        rows: Their numbers in the spreadsheet.
+        text: What is wrong with them.
+    """
+
+    rows: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """The content of a table's file.
+
+    Attributes:
+        columns: The names of the columns that are not empty, trimmed. Of columns with one name only the first is read.
+        rows: The rows that are not blank, by their number in the spreadsheet; cells by column, trimmed.
+        header_row: The number of the row with the names.
+        problems: Rows that cannot be assigned to the columns.
+        repeated: For each group of columns with one name their positions and names, for a reader.
+        decimal_comma: Whether numbers are written with a decimal comma.
+        notes: What a user does not see in the spreadsheet program.
+    """
+
+    columns: tuple[str, ...]
+    rows: dict[int, Row]
+    header_row: int = 1
+    problems: tuple[RowProblem, ...] = ()
+    repeated: tuple[str, ...] = ()
+    decimal_comma: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """All cells of a file, row by row, and what is known about the file."""
+
+    rows: Iterable[Cells]
+    decimal_comma: bool = False
+    hidden_rows: frozenset[int] = frozenset()
+    hidden_columns: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def read_table_file(path: Path) -> TableFile:
+    """Read a table.
+
+    Args:
+        path: A .csv file (comma, semicolon or tab, or as its first line `sep=` states; UTF-8), or an .xlsx workbook, of
+            which the first visible sheet is read.
+
+    Raises:
+        TableError: The file is missing or is not a table.
+    """
+    if not path.is_file():
+        raise TableError(
+            "The case table does not exist.", case=path, remedy="Name a .csv or .xlsx file with one row per nodule."
+        )
+    try:
+        return _content(_read_workbook(path) if path.suffix.lower() in _EXCEL else _read_csv(path))
+    except Exception as error:
+        # The readers raise a dozen unrelated types on other files: zip, XML and codec errors.
+        raise TableError(
+            "The case table cannot be read as a table.",
+            case=path,
+            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+            expected="a .csv file (comma, semicolon or tab, UTF-8) or an .xlsx workbook",
+            remedy="Save it again from the spreadsheet program as 'CSV UTF-8' or as .xlsx.",
+        ) from error
+
+
+def _content(sheet: _Sheet) -> TableFile:
+    numbered = ((number, cells) for number, cells in enumerate(sheet.rows, start=1) if any(map(str.strip, cells)))
+    header_row, header = next(numbered, (1, []))
+    rows, problems, used = dict[int, Cells](), list[RowProblem](), set[int]()
+    for number, cells in numbered:
+        rows[number] = texts = [_cell_text(cell) for cell in cells]
+        used.update(index for index, text in enumerate(texts) if text)
+        if any(texts[len(header) :]):
+            found = max(index for index, text in enumerate(texts, start=1) if text)
+            problems.append(RowProblem((number,), f"{found} cells for {len(header)} columns"))
+        if cells[-1].endswith(_END):
+            problems.append(RowProblem((number,), "a quotation mark that is not closed; the next rows are part of it"))
+    names = {index: trimmed(name) for index, name in enumerate(header)}
+    names = {index: name or f"Unnamed: {index}" for index, name in names.items() if name or index in used}
+    by_name: defaultdict[str, list[int]] = defaultdict(list)
+    for index, name in names.items():
+        by_name[folded(name)].append(index)
+    first = {indices[0]: names[indices[0]] for indices in by_name.values()}
+    hidden = [name for index, name in first.items() if index in sheet.hidden_columns]
+    return TableFile(
+        columns=tuple(first.values()),
+        rows={
+            number: {name: cells[index] if index < len(cells) else "" for index, name in first.items()}
+            for number, cells in rows.items()
+        },
+        header_row=header_row,
+        problems=tuple(problems),
+        repeated=tuple(_positions(indices, header) for indices in by_name.values() if len(indices) > 1),
+        decimal_comma=sheet.decimal_comma,
+        notes=(*sheet.notes, *_hidden_notes(sorted(sheet.hidden_rows & rows.keys()), hidden)),
+    )
+
+
+def _cell_text(cell: str) -> str:
+    text = cell.removesuffix(_END).strip()
+    # Spreadsheet programs show ="0007" as 0007: it is how other programs keep zeros.
+    return text[2:-1] if text.startswith('="') and text.endswith('"') else text
+
+
+def _positions(indices: Sequence[int], header: Cells) -> str:
+    return " and ".join(f"column {index + 1} {header[index]!r}" for index in indices)
+
+
+def _hidden_notes(rows: Sequence[int], columns: Sequence[str]) -> Iterator[str]:
+    if rows:
+        numbers = ", ".join(map(str, rows))
+        yield f"{_counted(rows, 'row')} that the workbook hides, for example by a filter, were read as well: {numbers}"
+    if columns:
+        yield f"{_counted(columns, 'column')} that the workbook hides were read as well: {', '.join(columns)}"
+
+
+def _counted(items: Sequence[object], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _read_csv(path: Path) -> _Sheet:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = file.readlines()
+    header = next((line for line in lines if line.strip()), "")
+    stated = _SEPARATOR_LINE.fullmatch(header.lstrip("\ufeff").rstrip("\r\n"))
+    if stated:
+        lines = lines[lines.index(header) + 1 :]
+    # Spreadsheet programs write the country's separator: a semicolon where the comma is the decimal point.
+    separator = stated[1] if stated else max(",;\t", key=_QUOTED.sub("", header).count)
+    *rows, last = csv.reader(itertools.chain(lines, [_END]), delimiter=separator)
+    if last != [_END]:
+        rows.append(last)
+    return _Sheet(rows, decimal_comma=separator != ",")
+
+
+def _read_workbook(path: Path) -> _Sheet:
+    # Imported here: only workbooks need it.
+    import openpyxl
+
+    with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+        visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
+        sheet, others = visible[0], [other for other in book.worksheets if other is not visible[0]]
+        sheet.reset_dimensions()
+        cells = [_texts(row) for row in sheet.rows]
+    # openpyxl ignores what is hidden where it reads row by row.
+    rows, columns = _hidden(path, sheet._worksheet_path)
+    names = ", ".join(f"{other.title!r}{'' if other.sheet_state == 'visible' else ' (hidden)'}" for other in others)
+    notes = (f"of the workbook the sheet {sheet.title!r} was read, and not {names}",) if others else ()
+    return _Sheet(cells, hidden_rows=rows, hidden_columns=columns, notes=notes)
+
+
+def _texts(cells: Sequence[Any]) -> Cells:
+    if len(cells) > _MOST_COLUMNS:
+        raise ValueError(f"{len(cells)} columns, more than {_MOST_COLUMNS}")
+    return [_text(cell.value) for cell in cells]
+
+
+def _text(value: object) -> str:
+    """Whole numbers without a decimal point, as the spreadsheet program shows them."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _hidden(path: Path, part: str) -> tuple[frozenset[int], frozenset[int]]:
+    """The numbers of the hidden rows from 1, and of the hidden columns from 0."""
+    with zipfile.ZipFile(path) as archive, archive.open(part) as file:
+        xml = file.read(_MOST_XML_BYTES + 1)
+    if len(xml) > _MOST_XML_BYTES:
+        raise ValueError(f"a sheet of more than {_MOST_XML_BYTES >> 20} MiB")
+    rows, columns = set[int](), set[int]()
+    for kind, attributes in _HIDDEN.findall(xml):
+        first, last = _FIRST.search(attributes), _LAST.search(attributes)
+        if first and last:
+            chosen = rows if kind == b"row" else columns
+            shift = 0 if kind == b"row" else -1
+            chosen.update(range(int(first[1]) + shift, min(int(last[1]), 1 << 20) + shift + 1))
+    return frozenset(rows), frozenset(columns)

@@ -1,0 +1,187 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from ggn_tf.cases.table import open_table, read_table
+from ggn_tf.errors import TableError
+
+HEADER = ("case_id", "patient_id", "image", "mask", "label")
+ROW = ("n1", "p1", "a.nii", "b.nii", "AIS")
+
+
+def write(path: Path, *rows: Sequence[object]) -> Path:
+    """A CSV or a workbook, by the suffix."""
+    if path.suffix == ".csv":
+        path.write_text("".join(",".join(map(str, row)) + "\n" for row in rows), encoding="utf-8")
+    else:
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(list(row))
+        book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("label", "label"),
+        ("label", "label "),
+        (" label", "label"),
+        ("label", "Label"),
+        ("label", "label\xa0"),
+        ("\ufefflabel", "label"),
+        ("patient_id", "patient_id "),
+        ("note", "Note"),
+    ],
+)
+def test_two_columns_of_one_name_are_refused_with_both(tmp_path: Path, suffix: str, first: str, second: str) -> None:
+    names = [name for name in HEADER if name != first.strip("\ufeff ")]
+    path = write(tmp_path / f"t{suffix}", [*names, first, second], [*ROW[: len(names)], "MIA", "IAC"])
+    with pytest.raises(TableError, match="same name") as caught:
+        read_table(path)
+    position = len(names) + 1
+    assert caught.value.found == f"column {position} {first!r} and column {position + 1} {second!r}"
+
+
+def test_names_are_read_without_invisible_characters(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ["\ufeff\ufeffcase_id", "patient_id\xa0", "image", "mask", " label\u200b"], ROW)
+    assert [(case.case_id, case.label) for case in read_table(path)] == [("n1", "AIS")]
+
+
+def test_empty_columns_have_no_name_to_repeat(tmp_path: Path) -> None:
+    (case,) = read_table(write(tmp_path / "t.csv", [*HEADER, "", ""], [*ROW, "", ""]))
+    assert case.extra == {}
+
+
+@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "\ufeffsep=;", "sep=;;;;;"])
+def test_a_line_that_states_the_separator_is_no_header(tmp_path: Path, line: str) -> None:
+    rows = [line, ";".join(HEADER), ";".join(ROW), "n2;p1;a,nii;b.nii;"]
+    (tmp_path / "t.csv").write_text("\n".join(rows), encoding="utf-8")
+    table = open_table(tmp_path / "t.csv")
+    assert table.rows[2].case_id == "n1" and table.rows[3].image.name == "a,nii"
+    # As Excel numbers them, which does not show the line.
+    assert table.problems_of_rows() == {3: ["no label"]}
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas_are_numbers_where_the_comma_separates_nothing(tmp_path: Path, separator: str) -> None:
+    rows = [
+        [*HEADER, "center_x_mm", "center_y_mm", "center_z_mm", "age"],
+        [*ROW[:4], "4,0", "-1,5", "2.25", "3", "6,5"],
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(map(separator.join, rows)), encoding="utf-8")
+    (case,) = read_table(tmp_path / "t.csv")
+    assert (case.center_mm_lps, case.label, case.extra) == ((-1.5, 2.25, 3.0), "4.0", {"age": "6,5"})
+
+
+def test_a_thousands_separator_is_no_number(tmp_path: Path) -> None:
+    rows = [[*HEADER, "center_x_mm", "center_y_mm", "center_z_mm"], [*ROW, "1.234,5", "1", "1"]]
+    (tmp_path / "t.csv").write_text("\n".join(map(";".join, rows)), encoding="utf-8")
+    with pytest.raises(TableError, match=r"center_x_mm is '1.234,5'"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_the_sheet_that_was_read_is_named_and_the_others(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.title = "old"
+    book.active.sheet_state = "hidden"
+    book.active.append(["case_id", "something else"])
+    for title, state in (("nodules", "visible"), ("lists", "veryHidden"), ("notes", "visible")):
+        sheet = book.create_sheet(title)
+        sheet.sheet_state = state
+        sheet.append(HEADER)
+        sheet.append(ROW)
+    book.active = 1
+    book.save(tmp_path / "t.xlsx")
+    table = open_table(tmp_path / "t.xlsx")
+    assert table.notes == (
+        "of the workbook the sheet 'nodules' was read, and not 'old' (hidden), 'lists' (hidden), 'notes'",
+    )
+
+
+def test_rows_and_columns_that_a_workbook_hides_are_noted_by_number_and_read(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for number in range(1, 6):
+        sheet.append(HEADER if number == 1 else [f"n{number}", *ROW[1:]])
+    sheet.auto_filter.ref = "A1:E5"
+    sheet.auto_filter.add_filter_column(0, ["n2", "n5"])
+    sheet.row_dimensions[3].hidden = sheet.row_dimensions[4].hidden = True
+    sheet.row_dimensions[900].hidden = True
+    sheet.column_dimensions["E"].hidden = True
+    book.save(tmp_path / "t.xlsx")
+    table = open_table(tmp_path / "t.xlsx")
+    assert len(table.rows) == 4
+    assert table.notes == (
+        "2 rows that the workbook hides, for example by a filter, were read as well: 3, 4",
+        "1 column that the workbook hides were read as well: label",
+    )
+
+
+def test_a_plain_workbook_has_no_note(tmp_path: Path) -> None:
+    assert open_table(write(tmp_path / "t.xlsx", HEADER, ROW)).notes == ()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".xlsx"])
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ([*ROW[:4], "#N/A"], "label is #N/A"),
+        (["n1", "p1", "#REF!", *ROW[3:]], "image is #REF!"),
+        (["n1", "", "", *ROW[3:]], "no patient_id"),
+    ],
+)
+def test_a_row_without_its_values_does_not_hide_another(
+    tmp_path: Path, suffix: str, row: list[str], problem: str
+) -> None:
+    table = open_table(write(tmp_path / f"t{suffix}", HEADER, row, ["n2", *ROW[1:]], ["n3", *ROW[1:4], "A+B"]))
+    problems = table.problems_of_rows()
+    assert list(problems) == [2, 4] and problem in problems[2] and problems[4] == ["label 'A+B'"]
+    with pytest.raises(TableError, match="2 unusable rows"):
+        read_table(table.path)
+
+
+def test_more_cells_than_columns_are_an_error_of_their_row_alone(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path / "t.csv", HEADER, [*ROW, "", ""], ["n2", *ROW[1:], "", "x"]))
+    assert table.problems_of_rows() == {3: ["7 cells for 5 columns"]}
+
+
+def test_a_quotation_mark_that_is_not_closed_is_named_with_its_row(tmp_path: Path) -> None:
+    lines = [",".join(HEADER), ",".join(ROW), 'n2,p1,a.nii,"b.nii,AIS', "n3,p1,a.nii,b.nii,AIS", ""]
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    problems = open_table(tmp_path / "t.csv").problems_of_rows()
+    assert list(problems) == [3] and "a quotation mark that is not closed; the next rows are part of it" in problems[3]
+
+
+def test_rows_that_a_quotation_mark_joins_are_refused(tmp_path: Path) -> None:
+    lines = [",".join(HEADER), 'n1,p1,"a.nii,b.nii,AIS', 'n2,p1,a".nii,b.nii,AIS', ""]
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert "a line break in image" in open_table(tmp_path / "t.csv").problems_of_rows()[2]
+
+
+def test_a_wide_sheet_is_refused(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(HEADER)
+    book.active["XFD2"] = 1
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(TableError, match="cannot be read as a table") as caught:
+        read_table(tmp_path / "t.xlsx")
+    assert caught.value.found == "16384 columns, more than 1000"
+
+
+@pytest.mark.parametrize(
+    ("text", "case_id"),
+    [
+        ("sep=\t\n" + "\t".join(HEADER) + "\n" + "\t".join(ROW), "n1"),
+        ("sep=|\n" + "|".join(HEADER) + "\n" + "|".join(ROW), "n1"),
+        ("\n\n" + ",".join(HEADER) + "\n" + ",".join(ROW), "n1"),
+        ('"size (x, y, z, t, u, v) mm";' + ";".join(HEADER) + "\n1;" + ";".join(ROW), "n1"),
+        (",".join(HEADER) + '\r="0007",' + ",".join(ROW[1:]), "0007"),
+    ],
+)
+def test_files_of_other_programs_are_read(tmp_path: Path, text: str, case_id: str) -> None:
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
+    assert [case.case_id for case in read_table(tmp_path / "t.csv")] == [case_id]
