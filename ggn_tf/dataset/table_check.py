@@ -21,6 +21,8 @@ USABLE, REJECTED = "usable", "rejected"
 _MEASURED = (*Measurements._fields, "covered_layers", "covered_share")
 # A note names this many cases; all of them are in the records.
 _NAMED = 20
+# Share of cases at an end of their CT that cannot be chance: of the nodules of LIDC-IDRI in cubes of 50 mm it is 1.3 %.
+_MOST_CUT = 0.25
 _REAL_IDS = Pseudonyms(None)
 
 
@@ -173,7 +175,13 @@ def field_of_view_notes(cases: Sequence[CaseRecord]) -> list[str]:
         (sides, "the mask touches a side of the CT, but neither the first nor the last slice"),
         (outside, f"more than {MOST_OUTSIDE:.0%} of the patch is outside the CT"),
     )
-    return [f"{text} in {len(found)} of {len(cases)} cases: {_names(found)}" for found, text in texts if found]
+    notes = [f"{text} in {len(found)} of {len(cases)} cases: {_names(found)}" for found, text in texts if found]
+    if len({*ends, *sides, *outside}) > _MOST_CUT * len(cases):
+        notes.append(
+            "scores on this dataset cannot be trusted unless the extent of the CTs is independent of the labels: the "
+            "network sees where a CT ends. An evaluation measures what this alone predicts"
+        )
+    return notes
 
 
 def _names(case_ids: Sequence[str]) -> str:

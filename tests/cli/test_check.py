@@ -298,6 +298,14 @@ def test_ids_that_are_insisted_on_are_accepted(copied: Path) -> None:
     assert document["problems"] == [] and "'7' and '0007'" in document["notes"][0]
 
 
+def test_a_table_of_crops_is_a_warning(copied: Path) -> None:
+    for row in read_rows(copied)[:4]:
+        for name in (row["image"], row["mask"]):
+            image = sitk.ReadImage(str(copied.parent / name))
+            sitk.WriteImage(image[:, :, 6:18], str(copied.parent / name))
+    assert "scores on this dataset cannot be trusted" in document_of(copied)["notes"][-1]
+
+
 def test_cases_at_the_ends_of_their_ct_are_named_with_totals(copied: Path) -> None:
     rows = read_rows(copied)
     for name in (rows[3]["image"], rows[3]["mask"]):
