@@ -159,7 +159,7 @@ def split_up(ct: Path, mask: Path, repeats: int, as_json: bool) -> None:
     parts = {
         "a patch": lambda: cut_patch_from(ct, NoduleTarget(mask), PROTOCOL),
         f"headers of {len(volume.slices)} slices": lambda: open_volume(ct),
-        "mask": lambda: place_mask(mask, volume.grid),
+        "mask": lambda: place_mask(mask, volume),
         f"voxels of {len(needed)} slices": lambda: volume.read(box),
         "reading these bytes alone": read_bytes,
     }

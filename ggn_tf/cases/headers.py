@@ -11,6 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
 from ggn_tf.cases.nifti import is_nifti, read_nifti_header
+from ggn_tf.cases.nifti_forms import NiftiForms
 from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
@@ -31,14 +32,19 @@ def read_header(path: Path) -> Grid:
         VolumeError: It is not an image, not 3D, has several values per voxel, or axes that are not at right angles.
     """
     if is_nifti(path):
-        return _nifti_grid(path)
+        return read_nifti_grid(path)[0]
     reader = read_information(path)
     if min(reader.GetSize()) < 2 or reader.GetNumberOfComponents() != 1:
         raise _not_3d(path, reader.GetSize(), reader.GetNumberOfComponents())
     return grid_of(path, reader)
 
 
-def _nifti_grid(path: Path) -> Grid:
+def read_nifti_grid(path: Path) -> tuple[Grid, NiftiForms | None]:
+    """The grid of a NIfTI file, by its sform if it has one; and both forms, if they differ.
+
+    Raises:
+        VolumeError: As in `read_header`.
+    """
     try:
         header = read_nifti_header(path)
     except UNREADABLE as error:
@@ -51,7 +57,8 @@ def _nifti_grid(path: Path) -> Grid:
     lengths = np.linalg.norm(axes, axis=0)
     # The nearest right angles (the orthogonal polar factor).
     left, _, right = np.linalg.svd(axes / lengths)
-    return Grid(header.size, vector(lengths), vector(origin), tuple((left @ right).ravel().tolist()))
+    grid = Grid(header.size, vector(lengths), vector(origin), tuple((left @ right).ravel().tolist()))
+    return grid, NiftiForms.differing(header)
 
 
 def read_information(path: Path) -> sitk.ImageFileReader:

@@ -8,14 +8,16 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.folder import is_dicom
-from ggn_tf.cases.dicom.repair import SlicePositions
+from ggn_tf.cases.dicom.mask_references import DicomReferences, read_references
 from ggn_tf.cases.dicom.series import MaskReference
+from ggn_tf.cases.dicom.slice_planes import SlicePlanes
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
-from ggn_tf.cases.geometry.mask_alignment import align, place_exactly
+from ggn_tf.cases.geometry.mask_alignment import Obstacle, align, count_outside, obstacle_of, place_exactly
 from ggn_tf.cases.geometry.segment import Segment
 from ggn_tf.cases.headers import read_header
 from ggn_tf.cases.segments import read_label_map
+from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import MaskError, VolumeError
 
 _SHIFTED = "the mask: shifted with the slices it was drawn on"
@@ -34,31 +36,21 @@ class Mask(NamedTuple):
 
     Attributes:
         image: uint8, 0 or 1.
-        repaired: What was done to put it there, if anything.
+        repaired: What was done to put it there, and what its header states of another CT, if anything.
     """
 
     image: sitk.Image
     repaired: tuple[str, ...] = ()
 
 
-def place_mask(
-    path: Path,
-    grid: Grid,
-    *,
-    segment: str | None = None,
-    stored_grid: Grid | None = None,
-    positions: SlicePositions | None = None,
-    align_masks: bool = False,
-) -> Mask:
+def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_masks: bool = False) -> Mask:
     """Read a nodule's mask onto its CT.
 
     Args:
         path: A label map, a segmentation of 3D Slicer, a DICOM segmentation, or a DICOM structure set.
-        grid: The CT's grid. The mask's voxels must coincide with the CT's; it may cover only a part of the CT, and have
-            its axes in another order or direction.
+        volume: The CT. The mask's voxels must coincide with the CT's; it may cover only a part of the CT, and have its
+            axes in another order or direction. It may have been drawn before the CT's slices were repaired.
         segment: The nodule's segment: its name, or a label's value. None where there is only one.
-        stored_grid: The CT's grid with its axes in the order of the slices, on which contours are drawn; None: `grid`.
-        positions: The true positions of the CT's slices, if they were repaired: the mask may have been drawn before.
         align_masks: Whether a mask on another grid of the same patient coordinates is resampled onto the CT's, by
             nearest neighbour.
 
@@ -66,31 +58,53 @@ def place_mask(
         MaskError: It is missing, not a segmentation, on another grid, empty, or it is not clear which segment is meant.
     """
     path = Path(path)
-    ct_grid = stored_grid or grid
-    stored = _read_segment(path, segment, ct_grid, positions)
+    refuse_missing_mask(path)
+    references = read_references(path) if is_dicom(path) else None
+    stored = _read_segment(path, segment, volume, references)
     if not stored.inside.any():
         raise _empty(path)
+    other = references.differences(volume.stack.slices[0]) if references and volume.stack else ()
+    notes = stored.notes + (
+        (f"the mask: its header references another {' and another '.join(other)}",) if other else ()
+    )
+    placed = _placed(stored, volume)
+    if placed is None:
+        obstacle = obstacle_of(
+            volume.grid, stored.grid, forms_differ=stored.forms_differ or volume.forms is not None, references=other
+        )
+        placed = _aligned(path, stored, volume, obstacle, align_masks)
+    return Mask(placed.image, notes + placed.repaired)
+
+
+def _placed(stored: Segment, volume: Volume) -> Mask | None:
+    """The mask on the CT's own voxels; None if some of its voxels are not among them."""
+    grid, positions = volume.grid, volume.positions
     nodule = stored.ordered_as(grid)
     on_ct = grid.block_of(nodule.grid)
     if on_ct is not None and (positions is None or nodule.grid.same_as(grid)):
         return Mask(_block_image(grid.part(on_ct), nodule), (_SHIFTED,) if nodule.shifted else ())
-    inside = nodule.whole()
     if positions is not None:
         straight = positions.place(stored.grid, stored.whole())
         if straight is not None:
             ordered = AxisOrder.of(positions.grid, grid.direction).from_stored(straight)
             return Mask(grid.image_of(ordered.astype(np.uint8)), (_SHIFTED,))
-    placed = place_exactly(grid, nodule.grid, inside)
-    if placed is not None:
-        if placed.outside_ct:
-            count = int(np.count_nonzero(inside))
-            raise _misplaced(path, ct_grid, stored.grid, Misplacement.PARTLY_OUTSIDE, placed.outside_ct, count)
-        return Mask(grid.image_of(placed.inside.view(np.uint8)))
-    if not align_masks:
-        raise _misplaced(path, ct_grid, stored.grid, Misplacement.BETWEEN_VOXELS)
-    aligned = align(grid, nodule.grid, inside)
+    placed = place_exactly(grid, nodule.grid, nodule.whole())
+    return None if placed is None or placed.outside_ct else Mask(grid.image_of(placed.inside.view(np.uint8)))
+
+
+def _aligned(path: Path, stored: Segment, volume: Volume, obstacle: Obstacle | None, requested: bool) -> Mask:
+    """The mask resampled onto the CT's voxels, if that was requested and is correct."""
+    grid, inside = volume.grid, stored.whole()
+    count, outside = int(np.count_nonzero(inside)), count_outside(grid, stored.grid, inside)
+    if outside:
+        reason = Misplacement.APART if outside == count else Misplacement.PARTLY_OUTSIDE
+        raise _misplaced(path, stored, volume, reason.value.format(outside=outside, count=count), obstacle)
+    between = Misplacement.BETWEEN_VOXELS.value
+    if not requested or (obstacle and obstacle.refused):
+        raise _misplaced(path, stored, volume, between, obstacle, alignable=obstacle is None)
+    aligned = align(grid, stored.grid, inside)
     if not aligned.any():
-        raise _misplaced(path, ct_grid, stored.grid, Misplacement.APART)
+        raise _misplaced(path, stored, volume, between, obstacle)
     return Mask(grid.image_of(aligned.view(np.uint8)), (f"the mask: put onto the CT's grid from {stored.grid}",))
 
 
@@ -103,9 +117,7 @@ def mask_reference(path: Path) -> MaskReference:
     """What a mask's header states about its CT; nothing if it is unreadable, which is reported where it is read."""
     try:
         if is_dicom(path):
-            from ggn_tf.cases.dicom.segmentation import referenced_series
-
-            return MaskReference(series=referenced_series(path))
+            return MaskReference(series=read_references(path).only_series)
         return MaskReference(grid=read_header(path))
     except (VolumeError, OSError):
         return MaskReference()
@@ -150,16 +162,16 @@ def refuse_missing_mask(path: Path) -> None:
         )
 
 
-def _read_segment(path: Path, segment: str | None, grid: Grid, positions: SlicePositions | None) -> Segment:
-    refuse_missing_mask(path)
-    if is_dicom(path):
-        from ggn_tf.cases.dicom.segmentation import is_structure_set, read_dicom_segment
-
-        if is_structure_set(path):
+def _read_segment(path: Path, segment: str | None, volume: Volume, references: DicomReferences | None) -> Segment:
+    if references is not None:
+        planes = SlicePlanes.of(volume.stored_grid, volume.stack, volume.positions)
+        if references.structure_set:
             from ggn_tf.cases.dicom.structure_set import read_region_of_interest
 
-            return read_region_of_interest(path, segment, grid)
-        return read_dicom_segment(path, segment, positions)
+            return read_region_of_interest(path, segment, planes)
+        from ggn_tf.cases.dicom.segmentation import read_dicom_segment
+
+        return read_dicom_segment(path, segment, planes)
     try:
         return read_label_map(path, segment)
     except VolumeError as error:
@@ -173,16 +185,18 @@ def _read_segment(path: Path, segment: str | None, grid: Grid, positions: SliceP
 
 
 def _misplaced(
-    path: Path, grid: Grid, mask_grid: Grid, reason: Misplacement, outside: int = 0, count: int = 0
+    path: Path, stored: Segment, volume: Volume, reason: str, obstacle: Obstacle | None, *, alignable: bool = False
 ) -> MaskError:
-    apart_mm = AxisOrder.of(mask_grid, grid.direction).grid.difference_mm(grid)
-    distance = f", up to {apart_mm:.2f} mm away from them" if np.isfinite(apart_mm) else ""
-    alignable = reason is Misplacement.BETWEEN_VOXELS
+    apart_mm = AxisOrder.of(stored.grid, volume.stored_grid.direction).grid.difference_mm(volume.stored_grid)
+    distance = f"{reason}, up to {apart_mm:.2f} mm away from them" if np.isfinite(apart_mm) else reason
+    causes = [obstacle.value] if obstacle else []
+    # The CT's forms are not among the mask's notes.
+    causes += [*stored.notes, *volume.repaired] if obstacle is Obstacle.FORMS else []
     return MaskError(
         "The mask is not on its CT's grid.",
         case=path,
-        found=f"{mask_grid}; {reason.value.format(outside=outside, count=count)}{distance}",
-        expected=f"the CT's grid: {grid}",
+        found="; ".join([str(stored.grid), distance, *causes]),
+        expected=f"the CT's grid: {volume.stored_grid}",
         remedy="Export the mask with the CT as its reference volume, or check that it belongs to this CT."
         + (" If it was drawn on another series of the same scan, resample it onto the CT." if alignable else ""),
         arguments=("align_masks",) if alignable else (),

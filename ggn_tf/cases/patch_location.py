@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.dicom.series import SeriesQuery
-from ggn_tf.cases.geometry.components import select_component
+from ggn_tf.cases.geometry.components import Nodules, find_nodules, refuse_several
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text, vector
 from ggn_tf.cases.masks import centroid_mm_lps, mask_reference, nodule_box, place_mask
 from ggn_tf.cases.volumes import Volume, open_volume
@@ -26,14 +26,17 @@ class NoduleTarget(NamedTuple):
     Attributes:
         mask_path: The nodule's mask, in a format that `place_mask` reads.
         segment: The segment of the mask that is the nodule: its name, or its label's value.
-        center_mm_lps: The patch's centre. None: the centroid of the mask, of all its components together.
+        center_mm_lps: The patch's centre. None: the centroid of the nodule's mask.
         case: The name of the case in errors.
+        number: Which of several nodules of the mask it is, from 1 for the largest. None: the one nearest to the centre,
+            or the only one.
     """
 
     mask_path: Path | None = None
     segment: str | None = None
     center_mm_lps: Vector | None = None
     case: str | None = None
+    number: int | None = None
 
 
 class PatchLocation(NamedTuple):
@@ -90,16 +93,8 @@ def locate_patch(
     """
     mask, repaired = None, volume.repaired
     if target.mask_path is not None:
-        placed = place_mask(
-            target.mask_path,
-            volume.grid,
-            segment=target.segment,
-            stored_grid=volume.stored_grid,
-            positions=volume.positions,
-            align_masks=repair_policy.align_masks,
-        )
-        mask = _nodule(placed.image, protocol, target.center_mm_lps)
-        repaired += placed.repaired
+        mask, notes = _nodule(volume, target, target.mask_path, repair_policy)
+        repaired += notes
     center = _on_voxel_fraction(volume.grid, _center(volume, mask, target.center_mm_lps), target.center_mm_lps is None)
     grid = patch_grid(center, volume.grid, protocol)
     return PatchLocation(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
@@ -121,11 +116,41 @@ def _on_voxel_fraction(ct_grid: Grid, center_mm_lps: Vector, centroid: bool) -> 
     return vector(ct_grid.point_of(np.round(ct_grid.index_of(center_mm_lps), decimals)))
 
 
-def _nodule(mask: sitk.Image, protocol: PatchProtocol, center_mm_lps: Vector | None) -> sitk.Image:
-    depth_mm, height_mm, width_mm = (protocol.size * spacing for spacing in protocol.spacing_mm_zyx)
-    whole = _trimmed(mask)
-    nodule = select_component(whole, (width_mm, height_mm, depth_mm), center_mm_lps)
-    return whole if nodule is whole else _trimmed(nodule)
+def count_nodules(volume: Volume, target: NoduleTarget, repair_policy: RepairPolicy) -> int:
+    """The number of nodules in a target's mask: 1 without a mask, or where the centre or the number selects one.
+
+    Raises:
+        MaskError: The mask cannot be used.
+    """
+    if target.mask_path is None or target.center_mm_lps is not None or target.number is not None:
+        return 1
+    return len(_nodules(volume, target, target.mask_path, repair_policy)[0].voxels)
+
+
+def _nodules(
+    volume: Volume, target: NoduleTarget, mask_path: Path, repair_policy: RepairPolicy
+) -> tuple[Nodules, tuple[str, ...]]:
+    """The nodules of a target's mask, and notes."""
+    placed = place_mask(mask_path, volume, segment=target.segment, align_masks=repair_policy.align_masks)
+    nodules, notes = find_nodules(_trimmed(placed.image)), placed.repaired
+    if target.center_mm_lps is None:
+        nodules = nodules.without_remnants()
+        if nodules.dropped:
+            voxels, pieces = sum(nodules.dropped), len(nodules.dropped)
+            notes += (f"the mask: {voxels} voxels in {pieces} pieces, each below 5 % of the nodule, were left out",)
+    return nodules, notes
+
+
+def _nodule(
+    volume: Volume, target: NoduleTarget, mask_path: Path, repair_policy: RepairPolicy
+) -> tuple[sitk.Image, tuple[str, ...]]:
+    """The mask of the target's nodule, cropped to it, and notes."""
+    nodules, notes = _nodules(volume, target, mask_path, repair_policy)
+    if target.center_mm_lps is not None:
+        return _trimmed(nodules.mask(nodules.nearest_to(target.center_mm_lps))), notes
+    if target.number is None:
+        refuse_several(nodules)
+    return _trimmed(nodules.mask(target.number or 1)), notes
 
 
 def _trimmed(mask: sitk.Image) -> sitk.Image:

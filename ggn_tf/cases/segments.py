@@ -11,11 +11,13 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.geometry.segment import Segment, pick_error, unnamed_segment
-from ggn_tf.cases.headers import UNREADABLE, file_reader, grid_of, read_header, read_information, reason
+from ggn_tf.cases.headers import UNREADABLE, file_reader, grid_of, read_information, read_nifti_grid, reason
 from ggn_tf.cases.nifti import is_nifti, read_occupied
 from ggn_tf.cases.volumes import read_voxels
 from ggn_tf.errors import MaskError
 
+# nibabel scales labels into 8 or 16 bits.
+_LABEL_TOLERANCE = 0.01
 # Whole-body segmentations have a hundred.
 _MOST_LABELS = 255
 
@@ -39,16 +41,20 @@ def read_label_map(path: Path, segment: str | None) -> Segment:
 
     Raises:
         VolumeError: The header cannot be used.
-        MaskError: The voxels cannot be read, or it is not clear which segment is the nodule.
+        MaskError: The voxels cannot be read or are not labels, or it is not clear which segment is the nodule.
     """
     if is_nifti(path):
-        grid, named, layers = read_header(path), [], 1
+        (grid, forms), named, layers = read_nifti_grid(path), [], 1
     else:
+        forms = None
         reader = read_information(path)
         grid, named, layers = grid_of(path, reader), _named_segments(reader), reader.GetNumberOfComponents()
     labels, block = _read_labels(path, grid, layers)
+    labels = _whole_numbers(path, labels)
+    notes = () if forms is None else (f"the mask: its sform was read; {forms}",)
     if layers == 1 and not (named and segment):
-        return Segment(grid, _of_label_map(path, labels, named, segment), block)
+        inside = _of_label_map(path, labels, named, segment)
+        return Segment(grid, inside, block, notes=notes, forms_differ=forms is not None)
     if not named:
         raise MaskError(
             "The mask has several values per voxel, and its segments have no names.",
@@ -79,6 +85,29 @@ def _read_labels(path: Path, grid: Grid, layers: int) -> tuple[npt.NDArray[Any],
             found=reason(error),
             remedy="The file is damaged or incomplete: copy or export it again.",
         ) from error
+
+
+def _whole_numbers(path: Path, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Labels that a program scaled or stored as floating-point numbers, as integers again.
+
+    Raises:
+        MaskError: A value is not near an integer.
+    """
+    if labels.dtype.kind != "f":
+        return labels
+    rounded: npt.NDArray[Any] = np.rint(labels)
+    # Also NaN and infinite values.
+    wrong = labels[~(np.abs(labels - rounded) <= _LABEL_TOLERANCE)]
+    if wrong.size:
+        raise MaskError(
+            "The mask's values are not labels.",
+            case=path,
+            found=f"{wrong.size} voxels between integers, {wrong[0]:.6g} for example",
+            expected=f"integers, within {_LABEL_TOLERANCE}",
+            remedy="A mask of probabilities, or one that was resampled with interpolation, must be thresholded first. "
+            "Export the segmentation as a label map with an integer type.",
+        )
+    return rounded
 
 
 def _named_segments(reader: sitk.ImageFileReader) -> list[_Named]:

@@ -17,8 +17,9 @@ from ggn_tf.cases.dicom.series import ANY, SeriesQuery
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.headers import FORMATS, UNREADABLE, file_reader, read_header, reason
+from ggn_tf.cases.headers import FORMATS, UNREADABLE, file_reader, read_header, read_nifti_grid, reason
 from ggn_tf.cases.nifti import is_nifti, read_blocks
+from ggn_tf.cases.nifti_forms import NiftiForms
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.protocol import AIR_HU
 
@@ -32,12 +33,14 @@ class Volume:
         stored_grid: The positions of its voxels in the order of the file or of the slices.
         stack: The DICOM slices; None for a volume file.
         positions: The true positions of the slices, if they were repaired; else None.
+        forms: The qform and sform of a NIfTI file, if they differ; else None. The sform was read.
     """
 
     path: Path
     stored_grid: Grid
     stack: Stack | None = None
     positions: SlicePositions | None = None
+    forms: NiftiForms | None = None
 
     @cached_property
     def axes(self) -> AxisOrder:
@@ -51,8 +54,9 @@ class Volume:
 
     @property
     def repaired(self) -> tuple[str, ...]:
-        """What was wrong with the slices and was repaired."""
-        return tuple(problem.found for problem in self.stack.problems) if self.stack else ()
+        """What was wrong with the slices or the header, and was repaired or decided."""
+        forms = () if self.forms is None else (f"the CT: its sform was read; {self.forms}",)
+        return (*forms, *(problem.found for problem in self.stack.problems)) if self.stack else forms
 
     @property
     def series(self) -> str | None:
@@ -158,7 +162,8 @@ def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -
         stack, grid = scan_series(path, query, repair=repair)
         positions = SlicePositions.of(stack) if stack.problems else None
         return Volume(path, positions.grid if positions else grid, stack, positions)
-    return Volume(path, read_header(path))
+    grid, forms = read_nifti_grid(path) if is_nifti(path) else (read_header(path), None)
+    return Volume(path, grid, forms=forms)
 
 
 def refuse_missing_ct(path: Path) -> None:

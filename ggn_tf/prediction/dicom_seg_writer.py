@@ -1,5 +1,6 @@
 """Nodule masks as a DICOM segmentation object (SEG) of the series that they were found on."""
 
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ _MAKER = "ggn_tf"
 _SERIES_NUMBER = 300
 # As in the overlays; without a colour every viewer picks its own.
 _COLOR = highdicom.color.CIELabColor.from_rgb(255, 220, 0)
-# Longest text of a segment's label in DICOM (LO).
+# Longest text of a segment's label in DICOM (LO): characters by the standard, bytes by dciodvfy.
 _LONGEST_TEXT = 64
 
 
@@ -100,7 +101,7 @@ def _descriptions(names: Sequence[str], model: str) -> list[SegmentDescription]:
     return [
         SegmentDescription(
             segment_number=number,
-            segment_label=name[:_LONGEST_TEXT],
+            segment_label=_label(name, number),
             # 3D Slicer shows this code by its older name, Morphologically Altered Structure.
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
             segmented_property_type=codes.SCT.Nodule,
@@ -111,3 +112,10 @@ def _descriptions(names: Sequence[str], model: str) -> list[SegmentDescription]:
         )
         for number, name in enumerate(names, start=1)
     ]
+
+
+def _label(name: str, number: int) -> str:
+    """A name as a value of DICOM: no control characters, no backslash, which separates values, and not empty."""
+    printable = "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in name)
+    text = printable.replace("\\", "/").strip().encode()[:_LONGEST_TEXT].decode(errors="ignore").strip()
+    return text or f"nodule {number}"

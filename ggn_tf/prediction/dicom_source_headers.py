@@ -1,13 +1,16 @@
 """Headers of a CT series as an object that is derived from it needs them: complete, and the same in every slice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import highdicom
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.config import RAISE
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.valuerep import DA, DS, DT, IS, TM, validate_value
 
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.volumes import Volume
@@ -25,6 +28,11 @@ _MAY_BE_EMPTY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
+# The representations whose values are checked, and their types. Not texts, which identify patient and study.
+_CHECKED: dict[str, Callable[[str], object]] = {"AS": str, "CS": str, "DA": DA, "DS": DS, "DT": DT, "IS": IS, "TM": TM}
+# Positions, orientations and pixels, which the reader of the series has checked.
+_GEOMETRY_GROUPS = (0x0020, 0x0028)
+_CODE = ("CodeValue", "CodingSchemeDesignator")
 
 
 def read_sources(
@@ -89,10 +97,53 @@ def _single(item: Slice, first: Slice, volume: Volume) -> Dataset:
 
 def _completed(item: Slice) -> Dataset:
     header = pydicom.dcmread(item.path, stop_before_pixels=True)
+    _remove_unusable(header)
+    header.decode()
+    # Can represent every text; highdicom knows not all sets of the standard, among them those of Japanese scanners.
+    header.SpecificCharacterSet = "ISO_IR 192"
     for name in _MAY_BE_EMPTY:
         if name not in header:
             setattr(header, name, None)
     return header
+
+
+def _remove_unusable(dataset: Dataset) -> None:
+    """Remove values that are empty or not valid: of the attributes that the object copies, some must have a value."""
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except Exception:  # whatever pydicom raises on a value that it cannot convert
+            del dataset[tag]
+            continue
+        if element.VR == "SQ":
+            for inner in element.value:
+                _remove_unusable(inner)
+            element.value = [inner for inner in element.value if len(inner) and _is_whole_code(inner)]
+        if element.is_empty or not _is_valid(element):
+            del dataset[tag]
+
+
+def _is_whole_code(item: Dataset) -> bool:
+    """Whether an item of a sequence has all that a code needs (PS3.3 8.8), or is none."""
+    if not any(name in item for name in (*_CODE, "CodeMeaning")):
+        return True
+    value = any(name in item for name in ("LongCodeValue", "URNCodeValue")) or all(name in item for name in _CODE)
+    return value and "CodeMeaning" in item
+
+
+def _is_valid(element: DataElement) -> bool:
+    if element.keyword == "PatientSex":
+        return element.value in ("M", "F", "O")
+    if element.VR not in _CHECKED or element.tag.group in _GEOMETRY_GROUPS:
+        return True
+    try:
+        for value in element.value if element.VM > 1 else [element.value]:
+            validate_value(element.VR, str(value), RAISE)
+            # Dates and times of the right form that do not exist.
+            _CHECKED[element.VR](str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def _orientation(item: Slice) -> list[str]:

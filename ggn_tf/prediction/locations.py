@@ -72,7 +72,7 @@ class Voxel:
 
 @dataclass(frozen=True)
 class Mask:
-    """A nodule's mask, whose centroid becomes the patch's centre.
+    """The mask of a nodule, or of several, largest first; the centroid of each becomes the centre of a patch.
 
     Attributes:
         path: A volume file, a DICOM segmentation or a DICOM structure set.
@@ -114,3 +114,8 @@ def names_of(locations: Sequence[Location]) -> list[str]:
         alone = isinstance(location, Mask) and len(locations) == 1
         names.append(location.name or segment or ("nodule" if alone else f"nodule {number}"))
     return names
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """The names of the nodules of one location: its own name, with a number where there are several."""
+    return [name] if count == 1 else [f"{name} {number}" for number in range(1, count + 1)]

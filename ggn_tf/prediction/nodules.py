@@ -13,11 +13,11 @@ from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.masks import nodule_box
 from ggn_tf.cases.measurements import Measurements, measure
-from ggn_tf.cases.patch_location import open_ct_of
+from ggn_tf.cases.patch_location import count_nodules, open_ct_of
 from ggn_tf.cases.patches import Patch, cut_patches, paste_mask
-from ggn_tf.cases.volumes import Volume
+from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import LocationError
-from ggn_tf.prediction.locations import Location, names_of
+from ggn_tf.prediction.locations import Location, names_of, numbered
 from ggn_tf.prediction.overlay import field_around
 from ggn_tf.prediction.patch_warnings import PredictionWarning, overlap_warning, patch_warnings, series_warnings
 from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
@@ -138,7 +138,7 @@ def open_patches(
     protocol: PatchProtocol,
     repair_policy: RepairPolicy = STRICT,
 ) -> tuple[Volume, list[NodulePatch]]:
-    """Open a CT once and cut the patch of every nodule.
+    """Open a CT once and cut the patch of every nodule, also of each nodule in a mask with several.
 
     Args:
         ct: A volume file or a DICOM folder.
@@ -155,12 +155,14 @@ def open_patches(
         raise LocationError(
             "There is no nodule to predict.", expected="at least one location", remedy="Give a point, voxel or mask."
         )
-    names = names_of(locations)
     volume = open_ct_of(locations[0].target(), ct, series, repair_policy)
-    targets = [
-        location.target(volume.stored_grid, name if len(locations) > 1 else None)
-        for location, name in zip(locations, names, strict=True)
-    ]
+    names, targets = [], []
+    for location, name in zip(locations, names_of(locations), strict=True):
+        target = location.target(volume.stored_grid, name if len(locations) > 1 else None)
+        with naming_case(target.case):
+            count = count_nodules(volume, target, repair_policy)
+        names += numbered(name, count)
+        targets += [target] if count == 1 else [target._replace(number=number) for number in range(1, count + 1)]
     patches = cut_patches(volume, targets, protocol, repair_policy)
     return volume, [NodulePatch(name, patch) for name, patch in zip(names, patches, strict=True)]
 

@@ -66,7 +66,7 @@ def patch_warnings(
         inside_hu: The CT's values in that nodule; empty where there is none.
     """
     return [
-        *(PredictionWarning("repaired", f"Repaired before the prediction: {note}.") for note in patch.repaired),
+        *(PredictionWarning("repaired", f"Noted before the prediction: {note}.") for note in patch.repaired),
         *_about_spacing(patch),
         *_about_location(patch),
         *_about_values(patch, inside_hu),

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask
+from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import MaskError
 from tests.support.case_phantoms import CENTER, ball, rotation
 from tests.support.whole_volumes import read_mask
@@ -35,7 +38,7 @@ def test_a_mask_is_zero_and_one_on_the_grid_of_the_ct(grid, save, name):
 
 @pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii"])
 def test_of_a_nifti_only_the_slices_that_hold_the_nodule_are_kept(grid, save, name):
-    placed = place_mask(save(labelled(grid, label1=TWO), name), grid).image
+    placed = place_mask(save(labelled(grid, label1=TWO), name), Volume(Path("ct"), grid)).image
     assert Grid.from_image(placed).same_as(grid.part(Box((0, 0, 12), (50, 46, 4))), tolerance_mm=1e-9)
     assert sitk.GetArrayFromImage(placed).sum() == 64
 

@@ -267,7 +267,7 @@ def test_what_is_written_on_displaced_slices_is_read_back_onto_the_repaired_grid
 ) -> None:
     inside = distance_mm(displaced.stored_grid, displaced.stored_grid.point_of((30.2, 41.7, 40.1))) <= 9
     write(displaced, inside.astype(np.uint8), tmp_path / "seg.dcm")
-    mask = place_mask(tmp_path / "seg.dcm", displaced.grid, segment="F-1", positions=displaced.positions)
+    mask = place_mask(tmp_path / "seg.dcm", displaced, segment="F-1")
     read = displaced.axes.to_stored(sitk.GetArrayFromImage(mask.image))
     assert mask.repaired == ("the mask: shifted with the slices it was drawn on",)
     # Two roundings to the nearest voxel may remove voxels at the rim.

@@ -7,7 +7,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.masks import place_mask
-from ggn_tf.cases.volumes import naming_case, open_volume
+from ggn_tf.cases.volumes import Volume, naming_case, open_volume
 
 
 def read_grid(path: Path) -> Grid:
@@ -35,7 +35,7 @@ def read_mask(path: Path, grid: Grid, *, segment: str | None = None, case: str |
         MaskError: As in `place_mask`.
     """
     with naming_case(case):
-        placed = place_mask(path, grid, segment=segment).image
+        placed = place_mask(path, Volume(Path("ct"), grid), segment=segment).image
         block = grid.block_of(Grid.from_image(placed)) or grid.whole
         whole = np.zeros(grid.size_xyz[::-1], dtype=np.uint8)
         whole[block.slices_zyx] = sitk.GetArrayViewFromImage(placed)

@@ -1,6 +1,6 @@
 """Resample slices with a gantry tilt or non-uniform spacing onto a regular grid."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,12 +125,6 @@ class SlicePositions:
                 for level, (x, y) in zip(levels.tolist(), first_xy.tolist(), strict=True)
             ]
         )
-
-    def slice_at(self, first_pixel_mm_lps: Sequence[float]) -> int | None:
-        """The number of the slice whose first pixel is at a point; None if there is none."""
-        origins = self.grid.point_of(np.column_stack([self.shifts_xy, self.heights]))
-        apart = np.linalg.norm(origins - np.asarray(first_pixel_mm_lps, dtype=np.float64), axis=1)
-        return int(apart.argmin()) if apart.min() <= POSITION_TOLERANCE_MM else None
 
     def place(self, grid: Grid, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
         """A mask that a program drew as if the slices were aligned and evenly spaced, moved onto the regular grid.

@@ -1,107 +1,193 @@
-"""DICOM segmentations (SEG), read with highdicom."""
+"""DICOM segmentations (SEG), read from the positions, segment numbers and pixels of their frames alone.
 
+References to other instances and dimension indices are often incomplete or contradictory, and no voxel depends on them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import highdicom
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
 
-from ggn_tf.cases.dicom.repair import SlicePositions
-from ggn_tf.cases.geometry.grid import Grid, vector
+from ggn_tf.cases.dicom.slice_planes import SlicePlanes
+from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM
+from ggn_tf.cases.geometry.axes import AxisOrder
+from ggn_tf.cases.geometry.grid import Box, Floats, Grid, vector
 from ggn_tf.cases.geometry.segment import Segment, errors_as, pick_segment
 from ggn_tf.errors import MaskError
 
 # In a fractional segmentation, the probability or the filled fraction from which a voxel belongs to the nodule.
 FRACTION = 0.5
-STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
-_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+_LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
+# Of a grid that the frames make; a damaged position announces any number.
+_MOST_VOXELS = 2**29
+# Of direction cosines, for the rounding of headers.
+_COSINE_TOLERANCE = 1e-3
 
 
-def is_structure_set(path: Path) -> bool:
-    """Whether a DICOM file is an RTSTRUCT; a damaged one is not."""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except Exception:  # see `errors_as`
-        return False
-    return str(header.get("SOPClassUID", "")) == STRUCTURE_SET
+@dataclass(frozen=True)
+class _Frame:
+    """A frame in which the segment has pixels: its grid of one slice, and [y, x] bool."""
+
+    grid: Grid
+    inside: npt.NDArray[np.bool_]
 
 
-def referenced_series(path: Path) -> str | None:
-    """The SeriesInstanceUID of the CT that a segmentation or structure set names; None if it names none or several."""
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        series = [*header.get("ReferencedSeriesSequence", ())]
-        for frame in header.get("ReferencedFrameOfReferenceSequence", ()):
-            for study in frame.get("RTReferencedStudySequence", ()):
-                series.extend(study.get("RTReferencedSeriesSequence", ()))
-        found = {str(item.SeriesInstanceUID) for item in series}
-    except Exception:  # see `errors_as`; the damage is reported where the mask is read
-        return None
-    return found.pop() if len(found) == 1 else None
-
-
-def read_dicom_segment(path: Path, segment: str | None, positions: SlicePositions | None = None) -> Segment:
+def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> Segment:
     """Read one segment of a DICOM segmentation.
+
+    Frames that are on the CT's slices, within `POSITION_TOLERANCE_MM`, are placed there; others make their own grid.
+    Slices without a frame are empty.
 
     Args:
         path: A binary, fractional (then from 0.5 on) or label map segmentation.
         segment: The segment's label, or its number. None where there is only one.
-        positions: The true positions of the CT's slices, if they were repaired: frames on them are moved with them.
+        planes: The CT's slices.
 
     Raises:
-        MaskError: The file is damaged or not a segmentation, its frames do not make a volume, or it is not clear which
-            segment is meant.
+        MaskError: The file is damaged or not a segmentation, its frames are neither on the CT's slices nor on a regular
+            grid, or it is not clear which segment is meant.
     """
-    unusable = partial(_unusable, path)
-    with errors_as(unusable):
-        kind = str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"]).get("SOPClassUID"))
+    with errors_as(partial(_unusable, path)):
+        whole = pydicom.dcmread(path)
+        kind = str(whole.get("SOPClassUID"))
         if kind not in _SEGMENTATIONS:
-            raise unusable(f"SOP class {pydicom.uid.UID(kind).name}")
-        whole = highdicom.seg.segread(path)
-        labels = {number: whole.get_segment_description(number).segment_label for number in whole.segment_numbers}
-        number = pick_segment(path, labels, segment)
-        on_slices = None if positions is None else _on_slices(whole, number, positions)
-        if positions is not None and on_slices is not None:
-            return Segment(positions.grid, positions.straighten(on_slices), shifted=True)
-        volume = whole.get_volume(segment_numbers=[number], skip_overlap_checks=True)
-    return _segment(path, np.asarray(volume.array)[..., 0] >= FRACTION, np.asarray(volume.affine))
+            raise ValueError(f"SOP class {pydicom.uid.UID(kind).name}")
+        is_label_map = kind == _LABEL_MAP or whole.get("SegmentationType") == "LABELMAP"
+        names = {int(item.SegmentNumber): str(item.get("SegmentLabel", "")) for item in whole.SegmentSequence}
+        if is_label_map:
+            # The background may be described as a segment.
+            names.pop(0, None)
+        number = pick_segment(path, names, segment)
+        frames = list(_drawn_frames(whole, number, is_label_map))
+        return _on_slices(frames, planes) or _on_own_grid(frames, _positions(whole))
 
 
-def _on_slices(
-    whole: highdicom.seg.Segmentation, number: int, positions: SlicePositions
-) -> npt.NDArray[np.bool_] | None:
-    """A segment on the slices of a stack, [slice, y, x]; None if a frame is on none of them."""
-    stored = whole.pixel_array.reshape(-1, whole.Rows, whole.Columns)
-    (shared,) = whole.SharedFunctionalGroupsSequence
-    width, height = positions.size_xy
-    inside = np.zeros((len(positions.heights), height, width), dtype=bool)
-    for frame, groups in zip(stored, whole.PerFrameFunctionalGroupsSequence, strict=True):
-        if whole.SegmentationType == "LABELMAP":
-            layer = frame == number
-        else:
-            identity = groups if "SegmentIdentificationSequence" in groups else shared
-            if identity.SegmentIdentificationSequence[0].ReferencedSegmentNumber != number:
-                continue
-            layer = frame / whole.get("MaximumFractionalValue", 1) >= FRACTION
-        position = groups.get("PlanePositionSequence") or shared.PlanePositionSequence
-        index = positions.slice_at(position[0].ImagePositionPatient)
-        if index is None or layer.shape != (height, width):
+def _drawn_frames(whole: Dataset, number: int, is_label_map: bool) -> Iterator[_Frame]:
+    groups = list(whole.PerFrameFunctionalGroupsSequence)
+    if len(groups) != int(whole.NumberOfFrames):
+        raise ValueError(f"{whole.NumberOfFrames} frames, {len(groups)} of them with a description")
+    chosen = [index for index, item in enumerate(groups) if is_label_map or _segment_of(whole, item) == number]
+    # A value in each pixel from which it belongs to the segment.
+    fractional = whole.get("SegmentationType") == "FRACTIONAL"
+    least = FRACTION * int(whole.get("MaximumFractionalValue") or 255) if fractional else 1
+    for index, values in zip(chosen, iter_pixels(whole, raw=True, indices=chosen) if chosen else (), strict=True):
+        inside = values == number if is_label_map else values >= least
+        if inside.any():
+            yield _Frame(_frame_grid(whole, groups[index]), inside)
+
+
+def _segment_of(whole: Dataset, groups: Dataset) -> int:
+    return int(_macro(whole, groups, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+
+
+def _macro(whole: Dataset, groups: Dataset, name: str) -> Dataset:
+    """A functional group of a frame, its own or shared by all frames."""
+    shared = whole.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    items = groups.get(name) or shared[0].get(name)
+    if not items:
+        raise ValueError(f"a frame without {name}")
+    first: Dataset = items[0]
+    return first
+
+
+def _frame_grid(whole: Dataset, groups: Dataset) -> Grid:
+    measures = _macro(whole, groups, "PixelMeasuresSequence")
+    height_mm, width_mm = (float(value) for value in measures.PixelSpacing)
+    depth_mm = float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1)
+    cosines = _macro(whole, groups, "PlaneOrientationSequence").ImageOrientationPatient
+    rows, columns = np.array([float(value) for value in cosines]).reshape(2, 3)
+    axes = np.column_stack([rows, columns, np.cross(rows, columns)])
+    if not (np.abs(axes.T @ axes - np.eye(3)) <= _COSINE_TOLERANCE).all():
+        raise ValueError(f"orientation {cosines}")
+    spacing = (width_mm, height_mm, abs(depth_mm))
+    if not (np.isfinite(spacing).all() and min(spacing) > 0):
+        raise ValueError(f"pixel spacing {measures.PixelSpacing}")
+    return Grid(
+        (int(whole.Columns), int(whole.Rows), 1), spacing, _position(whole, groups), tuple(axes.ravel().tolist())
+    )
+
+
+def _position(whole: Dataset, groups: Dataset) -> tuple[float, float, float]:
+    position = vector([float(v) for v in _macro(whole, groups, "PlanePositionSequence").ImagePositionPatient])
+    if not np.isfinite(position).all():
+        raise ValueError(f"position {position}")
+    return position
+
+
+def _positions(whole: Dataset) -> Floats:
+    """The positions of all frames, also of those without pixels of the segment, [N, 3]."""
+    return np.array([_position(whole, groups) for groups in whole.PerFrameFunctionalGroupsSequence])
+
+
+def _on_slices(frames: Sequence[_Frame], planes: SlicePlanes) -> Segment | None:
+    """The segment on the CT's slices; None if a pixel of it is on none of them."""
+    width, height = planes.size_xy
+    layers: dict[int, npt.NDArray[np.bool_]] = {}
+    for frame in frames:
+        axes = AxisOrder.of(frame.grid, planes.grid.direction)
+        first = planes.first_pixel(axes.grid) if axes.grid.size_xyz[2] == 1 else None
+        if first is None:
             return None
-        inside[index] |= layer
-    return inside
+        x, y, level = first
+        rows, columns = np.nonzero(axes.from_stored(frame.inside[None])[0])
+        rows, columns = rows + y, columns + x
+        if min(rows.min(), columns.min()) < 0 or rows.max() >= height or columns.max() >= width:
+            return None
+        layers.setdefault(level, np.zeros((height, width), dtype=bool))[rows, columns] = True
+    return planes.segment(layers)
 
 
-def _segment(path: Path, inside: npt.NDArray[np.bool_], affine: npt.NDArray[np.float64]) -> Segment:
-    """A segment from highdicom's axis order: slices, rows, columns."""
-    columns = affine[:3, :3][:, ::-1]
-    spacing = np.linalg.norm(columns, axis=0)
-    if not (np.isfinite(affine).all() and spacing.all()):
-        raise _unusable(path, f"affine {affine.tolist()}")
-    depth, height, width = inside.shape
-    direction = tuple((columns / spacing).ravel().tolist())
-    return Segment(Grid((width, height, depth), vector(spacing), vector(affine[:3, 3]), direction), inside)
+def _on_own_grid(frames: Sequence[_Frame], positions_mm_lps: Floats) -> Segment:
+    """The segment on the regular grid that its frames make."""
+    lowest = min(frames, key=lambda frame: frame.grid.origin_mm_lps @ _normal(frame)).grid
+    normal = np.reshape(lowest.direction, (3, 3))[:, 2]
+    step = _step_mm(np.unique(positions_mm_lps @ normal), lowest.spacing_mm_xyz[2])
+    above_mm = [float((np.asarray(frame.grid.origin_mm_lps) - lowest.origin_mm_lps) @ normal) for frame in frames]
+    levels = [round(height / step) for height in above_mm]
+    width, height, _ = lowest.size_xyz
+    spacing = (*lowest.spacing_mm_xyz[:2], step)
+    grid = Grid((width, height, max(levels) + 1), spacing, lowest.origin_mm_lps, lowest.direction)
+    if np.prod(grid.size_xyz, dtype=float) > _MOST_VOXELS:
+        raise ValueError(f"frames over {max(above_mm):.0f} mm, {step:.2f} mm apart")
+    inside = np.zeros(grid.size_xyz[::-1], dtype=bool)
+    for level, frame in zip(levels, frames, strict=True):
+        if not frame.grid.same_as(grid.part(Box((0, 0, level), (width, height, 1))), POSITION_TOLERANCE_MM):
+            raise ValueError("frames that are neither on the CT's slices nor aligned and evenly spaced")
+        inside[level] |= frame.inside
+    return Segment(grid, inside)
+
+
+def _normal(frame: _Frame) -> Floats:
+    normal: Floats = np.reshape(frame.grid.direction, (3, 3))[:, 2]
+    return normal
+
+
+def _step_mm(heights_mm: Floats, stated_mm: float) -> float:
+    """The distance of neighbouring slices, some of which have no frame.
+
+    Args:
+        heights_mm: Of the frames, in ascending order.
+        stated_mm: The distance by the header, which is often the thickness of a slice instead.
+    """
+    gaps_mm = np.diff(heights_mm)
+    gaps_mm = gaps_mm[gaps_mm > POSITION_TOLERANCE_MM]
+    if not gaps_mm.size:
+        return stated_mm
+    heights_mm = np.concatenate([[0], gaps_mm.cumsum()])
+    for guess in (stated_mm, float(np.median(gaps_mm)), float(gaps_mm.min())):
+        levels = np.concatenate([[0], np.rint(gaps_mm / guess).cumsum()])
+        # Rounded positions do not add up: the distance of the outermost frames is the most exact.
+        step = float(heights_mm[-1] / max(levels[-1], 1))
+        if np.abs(heights_mm - levels * step).max() <= POSITION_TOLERANCE_MM:
+            return step
+    return float(gaps_mm.min())
 
 
 def _unusable(path: Path, found: str) -> MaskError:

@@ -1,78 +1,99 @@
 """Regions of interest in DICOM structure sets (RTSTRUCT), filled on the CT's own voxels."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pydicom
-from matplotlib.path import Path as Outline
 from pydicom.dataset import Dataset
 
-from ggn_tf.cases.geometry.grid import Floats, Grid
+from ggn_tf.cases.dicom.slice_planes import SlicePlanes
+from ggn_tf.cases.geometry.grid import Floats
+from ggn_tf.cases.geometry.outlines import Outline, fill
 from ggn_tf.cases.geometry.segment import Segment, errors_as, pick_segment
 from ggn_tf.errors import MaskError
 
 # How far a contour may be from the slice that it was drawn on; less than half a slice of the thinnest CT.
 _OFF_SLICE_MM = 0.2
+_CLOSED, _EXCLUSIVE = "CLOSED_PLANAR", "CLOSEDPLANAR_XOR"
+# Half a pixel, and a tenth for rounding: the border of the image.
+_BEYOND_PIXELS = 0.6
 
 
-def read_region_of_interest(path: Path, segment: str | None, grid: Grid) -> Segment:
-    """Fill a region's contours on the CT's slices.
+@dataclass(frozen=True)
+class _Region:
+    """The closed contours of a region, [N, 3] LPS mm each, and what else it consists of."""
 
-    A voxel belongs to the region if its centre is inside. A contour inside another one cuts a hole, as drawing
-    programs intend it and CLOSEDPLANAR_XOR defines it.
+    contours: list[Floats]
+    exclusive: bool
+    ignored: Counter[str]
+
+
+def read_region_of_interest(path: Path, segment: str | None, planes: SlicePlanes) -> Segment:
+    """Fill a region's contours on the CT's slices, as `fill` describes.
+
+    A voxel belongs to the region if its centre is inside or on the outline. Points and open contours enclose nothing
+    and are ignored, with a note, beside closed ones.
 
     Args:
         path: A structure set.
         segment: The region's name, or its number. None where there is only one.
-        grid: The CT's grid, on whose slices the contours were drawn.
+        planes: The CT's slices, on which the contours were drawn.
 
     Raises:
-        MaskError: The file is damaged, it is not clear which region is meant, or contours are between the slices.
+        MaskError: The file is damaged, it is not clear which region is meant, or contours are not on the slices.
     """
     with errors_as(partial(_unusable, path)):
         header = pydicom.dcmread(path)
         names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in header.StructureSetROISequence}
-        contours = _contours(header, pick_segment(path, names, segment))
-    return Segment(grid, _filled(path, contours, grid))
+        region = _read_region(header, pick_segment(path, names, segment))
+        return _filled(path, region, planes)
 
 
-def _contours(header: Dataset, number: int) -> list[Floats]:
-    """The points of a region's closed planar contours, [N, 3] LPS mm each."""
-    region = next(item for item in header.ROIContourSequence if int(item.ReferencedROINumber) == number)
-    contours = []
-    for item in region.get("ContourSequence") or ():
-        if item.ContourGeometricType not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
-            raise ValueError(f"a contour of type {item.ContourGeometricType}, which encloses nothing")
-        points = np.asarray(item.ContourData, dtype=np.float64).reshape(-1, 3)
+def _read_region(header: Dataset, number: int) -> _Region:
+    contours, ignored, exclusive = [], Counter[str](), False
+    drawn = (item for item in header.get("ROIContourSequence") or () if int(item.ReferencedROINumber) == number)
+    for item in (contour for region in drawn for contour in region.get("ContourSequence") or ()):
+        kind = item.get("ContourGeometricType") or _CLOSED
+        points = np.asarray(item.get("ContourData") or (), dtype=np.float64).reshape(-1, 3)
         if not np.isfinite(points).all():
             raise ValueError("a contour with points that are not finite")
-        contours.append(points)
-    return contours
+        if kind not in (_CLOSED, _EXCLUSIVE):
+            ignored[kind] += 1
+        elif len(points):
+            contours.append(points)
+            exclusive |= kind == _EXCLUSIVE
+    if ignored and not contours:
+        raise ValueError(f"a region of {_listed(ignored)}, which enclose nothing")
+    return _Region(contours, exclusive, ignored)
 
 
-def _filled(path: Path, contours: list[Floats], grid: Grid) -> npt.NDArray[np.bool_]:
-    width, height, depth = grid.size_xyz
-    slices: defaultdict[int, list[Floats]] = defaultdict(list)
-    for points in contours:
-        index = grid.index_of(points)
-        level = round(float(index[:, 2].mean()))
-        off_mm = float(np.abs(index[:, 2] - level).max() * grid.spacing_mm_xyz[2])
-        if off_mm > _OFF_SLICE_MM or not 0 <= level < depth:
-            where = "outside the CT" if not 0 <= level < depth else f"{off_mm:.2f} mm off the nearest slice"
-            raise _unusable(path, f"a contour {where}; CT of {grid}")
-        slices[level].append(index[:, :2])
-    inside = np.zeros((depth, height, width), dtype=bool)
-    for level, outlines in slices.items():
-        for outline in outlines:
-            first = np.clip(np.floor(outline.min(axis=0)).astype(int), 0, (width, height))
-            end = np.clip(np.ceil(outline.max(axis=0)).astype(int) + 1, 0, (width, height))
-            y, x = np.mgrid[first[1] : end[1], first[0] : end[0]]
-            within = Outline(outline).contains_points(np.column_stack([x.ravel(), y.ravel()])).reshape(x.shape)
-            inside[level, first[1] : end[1], first[0] : end[0]] ^= within
-    return inside
+def _filled(path: Path, region: _Region, planes: SlicePlanes) -> Segment:
+    outlines: defaultdict[int, list[Outline]] = defaultdict(list)
+    for points in region.contours:
+        level, off_mm = planes.nearest(points)
+        if off_mm > _OFF_SLICE_MM:
+            height = float(planes.grid.index_of(points)[:, 2].mean())
+            outside = not -0.5 <= height <= planes.grid.size_xyz[2] - 0.5
+            where = "outside the CT" if outside else f"{off_mm:.2f} mm off the nearest slice"
+            raise _unusable(path, f"a contour {where}; CT of {planes.grid}")
+        pixels = planes.pixels_of(level, points)
+        beyond = np.maximum(-pixels, pixels - np.subtract(planes.size_xy, 1)).max()
+        if beyond > _BEYOND_PIXELS:
+            raise _unusable(path, f"a contour up to {beyond:.1f} pixels outside the CT; CT of {planes.grid}")
+        outlines[level].append(Outline.of(pixels))
+    layers = {
+        level: fill(drawn, planes.size_xy, exclusive=region.exclusive) for level, drawn in sorted(outlines.items())
+    }
+    return planes.segment(layers).noting(
+        *([f"the mask: {_listed(region.ignored)} were ignored"] if region.ignored else [])
+    )
+
+
+def _listed(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} contours of type {kind}" for kind, count in sorted(kinds.items()))
 
 
 def _unusable(path: Path, found: str) -> MaskError:

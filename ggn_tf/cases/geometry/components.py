@@ -1,92 +1,146 @@
-"""The components of a mask: which of them are the nodule."""
+"""The nodules of a mask: its connected components, joined where they are close to each other."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
+from scipy.ndimage import find_objects, label
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from ggn_tf.cases.geometry.grid import Floats, Grid, Vector, point_text
 from ggn_tf.errors import MaskError
 
+# A slice that was not drawn, or a brush that left a gap, is within it; the closest neighbours in a lung are not.
+ONE_NODULE_MM = 3.0
+# What is smaller than this share of the largest nodule is left over from drawing or thresholding.
+_SMALLEST_SHARE = 0.05
 _MOST_LISTED = 8
-# A mask in more pieces that fills more than a patch is noise.
+# A mask in more pieces is noise.
 _MOST_COMPONENTS = 1000
+_ROUNDING_MM = 1e-6
 
 
-def select_component(
-    mask: sitk.Image, patch_mm_xyz: Sequence[float], center_mm_lps: Vector | None = None
-) -> sitk.Image:
-    """Keep the components of a mask that are one nodule.
+@dataclass(frozen=True)
+class Nodules:
+    """The nodules of a mask, the largest first.
 
-    A nodule drawn in pieces is one nodule: components at most a patch's length apart belong together, and all of them
-    are kept. If components are further apart, the mask contains several nodules, and the one with the voxel closest to
-    the centre is chosen.
+    Attributes:
+        grid: The mask's grid.
+        numbers: [z, y, x], 0 or the number of the nodule from 1.
+        voxels: Number of voxels of each.
+        dropped: Number of voxels of each remnant, which is no nodule.
+    """
 
-    Args:
-        mask: uint8, 1 in the nodule.
-        patch_mm_xyz: The patch's edge lengths.
-        center_mm_lps: The nodule's centre, if it is known.
+    grid: Grid
+    numbers: npt.NDArray[np.integer]
+    voxels: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
 
-    Returns:
-        The mask itself, or one with only the chosen nodule.
+    def without_remnants(self) -> "Nodules":
+        """The same mask without what is smaller than 5 % of the largest nodule."""
+        kept = tuple(count for count in self.voxels if count >= _SMALLEST_SHARE * self.voxels[0])
+        numbers = np.where(self.numbers <= len(kept), self.numbers, 0)
+        return Nodules(self.grid, numbers, kept, self.voxels[len(kept) :])
+
+    def nearest_to(self, point_mm_lps: Vector) -> int:
+        """The number of the nodule with the voxel closest to a point."""
+        voxels_zyx = np.argwhere(self.numbers > 0)
+        distances = np.linalg.norm(self.grid.point_of(voxels_zyx[:, ::-1]) - point_mm_lps, axis=1)
+        return int(self.numbers[tuple(voxels_zyx[distances.argmin()])])
+
+    def mask(self, number: int) -> sitk.Image:
+        """One nodule: uint8, 0 or 1."""
+        return self.grid.image_of((self.numbers == number).astype(np.uint8))
+
+
+def find_nodules(mask: sitk.Image) -> Nodules:
+    """Find the nodules of a mask that is not empty: components up to 3 mm apart, edge to edge, are one.
 
     Raises:
-        MaskError: There are several nodules and no centre, or too many components.
+        MaskError: There are too many components.
     """
     grid = Grid.from_image(mask)
-    # Components of a mask that fits into a patch cannot be further apart.
-    if np.all(np.multiply(grid.size_xyz, grid.spacing_mm_xyz) <= patch_mm_xyz):
-        return mask
-    components = sitk.ConnectedComponent(mask, True)
-    shapes = sitk.LabelShapeStatisticsImageFilter()
-    shapes.Execute(components)
-    labels = np.array(shapes.GetLabels())
-    if len(labels) > _MOST_COMPONENTS:
+    components, count = label(sitk.GetArrayViewFromImage(mask), np.ones((3, 3, 3)))
+    if count > _MOST_COMPONENTS:
         raise MaskError(
-            f"The mask is in {len(labels)} pieces.",
+            f"The mask is in {count} pieces.",
             expected=f"a nodule in at most {_MOST_COMPONENTS} pieces",
             remedy="Clean the segmentation: keep only the nodule.",
         )
-    boxes = np.array([shapes.GetBoundingBox(int(label)) for label in labels])
-    groups = _groups(boxes, np.divide(patch_mm_xyz, grid.spacing_mm_xyz))
-    if len(set(groups)) == 1:
-        return mask
-    numbers = sitk.GetArrayFromImage(components)
-    voxels_by_group = {
-        group: np.argwhere(np.isin(numbers, labels[groups == group]))[:, ::-1] for group in sorted(set(groups.tolist()))
-    }
-    if center_mm_lps is None:
-        raise _several(grid, voxels_by_group)
-    distances_mm = {
-        group: np.linalg.norm(grid.point_of(voxels) - center_mm_lps, axis=1).min()
-        for group, voxels in voxels_by_group.items()
-    }
-    nearest = min(distances_mm, key=distances_mm.__getitem__)
-    kept = np.isin(numbers, labels[groups == nearest])
-    return grid.image_of(kept.astype(np.uint8))
+    group_of = np.zeros(count + 1, dtype=int)
+    group_of[1:] = _groups(components, count, grid) + 1
+    voxels = np.bincount(group_of[components.ravel()])[1:] if count > 1 else np.array([np.count_nonzero(components)])
+    order = np.argsort(-voxels, kind="stable")
+    rank = np.zeros(len(voxels) + 1, dtype=int)
+    rank[order + 1] = np.arange(1, len(voxels) + 1)
+    numbers = rank[group_of][components] if count > 1 else components
+    return Nodules(grid, numbers, tuple(voxels[order].tolist()))
 
 
-def _groups(boxes: np.ndarray, reach_xyz: Floats) -> np.ndarray:
-    """The number of each component's group: components near each other share one."""
-    start, end = boxes[:, :3], boxes[:, :3] + boxes[:, 3:]
-    gaps = np.maximum(start[:, None] - end[None], start[None] - end[:, None])
-    groups: np.ndarray = connected_components(np.all(gaps <= reach_xyz, axis=-1), directed=False)[1]
-    return groups
+def refuse_several(nodules: Nodules) -> None:
+    """Refuse a mask of several nodules where one is needed.
 
-
-def _several(grid: Grid, voxels_by_group: dict[int, np.ndarray]) -> MaskError:
-    voxel_mm3 = float(np.prod(grid.spacing_mm_xyz))
-    largest = sorted(voxels_by_group.values(), key=len, reverse=True)
+    Raises:
+        MaskError: There is more than one; with the size and centre of each.
+    """
+    if len(nodules.voxels) == 1:
+        return
+    voxel_mm3 = float(np.prod(nodules.grid.spacing_mm_xyz))
     listed = [
-        f"{len(voxels) * voxel_mm3:.0f} mm3 at {point_text(grid.point_of(voxels.mean(axis=0)))}" for voxels in largest
+        f"{count * voxel_mm3:.0f} mm3 at {point_text(_centroid(nodules, number))}"
+        for number, count in enumerate(nodules.voxels[:_MOST_LISTED], start=1)
     ]
-    more = [f"and {len(listed) - _MOST_LISTED} more"] if len(listed) > _MOST_LISTED else []
-    return MaskError(
-        f"The mask contains {len(voxels_by_group)} nodules.",
-        found="; ".join([*listed[:_MOST_LISTED], *more]) + " (LPS mm)",
-        expected="parts at most a patch's length apart",
+    more = [f"and {len(nodules.voxels) - _MOST_LISTED} more"] if len(nodules.voxels) > _MOST_LISTED else []
+    raise MaskError(
+        f"The mask contains {len(nodules.voxels)} nodules.",
+        found="; ".join([*listed, *more]) + " (LPS mm)",
+        expected=f"one nodule, of parts at most {ONE_NODULE_MM:g} mm apart",
         remedy="Give the nodule's centre (in a case table: center_x_mm, center_y_mm, center_z_mm), or draw each nodule "
         "as its own segment.",
         arguments=("center_mm",),
     )
+
+
+def _centroid(nodules: Nodules, number: int) -> Floats:
+    return nodules.grid.point_of(np.argwhere(nodules.numbers == number).mean(axis=0)[::-1])
+
+
+def _groups(components: npt.NDArray[np.integer], count: int, grid: Grid) -> npt.NDArray[np.integer]:
+    """The group of each component, from 0: components near each other share one."""
+    if count == 1:
+        return np.zeros(1, dtype=int)
+    boxes = [item for item in find_objects(components) if item is not None]
+    starts = np.array([[axis.start for axis in box] for box in boxes]) * grid.spacing_mm_zyx
+    ends = np.array([[axis.stop for axis in box] for box in boxes]) * grid.spacing_mm_zyx
+    gaps_mm = np.maximum(starts[:, None] - ends[None], starts[None] - ends[:, None]).clip(0)
+    near = np.linalg.norm(gaps_mm, axis=-1) <= ONE_NODULE_MM + _ROUNDING_MM
+    pairs = np.argwhere(np.triu(near, 1))
+    trees = {
+        number: KDTree(_corners_mm(components, boxes[number], number + 1, grid))
+        for number in set(pairs.ravel().tolist())
+    }
+    for first, second in pairs.tolist():
+        near[first, second] = near[second, first] = _within_reach(trees[first], trees[second])
+    found: npt.NDArray[np.integer] = connected_components(near, directed=False)[1]
+    return found
+
+
+def _within_reach(one: KDTree, other: KDTree) -> bool:
+    distances, _ = one.query(other.data, distance_upper_bound=ONE_NODULE_MM + 2 * _ROUNDING_MM)
+    return bool(distances.min() <= ONE_NODULE_MM + _ROUNDING_MM)
+
+
+def _corners_mm(
+    components: npt.NDArray[np.integer], box: tuple[slice, ...], number: int, grid: Grid
+) -> npt.NDArray[np.float64]:
+    """The corners of a component's voxels, [N, 3]. Boxes of one lattice are as far apart as their nearest corners."""
+    inside = np.pad(components[box] == number, 1)
+    corner = np.zeros(np.subtract(inside.shape, 1), dtype=np.uint8)
+    for shift in np.ndindex(2, 2, 2):
+        corner += inside[tuple(slice(step, step + size) for step, size in zip(shift, corner.shape, strict=True))]
+    # Corners with eight voxels around them are inside.
+    surface_zyx = np.argwhere((corner > 0) & (corner < 8)) + [axis.start for axis in box]
+    corners_mm: npt.NDArray[np.float64] = surface_zyx * np.asarray(grid.spacing_mm_zyx)
+    return corners_mm

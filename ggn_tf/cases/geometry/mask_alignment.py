@@ -1,12 +1,34 @@
 """Put a mask onto its CT's grid: on the CT's own voxels, of a part of it, or with another order of the axes."""
 
+from collections.abc import Sequence
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Grid
+
+# Of spacings and direction cosines, coarser than the rounding of any header.
+_SAME_STEPS = 1e-3
+
+
+class Obstacle(Enum):
+    """Why resampling a mask by the positions in its header may put it in a wrong place; the values are texts."""
+
+    FORMS = "a file states two positions of its voxels"
+    OTHER_PATIENT = "it references another patient"
+    OTHER_FRAME = "it references another frame of reference"
+    NO_POSITION = "its header has the position and spacing that programs write where these are unknown"
+    ORIENTATION = "it has as many voxels as the CT, of the same size, but its axes have other directions"
+    SHIFTED = "it has the CT's voxels and axes, but another origin"
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is not resampled on request either."""
+        return self is not Obstacle.SHIFTED
 
 
 class PlacedMask(NamedTuple):
@@ -52,6 +74,51 @@ def place_exactly(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> P
     placed = np.zeros(ct_grid.size_xyz[::-1], dtype=bool)
     placed[tuple(index[within].T[::-1])] = True
     return PlacedMask(placed, int(len(drawn) - within.sum()))
+
+
+def obstacle_of(ct_grid: Grid, grid: Grid, *, forms_differ: bool, references: Sequence[str] = ()) -> Obstacle | None:
+    """Why a mask that is between the CT's voxels should not be resampled; None if nothing speaks against it.
+
+    Args:
+        ct_grid: The CT's grid.
+        grid: The mask's.
+        forms_differ: Whether the header of either states two positions.
+        references: What else than the CT's the mask references: `patient`, `frame of reference`.
+    """
+    if forms_differ:
+        return Obstacle.FORMS
+    if "patient" in references:
+        return Obstacle.OTHER_PATIENT
+    if "frame of reference" in references:
+        return Obstacle.OTHER_FRAME
+    cosines = np.reshape(grid.direction, (3, 3))
+    if grid.spacing_mm_xyz == (1, 1, 1) and not any(grid.origin_mm_lps) and np.array_equal(np.abs(cosines), np.eye(3)):
+        return Obstacle.NO_POSITION
+    ordered = AxisOrder.of(grid, ct_grid.direction)
+    if not _same_voxels(ct_grid, grid) and not _same_voxels(ct_grid, ordered.grid):
+        return None
+    if not ordered.unchanged or not np.allclose(grid.direction, ct_grid.direction, atol=_SAME_STEPS):
+        return Obstacle.ORIENTATION
+    shift = np.abs(ct_grid.index_of(grid.origin_mm_lps))
+    return Obstacle.SHIFTED if shift.max() > 1 else None
+
+
+def _same_voxels(ct_grid: Grid, grid: Grid) -> bool:
+    return ct_grid.size_xyz == grid.size_xyz and np.allclose(ct_grid.spacing_mm_xyz, grid.spacing_mm_xyz, _SAME_STEPS)
+
+
+def count_outside(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> int:
+    """How many of a mask's voxels have their centres outside the CT's voxels.
+
+    Args:
+        ct_grid: The CT's grid.
+        grid: The mask's.
+        inside: [z, y, x] bool, on `grid`.
+    """
+    index = ct_grid.index_of(grid.point_of(np.argwhere(inside)[:, ::-1]))
+    # A mask on another grid may end within half a voxel of the CT's edge.
+    within = np.all((index >= -0.5 - _SAME_STEPS) & (index <= np.asarray(ct_grid.size_xyz) - 0.5 + _SAME_STEPS), axis=1)
+    return int(np.count_nonzero(~within))
 
 
 def align(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

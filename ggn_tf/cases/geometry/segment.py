@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,20 @@ class Segment:
         inside: [z, y, x] bool.
         block: The part of the grid that `inside` covers; nothing is drawn outside it. None: the whole grid.
         shifted: Whether it was drawn on slices that were repaired, and was moved with them.
+        notes: What was decided while the file was read.
+        forms_differ: Whether its file states two positions of its voxels (NIfTI's qform and sform).
     """
 
     grid: Grid
     inside: npt.NDArray[np.bool_]
     block: Box | None = None
     shifted: bool = False
+    notes: tuple[str, ...] = ()
+    forms_differ: bool = False
+
+    def noting(self, *notes: str) -> "Segment":
+        """The same segment with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
     def whole(self) -> npt.NDArray[np.bool_]:
         """[z, y, x] bool, of the grid's size."""
@@ -43,7 +51,7 @@ class Segment:
         if axes.unchanged:
             return self
         block = None if self.block is None else AxisOrder.of(axes.grid, self.grid.direction).stored_box(self.block)
-        return Segment(axes.grid, axes.from_stored(self.inside), block, self.shifted)
+        return replace(self, grid=axes.grid, inside=axes.from_stored(self.inside), block=block)
 
 
 def pick_segment(path: Path, names: Mapping[int, str], segment: str | None) -> int:

@@ -1,19 +1,28 @@
+import copy
+
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import pack_bits
 
 from ggn_tf.cases.dicom.series_writer import uid
-from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM
+from ggn_tf.cases.geometry.grid import Box, Grid
+from ggn_tf.cases.masks import place_mask
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import ball, noise, ramp, rotation
-from tests.support.dicom_files import write_seg
+from tests.support.dicom_files import edit, write_seg
 from tests.support.whole_volumes import read_mask
 
 PROTOCOL = PatchProtocol()
 GRID = Grid.around((12.0, -31.0, 40.0), (40, 36, 24), (0.83, 0.83, 1.7), rotation(10, -5, 30))
+GRID_COSINES = np.reshape(GRID.direction, (3, 3)).T[:2].ravel()
 
 
 def array(image):
@@ -87,3 +96,197 @@ def test_a_cut_segmentation(folder, tmp_path, share):
     path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     refused(path, "DICOM segmentation cannot be used")
+
+
+def rewritten(path, change):
+    stored = pydicom.dcmread(path)
+    change(stored)
+    stored.save_as(path)
+    return path
+
+
+def in_stacks(stored):
+    """The dimensions of Slicer's Reporting, as in QIN-LUNG-CT and NSCLC-Radiogenomics."""
+    organization = stored.DimensionOrganizationSequence[0].DimensionOrganizationUID
+    stored.pop("DimensionOrganizationType", None)
+    stored.DimensionIndexSequence = []
+    for pointer in (0x00209056, 0x00209057):
+        index = Dataset()
+        index.DimensionOrganizationUID, index.DimensionIndexPointer = organization, pointer
+        index.FunctionalGroupPointer = 0x00209111
+        stored.DimensionIndexSequence.append(index)
+    for number, frame in enumerate(stored.PerFrameFunctionalGroupsSequence, start=1):
+        content = frame.FrameContentSequence[0]
+        content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = "1", number, [1, number]
+
+
+def with_references_of_another_series(stored):
+    study = Dataset()
+    study.StudyInstanceUID = stored.StudyInstanceUID
+    study.ReferencedSeriesSequence = copy.deepcopy(stored.ReferencedSeriesSequence)
+    study.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3.4"
+    stored.StudiesContainingOtherReferencedInstancesSequence = [study]
+
+
+def without_references_and_dimensions(stored):
+    for name in ("ReferencedSeriesSequence", "DimensionIndexSequence", "DimensionOrganizationSequence"):
+        stored.pop(name, None)
+    for frame in stored.PerFrameFunctionalGroupsSequence:
+        frame.pop("FrameContentSequence", None)
+        frame.pop("DerivationImageSequence", None)
+
+
+def with_shared_segment_and_own_measures(stored):
+    shared = stored.SharedFunctionalGroupsSequence[0]
+    frames = stored.PerFrameFunctionalGroupsSequence
+    shared.SegmentIdentificationSequence = frames[0].get("SegmentIdentificationSequence") or (
+        shared.SegmentIdentificationSequence
+    )
+    for frame in frames:
+        frame.pop("SegmentIdentificationSequence", None)
+        frame.PixelMeasuresSequence = shared.PixelMeasuresSequence
+        frame.PlaneOrientationSequence = shared.PlaneOrientationSequence
+    del shared.PixelMeasuresSequence, shared.PlaneOrientationSequence
+
+
+def without_spacing_between_slices(stored):
+    stored.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].pop("SpacingBetweenSlices", None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        in_stacks,
+        with_references_of_another_series,
+        without_references_and_dimensions,
+        with_shared_segment_and_own_measures,
+        without_spacing_between_slices,
+    ],
+)
+def test_only_positions_segment_numbers_and_pixels_count(folder, tmp_path, change):
+    path = rewritten(write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE}), change)
+    np.testing.assert_array_equal(array(read_mask(path, GRID)), NODULE)
+
+
+def test_frames_in_any_order_and_one_twice(folder, tmp_path):
+    def shuffle(stored):
+        layers = stored.pixel_array
+        order = [*np.random.default_rng(0).permutation(len(layers)).tolist(), 3]
+        stored.PerFrameFunctionalGroupsSequence = [stored.PerFrameFunctionalGroupsSequence[n] for n in order]
+        stored.NumberOfFrames = len(order)
+        stored.PixelData = pack_bits(layers[order], pad=True)
+
+    path = rewritten(write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE}), shuffle)
+    np.testing.assert_array_equal(array(read_mask(path, GRID)), NODULE)
+
+
+def test_slices_without_a_frame_are_empty(folder, tmp_path):
+    gaps = NODULE.copy()
+    gaps[10] = gaps[13] = 0
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": gaps})
+    np.testing.assert_array_equal(array(read_mask(path, GRID)), gaps)
+
+
+def test_frames_on_slices_with_rounded_positions(save_series, tmp_path):
+    """0.625 mm apart, written with one decimal: up to 0.05 mm off, differently from slice to slice."""
+    grid = Grid((40, 36, 48), (0.9, 0.9, 0.625), (-20.0, -46.0, 20.1))
+    folder = save_series(noise(grid))
+
+    def round_position(number, header):
+        x, y, _ = header.ImagePositionPatient
+        header.ImagePositionPatient = [x, y, f"{20.1 + 0.625 * number:.1f}"]
+
+    edit(folder, round_position)
+    nodule = array(ball(grid, (-3.0, -30.0, 35.0)))
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": nodule})
+    volume = open_volume(folder)
+    mask = place_mask(path, volume)
+    assert mask.repaired == ()
+    assert array(mask.image).sum() == nodule.sum()
+    assert Grid.from_image(mask.image).point_of((0, 0, 0)) == pytest.approx(
+        volume.grid.point_of((0, 0, np.flatnonzero(nodule.any(axis=(1, 2)))[0]))
+    )
+
+
+@pytest.mark.parametrize("off_mm", [0.09, 0.3])
+def test_one_tolerance_decides_whether_a_frame_is_on_a_slice(folder, tmp_path, off_mm):
+    normal = np.reshape(GRID.direction, (3, 3))[:, 2]
+
+    def move(stored):
+        frame = stored.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0]
+        moved = np.array(frame.ImagePositionPatient, dtype=float) + off_mm * normal
+        frame.ImagePositionPatient = [f"{value:.6f}" for value in moved]
+
+    path = rewritten(write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE}), move)
+    if off_mm < POSITION_TOLERANCE_MM:
+        np.testing.assert_array_equal(array(read_mask(path, GRID)), NODULE)
+    else:
+        assert "aligned and evenly spaced" in refused(path, "cannot be used").found
+
+
+def test_a_segmentation_of_a_part_of_the_image_and_with_turned_axes(folder, tmp_path):
+    def crop(stored):
+        layers = stored.pixel_array[:, 6:34, 3:37]
+        stored.Rows, stored.Columns = layers.shape[1:]
+        stored.PixelData = pack_bits(layers[:, ::-1, ::-1], pad=True)
+        turned = [-float(v) for v in GRID_COSINES]
+        stored.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = turned
+        for frame in stored.PerFrameFunctionalGroupsSequence:
+            position = frame.PlanePositionSequence[0]
+            index = np.add(GRID.index_of([float(value) for value in position.ImagePositionPatient]), (36, 33, 0))
+            position.ImagePositionPatient = [f"{value:.6f}" for value in GRID.point_of(index)]
+
+    path = rewritten(write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE}), crop)
+    np.testing.assert_array_equal(array(read_mask(path, GRID)), NODULE)
+
+
+def test_a_segmentation_of_a_longer_scan_is_partly_outside(save_series, folder, tmp_path):
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE})
+    part = GRID.part(Box((0, 0, 0), (40, 36, 12)))
+    with pytest.raises(MaskError, match="not on its CT") as caught:
+        read_mask(path, part)
+    assert f"{NODULE[12:].sum()} of its {NODULE.sum()} voxels are outside the CT" in caught.value.found
+    assert caught.value.arguments == ()
+
+
+def test_a_binary_segmentation_of_whole_bytes(folder, tmp_path):
+    def unpack(stored):
+        layers = stored.pixel_array
+        stored.BitsAllocated = stored.BitsStored = 8
+        stored.HighBit = 7
+        stored.PixelData = (layers * 255).astype(np.uint8).tobytes()
+
+    path = rewritten(write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE}), unpack)
+    np.testing.assert_array_equal(array(read_mask(path, GRID)), NODULE)
+
+
+def test_a_mask_of_another_series_is_noted(folder, tmp_path):
+    def rename(stored):
+        stored.PatientID, stored.FrameOfReferenceUID = "SOMEONE ELSE", "1.2.3.4.6"
+        stored.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3.4.5"
+
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE})
+    assert place_mask(path, open_volume(folder)).repaired == ()
+    (note,) = place_mask(rewritten(path, rename), open_volume(folder)).repaired
+    assert note == "the mask: its header references another series and another frame of reference and another patient"
+
+
+def test_a_segmentation_of_another_frame_of_reference_is_not_aligned(save_series, tmp_path):
+    folder = save_series(noise(GRID))
+    moved = Grid(GRID.size_xyz, (0.7, 0.7, 1.7), GRID.origin_mm_lps, GRID.direction)
+    other = save_series(noise(moved), "other", {"0020|0052": "1.2.3.4"})
+    path = write_seg(other, tmp_path / "seg.dcm", {"Nodule": NODULE})
+    with pytest.raises(MaskError, match="not on its CT") as caught:
+        place_mask(path, open_volume(folder), align_masks=True)
+    assert "another frame of reference" in caught.value.found
+    assert caught.value.arguments == ()
+
+
+def test_a_segment_without_a_frame_is_empty(folder, tmp_path):
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Vessel": OTHER, "Nodule": NODULE * 0})
+    refused(path, "The mask is empty", segment="Nodule")
+
+
+def test_overlapping_fractional_segments(folder, tmp_path):
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Vessel": OTHER, "Nodule": NODULE}, "FRACTIONAL")
+    np.testing.assert_array_equal(array(read_mask(path, GRID, segment="Nodule")), NODULE)
