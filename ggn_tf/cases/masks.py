@@ -37,10 +37,12 @@ class Mask(NamedTuple):
     Attributes:
         image: uint8, 0 or 1.
         repaired: What was done to put it there, and what its header states of another CT, if anything.
+        one_nodule: As in `Segment`.
     """
 
     image: sitk.Image
     repaired: tuple[str, ...] = ()
+    one_nodule: bool = False
 
 
 def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_masks: bool = False) -> Mask:
@@ -73,7 +75,7 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
             volume.grid, stored.grid, forms_differ=stored.forms_differ or volume.forms is not None, references=other
         )
         placed = _aligned(path, stored, volume, obstacle, align_masks)
-    return Mask(placed.image, notes + placed.repaired)
+    return Mask(placed.image, notes + placed.repaired, stored.one_nodule)
 
 
 def _placed(stored: Segment, volume: Volume) -> Mask | None:

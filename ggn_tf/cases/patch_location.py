@@ -132,7 +132,7 @@ def _nodules(
 ) -> tuple[Nodules, tuple[str, ...]]:
     """The nodules of a target's mask, and notes."""
     placed = place_mask(mask_path, volume, segment=target.segment, align_masks=repair_policy.align_masks)
-    nodules, notes = find_nodules(_trimmed(placed.image)), placed.repaired
+    nodules, notes = find_nodules(_trimmed(placed.image), joined=placed.one_nodule), placed.repaired
     if target.center_mm_lps is None:
         nodules = nodules.without_remnants()
         if nodules.dropped:

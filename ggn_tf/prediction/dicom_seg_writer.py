@@ -14,11 +14,11 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from ggn_tf import __version__
+from ggn_tf.cases.dicom.segmentation import MAKER
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.dicom_source_headers import pixel_measures, read_sources
 
-_MAKER = "ggn_tf"
 # The scanner's own series count from 1.
 _SERIES_NUMBER = 300
 # As in the overlays; without a colour every viewer picks its own.
@@ -81,19 +81,19 @@ def _segmentation(
         series_number=_SERIES_NUMBER,
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
-        manufacturer=_MAKER,
-        manufacturer_model_name=_MAKER,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
         software_versions=__version__,
         device_serial_number=__version__,
         content_label="NODULES",
-        series_description=f"{_MAKER} nodules",
+        series_description=f"{MAKER} nodules",
         pixel_measures=measures,
     )
 
 
 def _descriptions(names: Sequence[str], model: str) -> list[SegmentDescription]:
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name=_MAKER,
+        name=MAKER,
         family=codes.cid7162.ArtificialIntelligence,
         version=__version__,
         parameters={"model": model},

@@ -47,6 +47,19 @@ def test_points_voxels_and_masks_name_the_same_nodule(models: Path, ct: Path, tm
         assert [warning.code for warning in nodule.warnings] == ["overlaps"]
 
 
+def test_every_nodule_of_a_mask_is_predicted(models: Path, tmp_path: Path) -> None:
+    centers = [CENTER, (CENTER[0] + 14, CENTER[1], CENTER[2])]
+    ct = write_nifti(lung_with_balls(GRID, [(centers[0], 6.0), (centers[1], 4.0)]), tmp_path / "two.nii.gz")
+    inside = np.any([distance_mm(GRID, c) <= r for c, r in zip(centers, (6.0, 4.0), strict=True)], axis=0)
+    mask = write_nifti(GRID.image_of(inside.astype(np.uint8)), tmp_path / "mask.nii.gz")
+    with ggn_tf.load(models) as model:
+        prediction = model.predict(ct, [ggn_tf.Mask(mask, name="lesion"), ggn_tf.Point(*CENTER)])
+    # The largest first.
+    assert [nodule.name for nodule in prediction.nodules] == ["lesion 1", "lesion 2", "nodule 2"]
+    for nodule, center in zip(prediction.nodules, [*centers, CENTER], strict=True):
+        np.testing.assert_allclose(nodule.center_mm_lps, center, atol=0.3)
+
+
 def test_a_server_predicts_as_the_export_does_and_results_are_written(models: Path, ct: Path, tmp_path: Path) -> None:
     with ggn_tf.serve(models, port=0) as server, ggn_tf.load(f"grpc://{server.address}") as model:
         served = model.predict(ct, [ggn_tf.Point(*CENTER)])

@@ -144,3 +144,32 @@ def test_a_truncated_mask(grid, tmp_path):
 def test_a_mask_that_is_no_volume(grid, save):
     error = refused(save(sitk.Image(20, 20, sitk.sitkUInt8), "mask.mha"), grid, "cannot be used: the file is not a 3D")
     assert "Export to labelmap" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "slope", "shift"), [("u1", 2 / 255, 0), ("u1", 4.98 / 255, 0), ("i2", 3.0518e-05, 1.0000153)]
+)
+def test_labels_that_a_program_scaled_are_integers_again(grid, tmp_path, kind, slope, shift):
+    """As nibabel saves floating-point labels under a header of an integer type."""
+    labels = sitk.GetArrayFromImage(labelled(grid, label1=ONE, label2=TWO))
+    sitk.WriteImage(grid.image_of(np.rint((labels - shift) / slope).astype(kind)), str(tmp_path / "mask.nii"))
+    content = bytearray((tmp_path / "mask.nii").read_bytes())
+    content[112:120] = np.array([slope, shift], "<f4").tobytes()
+    (tmp_path / "mask.nii").write_bytes(content)
+    assert nodule_box(read_mask(tmp_path / "mask.nii", grid, segment="1")) == ONE
+    assert nodule_box(read_mask(tmp_path / "mask.nii", grid, segment="2")) == TWO
+
+
+def test_a_mask_of_ones_that_are_not_quite_one(grid, save):
+    values = sitk.GetArrayFromImage(labelled(grid, label1=ONE)).astype(np.float32)
+    values[5, 4, 3:5] = 0.99999
+    assert nodule_box(read_mask(save(grid.image_of(values), "mask.nii.gz"), grid)) == ONE
+
+
+@pytest.mark.parametrize("value", [0.5, 0.985, 1.3, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nrrd"])
+def test_values_between_integers_are_refused_with_the_cause(grid, save, name, value):
+    values = sitk.GetArrayFromImage(labelled(grid, label1=ONE)).astype(np.float32)
+    values[8, 8, 8] = value
+    error = refused(save(grid.image_of(values), name), grid, "values are not labels")
+    assert error.found == f"1 voxels between integers, {value:.6g} for example"

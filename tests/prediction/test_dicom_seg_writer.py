@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 
 import highdicom
@@ -10,9 +12,12 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf import __version__
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.masks import place_mask
+from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.dicom_seg_writer import write_segmentation
+from ggn_tf.protocol import PatchProtocol
 from tests.support.chest import STRAIGHT, TURNED, distance_mm, lung_grid, lung_with_balls, write_dicom
 from tests.support.dicom_files import edit, write_enhanced
 from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
@@ -272,3 +277,93 @@ def test_what_is_written_on_displaced_slices_is_read_back_onto_the_repaired_grid
     assert mask.repaired == ("the mask: shifted with the slices it was drawn on",)
     # Two roundings to the nearest voxel may remove voxels at the rim.
     assert (read & inside).sum() / (read | inside).sum() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 100", "Müller^Jörg"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+        ("ISO_IR 144", "Люкceмбypг"),
+    ],
+)
+def test_the_patients_name_in_any_character_set(
+    turned: Volume, tmp_path: Path, character_set: str | list[str], name: str
+) -> None:
+    def rename(_: int, header: pydicom.Dataset) -> None:
+        header.SpecificCharacterSet, header.PatientName = character_set, name
+
+    edit(turned.path, rename)
+    segmentation = write(turned, two_nodules(turned), tmp_path / "seg.dcm")
+    assert str(segmentation.PatientName) == name
+
+
+def test_empty_and_invalid_values_of_the_series_count_as_absent(turned: Volume, tmp_path: Path) -> None:
+    def spoil(_: int, header: pydicom.Dataset) -> None:
+        for keyword in ("LossyImageCompression", "PatientAge", "PatientIdentityRemoved", "ClinicalTrialSponsorName"):
+            setattr(header, keyword, "")
+        header.ProcedureCodeSequence = [pydicom.Dataset()]
+        header.ReferencedStudySequence = []
+        header.PatientSex = "MALE"
+        for keyword, value in {"PatientBirthDate": "19501332", "StudyDate": "04.03.2021", "StudyTime": "12:33"}.items():
+            header[keyword] = pydicom.DataElement(keyword, header[keyword].VR, value, validation_mode=0)
+
+    with pydicom.config.disable_value_validation():
+        edit(turned.path, spoil)
+    segmentation = write(turned, two_nodules(turned), tmp_path / "seg.dcm")
+    # Attributes of type 1 or 1C must have a value, of type 2 may be empty (PS3.3).
+    for keyword in ("LossyImageCompression", "PatientIdentityRemoved", "ClinicalTrialSponsorName"):
+        assert segmentation.get(keyword) != ""
+    assert "ProcedureCodeSequence" not in segmentation and "ReferencedStudySequence" not in segmentation
+    assert all(not segmentation[keyword].value for keyword in ("PatientSex", "PatientBirthDate", "StudyDate"))
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("left\nupper\\lobe", "left upper/lobe"),
+        ("", "nodule 1"),
+        ("\x07", "nodule 1"),
+        ("左肺", "左肺"),
+        ("ü" * 40, "ü" * 32),
+    ],
+)
+def test_a_name_becomes_a_text_of_dicom(turned: Volume, tmp_path: Path, name: str, label: str) -> None:
+    labels = turned.stored_grid.image_of(two_nodules(turned))
+    write_segmentation(turned, labels, [name, "F-2"], tmp_path / "seg.dcm", "version 1")
+    assert pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence[0].SegmentLabel == label
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian: dicom3tools)")
+@pytest.mark.parametrize("changes", [{}, {"LossyImageCompression": "", "PatientAge": ""}, {"PatientSex": "X"}])
+def test_dciodvfy_finds_no_error(turned: Volume, tmp_path: Path, changes: dict[str, str]) -> None:
+    edit(turned.path, lambda _, header: [setattr(header, *item) for item in changes.items()])
+    write(turned, two_nodules(turned), tmp_path / "seg.dcm")
+    checked = subprocess.run(["dciodvfy", "-new", tmp_path / "seg.dcm"], capture_output=True, text=True, check=False)
+    assert [line for line in checked.stderr.splitlines() if line.startswith("Error")] == []
+
+
+def test_a_segmentation_on_rounded_positions_is_read_by_this_program(tmp_path: Path) -> None:
+    folder = write_dicom(lung_with_balls(lung_grid((0.8, 0.8, 0.625))), tmp_path / "dicom")
+
+    def round_position(_: int, header: pydicom.Dataset) -> None:
+        x, y, z = header.ImagePositionPatient
+        header.ImagePositionPatient = [x, y, f"{float(z):.1f}"]
+
+    edit(folder, round_position)
+    volume = open_volume(folder)
+    labels = two_nodules(volume)
+    write(volume, labels, tmp_path / "seg.dcm")
+    for number, name in enumerate(["F-1", "F-2"], start=1):
+        mask = place_mask(tmp_path / "seg.dcm", volume, segment=name)
+        assert sitk.GetArrayViewFromImage(mask.image).sum() == (labels == number).sum()
+        assert mask.repaired == ()
+
+
+def test_a_predicted_nodule_in_parts_is_read_as_one(turned: Volume, tmp_path: Path) -> None:
+    both = np.minimum(two_nodules(turned), 1)
+    write(turned, both, tmp_path / "parts.dcm")
+    patch = cut_patch(turned, NoduleTarget(tmp_path / "parts.dcm", "F-1"), PatchProtocol())
+    assert patch.volume_mm3 == pytest.approx(both.sum() * np.prod(turned.grid.spacing_mm_xyz))

@@ -4,7 +4,7 @@ References to other instances and dimension indices are often incomplete or cont
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from ggn_tf.errors import MaskError
 
 # In a fractional segmentation, the probability or the filled fraction from which a voxel belongs to the nodule.
 FRACTION = 0.5
+# The manufacturer of segmentations that this package writes, with a segment for each nodule.
+MAKER = "ggn_tf"
 _LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 _SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
 # Of a grid that the frames make; a damaged position announces any number.
@@ -66,7 +68,8 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
             names.pop(0, None)
         number = pick_segment(path, names, segment)
         frames = list(_drawn_frames(whole, number, is_label_map))
-        return _on_slices(frames, planes) or _on_own_grid(frames, _positions(whole))
+        found = _on_slices(frames, planes) or _on_own_grid(frames, _positions(whole))
+        return replace(found, one_nodule=whole.get("Manufacturer") == MAKER)
 
 
 def _drawn_frames(whole: Dataset, number: int, is_label_map: bool) -> Iterator[_Frame]:

@@ -1,7 +1,7 @@
 """Regions of interest in DICOM structure sets (RTSTRUCT), filled on the CT's own voxels."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -87,9 +87,8 @@ def _filled(path: Path, region: _Region, planes: SlicePlanes) -> Segment:
     layers = {
         level: fill(drawn, planes.size_xy, exclusive=region.exclusive) for level, drawn in sorted(outlines.items())
     }
-    return planes.segment(layers).noting(
-        *([f"the mask: {_listed(region.ignored)} were ignored"] if region.ignored else [])
-    )
+    notes = (f"the mask: {_listed(region.ignored)} were ignored",) if region.ignored else ()
+    return replace(planes.segment(layers), notes=notes)
 
 
 def _listed(kinds: Counter[str]) -> str:

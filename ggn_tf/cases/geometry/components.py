@@ -55,14 +55,19 @@ class Nodules:
         return self.grid.image_of((self.numbers == number).astype(np.uint8))
 
 
-def find_nodules(mask: sitk.Image) -> Nodules:
-    """Find the nodules of a mask that is not empty: components up to 3 mm apart, edge to edge, are one.
+def find_nodules(mask: sitk.Image, *, joined: bool = False) -> Nodules:
+    """Find the nodules of a mask: components up to 3 mm apart, edge to edge, are one.
+
+    Args:
+        mask: uint8, not empty.
+        joined: Whether all components are one nodule, however far apart.
 
     Raises:
         MaskError: There are too many components.
     """
     grid = Grid.from_image(mask)
-    components, count = label(sitk.GetArrayViewFromImage(mask), np.ones((3, 3, 3)))
+    inside = sitk.GetArrayViewFromImage(mask)
+    components, count = (inside, 1) if joined else label(inside, np.ones((3, 3, 3)))
     if count > _MOST_COMPONENTS:
         raise MaskError(
             f"The mask is in {count} pieces.",

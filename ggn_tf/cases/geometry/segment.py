@@ -24,6 +24,7 @@ class Segment:
         shifted: Whether it was drawn on slices that were repaired, and was moved with them.
         notes: What was decided while the file was read.
         forms_differ: Whether its file states two positions of its voxels (NIfTI's qform and sform).
+        one_nodule: Whether it is known to be one nodule, in however many parts.
     """
 
     grid: Grid
@@ -32,10 +33,7 @@ class Segment:
     shifted: bool = False
     notes: tuple[str, ...] = ()
     forms_differ: bool = False
-
-    def noting(self, *notes: str) -> "Segment":
-        """The same segment with more notes."""
-        return replace(self, notes=(*self.notes, *notes))
+    one_nodule: bool = False
 
     def whole(self) -> npt.NDArray[np.bool_]:
         """[z, y, x] bool, of the grid's size."""

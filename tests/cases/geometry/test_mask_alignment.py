@@ -6,7 +6,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.geometry.mask_alignment import place_exactly
+from ggn_tf.cases.geometry.mask_alignment import Obstacle, obstacle_of, place_exactly
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
@@ -91,3 +91,67 @@ def test_a_mask_partly_outside_the_ct_is_refused_with_the_count(save):
         read_mask(mask, part)
     assert f"{inside[15:].sum()} of its {inside.sum()} voxels are outside the CT" in caught.value.found
     assert centroid_mm_lps(read_mask(mask, grid)) == pytest.approx(CENTER, abs=0.1)
+
+
+def moved(grid, **changes):
+    return Grid(**{**vars(grid), **changes})
+
+
+TURNED = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+CT = Grid((50, 46, 30), (0.83, 0.83, 1.7), (-10.0, -50.0, 15.0))
+
+
+@pytest.mark.parametrize(
+    ("header", "obstacle"),
+    [
+        (moved(CT, origin_mm_lps=(0.0, 0.0, 0.0), spacing_mm_xyz=(1.0, 1.0, 1.0)), Obstacle.NO_POSITION),
+        (
+            moved(CT, origin_mm_lps=(0.0, 0.0, 0.0), spacing_mm_xyz=(1.0, 1.0, 1.0), direction=TURNED),
+            Obstacle.NO_POSITION,
+        ),
+        (moved(CT, direction=TURNED), Obstacle.ORIENTATION),
+        (moved(CT, direction=OBLIQUE), Obstacle.ORIENTATION),
+        (moved(CT, size_xyz=(46, 50, 30), direction=(0, 1.0, 0, 1.0, 0, 0, 0, 0, 1.0)), Obstacle.ORIENTATION),
+        (moved(CT, origin_mm_lps=(-10.0, -50.0, 18.0)), Obstacle.SHIFTED),
+        (moved(CT, origin_mm_lps=(-9.6, -50.0, 15.0)), None),
+        (moved(CT, spacing_mm_xyz=(0.7, 0.7, 1.7)), None),
+        (moved(CT, size_xyz=(60, 60, 40), spacing_mm_xyz=(0.5, 0.5, 1.0)), None),
+        (moved(CT, size_xyz=(60, 60, 40), spacing_mm_xyz=(0.5, 0.5, 1.0), direction=OBLIQUE), None),
+    ],
+)
+def test_a_header_that_is_probably_wrong_is_an_obstacle(header, obstacle):
+    assert obstacle_of(CT, header, forms_differ=False) is obstacle
+
+
+@pytest.mark.parametrize(
+    ("options", "obstacle"),
+    [
+        ({"forms_differ": True}, Obstacle.FORMS),
+        ({"forms_differ": False, "references": ("patient", "series")}, Obstacle.OTHER_PATIENT),
+        ({"forms_differ": False, "references": ("series", "frame of reference")}, Obstacle.OTHER_FRAME),
+        ({"forms_differ": False, "references": ("series",)}, None),
+    ],
+)
+def test_what_the_headers_contradict_is_an_obstacle(options, obstacle):
+    assert obstacle_of(CT, moved(CT, spacing_mm_xyz=(0.7, 0.7, 1.7)), **options) is obstacle
+
+
+@pytest.mark.parametrize("align_masks", [False, True])
+def test_a_mask_whose_axes_were_turned_by_mistake_is_not_aligned(save, align_masks):
+    voxels = sitk.GetArrayFromImage(ball(CT, (2.0, -36.0, 30.0), 5.0))
+    wrong = moved(CT, direction=TURNED, origin_mm_lps=tuple(CT.point_of((47.4, 43.4, 0))))
+    ct, mask = save(ramp(CT), "ct.nrrd"), save(wrong.image_of(voxels), "mask.nrrd")
+    with pytest.raises(MaskError, match="not on its CT") as caught:
+        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=align_masks))
+    assert Obstacle.ORIENTATION.value in caught.value.found
+    assert caught.value.arguments == ()
+
+
+@pytest.mark.parametrize("align_masks", [False, True])
+def test_a_mask_that_alignment_would_cut_off_is_refused(save, align_masks):
+    fine = Grid.around((-10.0, -30.0, 40.0), (40, 40, 40), (0.5, 0.5, 0.5), rotation(0, 0, 0))
+    ct, mask = save(ramp(CT), "ct.nrrd"), save(ball(fine, (-10.0, -30.0, 40.0)), "mask.nrrd")
+    with pytest.raises(MaskError, match="not on its CT") as caught:
+        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=align_masks))
+    assert "voxels are outside the CT" in caught.value.found
+    assert caught.value.arguments == ()
