@@ -166,7 +166,8 @@ def refuse_missing_mask(path: Path) -> None:
 
 def _read_segment(path: Path, segment: str | None, volume: Volume, references: DicomReferences | None) -> Segment:
     if references is not None:
-        planes = SlicePlanes.of(volume.stored_grid, volume.stack, volume.positions)
+        # A volume file does not say which axis is across the slices; of CT it is mostly the one nearest to S.
+        planes = SlicePlanes.of(volume.stored_grid if volume.stack else volume.grid, volume.stack, volume.positions)
         if references.structure_set:
             from ggn_tf.cases.dicom.structure_set import read_region_of_interest
 

@@ -128,7 +128,7 @@ def write_report(path: Path, slice_path: Path) -> None:
 
 
 def write_seg(folder, path, masks, kind="BINARY"):
-    """`masks` maps labels to [z, y, x] arrays in the order of the series' slices."""
+    """`masks` maps labels to arrays [z, y, x] in the order of the slices, or one label to a volume of highdicom."""
     sources = [pydicom.dcmread(name) for name in sorted(folder.iterdir())]
     described = [
         highdicom.seg.SegmentDescription(
@@ -142,7 +142,7 @@ def write_seg(folder, path, masks, kind="BINARY"):
     ]
     highdicom.seg.Segmentation(
         sources,
-        np.stack(list(masks.values()), axis=-1),
+        whole if isinstance(whole := next(iter(masks.values())), highdicom.Volume) else np.stack([*masks.values()], -1),
         kind,
         described,
         uid("seg"),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,14 +77,39 @@ def _drawn_frames(whole: Dataset, number: int, is_label_map: bool) -> Iterator[_
     groups = list(whole.PerFrameFunctionalGroupsSequence)
     if len(groups) != int(whole.NumberOfFrames):
         raise ValueError(f"{whole.NumberOfFrames} frames, {len(groups)} of them with a description")
-    chosen = [index for index, item in enumerate(groups) if is_label_map or _segment_of(whole, item) == number]
+    # Some writers leave the number out where there is one segment.
+    every = is_label_map or (len(whole.SegmentSequence) == 1 and not _identified(whole, groups))
+    chosen = [index for index, item in enumerate(groups) if every or _segment_of(whole, item) == number]
     # A value in each pixel from which it belongs to the segment.
     fractional = whole.get("SegmentationType") == "FRACTIONAL"
     least = FRACTION * int(whole.get("MaximumFractionalValue") or 255) if fractional else 1
-    for index, values in zip(chosen, iter_pixels(whole, raw=True, indices=chosen) if chosen else (), strict=True):
+    for index, values in zip(chosen, _pixels(whole, chosen), strict=True):
         inside = values == number if is_label_map else values >= least
         if inside.any():
             yield _Frame(_frame_grid(whole, groups[index]), inside)
+
+
+def _pixels(whole: Dataset, frames: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
+    """The pixels of some frames, [y, x]; no others are decoded."""
+    if not frames:
+        return
+    if int(whole.BitsAllocated) != 1 or whole.file_meta.TransferSyntaxUID.is_encapsulated:
+        yield from iter_pixels(whole, raw=True, indices=list(frames))
+        return
+    # pydicom 3.0 loses the last bits of a frame that does not start with a byte.
+    rows, columns = int(whole.Rows), int(whole.Columns)
+    packed, count = np.frombuffer(whole.PixelData, np.uint8), rows * columns
+    if 8 * packed.size < int(whole.NumberOfFrames) * count:
+        raise ValueError(f"{packed.size} bytes of pixels for {whole.NumberOfFrames} frames of {rows} x {columns}")
+    for frame in frames:
+        first, skipped = divmod(frame * count, 8)
+        bits = np.unpackbits(packed[first : first + (skipped + count + 7) // 8], bitorder="little")
+        yield bits[skipped : skipped + count].reshape(rows, columns)
+
+
+def _identified(whole: Dataset, groups: Sequence[Dataset]) -> bool:
+    shared = whole.get("SharedFunctionalGroupsSequence") or ()
+    return any("SegmentIdentificationSequence" in item for item in (*shared, *groups))
 
 
 def _segment_of(whole: Dataset, groups: Dataset) -> int:

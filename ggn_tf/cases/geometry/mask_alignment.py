@@ -21,8 +21,8 @@ class Obstacle(Enum):
     FORMS = "a file states two positions of its voxels"
     OTHER_PATIENT = "it references another patient"
     OTHER_FRAME = "it references another frame of reference"
-    NO_POSITION = "its header has the position and spacing that programs write where these are unknown"
-    ORIENTATION = "it has as many voxels as the CT, of the same size, but its axes have other directions"
+    NO_POSITION = "its header has the position or spacing that programs write where these are unknown"
+    ORIENTATION = "it has as many voxels along its axes as the CT, but these have other directions"
     SHIFTED = "it has the CT's voxels and axes, but another origin"
 
     @property
@@ -91,11 +91,16 @@ def obstacle_of(ct_grid: Grid, grid: Grid, *, forms_differ: bool, references: Se
         return Obstacle.OTHER_PATIENT
     if "frame of reference" in references:
         return Obstacle.OTHER_FRAME
-    cosines = np.reshape(grid.direction, (3, 3))
-    if grid.spacing_mm_xyz == (1, 1, 1) and not any(grid.origin_mm_lps) and np.array_equal(np.abs(cosines), np.eye(3)):
+    cosines = np.abs(np.reshape(grid.direction, (3, 3)))
+    placeless = not any(grid.origin_mm_lps) and np.array_equal(cosines, np.eye(3))
+    if grid.spacing_mm_xyz == (1, 1, 1) and (placeless or grid.size_xyz == ct_grid.size_xyz):
         return Obstacle.NO_POSITION
     ordered = AxisOrder.of(grid, ct_grid.direction)
-    if not _same_voxels(ct_grid, grid) and not _same_voxels(ct_grid, ordered.grid):
+    if sorted(grid.size_xyz) != sorted(ct_grid.size_xyz):
+        return None
+    if ordered.grid.size_xyz != ct_grid.size_xyz:
+        return Obstacle.ORIENTATION
+    if not _same_spacing(ct_grid, grid) and not _same_spacing(ct_grid, ordered.grid):
         return None
     if not ordered.unchanged or not np.allclose(grid.direction, ct_grid.direction, atol=_SAME_STEPS):
         return Obstacle.ORIENTATION
@@ -103,8 +108,8 @@ def obstacle_of(ct_grid: Grid, grid: Grid, *, forms_differ: bool, references: Se
     return Obstacle.SHIFTED if shift.max() > 1 else None
 
 
-def _same_voxels(ct_grid: Grid, grid: Grid) -> bool:
-    return ct_grid.size_xyz == grid.size_xyz and np.allclose(ct_grid.spacing_mm_xyz, grid.spacing_mm_xyz, _SAME_STEPS)
+def _same_spacing(ct_grid: Grid, grid: Grid) -> bool:
+    return np.allclose(ct_grid.spacing_mm_xyz, grid.spacing_mm_xyz, _SAME_STEPS)
 
 
 def count_outside(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> int:

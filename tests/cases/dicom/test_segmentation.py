@@ -1,5 +1,6 @@
 import copy
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -10,7 +11,7 @@ from pydicom.pixels.utils import pack_bits
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.masks import place_mask
+from ggn_tf.cases.masks import centroid_mm_lps, place_mask
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.volumes import open_volume
@@ -149,6 +150,12 @@ def with_shared_segment_and_own_measures(stored):
     del shared.PixelMeasuresSequence, shared.PlaneOrientationSequence
 
 
+def without_segment_numbers(stored):
+    for groups in (stored.SharedFunctionalGroupsSequence[0], *stored.PerFrameFunctionalGroupsSequence):
+        groups.pop("SegmentIdentificationSequence", None)
+    stored.SegmentSequence[0].pop("SegmentLabel")
+
+
 def without_spacing_between_slices(stored):
     stored.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].pop("SpacingBetweenSlices", None)
 
@@ -161,6 +168,7 @@ def without_spacing_between_slices(stored):
         without_references_and_dimensions,
         with_shared_segment_and_own_measures,
         without_spacing_between_slices,
+        without_segment_numbers,
     ],
 )
 def test_only_positions_segment_numbers_and_pixels_count(folder, tmp_path, change):
@@ -290,3 +298,38 @@ def test_a_segment_without_a_frame_is_empty(folder, tmp_path):
 def test_overlapping_fractional_segments(folder, tmp_path):
     path = write_seg(folder, tmp_path / "seg.dcm", {"Vessel": OTHER, "Nodule": NODULE}, "FRACTIONAL")
     np.testing.assert_array_equal(array(read_mask(path, GRID, segment="Nodule")), NODULE)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_frames_that_do_not_end_with_a_byte(save_series, tmp_path, kind):
+    """35 x 33 pixels are 144 bytes and 3 bits."""
+    grid = Grid.around((12.0, -31.0, 40.0), (35, 33, 24), (0.83, 0.83, 1.7), rotation(0, 0, 0))
+    nodule = array(ball(grid))
+    path = write_seg(save_series(noise(grid)), tmp_path / "seg.dcm", {"Nodule": nodule}, kind)
+    np.testing.assert_array_equal(array(read_mask(path, grid)), nodule)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 0), (2, 0, 1), (1, 0, 2), (0, 2, 1)])
+def test_frames_across_the_slices(folder, tmp_path, order):
+    """A segmentation that was drawn on sagittal or coronal images of the CT."""
+    turned = sitk.PermuteAxes(ball(GRID), order)
+    grid = Grid.from_image(turned)
+    affine = np.eye(4)
+    affine[:3, :3] = (np.reshape(grid.direction, (3, 3)) * grid.spacing_mm_xyz)[:, ::-1]
+    affine[:3, 3] = grid.origin_mm_lps
+    source = pydicom.dcmread(folder / "0001.dcm")
+    volume = highdicom.Volume(
+        array(turned), affine, coordinate_system="PATIENT", frame_of_reference_uid=source.FrameOfReferenceUID
+    )
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": volume})
+    np.testing.assert_array_equal(array(read_mask(path, GRID)), NODULE)
+
+
+@pytest.mark.parametrize("flips", [(False, True, False), (True, True, True)])
+def test_a_segmentation_of_a_ct_that_was_converted_to_nifti(folder, save, tmp_path, flips):
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE})
+    volume = open_volume(save(sitk.Flip(noise(GRID), flips), "ct.nii.gz"))
+    mask = place_mask(path, volume)
+    assert mask.repaired == ()
+    assert centroid_mm_lps(mask.image) == pytest.approx(centroid_mm_lps(ball(GRID)), abs=1e-4)
+    assert array(mask.image).sum() == NODULE.sum()

@@ -188,3 +188,12 @@ def test_a_cut_structure_set(write):
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(MaskError, match=r"cannot be used|empty"):
         read_mask(path, GRID)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_contours_on_a_ct_that_was_converted_to_nifti(write, save, order):
+    path = write({"GTV": [square(9), square(10)]})
+    volume = open_volume(save(sitk.PermuteAxes(sitk.Flip(noise(GRID), (False, True, False)), order), "ct.nii.gz"))
+    mask = place_mask(path, volume)
+    assert sitk.GetArrayViewFromImage(mask.image).sum() == 2 * 121
+    assert centroid_mm_lps(mask.image) == pytest.approx(GRID.point_of((15, 15, 9.5)), abs=1e-3)

@@ -69,6 +69,17 @@ def test_an_outline_that_is_there_twice_counts_once(exclusive):
     np.testing.assert_array_equal(filled(OUTER, again, HOLE, with_middle, HOLE, exclusive=exclusive), expected)
 
 
+def test_an_outline_that_goes_round_twice_goes_round_once():
+    np.testing.assert_array_equal(filled([*OUTER, *OUTER]), filled(OUTER))
+
+
+def test_an_outline_smaller_than_a_pixel_is_no_hole():
+    """As in a lung of NSCLC-Radiomics, with an exclusion of an eighth of a pixel."""
+    tiny = [(7.01, 7.0), (7.03, 7.0), (7.03, 7.02), (7.01, 7.02)]
+    beside = [(8.3, 8.3), (8.42, 8.3), (8.42, 8.42), (8.3, 8.42)]
+    np.testing.assert_array_equal(filled(OUTER, beside, tiny), filled(OUTER))
+
+
 def test_outlines_that_cross_are_joined_unless_they_are_exclusive():
     one, other = rectangle(2, 3, 8, 9), rectangle(6, 5, 12, 11)
     np.testing.assert_array_equal(filled(one, other), pixels(("+", (2, 3, 8, 9)), ("+", (6, 5, 12, 11))))
