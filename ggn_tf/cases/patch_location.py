@@ -146,11 +146,13 @@ def _nodule(
 ) -> tuple[sitk.Image, tuple[str, ...]]:
     """The mask of the target's nodule, cropped to it, and notes."""
     nodules, notes = _nodules(volume, target, mask_path, repair_policy)
+    number = target.number or 1
     if target.center_mm_lps is not None:
-        return _trimmed(nodules.mask(nodules.nearest_to(target.center_mm_lps))), notes
-    if target.number is None:
+        number = nodules.nearest_to(target.center_mm_lps)
+    elif target.number is None:
         refuse_several(nodules)
-    return _trimmed(nodules.mask(target.number or 1)), notes
+    nodule = nodules.mask(number)
+    return nodule if nodule is nodules.image else _trimmed(nodule), notes
 
 
 def _trimmed(mask: sitk.Image) -> sitk.Image:

@@ -9,7 +9,7 @@ from scipy.ndimage import find_objects, label
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from ggn_tf.cases.geometry.grid import Floats, Grid, Vector, point_text
+from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
 from ggn_tf.errors import MaskError
 
 # A slice that was not drawn, or a brush that left a gap, is within it; the closest neighbours in a lung are not.
@@ -27,22 +27,29 @@ class Nodules:
     """The nodules of a mask, the largest first.
 
     Attributes:
-        grid: The mask's grid.
+        image: The mask: uint8, 0 or 1.
         numbers: [z, y, x], 0 or the number of the nodule from 1.
         voxels: Number of voxels of each.
         dropped: Number of voxels of each remnant, which is no nodule.
     """
 
-    grid: Grid
+    image: sitk.Image
     numbers: npt.NDArray[np.integer]
     voxels: tuple[int, ...]
     dropped: tuple[int, ...] = ()
 
+    @property
+    def grid(self) -> Grid:
+        """The mask's grid."""
+        return Grid.from_image(self.image)
+
     def without_remnants(self) -> "Nodules":
         """The same mask without what is smaller than 5 % of the largest nodule."""
         kept = tuple(count for count in self.voxels if count >= _SMALLEST_SHARE * self.voxels[0])
+        if len(kept) == len(self.voxels):
+            return self
         numbers = np.where(self.numbers <= len(kept), self.numbers, 0)
-        return Nodules(self.grid, numbers, kept, self.voxels[len(kept) :])
+        return Nodules(self.image, numbers, kept, self.voxels[len(kept) :])
 
     def nearest_to(self, point_mm_lps: Vector) -> int:
         """The number of the nodule with the voxel closest to a point."""
@@ -51,7 +58,9 @@ class Nodules:
         return int(self.numbers[tuple(voxels_zyx[distances.argmin()])])
 
     def mask(self, number: int) -> sitk.Image:
-        """One nodule: uint8, 0 or 1."""
+        """One nodule: uint8, 0 or 1; the whole mask itself if there is nothing else in it."""
+        if len(self.voxels) == 1 and not self.dropped:
+            return self.image
         return self.grid.image_of((self.numbers == number).astype(np.uint8))
 
 
@@ -65,7 +74,6 @@ def find_nodules(mask: sitk.Image, *, joined: bool = False) -> Nodules:
     Raises:
         MaskError: There are too many components.
     """
-    grid = Grid.from_image(mask)
     inside = sitk.GetArrayViewFromImage(mask)
     components, count = (inside, 1) if joined else label(inside, np.ones((3, 3, 3)))
     if count > _MOST_COMPONENTS:
@@ -75,13 +83,13 @@ def find_nodules(mask: sitk.Image, *, joined: bool = False) -> Nodules:
             remedy="Clean the segmentation: keep only the nodule.",
         )
     group_of = np.zeros(count + 1, dtype=int)
-    group_of[1:] = _groups(components, count, grid) + 1
+    group_of[1:] = _groups(components, count, Grid.from_image(mask)) + 1
     voxels = np.bincount(group_of[components.ravel()])[1:] if count > 1 else np.array([np.count_nonzero(components)])
     order = np.argsort(-voxels, kind="stable")
     rank = np.zeros(len(voxels) + 1, dtype=int)
     rank[order + 1] = np.arange(1, len(voxels) + 1)
     numbers = rank[group_of][components] if count > 1 else components
-    return Nodules(grid, numbers, tuple(voxels[order].tolist()))
+    return Nodules(mask, numbers, tuple(voxels[order].tolist()))
 
 
 def refuse_several(nodules: Nodules) -> None:
@@ -92,11 +100,11 @@ def refuse_several(nodules: Nodules) -> None:
     """
     if len(nodules.voxels) == 1:
         return
-    voxel_mm3 = float(np.prod(nodules.grid.spacing_mm_xyz))
-    listed = [
-        f"{count * voxel_mm3:.0f} mm3 at {point_text(_centroid(nodules, number))}"
-        for number, count in enumerate(nodules.voxels[:_MOST_LISTED], start=1)
-    ]
+    grid = nodules.grid
+    listed = []
+    for number, count in enumerate(nodules.voxels[:_MOST_LISTED], start=1):
+        center = grid.point_of(np.argwhere(nodules.numbers == number).mean(axis=0)[::-1])
+        listed.append(f"{count * np.prod(grid.spacing_mm_xyz):.0f} mm3 at {point_text(center)}")
     more = [f"and {len(nodules.voxels) - _MOST_LISTED} more"] if len(nodules.voxels) > _MOST_LISTED else []
     raise MaskError(
         f"The mask contains {len(nodules.voxels)} nodules.",
@@ -106,10 +114,6 @@ def refuse_several(nodules: Nodules) -> None:
         "as its own segment.",
         arguments=("center_mm",),
     )
-
-
-def _centroid(nodules: Nodules, number: int) -> Floats:
-    return nodules.grid.point_of(np.argwhere(nodules.numbers == number).mean(axis=0)[::-1])
 
 
 def _groups(components: npt.NDArray[np.integer], count: int, grid: Grid) -> npt.NDArray[np.integer]:
