@@ -27,7 +27,8 @@ from tests.support.whole_volumes import read_mask
 
 PROTOCOL = PatchProtocol()
 GRID = Grid.around((12.0, -31.0, 40.0), (20, 18, 8), (0.83, 0.83, 2.0), rotation(0, 0, 0))
-MASKS = ("mask.nii", "mask.nii.gz", "mask.nrrd", "mask.mha", "seg.dcm", "rt.dcm")
+SEGMENTATIONS = {"seg.dcm": "BINARY", "fractions.dcm": "FRACTIONAL", "labels.dcm": "LABELMAP"}
+MASKS = ("mask.nii", "mask.nii.gz", "mask.nrrd", "mask.mha", *SEGMENTATIONS, "rt.dcm")
 CTS = ("ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha", "series", "packed", "enhanced.dcm")
 
 
@@ -45,16 +46,17 @@ def originals(tmp_path_factory):
     for path in (folder / "packed").iterdir():
         compress(path, "JPEG2000")
     write_enhanced(folder / "series", folder / "enhanced.dcm")
-    write_seg(folder / "series", folder / "seg.dcm", {"Nodule": sitk.GetArrayFromImage(ball(GRID, CENTER, 4.0))})
+    for name, kind in SEGMENTATIONS.items():
+        write_seg(folder / "series", folder / name, {"Nodule": sitk.GetArrayFromImage(ball(GRID, CENTER, 4.0))}, kind)
     ring = GRID.point_of([(6, 6, 4), (14, 6, 4), (14, 12, 4), (6, 12, 4)])
     write_rtstruct(folder / "rt.dcm", {"GTV": [ring]}, folder / "series" / "0001.dcm")
     return folder
 
 
 @st.composite
-def damages(draw):
+def damages(draw, names=MASKS + CTS):
     """Which file, and what happens to it: a cut, or bytes of the header or of anywhere set to others."""
-    name = draw(st.sampled_from(MASKS + CTS))
+    name = draw(st.sampled_from(names))
     cut = draw(st.one_of(st.none(), st.none(), st.floats(0, 1)))
     reach = draw(st.sampled_from([64, 400, 2000, 10**9]))
     places = st.tuples(st.floats(0, 0.9999), st.integers(0, 255))
@@ -100,6 +102,13 @@ def everything(examples):
 @everything(60)
 @given(damages())
 def test_some_damaged_files(originals, case):
+    survives(originals, *case)
+
+
+@pytest.mark.slow
+@everything(300)
+@given(damages(MASKS))
+def test_damaged_masks(originals, case):
     survives(originals, *case)
 
 

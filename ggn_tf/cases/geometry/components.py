@@ -30,7 +30,7 @@ class Nodules:
         image: The mask: uint8, 0 or 1.
         numbers: [z, y, x], 0 or the number of the nodule from 1.
         voxels: Number of voxels of each.
-        dropped: Number of voxels of each remnant, which is no nodule.
+        dropped: Number of voxels of each remnant, which is not a nodule.
     """
 
     image: sitk.Image
