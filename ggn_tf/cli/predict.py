@@ -21,7 +21,9 @@ _BAR = 24
 @click.command()
 @click.option("--ct", type=PATH, required=True, help="Volume file or DICOM folder of the CT.")
 @click.option("--series", help="SeriesInstanceUID of the CT, where the DICOM folder contains several.")
-@click.option("--mask", type=PATH, help="Mask of one or more nodules; the centroid of each becomes the centre of a patch.")
+@click.option(
+    "--mask", type=PATH, help="Mask of one or more nodules; the centroid of each becomes the centre of a patch."
+)
 @click.option("--segment", help="Name or value of the nodule in a mask with several segments.")
 @click.option(
     "--center-mm",
