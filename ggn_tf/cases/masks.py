@@ -100,13 +100,12 @@ def _aligned(path: Path, stored: Segment, volume: Volume, obstacle: Obstacle | N
     count, outside = int(np.count_nonzero(inside)), count_outside(grid, stored.grid, inside)
     if outside:
         reason = Misplacement.APART if outside == count else Misplacement.PARTLY_OUTSIDE
-        raise _misplaced(path, stored, volume, reason.value.format(outside=outside, count=count), obstacle)
-    between = Misplacement.BETWEEN_VOXELS.value
+        raise _misplaced(path, stored, volume, obstacle, reason.value.format(outside=outside, count=count))
     if not requested or (obstacle and obstacle.refused):
-        raise _misplaced(path, stored, volume, between, obstacle, alignable=obstacle is None)
+        raise _misplaced(path, stored, volume, obstacle, alignable=obstacle is None)
     aligned = align(grid, stored.grid, inside)
     if not aligned.any():
-        raise _misplaced(path, stored, volume, between, obstacle)
+        raise _misplaced(path, stored, volume, obstacle)
     return Mask(grid.image_of(aligned.view(np.uint8)), (f"the mask: put onto the CT's grid from {stored.grid}",))
 
 
@@ -188,17 +187,26 @@ def _read_segment(path: Path, segment: str | None, volume: Volume, references: D
 
 
 def _misplaced(
-    path: Path, stored: Segment, volume: Volume, reason: str, obstacle: Obstacle | None, *, alignable: bool = False
+    path: Path,
+    stored: Segment,
+    volume: Volume,
+    obstacle: Obstacle | None,
+    outside: str | None = None,
+    *,
+    alignable: bool = False,
 ) -> MaskError:
-    apart_mm = AxisOrder.of(stored.grid, volume.stored_grid.direction).grid.difference_mm(volume.stored_grid)
-    distance = f"{reason}, up to {apart_mm:.2f} mm away from them" if np.isfinite(apart_mm) else reason
-    causes = [obstacle.value] if obstacle else []
+    causes = [outside] if outside else []
+    if place_exactly(volume.grid, stored.grid, stored.whole()) is None:
+        apart_mm = AxisOrder.of(stored.grid, volume.stored_grid.direction).grid.difference_mm(volume.stored_grid)
+        distance = f", up to {apart_mm:.2f} mm away from them" if np.isfinite(apart_mm) else ""
+        causes.insert(0, Misplacement.BETWEEN_VOXELS.value + distance)
+    causes += [obstacle.value] if obstacle else []
     # The CT's forms are not among the mask's notes.
     causes += [*stored.notes, *volume.repaired] if obstacle is Obstacle.FORMS else []
     return MaskError(
         "The mask is not on its CT's grid.",
         case=path,
-        found="; ".join([str(stored.grid), distance, *causes]),
+        found="; ".join([str(stored.grid), *causes]),
         expected=f"the CT's grid: {volume.stored_grid}",
         remedy="Export the mask with the CT as its reference volume, or check that it belongs to this CT."
         + (" If it was drawn on another series of the same scan, resample it onto the CT." if alignable else ""),

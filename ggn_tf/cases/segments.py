@@ -97,7 +97,8 @@ def _whole_numbers(path: Path, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return labels
     rounded: npt.NDArray[Any] = np.rint(labels)
     # Also NaN and infinite values.
-    wrong = labels[~(np.abs(labels - rounded) <= _LABEL_TOLERANCE)]
+    with np.errstate(invalid="ignore"):
+        wrong = labels[~(np.abs(labels - rounded) <= _LABEL_TOLERANCE)]
     if wrong.size:
         raise MaskError(
             "The mask's values are not labels.",
