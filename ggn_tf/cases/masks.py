@@ -72,7 +72,10 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
     placed = _placed(stored, volume)
     if placed is None:
         obstacle = obstacle_of(
-            volume.grid, stored.grid, forms_differ=stored.forms_differ or volume.forms is not None, references=other
+            volume.stored_grid,
+            stored.grid,
+            forms_differ=stored.forms_differ or volume.forms is not None,
+            references=other,
         )
         placed = _aligned(path, stored, volume, obstacle, align_masks)
     return Mask(placed.image, notes + placed.repaired, stored.one_nodule)

@@ -80,7 +80,7 @@ def obstacle_of(ct_grid: Grid, grid: Grid, *, forms_differ: bool, references: Se
     """Why a mask that is between the CT's voxels should not be resampled; None if nothing speaks against it.
 
     Args:
-        ct_grid: The CT's grid.
+        ct_grid: The CT's grid, as it is stored.
         grid: The mask's.
         forms_differ: Whether the header of either states two positions.
         references: What else than the CT's the mask references: `patient`, `frame of reference`.
@@ -102,10 +102,11 @@ def obstacle_of(ct_grid: Grid, grid: Grid, *, forms_differ: bool, references: Se
         return Obstacle.ORIENTATION
     if not _same_spacing(ct_grid, grid) and not _same_spacing(ct_grid, ordered.grid):
         return None
-    if not ordered.unchanged or not np.allclose(grid.direction, ct_grid.direction, atol=_SAME_STEPS):
-        return Obstacle.ORIENTATION
-    shift = np.abs(ct_grid.index_of(grid.origin_mm_lps))
-    return Obstacle.SHIFTED if shift.max() > 1 else None
+    if ordered.grid.difference_mm(ct_grid) <= np.linalg.norm(ct_grid.spacing_mm_xyz):
+        # Less than the diagonal of a voxel beside the CT's.
+        return None
+    turned = not ordered.unchanged or not np.allclose(grid.direction, ct_grid.direction, atol=_SAME_STEPS)
+    return Obstacle.ORIENTATION if turned else Obstacle.SHIFTED
 
 
 def _same_spacing(ct_grid: Grid, grid: Grid) -> bool:

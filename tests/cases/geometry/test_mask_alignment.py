@@ -117,6 +117,8 @@ CT = Grid((50, 46, 30), (0.83, 0.83, 1.7), (-10.0, -50.0, 15.0))
         (moved(CT, size_xyz=(46, 50, 30), direction=(0, 1.0, 0, 1.0, 0, 0, 0, 0, 1.0)), Obstacle.ORIENTATION),
         (moved(CT, origin_mm_lps=(-10.0, -50.0, 18.0)), Obstacle.SHIFTED),
         (moved(CT, origin_mm_lps=(-9.6, -50.0, 15.0)), None),
+        # The same voxels counted from the other corner, half a voxel beside the CT's.
+        (moved(CT, direction=TURNED, origin_mm_lps=tuple(CT.point_of((49.5, 45.5, 0)))), None),
         (moved(CT, spacing_mm_xyz=(0.7, 0.7, 1.7)), None),
         (moved(CT, size_xyz=(60, 60, 40), spacing_mm_xyz=(0.5, 0.5, 1.0)), None),
         (moved(CT, size_xyz=(60, 60, 40), spacing_mm_xyz=(0.5, 0.5, 1.0), direction=OBLIQUE), None),
