@@ -102,8 +102,9 @@ def obstacle_of(ct_grid: Grid, grid: Grid, *, forms_differ: bool, references: Se
         return Obstacle.ORIENTATION
     if not _same_spacing(ct_grid, grid) and not _same_spacing(ct_grid, ordered.grid):
         return None
-    if ordered.grid.difference_mm(ct_grid) <= np.linalg.norm(ct_grid.spacing_mm_xyz):
-        # Less than the diagonal of a voxel beside the CT's.
+    beside = ct_grid.index_of(ordered.grid.corners_mm_lps()) - ct_grid.index_of(ct_grid.corners_mm_lps())
+    if np.abs(beside).max() <= 1:
+        # At most a voxel, as by two conventions for the first voxel's position.
         return None
     turned = not ordered.unchanged or not np.allclose(grid.direction, ct_grid.direction, atol=_SAME_STEPS)
     return Obstacle.ORIENTATION if turned else Obstacle.SHIFTED

@@ -114,7 +114,12 @@ CT = Grid((50, 46, 30), (0.83, 0.83, 1.7), (-10.0, -50.0, 15.0))
         (moved(CT, size_xyz=(46, 50, 30)), Obstacle.ORIENTATION),
         (moved(CT, size_xyz=(30, 46, 50), spacing_mm_xyz=(1.7, 0.83, 0.83)), Obstacle.ORIENTATION),
         (moved(CT, direction=OBLIQUE), Obstacle.ORIENTATION),
-        (moved(CT, size_xyz=(46, 50, 30), direction=(0, 1.0, 0, 1.0, 0, 0, 0, 0, 1.0)), Obstacle.ORIENTATION),
+        (
+            moved(
+                CT, size_xyz=(46, 50, 30), origin_mm_lps=(0.0, -50.0, 15.0), direction=(0, 1.0, 0, 1.0, 0, 0, 0, 0, 1.0)
+            ),
+            Obstacle.ORIENTATION,
+        ),
         (moved(CT, origin_mm_lps=(-10.0, -50.0, 18.0)), Obstacle.SHIFTED),
         (moved(CT, origin_mm_lps=(-9.6, -50.0, 15.0)), None),
         # The same voxels counted from the other corner, half a voxel beside the CT's.
