@@ -20,6 +20,8 @@ install "[test,docs]"
 # Without it, the tests that measure radiomic features are skipped and say so.
 install_radiomics || true
 export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3
+# Tests start some hundred processes: none has to compile the modules again.
+unset PYTHONDONTWRITEBYTECODE
 ruff format --check .
 ruff check .
 git ls-files -z | xargs -0 codespell

@@ -1,21 +1,25 @@
 """README.md and docs/: the code runs, the site builds, and what the pages list is complete."""
 
 import ast
-import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import ggn_tf
 from ggn_tf.cli import main
+from tests.support.case_files import read_rows
+from tests.support.tiny_protocol import tiny_protocol
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 _BLOCK = re.compile(r"<!-- runnable: (bash|python) -->\n```\w*\n(.*?)```", re.DOTALL)
+_TUTORIAL = (("--nodules 40", "--nodules 12"),)
 # README's example is for the paper's epochs and for a table and a CT of the reader's.
 _README = (
     ('"cases.csv"', '"ct/cases.csv"'),
@@ -27,40 +31,38 @@ _README = (
 )
 
 
-# The command of this checkout, installed or not.
-_COMMAND = f'ggn-tf() {{ "{sys.executable}" -m ggn_tf "$@"; }}\n'
+def _blocks(page: Path, language: str, changes: tuple[tuple[str, str], ...] = ()) -> list[str]:
+    """The page's code in a language, with changes for the test."""
+    text = page.read_text(encoding="utf-8")
+    for written, for_test in changes:
+        assert written in text
+        text = text.replace(written, for_test)
+    return [code for found, code in _BLOCK.findall(text) if found == language]
 
 
-def _blocks(page: Path) -> list[tuple[str, str]]:
-    return _BLOCK.findall(page.read_text(encoding="utf-8"))
-
-
-def _run(folder: Path, language: str, code: str) -> None:
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "GGN_TF_SALT_FILE": str(folder / "salt"),
-        # More threads only wait for each other in networks that see a few patches.
-        "TF_NUM_INTRAOP_THREADS": "1",
-    }
-    interpreter = ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
-    done = subprocess.run([*interpreter, code], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{code}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-
-
-def _all_in_one(page: Path, language: str) -> str:
-    """The page's blocks of a language as one program: a process starts TensorFlow once."""
-    return "\n".join(code for found, code in _blocks(page) if found == language)
+def _follow(folder: Path, blocks: list[str]) -> None:
+    """Bash expands the commands, this process runs them: starting TensorFlow for each would take most of the time."""
+    shown, settings = folder / "shown", ""
+    for block in blocks:
+        settings += "".join(f"{line}\n" for line in block.splitlines() if re.match(r"[A-Z]+=", line))
+        record = f"{settings}ggn-tf() {{ printf '%s\\0' \"$@\" '' >> {shown}; }}\n"
+        subprocess.run(["bash", "-euo", "pipefail", "-c", record + block], cwd=folder, check=True)
+        for command in shown.read_text(encoding="utf-8").removesuffix("\0\0").split("\0\0"):
+            done = CliRunner().invoke(main, command.split("\0"), catch_exceptions=False)
+            assert done.exit_code == 0, f"{command}\n{done.output}"
+        shown.unlink()
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the tutorial was followed."""
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working directory, in which the tutorial was followed with a tiny network."""
     folder = tmp_path_factory.mktemp("tutorial")
-    _run(folder, "bash", _COMMAND + _all_in_one(DOCS / "tutorial.md", "bash"))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("GGN_TF_SALT_FILE", str(folder / "salt"))
+        patch.setattr("ggn_tf.api.fit.Protocol", lambda: tiny_protocol(size=32))
+        _follow(folder, _blocks(DOCS / "tutorial.md", "bash", _TUTORIAL))
+        yield folder
 
 
 @pytest.mark.slow
@@ -71,23 +73,27 @@ def test_the_tutorial_can_be_followed(walked: Path) -> None:
 
 @pytest.mark.slow
 def test_the_examples_of_the_python_api_run(walked: Path) -> None:
-    _run(walked, "python", _all_in_one(DOCS / "python-api.md", "python"))
+    names: dict[str, object] = {}
+    for code in _blocks(DOCS / "python-api.md", "python"):
+        exec(compile(code, "python-api.md", "exec"), names)
     assert (walked / "api/prediction/result.json").is_file()
 
 
 @pytest.mark.slow
 def test_the_example_of_the_readme_runs(walked: Path) -> None:
-    ((language, code),) = _blocks(ROOT / "README.md")
-    for written, for_test in _README:
-        assert written in code
-        code = code.replace(written, for_test)
-    setup = "import csv; row = next(csv.DictReader(open('ct/cases.csv')))\n"
-    setup += "CT, MASK = 'ct/' + row['image'], 'ct/' + row['mask']\n"
-    _run(walked, language, setup + code)
+    (code,) = _blocks(ROOT / "README.md", "python", _README)
+    row = read_rows(walked / "ct/cases.csv")[0]
+    names = {"CT": walked / "ct" / row["image"], "MASK": walked / "ct" / row["mask"]}
+    exec(compile(code, "README.md", "exec"), names)
+    assert set(names["nodule"].probabilities) == {"AAH+AIS", "MIA+IAC"}
 
 
 def test_every_runnable_block_is_tested() -> None:
-    pages = {page.name for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")] if _blocks(page)}
+    pages = {
+        page.name
+        for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+        if _BLOCK.search(page.read_text(encoding="utf-8"))
+    }
     assert pages == {"README.md", "python-api.md", "tutorial.md"}
 
 

@@ -21,7 +21,10 @@ MODULES = [
 ]
 
 
-@pytest.mark.parametrize("name", MODULES)
+# The import of TensorFlow takes ten seconds.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("ggn_tf.models")) for name in MODULES]
+)
 def test_examples_give_what_they_show(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 0

@@ -142,6 +142,7 @@ class CaseStream:
         """
         draw = self._draw(batch_size, seed, epoch, augmentation, part)
 
+        @tf.autograph.experimental.do_not_convert
         def read(number: tf.Tensor) -> tuple[Batch, Augmentation]:
             rows, drawn = draw(number)
             return self._read(rows), drawn
@@ -168,7 +169,8 @@ class CaseStream:
             A dataset of `Batch`; the last one may be smaller.
         """
         rows = tf.data.Dataset.range(start, len(self) if stop is None else stop).batch(batch_size)
-        return rows.map(self._read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+        read = tf.autograph.experimental.do_not_convert(self._read)
+        return rows.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
     def _from_memory(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
         hu, mask = read_patches_uint8(dataset, self.case_ids)
@@ -209,12 +211,16 @@ class CaseStream:
             whole = order[number * batch_size : (number + 1) * batch_size]
             start, stop = tf.unstack(shares[number])
             seed = tf.random.experimental.stateless_fold_in(epoch_seed, number)
-            return whole[start:stop], draw_augmentation(tf.shape(whole)[0], seed, augmentation).part(start, stop)
+            return whole[start:stop], _drawn(tf.shape(whole)[0], seed, augmentation).part(start, stop)
 
         return draw
 
 
-@tf.function
+# Traced once, not once per epoch.
+_drawn = tf.function(draw_augmentation, autograph=False)
+
+
+@tf.function(autograph=False)
 def _augmented(batch: Batch, drawn: Augmentation) -> Batch:
     return Batch(*apply_augmentation(batch.patch, batch.mask, drawn), batch.label)
 

@@ -29,8 +29,8 @@ from ggn_tf.tasks import Task
 from ggn_tf.training.losses import dice_score
 from ggn_tf.training.monitor import traced_inference
 
-Network = Callable[..., dict[str, tf.Tensor]]
-"""`network(patch, mask, training=False)` returns `mask`, `probabilities` or both (`runs.stages`)."""
+Inference = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+"""Takes patches and reference masks; returns `mask`, `probabilities` or both."""
 
 
 class CasePredictor:
@@ -39,7 +39,6 @@ class CasePredictor:
     def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task) -> None:
         """Open the stream of the task's nodules."""
         self._task = task
-        self._size = dataset.protocol.size
         self._records = nodules_of(dataset.select(case_ids), task)
         self._stream = CaseStream(dataset, [case.case_id for case in self._records], task) if self._records else None
 
@@ -47,19 +46,18 @@ class CasePredictor:
         """Number of nodules."""
         return len(self._records)
 
-    def predict(self, network: Network, batch_size: int, **columns: Any) -> pd.DataFrame:
+    def predict(self, inference: Inference, batch_size: int, **columns: Any) -> pd.DataFrame:
         """One row per nodule: case, patient, label, `p_<class>` for each class, Dice, and the further columns as given.
 
         NaN where the network does not segment, or does not classify. No rows where there are no nodules.
         """
         if self._stream is None:
             return pd.DataFrame()
-        inference = traced_inference(network, (None, *[self._size] * 3, 1))
         outputs = _gather(inference, self._stream.in_order(batch_size), self._task)
         return identify(self._records, self._task).assign(**columns, **outputs)
 
 
-def _gather(inference: Network, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
+def _gather(inference: Inference, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
     """Dice [N] and probabilities [N] of each class, reduced batch by batch so that masks never fill the memory."""
     dice, probabilities = [], []
     for batch in batches:
@@ -104,11 +102,11 @@ def predict_run(
         )
     sets, parts = _sets(description.task, dataset, split), []
     for stage in finished:
-        network = stage.network(run.load_model(stage.name))
+        inference = _trace(stage.network(run.load_model(stage.name)), dataset)
         for name, cases in sets.items():
             announce(f"predicting: stage {stage.name}, {name} set, {len(cases)} nodules")
             row = {"split": split.number, "set": name, "model": description.model, "stage": stage.name}
-            parts.append(cases.predict(network, description.protocol.training.batch_size, **row, repeat=repeat))
+            parts.append(cases.predict(inference, description.protocol.training.batch_size, **row, repeat=repeat))
     return join_parts(parts, description.task)
 
 
@@ -124,8 +122,8 @@ def predict_transfer(
         return {"mask": found, **classify(patch, found, training=training)}
 
     row = {"split": split.number, "model": TRANSFER.model, "stage": CLASSIFY.name, "repeat": repeat}
-    sets = _sets(task, dataset, split).items()
-    return join_parts([cases.predict(network, batch_size, set=name, **row) for name, cases in sets], task)
+    sets, inference = _sets(task, dataset, split).items(), _trace(network, dataset)
+    return join_parts([cases.predict(inference, batch_size, set=name, **row) for name, cases in sets], task)
 
 
 def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
@@ -142,6 +140,11 @@ def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
         versions=run.versions,
         stages=tuple(stages),
     )
+
+
+def _trace(network: Callable[..., dict[str, tf.Tensor]], dataset: Dataset) -> Inference:
+    """Trace a network for any number of patches of a dataset: one trace serves all sets."""
+    return traced_inference(network, (None, *[dataset.protocol.size] * 3, 1))
 
 
 def _sets(task: Task, dataset: Dataset, split: Split) -> dict[str, CasePredictor]:
@@ -193,7 +196,7 @@ def predict_external(
     parts = []
     for stage in (stage for stage in STAGES[description.model] if stage.name in run.finished_stages()):
         announce(f"predicting: stage {stage.name}, {EXTERNAL} set, {len(cases)} nodules")
-        network = stage.network(run.load_model(stage.name))
+        inference = _trace(stage.network(run.load_model(stage.name)), other)
         row = {"split": description.split, "set": EXTERNAL, "model": description.model, "stage": stage.name}
-        parts.append(cases.predict(network, description.protocol.training.batch_size, **row, repeat=1))
+        parts.append(cases.predict(inference, description.protocol.training.batch_size, **row, repeat=1))
     return join_parts(parts, description.task)

@@ -69,7 +69,7 @@ def traced_inference(network: Callable[..., dict[str, tf.Tensor]], shape: tuple[
     their sets.
     """
     patches = tf.TensorSpec(shape, tf.float32)
-    traced = tf.function(lambda patch, mask: network(patch, mask, training=False))
+    traced = tf.function(lambda patch, mask: network(patch, mask, training=False), autograph=False)
     return traced.get_concrete_function(patches, patches)
 
 

@@ -39,7 +39,7 @@ class Replicas:
 
     def traced(self, step: Step) -> Callable[[Any], tuple[tf.Tensor, ...]]:
         """Turn the step of a replica, which takes its share, into one of all, which takes what `epoch` yields."""
-        return tf.function(step, reduce_retracing=True)
+        return tf.function(step, reduce_retracing=True, autograph=False)
 
     def epoch(
         self, stream: CaseStream, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, skip: int

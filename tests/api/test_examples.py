@@ -11,7 +11,7 @@ import ggn_tf
 from ggn_tf.dataset.records import Dataset
 from tests.support.case_files import write_case_files
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom, write_nifti
-from tests.support.tiny_fit import tiny_protocol
+from tests.support.tiny_protocol import tiny_protocol
 
 
 def run_examples(name: str) -> doctest.TestResults:

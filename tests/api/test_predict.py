@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from pathlib import Path
 
@@ -8,19 +7,18 @@ import SimpleITK as sitk  # noqa: N813
 
 import ggn_tf
 from ggn_tf.errors import ExportError, LocationError
-from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.chest import CENTER, distance_mm, lung_grid, lung_with_balls, write_nifti
 from tests.support.threshold_model import build_threshold_model
-from tests.support.tiny_fit import tiny_protocol
+from tests.support.tiny_protocol import tiny_protocol
 
 GRID = lung_grid()
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    protocol = dataclasses.replace(tiny_protocol(), patch=PatchProtocol())
+    protocol = tiny_protocol(size=32)
     folder = tmp_path_factory.mktemp("models") / "ggn"
     export_model(build_threshold_model(protocol.patch), INDOLENT_INVASIVE, protocol, folder)
     return folder

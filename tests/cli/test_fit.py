@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from ggn_tf.cli import main
 from ggn_tf.cli.stop_signal import StopSignal
-from tests.support.killing import COMMAND
 from tests.support.shared_fit import configurations
 from tests.support.synthetic import write_synthetic_dataset
 
@@ -73,7 +72,7 @@ def test_machines_that_are_not_known_begin_no_run(folder: Path, monkeypatch, str
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_machine_that_waits_for_another_is_ended_by_ctrl_c(folder: Path, index: int):
     config = configurations(2)[index]
-    command = [sys.executable, "-c", COMMAND, "fit", "--strategy", "multiworker", "-o", "run"]
+    command = [sys.executable, "-m", "ggn_tf", "fit", "--strategy", "multiworker", "-o", "run"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TF_CONFIG": config}
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     told = process.stdout.readline()

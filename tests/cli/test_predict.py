@@ -3,8 +3,6 @@ import gzip
 import json
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -24,7 +22,7 @@ from ggn_tf.cases.volumes import open_volume
 from ggn_tf.cli import main
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.systems import build_cascade
-from ggn_tf.protocol import PatchProtocol, Protocol
+from ggn_tf.protocol import Protocol
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import INDOLENT_INVASIVE
@@ -33,7 +31,7 @@ from tests.support.chest import CENTER, TURNED, distance_mm, lung_grid, lung_wit
 from tests.support.dicom_files import edit, write_enhanced
 from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
 from tests.support.threshold_model import build_threshold_model
-from tests.support.tiny_fit import tiny_protocol
+from tests.support.tiny_protocol import tiny_protocol
 
 # Neither is in the other's patch.
 SECOND = (CENTER[0] - 5.0, CENTER[1] + 3.0, CENTER[2] - 24.0)
@@ -44,7 +42,7 @@ FILES = ["nodule_mask.nii.gz", "overlays", "result.json"]
 
 @pytest.fixture(scope="module")
 def protocol() -> Protocol:
-    return dataclasses.replace(tiny_protocol(), patch=PatchProtocol())
+    return tiny_protocol(size=32)
 
 
 @pytest.fixture(scope="module")
@@ -349,13 +347,9 @@ def test_no_server_is_one_block_without_a_traceback(ct: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "predict", "--ct", str(ct / "ct.nii.gz")]
-    asked = ["--center-mm", *map(str, CENTER), "--server", target, "--timeout", "0.5"]
-    result = subprocess.run([*command, *asked], capture_output=True, text=True, encoding="utf-8", check=False)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert "error: The model server cannot be reached." in result.stderr
-    assert target in result.stderr
-    assert "Traceback" not in result.stderr
+    told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--server", target, "--timeout", 0.5)
+    assert told.startswith("error: The model server cannot be reached.")
+    assert target in told and "Traceback" not in told
 
 
 def refused(*arguments: object) -> str:

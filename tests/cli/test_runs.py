@@ -90,9 +90,7 @@ def test_an_empty_folder_has_no_runs(tmp_path: Path):
 
 
 def test_a_reader_that_leaves_is_no_error(folder: Path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ggn_tf", "runs", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.wait()
+    command = [sys.executable, "-m", "ggn_tf", "runs", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""

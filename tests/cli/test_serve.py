@@ -14,13 +14,13 @@ from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.support.untrained_run import small_protocol
+from tests.support.tiny_protocol import tiny_protocol
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "ggn"
-    protocol = small_protocol()
+    protocol = tiny_protocol()
     export_model(build_cascade(2, protocol), INDOLENT_INVASIVE, protocol, folder)
     return folder
 

@@ -18,9 +18,8 @@ def study(dataset: Path, folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["study", str(dataset), "-o", str(folder), *arguments])
 
 
-@pytest.mark.parametrize("name", ["fit", "study"])
-def test_help_needs_no_tensorflow(name: str):
-    check = f"import sys; from ggn_tf.cli.{name} import command; sys.exit('tensorflow' in sys.modules)"
+def test_help_of_the_longest_commands_needs_no_tensorflow():
+    check = "import sys; from ggn_tf.cli import fit, prepare, study; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
 
 

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +5,11 @@ import pytest
 import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream, Part, normalise_hu
-from ggn_tf.dataset.records import Dataset, read_patches
+from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
 from ggn_tf.errors import DatasetError, TaskError
-from ggn_tf.protocol import AugmentationProtocol
+from ggn_tf.protocol import AugmentationProtocol, PatchProtocol
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
+from tests.support.processes import Process
 from tests.support.synthetic import write_synthetic_dataset
 
 AUGMENTATION = AugmentationProtocol()
@@ -164,39 +163,19 @@ def test_a_corrupt_shard_is_named_before_training(tmp_path: Path, cache: bool) -
         CaseStream(dataset, ids(dataset), INDOLENT_INVASIVE, cache=cache)
 
 
-TWO_DEVICES = """
-import sys
-import tensorflow as tf
-sys.path.insert(0, sys.argv[2])
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-import numpy as np
-from ggn_tf.dataset.pipeline import CaseStream
-from ggn_tf.dataset.records import open_dataset
-from ggn_tf.protocol import AugmentationProtocol, PatchProtocol
-from ggn_tf.tasks import INDOLENT_INVASIVE
-
-dataset = open_dataset(sys.argv[1], PatchProtocol(size=8))
-stream = CaseStream(dataset, list(dataset.case_by_id), INDOLENT_INVASIVE)
-host = list(stream.training_epoch(5, 1, 2, AugmentationProtocol()))
-there = list(stream.training_epoch(5, 1, 2, AugmentationProtocol(), device="/CPU:1"))
-assert len(host) == len(there) == 5
-for first, second in zip(host, there):
-    assert all(part.device.endswith("CPU:0") for part in first), [part.device for part in first]
-    assert all(part.device.endswith("CPU:1") for part in second), [part.device for part in second]
-    assert all(np.array_equal(one, other) for one, other in zip(first, second))
-print("batches are on the second device")
-"""
+def compare_devices(folder: Path) -> None:
+    """Batches on a second device are those on the host."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    dataset = open_dataset(folder, PatchProtocol(size=8))
+    stream = CaseStream(dataset, ids(dataset), INDOLENT_INVASIVE)
+    host = list(stream.training_epoch(5, 1, 2, AUGMENTATION))
+    there = list(stream.training_epoch(5, 1, 2, AUGMENTATION, device="/CPU:1"))
+    assert len(host) == len(there) == 5
+    for batches, device in ((host, "CPU:0"), (there, "CPU:1")):
+        assert all(part.device.endswith(device) for batch in batches for part in batch)
+    assert_same(arrays(there), arrays(host))
 
 
 def test_batches_are_augmented_on_the_device(synthetic: Dataset) -> None:
-    tests = str(Path(__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES, str(synthetic.folder), tests],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-    )
-    assert "batches are on the second device" in done.stdout, done.stderr[-3000:]
+    assert Process(compare_devices, synthetic.folder).wait() == 0

@@ -15,7 +15,8 @@ from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_inte
 from ggn_tf.evaluation.statistics.scores import differences
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
 from tests.support.synthetic import write_synthetic_dataset
-from tests.support.untrained_run import SIZE, write_untrained_run
+from tests.support.tiny_protocol import SIZE
+from tests.support.untrained_run import write_untrained_run
 
 
 @pytest.fixture(scope="module")

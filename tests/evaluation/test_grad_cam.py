@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from ggn_tf.evaluation.report_inputs import class_activation, enlarge, explain_patches
 from ggn_tf.models.systems import build_cascade, build_multitask, build_raw, build_reference
-from tests.support.untrained_run import SIZE, small_protocol
+from tests.support.tiny_protocol import SIZE, tiny_protocol
 
 GRID = 4
 
@@ -136,7 +136,7 @@ def test_enlarged_map_is_linear_between_voxel_centres():
 
 @pytest.mark.parametrize("build", [build_raw, build_reference, build_cascade, build_multitask])
 def test_every_system_can_be_explained(build):
-    model = build(2, small_protocol(), seed=3)
+    model = build(2, tiny_protocol(prior=0.5), seed=3)
     generator = np.random.default_rng(0)
     patch = generator.normal(0, 0.5, (2, SIZE, SIZE, SIZE, 1)).astype(np.float32)
     mask = (generator.uniform(size=patch.shape) < 0.5).astype(np.float32)

@@ -26,7 +26,7 @@ from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
-from tests.support.tiny_cascade import TINY
+from tests.support.tiny_protocol import TINY
 
 CLIENTS = Path(__file__).parents[2] / "serving" / "clients"
 PROTOS = CLIENTS / "proto"
@@ -314,7 +314,7 @@ SHELL = re.findall(r"^```\n(buf curl.+?)\n```$", (CLIENTS / "README.md").read_te
 
 
 @needs_node
-@pytest.mark.parametrize(("command", "expected"), zip(SHELL, ['"state": "AVAILABLE"', '"probabilities"'], strict=True))
+@pytest.mark.parametrize(("command", "expected"), [(SHELL[0], '"state": "AVAILABLE"'), (SHELL[1], '"probabilities"')])
 def test_the_shell_examples_run_as_they_are_written(command, expected, target):
     environment = {**os.environ, "PATH": f"{MODULES / '.bin'}{os.pathsep}{os.environ['PATH']}"}
     command = command.replace("127.0.0.1:8500", target)

@@ -3,8 +3,6 @@
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,25 +12,30 @@ import numpy as np
 import pytest
 
 from ggn_tf.errors import ExportError
+from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.version_folders import list_versions
 from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
+from tests.support.processes import Process
 from tests.support.small_disk import small_disk
-from tests.support.tiny_cascade import TINY
-from tests.support.tiny_export import build
+from tests.support.tiny_protocol import TINY
 
-ROOT = Path(__file__).parents[2]
 PATCHES = sample_patches(TINY.patch, 1, seed=0)
+
+
+def write_version(folder: Path) -> None:
+    """Write the next version of a model folder, a small cascade."""
+    export_model(build_cascade(3, TINY, seed=1), THREE_CLASSES, TINY, folder)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with version 1."""
     folder = tmp_path_factory.mktemp("models") / "ggn"
-    export_model(build(), THREE_CLASSES, TINY, folder)
+    write_version(folder)
     return folder
 
 
@@ -66,10 +69,10 @@ def only_version_1(folder: Path) -> bool:
 @pytest.mark.parametrize("reached", ["", "saved_model.pb", "assets.extra/tf_serving_warmup_requests"])
 def test_an_export_killed_for_good_leaves_the_served_version(reached: str, folder: Path, client: PredictionClient):
     expected = client.predict(PATCHES)
-    process = subprocess.Popen([sys.executable, "-m", "tests.support.tiny_export", str(folder)], cwd=ROOT)
+    process = Process(write_version, folder)
     while process.poll() is None and not list(folder.glob(f".2-*/{reached}")):
         time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     assert process.wait() == -signal.SIGKILL, "the export ended before it was killed: kill earlier"
     left = list(folder.glob(".2-*"))
     assert left and only_version_1(folder)
@@ -86,7 +89,7 @@ def test_a_disk_without_room_leaves_nothing_but_the_served_version(
     size: int, file: str, folder: Path, client: PredictionClient
 ):
     with files_at_most(size), pytest.raises(ExportError) as caught:
-        export_model(build(), THREE_CLASSES, TINY, folder)
+        write_version(folder)
     assert file in caught.value.found and caught.value.found.endswith("; File too large")
     assert "{{" not in caught.value.found
     assert [path.name for path in folder.iterdir()] == ["1"]
@@ -96,5 +99,5 @@ def test_a_disk_without_room_leaves_nothing_but_the_served_version(
 def test_a_full_disk_is_reported_with_the_systems_message(tmp_path: Path):
     with small_disk(tmp_path / "disk", 2**20) as disk:
         with pytest.raises(ExportError, match="No space left on device"):
-            export_model(build(), THREE_CLASSES, TINY, disk / "ggn")
+            write_version(disk / "ggn")
         assert list((disk / "ggn").iterdir()) == []

@@ -1,7 +1,6 @@
 """Runs, datasets and exports whose process the operating system kills, and that are started again."""
 
 import resource
-import subprocess
 import time
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,7 @@ from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.contract.version_folders import list_versions
 from tests.support.case_files import write_case_files
-from tests.support.killing import COMMAND, has_begun_writing, kill_when, start
-from tests.support.synthetic import write_synthetic_dataset
+from tests.support.processes import Process, has_begun_writing, kill_when, run_module
 from tests.support.tiny_fit import results
 from tests.support.untrained_run import write_untrained_run
 
@@ -25,13 +23,8 @@ STAGES = ("segment", "classify", "joint")
 TIMES = [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return write_synthetic_dataset(tmp_path_factory.mktemp("data") / "dataset", cases=32, size=16)
-
-
-def fit(dataset: Dataset, run: Path, epochs: int) -> subprocess.Popen:
-    return start("-m", "tests.support.tiny_fit", dataset.folder, run, epochs)
+def fit(dataset: Dataset, run: Path, epochs: int) -> Process:
+    return Process(run_module, "tests.support.tiny_fit", dataset.folder, run, epochs)
 
 
 def has_reached(run: Path, moment: float) -> bool:
@@ -113,8 +106,8 @@ def test_a_prepare_killed_at_random_moments_leaves_no_dataset_and_succeeds_when_
 ):
     monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
 
-    def begin(name: str = "dataset") -> subprocess.Popen:
-        return start("-c", COMMAND, "prepare", table, "-o", tmp_path / name, "--jobs", 2)
+    def begin(name: str = "dataset") -> Process:
+        return Process(run_module, "ggn_tf", "prepare", table, "-o", tmp_path / name, "--jobs", 2)
 
     assert begin("whole").wait() == 0
     generator = np.random.default_rng(2)
@@ -134,8 +127,8 @@ def test_an_export_killed_at_random_moments_is_no_version_and_succeeds_when_repe
     run, models = write_untrained_run(tmp_path).folder, tmp_path / "models" / "ggn"
     models.mkdir(parents=True)
 
-    def begin() -> subprocess.Popen:
-        return start("-c", COMMAND, "export", run, "-o", models)
+    def begin() -> Process:
+        return Process(run_module, "ggn_tf", "export", run, "-o", models)
 
     generator = np.random.default_rng(3)
     for _ in range(kills):

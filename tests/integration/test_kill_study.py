@@ -1,6 +1,5 @@
 """Studies whose processes are killed by the operating system and that are started again."""
 
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -9,21 +8,15 @@ import pytest
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.runs.run_folder import RunFolder
-from tests.support.killing import has_begun_writing, kill_when, start
-from tests.support.synthetic import write_synthetic_dataset
+from tests.support.processes import Process, has_begun_writing, kill_when, run_module
 from tests.support.tiny_fit import results
 
 # Time for a training to see that its parent is gone: the start of TensorFlow and one step, on a busy machine.
 PATIENCE_S = 180
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return write_synthetic_dataset(tmp_path_factory.mktemp("data") / "dataset", cases=32, size=16)
-
-
-def begin(dataset: Dataset, study: Path, epochs: int) -> subprocess.Popen:
-    return start("-m", "tests.support.tiny_study", dataset.folder, study, epochs)
+def begin(dataset: Dataset, study: Path, epochs: int) -> Process:
+    return Process(run_module, "tests.support.tiny_study", dataset.folder, study, epochs)
 
 
 def progress_of(study: Path) -> int:

@@ -12,11 +12,10 @@ from click.testing import CliRunner
 
 from ggn_tf.cli import main
 from ggn_tf.dataset.records import open_dataset
-from ggn_tf.protocol import PatchProtocol, Protocol
 from tests.support.case_files import read_rows, write_table
-from tests.support.tiny_fit import fit, tiny_description, tiny_protocol
+from tests.support.tiny_fit import fit, tiny_description
+from tests.support.tiny_protocol import tiny_protocol
 
-STAGES = ("segment", "classify", "joint")
 pytestmark = pytest.mark.slow
 
 TAGS = (
@@ -100,7 +99,7 @@ def released(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "one slice, DOE_JOHN_19500101.dcm" in result.stderr
     assert "contains 2 CT series" in result.stderr
     (out / "logs" / "prepare.txt").write_text(result.stdout, encoding="utf-8")
-    protocol = _protocol()
+    protocol = tiny_protocol(1, size=32)
     dataset = open_dataset(out / "dataset", protocol.patch)
     description = dataclasses.replace(tiny_description(dataset), protocol=protocol)
     fit(out / "runs" / "one", description, dataset)
@@ -109,13 +108,6 @@ def released(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         call("export", out / "runs" / "one", "-o", out / "models" / "ggn"), encoding="utf-8"
     )
     return out
-
-
-def _protocol() -> Protocol:
-    """Patches as `prepare` cuts them; one epoch a stage."""
-    tiny = tiny_protocol()
-    short = {name: dataclasses.replace(getattr(tiny.training, name), max_epochs=1) for name in STAGES}
-    return dataclasses.replace(tiny, patch=PatchProtocol(), training=dataclasses.replace(tiny.training, **short))
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:

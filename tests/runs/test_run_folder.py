@@ -1,7 +1,5 @@
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from ggn_tf.models.systems import build_cascade
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
+from tests.support.processes import Process
 
 
 @pytest.fixture
@@ -104,13 +103,10 @@ def test_a_finished_stage_gives_back_its_model(run: RunFolder, description: RunD
 def test_a_process_that_never_built_a_model_loads_one(run: RunFolder, description: RunDescription):
     run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
     code = (
-        "import sys; from pathlib import Path; from ggn_tf.runs.run_folder import RunFolder; "
-        "print(RunFolder.open(Path(sys.argv[1])).load_model().name)"
+        "from pathlib import Path; from ggn_tf.runs.run_folder import RunFolder; "
+        f"assert RunFolder.open(Path({str(run.folder)!r})).load_model().name == 'cascade'"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(run.folder)], capture_output=True, text=True, encoding="utf-8"
-    )
-    assert result.stdout == "cascade\n", result.stderr
+    assert Process(exec, code).wait() == 0
 
 
 def test_an_unfinished_stage_has_no_model(run: RunFolder):

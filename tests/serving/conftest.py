@@ -12,7 +12,7 @@ from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
-from tests.support.tiny_cascade import TINY
+from tests.support.tiny_protocol import TINY
 
 
 @pytest.fixture(scope="session")

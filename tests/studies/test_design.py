@@ -7,7 +7,7 @@ from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.design import items_of
 from ggn_tf.studies.training import EPOCH_COST, Training
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
-from tests.support.tiny_fit import tiny_protocol
+from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import THREE_TASKS, tiny_design
 
 

@@ -1,6 +1,10 @@
-"""The results that each item leaves on disk, and that no item is done twice."""
+"""What the items and the finished study leave on disk, and that no item is done twice.
+
+One file, because its tests share a study that takes a minute.
+"""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +23,23 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.studies.design import items_of
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.studies.pool import WorkerMessage, run_items
-from tests.support.tiny_fit import tiny_protocol
+from ggn_tf.studies.study_report import collect_examples, write_study
+from ggn_tf.studies.tables import TaskResults, collect_results, tables_of
+from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import tiny_design
 
 REPEAT = "AAH+AIS_MIA+IAC-split1-repeat1"
+DESIGN = tiny_design(joint_weights=(0.5, 1.0))
+TASK = "AAH+AIS,MIA+IAC"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> WorkFolder:
+    """A study of every system on one task, split and repeat, with two lambdas."""
+    folder = WorkFolder(tmp_path_factory.mktemp("study") / "whole", dataset, "ggn-tf study")
+    for item in items_of(DESIGN, dataset):
+        item.run(folder, WorkerChannel())
+    return folder
 
 
 def ignore_message(message: WorkerMessage) -> None:
@@ -77,7 +94,7 @@ def test_the_transfer_gives_the_reference_classifier_the_unets_mask(finished: Wo
 
 
 def test_nothing_is_done_twice(finished: WorkFolder, dataset: Dataset):
-    items = items_of(tiny_design(joint_weights=(0.5, 1.0)), dataset)
+    items = items_of(DESIGN, dataset)
     messages = []
     run_items(items, finished, 1, messages.append, lambda: False)
     assert all(message.done and message.share == 1.0 for message in messages)
@@ -104,3 +121,51 @@ def test_an_error_of_an_item_reaches_the_user_completely(dataset: Dataset, tmp_p
     (folder.run(item.name) / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="in use by something else"):
         run_items([item], folder, 1, ignore_message, lambda: False)
+
+
+@pytest.fixture(scope="module")
+def results(finished: WorkFolder) -> list[TaskResults]:
+    return collect_results(DESIGN, items_of(DESIGN, finished.dataset), finished)
+
+
+@pytest.fixture(scope="module")
+def written(finished: WorkFolder, results: list[TaskResults]) -> Path:
+    examples = collect_examples(DESIGN, results, finished, gallery=3)
+    tables = tables_of(DESIGN, results)
+    return write_study(DESIGN, finished.dataset, results, tables, finished.folder, examples)
+
+
+def test_results_are_there_as_a_whole(written: Path):
+    assert {"report.html", "model_card.md", "study.json", "tables.md", "table-2.csv", "figures"} <= {
+        path.name for path in written.iterdir()
+    }
+    assert sorted(path.name for path in (written / "AAH+AIS_MIA+IAC").iterdir()) == [
+        "comparisons.csv",
+        "predictions.csv",
+        "scores.csv",
+    ]
+
+
+def test_report_shows_the_systems_and_one_runs_nodules(written: Path):
+    text = (written / "report.html").read_text(encoding="utf-8")
+    for part in (
+        "(a) raw CT",
+        "(d) cascade, joint",
+        "(e) multi-task",
+        f"Task {TASK}",
+        "Of one run: model cascade",
+    ):
+        assert part in text
+    assert text.count('<article class="case"') == 3
+
+
+def test_study_is_described_without_a_home_directory(written: Path):
+    description = json.loads((written / "study.json").read_text(encoding="utf-8"))
+    assert description["dataset"] == "dataset"
+    assert str(written.parent.parent) not in (written / "report.html").read_text(encoding="utf-8")
+
+
+def test_study_without_cascade_has_no_example(finished: WorkFolder, results: list[TaskResults]):
+    frame = results[0].predictions
+    raw = TaskResults(results[0].task, frame[frame["model"] == "raw"], (), ())
+    assert collect_examples(DESIGN, [raw], finished) == {}

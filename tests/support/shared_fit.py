@@ -1,15 +1,8 @@
-"""The training of tests/support/tiny_fit.py by several replicas. A program, a process of those that train together:
-
-python -m tests.support.shared_fit DATASET RUN STRATEGY DEVICES EPOCHS STAGE
-
-With `multiworker` TF_CONFIG says which process this is; DEVICES are logical CPUs of this process.
-"""
+"""The training of tests/support/tiny_fit.py by several replicas: devices of a process, or processes."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 import tensorflow as tf
@@ -18,9 +11,10 @@ import ggn_tf
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import GgnError
-from tests.support.tiny_fit import tiny_description, tiny_protocol
+from tests.support.processes import Process
+from tests.support.tiny_fit import tiny_description
+from tests.support.tiny_protocol import tiny_protocol
 
-ROOT = Path(__file__).parents[2]
 # At ten times this rate, rounding in the first steps grows to thousandths of the loss by the last stage.
 LEARNING_RATE = 1e-4
 
@@ -34,13 +28,11 @@ def start(
     epochs: int = 2,
     stage: str = "joint",
     config: str | None = None,
-) -> subprocess.Popen:
-    """A process of a shared training; its error, if any, is in its stderr."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **({"TF_CONFIG": config} if config else {})}
-    arguments = [dataset.folder, run, strategy, devices, epochs, stage]
-    command = [sys.executable, "-m", "tests.support.shared_fit", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stderr=pipe, text=True)
+) -> Process:
+    """A process of a shared training. TF_CONFIG, `config`, says which of several; `devices` are its logical CPUs."""
+    environment, errors = {"TF_CONFIG": config} if config else {}, Path(tempfile.mkstemp(prefix="shared-fit-")[1])
+    arguments = dataset.folder, run, strategy, devices, epochs, stage
+    return Process(train, *arguments, environment=environment, errors=errors)
 
 
 def configurations(workers: int) -> list[str]:
@@ -57,10 +49,10 @@ def configurations(workers: int) -> list[str]:
     ]
 
 
-def main(dataset: str, run: str, strategy: str, devices: str, epochs: str, stage: str) -> None:
+def train(dataset: Path, run: Path, strategy: str, devices: int, epochs: int, stage: str) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices))
-    asked = tiny_description(open_dataset(Path(dataset), tiny_protocol().patch), int(epochs), LEARNING_RATE)
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    asked = tiny_description(open_dataset(dataset, tiny_protocol().patch), epochs, LEARNING_RATE)
     try:
         with StopSignal("stopping") as stop:
             ggn_tf.fit(
@@ -80,7 +72,3 @@ def main(dataset: str, run: str, strategy: str, devices: str, epochs: str, stage
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

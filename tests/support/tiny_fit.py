@@ -3,7 +3,6 @@
 python -m tests.support.tiny_fit DATASET RUN [EPOCHS]
 """
 
-import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable
@@ -11,30 +10,12 @@ from pathlib import Path
 
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.train_options import TrainOptions
 from ggn_tf.training.trainer import plan_run, train_run
-
-
-def tiny_protocol(epochs: int = 2, learning_rate: float = 1e-3) -> Protocol:
-    """Networks of two scales on 16^3 patches with two to four channels; stages of few epochs, batches of 4."""
-    paper = Protocol()
-    training = dataclasses.replace(paper.training, batch_size=4)
-    for name in ("segment", "classify", "joint"):
-        stage = dataclasses.replace(getattr(training, name), max_epochs=epochs, learning_rate=learning_rate)
-        training = dataclasses.replace(training, **{name: stage})
-    return dataclasses.replace(
-        paper,
-        patch=dataclasses.replace(paper.patch, size=16),
-        cnn=dataclasses.replace(paper.cnn, channels=(2, 2, 4, 4), fc_units=(8,)),
-        unet=dataclasses.replace(
-            paper.unet, channels_down=(2, 2, 4, 4), channels_up=(2, 2), dilations_down=(1, 1, 2, 2), dilations_up=(2, 1)
-        ),
-        training=training,
-    )
+from tests.support.tiny_protocol import tiny_protocol
 
 
 def tiny_description(dataset: Dataset, epochs: int = 2, learning_rate: float = 1e-3) -> RunDescription:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 from ggn_tf.cli import main
 from ggn_tf.studies.design import StudyDesign
 from ggn_tf.tasks import AIS_MIA, INDOLENT_INVASIVE, THREE_CLASSES, Task
-from tests.support.tiny_fit import tiny_protocol
+from tests.support.tiny_protocol import tiny_protocol
 
 THREE_TASKS = (THREE_CLASSES, INDOLENT_INVASIVE, AIS_MIA)
 ALL_MODELS = ("raw", "reference", "cascade", "multitask", "transfer")

@@ -1,31 +1,14 @@
-"""A run folder made in code: every stage finished with random weights, two to eight channels wide."""
+"""A run folder made in code: every stage finished with random weights."""
 
-import dataclasses
 from pathlib import Path
 
 from ggn_tf.dataset.records import open_dataset
 from ggn_tf.models.systems import build_cascade
-from ggn_tf.protocol import PatchProtocol, Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
 from tests.support.synthetic import write_synthetic_dataset
-
-SIZE = 16
-
-
-def small_protocol() -> Protocol:
-    paper = Protocol()
-    return dataclasses.replace(
-        paper,
-        patch=PatchProtocol(size=SIZE),
-        cnn=dataclasses.replace(paper.cnn, channels=(2, 2, 2, 2, 2, 2, 4, 4), fc_units=(8, 8)),
-        # With the paper's prior no voxel of an untrained mask reaches 0.5, and every Dice would be 0.
-        unet=dataclasses.replace(
-            paper.unet, channels_down=(2, 2, 2, 2, 2, 2, 4, 4), channels_up=(2, 2, 2, 2, 2, 2), prior=0.5
-        ),
-        training=dataclasses.replace(paper.training, batch_size=4),
-    )
+from tests.support.tiny_protocol import SIZE, tiny_protocol
 
 
 def write_untrained_run(
@@ -35,7 +18,7 @@ def write_untrained_run(
     select_on: str = "validation",
 ) -> RunFolder:
     """Write `folder`/dataset (30 nodules of 15 patients) and `folder`/run."""
-    protocol = small_protocol()
+    protocol = tiny_protocol(prior=0.5)
     if not (folder / "dataset").exists():
         write_synthetic_dataset(folder / "dataset", 30, nodules_per_patient=2, size=SIZE)
     dataset = open_dataset(folder / "dataset", protocol.patch)

@@ -26,9 +26,9 @@ def key(description: RunDescription, dataset: Dataset, stage: str) -> str:
     return stage_key(description, plan_run(description, dataset, read_split(dataset, 1)).cases, stage)
 
 
-@pytest.fixture(scope="module")
-def donor(tmp_path_factory: pytest.TempPathFactory, description: RunDescription, dataset: Dataset) -> RunFolder:
-    return fit(tmp_path_factory.mktemp("donor") / "run", description, dataset)
+@pytest.fixture
+def donor(whole_run: RunFolder) -> RunFolder:
+    return whole_run
 
 
 def adopt(folder: Path, description: RunDescription, dataset: Dataset, donor: RunFolder, *stages: str) -> RunFolder:

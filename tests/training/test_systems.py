@@ -20,7 +20,8 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import parts_of
 from ggn_tf.training.initial_model import initial_model
 from ggn_tf.training.trainer import plan_run
-from tests.support.tiny_fit import fit, results, tiny_protocol
+from tests.support.tiny_fit import fit, results
+from tests.support.tiny_protocol import tiny_protocol
 
 ONE_STAGE = ("raw", "reference", "multitask")
 

@@ -46,7 +46,7 @@ class SharedReplicas(Replicas):
         self._worker, self._workers = worker, workers
         self.count, self.is_chief = strategy.num_replicas_in_sync, worker == 0
         self._first = worker * len(self._devices)
-        self._sum = tf.function(self._sum_over_processes)
+        self._sum = tf.function(self._sum_over_processes, autograph=False)
 
     @contextmanager
     def scope(self) -> Iterator[None]:

@@ -38,6 +38,27 @@ def assert_equal(actual, expected):
         np.testing.assert_allclose(a, e, rtol=1e-4, atol=2e-5 * max(1, float(np.abs(e).max())))
 
 
+def stock_of(fast, shape):
+    """Keras's convolution with the weights of a fast one, which is built if it was not."""
+    stock = keras.layers.Conv3D(fast.filters, fast.kernel_size, dilation_rate=fast.dilation_rate, padding="same")
+    if not fast.built:
+        fast.build(shape)
+    stock.build(shape)
+    stock.set_weights(fast.get_weights())
+    return stock
+
+
+def assert_equals_kerass(fast, x):
+    stock = stock_of(fast, x.shape)
+    assert_equal(results_and_gradients(fast, x), results_and_gradients(stock, x))
+
+
+def assert_equals_kerass_in_its_lattice(inside, x, lattice, interleaved):
+    result = inside(to_lattice(x, lattice, interleaved))
+    expected = stock_of(inside, x.shape)(x)
+    np.testing.assert_allclose(from_lattice(result, lattice, interleaved), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_scattering_puts_each_sub_lattice_side_by_side():
     x = normal(2, 4, 6, 8, 3)
     scattered = tf.reshape(to_lattice(x, 2), [2, 2, 2, 2, 2, 3, 4, 3])
@@ -88,24 +109,15 @@ def test_the_lattice_falls_back_to_the_plain_layout(grid, dilation, lattice):
 @quick
 @given(grid=grids, dilation=st.integers(1, 5), size=st.sampled_from([1, 3, 5]), batch=st.integers(1, 2))
 def test_a_dilated_convolution_equals_kerass(grid, dilation, size, batch):
-    x = normal(batch, *grid, 2)
     fast = layers.Conv3D(3, size, dilation_rate=dilation, bias_initializer="ones")
-    stock = keras.layers.Conv3D(3, size, dilation_rate=dilation, padding="same")
-    fast.build(x.shape)
-    stock.build(x.shape)
-    stock.set_weights(fast.get_weights())
-    assert_equal(results_and_gradients(fast, x), results_and_gradients(stock, x))
+    assert_equals_kerass(fast, normal(batch, *grid, 2))
 
 
 @quick
 @given(blocks=st.tuples(*[st.integers(1, 3)] * 3), odd=st.booleans(), batch=st.integers(1, 2))
 def test_a_convolution_of_one_channel_equals_kerass(blocks, odd, batch):
-    x = normal(batch, *(size * count + odd for size, count in zip((4, 2, 2), blocks, strict=True)), 1)
-    fast, stock = layers.Conv3D(3), keras.layers.Conv3D(3, 3, padding="same")
-    fast.build(x.shape)
-    stock.build(x.shape)
-    stock.set_weights(fast.get_weights())
-    assert_equal(results_and_gradients(fast, x), results_and_gradients(stock, x))
+    grid = (size * count + odd for size, count in zip((4, 2, 2), blocks, strict=True))
+    assert_equals_kerass(layers.Conv3D(3), normal(batch, *grid, 1))
 
 
 @quick
@@ -118,22 +130,14 @@ def test_a_convolution_of_one_channel_equals_kerass(blocks, odd, batch):
 def test_a_convolution_in_its_lattice_equals_the_dilated_one(grid, lattice, factor, interleaved):
     x = normal(2, *(extent * lattice for extent in grid), 2)
     inside = layers.Conv3D(3, dilation_rate=lattice * factor, lattice=lattice, interleaved=interleaved)
-    stock = keras.layers.Conv3D(3, 3, dilation_rate=lattice * factor, padding="same")
-    result = inside(to_lattice(x, lattice, interleaved))
-    stock.build(x.shape)
-    stock.set_weights(inside.get_weights())
-    np.testing.assert_allclose(from_lattice(result, lattice, interleaved), stock(x), rtol=1e-4, atol=1e-5)
+    assert_equals_kerass_in_its_lattice(inside, x, lattice, interleaved)
 
 
 @pytest.mark.parametrize("lattice", [2, 3])
 def test_a_device_without_dilation_convolves_the_interleaved_layout_too(lattice, without_dilation):
     x = normal(2, *[2 * lattice] * 3, 2)
     inside = layers.Conv3D(3, dilation_rate=lattice, lattice=lattice, interleaved=True)
-    stock = keras.layers.Conv3D(3, 3, dilation_rate=lattice, padding="same")
-    result = inside(to_lattice(x, lattice, interleaved=True))
-    stock.build(x.shape)
-    stock.set_weights(inside.get_weights())
-    np.testing.assert_allclose(from_lattice(result, lattice, interleaved=True), stock(x), rtol=1e-4, atol=1e-5)
+    assert_equals_kerass_in_its_lattice(inside, x, lattice, interleaved=True)
 
 
 def test_a_device_without_dilation_gets_the_layout_along_the_batch(without_dilation):
@@ -150,12 +154,7 @@ def without_dilation(monkeypatch):
 @quick
 @given(grid=st.tuples(*[st.integers(1, 4)] * 3), batch=st.integers(1, 9))
 def test_a_convolution_of_short_rows_equals_kerass(grid, batch):
-    x = normal(batch, *grid, 2)
-    fast, stock = layers.Conv3D(3), keras.layers.Conv3D(3, 3, padding="same")
-    fast.build(x.shape)
-    stock.build(x.shape)
-    stock.set_weights(fast.get_weights())
-    assert_equal(results_and_gradients(fast, x), results_and_gradients(stock, x))
+    assert_equals_kerass(layers.Conv3D(3), normal(batch, *grid, 2))
 
 
 def test_taps_that_reach_across_the_grid_keep_their_weights_and_get_no_gradient():
@@ -176,14 +175,9 @@ def test_only_the_taps_along_a_short_axis_are_left_out():
 @pytest.mark.parametrize("grid", [(None, None, None), (4, None, 6)])
 @pytest.mark.parametrize("dilation", [1, 2, 4])
 def test_an_unknown_grid_takes_the_general_way(grid, dilation):
-    layer = layers.Conv3D(3, dilation_rate=dilation)
-    stock = keras.layers.Conv3D(3, 3, dilation_rate=dilation, padding="same")
-    symbolic = keras.Input((*grid, 2))
+    layer, symbolic, x = layers.Conv3D(3, dilation_rate=dilation), keras.Input((*grid, 2)), normal(2, 4, 5, 6, 2)
     model = keras.Model(symbolic, layer(symbolic))
-    x = normal(2, 4, 5, 6, 2)
-    stock.build(x.shape)
-    stock.set_weights(layer.get_weights())
-    np.testing.assert_allclose(model(x), stock(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model(x), stock_of(layer, x.shape)(x), rtol=1e-4, atol=1e-5)
 
 
 def up_convolution(grid, dilation, lattice, size=3, batch=2, interleaved=False):

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.runs.run_folder import RunFolder
 from tests.support import shared_fit
+from tests.support.processes import Process
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_fit import fit, results, tiny_description
 
@@ -39,7 +39,7 @@ def one(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> RunFolder
     return fit(tmp_path_factory.mktemp("one") / "run", tiny_description(dataset, 1, shared_fit.LEARNING_RATE), dataset)
 
 
-def start_two(dataset: Dataset, folder: Path) -> list[subprocess.Popen]:
+def start_two(dataset: Dataset, folder: Path) -> list[Process]:
     """Chief and worker; the worker names another run folder, which it must not write."""
     chief, worker = shared_fit.configurations(2)
     return [
@@ -48,14 +48,12 @@ def start_two(dataset: Dataset, folder: Path) -> list[subprocess.Popen]:
     ]
 
 
-def ended(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
+def ended(processes: list[Process]) -> list[tuple[int, str]]:
     """Exit codes, and what was said; no process is left behind."""
-    try:
-        said = [process.communicate(timeout=LIMIT_S)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+    for process in processes:
+        process.wait(LIMIT_S)
+        process.kill()
+    return [(process.wait(), process.errors.read_text(encoding="utf-8")) for process in processes]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +94,7 @@ def test_two_devices_of_a_process_train_what_one_trains(dataset: Dataset, one: R
     assert_equal_to_rounding(RunFolder.open(tmp_path / "run"), one)
 
 
-def wait_for(ready: Callable[[], bool], processes: list[subprocess.Popen]) -> None:
+def wait_for(ready: Callable[[], bool], processes: list[Process]) -> None:
     ends = time.monotonic() + LIMIT_S
     while not ready():
         assert time.monotonic() < ends and all(process.poll() is None for process in processes)
