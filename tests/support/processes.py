@@ -1,24 +1,20 @@
-"""Processes of the product that tests watch, signal and kill. They are forked from one that has imported TensorFlow.
+"""Processes of the product that tests watch, signal and kill."""
 
-An import of TensorFlow costs as much as the training of a tiny network.
-"""
-
-import atexit
-import multiprocessing
 import os
+import pickle
 import runpy
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-_FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["tensorflow"])
+ROOT = Path(__file__).parents[2]
+_PROGRAM = "import pickle, sys; function, *arguments = pickle.loads(bytes.fromhex(sys.argv[1])); function(*arguments)"
 
 
-class Process(ForkServerProcess):
+class Process(subprocess.Popen):
     """A started process, the leader of its own group.
 
     Args:
@@ -36,32 +32,14 @@ class Process(ForkServerProcess):
         errors: Path | None = None,
     ) -> None:
         self.errors = errors
-        super().__init__(target=_run, args=(function, arguments, {**os.environ, **(environment or {})}, errors))
-        self.start()
-
-    def poll(self) -> int | None:
-        """The exit code; None while it runs."""
-        return self.exitcode
-
-    def wait(self, timeout_s: float | None = None) -> int | None:
-        """Wait for the end and return the exit code."""
-        self.join(timeout_s)
-        return self.exitcode
-
-
-def _run(
-    function: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str], errors: Path | None
-) -> None:
-    os.setsid()
-    os.environ.update(environment)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if errors is not None:
-        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    try:
-        function(*arguments)
-    finally:
-        # As at the end of a program: a process of this module would leave them out.
-        atexit._run_exitfuncs()
+        program = [sys.executable, "-c", _PROGRAM, pickle.dumps((function, *arguments)).hex()]
+        variables = {**os.environ, **(environment or {})}
+        stderr = None if errors is None else os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        super().__init__(
+            program, cwd=ROOT, env=variables, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+        )
+        if stderr is not None:
+            os.close(stderr)
 
 
 def run_module(name: str, *arguments: object) -> None:

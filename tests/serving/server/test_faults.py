@@ -339,9 +339,11 @@ def test_a_signal_under_load_refuses_and_breaks_nothing(exported):
     assert {failed.partition(":")[0] for failed in result.failed} == {"UNAVAILABLE"}
 
 
-@pytest.mark.slow
-def test_under_load_every_swap_goes_unnoticed(tiny_model, tiny, tmp_path):
-    """Four clients, mixed batches, another model and the first one again."""
+@pytest.mark.parametrize(
+    ("clients", "last"), [pytest.param(4, 3, marks=pytest.mark.slow), pytest.param(8, 5, marks=pytest.mark.nightly)]
+)
+def test_under_load_every_swap_goes_unnoticed(clients, last, tiny_model, tiny, tmp_path):
+    """Mixed batches, and new versions alternately of two models."""
     other = build_cascade(3, tiny, seed=9)
     versions = [export_model(model, THREE_CLASSES, tiny, tmp_path / "exported") for model in (tiny_model, other)]
     patches = sample_patches(tiny.patch, 8, seed=2)
@@ -352,12 +354,12 @@ def test_under_load_every_swap_goes_unnoticed(tiny_model, tiny, tmp_path):
     assert np.abs(probabilities[0] - probabilities[1]).max(axis=1).min() > 2e-3
     (tmp_path / "ggn").mkdir()
     add_version(versions[0], tmp_path / "ggn", 1)
-    expected = {number: probabilities[(number - 1) % 2] for number in range(1, 4)}
+    expected = {number: probabilities[(number - 1) % 2] for number in range(1, last + 1)}
     ended = threading.Event()
 
     def swap(target):
         try:
-            for number in (2, 3):
+            for number in range(2, last + 1):
                 time.sleep(1)
                 add_version(versions[(number - 1) % 2], tmp_path / "ggn", number)
                 _until(lambda number=number: _state(target, number) == State.AVAILABLE)
@@ -368,10 +370,10 @@ def test_under_load_every_swap_goes_unnoticed(tiny_model, tiny, tmp_path):
     with ServerProcess(tmp_path / "ggn", "--file_system_poll_wait_seconds=0.2") as server:
         swapper = threading.Thread(target=swap, args=(server.target,))
         swapper.start()
-        found = load(server.target, 4, 2 * DEADLINE_S, patches, (1, 1, 2, 8), expected, ended=ended)
+        found = load(server.target, clients, 2 * DEADLINE_S, patches, (1, 1, 2, 8), expected, ended=ended)
         swapper.join()
     assert (found.failed, found.wrong) == ([], 0)
-    assert set(found.versions) == {1, 2, 3}
+    assert set(found.versions) == set(range(1, last + 1))
 
 
 def test_memory_stays_where_it_is(process):
