@@ -48,6 +48,9 @@ _NAMES = {
     "ggn_tf.prediction.nodules": ("CtPrediction", "NodulePrediction"),
     "ggn_tf.protocol": ("Protocol",),
 }
+# What these import reads settings for Keras: the first needs Keras itself, the second TensorFlow alone.
+_WITH_KERAS = ("ggn_tf.api.evaluate", "ggn_tf.api.export", "ggn_tf.api.fit", "ggn_tf.api.study")
+_WITH_TENSORFLOW = ("ggn_tf.api.load", "ggn_tf.api.serve", "ggn_tf.prediction.nodules")
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
@@ -84,7 +87,11 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    if home in _WITH_KERAS or home in _WITH_TENSORFLOW:
+        imports = importlib.import_module("ggn_tf.tensorflow_import")
+        (imports.import_keras if home in _WITH_KERAS else imports.import_tensorflow)()
+    value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

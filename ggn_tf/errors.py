@@ -83,6 +83,10 @@ def with_arguments(
     return text if text is None or not names else f"{text} ({', '.join(names)})"
 
 
+class GgnWarning(UserWarning):
+    """What a user should know while the work continues. The command line prints it as a note on stderr."""
+
+
 def _rebuild(
     kind: type[GgnError],
     what: str,

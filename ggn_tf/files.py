@@ -1,12 +1,29 @@
 """Files and folders that exist whole or not at all: written under a temporary name, then renamed."""
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+from ggn_tf.errors import GgnError, GgnWarning
+
+# What file systems (NFS, SMB, FUSE, exFAT, 9p) report for a function that they do not have. 524 is the kernel's own
+# ENOTSUPP, which some of them let through.
+_MISSING = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY, errno.EBADF, 524}
+)
+# Mode bits are also refused as if a right were missing, although the file is ours.
+_NO_MODE = _MISSING | {errno.EPERM, errno.EACCES}
+# A folder need not be readable to be written to.
+_NO_FOLDER_SYNC = _MISSING | {errno.EPERM, errno.EACCES, errno.EISDIR}
+# How a rename over an existing name fails where only free names can be taken.
+_NO_OVERWRITE = _MISSING | {errno.EPERM, errno.EACCES, errno.EEXIST, errno.EBUSY, errno.ENOTEMPTY}
 
 
 @contextmanager
@@ -22,11 +39,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _reach_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        _set_mode(temporary, 0o666)
+        _take_name(temporary, path)
         _reach_disk(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        # A failure to delete would hide the error that made it necessary.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -38,19 +57,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(path)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _reach_disk(file)
-        temporary.chmod(0o777 & ~_umask())
-        temporary.replace(path)
+        _set_mode(temporary, 0o777)
+        _take_name(temporary, path)
         _reach_disk(path.parent)
     finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -66,10 +84,66 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(left_over, ignore_errors=True)
     with atomic_folder(new) as temporary:
         yield temporary
+    if former.exists():
+        # A file in it is still open somewhere, which NFS and SMB do not delete.
+        former = Path(tempfile.mkdtemp(prefix=former.name, dir=path.parent)) / path.name
     if path.exists():
         path.rename(former)
-    new.rename(path)
+    try:
+        new.rename(path)
+    except OSError:
+        if former.exists():
+            former.rename(path)
+        raise
     shutil.rmtree(former, ignore_errors=True)
+
+
+def refuse_read_only(folder: Path, argument: str = "output") -> None:
+    """Refuse a place for results before the work is done, by writing a file to the nearest folder that exists.
+
+    Args:
+        folder: The folder in which something will be made; it need not exist.
+        argument: The argument of the API that names it.
+
+    Raises:
+        GgnError: Nothing can be written there.
+    """
+    try:
+        # `exists` raises for names that the file system refuses.
+        existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise GgnError(
+            "Nothing can be written there.",
+            case=folder,
+            found=error.strerror or type(error).__name__,
+            expected="a folder that can be written to, with free space on the disk",
+            remedy="Name another folder, or change the permissions of this one.",
+            arguments=(argument,),
+        ) from error
+
+
+def is_missing_function(error: OSError) -> bool:
+    """Whether an error says that a file system does not have a function, for example locks."""
+    return error.errno in _MISSING
+
+
+def warn_of_limits(path: Path) -> None:
+    """Warn, once for each mounted file system, that it lacks a function that protects files."""
+    parents = (path.absolute(), *path.absolute().parents)
+    _warn_of_mount(next((folder for folder in parents if os.path.ismount(folder)), parents[-1]))
+
+
+# Cached and not left to the filters of `warnings`, which forget what was shown whenever a library changes them.
+@cache
+def _warn_of_mount(mount: Path) -> None:
+    warnings.warn(
+        f"The file system at {mount} lacks locks, synced folders, permissions, or several of them. Work continues "
+        "without: let one process at a time train in a run folder, and expect a power cut to lose the last files.",
+        GgnWarning,
+        stacklevel=3,
+    )
 
 
 def sha256(file: Path) -> str:
@@ -79,11 +153,53 @@ def sha256(file: Path) -> str:
 
 
 def _reach_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":
+        # Windows opens no folders.
+        return
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        # Windows flushes only what is open for writing.
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in (_NO_FOLDER_SYNC if folder else _MISSING):
+            raise
+        warn_of_limits(path)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    try:
+        path.chmod(mode & ~_umask())
+    except OSError as error:
+        if error.errno not in _NO_MODE:
+            raise
+        warn_of_limits(path)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Rename over what is there; where that is impossible, by way of another name for what is there."""
+    try:
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in _NO_OVERWRITE or not path.exists():
+            raise
+        if path.is_dir():
+            # Only an empty folder is replaced.
+            path.rmdir()
+            temporary.rename(path)
+            return
+        former = temporary.with_name(f"{temporary.name}.former")
+        path.rename(former)
+        try:
+            temporary.rename(path)
+        except OSError:
+            former.rename(path)
+            raise
+        former.unlink()
 
 
 def _umask() -> int:

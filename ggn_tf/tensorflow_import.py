@@ -1,25 +1,115 @@
-"""Imports TensorFlow without its start messages."""
+"""Imports TensorFlow and Keras so that settings for other programs have no effect."""
 
 import importlib
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ggn_tf.errors import GgnError
+
+_BACKEND = "tensorflow"
+# Keras reads a settings file in this folder and makes both: where there can be no folder, it does neither.
+_NO_FOLDER = os.path.join(os.devnull, "keras")  # noqa: PTH118 - no path of ours
+_DEFAULTS: dict[str, Any] = {
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "image_data_format": "channels_last",
+    "dtype_policy": "float32",
+    "max_epochs": None,
+    "max_steps_per_epoch": None,
+}
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow, and Keras with its defaults: keras.json and its environment variables have no effect.
+
+    The environment is the same afterwards. Where the process has imported Keras before, only `tf.keras` is resolved.
+    """
+    own_settings = "keras" in sys.modules
+    with _without_keras_variables():
+        tf = importlib.import_module("tensorflow")
+        importlib.import_module("keras")
+        # Resolved at first use, and TensorBoard uses it: later, TF_USE_LEGACY_KERAS would be read.
+        dir(tf.keras)
+    if not own_settings:
+        # The folder in which Keras keeps downloads, for other code of this process.
+        home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111 - may have no home
+        vars(importlib.import_module("keras.src.backend.config"))["_KERAS_DIR"] = home
+
+
+def import_keras() -> None:
+    """As `import_tensorflow`, for code that needs Keras itself.
+
+    Raises:
+        GgnError: The process has imported Keras with another backend.
+    """
+    import_tensorflow()
+    backend = importlib.import_module("keras").config.backend()
+    if backend != _BACKEND:
+        raise GgnError(
+            "Keras runs on another backend in this process.",
+            found=f"backend {backend}",
+            expected=f"backend {_BACKEND}, on which the networks of ggn-tf run",
+            remedy="Use ggn_tf in a process of its own, or import it before Keras.",
+        )
+
+
+@contextmanager
+def keras_defaults() -> Iterator[None]:
+    """Give Keras its defaults within the block, whatever the process has set; usable as a decorator.
+
+    Raises:
+        GgnError: The process has imported Keras with another backend.
+    """
+    import_keras()
+    config = importlib.import_module("keras").config
+    former = {name: getattr(config, name)() for name in _DEFAULTS}
+    _configure(config, _DEFAULTS)
+    try:
+        yield
+    finally:
+        _configure(config, former)
 
 
 def load_tensorflow() -> None:
-    """Import TensorFlow with the process's stderr closed off.
+    """Import TensorFlow for a program of ours, with the process's stderr closed off.
 
     Its C++ side reports processor features and missing GPU libraries before any log level applies, so the level alone
     (`TF_CPP_MIN_LOG_LEVEL`) leaves six lines above every output. Errors of the import itself are still raised. Its
     Python side then logs errors only: with few cases it would warn that every stage traces its step again.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(silent, 2)
-        importlib.import_module("tensorflow")
+        import_tensorflow()
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(silent)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _without_keras_variables() -> Iterator[None]:
+    hidden = {
+        name: value for name, value in os.environ.items() if name.startswith("KERAS_") or name == "TF_USE_LEGACY_KERAS"
+    }
+    ours = {"KERAS_BACKEND": _BACKEND, "KERAS_HOME": _NO_FOLDER}
+    for name in hidden:
+        del os.environ[name]
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+        os.environ.update(hidden)
+
+
+def _configure(config: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        getattr(config, f"set_{name}")(value)

@@ -1,8 +1,13 @@
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ggn_tf.files import atomic_file, atomic_folder
+from ggn_tf.errors import GgnError, GgnWarning
+from ggn_tf.files import _warn_of_mount, atomic_file, atomic_folder, refuse_read_only, replaced_folder
 
 
 def test_a_file_takes_its_name_only_when_whole(tmp_path: Path):
@@ -35,3 +40,101 @@ def test_a_folder_with_content_is_never_replaced(tmp_path: Path):
     with pytest.raises(FileExistsError), atomic_folder(tmp_path / "set"):
         pass
     assert (tmp_path / "set" / "shard").read_text(encoding="utf-8") == "kept"
+
+
+def failing(number: int, when: Callable[[Path], bool] = lambda path: True) -> Callable[..., Any]:
+    """A function of the operating system that a file system does not have, for some paths."""
+
+    def fail(path: Any, *arguments: Any, **named: Any) -> Any:
+        real = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else Path(path)
+        if when(real):
+            raise OSError(number, os.strerror(number), str(real))
+        return ORIGINAL[fail.__name__](path, *arguments, **named)
+
+    return fail
+
+
+ORIGINAL = {"fsync": os.fsync, "chmod": os.chmod, "replace": os.replace}
+
+
+def lacking(monkeypatch: pytest.MonkeyPatch, function: str, number: int, when: Callable[[Path], bool]) -> None:
+    fail = failing(number, when)
+    fail.__name__ = function
+    monkeypatch.setattr(os, function, fail)
+    _warn_of_mount.cache_clear()
+
+
+LIMITS = [
+    ("fsync", errno.EINVAL, Path.is_dir),  # CIFS, VirtualBox
+    ("fsync", errno.ENOTSUP, Path.is_dir),
+    ("fsync", 524, Path.is_dir),  # ENOTSUPP of 9p and NFS
+    ("fsync", errno.EACCES, Path.is_dir),
+    ("fsync", errno.ENOSYS, Path.exists),  # FUSE
+    ("chmod", errno.EPERM, Path.exists),  # exFAT, SMB
+    ("chmod", errno.ENOSYS, Path.exists),
+]
+
+
+@pytest.mark.parametrize(("function", "number", "when"), LIMITS)
+def test_a_file_system_that_lacks_a_function_is_written_to_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, number: int, when: Callable[[Path], bool]
+):
+    lacking(monkeypatch, function, number, when)
+    with pytest.warns(GgnWarning, match="Work continues") as warned:
+        for _ in range(2):
+            with atomic_file(tmp_path / "a.json") as temporary:
+                temporary.write_text("new", encoding="utf-8")
+        with atomic_folder(tmp_path / "set") as folder:
+            (folder / "shard").write_text("whole", encoding="utf-8")
+        with replaced_folder(tmp_path / "set") as folder:
+            (folder / "shard").write_text("newer", encoding="utf-8")
+    assert len(warned) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "set"]
+    assert (tmp_path / "set" / "shard").read_text(encoding="utf-8") == "newer"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_an_error_of_the_disk_is_no_limit_of_the_file_system(tmp_path: Path, monkeypatch, number: int):
+    lacking(monkeypatch, "fsync", number, Path.exists)
+    with pytest.raises(OSError) as caught, atomic_file(tmp_path / "a.json"):
+        pass
+    assert caught.value.errno == number
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.EPERM, errno.ENOSYS])
+def test_names_are_replaced_where_a_rename_takes_only_free_ones(tmp_path: Path, monkeypatch, number: int):
+    (tmp_path / "a.json").write_text("old", encoding="utf-8")
+    (tmp_path / "set").mkdir()
+
+    def replace(source: Path, target: Path) -> None:
+        if Path(target).exists():
+            raise OSError(number, os.strerror(number))
+        ORIGINAL["replace"](source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with atomic_file(tmp_path / "a.json") as temporary:
+        temporary.write_text("new", encoding="utf-8")
+    with atomic_folder(tmp_path / "set") as folder:
+        (folder / "shard").write_text("whole", encoding="utf-8")
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.json", "set", "shard"]
+
+
+def test_a_folder_that_another_process_fills_meanwhile_is_not_replaced(tmp_path: Path):
+    with pytest.raises(OSError), atomic_folder(tmp_path / "1"):
+        (tmp_path / "1").mkdir()
+        (tmp_path / "1" / "theirs").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["1", "theirs"]
+
+
+@pytest.mark.parametrize("place", ["/proc/out", "/dev/null/out", "/proc/" + "x" * 300])
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(place: str):
+    with pytest.raises(GgnError) as caught:
+        refuse_read_only(Path(place))
+    assert caught.value.arguments == ("output",)
+
+
+def test_a_place_that_can_be_written_to_stays_as_it_is(tmp_path: Path):
+    refuse_read_only(tmp_path / "deep" / "out")
+    assert list(tmp_path.iterdir()) == []

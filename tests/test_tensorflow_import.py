@@ -1,13 +1,72 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+OTHERS = """{"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}"""
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """In another process, because this one has imported TensorFlow already."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
+    variables |= {"PYTHONPATH": str(Path(__file__).parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", env=variables)
 
 
 def test_tensorflow_logs_errors_only():
-    """In another process, because this one has imported TensorFlow already."""
-    code = (
+    done = python(
         "from ggn_tf.tensorflow_import import load_tensorflow; load_tensorflow(); import tensorflow as tf; "
         "tf.get_logger().warning('chatter'); tf.get_logger().error('trouble')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
-    assert done.stdout == ""
+    assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.splitlines() == ["ERROR:tensorflow:trouble"]
+
+
+@pytest.mark.parametrize(
+    ("keras_json", "environment"),
+    [
+        (OTHERS, {"TF_USE_LEGACY_KERAS": "1"}),
+        ('{"epsilon": 1}', {"KERAS_BACKEND": "jax", "KERAS_MAX_EPOCHS": "many", "KERAS_NNX_ENABLED": "true"}),
+        ("[]", {"KERAS_BACKEND": "no-such-backend", "KERAS_MAX_STEPS_PER_EPOCH": "1"}),
+    ],
+)
+def test_settings_for_other_programs_have_no_effect_and_stay(tmp_path: Path, keras_json: str, environment):
+    """The attributes of the API import their modules, which import TensorFlow and Keras."""
+    (tmp_path / "keras.json").write_text(keras_json, encoding="utf-8")
+    done = python(
+        "import os, ggn_tf\n"
+        "def variables(): return {n: v for n, v in os.environ.items() if 'KERAS' in n}\n"
+        "before = variables(); ggn_tf.fit, ggn_tf.evaluate, ggn_tf.load, ggn_tf.export; assert variables() == before\n"
+        "import keras; from keras.src.backend.config import keras_home\n"
+        "c = keras.config\n"
+        "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.max_steps_per_epoch(), keras_home())",
+        KERAS_HOME=str(tmp_path),
+        **environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"tensorflow float32 1e-07 channels_last None {tmp_path}\n"
+    assert (tmp_path / "keras.json").read_text(encoding="utf-8") == keras_json
+
+
+def test_the_host_keeps_its_own_settings_and_the_api_does_not_see_them():
+    done = python(
+        "import keras; keras.config.set_floatx('float16'); keras.config.set_dtype_policy('mixed_float16')\n"
+        "from ggn_tf.tensorflow_import import keras_defaults\n"
+        "def show(): print(keras.config.floatx(), keras.config.dtype_policy().name)\n"
+        "keras_defaults()(show)(); show()"
+    )
+    assert done.stdout.splitlines() == ["float32 float32", "float16 mixed_float16"], done.stderr
+
+
+def test_a_host_with_another_backend_is_refused_in_one_block_but_may_predict():
+    done = python(
+        "import keras, ggn_tf\n"
+        "keras.config.backend = lambda: 'jax'\n"
+        "for name in ('fit', 'evaluate', 'export', 'study'):\n"
+        "    try: getattr(ggn_tf, name)\n"
+        "    except ggn_tf.GgnError as error: print(error.what, error.found)\n"
+        "ggn_tf.load, ggn_tf.serve"
+    )
+    assert done.stdout.splitlines() == 4 * ["Keras runs on another backend in this process. backend jax"], done.stderr

@@ -10,14 +10,16 @@ from ggn_tf.api.arguments import REPLICATES, RUN_GALLERY, OnProgress, Progress, 
 from ggn_tf.api.fit import Run, dataset_folder, run_folder
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.report.run_report import write_evaluation
+from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, write_evaluation
 from ggn_tf.evaluation.report_inputs import collect_report_inputs
 from ggn_tf.evaluation.run_predictions import describe_run, open_external, predict_external, predict_run
 from ggn_tf.evaluation.statistics import run_scores
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
 from ggn_tf.evaluation.statistics.scores import differences, score_predictions
+from ggn_tf.files import refuse_read_only
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
+from ggn_tf.tensorflow_import import keras_defaults
 from ggn_tf.training.tensorboard import write_scores
 
 
@@ -26,7 +28,8 @@ class Evaluation:
     """The evaluation of a run.
 
     Attributes:
-        folder: `RUN/evaluation`, with predictions.csv, scores.json, model_card.md, report.html and figures/.
+        folder: `RUN/evaluation`, or as requested; with predictions.csv, scores.json, model_card.md, report.html and
+            figures/.
         report: Scores, run and differences between sites: the content of scores.json.
         predictions: One row per nodule, stage and set; probabilities by class, and the Dice of the mask.
     """
@@ -41,6 +44,7 @@ class Evaluation:
         return self.report.scores
 
 
+@keras_defaults()
 def evaluate(
     run: Run | str | Path,
     dataset: PreparedDataset | str | Path | None = None,
@@ -49,6 +53,7 @@ def evaluate(
     replicates: int = REPLICATES,
     seed: int = 0,
     gallery: int = RUN_GALLERY,
+    output: str | Path | None = None,
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Score every finished stage of a run on its validation and test set, and on another site's nodules.
@@ -70,9 +75,11 @@ def evaluate(
         replicates: Number of bootstrap replicates.
         seed: Seed of the bootstrap.
         gallery: Largest number of nodules in the report's gallery; 0 for none.
+        output: The folder to write, for example where the run's cannot be written to; None for `evaluation` in the run.
         on_progress: Called at every step.
 
     Raises:
+        GgnError: The folder cannot be written to, or contains something else.
         RunError: No stage is finished, the run's dataset is not there, or the other dataset shares patients with it.
         DatasetError: A dataset cannot be read.
     """
@@ -81,6 +88,11 @@ def evaluate(
         on_progress(Progress(line))
 
     opened = RunFolder.open(run_folder(run))
+    folder = opened.folder / "evaluation" if output is None else Path(output)
+    if output is not None:
+        refuse_foreign_evaluation(folder)
+    # It takes its name beside the former one.
+    refuse_read_only(folder.absolute().parent)
     trained_on = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
     external = None if dataset is None else open_external(opened, trained_on, dataset_folder(dataset))
     frame = predict_run(opened, trained_on, read_split(trained_on, opened.description.split), announce=announce)
@@ -97,9 +109,8 @@ def evaluate(
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
     extent = [score for name, cases in known.items() for score in score_extent(frame, cases, name, seed, replicates)]
     report = run_scores.Evaluation(scores, describe_run(opened, trained_on), **sites, extent=tuple(extent))
-    folder = opened.folder / "evaluation"
     write_evaluation(frame, report, folder, inputs)
-    if scores.test is not None and (opened.folder / "tensorboard").is_dir():
+    if scores.test is not None and output is None and (opened.folder / "tensorboard").is_dir():
         write_scores(opened.folder / "tensorboard", _by_tag(scores.test))
     return Evaluation(folder, report, frame)
 

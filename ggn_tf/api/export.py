@@ -5,8 +5,10 @@ from pathlib import Path
 from ggn_tf.api.fit import Run, run_folder
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.export.version_writer import export_model, load_served_model, provenance_of
+from ggn_tf.tensorflow_import import keras_defaults
 
 
+@keras_defaults()
 def export(run: Run | str | Path, output: str | Path) -> Path:
     """Export the last finished stage of a run as the next version of a model folder.
 

@@ -24,6 +24,7 @@ from ggn_tf.runs.run_description import RunDescription, package_versions
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES, Stage
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
+from ggn_tf.tensorflow_import import keras_defaults
 from ggn_tf.training.distributed.cluster import Rank, Strategy, connect_replicas, rank_of
 from ggn_tf.training.monitor import EpochResult
 from ggn_tf.training.replicas import Replicas
@@ -96,6 +97,7 @@ class TrainingProgress:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+@keras_defaults()
 def fit(
     dataset: PreparedDataset | str | Path = "dataset",
     *,

@@ -72,7 +72,7 @@ class Model(AbstractContextManager["Model"]):
         self.close()
 
 
-def load(export: str | Path, *, model_name: str = MODEL_NAME, timeout: float = 60.0) -> Model:
+def load(export: str | Path, *, model_name: str = MODEL_NAME, timeout: float = 60.0, proxy: str | None = None) -> Model:
     """Load an export, or connect to a model server.
 
     Example:
@@ -80,9 +80,11 @@ def load(export: str | Path, *, model_name: str = MODEL_NAME, timeout: float = 6
         ...     prediction = model.predict("ct.nii.gz", [ggn_tf.Voxel(31, 30, 36)])
 
     Args:
-        export: A model folder, of which the newest version is taken; a version directory; or `grpc://HOST:PORT`.
+        export: A model folder, of which the newest version is taken; a version directory; or `grpc://HOST:PORT`
+            (an IPv6 address in brackets).
         model_name: The model's name on the server.
         timeout: Seconds for one request to the server, retries included.
+        proxy: HTTP proxy to the server, HOST:PORT; None for none, whatever the environment names.
 
     Raises:
         ExportError: The folder contains no export, or a damaged one.
@@ -92,9 +94,9 @@ def load(export: str | Path, *, model_name: str = MODEL_NAME, timeout: float = 6
         network = LocalModel(Path(export))
         return Model(network, network.contract.protocol.patch, {"export": str(export)})
     target = str(export).removeprefix(_SCHEME)
-    client = PredictionClient(target, model_name, timeout)
+    client = PredictionClient(target, model_name, timeout, proxy=proxy)
     try:
-        return Model(client, _served_protocol(client), {"server": target, "model_name": model_name})
+        return Model(client, _served_protocol(client), {"server": client.target, "model_name": model_name})
     except BaseException:
         client.close()
         raise

@@ -22,13 +22,15 @@ from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.dataset_json import refuse_existing
 from ggn_tf.dataset.id_list import refuse_unwritable, written_id_list
-from ggn_tf.dataset.identity import Pseudonyms, read_salt
+from ggn_tf.dataset.identity import Pseudonyms, read_salt, salt_path
 from ggn_tf.dataset.preparation import prepare_cases
 from ggn_tf.dataset.splits import check_patients, read_split
 from ggn_tf.dataset.table_check import nodule_of, notes_on
 from ggn_tf.errors import DatasetError, GgnError, RejectedCasesError, TableError
+from ggn_tf.files import refuse_read_only
 from ggn_tf.machine import processor_count
 from ggn_tf.protocol import SETS, PatchProtocol, Protocol, SplitProtocol
+from ggn_tf.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
@@ -122,6 +124,8 @@ def prepare(
     check_choices("runner", [runner], get_args(Runner))
     output, id_path = Path(output), None if id_list is None else Path(id_list)
     refuse_existing(output)
+    if url_of(output) is None:
+        refuse_read_only(output.absolute().parent)
     settings = radiomics_settings() if radiomics else None
     if id_path is not None:
         refuse_unwritable(id_path, output)
@@ -130,7 +134,7 @@ def prepare(
     consistency = check_consistency(cases, distinct_ids=distinct_ids)
     refuse([*opened.all_errors(), *consistency.errors], opened.path)
     check_patients(case.patient_id for case in cases)
-    pseudonyms = Pseudonyms(None if keep_ids else read_salt(_salt_path(salt_file)))
+    pseudonyms = Pseudonyms(None if keep_ids else _read_salt(salt_file, output))
     policy, protocol = RepairPolicy(repair, align_masks), Protocol()
     if runner == "beam":
         cut = _cut_by_beam(cases, protocol.patch, beam_options, policy, staging, radiomics)
@@ -138,6 +142,7 @@ def prepare(
         cut = cut_cases(cases, protocol.patch, jobs, policy, radiomics=radiomics, on_progress=on_progress)
     on_start(len(cases))
     # Imported here: TensorFlow comes with it, and a wrong table is rejected before.
+    import_tensorflow()
     from ggn_tf.dataset.writer import write_dataset
 
     seen = _Seen(opened.path, pseudonyms, allow_rejects, distinct_ids, pseudonyms.identifying_columns(cases))
@@ -228,8 +233,18 @@ def _split_counts(dataset: "Dataset") -> dict[str, dict[str, int]]:
     return {label: {name: labels[name][label] for name in SETS} for label in dataset.labels}
 
 
-def _salt_path(salt_file: str | Path | None) -> Path:
-    return Path(salt_file or os.environ.get("GGN_TF_SALT_FILE") or Path(click.get_app_dir("ggn-tf")) / "salt")
+def _read_salt(salt_file: str | Path | None, output: Path) -> bytes:
+    named = salt_file or os.environ.get("GGN_TF_SALT_FILE")
+    path = salt_path(named, Path(click.get_app_dir("ggn-tf")))
+    if url_of(output) is None and path.resolve().is_relative_to(output.resolve()):
+        raise DatasetError(
+            "The salt would be in the dataset.",
+            case=path,
+            expected=f"a path outside {output}: with the salt, ids can be tried out",
+            remedy="Name another file.",
+            arguments=("salt_file",),
+        )
+    return read_salt(path)
 
 
 def chosen_labels(table: CaseTable, merge: bool) -> tuple[list[Case], list[str]]:

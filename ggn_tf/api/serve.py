@@ -11,14 +11,14 @@ class Server(AbstractContextManager["Server"]):
     """A running model server, which stops on leaving its `with` block.
 
     Attributes:
-        address: HOST:PORT.
+        address: HOST:PORT, with an IPv6 address in brackets.
         version: The version that was loaded first.
     """
 
     def __init__(self, folder: Path, options: ServerOptions) -> None:
         self._server = ModelServer(folder, options)
         self.version = self._server.start()
-        self.address = f"{options.host}:{self._server.port}"
+        self.address = self._server.address
 
     def stop(self, grace_s: float = 30.0) -> None:
         """Reject new requests, finish those at work within `grace_s` seconds, then unload the model."""

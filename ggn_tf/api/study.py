@@ -25,6 +25,7 @@ from ggn_tf.studies.pool import WorkerMessage, run_items
 from ggn_tf.studies.study_report import collect_examples, write_study
 from ggn_tf.studies.tables import ScoreTable, collect_results, tables_of
 from ggn_tf.tasks import PAPER_TASKS, Task
+from ggn_tf.tensorflow_import import keras_defaults
 
 REPORT_ITEM = "report"
 _PROTOCOLS = {"paper": Protocol, "quick": quick_protocol}
@@ -81,6 +82,7 @@ class StudyProgress:
     work_done: float
 
 
+@keras_defaults()
 def study(
     dataset: PreparedDataset | str | Path,
     folder: str | Path,

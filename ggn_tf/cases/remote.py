@@ -53,7 +53,7 @@ def fetched(cases: Sequence[Case]) -> Iterator[list[Case | GgnError]]:
     """Replace the cases' URLs by the paths of local copies, one per URL, which are deleted on exit.
 
     Yields:
-        In the order of `cases`: the case, or the error that its CT or mask does not exist.
+        In the order of `cases`: the case, or the error that its CT or mask does not exist or its URL cannot be opened.
 
     Raises:
         OSError: The storage does not respond, which is not an error of the case.
@@ -109,11 +109,18 @@ def _fetch_case(case: Case, copies: dict[Path, Path], folder: Path) -> Case | Gg
     try:
         image = _fetch(case.image, copies, folder)
         mask = None if case.mask is None else _fetch(case.mask, copies, folder)
-    except FileNotFoundError as error:
+    except GgnError as error:
+        error.case = f"{case.case_id} ({error.case})"
+        return error
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception as error:
+        # Of any type: each kind of storage raises its own for a URL that it does not understand or does not show.
+        missing = isinstance(error, FileNotFoundError)
         return VolumeError(
-            "The CT or the mask does not exist.",
+            "The CT or the mask does not exist." if missing else "The CT or the mask cannot be read from its URL.",
             case=case.case_id,
-            found=error,
+            found=error if missing else f"{type(error).__name__}: {error}",
             expected="a file, or a folder of DICOM slices, at the URL",
             remedy="Correct the case table.",
         )

@@ -24,12 +24,15 @@ from ggn_tf.tensorflow_import import load_tensorflow
     default=RUN_GALLERY,
     help="Number of nodules in the report's gallery, with slices of their CT; 0 for none.",
 )
+@click.option(
+    "-o", "--output", type=PATH, help="Folder to write, for a run that cannot be written to.  [default: RUN/evaluation]"
+)
 @json_option
 def command(run: Path, as_json: bool, **arguments: Any) -> None:
     """Score every finished stage of RUN on its validation and test set, and with --dataset on another site's nodules.
 
-    Writes RUN/evaluation, with predictions.csv, scores.json, model_card.md, report.html and figures/, and replaces an
-    earlier evaluation.
+    Writes RUN/evaluation, or the folder of --output, with predictions.csv, scores.json, model_card.md, report.html and
+    figures/, and replaces an earlier evaluation.
     """
     load_tensorflow()
     from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, PREDICTIONS, REPORT, SCORES

@@ -97,6 +97,11 @@ jobs_option = click.option("--jobs", type=AT_LEAST_1, help="Number of processes.
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there."
 )
+proxy_option = click.option(
+    "--proxy",
+    metavar="HOST:PORT",
+    help="HTTP proxy to the model server. Proxies that the environment names are not used.",
+)
 own_dataset_option = click.option(
     "--own-dataset", type=PATH, help="Folder of the run's own dataset, where it was moved since the training."
 )

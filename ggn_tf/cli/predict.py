@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ggn_tf
-from ggn_tf.cli.options import PATH, FiniteRange, json_option, repair_options, with_options
+from ggn_tf.cli.options import PATH, FiniteRange, json_option, proxy_option, repair_options, with_options
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -45,7 +45,10 @@ _BAR = 24
 @click.option("--fiducials", type=PATH, help="Markups file of 3D Slicer (.mrk.json) with one point on each nodule.")
 @click.option("--line-midpoints", is_flag=True, help="Use the midpoint of each line in the --fiducials file.")
 @repair_options
-@click.option("--server", metavar="HOST:PORT", help="Address of the model server that predicts.")
+@click.option(
+    "--server", metavar="HOST:PORT", help="Address of the model server that predicts; an IPv6 address in brackets."
+)
+@proxy_option
 @click.option("--model-name", "--model_name", default=MODEL_NAME, help="Name of the model on the server.")
 @click.option(
     "--timeout",
@@ -72,6 +75,7 @@ def command(
     repair: bool,
     align_masks: bool,
     server: str | None,
+    proxy: str | None,
     model_name: str,
     timeout: float,
     export: Path | None,
@@ -94,6 +98,8 @@ def command(
         raise click.UsageError("--line-midpoints needs --fiducials.")
     if (server is None) == (export is None):
         raise click.UsageError("Name either a --server or an --export.")
+    if proxy is not None and server is None:
+        raise click.UsageError("--proxy needs a --server.")
     _check_paths(ct, mask, export, output)
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
@@ -102,7 +108,7 @@ def command(
     load_tensorflow()
     from ggn_tf.prediction.nodules import RESEARCH_ONLY
 
-    with ggn_tf.load(export or f"grpc://{server}", model_name=model_name, timeout=timeout) as model:
+    with ggn_tf.load(export or f"grpc://{server}", model_name=model_name, timeout=timeout, proxy=proxy) as model:
         prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks)
     result = prediction.to_dict(keep_ids) if output is None else prediction.write(output, keep_ids=keep_ids)
     if as_json:

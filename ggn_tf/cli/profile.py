@@ -37,6 +37,7 @@ def command(run: Path, steps: int, warm_up: int, own_dataset: Path | None, outpu
     """
     load_tensorflow()
     from ggn_tf.dataset.splits import read_split
+    from ggn_tf.files import refuse_read_only
     from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
     from ggn_tf.training.profile import profile_run
 
@@ -44,6 +45,7 @@ def command(run: Path, steps: int, warm_up: int, own_dataset: Path | None, outpu
     dataset = open_run_dataset(opened, own_dataset)
     split = read_split(dataset, opened.description.split)
     folder = output or run / "tensorboard" / "profile"
+    refuse_read_only(folder)
     profile = profile_run(opened, dataset, split, folder, steps=steps, warm_up=warm_up)
     if as_json:
         click.echo(json.dumps(_document(profile), indent=2))

@@ -168,6 +168,6 @@ def _serve(folder: Path, options: "ServerOptions") -> None:
     server = ModelServer(folder, options)
     version = server.start()
     with contextlib.suppress(OSError):  # a full disk behind stdout must not stop the server
-        click.echo(f"serving {options.model_name} version {version} on {options.host}:{server.port}")
+        click.echo(f"serving {options.model_name} version {version} on {server.address}")
     stopping.wait()
     server.stop()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ggn_tf.cli.options import AT_LEAST_1, PATH, FiniteRange, json_option
+from ggn_tf.cli.options import AT_LEAST_1, PATH, FiniteRange, json_option, proxy_option
 from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -13,7 +13,10 @@ _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [defau
 
 
 @click.command()
-@click.option("--server", required=True, metavar="HOST:PORT", help="gRPC port of the model server.")
+@click.option(
+    "--server", required=True, metavar="HOST:PORT", help="gRPC port of the model server; an IPv6 address in brackets."
+)
+@proxy_option
 @click.option("--export", type=PATH, required=True, help="Folder of the export: MODELS/NAME, or a version.")
 @click.option("--model_name", "--model-name", default=MODEL_NAME, help="Name of the model on the server.")
 @click.option("--version", type=AT_LEAST_1, help="Version that must respond.  [default: the export's own number]")
@@ -32,6 +35,7 @@ _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [defau
 @json_option
 def command(
     server: str,
+    proxy: str | None,
     export: Path,
     model_name: str,
     version: int | None,
@@ -57,6 +61,7 @@ def command(
         tolerances={name: value for name, value in given.items() if value is not None},
         repeats=repeats,
         timeout_s=timeout_s,
+        proxy=proxy,
     )
     if as_json:
         click.echo(json.dumps(check.to_dict(), indent=2))

@@ -37,11 +37,17 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]], left: int
     for index, title in enumerate(heading):
         table.add_column(title, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_as_shown, row))
     console = Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _as_shown(cell: str) -> str:
+    """The text with the escapes that the output will contain, as the column's width depends on them."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return cell.encode(encoding, "backslashreplace").decode(encoding)
 
 
 # An item of a study takes minutes to hours; the rate of the last half minute says nothing about it.

@@ -9,13 +9,15 @@ import hmac
 import os
 import re
 import secrets
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ggn_tf.cases.table import Case
-from ggn_tf.errors import DatasetError
+from ggn_tf.errors import DatasetError, GgnWarning
 
 _HASH_DIGITS = 12
 _SALT_BYTES = 32
@@ -31,8 +33,36 @@ _ORDINARY_WORDS = (
 _ORDINARY = frozenset(_ORDINARY_WORDS.split())
 
 
+def salt_path(named: str | Path | None, settings: Path) -> Path:
+    """The file with the salt.
+
+    Args:
+        named: The file that the user named; a leading `~` is the home folder, as shells leave it in variables.
+        settings: The folder of the user's settings, for where none was named. A relative one would be beside the data:
+            systems give it where there is neither HOME nor an entry in the list of users.
+
+    Raises:
+        DatasetError: There is no home folder.
+    """
+    path = Path(named) if named else (settings if settings.is_absolute() else Path("~/.config/ggn-tf")) / "salt"
+    try:
+        expanded = path.expanduser()
+    except RuntimeError:
+        expanded = Path()
+    if expanded.is_absolute() or (named and expanded == path):
+        return expanded
+    raise DatasetError(
+        "There is no home folder to keep the salt of the hashed ids in.",
+        case=path,
+        found="neither HOME nor the list of users names one",
+        expected="a folder of the user, outside of the data",
+        remedy="Name a file for the salt, to be kept apart from the dataset, or keep the table's ids.",
+        arguments=("salt_file", "keep_ids"),
+    )
+
+
 def read_salt(path: Path) -> bytes:
-    """Read the salt from a file; a missing file is made, readable only by its owner.
+    """Read the salt from a file; a missing file is made, readable only by its owner, with a warning.
 
     Raises:
         DatasetError: The file cannot be read or made, or does not contain a salt.
@@ -44,8 +74,14 @@ def read_salt(path: Path) -> bytes:
         return _existing_salt(path)
     except OSError as error:
         raise _unusable(path, str(error)) from error
-    with os.fdopen(handle, "w") as file:
+    with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(secrets.token_hex(_SALT_BYTES) + "\n")
+    warnings.warn(
+        f"A new salt for hashing ids was made: {path.absolute()}. Keep it, apart from datasets: with another salt "
+        "every hash changes, and a patient who is in two datasets is not recognised.",
+        GgnWarning,
+        stacklevel=2,
+    )
     return _existing_salt(path)
 
 
@@ -113,13 +149,15 @@ def _secrets_of_path(path: Path, replacement: str) -> Iterator[_Secret]:
     yield _Secret(str(path), re.escape(str(path)) + r"[^\s,;:)]*", replacement)
     for part in path.parts:
         yield from _secrets_of_name(part, "<path>")
-    for folder, _, names in os.walk(path):
-        for name in names:
-            whole = str(Path(folder, name))
-            yield _Secret(whole, re.escape(whole), replacement)
-            yield from _secrets_of_name(name, "<file>")
-        for part in Path(folder).relative_to(path).parts:
-            yield from _secrets_of_name(part, "<path>")
+    # A path that the file system does not understand has nothing below it.
+    with suppress(ValueError):
+        for folder, _, names in os.walk(path):
+            for name in names:
+                whole = str(Path(folder, name))
+                yield _Secret(whole, re.escape(whole), replacement)
+                yield from _secrets_of_name(name, "<file>")
+            for part in Path(folder).relative_to(path).parts:
+                yield from _secrets_of_name(part, "<path>")
 
 
 def _secrets_of_name(name: str, replacement: str) -> Iterator[_Secret]:

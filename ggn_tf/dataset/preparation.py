@@ -1,5 +1,6 @@
 """Cuts the patches of a case table in several processes; its workers never import TensorFlow."""
 
+import errno
 import itertools
 import multiprocessing
 import os
@@ -19,13 +20,16 @@ from ggn_tf.cases.patches import Patch, cut_patch_from, cut_patches
 from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.table import Case
 from ggn_tf.cases.volumes import open_volume
-from ggn_tf.errors import DatasetError, GgnError, MaskError
+from ggn_tf.errors import DatasetError, GgnError, MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 
 # Results that wait for their turn: enough to keep the workers busy behind one slow CT, within bounded memory.
 _AHEAD_PER_JOB = 16
 # Largest number of nodules of one CT that a worker cuts together.
 _GROUP = 16
+
+# Errors of the machine at a file, which the next case would meet as well.
+_NOT_OF_A_CASE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _Outcome = Patch | GgnError
 
@@ -96,7 +100,7 @@ def prepare_group(
     if len(cases) > 1 and all(case.mask for case in cases):
         targets = [NoduleTarget(case.mask, case.segment, case.center_mm_lps) for case in cases]
         # After an error each is cut alone, so that only the wrong nodule is rejected.
-        with suppress(GgnError):
+        with suppress(GgnError, OSError, UnicodeError):
             volume = open_volume(cases[0].image, repair=repair_policy.repair)
             return list(cut_patches(volume, targets, protocol, repair_policy, radiomics=radiomics))
     return [prepare_case(case, protocol, repair_policy, radiomics) for case in cases]
@@ -119,6 +123,16 @@ def prepare_case(
         return cut_patch_from(case.image, target, protocol, repair_policy, series=case.series, radiomics=radiomics)
     except GgnError as error:
         return error
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno in _NOT_OF_A_CASE:
+            raise
+        return VolumeError(
+            "The CT or the mask cannot be opened.",
+            case=f"{case.case_id} ({case.image})",
+            found=error.strerror if isinstance(error, OSError) and error.strerror else error,
+            expected="paths that can be opened",
+            remedy="Correct the path or the permissions; paths in a case table are relative to the table.",
+        )
 
 
 def _next(waiting: deque[tuple[list[Case], Future[list[_Outcome]]]]) -> list[tuple[Case, _Outcome]]:

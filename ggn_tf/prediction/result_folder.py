@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.errors import GgnError, VolumeError
-from ggn_tf.files import replaced_folder
+from ggn_tf.files import refuse_read_only, replaced_folder
 from ggn_tf.prediction.overlay import draw_overlay
 from ggn_tf.prediction.patch_warnings import PredictionWarning
 
@@ -34,6 +34,7 @@ def refuse_foreign_folder(folder: Path) -> None:
     Raises:
         GgnError: It is a file, or contains something that this module did not write.
     """
+    refuse_read_only(folder.absolute().parent)
     if not folder.exists():
         return
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}

@@ -1,12 +1,15 @@
 """One process per run folder."""
 
+import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout, lock_descriptor, unlock_descriptor
+from filelock import lock_descriptor, unlock_descriptor
 
 from ggn_tf.errors import RunError
+from ggn_tf.files import is_missing_function, warn_of_limits
 
 _LOCK = ".lock"
 _POLL_S = 0.2
@@ -24,36 +27,50 @@ def lock_run(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     """
     _refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Without `preserve_lock_file`, a file system without locks would get a file that outlives a killed process.
-    lock = FileLock(folder / _LOCK, timeout=patience_s, poll_interval=_POLL_S, preserve_lock_file=True)
+    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise RunError(
-            "Another process is training in this run folder.",
-            case=folder,
-            found="a locked folder",
-            expected="one process per run",
-            remedy="Wait until it ends, stop it, or choose another folder.",
-            arguments=("run",),
-        ) from error
-    try:
+        if not _acquire(handle, folder, patience_s):
+            raise RunError(
+                "Another process is training in this run folder.",
+                case=folder,
+                found="a locked folder",
+                expected="one process per run",
+                remedy="Wait until it ends, stop it, or choose another folder.",
+                arguments=("run",),
+            )
         for part in (folder, folder / "checkpoints", folder / "stages"):
             for leftover in part.glob(".*-*.*"):
                 leftover.unlink()
         yield
     finally:
-        lock.release()
+        # Closing it frees the lock.
+        os.close(handle)
+
+
+def _acquire(handle: int, folder: Path, patience_s: float) -> bool:
+    """Whether the lock was free within the time, or cannot be had at all because the file system has no locks."""
+    ends = time.monotonic() + patience_s
+    try:
+        while not lock_descriptor(handle, blocking=False):
+            if time.monotonic() >= ends:
+                return False
+            time.sleep(_POLL_S)
+    except OSError as error:
+        if not is_missing_function(error):
+            raise
+        warn_of_limits(folder)
+    return True
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process trains in a run folder right now; nothing is changed, and read access is enough."""
-    if not (folder / _LOCK).exists():
-        return False
-    with (folder / _LOCK).open("rb") as file:
-        if not lock_descriptor(file.fileno(), blocking=False):
-            return True
-        unlock_descriptor(file.fileno())
+    # NFS locks only what is open for writing.
+    for mode in ("r+b", "rb"):
+        with suppress(OSError), (folder / _LOCK).open(mode) as file:
+            if not lock_descriptor(file.fileno(), blocking=False):
+                return True
+            unlock_descriptor(file.fileno())
+            return False
     return False
 
 

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +13,14 @@ import tensorflow as tf
 from ggn_tf.machine import gpus, processor_count, processor_name
 
 _THREADS = "TF_NUM_INTRAOP_THREADS"
+# Variables by which TensorFlow and the libraries below it choose kernels: oneDNN, MKL, XLA, cuBLAS, cuDNN, ROCm's, and
+# the C library's mathematics.
+_KERNELS = re.compile(
+    r"(ONEDNN|DNNL|MKL|CUBLAS|CUBLASLT|CUDNN|NVIDIA_TF32|MIOPEN|ROCBLAS|HIPBLASLT)_.+|XLA_FLAGS|GLIBC_TUNABLES"
+    r"|TF_(XLA|ONEDNN|MKL|CUDNN|CUBLAS|ROCM|ENABLE|DISABLE|USE|DETERMINISTIC|FP16|AUTO|AUTOTUNE)_.+"
+)
+# Of these, what only describes, or has no effect here.
+_OTHER = re.compile(r".*(VERBOSE|LOG|DUMP|PROFIL|CACHE|NUM_THREADS|LEGACY_KERAS).*")
 
 
 class Exactness(StrEnum):
@@ -38,32 +47,40 @@ class Exactness(StrEnum):
 
 
 _TEXTS = {
-    Exactness.CPU: "on a CPU, with the same kind of processor, versions and threads",
-    Exactness.DETERMINISTIC_GPU: "with deterministic kernels, on the same kind of GPU and with the same versions",
+    Exactness.CPU: "on a CPU, with the same kind of processor, versions, threads and kernel settings",
+    Exactness.DETERMINISTIC_GPU: "with deterministic kernels, on the same kind of GPU, with the same versions and "
+    "kernel settings",
     Exactness.GPU: "a GPU adds up in no fixed order; deterministic kernels do, at the cost of speed",
 }
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a process trains with; replicas are the devices that share a batch, over all processes."""
+    """What a process trains with; replicas are the devices that share a batch, over all processes.
+
+    `kernels` are the environment variables that choose kernels, with their values.
+    """
 
     device: str
     threads: int
     deterministic: bool
     replicas: int
     exactness: Exactness
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, for `run.json` and the ledger."""
         return {
             **{name: getattr(self, name) for name in _COMPARED},
+            _ENVIRONMENT: dict(self.kernels),
             "bit_for_bit": self.exactness.bit_for_bit,
             "why": self.exactness.text,
         }
 
 
 _COMPARED = ("device", "threads", "deterministic", "replicas")
+_ENVIRONMENT = "kernels"
+_UNSET = "not set"
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,9 @@ def keep_threads(begun: Mapping[str, Any]) -> None:
 def differences(begun: Mapping[str, Any], now: Conditions) -> tuple[Difference, ...]:
     """What differs. A run that is resumed then does not end in the bits of one that was never interrupted."""
     pairs = {name: (begun.get(name), getattr(now, name)) for name in _COMPARED if name in begun}
+    # Runs of 0.1.0 do not have them.
+    former = begun.get(_ENVIRONMENT, now.kernels)
+    pairs |= {name: (former.get(name, _UNSET), now.kernels.get(name, _UNSET)) for name in {**former, **now.kernels}}
     return tuple(Difference(name, before, after) for name, (before, after) in pairs.items() if before != after)
 
 
@@ -116,7 +136,17 @@ def conditions_here(deterministic: bool, replicas: int = 1) -> Conditions:
         deterministic=deterministic,
         replicas=replicas,
         exactness=on_gpu if names else Exactness.CPU,
+        kernels=kernel_variables(os.environ),
     )
+
+
+def kernel_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of an environment that choose kernels, and so the last bits, by name."""
+    return {
+        name: environment[name]
+        for name in sorted(environment)
+        if _KERNELS.fullmatch(name) and not _OTHER.fullmatch(name)
+    }
 
 
 def threads_of_an_operation() -> int:

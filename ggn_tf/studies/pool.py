@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from typing import TYPE_CHECKING
 
-from ggn_tf.errors import GgnError, RunError
+from ggn_tf.errors import GgnError, GgnWarning, RunError
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def run_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -
     # Ctrl-C reaches every process of a terminal, SIGTERM those of a batch job; only the parent decides what they mean.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # The parent process writes to the same file system, and has warned.
+    warnings.simplefilter("ignore", GgnWarning)
     load_tensorflow()
     from ggn_tf.studies.item import WorkerChannel
 

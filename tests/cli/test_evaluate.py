@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,36 @@ def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_p
     assert [path.name for path in (run / "evaluation").iterdir()] == ["former.txt"]
     assert _evaluate(run, "--own-dataset", tmp_path / "moved", "--replicates", 50).exit_code == 0
     assert not (run / "evaluation" / "former.txt").exists()
+
+
+def test_a_read_only_run_is_refused_before_it_predicts_and_evaluated_elsewhere(tmp_path, monkeypatch):
+    run = write_untrained_run(tmp_path, stages=("segment",)).folder
+    genuine = tempfile.TemporaryFile
+
+    def read_only(*arguments, dir=None, **named):
+        if dir is not None and Path(dir).is_relative_to(run):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return genuine(*arguments, dir=dir, **named)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    refused = _evaluate(run)
+    assert refused.exit_code == 1 and "predicting" not in refused.stderr
+    assert "Read-only file system" in refused.stderr and "(option --output)" in refused.stderr
+    result = _evaluate(run, "-o", tmp_path / "elsewhere", "--replicates", 50)
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "elsewhere" / "report.html") in result.stdout
+    assert (tmp_path / "elsewhere" / "scores.json").is_file()
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_only_an_evaluation_is_replaced_elsewhere(tmp_path):
+    run = write_untrained_run(tmp_path, stages=("segment",)).folder
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text.md").touch()
+    result = _evaluate(run, "-o", tmp_path / "thesis")
+    assert result.exit_code == 1 and "predicting" not in result.stderr
+    assert (tmp_path / "thesis" / "text.md").exists()
 
 
 def test_folder_that_is_no_run_is_refused_in_one_block(tmp_path):

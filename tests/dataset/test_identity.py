@@ -1,12 +1,14 @@
+import pwd
 import stat
+import warnings
 from pathlib import Path
 
 import pytest
 
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.case_outcome import RejectedCase, outcome_of
-from ggn_tf.dataset.identity import Pseudonyms, read_salt
-from ggn_tf.errors import DatasetError, VolumeError
+from ggn_tf.dataset.identity import Pseudonyms, read_salt, salt_path
+from ggn_tf.errors import DatasetError, GgnWarning, VolumeError
 
 
 def case(**extra: str) -> Case:
@@ -136,3 +138,38 @@ def test_a_salt_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(DatasetError, match="file/salt"):
         read_salt(tmp_path / "file" / "salt")
+
+
+def test_a_new_salt_is_announced_once(tmp_path: Path) -> None:
+    with pytest.warns(GgnWarning, match="A new salt"):
+        read_salt(tmp_path / "salt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_salt(tmp_path / "salt")
+
+
+@pytest.mark.parametrize("settings", ["~/.config/ggn-tf", "ggn-tf", "config/ggn-tf"])
+def test_without_a_home_there_is_no_salt_beside_the_data(monkeypatch: pytest.MonkeyPatch, settings: str) -> None:
+    """click gives these folders without HOME and an entry in the list of users, and for a relative XDG_CONFIG_HOME."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", _unknown)
+    for home in (None, ".", "data"):
+        if home is not None:
+            monkeypatch.setenv("HOME", home)
+        with pytest.raises(DatasetError, match="no home folder") as caught:
+            salt_path(None, Path(settings))
+        assert caught.value.arguments == ("salt_file", "keep_ids")
+        with pytest.raises(DatasetError, match="no home folder"):
+            salt_path("~/salt", Path(settings))
+
+
+def test_the_salt_is_in_the_user_s_settings_or_where_it_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/a")
+    assert salt_path(None, Path("/etc/xdg/ggn-tf")) == Path("/etc/xdg/ggn-tf/salt")
+    assert salt_path(None, Path("ggn-tf")) == Path("/home/a/.config/ggn-tf/salt")
+    assert salt_path("~/salt", Path("/x")) == Path("/home/a/salt")
+    assert salt_path("here/salt", Path("/x")) == Path("here/salt")
+
+
+def _unknown(number: int) -> None:
+    raise KeyError(number)

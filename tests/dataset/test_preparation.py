@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import os
 import subprocess
 import sys
@@ -47,6 +48,40 @@ def test_a_case_without_a_mask_is_rejected(table: Path) -> None:
     error = prepare_case(case, PROTOCOL)
     assert isinstance(error, MaskError)
     assert error.case == "SMITH-0000"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{'x' * 300}/ct.nii.gz",
+        "a\0b.nii.gz",
+        "\udcff.nii.gz",
+        "~nobody/ct.nii.gz",
+        "C:\\data\\ct.nii.gz",
+        "/proc/self/mem",
+        "http://[::1/ct.nii.gz",
+        "file:///%zz/ct.nii.gz",
+        "no-such-storage://ct.nii.gz",
+    ],
+)
+@pytest.mark.parametrize("wrong", ["image", "mask"])
+def test_a_path_that_cannot_be_opened_rejects_its_own_case(table: Path, path: str, wrong: str) -> None:
+    """Also in a group of cases that are cut together, and where the reason is hidden from the dataset's readers."""
+    good = read_table(table)[0]
+    bad = dataclasses.replace(good, case_id="bad", **{wrong: Path(path)})
+    (_, first), (_, error), (_, last) = prepare_cases([good, bad, good], PROTOCOL, 1)
+    assert isinstance(error, GgnError) and "bad" in str(error.case)
+    assert isinstance(first, Patch) and isinstance(last, Patch)
+    assert isinstance(outcome_of(bad, error, Pseudonyms(b"salt"), set()), RejectedCase)
+
+
+def test_an_error_of_the_machine_is_no_error_of_a_case(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("ggn_tf.dataset.preparation.cut_patch_from", full)
+    with pytest.raises(OSError, match="open files"):
+        prepare_case(read_table(table)[0], PROTOCOL)
 
 
 def test_two_processes_give_what_one_gives_in_the_same_order(table: Path) -> None:

@@ -17,6 +17,7 @@ from ggn_tf.runs.reproducibility import (
     conditions_here,
     differences,
     keep_threads,
+    kernel_variables,
     request_determinism,
 )
 from ggn_tf.runs.stages import JOINT
@@ -60,3 +61,28 @@ def test_differences_are_those_from_what_the_run_began_with():
     assert differences(begun, now) == differences({}, now) == ()
     moved = dataclasses.replace(now, threads=8, device="H200")
     assert differences(begun, moved) == (Difference("device", "AMD EPYC", "H200"), Difference("threads", 2, 8))
+
+
+def test_variables_that_choose_kernels_are_conditions():
+    """oneDNN's own example: sums in another order. Old records do not have them."""
+    chosen = {
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    }
+    chosen |= {"NVIDIA_TF32_OVERRIDE": "0", "TF_DETERMINISTIC_OPS": "1", "DNNL_MAX_CPU_ISA": "SSE41"}
+    others = {"ONEDNN_VERBOSE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1", "PATH": "/bin"}
+    assert kernel_variables({**others, **chosen}) == chosen
+    now = Conditions("AMD EPYC", 2, False, 1, Exactness.CPU, {"TF_ENABLE_ONEDNN_OPTS": "0"})
+    begun = {"device": "AMD EPYC", "threads": 2, "deterministic": False, "replicas": 1}
+    assert differences(begun, now) == ()
+    assert differences({**begun, "kernels": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}, now) == (
+        Difference("ONEDNN_MAX_CPU_ISA", "AVX2", "not set"),
+        Difference("TF_ENABLE_ONEDNN_OPTS", "not set", "0"),
+    )
+    assert differences(now.to_dict(), now) == ()
+
+
+def test_the_process_s_variables_are_recorded(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert conditions_here(False).to_dict()["kernels"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pandas as pd
 
+from ggn_tf.errors import GgnError
 from ggn_tf.evaluation.report import run_tables
 from ggn_tf.evaluation.report.calibration import calibration_section, decision_section
 from ggn_tf.evaluation.report.cells import Table
@@ -101,6 +102,19 @@ def _training(run: TrainedRun, frame: pd.DataFrame) -> Section:
 
 PREDICTIONS, SCORES, REPORT, FIGURES = "predictions.csv", SCORES_FILE, "report.html", "figures"
 MODEL_CARD = "model_card.md"
+
+
+def refuse_foreign_evaluation(folder: Path) -> None:
+    """Refuse a folder that contains something else than an evaluation, which would be replaced."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / SCORES).is_file())):
+        raise GgnError(
+            "The evaluation would replace something else.",
+            case=folder,
+            found="a file" if not folder.is_dir() else f"files, but no {SCORES}",
+            expected="an earlier evaluation, an empty folder, or one that does not exist",
+            remedy="Name another folder.",
+            arguments=("output",),
+        )
 
 
 def write_evaluation(

@@ -13,17 +13,20 @@ from grpc import aio
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from ggn_tf.serving.client.client_protocol import PAUSES_S, ClientSession, Exchange, Result, ServedName
+from ggn_tf.serving.client.connection import channel_options
+from ggn_tf.serving.contract.addresses import full_address
 from ggn_tf.serving.contract.messages import Prediction
 from ggn_tf.serving.contract.region_axes import MODEL_AXES
 from ggn_tf.serving.contract.wire import MODEL_NAME
 
-_GRPC_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
+_RECONNECT = (
     # Find a starting server at the pace of our retries: gRPC's own backoff begins with a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
 )
+
+
+_Options = tuple[tuple[str, int | str], ...]
 
 
 class _Client(ABC):
@@ -36,15 +39,16 @@ class _Client(ABC):
         timeout_s: float = 60.0,
         pauses_s: Iterable[float] = PAUSES_S,
         version: int | None = None,
+        proxy: str | None = None,
     ) -> None:
-        self.target = target
-        self._session = ClientSession(ServedName(target, model_name, version), timeout_s, pauses_s)
-        self._channel = self._open_channel(target)
+        self.target = full_address(target)
+        self._session = ClientSession(ServedName(self.target, model_name, version), timeout_s, pauses_s)
+        self._channel = self._open_channel(self.target, (*channel_options(proxy), *_RECONNECT))
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     @staticmethod
     @abstractmethod
-    def _open_channel(target: str) -> Any: ...
+    def _open_channel(target: str, options: _Options) -> Any: ...
 
 
 class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
@@ -54,16 +58,17 @@ class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
     again after growing pauses, within the timeout.
 
     Args:
-        target: HOST:PORT.
+        target: HOST:PORT; an IPv6 address in brackets.
         model_name: Name of the model on the server.
         timeout_s: Time for one call, retries included, seconds.
         pauses_s: Pauses before the first, second, ... retry, seconds.
         version: The only version to use; None for the newest.
+        proxy: HTTP proxy to connect through; None for none, whatever the environment names.
     """
 
     @staticmethod
-    def _open_channel(target: str) -> grpc.Channel:
-        return grpc.insecure_channel(target, options=_GRPC_OPTIONS)
+    def _open_channel(target: str, options: _Options) -> grpc.Channel:
+        return grpc.insecure_channel(target, options=options)
 
     def patch_shape(self) -> tuple[int, ...]:
         """The shape of a patch that the served model takes, for example (32, 32, 32, 1).
@@ -127,8 +132,8 @@ class AsyncPredictionClient(_Client, AbstractAsyncContextManager["AsyncPredictio
     """`PredictionClient` for asyncio: the same arguments, the same methods to be awaited, within one event loop."""
 
     @staticmethod
-    def _open_channel(target: str) -> aio.Channel:
-        return aio.insecure_channel(target, options=_GRPC_OPTIONS)
+    def _open_channel(target: str, options: _Options) -> aio.Channel:
+        return aio.insecure_channel(target, options=options)
 
     async def patch_shape(self) -> tuple[int, ...]:
         """The same as `PredictionClient.patch_shape`."""

@@ -18,6 +18,8 @@ from tensorflow_serving.apis import (
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.client.client_protocol import ServedName, server_error, unreachable
+from ggn_tf.serving.client.connection import channel_options
+from ggn_tf.serving.contract.addresses import full_address
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode
@@ -71,7 +73,6 @@ def _text(values: np.ndarray) -> str:
     return ", ".join(value.decode("utf-8") or "empty" for value in np.unique(values))
 
 
-_UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
 
@@ -142,25 +143,27 @@ def check_server(
     tolerances: Mapping[str, float] | None = None,
     repeats: int = 20,
     timeout_s: float = 60.0,
+    proxy: str | None = None,
 ) -> ServerCheck:
     """Replay an export's golden requests of both signatures, compare the responses and measure the latency.
 
     The export is a version directory, or a model folder, whose newest version is taken. Without a version its own
     number is used, without tolerances those of its precision (`TOLERANCES`). One request per signature is repeated for
-    the median latency; `timeout_s` is the time for the connection and for each request, in seconds.
+    the median latency; `timeout_s` is the time for the connection and for each request, in seconds. The
+    proxy is an HTTP proxy to connect through; None for none, whatever the environment names.
 
     Raises:
         ExportError: There is no export, or it contains no golden predictions.
         ServingError: The server cannot be reached, or refuses a request.
     """
     number, folder = find_version(export)
-    model = ServedName(target, model_name, (number or None) if version is None else version)
+    model = ServedName(full_address(target), model_name, (number or None) if version is None else version)
     allowed = {**TOLERANCES[read_contract(folder).precision], **(tolerances or {})}
     settings = CheckSettings(model, allowed, repeats, timeout_s)
     golden: dict[str, list[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]] = {}
     for request, response in read_golden(folder):
         golden.setdefault(request.model_spec.signature_name, []).append((request, response))
-    with grpc.insecure_channel(target, options=_UNLIMITED) as channel:
+    with grpc.insecure_channel(model.target, options=channel_options(proxy)) as channel:
         _connect(channel, settings)
         checks = [_check(channel, settings, name, pairs) for name, pairs in golden.items()]
     return ServerCheck(settings, folder, max(served for _, served in checks), tuple(check for check, _ in checks))

@@ -4,28 +4,49 @@ With the checksums a version that was damaged by a copy, a disk or a transfer is
 list: `cd MODELS/ggn/1 && sha256sum -c assets.extra/SHA256SUMS`.
 """
 
+import re
 from pathlib import Path
 
 from ggn_tf.errors import ExportError
 from ggn_tf.files import sha256
 from ggn_tf.serving.contract.wire import ASSETS_EXTRA, CONTRACT_FILE
 
+LARGEST_VERSION = 2**63 - 1
+_VERSION = re.compile(r"[ \t\n\v\f\r]*\+?0*([0-9]+)[ \t\n\v\f\r]*")
+_MOST_DIGITS = len(str(LARGEST_VERSION))
+
 
 def list_versions(folder: Path) -> dict[int, Path]:
     """The version directories by number.
 
-    A name counts if it is a whole number (00000123 is 123); everything else, such as half-written exports, is ignored.
+    A name counts as it does for TensorFlow Serving (00000123 and +123 are 123; of several names of one number the last
+    in the order of their characters is taken) if the number fits into its 64 bits and is not negative. Everything else,
+    such as half-written exports, is ignored.
 
     Raises:
         OSError: The folder cannot be read.
     """
-    return {int(path.name): path for path in folder.iterdir() if _is_number(path.name) and path.is_dir()}
+    numbered = ((_number(path.name), path) for path in sorted(folder.iterdir(), key=lambda path: path.name))
+    return {number: path for number, path in numbered if number is not None and path.is_dir()}
 
 
 def next_version(folder: Path) -> int:
-    """One more than the largest existing number, files of such a name included; 1 in a new folder."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return 1 + max((int(name) for name in names if _is_number(name)), default=0)
+    """One more than the largest existing number, files of such a name included; 1 in a new folder.
+
+    Raises:
+        ExportError: The largest possible number exists.
+    """
+    numbers = [_number(path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    version = 1 + max((number for number in numbers if number is not None), default=0)
+    if version > LARGEST_VERSION:
+        raise ExportError(
+            "There is no higher version number.",
+            case=folder,
+            found=f"version {LARGEST_VERSION}",
+            expected="versions below the largest number that the protocol can send",
+            remedy="Rename that version to a lower number, or export to another folder.",
+        )
+    return version
 
 
 def newest_version(folder: Path) -> tuple[int, Path]:
@@ -48,12 +69,15 @@ def find_version(folder: Path) -> tuple[int, Path]:
     Returns its number, 0 for a version directory that was renamed, and the folder.
     """
     if (folder / ASSETS_EXTRA / CONTRACT_FILE).is_file():
-        return int(folder.name) if _is_number(folder.name) else 0, folder
+        return _number(folder.name) or 0, folder
     return newest_version(folder)
 
 
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()
+def _number(name: str) -> int | None:
+    """The version number that TensorFlow Serving reads from a name (absl::SimpleAtoi); None for none or a negative."""
+    match = _VERSION.fullmatch(name)
+    number = int(match[1]) if match and len(match[1]) <= _MOST_DIGITS else None
+    return number if number is not None and number <= LARGEST_VERSION else None
 
 
 def _contents(folder: Path) -> str:

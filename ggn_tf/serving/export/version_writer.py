@@ -1,5 +1,6 @@
 """Write a run's model as the next version directory of a model folder, with the origin of the weights."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -26,6 +27,7 @@ from ggn_tf.serving.runtime.servable import open_servable
 from ggn_tf.tasks import Task
 
 _ATTEMPTS = 10
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 _Shape = tuple[int | None, ...]
 
 
@@ -53,7 +55,7 @@ def export_model(
             with atomic_folder(version_folder) as temporary:
                 _write(model, contract, provenance, int(version_folder.name), temporary)
         except (OSError, tf.errors.OpError) as error:
-            if version_folder.exists():
+            if isinstance(error, OSError) and error.errno in _TAKEN and version_folder.exists():
                 continue
             raise ExportError(
                 "The export cannot be written.",

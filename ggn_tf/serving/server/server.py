@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from ggn_tf.errors import GgnError, ServingError
+from ggn_tf.serving.contract.addresses import join_address
 from ggn_tf.serving.contract.version_folders import newest_version
 from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.runtime.batching import BatchingParameters
@@ -108,6 +109,11 @@ class ModelServer:
         with self.versions.lease(None) as servable:
             return servable.version
 
+    @property
+    def address(self) -> str:
+        """HOST:PORT that it listens on, with an IPv6 address in brackets."""
+        return join_address(self.options.host, self.port)
+
     def stop(self, grace_s: float = 30.0) -> None:
         """Refuse new requests, complete those that run and wait, within `grace_s` seconds, then unload."""
         ends = time.monotonic() + grace_s
@@ -155,7 +161,7 @@ class ModelServer:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.versions), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        address = f"{self.options.host}:{self.options.port}"
+        address = join_address(self.options.host, self.options.port)
         try:
             self.port = server.add_insecure_port(address)
         except RuntimeError as error:

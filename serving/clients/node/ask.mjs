@@ -77,6 +77,7 @@ function predict(target, message) {
   const client = new PredictionService(target, grpc.credentials.createInsecure(), {
     "grpc.max_receive_message_length": LARGEST_MESSAGE,
     "grpc.max_send_message_length": LARGEST_MESSAGE,
+    "grpc.enable_http_proxy": 0, // those of the environment
   });
   const deadline = new Date(Date.now() + 1000 * SECONDS);
   return new Promise((resolve, reject) =>

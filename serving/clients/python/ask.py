@@ -22,8 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "proto"))
 messages, services = grpc.protos_and_services("tensorflow_serving.proto")
 
 SECONDS = 30
-# gRPC's own limit is 4 MiB.
-OPTIONS = [("grpc.max_receive_message_length", 2**26), ("grpc.max_send_message_length", 2**26)]
+# gRPC's own limit is 4 MiB, and by default it uses the proxies of the environment.
+OPTIONS = [
+    ("grpc.max_receive_message_length", 2**26),
+    ("grpc.max_send_message_length", 2**26),
+    ("grpc.enable_http_proxy", 0),
+]
 DT_FLOAT, DT_DOUBLE = 1, 2
 AXIS = {"S": 0, "I": 0, "P": 1, "A": 1, "L": 2, "R": 2}
 

@@ -1,0 +1,30 @@
+"""How a client connects to a model server."""
+
+from ggn_tf.errors import ServingError
+
+_HTTP = "http://"
+
+
+def channel_options(proxy: str | None) -> tuple[tuple[str, int | str], ...]:
+    """Options of a gRPC channel: messages of any size, and the environment's proxies have no effect.
+
+    Args:
+        proxy: HOST:PORT or URL of the HTTP proxy to connect through; None to connect to the server itself.
+
+    Raises:
+        ServingError: The proxy is not an HTTP proxy.
+    """
+    unlimited = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+    if not proxy:
+        return (*unlimited, ("grpc.enable_http_proxy", 0))
+    url = proxy if "://" in proxy else _HTTP + proxy
+    if not url.lower().startswith(_HTTP):
+        # gRPC would log it and connect without a proxy.
+        raise ServingError(
+            "The proxy cannot be used.",
+            case=proxy,
+            expected="an HTTP proxy, HOST:PORT or http://HOST:PORT",
+            remedy="Name another proxy, or none.",
+            arguments=("proxy",),
+        )
+    return (*unlimited, ("grpc.http_proxy", url))

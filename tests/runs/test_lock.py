@@ -1,0 +1,75 @@
+import errno
+import fcntl
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from ggn_tf.errors import GgnWarning, RunError
+from ggn_tf.files import _warn_of_mount
+from ggn_tf.runs.lock import is_locked, lock_run
+
+
+def hold(folder: Path, held, release) -> None:
+    with lock_run(folder):
+        held.set()
+        release.wait(30)
+
+
+def test_one_process_trains_a_run(tmp_path: Path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path / "run", held, release))
+    process.start()
+    try:
+        assert held.wait(30) and is_locked(tmp_path / "run")
+        with pytest.raises(RunError, match="Another process"), lock_run(tmp_path / "run"):
+            pass
+    finally:
+        release.set()
+        process.join()
+    assert not is_locked(tmp_path / "run")
+    with lock_run(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, 524])
+def test_a_file_system_without_locks_is_trained_on_with_one_warning(tmp_path: Path, monkeypatch, number: int):
+    def flock(file: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    _warn_of_mount.cache_clear()
+    with pytest.warns(GgnWarning, match="one process at a time") as warned:
+        for _ in range(2):
+            with lock_run(tmp_path / "run", patience_s=5):
+                assert not is_locked(tmp_path / "run")
+    assert len(warned) == 1
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_a_broken_disk_is_no_missing_lock(tmp_path: Path, monkeypatch):
+    def flock(file: int, operation: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError) as caught, lock_run(tmp_path / "run"):
+        pass
+    assert caught.value.errno == errno.EIO
+
+
+def test_nfs_locks_only_what_is_open_for_writing(tmp_path: Path, monkeypatch):
+    with lock_run(tmp_path / "run"):
+        pass
+    genuine = fcntl.flock
+
+    def flock(file: int, operation: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        genuine(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert not is_locked(tmp_path / "run")
+    with lock_run(tmp_path / "run"):
+        assert is_locked(tmp_path / "run")
