@@ -166,13 +166,13 @@ def test_several_nodules_of_a_dicom_series_are_answered_and_written_as_a_whole(
         assert (voxels[off < -0.4] == number).all()
         assert not (voxels[off > 0.4] == number).any()
     volume = open_volume(ct / "dicom")
-    np.testing.assert_allclose(labels.GetOrigin(), volume.grid.origin_mm_lps, atol=1e-3)
-    np.testing.assert_allclose(labels.GetDirection(), volume.grid.direction, atol=1e-6)
+    np.testing.assert_allclose(labels.GetOrigin(), volume.stored_grid.origin_mm_lps, atol=1e-3)
+    np.testing.assert_allclose(labels.GetDirection(), volume.stored_grid.direction, atol=1e-6)
 
     used = np.flatnonzero(voxels.any(axis=(1, 2)))
     found, affine = labels_of(out / document["segmentation"])
     np.testing.assert_array_equal(found, voxels[used[0] : used[-1] + 1])
-    np.testing.assert_allclose(affine, affine_of(volume.grid, int(used[0])), atol=1e-3)
+    np.testing.assert_allclose(affine, affine_of(volume.stored_grid, int(used[0])), atol=1e-3)
     segmentation = pydicom.dcmread(out / document["segmentation"])
     source = pydicom.dcmread(volume.slices[0])
     assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.case_files import read_rows, write_case_files, write_table
-from tests.support.killing import COMMAND, ROOT
+from tests.support.processes import ROOT
 
 LABELS = {"AAH": "原位", "AIS": "原位", "MIA": "größer\u200b", "IAC": "größer\u200b"}
 
@@ -24,7 +24,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
     """Run a line of bash in which `ggn` is the command line."""
-    script = f'ggn() {{ {sys.executable} -c "{COMMAND}" "$@"; }}; {line}'
+    script = f'ggn() {{ {sys.executable} -m ggn_tf "$@"; }}; {line}'
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "GGN_TF_SALT_FILE": str(folder / "salt"), **environment}
     return subprocess.run(["bash", "-c", script], cwd=folder, env=variables, capture_output=True, timeout=120)
 
