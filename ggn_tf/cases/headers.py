@@ -10,7 +10,7 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
-from ggn_tf.cases.nifti import is_nifti, read_nifti_header
+from ggn_tf.cases.nifti import is_nifti, read_nifti_header, voxels_file
 from ggn_tf.cases.nifti_forms import NiftiForms
 from ggn_tf.errors import VolumeError
 
@@ -49,7 +49,7 @@ def read_nifti_grid(path: Path) -> tuple[Grid, NiftiForms | None]:
         header = read_nifti_header(path)
     except UNREADABLE as error:
         raise _not_an_image(path, error) from error
-    _check_size(path, header.size, 1)
+    _check_size(path, header.size, 1, voxels_file(path))
     if len(header.size) != 3 or min(header.size) < 2:
         raise _not_3d(path, header.size, 1)
     axes, origin = header.affine_lps[:3, :3], header.affine_lps[:3, 3]
@@ -97,15 +97,15 @@ def file_reader(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _check_size(path: Path, size: Sequence[int], components: int) -> None:
+def _check_size(path: Path, size: Sequence[int], components: int, voxels: Path | None = None) -> None:
     values = np.prod([float(count) for count in (*size, components)])
     if len(size) != 3 or not 0 < values <= _MOST_VOXELS:
         raise _not_3d(path, size, components)
-    if path.suffix.lower() not in _DETACHED and values > _MOST_BYTES_PER_BYTE * path.stat().st_size:
+    if path.suffix.lower() not in _DETACHED and values > _MOST_BYTES_PER_BYTE * (voxels or path).stat().st_size:
         raise VolumeError(
             "The file is smaller than its header says.",
             case=path,
-            found=f"{values:.0f} voxel values announced, in {path.stat().st_size} bytes",
+            found=f"{values:.0f} voxel values announced, in {(voxels or path).stat().st_size} bytes",
             expected="no more voxels than the file can contain, compressed or not",
             remedy="Copy or export the file again: its header is damaged.",
         )

@@ -41,8 +41,8 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
 
     Args:
         path: A .mrk.json file of 3D Slicer (markups schema 1).
-        line_midpoints: Whether a line, such as a diameter that was measured, stands for its midpoint. Its ends are on
-            the nodule's rim.
+        line_midpoints: Whether a line, such as a diameter that was measured, is replaced by its midpoint. Its ends are
+            on the nodule's rim.
 
     Returns:
         At least one point, in the file's order.
@@ -87,9 +87,11 @@ def _points(path: Path, markup: dict[str, Any], line_midpoints: bool) -> Iterato
 def _placed(path: Path, markup: dict[str, Any]) -> Iterator[MarkupPoint]:
     system, unit = markup.get("coordinateSystem", _SYSTEM), markup.get("coordinateUnits", _UNIT)
     unit = unit[0] if isinstance(unit, list) and unit else unit
-    if system not in _TO_LPS or unit not in _UNITS_MM:
+    if str(system) not in _TO_LPS or str(unit) not in _UNITS_MM:
         raise _unreadable(path, f"coordinateSystem {system!r}, coordinateUnits {unit!r}")
     points = markup.get("controlPoints") or []
+    if not isinstance(points, list):
+        raise _unreadable(path, f"controlPoints {points!r}")
     for number, point in enumerate(points, start=1):
         if not isinstance(point, dict):
             raise _unreadable(path, f"control point {number} is {point!r}")

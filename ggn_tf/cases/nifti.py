@@ -46,6 +46,11 @@ class NiftiHeader(NamedTuple):
     qform_lps: Floats | None
 
 
+def voxels_file(path: Path) -> Path:
+    """The file with the voxels: the file itself, or the .img of a .hdr."""
+    return _files_of(path)[1]
+
+
 def is_nifti(path: Path) -> bool:
     """Whether a file's name is that of a NIfTI volume, in one file or as header (.hdr) and voxels (.img)."""
     return path.name.lower().removesuffix(".gz").endswith((".nii", ".hdr", ".img"))
@@ -57,13 +62,22 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     Raises:
         ValueError, EOFError, OSError, zlib.error: It is damaged, or of another format.
     """
-    header = _read_header(_files_of(path)[0])
+    header_path, voxels_path = _files_of(path)
+    header = _read_header(header_path)
+    if not voxels_path.is_file():
+        raise EOFError(f"no file {voxels_path.name} with the voxels beside it")
     scale = np.diag([*[_UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)] * 3, 1.0])
-    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    # What nibabel and ITK assume of a header that leaves out the handedness, or whose spacing has a sign.
+    header["pixdim"][0] = -1.0 if header["pixdim"][0] == -1 else 1.0
+    header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
+    try:
+        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+        size = tuple(map(int, header.get_data_shape()))
+    except nibabel.spatialimages.HeaderDataError as error:
+        raise ValueError(str(error)) from error
     best = sform if sform is not None else qform
     spaced = _UNPLACED * [*header.get_zooms()[:3], *[1.0] * (4 - len(header.get_zooms()[:3]))]
     affine = spaced if best is None else _TO_LPS @ best
-    size = tuple(map(int, header.get_data_shape()))
     while len(size) > 3 and size[-1] == 1:
         size = size[:-1]
     both = sform is not None and qform is not None

@@ -16,7 +16,7 @@ class Point:
 
     Example:
         >>> Point(31.5, -12, -104, ras=True).target()
-        NoduleTarget(mask_path=None, segment=None, center_mm_lps=(-31.5, 12.0, -104.0), case=None)
+        NoduleTarget(mask_path=None, segment=None, center_mm_lps=(-31.5, 12.0, -104.0), case=None, number=None)
 
     Attributes:
         x, y, z: Coordinates in LPS.
@@ -97,7 +97,7 @@ def read_points(path: str | Path, *, line_midpoints: bool = False) -> list[Point
 
     Args:
         path: The file.
-        line_midpoints: Whether a line, such as a diameter that was measured, stands for its midpoint.
+        line_midpoints: Whether a line, such as a diameter that was measured, is replaced by its midpoint.
 
     Raises:
         LocationError: The file cannot be read, contains no placed point, or a markup that is not a point list.

@@ -18,7 +18,8 @@ from ggn_tf.runs.ledger import Ledger, StopReason, read_json, stop_reason_of, wr
 from ggn_tf.runs.run_description import RunDescription, check_extension
 from ggn_tf.runs.stages import STAGES
 
-SCHEMA = 1
+# 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file.
+SCHEMA = 2
 
 
 class RunFolder:

@@ -97,6 +97,9 @@ def test_a_ras_point_in_lps() -> None:
         ({"controlPoints": [{"position": None}]}, "control point 1 has the position None"),
         ({"controlPoints": [{"position": [1, 2, float("nan")]}]}, "nan"),
         ({"controlPoints": ["F-1"]}, "control point 1 is 'F-1'"),
+        ({"controlPoints": 3}, "controlPoints 3"),
+        ({"coordinateSystem": ["LPS"]}, "coordinateSystem ['LPS']"),
+        ({"coordinateUnits": {"mm": 1}}, "coordinateUnits {'mm': 1}"),
     ],
 )
 def test_what_is_no_point_is_refused(tmp_path: Path, changes: dict[str, object], told: str) -> None:

@@ -68,6 +68,30 @@ def test_an_undamaged_file_is_read_whatever_its_kind(kind: str, tmp_path: Path) 
     np.testing.assert_array_equal(volume.axes.to_stored(voxels), VOXELS.T)
 
 
+def test_a_pair_of_the_size_of_a_ct_is_read_by_its_header(tmp_path: Path) -> None:
+    path = saved(nibabel.Nifti1Pair(np.zeros((128, 128, 40), np.int16), AFFINE_RAS), tmp_path, "ct.img")
+    assert open_volume(path.with_suffix(".hdr")).stored_grid.size_xyz == (128, 128, 40)
+
+
+def test_a_header_without_its_voxels_is_refused(tmp_path: Path) -> None:
+    path = saved(nibabel.Nifti1Pair(VOXELS, AFFINE_RAS), tmp_path, "ct.img")
+    path.unlink()
+    with pytest.raises(VolumeError, match=r"no file ct\.img"):
+        open_volume(path.with_suffix(".hdr"))
+
+
+@pytest.mark.parametrize("pixdim", [{0: 0.0}, {0: 3.0}, {1: -0.9}])
+def test_a_header_without_handedness_or_with_a_negative_spacing_is_read(
+    pixdim: dict[int, float], tmp_path: Path
+) -> None:
+    path = plain(tmp_path)
+    content = bytearray(path.read_bytes())
+    for number, value in pixdim.items():
+        content[76 + 4 * number : 80 + 4 * number] = np.float32(value).tobytes()
+    path.write_bytes(content)
+    assert open_volume(path).stored_grid.spacing_mm_xyz == pytest.approx((0.9, 0.8, 2.0))
+
+
 @pytest.mark.parametrize("offset", [0, 100, 348])
 def test_voxels_that_begin_inside_the_header_are_refused(offset: int, tmp_path: Path) -> None:
     path = plain(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.dicom.stack import Problem, Stack, stack_slices
+from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
 from ggn_tf.errors import VolumeError
 
@@ -144,7 +145,11 @@ def _fitting(volumes: list[_Candidate], query: SeriesQuery) -> list[_Candidate]:
     if reference.series:
         volumes = [(stack, grid) for stack, grid in volumes if stack.slices[0].series == reference.series] or volumes
     elif reference.grid is not None:
-        volumes = [(stack, grid) for stack, grid in volumes if grid.block_of(reference.grid)] or volumes
+        wanted = reference.grid
+        matching = [
+            (stack, grid) for stack, grid in volumes if grid.block_of(AxisOrder.of(wanted, grid.direction).grid)
+        ]
+        volumes = matching or volumes
     if len(volumes) > 1 and query.center_mm_lps is not None:
         return [(stack, grid) for stack, grid in volumes if grid.covers(query.center_mm_lps)]
     return volumes

@@ -121,10 +121,18 @@ def _same_voxels(path: Path, other: Path) -> bool:
     return np.array_equal(voxels, others)
 
 
+def _comparable(value: str) -> str:
+    """A value without differences in how a number is written."""
+    try:
+        return f"{float(value):.10g}"
+    except ValueError:
+        return value
+
+
 def _interleaved(ordered: Sequence[Slice]) -> Iterator[Problem]:
-    """Slices of several acquisitions or reconstructions between one another, though each may be a volume."""
+    """Slices of several acquisitions or reconstructions between one another; slices without the value do not count."""
     for name in dict.fromkeys(name for item in ordered for name, _ in item.acquisition):
-        values = [dict(item.acquisition).get(name, "unknown") for item in ordered]
+        values = [_comparable(value) for item in ordered for other, value in item.acquisition if other == name]
         counts = Counter(values)
         runs = 1 + sum(value != following for value, following in itertools.pairwise(values))
         if runs > len(counts):

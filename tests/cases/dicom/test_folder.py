@@ -142,6 +142,19 @@ def test_acquisitions_one_after_the_other_are_one_volume(save_series):
     assert read_grid(folder).size_xyz == SMALL.size_xyz
 
 
+def test_one_acquisition_whose_headers_differ_in_form_is_one_volume(save_series):
+    folder = save_series(noise(SMALL))
+
+    def vary(number, dataset):
+        dataset.KVP = ("120", "120.0")[number % 2]
+        dataset.SliceThickness = ("1.25", "1.250")[number % 2]
+        if number != 4:
+            dataset.AcquisitionTime = "101500"
+
+    edit(folder, vary)
+    assert read_grid(folder).size_xyz == SMALL.size_xyz
+
+
 @pytest.mark.parametrize(
     ("character_set", "text"),
     [

@@ -112,10 +112,11 @@ def test_a_series_of_one_slice_is_no_candidate(study):
     assert read_grid(folder).same_as(THIN, 1e-3)
 
 
-def test_the_series_on_whose_grid_the_mask_lies(study, save):
+@pytest.mark.parametrize("order", ["LPS", "RAS", "PSR"])
+def test_the_series_on_whose_grid_the_mask_lies(study, save, order):
     folder = study(thin=THIN, thick=THICK)
     for grid in (THIN, THICK):
-        mask = save(ball(grid), "mask.nii.gz")
+        mask = save(sitk.DICOMOrient(ball(grid), order), "mask.nii.gz")
         assert cut_patch_from(folder, NoduleTarget(mask), PROTOCOL).ct_grid.same_as(grid, 1e-3)
 
 
