@@ -24,6 +24,8 @@ _NO_MODE = _MISSING | {errno.EPERM, errno.EACCES}
 _NO_FOLDER_SYNC = _MISSING | {errno.EPERM, errno.EACCES, errno.EISDIR}
 # How a rename over an existing name fails where only free names can be taken.
 _NO_OVERWRITE = _MISSING | {errno.EPERM, errno.EACCES, errno.EEXIST, errno.EBUSY, errno.ENOTEMPTY}
+# Ends the name of a file that makes room for its new content, where that is necessary.
+_FORMER = ".former"
 
 
 @contextmanager
@@ -84,9 +86,11 @@ def replaced_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(left_over, ignore_errors=True)
     with atomic_folder(new) as temporary:
         yield temporary
+    rest = former
     if former.exists():
         # A file in it is still open somewhere, which NFS and SMB do not delete.
-        former = Path(tempfile.mkdtemp(prefix=former.name, dir=path.parent)) / path.name
+        rest = Path(tempfile.mkdtemp(prefix=former.name, dir=path.parent))
+        former = rest / path.name
     if path.exists():
         path.rename(former)
     try:
@@ -94,8 +98,19 @@ def replaced_folder(path: Path) -> Iterator[Path]:
     except OSError:
         if former.exists():
             former.rename(path)
+        shutil.rmtree(rest, ignore_errors=True)
         raise
-    shutil.rmtree(former, ignore_errors=True)
+    shutil.rmtree(rest, ignore_errors=True)
+
+
+def restore_former_files(folder: Path) -> None:
+    """Give the files of a folder their names back which a kill between the two renames of `atomic_file` took."""
+    for former in folder.glob(f".*{_FORMER}"):
+        path = former.with_name(former.name.removeprefix(".").removesuffix(_FORMER))
+        if path.exists():
+            former.unlink()
+        else:
+            former.rename(path)
 
 
 def refuse_read_only(folder: Path, argument: str = "output") -> None:
@@ -192,7 +207,8 @@ def _take_name(temporary: Path, path: Path) -> None:
             path.rmdir()
             temporary.rename(path)
             return
-        former = temporary.with_name(f"{temporary.name}.former")
+        former = path.with_name(f".{path.name}{_FORMER}")
+        former.unlink(missing_ok=True)
         path.rename(former)
         try:
             temporary.rename(path)

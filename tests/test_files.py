@@ -1,6 +1,8 @@
 import errno
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,30 @@ def test_a_file_system_that_lacks_a_function_is_written_to_with_one_warning(
     assert len(warned) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "set"]
     assert (tmp_path / "set" / "shard").read_text(encoding="utf-8") == "newer"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_former_folder_with_an_open_file_is_left_alone(tmp_path: Path, monkeypatch, fails: bool):
+    """As on NFS and SMB, which do not delete such a file."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / ".set-former").mkdir()
+    delete, rename = shutil.rmtree, Path.rename
+
+    def rmtree(path: Path, **options: Any) -> None:
+        if path.name != ".set-former":
+            delete(path, **options)
+
+    def failing_rename(path: Path, target: Path) -> None:
+        if fails and path.name == ".set-new":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(path, target)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    monkeypatch.setattr(Path, "rename", failing_rename)
+    with pytest.raises(OSError) if fails else nullcontext(), replaced_folder(tmp_path / "set") as folder:
+        (folder / "shard").write_text("newer", encoding="utf-8")
+    left = {path.name for path in tmp_path.iterdir()} - {".set-new"}
+    assert left == {"set", ".set-former"} and (tmp_path / "set" / "shard").exists() != fails
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])

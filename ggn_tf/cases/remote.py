@@ -1,6 +1,7 @@
 """Files in object storage, by URL: copied to local files while they are read, as SimpleITK and GDCM need."""
 
 import dataclasses
+import errno
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,17 @@ from ggn_tf.errors import DatasetError, GgnError, VolumeError
 
 # A path keeps only one of a URL's two slashes. A single letter is a drive of Windows.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(.*)", re.DOTALL)
+
+# What one wrong URL raises; anything else, such as an outage or a full disk, concerns the other cases as well.
+_OF_A_CASE = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ValueError,
+    NotImplementedError,
+)
+_NUMBERS_OF_A_CASE = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def url_of(path: Path) -> str | None:
@@ -56,7 +68,7 @@ def fetched(cases: Sequence[Case]) -> Iterator[list[Case | GgnError]]:
         In the order of `cases`: the case, or the error that its CT or mask does not exist or its URL cannot be opened.
 
     Raises:
-        OSError: The storage does not respond, which is not an error of the case.
+        DatasetError: The storage does not respond or the disk is full, which is not an error of the case.
     """
     with tempfile.TemporaryDirectory(prefix="ggn-tf-") as folder:
         copies: dict[Path, Path] = {}
@@ -112,10 +124,17 @@ def _fetch_case(case: Case, copies: dict[Path, Path], folder: Path) -> Case | Gg
     except GgnError as error:
         error.case = f"{case.case_id} ({error.case})"
         return error
-    except (ConnectionError, TimeoutError):
-        raise
     except Exception as error:
-        # Of any type: each kind of storage raises its own for a URL that it does not understand or does not show.
+        # Each kind of storage raises its own types when it does not respond.
+        if not _is_of_case(error):
+            reason = error.__cause__ or error
+            raise DatasetError(
+                "The CT or the mask could not be copied from its URL.",
+                case=case.case_id,
+                found=f"{type(reason).__name__}: {reason}",
+                expected="storage that responds and accepts the login, and space for copies in the temporary folder",
+                remedy="Repeat the command when the storage can be reached; the case table may be right.",
+            ) from error
         missing = isinstance(error, FileNotFoundError)
         return VolumeError(
             "The CT or the mask does not exist." if missing else "The CT or the mask cannot be read from its URL.",
@@ -127,6 +146,14 @@ def _fetch_case(case: Case, copies: dict[Path, Path], folder: Path) -> Case | Gg
     return dataclasses.replace(case, image=image, mask=mask)
 
 
+def _is_of_case(error: Exception) -> bool:
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and cause is not None:
+        # fsspec calls it a missing file, too, when a web server does not respond.
+        return not isinstance(cause, OSError) and getattr(cause, "status", 0) < 500
+    return isinstance(error, _OF_A_CASE) or getattr(error, "errno", None) in _NUMBERS_OF_A_CASE
+
+
 def _fetch(path: Path, copies: dict[Path, Path], folder: Path) -> Path:
     """A local copy with the same file name, which errors show and readers take the format from."""
     url = url_of(path)
@@ -134,8 +161,8 @@ def _fetch(path: Path, copies: dict[Path, Path], folder: Path) -> Path:
         return path
     if path not in copies:
         files, inside = file_system_of(url)
-        if not files.exists(inside):
-            raise FileNotFoundError(url)
+        # Unlike `exists`, it does not take an outage for a missing file.
+        files.info(inside)
         copy = folder / str(len(copies)) / path.name
         copy.parent.mkdir()
         if files.isdir(inside):

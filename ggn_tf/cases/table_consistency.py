@@ -116,12 +116,11 @@ class _Rows:
 
     def patients_text(self, cases: Iterable[Case]) -> str:
         """The different patients of some rows."""
-        return " and ".join(repr(self._name_id(patient)) for patient in _patients(cases))
+        return _first([repr(self._name_id(patient)) for patient in _patients(cases)], " and ")
 
     def cases_text(self, cases: Sequence[Case]) -> str:
         """The first ids of some rows."""
-        more = f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
-        return ", ".join(self._name_id(case.case_id) for case in cases[:_SHOWN]) + more
+        return _first([self._name_id(case.case_id) for case in cases])
 
     def _image(self, case: Case) -> Identity:
         return self._images[case.image]
@@ -132,8 +131,8 @@ def _patient_errors(rows: _Rows) -> Iterator[TableError]:
     if by_ct:
         yield TableError(
             "One CT is entered under several patients.",
-            case=", ".join(group[0].image.name for group in by_ct),
-            found="; ".join(f"patients {rows.patients_text(group)} ({rows.cases_text(group)})" for group in by_ct),
+            case=_first([group[0].image.name for group in by_ct]),
+            found=_first([f"patients {rows.patients_text(group)} ({rows.cases_text(group)})" for group in by_ct], "; "),
             expected="one patient_id per CT: otherwise a patient's nodules can be in the training and in the test set",
             remedy="Give all nodules of a CT the same patient_id in the case table.",
         )
@@ -143,7 +142,7 @@ def _patient_errors(rows: _Rows) -> Iterator[TableError]:
         yield TableError(
             "Patient ids differ only in zeros, upper and lower case, a trailing .0, or their Unicode form.",
             case=rows.cases_text([case for group in alike for case in group]),
-            found="; ".join(rows.patients_text(group) for group in alike),
+            found=_first([rows.patients_text(group) for group in alike], "; "),
             expected="one spelling per patient: otherwise a patient's nodules can be in the training and the test set",
             remedy="Write the id of a patient in one way throughout the table; insist on the ids only if they are "
             "those of different patients.",
@@ -160,14 +159,14 @@ def _repeated_nodules(rows: _Rows) -> tuple[list[TableError], list[str]]:
     ]
     contradicting = [group for group in groups if len({folded_label(case.label) for case in group}) > 1]
     agreeing = [rows.cases_text(group) for group in groups if group not in contradicting]
-    notes = [f"the same nodule in several rows: {'; '.join(agreeing)}"] if agreeing else []
+    notes = [f"the same nodule in several rows: {_first(agreeing, '; ')}"] if agreeing else []
     if not contradicting:
         return [], notes
-    labels = [[f"{rows.cases_text([case])} {case.label!r}" for case in group] for group in contradicting]
+    labels = [_first([f"{rows.cases_text([case])} {case.label!r}" for case in group]) for group in contradicting]
     error = TableError(
         "One nodule is entered several times, with different labels.",
         case=rows.cases_text([case for group in contradicting for case in group]),
-        found="; ".join(map(", ".join, labels)),
+        found=_first(labels, "; "),
         expected="one row per nodule, or rows that agree",
         remedy="Keep the row with the right label.",
     )
@@ -234,6 +233,11 @@ def _linked(cases: Iterable[Case], keys: Callable[[Case], Iterable[Hashable]]) -
     for index, case in enumerate(cases):
         groups[root(index)].append(case)
     return list(groups.values())
+
+
+def _first(texts: Sequence[str], separator: str = ", ") -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return separator.join(texts[:_SHOWN]) + more
 
 
 def _patients(cases: Iterable[Case]) -> list[str]:

@@ -16,7 +16,7 @@ class WorkStream(io.TextIOBase):
     this process and in those that it starts.
 
     Args:
-        stream: `sys.stdout` or `sys.stderr`; None where the process has none.
+        stream: `sys.stdout` or `sys.stderr`; None where the process has none, so that all text is lost.
 
     Attributes:
         failure: The first failure; None without one.
@@ -38,6 +38,8 @@ class WorkStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write, or keep the failure."""
+        if self._stream is None and text:
+            self.failure = OSError(errno.EBADF, os.strerror(errno.EBADF))
         if self._stream is not None and self.failure is None:
             try:
                 self._stream.write(text)

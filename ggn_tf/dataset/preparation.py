@@ -28,8 +28,11 @@ _AHEAD_PER_JOB = 16
 # Largest number of nodules of one CT that a worker cuts together.
 _GROUP = 16
 
-# Errors of the machine at a file, which the next case would meet as well.
-_NOT_OF_A_CASE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+# Errors of the machine, a disk or a network drive, which the next case would meet as well.
+_NOT_OF_A_CASE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
+)
 
 _Outcome = Patch | GgnError
 
@@ -55,7 +58,8 @@ def prepare_cases(
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
 
     Raises:
-        DatasetError: A worker process died.
+        DatasetError: A worker process died, or the storage of a URL does not respond.
+        OSError: The machine, a disk or a network drive failed.
     """
     groups = groups_of(cases)
     if jobs == 1:
@@ -124,7 +128,7 @@ def prepare_case(
     except GgnError as error:
         return error
     except (OSError, UnicodeError) as error:
-        if isinstance(error, OSError) and error.errno in _NOT_OF_A_CASE:
+        if isinstance(error, OSError) and _is_of_the_machine(error, case):
             raise
         return VolumeError(
             "The CT or the mask cannot be opened.",
@@ -133,6 +137,18 @@ def prepare_case(
             expected="paths that can be opened",
             remedy="Correct the path or the permissions; paths in a case table are relative to the table.",
         )
+
+
+def _is_of_the_machine(error: OSError, case: Case) -> bool:
+    if error.errno != errno.EIO:
+        return error.errno in _NOT_OF_A_CASE
+    # A damaged sector concerns one file; a disk or drive that is gone lists no folder either.
+    try:
+        for path in (case.image, case.mask or case.image):
+            next(path.parent.iterdir(), None)
+    except (OSError, ValueError) as further:
+        return getattr(further, "errno", None) in (errno.EIO, *_NOT_OF_A_CASE)
+    return False
 
 
 def _next(waiting: deque[tuple[list[Case], Future[list[_Outcome]]]]) -> list[tuple[Case, _Outcome]]:

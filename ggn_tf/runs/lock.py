@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import lock_descriptor, unlock_descriptor
 
 from ggn_tf.errors import RunError
-from ggn_tf.files import is_missing_function, warn_of_limits
+from ggn_tf.files import is_missing_function, restore_former_files, warn_of_limits
 
 _LOCK = ".lock"
 _POLL_S = 0.2
@@ -19,8 +19,9 @@ _POLL_S = 0.2
 def lock_run(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
     """Keep other processes off a run folder within the block; the operating system frees the lock of a killed process.
 
-    The folder is created if it does not exist. Files that a killed process left under temporary names are deleted
-    first. `patience_s` is the time in seconds to wait for another process to end.
+    The folder is created if it does not exist. Files that a killed process left under temporary names are first
+    restored where they are the only copy, and deleted otherwise. `patience_s` is the time in seconds to wait for
+    another process to end.
 
     Raises:
         RunError: Another process trains in the folder, or the folder contains something else than a run.
@@ -39,6 +40,7 @@ def lock_run(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
                 arguments=("run",),
             )
         for part in (folder, folder / "checkpoints", folder / "stages"):
+            restore_former_files(part)
             for leftover in part.glob(".*-*.*"):
                 leftover.unlink()
         yield
@@ -75,7 +77,8 @@ def is_locked(folder: Path) -> bool:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    if folder.is_dir() and ((folder / "run.json").exists() or all(map(_is_ours, folder.iterdir()))):
+    described = (folder / "run.json").exists() or (folder / ".run.json.former").exists()
+    if folder.is_dir() and (described or all(map(_is_ours, folder.iterdir()))):
         return
     if folder.exists():
         raise RunError(

@@ -21,6 +21,10 @@ _KERNELS = re.compile(
 )
 # Of these, what only describes, or has no effect here.
 _OTHER = re.compile(r".*(VERBOSE|LOG|DUMP|PROFIL|CACHE|NUM_THREADS|LEGACY_KERAS).*")
+# A flag of a variable of several; its value may be quoted.
+_FLAG = re.compile(r"""(?:[^\s"']|"[^"]*"|'[^']*'|["'])+""")
+# A flag that writes files, or is a path, which would record the names of folders.
+_FILES = re.compile(r"[^=]*dump.*|.*[/\\].*", re.IGNORECASE | re.DOTALL)
 
 
 class Exactness(StrEnum):
@@ -58,7 +62,7 @@ _TEXTS = {
 class Conditions:
     """What a process trains with; replicas are the devices that share a batch, over all processes.
 
-    `kernels` are the environment variables that choose kernels, with their values.
+    `kernels` are the environment variables that choose kernels, with their values; paths are left out.
     """
 
     device: str
@@ -141,12 +145,13 @@ def conditions_here(deterministic: bool, replicas: int = 1) -> Conditions:
 
 
 def kernel_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an environment that choose kernels, and so the last bits, by name."""
-    return {
-        name: environment[name]
+    """The variables of an environment that choose kernels, and so the last bits, by name; without paths."""
+    chosen = {
+        name: " ".join(flag for flag in _FLAG.findall(environment[name]) if not _FILES.fullmatch(flag))
         for name in sorted(environment)
         if _KERNELS.fullmatch(name) and not _OTHER.fullmatch(name)
     }
+    return {name: value for name, value in chosen.items() if value}
 
 
 def threads_of_an_operation() -> int:

@@ -165,6 +165,23 @@ def test_all_faults_are_found_at_once() -> None:
     assert len(check_consistency(cases).errors) == 3
 
 
+@pytest.mark.parametrize("distinct_ids", [False, True])
+def test_a_mistake_in_every_row_is_shown_for_the_first_ones(distinct_ids: bool) -> None:
+    cases = [
+        case(f"{number}{patient}", f"{patient}{number}", f"{number}.nii", patient, mask=Path(f"{number}-mask.nii"))
+        for number in range(100, 300)
+        for patient in ("x", "y")
+    ]
+    several = [case(str(number), f"{number}.", "one.nii") for number in range(90)]
+    agreeing = [case(f"{number}{way}", image=f"{number}.nii", mask=Path("m")) for number in range(50) for way in "ab"]
+    zeros = [case(f"{zero}{number}", f"{zero}{number}", f"{zero}{number}.mha") for number in range(9) for zero in "a0"]
+    zeros += [case(f"00{number}", f"00{number}", f"00{number}.mha") for number in range(9)]
+    consistency = check_consistency([*cases, *several, *agreeing, *zeros], distinct_ids=distinct_ids)
+    texts = [text for error in consistency.errors for text in (error.case, error.found)] + list(consistency.notes)
+    assert len(consistency.errors) == (1 if distinct_ids else 3)
+    assert all("more" in text and len(text) < 700 for text in texts), texts
+
+
 def test_many_rows_of_one_ct_take_no_quadratic_time() -> None:
     cases = [case(str(number)) for number in range(20_000)]
     assert check_consistency(cases).errors == ()

@@ -232,6 +232,7 @@ def test_ten_mistakes_of_a_spreadsheet_are_named_in_one_run(copied: Path) -> Non
     rows[6].update(dict(zip(CENTER, ("1", "2,5", "x"), strict=True)))
     rows[7]["grade"] = ""
     rows[8]["case_id"] = rows[10]["case_id"]
+    rows[11]["image"] = "file:///%zz/ct.nii"
     book = openpyxl.Workbook()
     book.create_sheet("older list").sheet_state = "hidden"
     book.active.append([*rows[0], "grade "])
@@ -256,7 +257,8 @@ def test_ten_mistakes_of_a_spreadsheet_are_named_in_one_run(copied: Path) -> Non
         "the same case_id 'SMITH-0010'",
         "not 'older list' (hidden)",
         "1 row that the workbook hides, for example by a filter, were read as well: 9",
-        "7 of 12 cases can be used",
+        "/%zz/ct.nii",
+        "6 of 12 cases can be used",
     ):
         assert named in result.output.replace(f"{copied.parent}/", ""), named
 

@@ -75,13 +75,19 @@ def test_a_path_that_cannot_be_opened_rejects_its_own_case(table: Path, path: st
     assert isinstance(outcome_of(bad, error, Pseudonyms(b"salt"), set()), RejectedCase)
 
 
-def test_an_error_of_the_machine_is_no_error_of_a_case(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
+def test_an_error_of_the_machine_is_no_error_of_a_case(
+    table: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     def full(*arguments: object, **named: object) -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        raise OSError(number, os.strerror(number))
 
+    case = read_table(table)[0]
     monkeypatch.setattr("ggn_tf.dataset.preparation.cut_patch_from", full)
-    with pytest.raises(OSError, match="open files"):
-        prepare_case(read_table(table)[0], PROTOCOL)
+    monkeypatch.setattr(os, "listdir", full)
+    with pytest.raises(OSError) as caught:
+        prepare_case(case, PROTOCOL)
+    assert caught.value.errno == number
 
 
 def test_two_processes_give_what_one_gives_in_the_same_order(table: Path) -> None:

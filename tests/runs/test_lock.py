@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ggn_tf.errors import GgnWarning, RunError
-from ggn_tf.files import _warn_of_mount
+from ggn_tf.files import _warn_of_mount, atomic_file
 from ggn_tf.runs.lock import is_locked, lock_run
 
 
@@ -57,6 +57,33 @@ def test_a_broken_disk_is_no_missing_lock(tmp_path: Path, monkeypatch):
     with pytest.raises(OSError) as caught, lock_run(tmp_path / "run"):
         pass
     assert caught.value.errno == errno.EIO
+
+
+def test_the_only_copy_of_a_file_is_restored_after_a_kill(tmp_path: Path, monkeypatch):
+    """On a file system that renames to free names only; the process ends between the two renames."""
+    (tmp_path / "run.json").write_text("old", encoding="utf-8")
+    (tmp_path / ".run-abcd1234.json").touch()
+    genuine = Path.rename
+
+    def rename(path: Path, target: Path) -> None:
+        if target.name == "run.json":
+            raise KeyboardInterrupt
+        genuine(path, target)
+
+    def replace(source: Path, target: Path) -> None:
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", rename)
+        patch.setattr(os, "replace", replace)
+        with atomic_file(tmp_path / "run.json") as temporary:
+            temporary.write_text("new", encoding="utf-8")
+    assert not (tmp_path / "run.json").exists()
+    for _ in range(2):
+        with lock_run(tmp_path):
+            assert (tmp_path / "run.json").read_text(encoding="utf-8") == "old"
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "run.json"]
+        (tmp_path / ".run.json.former").touch()
 
 
 def test_nfs_locks_only_what_is_open_for_writing(tmp_path: Path, monkeypatch):

@@ -83,6 +83,18 @@ def test_variables_that_choose_kernels_are_conditions():
     assert differences(now.to_dict(), now) == ()
 
 
+def test_paths_and_dumps_are_no_conditions():
+    flags = (
+        "--xla_dump_to=/home/NAME/x --xla_a=1  --xla_dump_hlo_as_text '--xla_b=/home/A B/y' --xla_c=\"/home/A B C/y\""
+    )
+    paths = {"MIOPEN_USER_DB_PATH": "/home/NAME/db", "TF_XLA_FLAGS": "--tf_xla_clustering_debug --dump_graphs=1"}
+    assert kernel_variables({"XLA_FLAGS": f"{flags} --xla_d=x", **paths}) == {
+        "TF_XLA_FLAGS": "--tf_xla_clustering_debug",
+        "XLA_FLAGS": "--xla_a=1 --xla_d=x",
+    }
+    assert kernel_variables({"XLA_FLAGS": "/home/NAME/flags.txt"}) == {}
+
+
 def test_the_process_s_variables_are_recorded(monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert conditions_here(False).to_dict()["kernels"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
