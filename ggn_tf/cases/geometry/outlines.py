@@ -82,7 +82,7 @@ def fill(outlines: Sequence[Outline], size_xy: tuple[int, int], *, exclusive: bo
     """The region that outlines of one slice enclose.
 
     An outline that is there twice counts once. An outline inside another cuts a hole, one inside a hole is an island;
-    others are joined. What is on an outline belongs to the region.
+    others are joined. What is on any outline belongs to the region.
 
     Args:
         outlines: Of one region on one slice, within its pixels.
@@ -97,31 +97,39 @@ def fill(outlines: Sequence[Outline], size_xy: tuple[int, int], *, exclusive: bo
     for outline in outlines:
         if not any(outline.same_as(other) for other in different):
             different.append(outline)
-    holders = [{number for number, other in enumerate(different) if item.within(other)} for item in different]
-    holes = [_depth(number, holders) % 2 == 1 for number in range(len(different))]
     # An outline along the slice's edge reaches a pixel beyond it.
     region = np.zeros((size_xy[1] + 2, size_xy[0] + 2), dtype=bool)
-    for number, outline in enumerate(different):
-        if exclusive:
-            _part(region, outline)[...] ^= outline.inside if holes[number] else outline.inside | outline.on
-        elif not holes[number]:
+    if exclusive:
+        for outline in different:
+            _part(region, outline)[...] ^= outline.inside
+        # Last: toggled, pixels on a line that two outlines share would be lost.
+        for outline in different:
+            _part(region, outline)[...] |= outline.on
+    else:
+        _join(region, different)
+    return region[1:-1, 1:-1]
+
+
+def _join(region: npt.NDArray[np.bool_], outlines: Sequence[Outline]) -> None:
+    """Set the pixels that different outlines enclose, without their holes."""
+    holders = [{number for number, other in enumerate(outlines) if item.within(other)} for item in outlines]
+    # How many outlines are around each; those around it are larger.
+    depths = [0] * len(outlines)
+    for number in sorted(range(len(outlines)), key=lambda number: -outlines[number].area):
+        depths[number] = max((1 + depths[holder] for holder in holders[number]), default=0)
+    for number, outline in enumerate(outlines):
+        if depths[number] % 2 == 0:
             solid = np.zeros_like(region)
             _part(solid, outline)[...] = outline.inside | outline.on
-            for other, hole in enumerate(different):
-                if holes[other] and number in holders[other]:
+            for other, hole in enumerate(outlines):
+                if depths[other] % 2 == 1 and number in holders[other]:
                     _part(solid, hole)[...] &= ~hole.inside
             region |= solid
-    return region[1:-1, 1:-1]
 
 
 def _part(region: npt.NDArray[np.bool_], outline: Outline) -> npt.NDArray[np.bool_]:
     (x, y), (height, width) = outline.start_xy, outline.inside.shape
     return region[y + 1 : y + 1 + height, x + 1 : x + 1 + width]
-
-
-def _depth(number: int, holders: Sequence[set[int]]) -> int:
-    """How many outlines are around one, each inside the next."""
-    return max((1 + _depth(holder, holders) for holder in holders[number]), default=0)
 
 
 def _enclosed(points: Floats, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -87,6 +87,22 @@ def test_outlines_that_cross_are_joined_unless_they_are_exclusive():
     assert exclusive[4, 4] and exclusive[10, 10] and not exclusive[7, 7]
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_outlines_that_share_an_edge_have_no_gap(exclusive):
+    one, other = rectangle(2, 3, 8, 9), rectangle(8, 3, 14, 9)
+    np.testing.assert_array_equal(filled(one, other, exclusive=exclusive), pixels(("+", (2, 3, 14, 9))))
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_many_outlines_inside_one_another(exclusive):
+    outlines = [Outline.of(np.array(rectangle(2 * n, 2 * n, 200 - 2 * n, 200 - 2 * n), dtype=float)) for n in range(40)]
+    middle = fill(outlines, (201, 201), exclusive=exclusive)[100]
+    # Two pixels apart: the pixel between an outline and the hole in it is inside, that between the hole and the next
+    # outline is not; beyond the last hole there is nothing.
+    assert middle[:79].tolist() == [column % 4 != 3 for column in range(79)]
+    assert not middle[79:122].any()
+
+
 def test_a_hole_in_one_of_two_outlines_that_cross():
     one, other, hole = rectangle(2, 2, 12, 12), rectangle(10, 2, 17, 12), rectangle(4, 4, 8, 8)
     expected = pixels(("+", (2, 2, 17, 12)), ("-", (5, 5, 7, 7)))
