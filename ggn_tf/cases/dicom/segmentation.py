@@ -69,7 +69,7 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
             names.pop(0, None)
         number = pick_segment(path, names, segment)
         frames = list(_drawn_frames(whole, number, is_label_map))
-        found = _on_slices(frames, planes) or _on_own_grid(frames, _positions(whole))
+        found = _on_slices(frames, planes) or _on_own_grid(frames, whole)
         return replace(found, one_nodule=whole.get("Manufacturer") == MAKER)
 
 
@@ -173,11 +173,12 @@ def _on_slices(frames: Sequence[_Frame], planes: SlicePlanes) -> Segment | None:
     return planes.segment(layers)
 
 
-def _on_own_grid(frames: Sequence[_Frame], positions_mm_lps: Floats) -> Segment:
+def _on_own_grid(frames: Sequence[_Frame], whole: Dataset) -> Segment:
     """The segment on the regular grid that its frames make."""
     lowest = min(frames, key=lambda frame: frame.grid.origin_mm_lps @ _normal(frame)).grid
     normal = np.reshape(lowest.direction, (3, 3))[:, 2]
-    step = _step_mm(np.unique(positions_mm_lps @ normal), lowest.spacing_mm_xyz[2])
+    # Of one frame, the header's distance or thickness.
+    step = _step_mm(np.unique(_positions(whole) @ normal), _stated_step_mm(whole)) or lowest.spacing_mm_xyz[2]
     above_mm = [float((np.asarray(frame.grid.origin_mm_lps) - lowest.origin_mm_lps) @ normal) for frame in frames]
     levels = [round(height / step) for height in above_mm]
     width, height, _ = lowest.size_xyz
@@ -198,19 +199,28 @@ def _normal(frame: _Frame) -> Floats:
     return normal
 
 
-def _step_mm(heights_mm: Floats, stated_mm: float) -> float:
-    """The distance of neighbouring slices, some of which have no frame.
+def _stated_step_mm(whole: Dataset) -> float | None:
+    """The distance of slices by the header. Their thickness says nothing about it: slices overlap or leave gaps."""
+    first = whole.PerFrameFunctionalGroupsSequence[0]
+    stated = _macro(whole, first, "PixelMeasuresSequence").get("SpacingBetweenSlices")
+    return abs(float(stated)) if stated else None
+
+
+def _step_mm(heights_mm: Floats, stated_mm: float | None) -> float | None:
+    """The distance of neighbouring slices, some of which have no frame; None where all frames are on one slice.
 
     Args:
         heights_mm: Of the frames, in ascending order.
-        stated_mm: The distance by the header, which is often the thickness of a slice instead.
+        stated_mm: The distance by the header, which counts only where the frames' distances are its multiples.
     """
     gaps_mm = np.diff(heights_mm)
     gaps_mm = gaps_mm[gaps_mm > POSITION_TOLERANCE_MM]
     if not gaps_mm.size:
-        return stated_mm
+        return None
     heights_mm = np.concatenate([[0], gaps_mm.cumsum()])
-    for guess in (stated_mm, float(np.median(gaps_mm)), float(gaps_mm.min())):
+    fits = stated_mm and (np.abs(gaps_mm - np.rint(gaps_mm / stated_mm) * stated_mm) <= POSITION_TOLERANCE_MM).all()
+    guesses = [stated_mm] if stated_mm and fits else []
+    for guess in (*guesses, float(np.median(gaps_mm)), float(gaps_mm.min())):
         levels = np.concatenate([[0], np.rint(gaps_mm / guess).cumsum()])
         # Rounded positions do not add up: the distance of the outermost frames is the most exact.
         step = float(heights_mm[-1] / max(levels[-1], 1))

@@ -8,6 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pack_bits
 
+from ggn_tf.cases.dicom.segmentation import _step_mm
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM
 from ggn_tf.cases.geometry.grid import Box, Grid
@@ -288,6 +289,39 @@ def test_a_segmentation_of_another_frame_of_reference_is_not_aligned(save_series
         place_mask(path, open_volume(folder), align_masks=True)
     assert "another frame of reference" in caught.value.found
     assert caught.value.arguments == ()
+
+
+@pytest.mark.parametrize("thickness_mm", [0.85, 0.17, 5.0])
+def test_the_thickness_of_slices_is_not_their_distance(save_series, tmp_path, thickness_mm):
+    def describe(stored):
+        (measures,) = stored.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+        measures.pop("SpacingBetweenSlices", None)
+        measures.SliceThickness = thickness_mm
+
+    thick = Grid((46, 42, 24), (0.7, 0.7, 1.7), GRID.origin_mm_lps, GRID.direction)
+    thin = Grid((40, 36, 48), (0.83, 0.83, 0.85), GRID.origin_mm_lps, GRID.direction)
+    nodule = array(ball(thick))
+    path = write_seg(save_series(noise(thick), "thick"), tmp_path / "seg.dcm", {"Nodule": nodule})
+    volume = open_volume(save_series(noise(thin), "thin"))
+    mask = array(place_mask(rewritten(path, describe), volume, align_masks=True).image)
+    assert mask.sum() * 0.83 * 0.83 * 0.85 == pytest.approx(nodule.sum() * 0.7 * 0.7 * 1.7, rel=0.05)
+    drawn = np.flatnonzero(mask.any(axis=(1, 2)))
+    assert np.diff(drawn).tolist() == [1] * (len(drawn) - 1)
+
+
+@pytest.mark.parametrize(
+    ("stated_mm", "heights_mm", "step_mm"),
+    [
+        (None, (0.0, 10.0), 10.0),
+        # Every other slice was drawn.
+        (1.25, (0.0, 2.5, 5.0), 1.25),
+        # The frames are on no multiples of the header's distance.
+        (1.0, (0.0, 2.5, 5.0, 10.0), 2.5),
+        (1.25, (4.0,), None),
+    ],
+)
+def test_the_distance_of_frames(stated_mm, heights_mm, step_mm):
+    assert _step_mm(np.array(heights_mm), stated_mm) == step_mm
 
 
 def test_a_segment_without_a_frame_is_empty(folder, tmp_path):
