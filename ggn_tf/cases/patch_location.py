@@ -39,6 +39,27 @@ class NoduleTarget(NamedTuple):
     number: int | None = None
 
 
+class Masks:
+    """The masks of one CT; each is read once."""
+
+    def __init__(self, volume: Volume, repair_policy: RepairPolicy) -> None:
+        self.volume = volume
+        self._align_masks = repair_policy.align_masks
+        self._read: dict[tuple[Path, str | None], tuple[Nodules, tuple[str, ...]]] = {}
+
+    def components(self, path: Path, segment: str | None) -> tuple[Nodules, tuple[str, ...]]:
+        """All components of a mask's segment, also remnants, and notes.
+
+        Raises:
+            MaskError: The mask cannot be used.
+        """
+        if (path, segment) not in self._read:
+            placed = place_mask(path, self.volume, segment=segment, align_masks=self._align_masks)
+            nodules = find_nodules(_trimmed(placed.image), joined=placed.one_nodule)
+            self._read[path, segment] = nodules, placed.repaired
+        return self._read[path, segment]
+
+
 class PatchLocation(NamedTuple):
     """The part of a CT that a patch needs.
 
@@ -76,24 +97,22 @@ def open_ct_of(
     return open_volume(image_path, query, repair=repair_policy.repair)
 
 
-def locate_patch(
-    volume: Volume, target: NoduleTarget, protocol: PatchProtocol, repair_policy: RepairPolicy
-) -> PatchLocation:
+def locate_patch(masks: Masks, target: NoduleTarget, protocol: PatchProtocol) -> PatchLocation:
     """Locate a nodule's patch on an opened CT.
 
     Args:
-        volume: The CT.
+        masks: Those of the CT.
         target: Where its nodule is.
         protocol: The patch's size and spacing.
-        repair_policy: What may be repaired instead of being rejected.
 
     Raises:
         MaskError: The mask cannot be used, or there is neither a mask nor a centre.
         VolumeError: The centre is outside the CT.
     """
+    volume = masks.volume
     mask, repaired = None, volume.repaired
     if target.mask_path is not None:
-        mask, notes = _nodule(volume, target, target.mask_path, repair_policy)
+        mask, notes = _nodule(masks, target, target.mask_path)
         repaired += notes
     center = _on_voxel_fraction(volume.grid, _center(volume, mask, target.center_mm_lps), target.center_mm_lps is None)
     grid = patch_grid(center, volume.grid, protocol)
@@ -116,7 +135,7 @@ def _on_voxel_fraction(ct_grid: Grid, center_mm_lps: Vector, centroid: bool) -> 
     return vector(ct_grid.point_of(np.round(ct_grid.index_of(center_mm_lps), decimals)))
 
 
-def count_nodules(volume: Volume, target: NoduleTarget, repair_policy: RepairPolicy) -> int:
+def count_nodules(masks: Masks, target: NoduleTarget) -> int:
     """The number of nodules in a target's mask: 1 without a mask, or where the centre or the number selects one.
 
     Raises:
@@ -124,28 +143,27 @@ def count_nodules(volume: Volume, target: NoduleTarget, repair_policy: RepairPol
     """
     if target.mask_path is None or target.center_mm_lps is not None or target.number is not None:
         return 1
-    return len(_nodules(volume, target, target.mask_path, repair_policy)[0].voxels)
+    return len(_nodules(masks, target, target.mask_path)[0].voxels)
 
 
-def _nodules(
-    volume: Volume, target: NoduleTarget, mask_path: Path, repair_policy: RepairPolicy
-) -> tuple[Nodules, tuple[str, ...]]:
-    """The nodules of a target's mask, and notes."""
-    placed = place_mask(mask_path, volume, segment=target.segment, align_masks=repair_policy.align_masks)
-    nodules, notes = find_nodules(_trimmed(placed.image), joined=placed.one_nodule), placed.repaired
-    if target.center_mm_lps is None:
-        nodules = nodules.without_remnants()
-        if nodules.dropped:
-            voxels, pieces = sum(nodules.dropped), len(nodules.dropped)
-            notes += (f"the mask: {voxels} voxels in {pieces} pieces, each below 5 % of the nodule, were left out",)
+def _nodules(masks: Masks, target: NoduleTarget, mask_path: Path) -> tuple[Nodules, tuple[str, ...]]:
+    """The nodules of a target's mask, and notes. A remnant is one only where the centre is in it."""
+    found, notes = masks.components(mask_path, target.segment)
+    nodules = found.without_remnants()
+    chosen = found.at(target.center_mm_lps) if target.center_mm_lps is not None else 0
+    if chosen > len(nodules.voxels):
+        used, largest = found.voxels[chosen - 1], found.voxels[0]
+        note = f"the mask: the piece at the centre was used (voxels: {used}), not the largest piece (voxels: {largest})"
+        return found, (*notes, note)
+    if nodules.dropped:
+        voxels, pieces = sum(nodules.dropped), len(nodules.dropped)
+        notes += (f"the mask: {voxels} voxels in {pieces} pieces, each below 5 % of the nodule, were left out",)
     return nodules, notes
 
 
-def _nodule(
-    volume: Volume, target: NoduleTarget, mask_path: Path, repair_policy: RepairPolicy
-) -> tuple[sitk.Image, tuple[str, ...]]:
+def _nodule(masks: Masks, target: NoduleTarget, mask_path: Path) -> tuple[sitk.Image, tuple[str, ...]]:
     """The mask of the target's nodule, cropped to it, and notes."""
-    nodules, notes = _nodules(volume, target, mask_path, repair_policy)
+    nodules, notes = _nodules(masks, target, mask_path)
     number = target.number or 1
     if target.center_mm_lps is not None:
         number = nodules.nearest_to(target.center_mm_lps)

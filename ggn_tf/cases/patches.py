@@ -13,7 +13,7 @@ from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.measurements import measure
-from ggn_tf.cases.patch_location import NoduleTarget, PatchLocation, locate_patch, open_ct_of
+from ggn_tf.cases.patch_location import Masks, NoduleTarget, PatchLocation, locate_patch, open_ct_of
 from ggn_tf.cases.radiomics import measure_radiomics
 from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import MaskError
@@ -79,7 +79,7 @@ def cut_patch(
         MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.
     """
     with naming_case(target.case):
-        location = locate_patch(volume, target, protocol, repair_policy)
+        location = locate_patch(Masks(volume, repair_policy), target, protocol)
         return _cut(volume, location, volume.read(location.box), protocol, radiomics)
 
 
@@ -90,15 +90,17 @@ def cut_patches(
     repair_policy: RepairPolicy = STRICT,
     *,
     radiomics: bool = False,
+    masks: Masks | None = None,
 ) -> list[Patch]:
     """Cut the patches of several nodules of one CT; a compressed file is decompressed once for all of them.
 
-    Args and errors are those of `cut_patch`.
+    Args and errors are those of `cut_patch`; `masks` are those that were already read.
     """
+    masks = masks or Masks(volume, repair_policy)
     locations = []
     for target in targets:
         with naming_case(target.case):
-            locations.append(locate_patch(volume, target, protocol, repair_policy))
+            locations.append(locate_patch(masks, target, protocol))
     images = volume.read_blocks([location.box for location in locations])
     patches = []
     for target, location, image in zip(targets, locations, images, strict=True):

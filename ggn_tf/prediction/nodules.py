@@ -13,7 +13,7 @@ from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.masks import nodule_box
 from ggn_tf.cases.measurements import Measurements, measure
-from ggn_tf.cases.patch_location import count_nodules, open_ct_of
+from ggn_tf.cases.patch_location import Masks, count_nodules, open_ct_of
 from ggn_tf.cases.patches import Patch, cut_patches, paste_mask
 from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import LocationError
@@ -156,14 +156,15 @@ def open_patches(
             "There is no nodule to predict.", expected="at least one location", remedy="Give a point, voxel or mask."
         )
     volume = open_ct_of(locations[0].target(), ct, series, repair_policy)
+    masks = Masks(volume, repair_policy)
     names, targets = [], []
     for location, name in zip(locations, names_of(locations), strict=True):
         target = location.target(volume.stored_grid, name if len(locations) > 1 else None)
         with naming_case(target.case):
-            count = count_nodules(volume, target, repair_policy)
+            count = count_nodules(masks, target)
         names += numbered(name, count)
         targets += [target] if count == 1 else [target._replace(number=number) for number in range(1, count + 1)]
-    patches = cut_patches(volume, targets, protocol, repair_policy)
+    patches = cut_patches(volume, targets, protocol, repair_policy, masks=masks)
     return volume, [NodulePatch(name, patch) for name, patch in zip(names, patches, strict=True)]
 
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases import masks, patch_location
 from ggn_tf.cases.geometry.grid import Grid, Vector
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.volumes import open_volume
-from ggn_tf.prediction.nodules import CtPrediction, NodulePatch, predict_nodules
+from ggn_tf.prediction.locations import Mask
+from ggn_tf.prediction.nodules import CtPrediction, NodulePatch, open_patches, predict_nodules
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 from tests.support.case_phantoms import rotation
@@ -118,3 +121,19 @@ def test_the_overlays_block_covers_its_field(tmp_path: Path) -> None:
     corners = Grid.from_image(nodule.block).corners_mm_lps()
     assert (corners.min(axis=0) <= np.subtract(CENTER, 30)).all()
     assert (corners.max(axis=0) >= np.add(CENTER, 30)).all()
+
+
+def test_the_mask_of_several_nodules_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, read = GRIDS["coarse"], []
+
+    def count(path: Path, *args: Any, **options: Any) -> masks.Mask:
+        read.append(path)
+        return masks.place_mask(path, *args, **options)
+
+    monkeypatch.setattr(patch_location, "place_mask", count)
+    ct = write_nifti(lung_with_balls(grid), tmp_path / "ct.nii")
+    inside = np.minimum(distance_mm(grid, CENTER), distance_mm(grid, np.add(CENTER, (18, 0, 0)))) <= 5
+    mask = write_nifti(grid.image_of(inside.astype(np.uint8)), tmp_path / "mask.nii")
+    _, patches = open_patches(ct, None, [Mask(mask, name="n")], PatchProtocol())
+    assert [nodule.name for nodule in patches] == ["n 1", "n 2"]
+    assert read == [mask]

@@ -12,7 +12,8 @@ from scipy.spatial import KDTree
 from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
 from ggn_tf.errors import MaskError
 
-# A slice that was not drawn, or a brush that left a gap, is within it; the closest neighbours in a lung are not.
+# A gap that a brush left is within it, and so is a slice that was not drawn, if slices are at most this far apart; the
+# closest neighbours in a lung are not.
 ONE_NODULE_MM = 3.0
 # What is smaller than this share of the largest nodule is left over from drawing or thresholding.
 _SMALLEST_SHARE = 0.05
@@ -50,6 +51,13 @@ class Nodules:
             return self
         numbers = np.where(self.numbers <= len(kept), self.numbers, 0)
         return Nodules(self.image, numbers, kept, self.voxels[len(kept) :])
+
+    def at(self, point_mm_lps: Vector) -> int:
+        """The number of the nodule in whose voxel a point is, or 0."""
+        if not self.grid.covers(point_mm_lps):
+            return 0
+        x, y, z = np.rint(self.grid.index_of(point_mm_lps)).astype(int)
+        return int(self.numbers[z, y, x])
 
     def nearest_to(self, point_mm_lps: Vector) -> int:
         """The number of the nodule with the voxel closest to a point."""

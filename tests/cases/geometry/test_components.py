@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.dicom.repair import STRICT
 from ggn_tf.cases.geometry.components import find_nodules, refuse_several
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.masks import centroid_mm_lps
-from ggn_tf.cases.patch_location import NoduleTarget
+from ggn_tf.cases.patch_location import Masks, NoduleTarget, count_nodules, locate_patch
 from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import ball, ramp, rotation
@@ -122,9 +124,31 @@ def test_a_mask_with_remnants_is_usable_with_a_note(save):
     patch = cut_patch_from(ct, NoduleTarget(save(speck, "mask.nrrd")), PROTOCOL)
     assert patch.volume_mm3 == pytest.approx(voxels(nodule) * 0.8)
     assert patch.repaired == ("the mask: 2 voxels in 2 pieces, each below 5 % of the nodule, were left out",)
-    # A given centre selects also what is small.
+    # A given centre selects what is small only where it is in it.
     chosen = cut_patch_from(ct, NoduleTarget(save(speck, "mask.nrrd"), center_mm_lps=(16.0, 5.0, 9.0)), PROTOCOL)
     assert chosen.volume_mm3 == pytest.approx(0.8)
+    assert chosen.repaired == (
+        f"the mask: the piece at the centre was used (voxels: 1), not the largest piece (voxels: {voxels(nodule)})",
+    )
+
+
+def test_a_speck_nearer_to_the_centre_than_the_nodule_is_not_the_nodule(save):
+    inside = np.zeros(GRID.size_xyz[::-1], dtype=np.uint8)
+    inside[20:28, 20:28, 20:26] = inside[24, 24, 36] = 1
+    ct, mask = save(ramp(GRID), "ct.nrrd"), save(GRID.image_of(inside), "mask.nrrd")
+    center = tuple(GRID.point_of((34, 24, 24)).tolist())
+    patch = cut_patch_from(ct, NoduleTarget(mask, center_mm_lps=center), PROTOCOL)
+    assert patch.volume_mm3 == pytest.approx(384 * 0.8)
+    assert patch.repaired == ("the mask: 1 voxels in 1 pieces, each below 5 % of the nodule, were left out",)
+
+
+def test_a_mask_is_read_once(save):
+    volume, path = open_volume(save(ramp(GRID), "ct.nrrd")), save(boxes((10, 10, 10), (50, 50, 40)), "mask.nrrd")
+    masks = Masks(volume, STRICT)
+    assert count_nodules(masks, NoduleTarget(path)) == 2
+    path.unlink()
+    for number in (1, 2):
+        assert locate_patch(masks, NoduleTarget(path, number=number), PROTOCOL).mask is not None
 
 
 def test_the_nodules_of_a_mask_by_their_number(save):
