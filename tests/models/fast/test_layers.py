@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ggn_tf.models import blocks
 from ggn_tf.models import fast as layers
-from ggn_tf.models.fast import convolution
 from ggn_tf.models.fast import special_convolutions as rows
 from ggn_tf.models.fast.space_to_batch import fitting_lattice, from_lattice, plain_grid, to_lattice
 from ggn_tf.models.fast.special_convolutions import convolve_upsampled
@@ -147,7 +146,7 @@ def test_a_device_without_dilation_gets_the_layout_along_the_batch(without_dilat
 
 @pytest.fixture
 def without_dilation(monkeypatch):
-    for module in (rows, convolution, blocks):
+    for module in (rows, blocks):
         monkeypatch.setattr(module, "dilates_natively", lambda dtype: False)
 
 
