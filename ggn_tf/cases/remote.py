@@ -148,9 +148,9 @@ def _fetch_case(case: Case, copies: dict[Path, Path], folder: Path) -> Case | Gg
 
 def _is_of_case(error: Exception) -> bool:
     cause = error.__cause__
-    if isinstance(error, FileNotFoundError) and cause is not None:
-        # fsspec calls it a missing file, too, when a web server does not respond.
-        return not isinstance(cause, OSError) and getattr(cause, "status", 0) < 500
+    # fsspec calls it a missing file, too, when a web server does not respond.
+    if isinstance(error, FileNotFoundError) and (isinstance(cause, OSError) or getattr(cause, "status", 0) >= 500):
+        return isinstance(cause, _OF_A_CASE)
     return isinstance(error, _OF_A_CASE) or getattr(error, "errno", None) in _NUMBERS_OF_A_CASE
 
 

@@ -66,6 +66,7 @@ def test_an_outage_or_a_full_disk_rejects_no_case(monkeypatch: pytest.MonkeyPatc
     [
         FileNotFoundError("ct.nii"),
         missing_because(WebError(404)),
+        missing_because(FileNotFoundError("ct.nii")),
         PermissionError("ct.nii"),
         ValueError("bucket name"),
         NotImplementedError(),

@@ -144,7 +144,7 @@ def test_a_dataset_at_a_url_is_not_written_over(table: Path, tmp_path: Path) -> 
     (tmp_path / "there" / "file").touch()
     result = prepare(table, "-o", f"file://{tmp_path}/there", "--jobs", 1, "--allow-rejects")
     assert result.exit_code == 1
-    assert "written over something that exists" in result.stderr
+    assert "The dataset's URL exists." in result.stderr
 
 
 def test_a_table_that_is_not_at_its_url(tmp_path: Path) -> None:
