@@ -64,8 +64,9 @@ def answers(served, cases) -> list[Prediction]:
 
 def region(case, patch):
     hu = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(case.image)), "LPS"))
-    center_xyz = patch.ct_grid.index_of(patch.center_mm_lps)
-    return hu[None], np.array([patch.ct_grid.spacing_mm_zyx]), center_xyz[::-1][None]
+    # As `cut_patch` rounds what 32-bit headers lose.
+    center_xyz = np.round(patch.ct_grid.index_of(patch.center_mm_lps), 6)
+    return hu[None], np.round([patch.ct_grid.spacing_mm_zyx], 6), center_xyz[::-1][None]
 
 
 @pytest.fixture(scope="module")
