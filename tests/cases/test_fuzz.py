@@ -127,7 +127,7 @@ def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-@pytest.mark.parametrize(("name", "cut"), itertools.product(MASKS + CTS, [0.0, 0.001, 0.5, 0.98]))
+@pytest.mark.parametrize(("name", "cut"), [*itertools.product(MASKS + CTS, [0.0, 0.001, 0.5, 0.98])])
 def test_a_cut_file_is_refused(originals, tmp_path, name, cut):
     target = tmp_path / name
     (shutil.copytree if (originals / name).is_dir() else shutil.copy)(originals / name, target)

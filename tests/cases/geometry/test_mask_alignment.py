@@ -23,7 +23,7 @@ def ct_grid(direction=OBLIQUE):
     return Grid.around((10.0, -30.0, 41.0), (50, 46, 30), (0.83, 0.83, 1.7), direction)
 
 
-@pytest.mark.parametrize("flips", itertools.product([False, True], repeat=3))
+@pytest.mark.parametrize("flips", [*itertools.product([False, True], repeat=3)])
 @pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
 def test_a_mask_that_counts_its_axes_otherwise_has_the_same_voxels(order, flips):
     grid = ct_grid()
