@@ -31,7 +31,6 @@ class Process(subprocess.Popen):
         environment: Mapping[str, str] | None = None,
         errors: Path | None = None,
     ) -> None:
-        self.errors = errors
         program = [sys.executable, "-c", _PROGRAM, pickle.dumps((function, *arguments)).hex()]
         variables = {**os.environ, **(environment or {})}
         stderr = None if errors is None else os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -40,6 +39,8 @@ class Process(subprocess.Popen):
         )
         if stderr is not None:
             os.close(stderr)
+        # Not `errors`, which Popen uses for its own.
+        self.errors_file = errors
 
 
 def run_module(name: str, *arguments: object) -> None:

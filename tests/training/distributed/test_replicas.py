@@ -53,7 +53,7 @@ def ended(processes: list[Process]) -> list[tuple[int, str]]:
     for process in processes:
         process.wait(LIMIT_S)
         process.kill()
-    return [(process.wait(), process.errors.read_text(encoding="utf-8")) for process in processes]
+    return [(process.wait(), process.errors_file.read_text(encoding="utf-8")) for process in processes]
 
 
 @pytest.fixture(scope="module")
