@@ -168,4 +168,4 @@ def test_study_is_described_without_a_home_directory(written: Path):
 def test_study_without_cascade_has_no_example(finished: WorkFolder, results: list[TaskResults]):
     frame = results[0].predictions
     raw = TaskResults(results[0].task, frame[frame["model"] == "raw"], (), ())
-    assert collect_examples(DESIGN, [raw], finished) == {}
+    assert collect_examples(DESIGN, [raw], finished, gallery=12) == {}
