@@ -82,4 +82,5 @@ def test_a_real_run_records_what_its_stages_changed(whole_run: RunFolder):
         "replicas",
         "bit_for_bit",
         "why",
+        "kernels",
     }
