@@ -26,8 +26,6 @@ _GZIP = b"\x1f\x8b"
 # NIFTI_UNITS_METER and NIFTI_UNITS_MICRON; all other files are in mm, whether they say so or not.
 _UNITS_MM = {1: 1e3, 3: 1e-3}
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# Where neither sform nor qform is set, ITK, and with it 3D Slicer, takes the axes for L, P, S.
-_UNPLACED = np.eye(4)
 
 Size = tuple[int, int, int]
 
@@ -76,8 +74,8 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     except nibabel.spatialimages.HeaderDataError as error:
         raise ValueError(str(error)) from error
     best = sform if sform is not None else qform
-    spaced = _UNPLACED * [*header.get_zooms()[:3], *[1.0] * (4 - len(header.get_zooms()[:3]))]
-    affine = spaced if best is None else _TO_LPS @ best
+    # Where neither is set, ITK, and with it 3D Slicer, takes the axes for L, P, S.
+    affine = np.diag([*header["pixdim"][1:4], 1.0]) if best is None else _TO_LPS @ best
     while len(size) > 3 and size[-1] == 1:
         size = size[:-1]
     both = sform is not None and qform is not None
