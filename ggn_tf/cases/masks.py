@@ -65,6 +65,8 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
     stored = _read_segment(path, segment, volume, references)
     if not stored.inside.any():
         raise _empty(path)
+    if stored.inside.all() and stored.inside.size >= np.prod(volume.grid.size_xyz):
+        raise _full(path, stored.inside.size)
     other = references.differences(volume.stack.slices[0]) if references and volume.stack else ()
     notes = stored.notes + (
         (f"the mask: its header references another {' and another '.join(other)}",) if other else ()
@@ -214,6 +216,16 @@ def _misplaced(
         remedy="Export the mask with the CT as its reference volume, or check that it belongs to this CT."
         + (" If it was drawn on another series of the same scan, resample it onto the CT." if alignable else ""),
         arguments=("align_masks",) if alignable else (),
+    )
+
+
+def _full(path: Path, voxels: int) -> MaskError:
+    return MaskError(
+        "The mask has no background.",
+        case=path,
+        found=f"all {voxels} voxels of the CT in the segment",
+        expected="the nodule's voxels alone",
+        remedy="Segment the nodule, or name the correct file.",
     )
 
 

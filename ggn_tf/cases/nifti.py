@@ -226,8 +226,8 @@ def _layout_of(header: Any) -> _Layout:
         raise ValueError(f"voxels that begin at byte {start}, inside the header")
     try:
         kind = header.get_data_dtype()
-    except nibabel.spatialimages.HeaderDataError as error:
-        raise ValueError(f"voxels of NIfTI type {code}") from error
+    except KeyError as error:
+        raise ValueError(f"voxels of the unknown NIfTI type {code}") from error
     if kind.kind not in "iuf" or kind.itemsize > 8:
         raise ValueError(f"voxels of NIfTI type {code}, which are not real numbers")
     slope, shift = float(header["scl_slope"]), float(header["scl_inter"])

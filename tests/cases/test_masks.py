@@ -95,6 +95,10 @@ def test_an_empty_mask(grid, save):
     refused(save(labelled(grid), "mask.nii.gz"), grid, "The mask is empty")
 
 
+def test_a_mask_without_background(grid, save):
+    refused(save(labelled(grid, label1=Box((0, 0, 0), grid.size_xyz)), "mask.nii.gz"), grid, "has no background")
+
+
 @pytest.mark.parametrize("measure", [nodule_box, centroid_mm_lps])
 def test_an_empty_mask_has_no_place(grid, measure):
     with pytest.raises(MaskError, match="The mask is empty"):
