@@ -65,8 +65,6 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
     stored = _read_segment(path, segment, volume, references)
     if not stored.inside.any():
         raise _empty(path)
-    if stored.inside.all() and stored.inside.size >= np.prod(volume.grid.size_xyz):
-        raise _full(path, stored.inside.size)
     other = references.differences(volume.stack.slices[0]) if references and volume.stack else ()
     notes = stored.notes + (
         (f"the mask: its header references another {' and another '.join(other)}",) if other else ()
@@ -80,6 +78,8 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
             references=other,
         )
         placed = _aligned(path, stored, volume, obstacle, align_masks)
+    if stored.inside.all() and placed.image.GetSize() == volume.grid.size_xyz:
+        raise _full(path, stored.inside.size)
     return Mask(placed.image, notes + placed.repaired, stored.one_nodule)
 
 
