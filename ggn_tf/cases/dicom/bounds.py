@@ -15,7 +15,6 @@ from ggn_tf.cases.dicom.elements import (
     SHORT_REPRESENTATIONS,
     UNDEFINED,
     Element,
-    UnknownContentError,
     walk,
 )
 
@@ -32,22 +31,22 @@ def find_overrun(path: Path) -> str | None:
     """What a DICOM file announces but cannot contain.
 
     Args:
-        path: Any file; files that do not begin like DICOM are not checked.
+        path: Any file.
 
     Returns:
-        What was found, or None.
+        What was found, also of files that are no DICOM; or None.
     """
     if path.stat().st_size <= PREAMBLE:
-        return None
+        return f"{path.stat().st_size} bytes, too few for a DICOM header"
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = PREAMBLE if content[PREAMBLE - 4 : PREAMBLE] == b"DICM" else 0
-        if int.from_bytes(content[start : start + 2], "little") not in (_META_GROUP, _FIRST_GROUP):
-            return None
+        group = int.from_bytes(content[start : start + 2], "little")
+        if group not in (_META_GROUP, _FIRST_GROUP):
+            return f"an element of group {group:04x} where the header starts"
         try:
             return _check(content, start)
-        except (struct.error, UnknownContentError):
-            # The file ends inside the header, or its elements cannot be followed.
-            return None
+        except struct.error:
+            return "the end of the file inside the header"
         except ValueError as error:
             return str(error)
 

@@ -13,6 +13,10 @@ SHORT_REPRESENTATIONS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL
 # Written by old software that does not know the representation, and accepted by GDCM.
 _PLACEHOLDERS = frozenset((b"??", b"--", b"  ", b"\0\0", b"OX"))
 _ITEM_GROUP, _ENDS = 0xFFFE, (0xFFFEE00D, 0xFFFEE0DD)
+# Of sequences and their items; real files have about ten. GDCM and pydicom read each level by a call within a call.
+_MOST_LEVELS = 64
+# Shorter sequences of known length cannot be nested as deeply: each has 12 bytes and its item 8 before its content.
+_SHORT_SEQUENCE = 20 * _MOST_LEVELS
 _TAG, _SHORT, _LONG = ({order: struct.Struct(f"{order}{kind}") for order in "<>"} for kind in ("HH", "H", "I"))
 
 
@@ -23,10 +27,6 @@ class Element(NamedTuple):
     representation: bytes
     start: int
     length: int
-
-
-class UnknownContentError(ValueError):
-    """An element of undefined length whose encoding is unknown."""
 
 
 def walk(
@@ -49,21 +49,22 @@ def walk(
         explicit: Whether elements contain their value representation.
         order: The byte order, as in `struct`.
         group: Stop at the first element of another group.
-        thorough: Whether to check elements inside sequences of known length, and to accept placeholders for
+        thorough: Whether to check elements inside short sequences of known length, too, and to accept placeholders for
             representations and any order of tags.
 
     Raises:
         struct.error: The content ends inside an element's header.
-        ValueError: A length reaches beyond the end, there is no element where one must be, or (UnknownContentError) one
-            of undefined length cannot be skipped.
+        ValueError: A length reaches beyond the end, there is no element where one must be, or sequences are nested too
+            deeply.
     """
     read_tag = _TAG[order].unpack_from
-    # The ends of the sequences and items around the position; None if a delimiter marks it.
-    ends: list[int | None] = []
+    # The ends of the sequences and items around the position, None if a delimiter marks it; and whether the elements
+    # after each contain their value representation.
+    ends: list[tuple[int | None, bool]] = []
     position, last = start, 0
     while position < end:
-        while ends and ends[-1] is not None and position >= ends[-1]:
-            ends.pop()
+        while ends and (until := ends[-1][0]) is not None and position >= until:
+            explicit = ends.pop()[1]
         high, low = read_tag(content, position)
         tag = high << 16 | low
         if group is not None and high != group:
@@ -72,7 +73,7 @@ def walk(
         begin = position
         position, length = _value_field(content, begin, representation, order, thorough)
         if tag in _ENDS and ends:
-            ends.pop()
+            explicit = ends.pop()[1]
             continue
         if length != UNDEFINED and length > end - position:
             name = f"({high:04x},{low:04x})"
@@ -80,10 +81,14 @@ def walk(
         if tag == PIXELS and not ends:
             yield Element(tag, representation, position, length)
             return
-        if length == UNDEFINED and representation == b"UN":
-            raise UnknownContentError("of undefined length")
-        if high == _ITEM_GROUP or length == UNDEFINED or (thorough and representation == b"SQ"):
-            ends.append(None if length == UNDEFINED else position + length)
+        nested = representation == b"SQ" and (thorough or length > _SHORT_SEQUENCE)
+        if high == _ITEM_GROUP or length == UNDEFINED or nested:
+            ends.append((None if length == UNDEFINED else position + length, explicit))
+            if len(ends) > _MOST_LEVELS:
+                raise ValueError(f"sequences nested more than {_MOST_LEVELS} levels deep, at byte {begin}")
+            # Of undefined length: a sequence without representations (PS3.5, 6.2.2), which some writers keep.
+            if representation == b"UN":
+                explicit = content[position + 12 : position + 14] in SHORT_REPRESENTATIONS | LONG_REPRESENTATIONS
             continue
         if not ends:
             if tag <= last and not thorough:

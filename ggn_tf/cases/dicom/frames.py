@@ -53,7 +53,7 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
         series = str(header.get("SeriesInstanceUID", "")) or None
     except Exception as error:
         # pydicom raises some ten unrelated types on a file that is cut or altered.
-        return Damaged(path, None, f"{size}, but no header: {error or type(error).__name__}")
+        return Damaged(path, None, f"{size}, but no header: {found or error or type(error).__name__}")
     if kind == _DIRECTORY or (kind and kind not in _CT_CLASSES) or (modality and modality != "CT"):
         return []
     undecoded = f"no image that can be decoded (transfer syntax {syntax.name or 'unknown'})"
