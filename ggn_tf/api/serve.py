@@ -3,6 +3,9 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from ggn_tf.serving.contract.signing import read_public_key
+from ggn_tf.serving.contract.tls import server_tls
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 
@@ -35,6 +38,11 @@ def serve(
     port: int = PORT,
     model_name: str = MODEL_NAME,
     poll_wait_seconds: float = 1.0,
+    trust: bool = False,
+    verify: str | Path | None = None,
+    tls_cert: str | Path | None = None,
+    tls_key: str | Path | None = None,
+    tls_client_ca: str | Path | None = None,
 ) -> Server:
     """Serve the newest version in a model folder, in TensorFlow Serving's protocol; newer versions replace it.
 
@@ -45,14 +53,28 @@ def serve(
 
     Args:
         folder: The model folder that `export` writes to.
-        host: Address to listen on. Nothing is encrypted.
+        host: Address to listen on. Without TLS nothing is encrypted.
         port: Port to listen on; 0 for a free one.
         model_name: The model's name in requests.
         poll_wait_seconds: Seconds between two looks for a new version; 0 to look once.
 
+        trust: Also serve versions without checksums, and graphs with operations that may leave the process, such as
+            those that read files. A model is a program.
+        verify: PEM file with an Ed25519 public key: serve only versions that its owner has signed.
+        tls_cert: PEM file with the server's certificate chain, for TLS.
+        tls_key: PEM file with the key of the certificate.
+        tls_client_ca: PEM file with the authorities of the certificates that clients must have; None for any client.
+
     Raises:
-        ExportError: The folder contains no export.
+        ExportError: The folder contains no export, or the key to verify with cannot be used.
         ServingError: The newest version cannot be loaded, or the port is in use.
     """
-    options = ServerOptions(model_name=model_name, host=host, port=port, poll_wait_seconds=poll_wait_seconds)
+    options = ServerOptions(
+        model_name=model_name,
+        host=host,
+        port=port,
+        poll_wait_seconds=poll_wait_seconds,
+        trust=Trust(trust, None if verify is None else read_public_key(Path(verify))),
+        tls=server_tls(tls_cert, tls_key, tls_client_ca),
+    )
     return Server(Path(folder), options)

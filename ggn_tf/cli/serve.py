@@ -6,18 +6,19 @@ import math
 import os
 import signal
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, PATH, FiniteRange
+from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, FILE, PATH, FiniteRange
 from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.server.tensorflow_model_server import PROGRAM, program_command
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
-    from ggn_tf.serving.server.server import ServerOptions
+    from ggn_tf.serving.server.server import ModelServer, ServerOptions
 
 EMBEDDED = "embedded"
 
@@ -42,7 +43,7 @@ class _TensorFlowFlags(click.Command):
 @click.argument("given", metavar="MODEL", nargs=-1, type=click.UNPROCESSED)
 @click.option("--model_base_path", help="Model folder, the same as MODEL.")
 @click.option("--port", type=click.IntRange(0, 65535), default=PORT, help="Port for gRPC; 0 picks a free one.")
-@click.option("--host", default="127.0.0.1", help="Address to listen on. Connections are not encrypted.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on. Connections are encrypted with --tls-cert.")
 @click.option("--model_name", "--model-name", default=MODEL_NAME, help="Name of the model for clients.")
 @click.option(
     "--file_system_poll_wait_seconds",
@@ -63,7 +64,8 @@ class _TensorFlowFlags(click.Command):
     default="",
     show_default=False,
     callback=_channel_arguments,
-    help="Options of gRPC's core, NAME=VALUE,..., for example grpc.max_receive_message_length=67108864 (bytes).",
+    help="Options of gRPC's core, NAME=VALUE,..., for example grpc.max_receive_message_length=67108864: the largest "
+    "request, in bytes (default 8 MiB); it also bounds the rows of a request, at 128 KiB each.",
 )
 @click.option(
     "--tensorflow_intra_op_parallelism",
@@ -81,6 +83,25 @@ class _TensorFlowFlags(click.Command):
 )
 @click.option(
     "--waiting", type=AT_LEAST_0, default=64, help="Requests that may wait; further ones are refused as UNAVAILABLE."
+)
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Also serve versions without checksums, and graphs that may use files or the network. A model is a program: "
+    "use this only for models of authors whom you trust.",
+)
+@click.option(
+    "--verify",
+    type=FILE,
+    metavar="KEY",
+    help="PEM file with an Ed25519 public key: serve only versions that export --sign has signed with its private key.",
+)
+@click.option("--tls-cert", type=FILE, help="PEM file with the server's certificate chain, for encrypted connections.")
+@click.option("--tls-key", type=FILE, help="PEM file with the key of --tls-cert, without a password.")
+@click.option(
+    "--tls-client-ca",
+    type=FILE,
+    help="PEM file with authorities: only clients with a certificate of one of them may connect.",
 )
 @click.option(
     "--engine",
@@ -102,6 +123,11 @@ def command(
     cores_each: int,
     running: int | None,
     waiting: int,
+    trust: bool,
+    verify: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
     engine: str,
 ) -> None:
     """Serve the newest version in MODEL (MODELS/NAME) over gRPC, in TensorFlow Serving's protocol.
@@ -119,6 +145,7 @@ def command(
         raise click.UsageError("--batching_parameters_file needs --enable_batching.")
     folder = Path(folders[0])
     if engine == PROGRAM:
+        _refuse_embedded_options(verify, tls_cert, tls_key, tls_client_ca)
         shared = _shared_flags(
             poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments, cores_each
         )
@@ -127,6 +154,9 @@ def command(
     load_tensorflow()
     import tensorflow as tf
 
+    from ggn_tf.serving.contract.signing import read_public_key
+    from ggn_tf.serving.contract.tls import server_tls
+    from ggn_tf.serving.contract.trust import Trust
     from ggn_tf.serving.runtime.batching import BatchingParameters, read_batching_parameters
     from ggn_tf.serving.server.server import ServerOptions
 
@@ -136,7 +166,17 @@ def command(
     if cores_each:
         tf.config.threading.set_intra_op_parallelism_threads(cores_each)
     limits = (running, waiting, grpc_channel_arguments)
-    _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits))
+    safety = (
+        Trust(trust, None if verify is None else read_public_key(verify)),
+        server_tls(tls_cert, tls_key, tls_client_ca),
+    )
+    _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits, *safety))
+
+
+def _refuse_embedded_options(*files: Path | None) -> None:
+    """Do not start a server that would silently lack what was asked for."""
+    if any(file is not None for file in files):
+        raise click.UsageError(f"--verify and the files for TLS need --engine {EMBEDDED}.")
 
 
 def _shared_flags(
@@ -166,8 +206,27 @@ def _serve(folder: Path, options: "ServerOptions") -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     server = ModelServer(folder, options)
-    version = server.start()
+    version = _start(server, stopping)
     with contextlib.suppress(OSError):  # a full disk behind stdout must not stop the server
         click.echo(f"serving {options.model_name} version {version} on {server.address}")
     stopping.wait()
     server.stop()
+    # Python's own end would wait for threads that may hang in TensorFlow.
+    os._exit(0)
+
+
+def _start(server: "ModelServer", stopping: threading.Event) -> int:
+    """Start in a thread, so that a signal ends the process even if TensorFlow does not return."""
+    started: Future[int] = Future()
+
+    def start() -> None:
+        try:
+            started.set_result(server.start())
+        except BaseException as error:
+            started.set_exception(error)
+
+    threading.Thread(target=start, name="start", daemon=True).start()
+    while not started.done():
+        if stopping.wait(0.05):
+            os._exit(0)
+    return started.result()

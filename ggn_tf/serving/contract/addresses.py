@@ -30,3 +30,11 @@ def is_ipv6(host: str) -> bool:
         return isinstance(ipaddress.ip_address(host), ipaddress.IPv6Address)
     except ValueError:
         return False
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of the same machine can reach a host or gRPC address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost" or host.startswith("unix")

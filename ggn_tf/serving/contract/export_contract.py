@@ -11,6 +11,7 @@ from ggn_tf.errors import ExportError, RecordError
 from ggn_tf.json_records import from_json, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract import wire
+from ggn_tf.serving.contract.version_folders import read_record
 from ggn_tf.serving.contract.warning_texts import PATCH_WARNINGS, REGION_WARNINGS, WarningKind
 from ggn_tf.tasks import Task
 
@@ -156,10 +157,9 @@ def _hash(protocol: dict[str, Any]) -> str:
 
 def read_contract(version_folder: Path) -> ExportContract:
     """Read the contract of a version directory; raises ExportError where it is damaged, or not from ggn-tf."""
-    file = version_folder / wire.ASSETS_EXTRA / wire.CONTRACT_FILE
     try:
-        return ExportContract.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecordError) as error:
+        return ExportContract.from_dict(json.loads(read_record(version_folder, wire.CONTRACT_FILE)))
+    except (OSError, ValueError, RecordError, RecursionError) as error:
         raise ExportError(
             "The folder is not an export of ggn-tf, or a damaged one.",
             case=version_folder,

@@ -7,8 +7,9 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-_LARGEST_BYTES = 2**31 - 1
+LARGEST_BYTES = 2**31 - 1
 """No message can be larger: a declared shape alone must not make us reserve memory."""
+_MOST_DIMENSIONS = 8
 
 _TYPES = {"float32": types_pb2.DT_FLOAT, "float64": types_pb2.DT_DOUBLE}
 _NUMBERS = {types_pb2.DT_FLOAT: ("<f4", "float_val"), types_pb2.DT_DOUBLE: ("<f8", "double_val")}
@@ -18,11 +19,19 @@ _FLOAT_VAL_TAG = bytes([5 << 3 | 2])
 """`float_val` is field 5 of TensorProto, packed."""
 
 
-def shape_of(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
-    """The declared shape; raises ValueError where the rank is unknown, or a size is negative or too large."""
+def shape_of(proto: tensor_pb2.TensorProto, largest_bytes: int = LARGEST_BYTES) -> tuple[int, ...]:
+    """The declared shape, in a time that does not depend on the message.
+
+    Raises:
+        ValueError: The rank is unknown or above 8, a size is negative, or the tensor is larger than `largest_bytes`.
+    """
+    rank = len(proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or rank > _MOST_DIMENSIONS:
+        raise ValueError(f"{rank} dimensions")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    largest = _LARGEST_BYTES // _bytes_each(proto.dtype)
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or math.prod(shape) > largest:
+    most = largest_bytes // _bytes_each(proto.dtype)
+    # Each size is compared before it is multiplied.
+    if any(not 0 <= size <= most for size in shape) or math.prod(shape) > most:
         raise ValueError(f"shape {list(shape)}")
     return shape
 
@@ -52,12 +61,12 @@ def decode(proto: tensor_pb2.TensorProto) -> np.ndarray:
         content = proto.tensor_content
         if content:
             return np.frombuffer(content, kind).reshape(shape)
-        return _filled(np.array(getattr(proto, field), kind), shape)
+        return _filled(np.array(getattr(proto, field)[: math.prod(shape)], kind), shape)
     if proto.dtype == types_pb2.DT_STRING:
-        return _filled(np.array(proto.string_val, object), shape)
+        return _filled(np.array(proto.string_val[: math.prod(shape)], object), shape)
     try:
         return np.asarray(tf.make_ndarray(proto))
-    except (TypeError, IndexError) as error:
+    except (TypeError, IndexError, OverflowError) as error:
         raise ValueError(str(error)) from error
 
 

@@ -4,8 +4,12 @@ With the checksums a version that was damaged by a copy, a disk or a transfer is
 list: `cd MODELS/ggn/1 && sha256sum -c assets.extra/SHA256SUMS`.
 """
 
+import os
 import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ggn_tf.errors import ExportError
 from ggn_tf.files import sha256
@@ -21,13 +25,17 @@ def list_versions(folder: Path) -> dict[int, Path]:
 
     A name counts as it does for TensorFlow Serving (00000123 and +123 are 123; of several names of one number the last
     in the order of their characters is taken) if the number fits into its 64 bits and is not negative. Everything else,
-    such as half-written exports, is ignored.
+    such as half-written exports, is ignored, and so are links.
 
     Raises:
         OSError: The folder cannot be read.
     """
     numbered = ((_number(path.name), path) for path in sorted(folder.iterdir(), key=lambda path: path.name))
-    return {number: path for number, path in numbered if number is not None and path.is_dir()}
+    return {number: path for number, path in numbered if number is not None and _is_folder(path)}
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def next_version(folder: Path) -> int:
@@ -68,7 +76,7 @@ def find_version(folder: Path) -> tuple[int, Path]:
 
     Returns its number, 0 for a version directory that was renamed, and the folder.
     """
-    if (folder / ASSETS_EXTRA / CONTRACT_FILE).is_file():
+    if _is_regular(folder / ASSETS_EXTRA / CONTRACT_FILE):
         return _number(folder.name) or 0, folder
     return newest_version(folder)
 
@@ -90,6 +98,63 @@ def _contents(folder: Path) -> str:
 
 
 CHECKSUMS_FILE = "SHA256SUMS"
+SIGNATURE_FILE = "SHA256SUMS.sig"
+_UNLISTED = (CHECKSUMS_FILE, SIGNATURE_FILE)
+_MOST_ENTRIES = 10_000
+_LARGEST_RECORD_BYTES = 2**24
+
+
+class Entry(NamedTuple):
+    """A file of a version directory, or what is there in its place."""
+
+    name: str
+    path: Path
+    status: os.stat_result
+
+    @property
+    def regular(self) -> bool:
+        """Whether it is a regular file, and not a link, pipe, socket or device."""
+        return stat.S_ISREG(self.status.st_mode)
+
+
+def entries(version_folder: Path) -> Iterator[Entry]:
+    """All that is in a version directory except folders, in the order of names; no link is followed.
+
+    Hidden files, which file systems and desktops create, are left out.
+
+    Raises:
+        ExportError: There are more than 10,000.
+        OSError: A folder cannot be read.
+    """
+    count, folders = 0, [version_folder]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(folder) as found:
+            names = sorted(entry.name for entry in found if not entry.name.startswith("."))
+        for path in (folder / name for name in names):
+            count += 1
+            if count > _MOST_ENTRIES:
+                raise _damaged(version_folder, f"more than {_MOST_ENTRIES} files")
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                folders.append(path)
+            else:
+                yield Entry(path.relative_to(version_folder).as_posix(), path, status)
+
+
+def read_record(version_folder: Path, name: str) -> bytes:
+    """The content of one of the small files in `assets.extra`.
+
+    Raises:
+        OSError: It is not a regular file of at most 16 MiB, or cannot be read.
+    """
+    file = version_folder / ASSETS_EXTRA / name
+    # A pipe is opened without waiting for its writer.
+    with os.fdopen(os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_RECORD_BYTES:
+            raise OSError(f"{ASSETS_EXTRA}/{name} is not a regular file of at most 16 MiB")
+        return stream.read(_LARGEST_RECORD_BYTES)
 
 
 def write_checksums(version_folder: Path) -> None:
@@ -101,42 +166,53 @@ def write_checksums(version_folder: Path) -> None:
 def has_checksums(version_folder: Path) -> bool:
     """Whether a version directory has a list; one that may not be read counts as present."""
     try:
-        return (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).is_file()
+        return _is_regular(version_folder / ASSETS_EXTRA / CHECKSUMS_FILE)
     except PermissionError:
         return True
 
 
+def _is_regular(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def check_checksums(version_folder: Path) -> None:
-    """Compare a version directory with its list; one without a list, by another program, passes.
+    """Compare a version directory with its list.
 
     Raises:
-        ExportError: A file is missing, has changed or is not listed, or something cannot be read.
+        ExportError: There is no list, a file is missing, has changed or is not listed, or something cannot be read.
     """
-    if not has_checksums(version_folder):
-        return
     try:
-        _check(version_folder)
+        listed, present = _listed(version_folder), _files(version_folder)
+        for name in sorted(listed.keys() | present.keys()):
+            if name not in present or name not in listed:
+                raise _damaged(version_folder, f"{name} is {'not listed' if name in present else 'missing'}")
+            if sha256(present[name]) != listed[name]:
+                raise _damaged(version_folder, f"{name} has changed")
     except OSError as error:
+        raise _unreadable(version_folder, error) from error
+
+
+def check_regular(version_folder: Path) -> None:
+    """Raise an ExportError if a version directory contains anything but folders and regular files."""
+    try:
+        special = next((entry.name for entry in entries(version_folder) if not entry.regular), None)
+    except OSError as error:
+        raise _unreadable(version_folder, error) from error
+    if special is not None:
         raise ExportError(
-            "The version cannot be read.",
+            "The version contains a link or a special file.",
             case=version_folder,
-            found=str(error),
-            expected="files that this user may read, on a disk that works",
-            remedy="Grant the right to read them, or copy the version again.",
-        ) from error
-
-
-def _check(version_folder: Path) -> None:
-    listed, present = _listed(version_folder), _files(version_folder)
-    for name in sorted(listed.keys() | present.keys()):
-        if name not in present or name not in listed:
-            raise _damaged(version_folder, f"{name} is {'not listed' if name in present else 'missing'}")
-        if sha256(present[name]) != listed[name]:
-            raise _damaged(version_folder, f"{name} has changed")
+            found=special,
+            expected="folders and regular files",
+            remedy="Copy the version again, with the files that its links name.",
+        )
 
 
 def _listed(version_folder: Path) -> dict[str, str]:
-    content = (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).read_bytes().decode("utf-8", errors="replace")
+    content = read_record(version_folder, CHECKSUMS_FILE).decode("utf-8", errors="replace")
     listed = {}
     for number, line in enumerate(content.splitlines(), start=1):
         digest, gap, name = line.partition("  ")
@@ -147,13 +223,19 @@ def _listed(version_folder: Path) -> dict[str, str]:
 
 
 def _files(version_folder: Path) -> dict[str, Path]:
-    """The files by name, without the list itself and without hidden files, which file systems and desktops create."""
-    files = {file.relative_to(version_folder): file for file in sorted(version_folder.rglob("*")) if file.is_file()}
-    return {
-        name.as_posix(): file
-        for name, file in files.items()
-        if name.name != CHECKSUMS_FILE and not any(part.startswith(".") for part in name.parts)
-    }
+    """The regular files by name, without the list itself and its signature."""
+    found = (entry for entry in entries(version_folder) if entry.regular)
+    return {entry.name: entry.path for entry in found if entry.path.name not in _UNLISTED}
+
+
+def _unreadable(version_folder: Path, error: OSError) -> ExportError:
+    return ExportError(
+        "The version cannot be read.",
+        case=version_folder,
+        found=str(error),
+        expected="files that this user may read, on a disk that works",
+        remedy="Grant the right to read them, or copy the version again.",
+    )
 
 
 def _damaged(version_folder: Path, found: str) -> ExportError:

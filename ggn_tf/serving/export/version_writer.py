@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ggn_tf.errors import ExportError, RunError
 from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, Evaluation, StageScores, read_scores_file
@@ -18,6 +19,8 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT
 from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.export_contract import ExportContract
+from ggn_tf.serving.contract.signing import sign
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import next_version, write_checksums
 from ggn_tf.serving.export.export_card import Provenance, model_card
 from ggn_tf.serving.export.golden_requests import write_golden, write_warmup
@@ -32,13 +35,18 @@ _Shape = tuple[int | None, ...]
 
 
 def export_model(
-    model: keras.Model, task: Task, protocol: Protocol, folder: Path, provenance: Provenance | None = None
+    model: keras.Model,
+    task: Task,
+    protocol: Protocol,
+    folder: Path,
+    provenance: Provenance | None = None,
+    key: Ed25519PrivateKey | None = None,
 ) -> Path:
     """Write a model as the next version of a model folder: complete, loaded and warmed up once, or not at all.
 
     Until it is complete, the directory has a name that is not a number, so that no server loads it. The model takes a
     patch [N, S, S, S, 1] in [-1, 1] and returns `{"mask", "probabilities"}`; the task's classes are in the order of the
-    latter.
+    latter. With a key the checksums are signed.
 
     Returns:
         The version directory, for example MODELS/ggn/1.
@@ -54,6 +62,8 @@ def export_model(
         try:
             with atomic_folder(version_folder) as temporary:
                 _write(model, contract, provenance, int(version_folder.name), temporary)
+                if key is not None:
+                    sign(temporary, key)
         except (OSError, tf.errors.OpError) as error:
             if isinstance(error, OSError) and error.errno in _TAKEN and version_folder.exists():
                 continue
@@ -85,13 +95,15 @@ def _write(model: keras.Model, contract: ExportContract, provenance: Provenance,
     (extra / wire.CONTRACT_FILE).write_text(json.dumps(contract.to_dict(), indent=2) + "\n", encoding="utf-8")
     (extra / wire.MODEL_CARD_FILE).write_text(model_card(contract, provenance, version), encoding="utf-8")
     write_warmup(folder, contract.protocol.patch)
-    servable = open_servable(folder, wire.MODEL_NAME, version)
+    # It gets its checksums when it is complete.
+    servable = open_servable(folder, wire.MODEL_NAME, version, trust=Trust(any_program=True))
     try:
         warm_up(servable, folder)
         write_golden(folder, servable, contract.protocol.patch)
     finally:
         servable.close()
     write_checksums(folder)
+    Trust().check(folder)
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:

@@ -6,6 +6,7 @@ Serving does not check shapes, and may then compute garbage; here a wrong shape 
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,24 @@ from ggn_tf.serving.contract.wire import ASSETS_EXTRA, MODEL_NAME, SIGNATURE, WA
 from ggn_tf.serving.runtime.servable import Servable, StatusError, invalid, open_servable
 
 
+@dataclass(frozen=True)
+class RequestBounds:
+    """What one request may declare; checked before anything is multiplied or allocated.
+
+    Attributes:
+        largest_bytes: Largest tensor; one repeated value may fill a tensor, so its message need not be as large.
+        most_rows: Largest batch.
+    """
+
+    largest_bytes: int = tensors.LARGEST_BYTES
+    most_rows: int = tensors.LARGEST_BYTES
+
+
+_MOST_NAMES = 16
+"""Inputs and outputs that a request may name."""
+_NO_BOUNDS = RequestBounds()
+
+
 class _Input(NamedTuple):
     alias: str
     info: meta_graph_pb2.TensorInfo
@@ -32,13 +51,15 @@ class _Input(NamedTuple):
     shape: tuple[int, ...]
 
 
-def predict(servable: Servable, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+def predict(
+    servable: Servable, request: predict_pb2.PredictRequest, bounds: RequestBounds = _NO_BOUNDS
+) -> predict_pb2.PredictResponse:
     """Run the graph for one request; raises StatusError where it does not fit the signature, or the run failed."""
     signature_name = request.model_spec.signature_name or SIGNATURE
     signature = _signature(servable, signature_name)
-    inputs = _inputs(signature, request)
+    inputs = _inputs(signature, request, bounds.largest_bytes)
     chosen = _chosen_outputs(signature, request.output_filter)
-    _check_types_and_shapes(inputs)
+    _check_types_and_shapes(inputs, bounds.most_rows)
     feeds = {part.info.name: _array(part) for part in inputs}
     # Always all outputs: TensorFlow keeps one more copy of the weights for every set of outputs ever fetched.
     arrays = servable.run(feeds, {alias: info.name for alias, info in signature.outputs.items()})
@@ -60,7 +81,11 @@ def _signature(servable: Servable, name: str) -> meta_graph_pb2.SignatureDef:
     return signature
 
 
-def _inputs(signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest) -> list[_Input]:
+def _inputs(
+    signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest, largest_bytes: int
+) -> list[_Input]:
+    if len(request.inputs) > _MOST_NAMES:
+        raise invalid(f"The request has {len(request.inputs)} inputs; the signature takes {len(signature.inputs)}.")
     if set(request.inputs) != set(signature.inputs):
         sent, expected = (", ".join(sorted(names)) or "none" for names in (request.inputs, signature.inputs))
         raise invalid(f"The request has the inputs {sent}; the signature takes {expected}.")
@@ -68,9 +93,9 @@ def _inputs(signature: meta_graph_pb2.SignatureDef, request: predict_pb2.Predict
     for alias, info in sorted(signature.inputs.items()):
         proto = request.inputs[alias]
         try:
-            shape = tensors.shape_of(proto)
+            shape = tensors.shape_of(proto, largest_bytes)
         except ValueError as error:
-            raise _unreadable(alias) from error
+            raise _unreadable(alias, f", or has more than {largest_bytes} bytes") from error
         if proto.dtype == types_pb2.DT_INVALID:
             raise _unreadable(alias)
         inputs.append(_Input(alias, info, proto, shape))
@@ -78,6 +103,8 @@ def _inputs(signature: meta_graph_pb2.SignatureDef, request: predict_pb2.Predict
 
 
 def _chosen_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Sequence[str]) -> list[str]:
+    if len(output_filter) > _MOST_NAMES:
+        raise invalid(f"output_filter has {len(output_filter)} names.")
     for alias in output_filter:
         if alias not in signature.outputs:
             raise invalid(f"The signature has no output {alias}; it has {', '.join(sorted(signature.outputs))}.")
@@ -86,11 +113,11 @@ def _chosen_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Seque
     return list(output_filter) or sorted(signature.outputs)
 
 
-def _check_types_and_shapes(inputs: Sequence[_Input]) -> None:
+def _check_types_and_shapes(inputs: Sequence[_Input], most_rows: int) -> None:
     """Check before anything is decoded, so that a wrong shape costs no memory."""
     for part in inputs:
         if part.proto.dtype != part.info.dtype:
-            found, expected = (types_pb2.DataType.Name(dtype) for dtype in (part.proto.dtype, part.info.dtype))
+            found, expected = (_type_name(dtype) for dtype in (part.proto.dtype, part.info.dtype))
             raise invalid(f"Input {part.alias}: expected type {expected}, received {found}.")
     for part in inputs:
         expected_shape = tuple(None if dim.size < 0 else dim.size for dim in part.info.tensor_shape.dim)
@@ -105,6 +132,14 @@ def _check_types_and_shapes(inputs: Sequence[_Input]) -> None:
     counts = {part.alias: part.shape[0] for part in inputs if tensors.leads_with_batch(part.info)}
     if len(set(counts.values())) > 1:
         raise invalid(f"Inputs of different N: {', '.join(f'{alias} {count}' for alias, count in counts.items())}.")
+    rows = max(counts.values(), default=0)
+    if rows > most_rows:
+        raise invalid(f"N is {rows}; a request may have {most_rows}.")
+
+
+def _type_name(dtype: int) -> str:
+    known = dtype in types_pb2.DataType.values()
+    return types_pb2.DataType.Name(dtype) if known else f"the unknown type {dtype}"
 
 
 def _array(part: _Input) -> np.ndarray:
@@ -114,8 +149,8 @@ def _array(part: _Input) -> np.ndarray:
         raise _unreadable(part.alias) from error
 
 
-def _unreadable(alias: str) -> StatusError:
-    return invalid(f"Input {alias}: the tensor cannot be read.")
+def _unreadable(alias: str, too_large: str = "") -> StatusError:
+    return invalid(f"Input {alias}: the tensor cannot be read{too_large}.")
 
 
 _MOST_RECORDS = 1000

@@ -4,6 +4,7 @@ The session was chosen by measurement: through `signatures[...]` of `tf.saved_mo
 """
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,18 +15,28 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from ggn_tf.errors import ExportError
-from ggn_tf.serving.contract.version_folders import check_checksums
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.runtime.batching import BatchingParameters, add_batching
 
 # gRPC sends the message in a header, whose size is limited.
 _LONGEST_MESSAGE_BYTES = 1024
+_ABSOLUTE_PATH = re.compile(r"""(?<![^\s'"`(\[{=:;,])(?:\w+:)?/[^\s'"`)\]};,]+""")
 
 
 class StatusError(Exception):
-    """A request that ends with a gRPC status and a message, cut at 1024 bytes; it never leaves the server."""
+    """A request that ends with a gRPC status and a message; it never leaves the server.
+
+    The message has at most 1024 bytes, one line, no control characters and no absolute path of the server.
+    """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        message = message.encode("utf-8")[:_LONGEST_MESSAGE_BYTES].decode("utf-8", errors="ignore")
+        message = (
+            message[:_LONGEST_MESSAGE_BYTES]
+            .encode("utf-8", errors="replace")[:_LONGEST_MESSAGE_BYTES]
+            .decode(errors="ignore")
+        )
+        message = "".join(character if character.isprintable() else "?" for character in message)
+        message = _ABSOLUTE_PATH.sub("(path)", message)
         super().__init__(code, message)
         self.code = code
         self.message = message
@@ -33,7 +44,9 @@ class StatusError(Exception):
     @classmethod
     def from_number(cls, number: int, message: str) -> "StatusError":
         """From TensorFlow's error code, whose numbers are gRPC's."""
-        return cls(next(code for code in grpc.StatusCode if code.value[0] == number), message)
+        return cls(
+            next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN), message
+        )
 
 
 def invalid(message: str) -> StatusError:
@@ -76,6 +89,8 @@ class Servable:
         try:
             names = {alias: self._batched.get(name, name) for alias, name in fetches.items()}
             fetched: dict[str, np.ndarray] = self._session.run(names, dict(feeds))
+        except MemoryError as error:
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "The server has too little memory.") from error
         except tf.errors.OpError as error:
             # The runtime's message: the one that Python makes of it shows clients the paths of our source files.
             cause = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
@@ -87,13 +102,15 @@ class Servable:
         self._session.close()
 
 
-def open_servable(folder: Path, name: str, version: int, batching: BatchingParameters | None = None) -> Servable:
+def open_servable(
+    folder: Path, name: str, version: int, batching: BatchingParameters | None = None, trust: Trust | None = None
+) -> Servable:
     """Load a version directory's SavedModel, to be served under this name and number.
 
     Raises:
-        ExportError: It is damaged, or TensorFlow cannot load it.
+        ExportError: It is damaged or not to be trusted (see `Trust`), or TensorFlow cannot load it.
     """
-    check_checksums(folder)
+    (trust or Trust()).check(folder)
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph)
     try:

@@ -1,114 +1,156 @@
-"""Which requests the server takes: limits of those that run and wait, and none once it stops.
-
-A flood of requests is refused instead of filling the memory, and so is a request that cannot be parsed.
-"""
+"""Which requests run, which wait, and which are refused: fair turns of the connections that send them."""
 
 import asyncio
-import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
-from grpc import aio
 
 from ggn_tf.serving.runtime.servable import StatusError
 
 Result = TypeVar("Result")
 
+_REFUSAL_S = 0.25
+"""Delay of a refusal: a client that repeats it at once must not take the processor."""
+_MOST_REMEMBERED = 1000
+"""Connections whose used time is remembered while they send nothing."""
+
+
+@dataclass
+class _Connection:
+    """What a connection has used, seconds of a thread, and its requests that run and wait."""
+
+    used_s: float
+    running: int = 0
+    waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
+
+    @property
+    def idle(self) -> bool:
+        return not self.running and not self.waiting
+
 
 class RequestLimits:
-    """Slots for running and waiting requests, and the threads that run them.
+    """Threads that run requests, and a queue in which requests wait before anything of them is parsed.
 
-    A waiting request that is cancelled, because its client left or its deadline passed, frees its slot; a running one
-    is completed.
+    The next request is the oldest of the connection that has used the least time, so that a connection with many or
+    large requests delays the others by no more than its share. If the queue is full, the connection with the most
+    waiting requests loses its newest. A waiting request that is cancelled, because its client left or its deadline
+    passed, leaves the queue; a running one is completed. All methods are called in one event loop.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
-        self._slots = threading.BoundedSemaphore(running + waiting)
-        self._count = running + waiting
-        self._waiting = waiting
+        self._most_waiting = waiting
+        self._waiting = 0
+        self._free = running
+        self._running = running
         self._threads = ThreadPoolExecutor(running, "predict")
+        self._connections: dict[str, _Connection] = {}
+        self._floor_s = 0.0
+        self._ended = asyncio.Event()
 
-    def submit(self, resources: ExitStack, work: Callable[[], Result]) -> "Future[Result]":
-        """Queue work for a thread; raises StatusError UNAVAILABLE if all slots are taken."""
-        if not self._slots.acquire(blocking=False):
-            raise StatusError(grpc.StatusCode.UNAVAILABLE, f"The queue is full: {self._waiting} requests are waiting.")
-        resources.callback(self._slots.release)
+    async def run(self, connection: str, work: Callable[[], Result]) -> Result:
+        """Run work in a thread, after the requests whose turn is first.
+
+        Raises:
+            StatusError: UNAVAILABLE, the queue is full.
+        """
+        await self._turn(connection)
+        loop, start = asyncio.get_running_loop(), time.monotonic()
         future = self._threads.submit(work)
-        kept = resources.pop_all()
-        future.add_done_callback(lambda _: kept.close())
-        return future
 
-    def drain(self, timeout_s: float) -> None:
-        """Wait until every request has ended; from then on no slot is free."""
-        ends = time.monotonic() + timeout_s
-        for _ in range(self._count):
-            if not self._slots.acquire(timeout=max(0.0, ends - time.monotonic())):
-                break
+        def end(_: "Future[Result]") -> None:
+            # The loop may have ended: a stop does not wait for a request that hangs.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._end, connection, time.monotonic() - start)
+
+        future.add_done_callback(end)
+        return await asyncio.wrap_future(future)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until every request has ended, or the time has passed."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._waiting or self._free < self._running:
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError:
+            pass
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-
-_DELAY_S = 0.1
-
-
-class ShutdownGate(aio.ServerInterceptor):  # type: ignore[misc]
-    """Refuses requests as UNAVAILABLE once it is closed, except for the health service, whose probes read NOT_SERVING.
-
-    A request that arrives while gRPC's server stops would be CANCELLED, which clients do not retry. So refusals are
-    delayed until then: a client that waits for its response sends nothing.
-    """
-
-    def __init__(self) -> None:
-        self._closed = False
-        self._refusing = asyncio.Event()
-        self._refusing.set()
-
-    def close(self) -> None:
-        """Refuse all further requests."""
-        self._closed = True
-
-    async def stop(self, server: aio.Server, grace_s: float) -> None:
-        """Stop the server while refusals are delayed."""
-        self._refusing.clear()
-        await asyncio.sleep(_DELAY_S)
-        stopped = asyncio.ensure_future(server.stop(max(grace_s, 1.0)))
-        await asyncio.sleep(_DELAY_S)
-        self._refusing.set()
-        await stopped
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
-        """Handle or refuse a request."""
-        if self._closed and not handler_call_details.method.startswith("/grpc.health."):
-            return grpc.unary_unary_rpc_method_handler(self._refuse)
-        return _parsing(await continuation(handler_call_details))
-
-    async def _refuse(self, request: object, context: aio.ServicerContext) -> None:
-        await self._refusing.wait()
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
-
-
-def _parsing(handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-    """Refuse a request that cannot be parsed as INTERNAL, as gRPC's C++ servers do; Python's would say UNKNOWN."""
-    if handler is None or handler.unary_unary is None:
-        return handler
-
-    def parse(raw: bytes) -> Message | None:
+    async def _turn(self, connection: str) -> None:
+        """Wait for a thread; returns with `running` counted."""
+        sender = self._sender(connection)
+        if self._free and not self._waiting:
+            self._start(sender)
+            return
+        await self._make_room(sender)
+        ticket = asyncio.get_running_loop().create_future()
+        sender.waiting.append(ticket)
+        self._waiting += 1
         try:
-            return handler.request_deserializer(raw)
-        except DecodeError:
-            return None
+            await ticket
+        except asyncio.CancelledError:
+            if ticket.cancelled():
+                self._leave(sender, ticket)
+            else:
+                # The thread was granted in the same turn of the loop.
+                self._end(connection, 0.0)
+            raise
 
-    async def handle(request: Message | None, context: aio.ServicerContext) -> Message:
-        if request is None:
-            await context.abort(grpc.StatusCode.INTERNAL, "The request cannot be parsed.")
-        return await handler.unary_unary(request, context)
+    def _sender(self, connection: str) -> _Connection:
+        """The connection's entry; a new one starts behind those that wait, so that reconnecting gains nothing."""
+        sender = self._connections.get(connection)
+        if sender is None:
+            if len(self._connections) >= _MOST_REMEMBERED:
+                self._connections = {name: entry for name, entry in self._connections.items() if not entry.idle}
+            waiting = (entry.used_s for entry in self._connections.values() if entry.waiting)
+            sender = self._connections[connection] = _Connection(max(waiting, default=0.0))
+        if sender.idle:
+            sender.used_s = max(sender.used_s, self._floor_s)
+        return sender
 
-    return grpc.unary_unary_rpc_method_handler(handle, parse, handler.response_serializer)
+    async def _make_room(self, sender: _Connection) -> None:
+        if self._waiting < self._most_waiting:
+            return
+        full = StatusError(
+            grpc.StatusCode.UNAVAILABLE, f"The queue is full: {self._most_waiting} requests are waiting."
+        )
+        largest = max(self._connections.values(), key=lambda entry: len(entry.waiting))
+        if len(largest.waiting) <= len(sender.waiting) + 1:
+            await asyncio.sleep(_REFUSAL_S)
+            raise full
+        ticket = largest.waiting.pop()
+        self._waiting -= 1
+        ticket.set_exception(full)
+
+    def _leave(self, sender: _Connection, ticket: "asyncio.Future[None]") -> None:
+        if ticket in sender.waiting:
+            sender.waiting.remove(ticket)
+            self._waiting -= 1
+        self._ended.set()
+
+    def _start(self, sender: _Connection) -> None:
+        self._free -= 1
+        sender.running += 1
+        self._floor_s = max(self._floor_s, sender.used_s)
+
+    def _end(self, connection: str, took_s: float) -> None:
+        sender = self._connections[connection]
+        sender.running -= 1
+        sender.used_s += took_s
+        self._free += 1
+        while self._free and self._waiting:
+            following = min(
+                (entry for entry in self._connections.values() if entry.waiting), key=lambda entry: entry.used_s
+            )
+            ticket = following.waiting.popleft()
+            self._waiting -= 1
+            if not ticket.done():
+                self._start(following)
+                ticket.set_result(None)
+        self._ended.set()

@@ -6,37 +6,44 @@ import os
 import threading
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import grpc
 import tensorflow as tf
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from ggn_tf.errors import GgnError, ServingError
-from ggn_tf.serving.contract.addresses import join_address
+from ggn_tf.serving.contract.addresses import is_loopback, join_address
+from ggn_tf.serving.contract.tls import ServerTls
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import newest_version
 from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.runtime.batching import BatchingParameters
-from ggn_tf.serving.server.request_limits import RequestLimits, ShutdownGate
-from ggn_tf.serving.server.services import ModelService, PredictionService
+from ggn_tf.serving.runtime.predict_request import RequestBounds
+from ggn_tf.serving.server.connections import (
+    CHANNEL_OPTIONS,
+    ConnectionGuard,
+    largest_message_bytes,
+    most_connections,
+)
+from ggn_tf.serving.server.interceptor import RequestInterceptor
+from ggn_tf.serving.server.request_limits import RequestLimits
+from ggn_tf.serving.server.services import MODEL_SERVICE, PREDICTION_SERVICE, ModelService, PredictionService
 from ggn_tf.serving.server.version_manager import State, VersionManager
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-HEALTH_SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+HEALTH_SERVICES = ("", PREDICTION_SERVICE, MODEL_SERVICE)
 _MOST_THREADS = 256
-
-_GRPC_OPTIONS = (
-    ("grpc.max_receive_message_length", 2**31 - 1),
-    ("grpc.max_send_message_length", 2**31 - 1),
-    # Otherwise a second server could take the same port, and the kernel would distribute requests over both.
-    ("grpc.so_reuseport", 0),
-)
+_BYTES_PER_ROW = 4 * 32**3
+"""A patch in a message; also of regions, which cost as much to predict, no more are allowed than fit as patches."""
+_LAST_STEP_S = 5.0
+"""Longest wait for each part of the server that may hang, once the time for requests has passed."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class ServerOptions:
 
     Attributes:
         model_name: Name of the model for clients.
-        host: Address to listen on; loopback by default, because nothing is encrypted or authenticated.
+        host: Address to listen on; loopback by default, because without `tls` nothing is encrypted or authenticated.
         port: Port for gRPC; 0 picks a free one.
         poll_wait_seconds: Time between two checks of the model folder, seconds; 0 checks once.
         batching: How to join requests of several clients; None to run each by itself.
@@ -53,7 +60,10 @@ class ServerOptions:
             for one operation, and at least two, so that one computes while another is read or written; with batching
             as many single patches as fill two batches, at most 256.
         waiting: Requests that may wait; further ones are UNAVAILABLE.
-        channel_arguments: Options of gRPC's core, for example `grpc.max_receive_message_length`.
+        channel_arguments: Options of gRPC's core, which replace ours: for example `grpc.max_receive_message_length`,
+            the largest request, which also bounds a declared tensor and, at 128 KiB each, the rows of a request.
+        trust: Which versions are loaded.
+        tls: Certificate and key; None for connections that are not encrypted.
     """
 
     model_name: str = MODEL_NAME
@@ -64,6 +74,14 @@ class ServerOptions:
     running: int | None = None
     waiting: int = 64
     channel_arguments: tuple[tuple[str, int | str], ...] = ()
+    trust: Trust = field(default_factory=Trust)
+    tls: ServerTls | None = None
+
+    @property
+    def bounds(self) -> RequestBounds:
+        """What one request may declare."""
+        largest = largest_message_bytes(self.channel_arguments)
+        return RequestBounds(largest, max(1, largest // _BYTES_PER_ROW))
 
     @property
     def threads(self) -> int:
@@ -80,7 +98,9 @@ class ModelServer:
     def __init__(self, folder: Path, options: ServerOptions | None = None) -> None:
         self.options = options or ServerOptions()
         self.port = 0
-        self.versions = VersionManager(self.options.model_name, folder, self._report_health, self.options.batching)
+        self.versions = VersionManager(
+            self.options.model_name, folder, self._report_health, self.options.batching, self.options.trust
+        )
         self._health = health.aio.HealthServicer()
         self._stopping = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="version-poller", daemon=True)
@@ -88,7 +108,8 @@ class ModelServer:
         self._network = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._server: aio.Server | None = None
         self._limits = RequestLimits(self.options.threads, self.options.waiting)
-        self._gate = ShutdownGate()
+        self._interceptor = RequestInterceptor()
+        self._guard = ConnectionGuard(most_connections())
 
     def start(self) -> int:
         """Load the newest version, then take the port; returns the number of the version that is served.
@@ -99,11 +120,15 @@ class ModelServer:
         """
         self._network.start()
         try:
+            credentials = None if self.options.tls is None else self.options.tls.credentials()
             self._load_first()
-            self._server = self._await(self._listen())
+            self._server = self._await(self._listen(credentials))
         except GgnError:
             self.stop()
             raise
+        self._guard.start(self.port)
+        if self.options.tls is None and not is_loopback(self.options.host):
+            log.warning("%s can be reached from other machines, and connections are not encrypted", self.address)
         if self.options.poll_wait_seconds > 0:
             self._poller.start()
         with self.versions.lease(None) as servable:
@@ -115,17 +140,21 @@ class ModelServer:
         return join_address(self.options.host, self.port)
 
     def stop(self, grace_s: float = 30.0) -> None:
-        """Refuse new requests, complete those that run and wait, within `grace_s` seconds, then unload."""
+        """Refuse new requests, complete those that run and wait, within `grace_s` seconds, then unload.
+
+        A version that hangs while it is loaded or predicts is left to the end of the process.
+        """
         ends = time.monotonic() + grace_s
         self._await(self._health.enter_graceful_shutdown())
         self._stopping.set()
-        self._gate.close()
-        self._limits.drain(grace_s)
+        self._interceptor.close()
+        self._await(self._limits.drain(grace_s))
         if self._server is not None:
-            self._await(self._gate.stop(self._server, ends - time.monotonic()))
+            self._await(self._interceptor.stop(self._server, ends - time.monotonic()))
+        self._guard.stop()
         if self._poller.is_alive():
-            self._poller.join()
-        self.versions.close()
+            self._poller.join(_LAST_STEP_S)
+        self.versions.close(_LAST_STEP_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._network.join()
         self._loop.close()
@@ -154,16 +183,16 @@ class ModelServer:
                 remedy="Follow the remedy in the log, or export the run again as a new version.",
             )
 
-    async def _listen(self) -> aio.Server:
-        options = {**dict(_GRPC_OPTIONS), **dict(self.options.channel_arguments)}
-        server = aio.server(interceptors=[self._gate], options=tuple(options.items()))
-        prediction = PredictionService(self.versions, self._limits)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self.versions), server)
+    async def _listen(self, credentials: grpc.ServerCredentials | None) -> aio.Server:
+        options = {**dict(CHANNEL_OPTIONS), **dict(self.options.channel_arguments)}
+        server = aio.server(interceptors=[self._interceptor], options=tuple(options.items()))
+        prediction = PredictionService(self.versions, self._limits, self.options.bounds)
+        server.add_generic_rpc_handlers((prediction.handler, ModelService(self.versions).handler))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         address = join_address(self.options.host, self.options.port)
         try:
-            self.port = server.add_insecure_port(address)
+            secure = credentials is not None
+            self.port = server.add_secure_port(address, credentials) if secure else server.add_insecure_port(address)
         except RuntimeError as error:
             raise ServingError(
                 "The server cannot listen.",

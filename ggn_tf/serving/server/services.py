@@ -1,27 +1,25 @@
 """The two services of TensorFlow Serving's protocol, on top of `VersionManager`."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from grpc import aio
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
-from ggn_tf.serving.runtime.predict_request import predict
+from ggn_tf.serving.runtime.predict_request import RequestBounds, predict
 from ggn_tf.serving.runtime.servable import Servable, StatusError, invalid, not_served
 from ggn_tf.serving.server.request_limits import RequestLimits
 from ggn_tf.serving.server.version_manager import VersionManager, VersionState
 
+log = logging.getLogger(__name__)
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
 SIGNATURE_DEF = "signature_def"
 
 _Request: TypeAlias = (
@@ -31,25 +29,38 @@ _Request: TypeAlias = (
 )
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+class PredictionService:
     """Predict and GetModelMetadata; the protocol's other methods are UNIMPLEMENTED."""
 
-    def __init__(self, versions: VersionManager, limits: RequestLimits) -> None:
+    def __init__(self, versions: VersionManager, limits: RequestLimits, bounds: RequestBounds) -> None:
         self._versions = versions
         self._limits = limits
+        self._bounds = bounds
 
-    async def Predict(  # noqa: N802 the protocol's name
-        self, request: predict_pb2.PredictRequest, context: aio.ServicerContext
-    ) -> predict_pb2.PredictResponse:
-        """Predict; cancelled if the client leaves or its deadline passes."""
+    @property
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The handler of the service."""
+        methods = {
+            # Parsed and serialized in a thread, and only when its turn comes.
+            "Predict": grpc.unary_unary_rpc_method_handler(self.predict),
+            "GetModelMetadata": _method(self.metadata, get_model_metadata_pb2.GetModelMetadataRequest),
+        }
+        return grpc.method_handlers_generic_handler(PREDICTION_SERVICE, methods)
+
+    async def predict(self, message: bytes, context: aio.ServicerContext) -> bytes:
+        """Predict: request and response as bytes; cancelled if the client leaves or its deadline passes."""
         async with _status_of_errors(context):
-            version = _requested_version(self._versions.name, request)
-            with ExitStack() as resources:
-                servable = resources.enter_context(self._versions.lease(version))
-                future = self._limits.submit(resources, partial(predict, servable, request))
-            return await asyncio.wrap_future(future)
+            return await self._limits.run(context.peer(), partial(self._predict, message))
 
-    async def GetModelMetadata(  # noqa: N802 the protocol's name
+    def _predict(self, message: bytes) -> bytes:
+        try:
+            request = predict_pb2.PredictRequest.FromString(message)
+        except DecodeError as error:
+            raise StatusError(grpc.StatusCode.INTERNAL, "The request cannot be parsed.") from error
+        with self._versions.lease(_requested_version(self._versions.name, request)) as servable:
+            return predict(servable, request, self._bounds).SerializeToString()
+
+    async def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: aio.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Report the signatures."""
@@ -61,13 +72,19 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 return _metadata(servable)
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+class ModelService:
     """GetModelStatus; HandleReloadConfigRequest is UNIMPLEMENTED."""
 
     def __init__(self, versions: VersionManager) -> None:
         self._versions = versions
 
-    async def GetModelStatus(  # noqa: N802 the protocol's name
+    @property
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The handler of the service."""
+        methods = {"GetModelStatus": _method(self.status, get_model_status_pb2.GetModelStatusRequest)}
+        return grpc.method_handlers_generic_handler(MODEL_SERVICE, methods)
+
+    async def status(
         self, request: get_model_status_pb2.GetModelStatusRequest, context: aio.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Report the state of every version."""
@@ -75,6 +92,14 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             _check_has_spec(request)
             known = self._versions.states() if request.model_spec.name == self._versions.name else {}
             return _status(request.model_spec, known)
+
+
+def _method(respond: Callable[..., Awaitable[Message]], request: type[Message]) -> grpc.RpcMethodHandler:
+    return grpc.unary_unary_rpc_method_handler(respond, request.FromString, _serialize)
+
+
+def _serialize(response: Message) -> Any:
+    return response.SerializeToString()
 
 
 def _metadata(servable: Servable) -> get_model_metadata_pb2.GetModelMetadataResponse:
@@ -102,7 +127,8 @@ def _status(
         status.status.SetInParent()
         if found.error is not None:
             status.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
-            status.status.error_message = found.error
+            # The reason has paths of this machine.
+            status.status.error_message = f"{found.summary} The server's log has the reason."
     return response
 
 
@@ -132,3 +158,9 @@ async def _status_of_errors(context: aio.ServicerContext) -> AsyncIterator[None]
         yield
     except StatusError as error:
         await context.abort(error.code, error.message)
+    except MemoryError:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The server has too little memory for this request.")
+    except Exception as error:  # a request must not write a traceback, nor show clients what the error says
+        log.error("a request failed: %s: %s", type(error).__name__, error)
+        log.debug("", exc_info=True)
+        await context.abort(grpc.StatusCode.INTERNAL, "The server cannot process this request.")

@@ -11,7 +11,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from ggn_tf.serving.contract.version_folders import has_checksums, list_versions
+from ggn_tf.errors import ExportError, GgnError
+from ggn_tf.serving.contract.trust import Trust
+from ggn_tf.serving.contract.version_folders import entries, has_checksums, list_versions
 from ggn_tf.serving.runtime.batching import BatchingParameters
 from ggn_tf.serving.runtime.predict_request import warm_up
 from ggn_tf.serving.runtime.servable import Servable, not_served, open_servable
@@ -36,11 +38,13 @@ class VersionState:
 
     Attributes:
         state: The protocol's state.
-        error: Why it could not be loaded; None without an error.
+        error: Why it could not be loaded, with paths of this machine; None without an error.
+        summary: The same for clients, one sentence without paths.
     """
 
     state: State
     error: str | None = None
+    summary: str = ""
 
 
 class VersionManager:
@@ -56,11 +60,13 @@ class VersionManager:
         folder: Path,
         on_change: Callable[[bool], None] = lambda available: None,
         batching: BatchingParameters | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
         self._on_change = on_change
         self._batching = batching
+        self._trust = trust
         self._changed = threading.Condition()
         self._polling = threading.Lock()
         self._available: dict[int, Servable] = {}
@@ -96,7 +102,7 @@ class VersionManager:
         with self._polling:
             try:
                 newest = _newest(self.folder, self._available)
-            except OSError as error:
+            except (OSError, ExportError) as error:
                 log.warning("the folder of %s cannot be read: %s", self.name, error)
                 return
             if newest is not None:
@@ -107,11 +113,16 @@ class VersionManager:
                     self._unload(version)
             self._collect()
 
-    def close(self) -> None:
-        """Unload all versions, each after its last request."""
-        with self._polling:
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Unload all versions, each after its last request; after the time they are left to the end of the process."""
+        if not self._polling.acquire(timeout=timeout_s):
+            log.warning("a version of %s is still loading", self.name)
+            return
+        try:
             for version in sorted(self._available):
-                self._unload(version)
+                self._unload(version, timeout_s)
+        finally:
+            self._polling.release()
 
     def _ensure(self, found: "_Candidate") -> None:
         """Load a version, unless it is loaded, or has failed and not changed since.
@@ -133,7 +144,8 @@ class VersionManager:
         except Exception as error:  # a damaged graph can raise anything, and the poller must live
             self._failed[found.number] = found.stamp
             self._garbage = True
-            self._set(found.number, VersionState(State.END, str(error) or type(error).__name__))
+            summary = error.what if isinstance(error, GgnError) else "The version cannot be loaded."
+            self._set(found.number, VersionState(State.END, str(error) or type(error).__name__, summary))
             log.error("version %d of %s cannot be loaded:\n%s", found.number, self.name, error)
             return
         with self._changed:
@@ -142,7 +154,7 @@ class VersionManager:
         log.info("version %d of %s is available", found.number, self.name)
 
     def _open_warm(self, found: "_Candidate") -> Servable:
-        servable = open_servable(found.folder, self.name, found.number, self._batching)
+        servable = open_servable(found.folder, self.name, found.number, self._batching, self._trust)
         try:
             warm_up(servable, found.folder)
         except BaseException:
@@ -150,12 +162,14 @@ class VersionManager:
             raise
         return servable
 
-    def _unload(self, version: int) -> None:
+    def _unload(self, version: int, timeout_s: float | None = None) -> None:
         with self._changed:
             servable = self._available.pop(version)
         self._set(version, VersionState(State.UNLOADING))
         with self._changed:
-            self._changed.wait_for(lambda: not self._leases[version])
+            if not self._changed.wait_for(lambda: not self._leases[version], timeout_s):
+                log.warning("a request still runs in version %d of %s", version, self.name)
+                return
         servable.close()
         self._garbage = True
         self._set(version, VersionState(State.END))
@@ -192,7 +206,7 @@ def _newest(folder: Path, loaded: Container[int]) -> _Candidate | None:
     number = max(versions)
     if number in loaded:  # a loaded version is not checked for changes
         return _Candidate(number, versions[number], ())
-    files = ((path, path.stat()) for path in sorted(versions[number].rglob("*")) if path.is_file())
     # A repaired copy may have the damaged file's size and modification time, but not its inode and change time.
-    stamp = tuple((str(path), st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino) for path, st in files)
+    found = ((entry.name, entry.status) for entry in entries(versions[number]))
+    stamp = tuple((name, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino) for name, st in found)
     return _Candidate(number, versions[number], stamp)

@@ -1,9 +1,11 @@
+import asyncio
 import queue
 import shutil
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from functools import partial
 
 import grpc
 import pytest
@@ -18,6 +20,7 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.errors import ExportError, ServingError
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.runtime.batching import BatchingParameters
 from ggn_tf.serving.runtime.servable import Servable, StatusError
 from ggn_tf.serving.server.request_limits import RequestLimits
@@ -155,36 +158,104 @@ def test_a_flood_is_refused_as_unavailable(exported, gate):
     assert completed == [grpc.StatusCode.OK] * 2
 
 
+async def started(limits, connection, work):
+    """A request that has its turn or waits for it."""
+    task = asyncio.ensure_future(limits.run(connection, work))
+    await asyncio.sleep(0)
+    return task
+
+
 def test_requests_beyond_the_limits_are_unavailable():
-    limits, ended = RequestLimits(running=1, waiting=1), threading.Event()
-    running = limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
-    limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
-    with pytest.raises(StatusError) as caught:
-        limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
-    assert caught.value.code == grpc.StatusCode.UNAVAILABLE
-    ended.set()
-    assert running.result(DEADLINE_S)
-    limits.drain(DEADLINE_S)
+    async def flood():
+        limits, ended = RequestLimits(running=1, waiting=1), threading.Event()
+        running = await started(limits, "a", lambda: ended.wait(DEADLINE_S))
+        await started(limits, "a", lambda: ended.wait(DEADLINE_S))
+        with pytest.raises(StatusError) as caught:
+            await limits.run("a", lambda: ended.wait(DEADLINE_S))
+        assert caught.value.code == grpc.StatusCode.UNAVAILABLE
+        ended.set()
+        assert await running
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(flood())
 
 
-def test_a_request_cancelled_while_waiting_frees_its_slot():
-    limits, ended, closed = RequestLimits(running=1, waiting=1), threading.Event(), threading.Event()
-    limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
-    with ExitStack() as resources:
-        resources.callback(closed.set)
-        assert limits.submit(resources, lambda: ended.wait(DEADLINE_S)).cancel()
-    assert closed.is_set()
-    limits.submit(ExitStack(), lambda: ended.wait(DEADLINE_S))
-    ended.set()
-    limits.drain(DEADLINE_S)
+def test_a_request_cancelled_while_waiting_leaves_the_queue_with_its_message():
+    class Message:
+        pass
+
+    async def leave():
+        limits, ended = RequestLimits(running=1, waiting=1), threading.Event()
+        await started(limits, "a", lambda: ended.wait(DEADLINE_S))
+        for _ in range(100):
+            message = Message()
+            gone = weakref.ref(message)
+            task = await started(limits, "a", partial(id, message))
+            task.cancel()
+            del message
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            del task
+            assert gone() is None
+        waiting = await started(limits, "a", lambda: 7)
+        ended.set()
+        assert await waiting == 7
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(leave())
 
 
 def test_a_request_that_fails_frees_its_slot():
-    limits = RequestLimits(running=1, waiting=0)
-    for _ in range(3):
-        with pytest.raises(ZeroDivisionError):
-            limits.submit(ExitStack(), lambda: 1 // 0).result(DEADLINE_S)
-    limits.drain(DEADLINE_S)
+    async def fail():
+        limits = RequestLimits(running=1, waiting=0)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await limits.run("a", lambda: 1 // 0)
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(fail())
+
+
+def order_of(senders, seconds):
+    """The order in which requests run that arrive at once, one at a time; each takes what its sender's do."""
+
+    async def queue_up():
+        limits, begun, order = RequestLimits(running=1, waiting=len(senders)), threading.Event(), []
+        await started(limits, "first", lambda: begun.wait(DEADLINE_S))
+
+        def work(sender):
+            order.append(sender)
+            time.sleep(seconds[sender])
+
+        tasks = [await started(limits, sender, partial(work, sender)) for sender in senders]
+        begun.set()
+        await asyncio.gather(*tasks)
+        return order
+
+    return "".join(asyncio.run(queue_up()))
+
+
+def test_a_connection_with_many_requests_delays_another_by_one():
+    assert order_of("aaaaab", {"a": 0.01, "b": 0.01}) == "abaaaa"
+
+
+def test_a_connection_with_large_requests_waits_until_others_have_used_as_much():
+    assert order_of("aaabbb", {"a": 0.2, "b": 0.01}) == "abbbaa"
+
+
+def test_a_full_queue_refuses_the_connection_that_fills_it():
+    async def flood():
+        limits, ended = RequestLimits(running=1, waiting=4), threading.Event()
+        tasks = [await started(limits, "a", lambda: ended.wait(DEADLINE_S)) for _ in range(5)]
+        other = await started(limits, "b", lambda: "served")
+        with pytest.raises(StatusError, match="queue is full"):
+            await tasks[-1]
+        ended.set()
+        assert await other == "served"
+        await asyncio.gather(*tasks[:-1])
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(flood())
 
 
 def test_a_folder_without_versions_is_refused(tmp_path):
@@ -267,7 +338,7 @@ def test_another_programs_inputs_need_not_lead_with_a_batch(tmp_path):
     request.model_spec.name = "ggn"
     for name, value in (("x", [[1.0, 2.0]]), ("factor", 3.0), ("table", [10.0, 20.0])):
         request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    options = ServerOptions(port=0)
+    options = ServerOptions(port=0, trust=Trust(any_program=True))
     with ModelServer(tmp_path, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
     assert list(response.outputs["y"].float_val) == [13.0, 26.0]

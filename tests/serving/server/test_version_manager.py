@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ggn_tf.serving.contract.messages import read_golden
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import write_checksums
 from ggn_tf.serving.runtime.batching import BatchingParameters
 from ggn_tf.serving.runtime.predict_request import predict, warm_up
@@ -146,7 +147,7 @@ def truncate_graph_without_checksums(folder):
         (empty_checksums, "assets.extra/contract.json is not listed"),
         (cut_checksums, "variables/variables.data-00000-of-00001 is not listed"),
         (break_graph, "The version cannot be loaded."),
-        (truncate_graph_without_checksums, "The version cannot be loaded."),
+        (truncate_graph_without_checksums, "The version has no checksums."),
         (break_warmup_file, "tf_serving_warmup_requests"),
         (break_warmup_request, "received [1]"),
     ],
@@ -225,7 +226,19 @@ def test_a_copy_whose_checksums_come_last_is_not_loaded_without_its_warm_up(vers
     assert latest(versions) == 2
 
 
-def test_another_programs_version_without_checksums_is_loaded_at_the_second_check(versions, folder):
+def test_a_version_without_checksums_is_refused(versions, folder):
+    add(folder, 2, name=".2")
+    (folder / ".2" / "assets.extra" / "SHA256SUMS").unlink()
+    (folder / ".2").rename(folder / "2")
+    versions.poll()
+    versions.poll()
+    assert states(versions) == {2: State.END, 1: State.AVAILABLE}
+
+
+def test_another_programs_version_without_checksums_is_loaded_at_the_second_check(folder):
+    """If it is trusted."""
+    versions = VersionManager("ggn", folder, trust=Trust(any_program=True))
+    versions.poll()
     add(folder, 2, name=".2")
     (folder / ".2" / "assets.extra" / "SHA256SUMS").unlink()
     (folder / ".2").rename(folder / "2")

@@ -1,0 +1,149 @@
+"""The operations that a served graph may have: arithmetic on tensors, and nothing that leaves the process.
+
+TensorFlow has no list of the operations that read files, use the network or call the host, and plug-ins may add
+some. So those are listed that our exports consist of, with others that only compute.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from tensorflow.core.framework import node_def_pb2, types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+
+from ggn_tf.errors import ExportError
+
+GRAPH_FILE = "saved_model.pb"
+
+_COMPUTING = """
+Const Placeholder PlaceholderWithDefault Identity IdentityN NoOp EnsureShape PartitionedCall StatefulPartitionedCall
+StatelessIf If StatelessWhile While StatelessCase Case VarHandleOp ReadVariableOp Reshape Shape ShapeN Size Rank
+Squeeze ExpandDims Transpose Pack Unpack Concat ConcatV2 Split SplitV Slice StridedSlice Gather GatherV2 GatherNd
+ScatterNd Tile Pad PadV2 MirrorPad Fill Range BroadcastTo BroadcastArgs ZerosLike OnesLike Reverse ReverseV2 Roll
+SpaceToBatchND BatchToSpaceND SpaceToDepth DepthToSpace Where OneHot Add AddV2 AddN Sub Mul Div DivNoNan RealDiv
+FloorDiv FloorMod Mod Neg Abs Sign Square SquaredDifference Sqrt Rsqrt Reciprocal Inv Pow Exp Expm1 Log Log1p Erf
+Floor Ceil Round Rint Maximum Minimum ClipByValue Cast Bitcast Equal NotEqual Greater GreaterEqual Less LessEqual
+LogicalAnd LogicalNot LogicalOr Select SelectV2 IsFinite IsInf IsNan Sum Mean Max Min Prod All Any ArgMax ArgMin
+Cumsum TopKV2 Einsum MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd Conv1D Conv2D Conv3D Conv2DBackpropInput
+Conv3DBackpropInput Conv3DBackpropInputV2 DepthwiseConv2dNative MaxPool MaxPool3D AvgPool AvgPool3D FusedBatchNorm
+FusedBatchNormV2 FusedBatchNormV3 Relu Relu6 LeakyRelu Elu Selu Sigmoid Tanh Softmax LogSoftmax Softplus Softsign
+ResizeNearestNeighbor ResizeBilinear StringJoin StringStrip AsString StringLength
+"""
+_ALLOWED = frozenset(_COMPUTING.split())
+_RESTORING = frozenset({"RestoreV2", "AssignVariableOp"})
+"""What TensorFlow's loader runs once, with the path of the version's own variables."""
+_MOST_NAMED = 5
+
+
+def check_operations(version_folder: Path) -> None:
+    """Check what a SavedModel could run, without running anything.
+
+    Raises:
+        ExportError: A signature, or what runs while the version is loaded, contains an operation that is not allowed,
+            or the graph cannot be read.
+    """
+    try:
+        saved = saved_model_pb2.SavedModel.FromString((version_folder / GRAPH_FILE).read_bytes())
+    except (OSError, DecodeError) as error:
+        raise ExportError(
+            "The version cannot be loaded.",
+            case=version_folder,
+            found=f"{GRAPH_FILE}: {error}",
+            expected="a complete SavedModel",
+            remedy="Copy the version again, or export the run again.",
+        ) from error
+    foreign = sorted({operation for meta_graph in saved.meta_graphs for operation in _foreign(meta_graph)})
+    if foreign:
+        raise ExportError(
+            "The graph contains operations that may leave the process.",
+            case=version_folder,
+            found=", ".join(foreign[:_MOST_NAMED]) + (", ..." if len(foreign) > _MOST_NAMED else ""),
+            expected="operations that only compute, as in the exports of ggn-tf",
+            remedy="A model is a program that may read and write files: load this one only if you trust its author.",
+            arguments=("trust",),
+        )
+
+
+def _foreign(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
+    """Operations that are not allowed, of all nodes but those that only TensorFlow's saver runs."""
+    graph = _Graph(meta_graph)
+    saver = meta_graph.saver_def
+    restoring = graph.reached([saver.restore_op_name])
+    saved = graph.reached([saver.save_tensor_name]) | restoring
+    signatures = meta_graph.signature_def.values()
+    served = graph.reached(tensor.name for signature in signatures for tensor in signature.outputs.values())
+    served |= graph.reached(name for name in graph.nodes if ("", name) not in saved)
+    served |= {key for key in graph.all_keys() if key not in saved}
+    for key in served:
+        if graph.operation(key) not in _ALLOWED and graph.operation(key) not in graph.functions:
+            yield graph.operation(key)
+    for function, name in restoring - served:
+        operation = graph.operation((function, name))
+        known = operation in _ALLOWED or operation in _RESTORING or operation in graph.functions
+        if not known or not graph.has_given_path(function, name):
+            yield operation
+
+
+_Key = tuple[str, str]
+"""A node by its function, empty for the graph itself, and its name."""
+
+
+class _Graph:
+    """The nodes of a graph and of its functions, and which of them a node needs."""
+
+    def __init__(self, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+        library = meta_graph.graph_def.library.function
+        self.functions = {function.signature.name: function for function in library}
+        self.nodes = {node.name: node for node in meta_graph.graph_def.node}
+        self._functions_nodes = {
+            name: {node.name: node for node in function.node_def} for name, function in self.functions.items()
+        }
+
+    def all_keys(self) -> Iterator[_Key]:
+        """All nodes."""
+        yield from (("", name) for name in self.nodes)
+        yield from ((function, name) for function, nodes in self._functions_nodes.items() for name in nodes)
+
+    def operation(self, key: _Key) -> str:
+        """The operation of a node."""
+        return self._node(key).op
+
+    def reached(self, tensors: Iterable[str]) -> set[_Key]:
+        """The nodes on which tensors or operations of the graph depend, with those of the functions that they call."""
+        seen: set[_Key] = set()
+        open_keys = [("", name) for name in map(_node_name, tensors) if name in self.nodes]
+        while open_keys:
+            key = open_keys.pop()
+            if key in seen:
+                continue
+            seen.add(key)
+            node = self._node(key)
+            if not key[0]:
+                open_keys += [("", name) for name in map(_node_name, node.input) if name in self.nodes]
+            for function in _called(node):
+                open_keys += [(function, name) for name in self._functions_nodes.get(function, ())]
+        return seen
+
+    def has_given_path(self, function: str, name: str) -> bool:
+        """Whether a node that restores gets its path from outside, and no text in the graph can be one."""
+        node = self._node((function, name))
+        if function:
+            given = {argument.name for argument in self.functions[function].signature.input_arg}
+            return node.op != "RestoreV2" or node.input[0] in given
+        return node.op != "RestoreV2" and not (node.op == "Const" and node.attr["dtype"].type == types_pb2.DT_STRING)
+
+    def _node(self, key: _Key) -> node_def_pb2.NodeDef:
+        function, name = key
+        return self._functions_nodes[function][name] if function else self.nodes[name]
+
+
+def _node_name(tensor: str) -> str:
+    return tensor.removeprefix("^").split(":")[0]
+
+
+def _called(node: node_def_pb2.NodeDef) -> Iterator[str]:
+    yield node.op
+    for value in node.attr.values():
+        if value.HasField("func"):
+            yield value.func.name
+        yield from (function.name for function in value.list.func)

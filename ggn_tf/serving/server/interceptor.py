@@ -1,0 +1,138 @@
+"""How requests arrive: in bounded time and memory, parsed only once they are admitted, and refused during a stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import aio
+
+_RECEIVE_S = 60.0
+"""Longest time in which a request must arrive, and a response must be taken."""
+_MOST_ARRIVING = 64
+"""Requests that arrive at a time, each up to the largest message: of further ones the one that began first ends."""
+_MOST_STREAMS = 100
+"""Streams of the health service (Watch)."""
+_LARGEST_SMALL_BYTES = 2**16
+"""Largest message of a method that takes no tensors."""
+_DELAY_S = 0.1
+
+_Context: TypeAlias = aio.ServicerContext
+_Handler: TypeAlias = Callable[[Any, _Context], Awaitable[Any]]
+
+
+class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
+    """Receives the requests of all methods, and refuses them as UNAVAILABLE once it is closed.
+
+    A method without a deserializer gets the bytes of a message, to be parsed when it is admitted. The health service is
+    never refused: its probes read NOT_SERVING. A request that arrives while gRPC's server stops would be CANCELLED,
+    which clients do not retry. So refusals are delayed until then: a client that waits for its response sends nothing.
+    """
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._refusing = asyncio.Event()
+        self._refusing.set()
+        self._arriving: dict[asyncio.Future[None], None] = {}
+        self._streams = 0
+
+    def close(self) -> None:
+        """Refuse all further requests."""
+        self._closed = True
+
+    async def stop(self, server: aio.Server, grace_s: float) -> None:
+        """Stop the server while refusals are delayed."""
+        self._refusing.clear()
+        await asyncio.sleep(_DELAY_S)
+        stopped = asyncio.ensure_future(server.stop(max(grace_s, 1.0)))
+        await asyncio.sleep(_DELAY_S)
+        self._refusing.set()
+        await stopped
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler | None:
+        """Handle or refuse a request. A handler of streams receives its message within our time limit."""
+        if self._closed and not handler_call_details.method.startswith("/grpc.health."):
+            return grpc.unary_unary_rpc_method_handler(self._refuse)
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        if handler.unary_unary is not None:
+            return grpc.stream_unary_rpc_method_handler(self._receiving(handler.unary_unary, parse), None, serialize)
+        watch = self._receiving(self._counted(handler.unary_stream), parse)
+        return grpc.stream_stream_rpc_method_handler(watch, None, serialize)
+
+    def _receiving(self, respond: _Handler, parse: Callable[[bytes], Any] | None) -> _Handler:
+        async def handle(_: object, context: _Context) -> Any:
+            response = await respond(await self._message(context, parse), context)
+            _limit_sending()
+            return response
+
+        return handle
+
+    async def _message(self, context: _Context, parse: Callable[[bytes], Any] | None) -> Any:
+        raw = await self._received(context)
+        if parse is None:
+            return raw
+        if len(raw) > _LARGEST_SMALL_BYTES:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"The message has over {_LARGEST_SMALL_BYTES} bytes.")
+        try:
+            return parse(raw)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INTERNAL, "The request cannot be parsed.")
+
+    async def _received(self, context: _Context) -> bytes:
+        """The bytes of the message. A reading that is given up ends by itself with its stream."""
+        if len(self._arriving) >= _MOST_ARRIVING:
+            next(iter(self._arriving)).cancel()
+        loop = asyncio.get_running_loop()
+        slow: asyncio.Future[None] = loop.create_future()
+        self._arriving[slow] = None
+        timer = loop.call_later(_RECEIVE_S, slow.cancel)
+        reading = asyncio.ensure_future(context.read())
+        reading.add_done_callback(_ignore_errors)
+        try:
+            await asyncio.wait((reading, slow), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            del self._arriving[slow]
+        if not reading.done():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "The request did not arrive in time.")
+        raw = reading.result()
+        if not isinstance(raw, bytes):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The request has no message.")
+        return raw  # type: ignore[no-any-return]
+
+    def _counted(self, watch: _Handler) -> _Handler:
+        async def handle(request: Any, context: _Context) -> None:
+            if self._streams >= _MOST_STREAMS:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MOST_STREAMS} streams are open.")
+            self._streams += 1
+            try:
+                await watch(request, context)
+            finally:
+                self._streams -= 1
+
+        return handle
+
+    async def _refuse(self, request: object, context: _Context) -> None:
+        await self._refusing.wait()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
+
+
+def _limit_sending() -> None:
+    """End a request whose client does not take the response, which stays in memory until then."""
+    task = asyncio.current_task()
+    if task is not None:
+        timer = asyncio.get_running_loop().call_later(_RECEIVE_S, task.cancel)
+        task.add_done_callback(lambda _: timer.cancel())
+
+
+def _ignore_errors(reading: "asyncio.Future[object]") -> None:
+    if not reading.cancelled():
+        reading.exception()
