@@ -1,5 +1,6 @@
 """A server in a process of its own, and clients that put load on it and check every response."""
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -26,14 +27,17 @@ class ServerProcess:
     Args:
         folder: The model folder.
         flags: Further flags of the command.
+        open_files: The most files that the process may open; None for this process's own limit.
     """
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, *flags: str, open_files: int | None = None) -> None:
         command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(folder), "--port=0"]
         self._process = subprocess.Popen(
             [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
         )
         self.pid = self._process.pid
+        if open_files is not None:
+            resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (open_files, open_files))
         self.target = self._process.stdout.readline().rpartition(" ")[2].strip()
 
     @property

@@ -10,6 +10,8 @@ from ggn_tf.prediction.locations import Location
 from ggn_tf.prediction.nodules import CtPrediction, open_patches, predict_nodules
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.client.client import PredictionClient
+from ggn_tf.serving.contract.tls import client_tls
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.serving.runtime.predict_request import LocalModel
 
@@ -72,7 +74,17 @@ class Model(AbstractContextManager["Model"]):
         self.close()
 
 
-def load(export: str | Path, *, model_name: str = MODEL_NAME, timeout: float = 60.0, proxy: str | None = None) -> Model:
+def load(
+    export: str | Path,
+    *,
+    model_name: str = MODEL_NAME,
+    timeout: float = 60.0,
+    proxy: str | None = None,
+    tls_ca: str | Path | None = None,
+    tls_cert: str | Path | None = None,
+    tls_key: str | Path | None = None,
+    trust: bool = False,
+) -> Model:
     """Load an export, or connect to a model server.
 
     Example:
@@ -85,16 +97,20 @@ def load(export: str | Path, *, model_name: str = MODEL_NAME, timeout: float = 6
         model_name: The model's name on the server.
         timeout: Seconds for one request to the server, retries included.
         proxy: HTTP proxy to the server, HOST:PORT; None for none, whatever the environment names.
+        tls_ca: PEM file with the authorities whose servers are trusted, for TLS; None for no encryption.
+        tls_cert: PEM file with the client's certificate chain, where the server asks for one.
+        tls_key: PEM file with the key of the certificate.
+        trust: Also load an export without checksums, or whose graph may leave the process. A model is a program.
 
     Raises:
         ExportError: The folder contains no export, or a damaged one.
         ServingError: The server cannot be reached, or serves another kind of model.
     """
     if not str(export).startswith(_SCHEME):
-        network = LocalModel(Path(export))
+        network = LocalModel(Path(export), Trust(trust))
         return Model(network, network.contract.protocol.patch, {"export": str(export)})
     target = str(export).removeprefix(_SCHEME)
-    client = PredictionClient(target, model_name, timeout, proxy=proxy)
+    client = PredictionClient(target, model_name, timeout, proxy=proxy, tls=client_tls(tls_ca, tls_cert, tls_key))
     try:
         return Model(client, _served_protocol(client), {"server": client.target, "model_name": model_name})
     except BaseException:

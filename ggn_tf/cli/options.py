@@ -102,6 +102,20 @@ proxy_option = click.option(
     metavar="HOST:PORT",
     help="HTTP proxy to the model server. Proxies that the environment names are not used.",
 )
+
+
+def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that is a client of a model server the arguments `tls_ca`, `tls_cert` and `tls_key`."""
+    authorities = click.option(
+        "--tls-ca", type=FILE, help="PEM file with the authorities whose servers are trusted; encrypts the connection."
+    )
+    cert = click.option(
+        "--tls-cert", type=FILE, help="PEM file with this client's certificate, if the server asks for one."
+    )
+    key = click.option("--tls-key", type=FILE, help="PEM file with the key of --tls-cert, without a password.")
+    return authorities(cert(key(command)))
+
+
 own_dataset_option = click.option(
     "--own-dataset", type=PATH, help="Folder of the run's own dataset, where it was moved since the training."
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ggn_tf
-from ggn_tf.cli.options import PATH, FiniteRange, json_option, proxy_option, repair_options, with_options
+from ggn_tf.cli.options import PATH, FiniteRange, json_option, proxy_option, repair_options, tls_options, with_options
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -49,6 +49,7 @@ _BAR = 24
     "--server", metavar="HOST:PORT", help="Address of the model server that predicts; an IPv6 address in brackets."
 )
 @proxy_option
+@tls_options
 @click.option("--model-name", "--model_name", default=MODEL_NAME, help="Name of the model on the server.")
 @click.option(
     "--timeout",
@@ -57,6 +58,11 @@ _BAR = 24
     help="Seconds for one request to the server, retries included.",
 )
 @click.option("--export", type=PATH, help="Model folder or version directory that predicts, without a server.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Also use an --export without checksums, or whose graph may use files or the network. A model is a program.",
+)
 @click.option("-o", "--output", type=PATH, help="Folder for result.json, masks (NIfTI, DICOM SEG) and overlays.")
 @click.option(
     "--keep-ids", is_flag=True, help="Include the path of the CT in the result, which often names the patient."
@@ -76,9 +82,13 @@ def command(
     align_masks: bool,
     server: str | None,
     proxy: str | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     model_name: str,
     timeout: float,
     export: Path | None,
+    trust: bool,
     output: Path | None,
     keep_ids: bool,
     as_json: bool,
@@ -100,6 +110,8 @@ def command(
         raise click.UsageError("Name either a --server or an --export.")
     if proxy is not None and server is None:
         raise click.UsageError("--proxy needs a --server.")
+    if server is None and (tls_ca or tls_cert or tls_key):
+        raise click.UsageError("The files for TLS need a --server.")
     _check_paths(ct, mask, export, output)
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
@@ -108,7 +120,9 @@ def command(
     load_tensorflow()
     from ggn_tf.prediction.nodules import RESEARCH_ONLY
 
-    with ggn_tf.load(export or f"grpc://{server}", model_name=model_name, timeout=timeout, proxy=proxy) as model:
+    tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
+    source = export or f"grpc://{server}"
+    with ggn_tf.load(source, model_name=model_name, timeout=timeout, proxy=proxy, trust=trust, **tls) as model:
         prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks)
     result = prediction.to_dict(keep_ids) if output is None else prediction.write(output, keep_ids=keep_ids)
     if as_json:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ggn_tf.cli.options import AT_LEAST_1, PATH, FiniteRange, json_option, proxy_option
+from ggn_tf.cli.options import AT_LEAST_1, PATH, FiniteRange, json_option, proxy_option, tls_options
 from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -17,6 +17,7 @@ _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [defau
     "--server", required=True, metavar="HOST:PORT", help="gRPC port of the model server; an IPv6 address in brackets."
 )
 @proxy_option
+@tls_options
 @click.option("--export", type=PATH, required=True, help="Folder of the export: MODELS/NAME, or a version.")
 @click.option("--model_name", "--model-name", default=MODEL_NAME, help="Name of the model on the server.")
 @click.option("--version", type=AT_LEAST_1, help="Version that must respond.  [default: the export's own number]")
@@ -36,6 +37,9 @@ _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [defau
 def command(
     server: str,
     proxy: str | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     export: Path,
     model_name: str,
     version: int | None,
@@ -51,6 +55,7 @@ def command(
     """
     load_tensorflow()
     from ggn_tf.serving.client.server_check import check_server
+    from ggn_tf.serving.contract.tls import client_tls
 
     given = {OUTPUT_PROBABILITIES: probability_tolerance, OUTPUT_MASK: mask_tolerance}
     check = check_server(
@@ -62,6 +67,7 @@ def command(
         repeats=repeats,
         timeout_s=timeout_s,
         proxy=proxy,
+        tls=client_tls(tls_ca, tls_cert, tls_key),
     )
     if as_json:
         click.echo(json.dumps(check.to_dict(), indent=2))

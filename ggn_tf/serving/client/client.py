@@ -13,10 +13,11 @@ from grpc import aio
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from ggn_tf.serving.client.client_protocol import PAUSES_S, ClientSession, Exchange, Result, ServedName
-from ggn_tf.serving.client.connection import channel_options
+from ggn_tf.serving.client.connection import channel_options, open_channel
 from ggn_tf.serving.contract.addresses import full_address
 from ggn_tf.serving.contract.messages import Prediction
 from ggn_tf.serving.contract.region_axes import MODEL_AXES
+from ggn_tf.serving.contract.tls import ClientTls
 from ggn_tf.serving.contract.wire import MODEL_NAME
 
 _RECONNECT = (
@@ -40,19 +41,21 @@ class _Client(ABC):
         pauses_s: Iterable[float] = PAUSES_S,
         version: int | None = None,
         proxy: str | None = None,
+        tls: ClientTls | None = None,
     ) -> None:
         self.target = full_address(target)
         self._session = ClientSession(ServedName(self.target, model_name, version), timeout_s, pauses_s)
-        self._channel = self._open_channel(self.target, (*channel_options(proxy), *_RECONNECT))
+        credentials = None if tls is None else tls.credentials()
+        self._channel = self._open_channel(self.target, (*channel_options(proxy), *_RECONNECT), credentials)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     @staticmethod
     @abstractmethod
-    def _open_channel(target: str, options: _Options) -> Any: ...
+    def _open_channel(target: str, options: _Options, credentials: grpc.ChannelCredentials | None) -> Any: ...
 
 
 class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
-    """A client of a model server, TensorFlow Serving or `ggn-tf serve`, over an unencrypted channel.
+    """A client of a model server, TensorFlow Serving or `ggn-tf serve`.
 
     The first call checks that the server's model has the signature of the contract. An unavailable server is tried
     again after growing pauses, within the timeout.
@@ -64,11 +67,12 @@ class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
         pauses_s: Pauses before the first, second, ... retry, seconds.
         version: The only version to use; None for the newest.
         proxy: HTTP proxy to connect through; None for none, whatever the environment names.
+        tls: Files for an encrypted connection; None for one that is not encrypted.
     """
 
     @staticmethod
-    def _open_channel(target: str, options: _Options) -> grpc.Channel:
-        return grpc.insecure_channel(target, options=options)
+    def _open_channel(target: str, options: _Options, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+        return open_channel(target, options, credentials)
 
     def patch_shape(self) -> tuple[int, ...]:
         """The shape of a patch that the served model takes, for example (32, 32, 32, 1).
@@ -132,8 +136,10 @@ class AsyncPredictionClient(_Client, AbstractAsyncContextManager["AsyncPredictio
     """`PredictionClient` for asyncio: the same arguments, the same methods to be awaited, within one event loop."""
 
     @staticmethod
-    def _open_channel(target: str, options: _Options) -> aio.Channel:
-        return aio.insecure_channel(target, options=options)
+    def _open_channel(target: str, options: _Options, credentials: grpc.ChannelCredentials | None) -> aio.Channel:
+        if credentials is None:
+            return aio.insecure_channel(target, options=options)
+        return aio.secure_channel(target, credentials, options=options)
 
     async def patch_shape(self) -> tuple[int, ...]:
         """The same as `PredictionClient.patch_shape`."""

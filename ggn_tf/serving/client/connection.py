@@ -1,5 +1,7 @@
 """How a client connects to a model server."""
 
+import grpc
+
 from ggn_tf.errors import ServingError
 
 _HTTP = "http://"
@@ -28,3 +30,12 @@ def channel_options(proxy: str | None) -> tuple[tuple[str, int | str], ...]:
             arguments=("proxy",),
         )
     return (*unlimited, ("grpc.http_proxy", url))
+
+
+def open_channel(
+    target: str, options: tuple[tuple[str, int | str], ...], credentials: grpc.ChannelCredentials | None
+) -> grpc.Channel:
+    """A channel to a server; without credentials it is not encrypted."""
+    if credentials is None:
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, credentials, options=options)

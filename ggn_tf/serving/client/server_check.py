@@ -18,11 +18,12 @@ from tensorflow_serving.apis import (
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.client.client_protocol import ServedName, server_error, unreachable
-from ggn_tf.serving.client.connection import channel_options
+from ggn_tf.serving.client.connection import channel_options, open_channel
 from ggn_tf.serving.contract.addresses import full_address
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode
+from ggn_tf.serving.contract.tls import ClientTls
 from ggn_tf.serving.contract.version_folders import find_version
 from ggn_tf.serving.contract.warning_texts import DENSE, LARGER_THAN_PATCH, NO_NODULE
 from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_CLASS_NAMES, OUTPUT_WARNING, TOLERANCES
@@ -144,13 +145,15 @@ def check_server(
     repeats: int = 20,
     timeout_s: float = 60.0,
     proxy: str | None = None,
+    tls: ClientTls | None = None,
 ) -> ServerCheck:
     """Replay an export's golden requests of both signatures, compare the responses and measure the latency.
 
     The export is a version directory, or a model folder, whose newest version is taken. Without a version its own
     number is used, without tolerances those of its precision (`TOLERANCES`). One request per signature is repeated for
     the median latency; `timeout_s` is the time for the connection and for each request, in seconds. The
-    proxy is an HTTP proxy to connect through; None for none, whatever the environment names.
+    proxy is an HTTP proxy to connect through; None for none, whatever the environment names. `tls` has the files for an
+    encrypted connection.
 
     Raises:
         ExportError: There is no export, or it contains no golden predictions.
@@ -163,7 +166,8 @@ def check_server(
     golden: dict[str, list[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]] = {}
     for request, response in read_golden(folder):
         golden.setdefault(request.model_spec.signature_name, []).append((request, response))
-    with grpc.insecure_channel(model.target, options=channel_options(proxy)) as channel:
+    credentials = None if tls is None else tls.credentials()
+    with open_channel(model.target, channel_options(proxy), credentials) as channel:
         _connect(channel, settings)
         checks = [_check(channel, settings, name, pairs) for name, pairs in golden.items()]
     return ServerCheck(settings, folder, max(served for _, served in checks), tuple(check for check, _ in checks))

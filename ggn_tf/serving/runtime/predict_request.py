@@ -21,6 +21,7 @@ from ggn_tf.serving.contract import tensors
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import Prediction, make_request, make_roi_request, read_records, read_response
 from ggn_tf.serving.contract.region_axes import MODEL_AXES, order_regions
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import find_version
 from ggn_tf.serving.contract.wire import ASSETS_EXTRA, MODEL_NAME, SIGNATURE, WARMUP_FILE, shape_text
 from ggn_tf.serving.runtime.servable import Servable, StatusError, invalid, open_servable
@@ -185,10 +186,10 @@ def warm_up(servable: Servable, version_folder: Path) -> int:
 class LocalModel(AbstractContextManager["LocalModel"]):
     """A loaded export; raises ExportError where the folder is not an export of ggn-tf, or a damaged one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trust: Trust | None = None) -> None:
         version, self.folder = find_version(folder)
         self.contract = read_contract(self.folder)
-        self._servable = open_servable(self.folder, MODEL_NAME, version)
+        self._servable = open_servable(self.folder, MODEL_NAME, version, trust=trust)
 
     def predict(self, hu: np.ndarray) -> Prediction:
         """Predict patches [N, 32, 32, 32, 1] of HU, axes S, P, L; raises ServingError where their shape is another."""

@@ -73,8 +73,13 @@ function request(model, file, region) {
   return { model_spec: { name: model, signature_name: "roi" }, inputs };
 }
 
-function predict(target, message) {
-  const client = new PredictionService(target, grpc.credentials.createInsecure(), {
+function credentials(...files) {
+  if (!files.some(Boolean)) return grpc.credentials.createInsecure();
+  return grpc.credentials.createSsl(...files.map((file) => (file ? readFileSync(file) : null)));
+}
+
+function predict(target, message, credentials) {
+  const client = new PredictionService(target, credentials, {
     "grpc.max_receive_message_length": LARGEST_MESSAGE,
     "grpc.max_send_message_length": LARGEST_MESSAGE,
     "grpc.enable_http_proxy": 0, // those of the environment
@@ -93,6 +98,9 @@ const { positionals, values } = parseArgs({
     spacing: { type: "string" },
     center: { type: "string" },
     axes: { type: "string", default: "SPL" },
+    "tls-ca": { type: "string" },
+    "tls-key": { type: "string" },
+    "tls-cert": { type: "string" },
   },
 });
 const [target, file] = positionals;
@@ -100,7 +108,8 @@ const triple = (text) => text?.split(",").map(Number);
 try {
   const { shape, spacing, center, axes } = values;
   const region = { shape: triple(shape), spacing: triple(spacing), center: triple(center), axes };
-  const { model_spec, outputs } = await predict(target, request(values.model, file, region));
+  const tls = credentials(values["tls-ca"], values["tls-key"], values["tls-cert"]);
+  const { model_spec, outputs } = await predict(target, request(values.model, file, region), tls);
   const names = outputs.class_names.string_val.map(String);
   const probabilities = outputs.probabilities.float_val;
   const prediction = {

@@ -70,6 +70,13 @@ def make_request(model, hu, spacing_mm, center_index):
     return request
 
 
+def open_channel(target, *files):
+    if not any(files):
+        return grpc.insecure_channel(target, OPTIONS)
+    contents = [Path(file).read_bytes() if file else None for file in files]
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(*contents), OPTIONS)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", metavar="HOST:PORT")
@@ -78,12 +85,15 @@ def main():
     parser.add_argument("--spacing", nargs=3, type=float, metavar="MM")
     parser.add_argument("--center", nargs=3, type=float, metavar="INDEX")
     parser.add_argument("--axes", type=three_axes, default="SPL")
+    parser.add_argument("--tls-ca", metavar="PEM", help="authorities whose servers are trusted; encrypts")
+    parser.add_argument("--tls-cert", metavar="PEM", help="this client's certificate, if the server asks for one")
+    parser.add_argument("--tls-key", metavar="PEM", help="the key of --tls-cert")
     args = parser.parse_args()
     hu, spacing_mm, center_index = np.load(args.file), args.spacing, args.center
     if spacing_mm is not None:
         hu, spacing_mm, center_index = to_spl(hu, spacing_mm, center_index, args.axes)
     request = make_request(args.model, hu, spacing_mm, center_index)
-    with grpc.insecure_channel(args.target, OPTIONS) as channel:
+    with open_channel(args.target, args.tls_ca, args.tls_key, args.tls_cert) as channel:
         try:
             response = services.PredictionServiceStub(channel).Predict(request, timeout=SECONDS)
         except grpc.RpcError as error:

@@ -1,5 +1,7 @@
 """Predict, GetModelMetadata and GetModelStatus by the official stubs: status codes, and the order of the checks."""
 
+import time
+
 import grpc
 import numpy as np
 import pytest
@@ -53,6 +55,12 @@ def status_request(**spec):
     return with_spec(get_model_status_pb2.GetModelStatusRequest(), **spec)
 
 
+def with_type(number):
+    tensor = zeros(*PATCH)
+    tensor.dtype = number
+    return tensor
+
+
 def contradicting():
     tensor = zeros(*PATCH)
     tensor.tensor_content = b"1234"
@@ -94,6 +102,23 @@ INVALID = {
     "region without rows": roi_request(hu=zeros(1, 3, 0, 3)),
     "spacing of two numbers": roi_request(spacing_mm=zeros(1, 2, dtype=np.float64)),
     "spacing that would fill the memory": roi_request(spacing_mm=repeat(1.0, (2**27, 3), "float64")),
+    "100,000 dimensions": patch_request({"hu": repeat(0.0, (2**62,) * 100_000, "float32")}),
+    "100,000 dimensions of one voxel": patch_request({"hu": repeat(0.0, (1,) * 100_000, "float32")}),
+    "no voxel and then too many": patch_request({"hu": repeat(0.0, (0, 2**62, 2**62, 2**62, 2**62), "float32")}),
+    "a hundred patches from one value": patch_request({"hu": repeat(0.0, (100, 32, 32, 32, 1), "float32")}),
+    "a region of gigabytes from one value": roi_request(hu=repeat(0.0, (1, 700, 700, 700), "float32")),
+    "a hundred tiny regions": roi_request(
+        hu=repeat(0.0, (100, 1, 1, 1), "float32"),
+        spacing_mm=repeat(1.0, (100, 3), "float64"),
+        center_index=repeat(0.0, (100, 3), "float64"),
+    ),
+    "unknown type": patch_request({"hu": with_type(999)}),
+    "negative type": patch_request({"hu": with_type(-5)}),
+    "a type of references": patch_request({"hu": with_type(101)}),
+    "20,000 inputs": patch_request({str(number): zeros(0) for number in range(20_000)}),
+    "100,000 outputs": patch_request(output_filter=[str(number) for number in range(100_000)]),
+    "metadata of 10,000 fields": metadata_request([str(number) for number in range(10_000)]),
+    "status of a name of 100 kB": status_request(name="n" * 100_000),
     "spacing of floats": roi_request(spacing_mm=zeros(1, 3)),
     "two spacings for one region": roi_request(spacing_mm=zeros(2, 3, dtype=np.float64)),
     "metadata without model spec": get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"]),
@@ -116,11 +141,14 @@ REFUSED = {case: (request, "INVALID_ARGUMENT") for case, request in INVALID.item
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_wrong_request_has_the_status_code_of_tensorflow_serving(case, send):
+def test_a_wrong_request_has_the_status_code_of_tensorflow_serving(case, send, caplog):
     request, code = REFUSED[case]
+    start = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
         send(request)
     assert caught.value.code().name == code
+    assert time.monotonic() - start < 5
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -137,6 +165,12 @@ def test_the_message_names_the_first_thing_that_is_wrong(request_, named, send):
     with pytest.raises(grpc.RpcError) as caught:
         send(request_)
     assert named in caught.value.details()
+
+
+def test_a_message_for_the_client_has_no_control_characters(send):
+    with pytest.raises(grpc.RpcError) as caught:
+        send(patch_request(name="g\x1b[31m\n\r\0\u202e"))
+    assert caught.value.details() == "Model g?[31m???? is not served here."
 
 
 def test_a_message_for_the_client_is_short(send):
@@ -180,8 +214,14 @@ def test_a_message_over_grpcs_default_of_4_mib_is_accepted(send):
 
 def test_a_deadline_that_is_too_short_is_reported(send):
     with pytest.raises(grpc.RpcError) as caught:
-        send(patch_request({"hu": tf.make_tensor_proto(0.0, shape=(100, 32, 32, 32, 1))}), 0.05)
+        send(patch_request({"hu": tf.make_tensor_proto(0.0, shape=(64, 32, 32, 32, 1))}), 0.02)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_message_over_8_mib_is_refused(send):
+    with pytest.raises(grpc.RpcError) as caught:
+        send(patch_request({"hu": zeros(65, 32, 32, 32, 1)}))
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_metadata_contain_the_signature(send):

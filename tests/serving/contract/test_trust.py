@@ -1,0 +1,190 @@
+"""Which versions are loaded: complete ones of regular files whose graphs only compute, signed where this is asked."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+import tensorflow as tf
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ggn_tf.errors import ExportError
+from ggn_tf.serving.contract.export_contract import read_contract
+from ggn_tf.serving.contract.signing import read_private_key, read_public_key, sign
+from ggn_tf.serving.contract.trust import Trust
+from ggn_tf.serving.contract.version_folders import find_version, list_versions, write_checksums
+
+PATCHES = tf.TensorSpec([None, 32, 32, 32, 1], name="hu")
+
+
+@pytest.fixture
+def version(exported, tmp_path):
+    """A version that may be changed."""
+    return shutil.copytree(exported / "1", tmp_path / "ggn" / "1")
+
+
+def refusal(version, trust=None):
+    with pytest.raises(ExportError) as caught:
+        (trust or Trust()).check(version)
+    return caught.value
+
+
+def test_an_export_is_loaded(version):
+    Trust().check(version)
+
+
+def test_a_version_without_checksums_needs_trust(version):
+    (version / "assets.extra" / "SHA256SUMS").unlink()
+    assert refusal(version).arguments == ("trust",)
+    Trust(any_program=True).check(version)
+
+
+def test_a_damaged_version_is_refused_even_with_trust(version):
+    (version / "assets.extra" / "labels.txt").write_text("x")
+    assert "labels.txt has changed" in refusal(version, Trust(any_program=True)).found
+
+
+FOREIGN = {
+    "ReadFile": lambda: tf.io.read_file("/etc/hostname"),
+    "WriteFile": lambda: tf.raw_ops.WriteFile(filename="/tmp/x", contents="x"),
+    "MatchingFiles": lambda: tf.io.matching_files("/*"),
+    "RestoreV2": lambda: tf.raw_ops.RestoreV2(
+        prefix="/x", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+    ),
+    "SaveV2": lambda: tf.raw_ops.SaveV2(prefix="/x", tensor_names=["a"], shape_and_slices=[""], tensors=[1.0]),
+    "EagerPyFunc": lambda: tf.py_function(lambda: 1.0, [], tf.float32),
+    "PyFunc": lambda: tf.compat.v1.py_func(lambda: 1.0, [], tf.float32),
+    "TextLineDataset": lambda: tf.raw_ops.TextLineDataset(filenames="/etc/passwd", compression_type="", buffer_size=0),
+    "WholeFileReaderV2": lambda: tf.raw_ops.WholeFileReaderV2(),
+    "DebugIdentityV2": lambda: tf.raw_ops.DebugIdentityV2(input=1.0, debug_urls=["file:///tmp/x"]),
+    "PrintV2": lambda: tf.print("x", output_stream="file:///tmp/x"),
+    "CreateSummaryFileWriter": lambda: tf.raw_ops.CreateSummaryFileWriter(
+        writer=tf.raw_ops.SummaryWriter(), logdir="/tmp/x", max_queue=1, flush_millis=1, filename_suffix=""
+    ),
+    "InitializeTableFromTextFileV2": lambda: tf.raw_ops.InitializeTableFromTextFileV2(
+        table_handle=tf.raw_ops.HashTableV2(key_dtype=tf.string, value_dtype=tf.int64),
+        filename="/etc/passwd",
+        key_index=-2,
+        value_index=-1,
+    ),
+}
+
+
+def with_operation(operation, folder, within=lambda run: run):
+    """A version with valid checksums whose signature also runs an operation."""
+
+    class Model(tf.Module):
+        @tf.function(input_signature=[PATCHES], autograph=False)
+        def serve(self, hu):
+            with tf.control_dependencies([item for item in [within(FOREIGN[operation])()] if item is not None]):
+                return {"probabilities": tf.identity(hu)}
+
+    module = Model()
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
+    (folder / "assets.extra").mkdir()
+    write_checksums(folder)
+
+
+@pytest.mark.parametrize("operation", FOREIGN)
+def test_a_graph_that_may_leave_the_process_needs_trust(operation, tmp_path):
+    with_operation(operation, tmp_path / "1")
+    refused = refusal(tmp_path / "1")
+    assert operation in refused.found
+    assert refused.arguments == ("trust",)
+    Trust(any_program=True).check(tmp_path / "1")
+
+
+def test_an_operation_within_a_function_within_a_condition_is_found(tmp_path):
+    def within(run):
+        inner = tf.function(run, autograph=False)
+        return lambda: tf.cond(tf.constant(1.0) > 0, inner, lambda: tf.constant(""))
+
+    with_operation("ReadFile", tmp_path / "1", within)
+    assert refusal(tmp_path / "1").found == "ReadFile"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/hostname"), lambda path: path.mkdir()])
+@pytest.mark.parametrize("name", ["saved_model.pb", "assets.extra/contract.json", "assets.extra/SHA256SUMS"])
+@pytest.mark.parametrize("trust", [Trust(), Trust(any_program=True)])
+def test_only_regular_files_are_read(trust, name, make, version):
+    """And a pipe without a writer does not block."""
+    (version / name).unlink()
+    make(version / name)
+    if not (version / name).is_dir() or not trust.any_program or name == "saved_model.pb":
+        refusal(version, trust)
+    if name.endswith("contract.json"):
+        with pytest.raises(ExportError):
+            read_contract(version)
+
+
+def test_a_link_is_no_version(version):
+    (version.parent / "8").symlink_to("/")
+    assert list(list_versions(version.parent)) == [1]
+    assert find_version(version.parent) == (1, version)
+
+
+def test_more_files_than_any_export_has_are_refused(version, monkeypatch):
+    monkeypatch.setattr("ggn_tf.serving.contract.version_folders._MOST_ENTRIES", 3)
+    assert "more than 3 files" in refusal(version).found
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Two key pairs, KEY.pem and KEY.pub."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("own", "other"):
+        write_key(folder / name, Ed25519PrivateKey.generate())
+    return folder
+
+
+def write_key(file, key):
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.with_suffix(".pem").write_bytes(private)
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    file.with_suffix(".pub").write_bytes(public)
+
+
+def test_a_signed_version_is_loaded_with_its_key_and_no_other(version, keys):
+    sign(version, read_private_key(keys / "own.pem"))
+    Trust().check(version)
+    Trust(key=read_public_key(keys / "own.pub")).check(version)
+    assert refusal(version, Trust(key=read_public_key(keys / "other.pub"))).arguments == ("verify",)
+
+
+def test_a_version_without_a_signature_is_refused_with_a_key(version, keys):
+    assert "no signature" in refusal(version, Trust(any_program=True, key=read_public_key(keys / "own.pub"))).found
+
+
+def test_a_version_with_new_checksums_is_not_what_was_signed(version, keys):
+    sign(version, read_private_key(keys / "own.pem"))
+    (version / "assets.extra" / "labels.txt").write_text("others")
+    write_checksums(version)
+    Trust().check(version)
+    assert "another signature" in refusal(version, Trust(key=read_public_key(keys / "own.pub"))).found
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_openssl_verifies_a_signature(version, keys):
+    sign(version, read_private_key(keys / "own.pem"))
+    listed = version / "assets.extra" / "SHA256SUMS"
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", keys / "own.pub", "-rawin", "-in", listed]
+    result = subprocess.run([*command, "-sigfile", f"{listed}.sig"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(("read", "argument"), [(read_private_key, "sign"), (read_public_key, "verify")])
+@pytest.mark.parametrize("content", [None, b"no key", "curve", "pipe"])
+def test_another_kind_of_key_is_refused(content, read, argument, tmp_path):
+    file = tmp_path / ("key.pem" if argument == "sign" else "key.pub")
+    if content == "curve":
+        write_key(tmp_path / "key", generate_private_key(SECP256R1()))
+    elif content == "pipe":
+        os.mkfifo(file)
+    elif content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ExportError) as caught:
+        read(file)
+    assert caught.value.arguments == (argument,)
