@@ -24,7 +24,7 @@ def sign(version_folder: Path, key: Ed25519PrivateKey) -> None:
 
 
 def check_signature(version_folder: Path, key: Ed25519PublicKey) -> None:
-    """Raise an ExportError if a version's checksums are not signed by the owner of the key."""
+    """Check that the owner of the key has signed a version's checksums; raises ExportError if not."""
     try:
         key.verify(read_record(version_folder, SIGNATURE_FILE), read_record(version_folder, CHECKSUMS_FILE))
     except (OSError, InvalidSignature) as error:

@@ -1,4 +1,4 @@
-"""TLS certificates and keys from PEM files, checked before they are used: gRPC itself reports a wrong one to no one."""
+"""TLS certificates and keys from PEM files, checked before they are used: gRPC itself does not report a wrong one."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

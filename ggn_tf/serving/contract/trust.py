@@ -1,4 +1,4 @@
-"""Which versions are loaded: a model is a program, and runs with the rights of whoever loads it."""
+"""Which versions are loaded: a model is a program, and runs with the rights of the process that loads it."""
 
 from dataclasses import dataclass
 from pathlib import Path

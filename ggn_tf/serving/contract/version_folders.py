@@ -105,7 +105,7 @@ _LARGEST_RECORD_BYTES = 2**24
 
 
 class Entry(NamedTuple):
-    """A file of a version directory, or what is there in its place."""
+    """A file of a version directory, or a link, pipe, socket or device."""
 
     name: str
     path: Path
@@ -113,7 +113,7 @@ class Entry(NamedTuple):
 
     @property
     def regular(self) -> bool:
-        """Whether it is a regular file, and not a link, pipe, socket or device."""
+        """Whether it is a regular file."""
         return stat.S_ISREG(self.status.st_mode)
 
 
@@ -196,7 +196,7 @@ def check_checksums(version_folder: Path) -> None:
 
 
 def check_regular(version_folder: Path) -> None:
-    """Raise an ExportError if a version directory contains anything but folders and regular files."""
+    """Check that a version directory contains only folders and regular files; raises ExportError if not."""
     try:
         special = next((entry.name for entry in entries(version_folder) if not entry.regular), None)
     except OSError as error:

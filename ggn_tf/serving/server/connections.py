@@ -72,8 +72,8 @@ _LAST_RECEIVED = struct.Struct("=52xI")
 class ConnectionGuard:
     """Closes the connections that have been silent for the longest when half of the open files are connections.
 
-    gRPC stops to accept connections when there are no descriptors left; whoever opens many, and sends nothing on them
-    or as little as possible, would exclude all others. Linux only: elsewhere the limits of time remain.
+    gRPC accepts no connections when there are no descriptors left: a client that opens many, and sends little or
+    nothing on them, would exclude all others. Linux only: elsewhere the limits of time remain.
 
     Args:
         most: Connections that stay open.

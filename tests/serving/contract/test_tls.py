@@ -1,0 +1,132 @@
+"""Encrypted connections: who may connect, and what is said of files that cannot be used."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.x509.oid import NameOID
+
+from ggn_tf.errors import ServingError
+from ggn_tf.serving.client.client import PredictionClient
+from ggn_tf.serving.contract.tls import ClientTls, ServerTls, client_tls, server_tls
+from ggn_tf.serving.server.server import ModelServer, ServerOptions
+
+PEM = serialization.Encoding.PEM
+
+
+def write_pair(folder, name, days=1, issuer=None):
+    """NAME.pem and NAME.key for 127.0.0.1; without an issuer an authority."""
+    key, now = generate_private_key(SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    authority, signing_key = issuer or (subject, key)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(names, critical=False)
+        .sign(signing_key, hashes.SHA256())
+    )
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(PEM))
+    private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / f"{name}.key").write_bytes(private)
+    return subject, key
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    authority = write_pair(folder, "authority")
+    write_pair(folder, "other")
+    for name, days in (("server", 1), ("client", 1), ("outdated", -1)):
+        write_pair(folder, name, days, authority)
+    os.mkfifo(folder / "pipe")
+    (folder / "text").write_text("no PEM")
+    return folder
+
+
+def server_files(files, client_ca=None):
+    return ServerTls(files / "server.pem", files / "server.key", client_ca)
+
+
+@pytest.fixture(scope="module")
+def target(exported, files):
+    options = ServerOptions(port=0, tls=server_files(files, files / "authority.pem"))
+    with ModelServer(exported, options) as server:
+        yield server.address
+
+
+def predicts(target, tls):
+    with PredictionClient(target, timeout_s=20, pauses_s=(), tls=tls) as client:
+        return client.predict(np.zeros((1, 32, 32, 32, 1), np.float32)).model_version == 1
+
+
+def test_a_client_with_a_certificate_of_the_authority_is_served(target, files):
+    assert predicts(target, ClientTls(files / "authority.pem", files / "client.pem", files / "client.key"))
+
+
+REFUSED = {
+    "not encrypted": lambda files: None,
+    "no certificate": lambda files: ClientTls(files / "authority.pem"),
+    "of another authority": lambda files: ClientTls(files / "authority.pem", files / "other.pem", files / "other.key"),
+    "trusts another authority": lambda files: ClientTls(
+        files / "other.pem", files / "client.pem", files / "client.key"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_other_clients_are_not(kind, target, files):
+    with pytest.raises(ServingError, match="cannot be reached"):
+        predicts(target, REFUSED[kind](files))
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "client_ca", "argument", "found"),
+    [
+        ("missing.pem", "server.key", None, "tls_cert", "no such file"),
+        ("pipe", "server.key", None, "tls_cert", "no such file"),
+        ("text", "server.key", None, "tls_cert", ""),
+        ("outdated.pem", "outdated.key", None, "tls_cert", "valid from"),
+        ("server.pem", "text", None, "tls_key", ""),
+        ("server.pem", "client.key", None, "tls_key", "the key of another certificate"),
+        ("server.pem", "server.key", "text", "tls_client_ca", ""),
+        ("server.pem", "server.key", "missing.pem", "tls_client_ca", "no such file"),
+    ],
+)
+def test_files_that_cannot_be_used_are_named(cert, key, client_ca, argument, found, files):
+    with pytest.raises(ServingError) as caught:
+        ServerTls(files / cert, files / key, None if client_ca is None else files / client_ca).credentials()
+    assert caught.value.arguments == (argument,)
+    assert caught.value.found.startswith(found)
+
+
+def test_a_missing_file_is_reported():
+    assert server_tls(None, None, None) is None
+    assert client_tls(None, None, None) is None
+    for incomplete in (lambda: server_tls("cert", None, None), lambda: server_tls(None, None, "ca")):
+        with pytest.raises(ServingError, match="missing"):
+            incomplete()
+    for incomplete in (lambda: client_tls(None, "cert", "key"), lambda: client_tls("ca", "cert", None)):
+        with pytest.raises(ServingError, match="missing"):
+            incomplete()
+
+
+@pytest.mark.parametrize(
+    ("host", "encrypted", "warned"), [("127.0.0.1", False, False), ("0.0.0.0", False, True), ("0.0.0.0", True, False)]
+)
+def test_a_server_that_others_can_reach_warns_if_nothing_is_encrypted(host, encrypted, warned, exported, files, caplog):
+    options = ServerOptions(host=host, port=0, tls=server_files(files) if encrypted else None)
+    with ModelServer(exported, options):
+        pass
+    assert ("not encrypted" in caplog.text) == warned

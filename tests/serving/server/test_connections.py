@@ -1,0 +1,107 @@
+"""Connections that send nothing, too little or too much must not exclude other clients."""
+
+import resource
+import socket
+import time
+from contextlib import ExitStack
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from ggn_tf.serving.server.connections import CHANNEL_OPTIONS, ConnectionGuard, largest_message_bytes, most_connections
+from scripts.serving_load import ServerProcess
+
+DEADLINE_S = 60
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
+@pytest.fixture(scope="module")
+def process(exported):
+    """A server that may open so few files that clients can use them all."""
+    with ServerProcess(exported, open_files=256) as server:
+        yield server
+
+
+def is_healthy(target):
+    with grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return stub.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True).status == 1
+
+
+@pytest.mark.parametrize("sent", [b"", PREFACE, PREFACE[:5]], ids=["nothing", "no request", "half a greeting"])
+def test_more_silent_connections_than_open_files_exclude_no_client(sent, process):
+    host, port = process.target.split(":")
+    with ExitStack() as stack:
+        for _ in range(400):
+            connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=DEADLINE_S))
+            connection.sendall(sent)
+        assert is_healthy(process.target)
+        assert process.files < 256
+
+
+def test_the_longest_silent_connections_are_closed():
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        pairs = []
+        for _ in range(12):
+            client = stack.enter_context(socket.create_connection(listening.getsockname()))
+            pairs.append((client, stack.enter_context(listening.accept()[0])))
+        time.sleep(0.3)
+        for client, _ in pairs[:3]:
+            client.sendall(b"x")
+        guard = ConnectionGuard(10)
+        guard.start(listening.getsockname()[1])
+        gone = [client for client, _ in pairs[3:] if _is_closed(client)]
+        guard.stop()
+        assert len(gone) >= 7
+        for client, server in pairs[:3]:
+            assert server.recv(1) == b"x"
+            server.sendall(b"y")
+            assert client.recv(1) == b"y"
+
+
+def _is_closed(client):
+    client.settimeout(1)
+    try:
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+
+
+def test_a_server_may_open_as_many_files_as_the_system_allows(monkeypatch):
+    changed = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: changed.append(limits))
+    assert most_connections() == 2000
+    assert changed == [(4096, 4096)]
+
+
+def test_a_connection_has_few_streams(process):
+    assert dict(CHANNEL_OPTIONS)["grpc.max_concurrent_streams"] == 64
+
+
+@pytest.mark.parametrize(("given", "most"), [(None, 8 * 2**20), (1000, 1000), (-1, 2**31 - 1), (2**40, 2**31 - 1)])
+def test_the_largest_message_is_an_option_of_grpc(given, most):
+    options = [] if given is None else [("grpc.max_receive_message_length", given)]
+    assert largest_message_bytes(options) == most
+
+
+def test_watching_the_health_is_bounded(process):
+    with grpc.insecure_channel(process.target) as channel, ExitStack() as stack:
+        stubs = [health_pb2_grpc.HealthStub(channel)]
+        for _ in range(2):
+            other = stack.enter_context(grpc.insecure_channel(process.target, [("grpc.use_local_subchannel_pool", 1)]))
+            stubs.append(health_pb2_grpc.HealthStub(other))
+        calls = [stub.Watch(health_pb2.HealthCheckRequest()) for stub in stubs for _ in range(50)]
+        codes = []
+        for call in calls:
+            try:
+                next(call)
+                codes.append(None)
+            except grpc.RpcError as error:
+                codes.append(error.code())
+        for call in calls:
+            call.cancel()
+    assert codes.count(None) == 100
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 50
