@@ -3,6 +3,7 @@
 An export contains recorded requests: TFRecord files of PredictionLog, TensorFlow Serving's format of warm-up requests.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,10 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     """
     if not set(wire.OUTPUTS) <= set(response.outputs):
         raise _unexpected(response, "an output is missing")
+    # No output is larger than the mask, except for the names of very small ones.
+    largest_bytes = 4 * math.prod(mask_shape) + 2**20
     try:
-        arrays = {name: tensors.decode(response.outputs[name]) for name in wire.OUTPUTS}
+        arrays = {name: tensors.decode(response.outputs[name], largest_bytes) for name in wire.OUTPUTS}
     except ValueError as error:
         raise _unexpected(response, str(error)) from error
     probabilities, mask = arrays[wire.OUTPUT_PROBABILITIES], arrays[wire.OUTPUT_MASK]

@@ -49,13 +49,13 @@ def _bytes_each(dtype: int) -> int:
         return 8
 
 
-def decode(proto: tensor_pb2.TensorProto) -> np.ndarray:
+def decode(proto: tensor_pb2.TensorProto, largest_bytes: int = LARGEST_BYTES) -> np.ndarray:
     """A tensor as NumPy array, by TensorFlow's rules: if values are missing, the last is repeated, or zero if none.
 
     Raises:
-        ValueError: The message contradicts itself.
+        ValueError: The message contradicts itself, or declares more than `largest_bytes`.
     """
-    shape = shape_of(proto)
+    shape = shape_of(proto, largest_bytes)
     if proto.dtype in _NUMBERS:
         kind, field = _NUMBERS[proto.dtype]
         content = proto.tensor_content

@@ -37,9 +37,11 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
         self._arriving: dict[asyncio.Future[None], None] = {}
         self._streams = 0
 
-    def close(self) -> None:
-        """Refuse all further requests."""
+    async def close(self) -> None:
+        """Refuse all further requests, and those that have not arrived completely."""
         self._closed = True
+        for slow in self._arriving:
+            slow.cancel()
 
     async def stop(self, server: aio.Server, grace_s: float) -> None:
         """Stop the server while refusals are delayed."""

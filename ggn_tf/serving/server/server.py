@@ -43,7 +43,7 @@ _MOST_THREADS = 256
 _BYTES_PER_ROW = 4 * 32**3
 """A patch in a message; also of regions, which cost as much to predict, no more are allowed than fit as patches."""
 _LAST_STEP_S = 5.0
-"""Longest wait for each part of the server that may hang, once the time for requests has passed."""
+"""Longest wait for clients that do not take a response, and for a version that hangs, once all requests have run."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,10 @@ class ModelServer:
         ends = time.monotonic() + grace_s
         self._await(self._health.enter_graceful_shutdown())
         self._stopping.set()
-        self._interceptor.close()
+        self._await(self._interceptor.close())
         self._await(self._limits.drain(grace_s))
         if self._server is not None:
-            self._await(self._interceptor.stop(self._server, ends - time.monotonic()))
+            self._await(self._interceptor.stop(self._server, min(ends - time.monotonic(), _LAST_STEP_S)))
         self._guard.stop()
         if self._poller.is_alive():
             self._poller.join(_LAST_STEP_S)
