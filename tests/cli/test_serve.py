@@ -158,3 +158,38 @@ def test_a_full_disk_behind_stdout_does_not_stop_the_server(models):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (["--tls-cert", "server.pem"], "option --tls-key"),
+        (["--tls-cert", "server.pem", "--tls-key", "server.key"], "(option --tls-cert)"),
+        (["--verify", "own.pub"], "(option --verify)"),
+    ],
+)
+def test_a_file_that_is_missing_is_reported_before_anything_is_loaded(given, named, models):
+    result = CliRunner().invoke(main, ["serve", str(models), "--port", "0", *given])
+    assert result.exit_code == 1
+    assert named in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--verify", "--tls-cert", "--tls-key", "--tls-client-ca"])
+def test_tensorflow_serving_does_not_silently_lack_a_protection(option, models):
+    result = CliRunner().invoke(main, ["serve", str(models), "--engine", "tensorflow_model_server", option, "file"])
+    assert result.exit_code == 2
+    assert "--engine embedded" in result.stderr
+
+
+def test_a_signal_ends_a_start_that_hangs(tmp_path):
+    """As TensorFlow would, if a version's file became a pipe after it was checked."""
+    code = (
+        "import time, ggn_tf.serving.server.server as server\n"
+        "server.ModelServer.start = lambda self: print('starting', flush=True) or time.sleep(600)\n"
+        "from ggn_tf.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "serve", str(tmp_path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout.readline() == "starting\n"
+        process.terminate()
+        assert process.wait(30) == 0
