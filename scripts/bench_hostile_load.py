@@ -1,10 +1,9 @@
 """Six clients of the embedded server, first alone, then beside two hostile ones, while versions are swapped.
 
-python -m scripts.bench_hostile_load --seconds 180
+python scripts/bench_hostile_load.py --seconds 180
 
 The hostile clients are processes of their own with the lowest priority, because theirs would be other machines. Each
-floods the server with requests of 64 patches from one value, requests that cannot be served, and requests that it
-cancels; sends requests byte by byte or only half; and keeps 500 connections open that say nothing.
+floods the server with requests, requests that cannot be served, and requests of 24 patches that it cancels; sends requests byte by byte or only half; and keeps 500 connections open that say nothing.
 """
 
 import argparse
@@ -22,12 +21,12 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+from bench_serving import export_two, served
+from serving_load import ServerProcess, add_version
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.contract.tensors import repeat
-from scripts.bench_serving import export_two, served
-from scripts.serving_load import ServerProcess, add_version
 
 GOOD, HOSTILE = 6, 2
 SILENT = 500
@@ -103,12 +102,13 @@ def keep_open(target: str, count: int, first: bytes, later: bytes) -> None:
         time.sleep(1)
 
 
-def attack(target: str) -> None:
+def attack(options: argparse.Namespace) -> None:
     """One hostile client, until its process is ended."""
     os.nice(19)
+    target = options.attack
     slow_byte = http2_frame(0, 0, 1, b"x")
     work = [
-        (flood, flood_request(64), False),
+        (flood, flood_request(options.flood_patches), False),
         (flood, flood_request(0, dimensions=100_000), False),
         (flood, flood_request(24), True),
         (keep_open, SILENT, b"", b""),
@@ -170,21 +170,21 @@ def good_clients(server: ServerProcess, seconds: float, pause_s: float) -> Phase
 
 def compare(folder: Path, options: argparse.Namespace) -> tuple[Phase, Phase, int]:
     """The quiet phase and the one under attack, and the number of swaps."""
-    versions = export_two(folder, options.precision)
+    versions = [options.version] if options.version else export_two(folder, options.precision)
     model_folder, ended, number = served(folder / "hostile", versions[0]), threading.Event(), 1
 
     def swap() -> None:
         nonlocal number
         while not ended.wait(options.swap_seconds):
             number += 1
-            add_version(versions[(number - 1) % 2], model_folder, number)
+            add_version(versions[(number - 1) % len(versions)], model_folder, number)
 
     with ServerProcess(model_folder) as server:
         good_clients(server, 5, options.pause)
         swapper = threading.Thread(target=swap)
         swapper.start()
         quiet = good_clients(server, options.quiet_seconds, options.pause)
-        command = [sys.executable, "-m", "scripts.bench_hostile_load", "--attack", server.target]
+        command = [sys.executable, __file__, "--attack", server.target, f"--flood-patches={options.flood_patches}"]
         hostile = [subprocess.Popen(command) for _ in range(HOSTILE)]
         try:
             # They begin while the good ones are at work; importing TensorFlow takes them some seconds.
@@ -206,10 +206,12 @@ def main() -> None:
     parser.add_argument("--swap-seconds", type=float, default=10)
     parser.add_argument("--pause", type=float, default=0.2, help="between two requests of a good client, seconds")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--version", type=Path, help="version directory of an export to serve, instead of two new ones")
+    parser.add_argument("--flood-patches", type=int, default=1, help="patches of a request of the floods; 64 at most")
     parser.add_argument("--attack", metavar="HOST:PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.attack:
-        attack(options.attack)
+        attack(options)
     with tempfile.TemporaryDirectory() as folder:
         quiet, attacked, swaps = compare(Path(folder), options)
     print(f"{GOOD} clients, {swaps} swaps\nquiet:        {quiet}\nunder attack: {attacked}")

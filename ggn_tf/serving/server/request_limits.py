@@ -1,6 +1,7 @@
 """Which requests run, which wait, and which are refused: fair turns of the connections that send them."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -38,7 +39,8 @@ class RequestLimits:
     """Threads that run requests, and a queue in which requests wait before anything of them is parsed.
 
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
-    large requests delays the others by no more than its share. If the queue is full, the connection with the most
+    large requests delays the others by no more than its share; time counts more for a connection with many waiting
+    requests. If the queue is full, the connection with the most
     waiting requests loses its newest. A waiting request that is cancelled, because its client left or its deadline
     passed, leaves the queue; a running one is completed. All methods are called in one event loop.
     """
@@ -142,7 +144,8 @@ class RequestLimits:
     def _end(self, connection: str, took_s: float) -> None:
         sender = self._connections[connection]
         sender.running -= 1
-        sender.used_s += took_s
+        # A client that floods has many waiting, and uses up its share sooner than one that waits for its responses.
+        sender.used_s += took_s * math.sqrt(1 + len(sender.waiting))
         self._free += 1
         while self._free and self._waiting:
             following = min(
