@@ -224,7 +224,7 @@ def _listed(version_folder: Path) -> dict[str, str]:
 
 def _files(version_folder: Path) -> dict[str, Path]:
     """The regular files by name, without the list itself and its signature."""
-    found = (entry for entry in entries(version_folder) if entry.regular)
+    found = sorted(entry for entry in entries(version_folder) if entry.regular)
     return {entry.name: entry.path for entry in found if entry.path.name not in _UNLISTED}
 
 
