@@ -1,5 +1,5 @@
 # Sourced by the other scripts: makes .venv with the product and the extras named as arguments, again whenever the
-# requirements change.
+# requirements change. Extras other than none and [test,docs] have no list in scripts/locked/.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
@@ -17,15 +17,19 @@ find_python() {
 }
 
 install() {
-  local extras="$1" python state installed
+  local extras="$1" python state installed locked
   python="$(find_python)"
-  state="$(cat setup.cfg pyproject.toml constraints.txt | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')"
+  state="$(cat setup.cfg pyproject.toml constraints.txt scripts/locked/*.txt | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')"
   installed="$(cat .venv/installed 2>/dev/null || true)"
   # An environment with extras also serves calls without them.
   if [ "$installed" != "$state $extras" ] && { [ -n "$extras" ] || [ "${installed%% *}" != "$state" ]; }; then
     echo "installing ggn-tf and its requirements into $root/.venv"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$extras"
+    locked=product
+    [ -z "$extras" ] || locked=test
+    # Every downloaded file is compared with its digest.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "scripts/locked/$locked.txt"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
     echo "$state $extras" > .venv/installed
   fi
 }
