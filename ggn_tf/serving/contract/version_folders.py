@@ -244,5 +244,5 @@ def _damaged(version_folder: Path, found: str) -> ExportError:
         case=version_folder,
         found=found,
         expected=f"the files that {ASSETS_EXTRA}/{CHECKSUMS_FILE} lists",
-        remedy=f"Copy the version again, or export the run again. Delete {CHECKSUMS_FILE} if the change was intended.",
+        remedy="Copy the version again, or export the run again.",
     )
