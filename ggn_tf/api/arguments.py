@@ -34,6 +34,22 @@ def check_choices(argument: str, values: Collection[str], allowed: Collection[st
         )
 
 
+def check_fraction(argument: str, value: float | None) -> None:
+    """Refuse a number that is not above 0 and at most 1; None is none.
+
+    Raises:
+        GgnError: The value is not a fraction.
+    """
+    if value is not None and not 0 < value <= 1:
+        raise GgnError(
+            f"The {argument.replace('_', ' ')} is not a fraction.",
+            found=str(value),
+            expected="a number above 0 and at most 1",
+            remedy="Write 95 % as 0.95.",
+            arguments=(argument,),
+        )
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a step is.

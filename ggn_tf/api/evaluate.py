@@ -1,22 +1,26 @@
 """Evaluate a run: predictions, scores, figures and report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ggn_tf.api.arguments import REPLICATES, RUN_GALLERY, OnProgress, Progress, ignore
+from ggn_tf.api.arguments import REPLICATES, RUN_GALLERY, OnProgress, Progress, check_fraction, ignore
 from ggn_tf.api.fit import Run, dataset_folder, run_folder
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.dataset.splits import read_split
-from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, write_evaluation
+from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, run_data, write_evaluation
+from ggn_tf.evaluation.report.subgroups import main_subgroups
 from ggn_tf.evaluation.report_inputs import collect_report_inputs
 from ggn_tf.evaluation.run_predictions import describe_run, open_external, predict_external, predict_run
 from ggn_tf.evaluation.statistics import run_scores
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
+from ggn_tf.evaluation.statistics.further_scores import score_further
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
 from ggn_tf.evaluation.statistics.scores import differences, score_predictions
+from ggn_tf.evaluation.statistics.subgroups import columns_of
 from ggn_tf.files import refuse_read_only
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
 from ggn_tf.tensorflow_import import keras_defaults
@@ -53,6 +57,9 @@ def evaluate(
     replicates: int = REPLICATES,
     seed: int = 0,
     gallery: int = RUN_GALLERY,
+    sensitivity: float | None = None,
+    by: Sequence[str] = (),
+    interval_width: float = run_scores.INTERVAL_WIDTH,
     output: str | Path | None = None,
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
@@ -75,11 +82,16 @@ def evaluate(
         replicates: Number of bootstrap replicates.
         seed: Seed of the bootstrap.
         gallery: Largest number of nodules in the report's gallery; 0 for none.
+        sensitivity: The least sensitivity, on the validation set, of an operating point at which sensitivity,
+            specificity, PPV and NPV are reported too, for two classes; None for none.
+        by: Columns of the case table by which nodules are grouped, for example `("sex", "scanner")`.
+        interval_width: Width of an interval for which the number of patients that it needs is reported.
         output: The folder to write, for example where the run's cannot be written to; None for `evaluation` in the run.
         on_progress: Called at every step.
 
     Raises:
-        GgnError: The folder cannot be written to, or contains something else.
+        GgnError: The folder cannot be written to, or contains something else; the dataset has no such column; or the
+            sensitivity is not in (0, 1].
         RunError: No stage is finished, the run's dataset is not there, or the other dataset shares patients with it.
         DatasetError: A dataset cannot be read.
     """
@@ -87,6 +99,8 @@ def evaluate(
     def announce(line: str) -> None:
         on_progress(Progress(line))
 
+    check_fraction("sensitivity", sensitivity)
+    check_fraction("interval_width", interval_width)
     opened = RunFolder.open(run_folder(run))
     folder = opened.folder / "evaluation" if output is None else Path(output)
     if output is not None:
@@ -94,6 +108,7 @@ def evaluate(
     # It takes its name beside the former one.
     refuse_read_only(folder.absolute().parent)
     trained_on = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
+    columns = columns_of(trained_on.cases, by)
     external = None if dataset is None else open_external(opened, trained_on, dataset_folder(dataset))
     frame = predict_run(opened, trained_on, read_split(trained_on, opened.description.split), announce=announce)
     inputs = collect_report_inputs(opened, trained_on, frame, gallery, announce=announce)
@@ -108,8 +123,18 @@ def evaluate(
         }
     scores = score_predictions(frame, opened.description.task.class_names, seed, replicates)
     extent = [score for name, cases in known.items() for score in score_extent(frame, cases, name, seed, replicates)]
-    report = run_scores.Evaluation(scores, describe_run(opened, trained_on), **sites, extent=tuple(extent))
-    write_evaluation(frame, report, folder, inputs)
+    report = run_scores.Evaluation(
+        scores,
+        describe_run(opened, trained_on),
+        **sites,
+        extent=tuple(extent),
+        further=tuple(score_further(frame, sensitivity, seed=seed, replicates=replicates)),
+        sensitivity=sensitivity,
+        interval_width=interval_width,
+    )
+    groups = main_subgroups(run_data(frame, report), trained_on.case_by_id, columns) if columns else []
+    report = replace(report, subgroups=tuple(groups))
+    write_evaluation(frame, report, folder, inputs, tuple(by))
     if scores.test is not None and output is None and (opened.folder / "tensorboard").is_dir():
         write_scores(opened.folder / "tensorboard", _by_tag(scores.test))
     return Evaluation(folder, report, frame)

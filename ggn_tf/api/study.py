@@ -12,13 +12,18 @@ from ggn_tf.api.arguments import (
     PrecisionChoice,
     SelectionSet,
     check_choices,
+    check_fraction,
     ignore,
 )
 from ggn_tf.api.fit import dataset_folder
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.evaluation.baselines import MEASURES
+from ggn_tf.evaluation.statistics.run_scores import METRICS
+from ggn_tf.evaluation.statistics.subgroups import columns_of
 from ggn_tf.machine import resolve_precision
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, quick_protocol
+from ggn_tf.studies.analysis import PRIMARY, AnalysisPlan, parse_pairs
 from ggn_tf.studies.design import StudyDesign, items_of
 from ggn_tf.studies.item import Item, WorkFolder
 from ggn_tf.studies.pool import WorkerMessage, run_items
@@ -97,6 +102,11 @@ def study(
     select_on: SelectionSet = "validation",
     precision: PrecisionChoice = "auto",
     gallery: int = STUDY_GALLERY,
+    primary: str = PRIMARY,
+    pairs: Sequence[str] = (),
+    equivalence: float | None = None,
+    sensitivity: float | None = None,
+    by: Sequence[str] = (),
     jobs: int = 1,
     command: str = "ggn_tf.study",
     on_start: Callable[[StudyPlan], None] = ignore,
@@ -127,6 +137,13 @@ def study(
         select_on: As in `fit`.
         precision: As in `fit`.
         gallery: Number of nodules per task that the report shows with slices of their CT; 0 for none.
+        primary: The score about which claims are made, alone in Holm's correction: `accuracy`, `average_f1`, `mcc`,
+            `auc` or `dice`. The others are secondary.
+        pairs: The pairs to compare, chosen before the scores are known, for example `("cascade/joint:raw",)`; none for
+            the paper's.
+        equivalence: Largest difference that is irrelevant; every comparison is then inside, outside or undecided.
+        sensitivity: As in `evaluate`.
+        by: As in `evaluate`.
         jobs: Number of trainings that run at a time.
         command: The command, for the records in run.json.
         on_start: Called once, before anything is trained.
@@ -141,10 +158,16 @@ def study(
     check_choices("models", models, SYSTEMS)
     check_choices("select_on", [select_on], get_args(SelectionSet))
     check_choices("precision", [precision], get_args(PrecisionChoice))
+    check_choices("primary", [primary], METRICS)
+    check_fraction("equivalence", equivalence)
+    check_fraction("sensitivity", sensitivity)
+    planned = parse_pairs(pairs, (*models, *MEASURES)) or None
+    plan = AnalysisPlan(primary, planned, equivalence, sensitivity, tuple(by))
     if not isinstance(protocol, Protocol):
         check_choices("protocol", [protocol], _PROTOCOLS)
     numbers = protocol if isinstance(protocol, Protocol) else _PROTOCOLS[protocol]()
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
+    columns_of(opened.cases, by)
     resolved, reason = resolve_precision(precision)
     design = StudyDesign(
         tasks=tuple(dict.fromkeys(task if isinstance(task, Task) else Task.parse(task) for task in tasks)),
@@ -162,10 +185,10 @@ def study(
     on_start(StudyPlan(design, opened, reason, len(items)))
     progress = _Progress(items, on_progress)
     run_items(items, work, jobs, progress.item_at, stop)
-    results = collect_results(design, items, work)
+    results = collect_results(design, items, work, plan)
     examples = collect_examples(design, results, work, gallery, progress.report)
     tables = tables_of(design, results)
-    return Study(write_study(design, opened, results, tables, Path(folder), examples), tuple(tables))
+    return Study(write_study(design, opened, results, tables, Path(folder), examples, plan), tuple(tables))
 
 
 class _Progress:

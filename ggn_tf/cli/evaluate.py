@@ -8,7 +8,16 @@ import click
 
 import ggn_tf
 from ggn_tf.api.arguments import REPLICATES, RUN_GALLERY
-from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, PATH, json_option, own_dataset_option
+from ggn_tf.cli.options import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    PATH,
+    FiniteRange,
+    by_option,
+    json_option,
+    own_dataset_option,
+    sensitivity_option,
+)
 from ggn_tf.tensorflow_import import load_tensorflow
 
 
@@ -23,6 +32,14 @@ from ggn_tf.tensorflow_import import load_tensorflow
     type=AT_LEAST_0,
     default=RUN_GALLERY,
     help="Number of nodules in the report's gallery, with slices of their CT; 0 for none.",
+)
+@sensitivity_option
+@by_option
+@click.option(
+    "--interval-width",
+    type=FiniteRange(0, 1, min_open=True),
+    default=0.1,
+    help="Width of an interval for which the number of patients that it needs is reported.",
 )
 @click.option(
     "-o", "--output", type=PATH, help="Folder to write, for a run that cannot be written to.  [default: RUN/evaluation]"

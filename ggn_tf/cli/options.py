@@ -133,6 +133,20 @@ precision_option = click.option(
 )
 
 
+sensitivity_option = click.option(
+    "--sensitivity",
+    type=FiniteRange(0, 1, min_open=True),
+    help="Least sensitivity, on the validation set, of an operating point at which sensitivity, specificity, PPV and "
+    "NPV are reported as well; for two classes.",
+)
+by_option = click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column of the case table by whose values the nodules are grouped, for example sex; may be repeated.",
+)
+
+
 def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the arguments `label_column`, `distinct_ids` and `merge_labels`."""
     distinct_ids = click.option(

@@ -9,7 +9,18 @@ import click
 
 from ggn_tf.api.arguments import DEFAULT_SYSTEMS, STUDY_GALLERY, SYSTEMS
 from ggn_tf.cli.banner import study_text
-from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, PATH, CommaList, precision_option, select_on_option, text_of
+from ggn_tf.cli.options import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    PATH,
+    CommaList,
+    FiniteRange,
+    by_option,
+    precision_option,
+    select_on_option,
+    sensitivity_option,
+    text_of,
+)
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS
 from ggn_tf.tasks import PAPER_TASKS
@@ -54,6 +65,26 @@ from ggn_tf.tensorflow_import import load_tensorflow
     default=STUDY_GALLERY,
     help="Number of nodules per task that the report shows with slices of their CT; 0 for none.",
 )
+@click.option(
+    "--primary",
+    type=click.Choice(["accuracy", "average_f1", "mcc", "auc", "dice"]),
+    default="auc",
+    help="Score about which claims are made: Holm's correction covers it alone, and the others are secondary.",
+)
+@click.option(
+    "--pairs",
+    multiple=True,
+    metavar="A:B",
+    help="Pair of systems to compare instead of the paper's pairs, chosen before the scores are known, for example "
+    "cascade/joint:raw; may be repeated.",
+)
+@click.option(
+    "--equivalence",
+    type=FiniteRange(0, 1, min_open=True),
+    help="Largest difference of two systems that is irrelevant; every comparison is then inside, outside or undecided.",
+)
+@sensitivity_option
+@by_option
 @click.option("--jobs", type=AT_LEAST_1, default=1, help="Number of trainings that run at a time.")
 def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments: Any) -> None:
     """Train and compare every system on DATASET: the paper's Tables 2 to 6.

@@ -12,6 +12,7 @@ from ggn_tf.dataset.pipeline import Batch, CaseStream
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
+from ggn_tf.evaluation.statistics.mask_measures import MASK_COLUMNS, measure_masks
 from ggn_tf.evaluation.statistics.paper_systems import TRANSFER
 from ggn_tf.evaluation.statistics.predictions_table import (
     EXTERNAL,
@@ -22,7 +23,7 @@ from ggn_tf.evaluation.statistics.predictions_table import (
 )
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
 from ggn_tf.json_records import to_json
-from ggn_tf.protocol import SETS
+from ggn_tf.protocol import MASK_THRESHOLD, SETS
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
 from ggn_tf.tasks import Task
@@ -38,7 +39,7 @@ class CasePredictor:
 
     def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task) -> None:
         """Open the stream of the task's nodules."""
-        self._task = task
+        self._task, self._spacing_mm_zyx = task, dataset.protocol.spacing_mm_zyx
         self._records = nodules_of(dataset.select(case_ids), task)
         self._stream = CaseStream(dataset, [case.case_id for case in self._records], task) if self._records else None
 
@@ -49,25 +50,39 @@ class CasePredictor:
     def predict(self, inference: Inference, batch_size: int, **columns: Any) -> pd.DataFrame:
         """One row per nodule: case, patient, label, `p_<class>` for each class, Dice, and the further columns as given.
 
-        NaN where the network does not segment, or does not classify. No rows where there are no nodules.
+        Masks are measured (`MASK_COLUMNS`) except those of the training set, which is not scored. NaN where the network
+        does not segment, or does not classify. No rows where there are no nodules.
         """
         if self._stream is None:
             return pd.DataFrame()
-        outputs = _gather(inference, self._stream.in_order(batch_size), self._task)
+        measured = None if columns.get("set") == "train" else self._spacing_mm_zyx
+        outputs = _gather(inference, self._stream.in_order(batch_size), self._task, measured)
         return identify(self._records, self._task).assign(**columns, **outputs)
 
 
-def _gather(inference: Inference, batches: Iterable[Batch], task: Task) -> dict[str, np.ndarray]:
-    """Dice [N] and probabilities [N] of each class, reduced batch by batch so that masks never fill the memory."""
-    dice, probabilities = [], []
+def _gather(
+    inference: Inference,
+    batches: Iterable[Batch],
+    task: Task,
+    spacing_mm_zyx: tuple[float, float, float] | None,
+) -> dict[str, np.ndarray]:
+    """Dice [N], probabilities [N] of each class and, with a spacing, the masks' measurements [N].
+
+    They are reduced batch by batch so that masks never fill the memory.
+    """
+    dice, probabilities, measured = [], [], []
     for batch in batches:
         outputs = inference(batch.patch, batch.mask)
         missing = np.full((len(batch.label), len(task.classes)), np.nan)
         reference = batch.mask.numpy()
         dice.append(dice_score(reference, outputs["mask"].numpy()) if "mask" in outputs else missing[:, 0])
+        if spacing_mm_zyx is not None and "mask" in outputs:
+            masks = reference[..., 0] > 0, outputs["mask"].numpy()[..., 0] >= MASK_THRESHOLD
+            measured.append(measure_masks(*masks, spacing_mm_zyx))
         probabilities.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
     probability = np.concatenate(probabilities).astype(np.float64)
-    return {**probability_columns(probability, task.class_names), "dice": np.concatenate(dice)}
+    found = {**probability_columns(probability, task.class_names), "dice": np.concatenate(dice)}
+    return {**found, **dict(zip(MASK_COLUMNS, np.concatenate(measured).T, strict=True))} if measured else found
 
 
 def predict_run(

@@ -4,9 +4,10 @@ The report has the study's tables, then for every task and split the sections th
 task it shows the cascade of the first split and repeat in detail.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,19 @@ from ggn_tf.evaluation.report.model_card import optimism_warning, render_card
 from ggn_tf.evaluation.report.page import Page, Prose, Section, write_page
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, REPORT, analysis_sections
-from ggn_tf.evaluation.report.run_tables import OPTIMISTIC, extent_warnings
+from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC, extent_warnings
 from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
-from ggn_tf.evaluation.statistics.paper_systems import JOINT, PAPER_SYSTEMS
+from ggn_tf.evaluation.statistics.paper_systems import JOINT, PAPER_SYSTEMS, title_of
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
-from ggn_tf.evaluation.statistics.repeats import table_of
+from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, table_of
 from ggn_tf.evaluation.statistics.scores import REPLICATES
+from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.files import replaced_folder
 from ggn_tf.json_records import to_json
 from ggn_tf.runs.run_description import package_versions
 from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
 from ggn_tf.studies.design import StudyDesign, table_name
 from ggn_tf.studies.item import WorkFolder
 from ggn_tf.studies.tables import ScoreTable, TaskResults, markdown
@@ -44,6 +47,7 @@ class StudyDescription:
     dataset: str
     dataset_fingerprint: str
     versions: Mapping[str, str]
+    plan: AnalysisPlan = DEFAULT_PLAN
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `study.json`."""
@@ -52,6 +56,7 @@ class StudyDescription:
             "dataset": self.dataset,
             "dataset_fingerprint": self.dataset_fingerprint,
             "versions": dict(self.versions),
+            "analysis": dataclasses.asdict(self.plan),
         }
 
     def data_facts(self) -> list[tuple[str, str]]:
@@ -70,13 +75,26 @@ class StudyDescription:
             ("Seed of the first repeat", str(design.seed)),
             ("Weights selected on", design.select_on),
             ("Precision", design.precision),
+            ("Primary score", METRIC_NAMES[self.plan.primary]),
+            *_plan_facts(self.plan),
             ("Versions", ", ".join(f"{name} {version}" for name, version in self.versions.items())),
         ]
 
 
-def describe_study(design: StudyDesign, dataset: Dataset) -> StudyDescription:
+def _plan_facts(plan: AnalysisPlan) -> list[tuple[str, str]]:
+    pairs = None if plan.pairs is None else "; ".join(f"{title_of(a)} - {title_of(b)}" for a, b in plan.pairs)
+    facts = {
+        "Planned pairs": pairs,
+        "Equivalence margin": plan.margin,
+        "Least sensitivity of the operating point": plan.sensitivity,
+        "Groups by": ", ".join(plan.by) or None,
+    }
+    return [(name, str(value)) for name, value in facts.items() if value is not None]
+
+
+def describe_study(design: StudyDesign, dataset: Dataset, plan: AnalysisPlan = DEFAULT_PLAN) -> StudyDescription:
     """Describe a study with the packages that are installed."""
-    return StudyDescription(design, dataset.folder.resolve().name, dataset.fingerprint, package_versions())
+    return StudyDescription(design, dataset.folder.resolve().name, dataset.fingerprint, package_versions(), plan)
 
 
 def study_card(description: StudyDescription, tables: Sequence[ScoreTable], extent_warnings: Sequence[str] = ()) -> str:
@@ -111,6 +129,7 @@ class StudyData:
     replicates: int = REPLICATES
     seed: int = 0
     extent_warnings: Sequence[str] = ()
+    further: Mapping[str, tuple[RepeatedScore, ...]] = field(default_factory=dict)
 
 
 def study_page(study: StudyData) -> Page:
@@ -158,11 +177,18 @@ def _split(study: StudyData, task: str, split: int, number: int) -> Section:
     systems = pd.MultiIndex.from_frame(frame[["model", "stage"]])
     shown = frame[(frame["split"] == split) & systems.isin([system.system for system in PAPER_SYSTEMS])]
     name = f"task{number}-split{split}"
-    sections = analysis_sections(_report_data(study, shown, f"{name}-"), study.inputs)
+    titled = [score for score in study.further.get(task, ()) if _is_shown(score, split)]
+    data = replace(_report_data(study, shown, f"{name}-"), further=tuple(titled))
+    sections = analysis_sections(data, study.inputs)
     example = study.examples.get((task, split))
     if example is not None:
         sections += _example_sections(study, example, f"{name}-example-")
     return Section(name, f"Split {split}", inner=sections)
+
+
+def _is_shown(score: RepeatedScore, split: int) -> bool:
+    system = System(score.model, score.stage)
+    return score.split == split and any(system == known.system for known in PAPER_SYSTEMS)
 
 
 def _example_sections(study: StudyData, example: Example, prefix: str) -> list[Section]:
@@ -180,6 +206,8 @@ def _report_data(study: StudyData, frame: pd.DataFrame, prefix: str) -> ReportDa
         replicates=study.replicates,
         seed=study.seed,
         nodules=study.inputs.nodules,
+        by=study.description.plan.by,
+        sensitivity=study.description.plan.sensitivity,
         prefix=prefix,
     )
 
@@ -217,6 +245,7 @@ def write_study(
     tables: Sequence[ScoreTable],
     folder: Path,
     examples: Mapping[tuple[str, int], Example] | None = None,
+    plan: AnalysisPlan = DEFAULT_PLAN,
 ) -> Path:
     """Write `results/` in a study's folder, in place of a former one, and return it.
 
@@ -224,7 +253,7 @@ def write_study(
     for each task a folder with `predictions.csv`, `scores.csv` and `comparisons.csv` for other programs.
     """
     with replaced_folder(folder / RESULTS) as new:
-        description = describe_study(design, dataset)
+        description = describe_study(design, dataset, plan)
         study_json = json.dumps(description.to_dict(), indent=2, allow_nan=False)
         (new / STUDY).write_text(study_json + "\n", encoding="utf-8")
         (new / TABLES).write_text(markdown(tables), encoding="utf-8")
@@ -232,7 +261,10 @@ def write_study(
         (new / MODEL_CARD).write_text(study_card(description, tables, warnings), encoding="utf-8")
         predictions = {str(result.task): result.predictions for result in results}
         inputs = ReportInputs(dataset.case_by_id)
-        data = StudyData(description, tables, predictions, inputs, examples or {}, extent_warnings=warnings)
+        further = {str(result.task): result.further for result in results}
+        data = StudyData(
+            description, tables, predictions, inputs, examples or {}, extent_warnings=warnings, further=further
+        )
         write_page(study_page(data), new / REPORT, new / FIGURES)
         for table in tables:
             table_frame(table).to_csv(new / f"{table.name}.csv", index=False)
@@ -240,7 +272,7 @@ def write_study(
             part = new / result.task.file_name
             part.mkdir()
             write_predictions(result.predictions, part / "predictions.csv")
-            table_of(result.scores).to_csv(part / "scores.csv", index=False)
+            table_of([*result.scores, *result.further]).to_csv(part / "scores.csv", index=False)
             table_of(result.comparisons).to_csv(part / "comparisons.csv", index=False)
     return folder / RESULTS
 

@@ -12,52 +12,49 @@ import pandas as pd
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.report.cells import Cell, Number, PValue, Table, section, table_lines
+from ggn_tf.evaluation.report.further_scores import interval_of
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC
 from ggn_tf.evaluation.statistics import paper_systems as paper
 from ggn_tf.evaluation.statistics.comparison import Comparison, compare_systems
+from ggn_tf.evaluation.statistics.further_scores import score_further
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
-from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_repeats
+from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
+from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.runs.stages import CLASSIFY
+from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
 from ggn_tf.studies.design import StudyDesign, weighted_system
 from ggn_tf.studies.item import Item, WorkFolder
 from ggn_tf.tasks import Task
 
-PLANNED_PAIRS = (
-    (paper.REFERENCE, paper.RAW),
-    (paper.FROZEN, paper.RAW),
-    (paper.JOINT, paper.RAW),
-    (paper.JOINT, paper.FROZEN),
-    (paper.JOINT, paper.REFERENCE),
-    (paper.JOINT, paper.MULTITASK),
-    (paper.JOINT, paper.TRANSFER),
-    (paper.JOINT, paper.RADIOMICS),
-    (paper.JOINT, System("diameter", CLASSIFY.name)),
-)
-"""The paper's claims, and whether its system beats the diameter. Few pairs, so that Holm's correction costs little."""
-
 
 @dataclass(frozen=True)
 class TaskResults:
-    """All predictions for a task, their scores, and the planned comparisons on the test set."""
+    """All predictions for a task, their scores, the planned comparisons on the test set, and its further scores."""
 
     task: Task
     predictions: pd.DataFrame
     scores: tuple[RepeatedScore, ...]
     comparisons: tuple[Comparison, ...]
+    further: tuple[RepeatedScore, ...] = ()
 
 
-def collect_results(design: StudyDesign, items: Sequence[Item], folder: WorkFolder) -> list[TaskResults]:
+def collect_results(
+    design: StudyDesign, items: Sequence[Item], folder: WorkFolder, plan: AnalysisPlan = DEFAULT_PLAN
+) -> list[TaskResults]:
     """Read the predictions of a finished study, add the single measures, and score and compare all, by task."""
-    return [_task_results(design, items, folder, task) for task in design.tasks]
+    return [_task_results(design, items, folder, task, plan) for task in design.tasks]
 
 
-def _task_results(design: StudyDesign, items: Sequence[Item], folder: WorkFolder, task: Task) -> TaskResults:
+def _task_results(
+    design: StudyDesign, items: Sequence[Item], folder: WorkFolder, task: Task, plan: AnalysisPlan
+) -> TaskResults:
     frame = pd.concat([*_read(items, folder, task), *_measured(design, folder, task)], ignore_index=True)
     present = {System(*key) for key in frame[["model", "stage"]].drop_duplicates().itertuples(index=False)}
-    pairs = [pair for pair in PLANNED_PAIRS if set(pair) <= present]
-    compared = tuple(compare_systems(frame, pairs)) if pairs else ()
-    return TaskResults(task, frame, tuple(score_repeats(frame)), compared)
+    pairs = plan.pairs_among(present)
+    compared = compare_systems(frame, pairs, primary=plan.primary, margin=plan.margin) if pairs else []
+    further = score_further(frame, plan.sensitivity, ["test"])
+    return TaskResults(task, frame, tuple(score_repeats(frame)), tuple(compared), tuple(further))
 
 
 def _read(items: Sequence[Item], folder: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
@@ -78,7 +75,8 @@ def _measured(design: StudyDesign, folder: WorkFolder, task: Task) -> Iterator[p
 _CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
 _METRICS = (*_CLASSIFICATION, "dice")
 _CAPTION = (
-    "Mean over repeats ± standard deviation over repeats [95 % patient-bootstrap interval of the mean], test set."
+    "Mean over repeats ± standard deviation over repeats [95 % interval of the mean], test set. With three repeats or "
+    "more the interval is over patients and trainings, with fewer over patients only."
 )
 
 
@@ -130,7 +128,20 @@ class _TestScores:
         # A system without a segmenter has no Dice; other scores without a value are printed as undefined.
         if score is None or (metric == "dice" and score.value is None):
             return None
-        return Number(score.value, score.low, score.high, score.deviation)
+        return Number(score.value, *interval_of(score), score.deviation)
+
+    def left_out(self, split: int | None = None) -> str:
+        """The end of a caption: how many replicates the intervals leave out."""
+        counts = [
+            f"{METRIC_NAMES[metric]} of {paper.title_of(system)}, task {task}, split {number}: {score.left_out}"
+            for (task, number, system, metric), score in self._scores.items()
+            if score.left_out and split in (None, number)
+        ]
+        return (
+            f" Bootstrap replicates without a value, which the interval leaves out: {'; '.join(counts)}."
+            if counts
+            else ""
+        )
 
     def headings(self, columns: Sequence[str]) -> Iterator[str]:
         """The columns, each followed by one for the paper's numbers if it has any."""
@@ -161,7 +172,7 @@ def _systems(scores: _TestScores, split: int) -> ScoreTable:
     return ScoreTable(
         ("score", "task", *scores.headings([str(network) for network in networks])),
         rows,
-        _CAPTION,
+        _CAPTION + scores.left_out(split),
         name={1: "table-2", 2: "table-3"}.get(split, f"split-{split}"),
         title=f"All systems, split {split} (the paper's Tables 2 and 3)",
         keys=2,
@@ -234,22 +245,49 @@ def _other_systems(scores: _TestScores) -> ScoreTable:
 def _comparisons(result: TaskResults, split: int) -> ScoreTable:
     """The pairs that Holm's correction covers together."""
     compared = [pair for pair in result.comparisons if pair.split == split and pair.difference is not None]
-    caption = (
-        "Test set. p is over patients; Holm's correction is over all pairs and scores of this table. p retrained also "
-        "includes the variation between trainings: use it for conclusions about a method."
-    )
+    margin = next((pair.margin for pair in compared if pair.margin is not None), None)
+    heading = ["A - B", "score", "difference [95 %]", "over", "p", "p (Holm)", "test over patients"]
     return ScoreTable(
-        ("A - B", "score", "difference [95 %]", "p", "p (Holm)", "p retrained (Holm)", "test"),
-        list(map(_comparison, compared)),
-        caption,
+        (*heading, *([] if margin is None else [f"margin {margin:g}"])),
+        [_comparison(pair, with_margin=margin is not None) for pair in compared],
+        f"{_COMPARED} {_family(compared)} {'' if margin is None else _EQUIVALENCE}".rstrip(),
         name=f"comparisons-{result.task.file_name}-split{split}",
         title=f"Paired comparisons, task {result.task}, split {split}",
         keys=2,
     )
 
 
-def _comparison(pair: Comparison) -> tuple[Cell, ...]:
+_COMPARED = (
+    "Test set. Interval and p are over patients and trainings, for claims about the methods, where the trainings were "
+    "repeated three times or more. Otherwise they are over patients only, for these trainings, and support no claim "
+    "about the methods. Over patients, p of accuracy is of McNemar's exact test and its interval is of the "
+    "bootstrap: they can disagree; p of average F1 and MCC is below 0.05 in up to 7 % of studies without a difference. "
+    "A p above 0.05 does not show that two systems are equal."
+)
+_EQUIVALENCE = (
+    "Margin: inside, the difference is smaller than the margin; outside, it is larger; undecided, the interval "
+    "contains an end of the margin, so that neither was shown."
+)
+
+
+def _family(compared: Sequence[Comparison]) -> str:
+    """What Holm's correction covers."""
+    metrics = {pair.metric for pair in compared if pair.p_holm is not None}
+    if len(metrics) == 1:
+        score = METRIC_NAMES[metrics.pop()]
+        return (
+            f"Holm's correction covers the primary score, {score}, of all pairs of this table; other scores are "
+            "secondary and not corrected. Tables of other tasks and splits are further families; splits share nodules."
+        )
+    return "Holm's correction covers all pairs and scores of this table."
+
+
+def _comparison(pair: Comparison, *, with_margin: bool) -> tuple[Cell, ...]:
     a, b = paper.title_of(System(pair.model_a, pair.stage_a)), paper.title_of(System(pair.model_b, pair.stage_b))
-    difference = Number(pair.difference, pair.low, pair.high, signed=True)
-    p_values = (None if p is None else PValue(p) for p in (pair.p, pair.p_holm, pair.p_retrained_holm))
-    return f"{a} - {b}", METRIC_NAMES[pair.metric], difference, *p_values, pair.test
+    retrained = pair.low_retrained is not None
+    difference = Number(pair.difference, *pair.interval, signed=True)
+    found = (pair.p_retrained, pair.p_retrained_holm) if retrained else (pair.p, pair.p_holm)
+    p_values = (None if p is None else PValue(p) for p in found)
+    over = "patients, trainings" if retrained else pair.reason or "patients"
+    judged = [pair.equivalence] if with_margin else []
+    return f"{a} - {b}", METRIC_NAMES[pair.metric], difference, over, *p_values, pair.test, *judged

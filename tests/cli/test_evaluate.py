@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
+from ggn_tf.evaluation.statistics.further_scores import score_further
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.evaluation.statistics.scores import score_predictions
@@ -38,7 +39,8 @@ def test_evaluate_writes_everything_and_says_where(evaluated):
 def test_evaluate_prints_a_row_a_stage(evaluated):
     _, result = evaluated
     heads = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("  ")]
-    assert heads == [*["stage", "segment", "classify", "joint"] * 2, "set", "test", "test"]
+    operating = ["system", "classify", "joint"]
+    assert heads == [*["stage", "segment", "classify", "joint"] * 2, *operating, "set", "test", "test"]
 
 
 def test_progress_goes_to_stderr(evaluated):
@@ -66,6 +68,28 @@ def test_json_is_the_scores_and_nothing_else(tmp_path):
         "seed": 3,
         "level": 0.95,
     }
+
+
+def test_further_scores_operating_point_and_groups_are_in_scores_json(tmp_path):
+    run = write_untrained_run(tmp_path, stages=("classify",)).folder
+    description = tmp_path / "dataset" / "dataset.json"
+    dataset = json.loads(description.read_text(encoding="utf-8"))
+    for number, case in enumerate(dataset["cases"]):
+        case["columns"] = {"sex": "fm"[number % 2]}
+    description.write_text(json.dumps(dataset), encoding="utf-8")
+    result = _evaluate(run, "--replicates", 50, "--by", "sex", "--sensitivity", 0.5, "--interval-width", 0.2)
+    assert result.exit_code == 0, result.output
+    stored = read_scores_file(run / "evaluation" / "scores.json")
+    frame = read_predictions(run / "evaluation" / "predictions.csv")
+    assert list(stored.further) == score_further(frame, 0.5, replicates=50)
+    assert {score.group for score in stored.subgroups} == {"f", "m"}
+    assert (stored.sensitivity, stored.interval_width) == (0.5, 0.2)
+    report = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert "specificity" in report and "By sex" in report and "HD95" in report
+    assert "specificity" in result.stdout
+    refused = _evaluate(run, "--by", "age")
+    assert refused.exit_code == 1 and "predicting" not in refused.stderr
+    assert "found:    age" in refused.stderr and "expected: sex" in refused.stderr and "(option --by)" in refused.stderr
 
 
 def test_selection_on_the_test_set_is_marked_everywhere(tmp_path):
@@ -143,6 +167,6 @@ def test_folder_that_is_no_run_is_refused_in_one_block(tmp_path):
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("arguments", [["--replicates", "0"], ["--seed", "-1"], []])
+@pytest.mark.parametrize("arguments", [["--replicates", "0"], ["--seed", "-1"], ["--sensitivity", "nan"], []])
 def test_wrong_usage_exits_with_2(tmp_path, arguments):
     assert _evaluate(*([tmp_path, *arguments] if arguments else [])).exit_code == 2

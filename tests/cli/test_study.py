@@ -30,6 +30,10 @@ def test_help_of_the_longest_commands_needs_no_tensorflow():
         (("--joint-weights", "0.5,nan"), "nan is not a positive number"),
         (("--splits", "1,0"), "0 is not a positive number"),
         (("--splits", "one"), "'one' is not int values with commas between"),
+        (("--primary", "f1"), "'f1' is not one of"),
+        (("--equivalence", "0"), "0 is not in the range 0<x<=1"),
+        (("--equivalence", "nan"), "nan is not a finite number"),
+        (("--sensitivity", "95"), "95 is not in the range 0<x<=1"),
         (("--repeats", "0"), "0 is not in the range x>=1"),
     ],
 )
@@ -46,6 +50,8 @@ def test_bad_options_are_a_usage_error(dataset: Path, tmp_path: Path, arguments:
         (("--tasks", "AAH+AIS"), "does not parse"),
         (("--models", "radiomics"), "The dataset has no radiomic features."),
         (("--splits", "9"), "split"),
+        (("--pairs", "cascade:svm"), "(option --pairs)"),
+        (("--by", "sex"), "(option --by)"),
     ],
 )
 def test_bad_input_is_one_block_and_trains_nothing(

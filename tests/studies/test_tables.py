@@ -7,11 +7,12 @@ import pytest
 from ggn_tf.evaluation.report.cells import Cell
 from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
 from ggn_tf.evaluation.statistics.comparison import compare_systems
-from ggn_tf.evaluation.statistics.paper_systems import NETWORKS
+from ggn_tf.evaluation.statistics.paper_systems import FROZEN, JOINT, NETWORKS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.protocol import Protocol
-from ggn_tf.studies.tables import PLANNED_PAIRS, ScoreTable, TaskResults, markdown, tables_of
-from ggn_tf.tasks import THREE_CLASSES, Task
+from ggn_tf.studies.analysis import PLANNED_PAIRS
+from ggn_tf.studies.tables import ScoreTable, TaskResults, markdown, tables_of
+from ggn_tf.tasks import INDOLENT_INVASIVE, THREE_CLASSES, Task
 from tests.support.tiny_study import tiny_design
 
 DESIGN = dataclasses.replace(tiny_design(tasks=(THREE_CLASSES,)), protocol=Protocol())
@@ -80,6 +81,57 @@ def test_comparisons_name_both_systems_and_their_difference(tables: dict[str, Sc
     row = cells(tables["comparisons-AAH+AIS_MIA_IAC-split1"], "(d) cascade, joint - (c) cascade, U-Net frozen")
     assert row["score"] == "accuracy"
     assert row["difference [95 %]"].value == pytest.approx(2 / 225)
+
+
+def compared(frame: pd.DataFrame, **options: object) -> ScoreTable:
+    """The table of the joint against the frozen cascade."""
+    comparisons = compare_systems(frame, [(JOINT, FROZEN)], replicates=200, **options)
+    result = TaskResults(INDOLENT_INVASIVE, frame, (), tuple(comparisons))
+    return next(table for table in tables_of(DESIGN, [result]) if table.name.startswith("comparisons"))
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_comparison_shows_the_interval_over_trainings_where_they_were_repeated(
+    drawn_study: Callable[..., pd.DataFrame], repeats: int
+):
+    frame = drawn_study(systems=[FROZEN, JOINT], repeats=repeats)
+    one = next(c for c in compare_systems(frame, [(JOINT, FROZEN)], replicates=200) if c.metric == "auc")
+    row = next(row for row in compared(frame).rows if row[1] == "AUC")
+    expected = (one.low, one.high) if repeats == 1 else (one.low_retrained, one.high_retrained)
+    assert (row[2].low, row[2].high) == expected
+    assert row[3] == ("patients" if repeats == 1 else "patients, trainings")
+    assert row[4].p == (one.p if repeats == 1 else one.p_retrained)
+
+
+def test_comparison_with_a_margin_says_inside_outside_or_undecided(drawn_study: Callable[..., pd.DataFrame]):
+    table = compared(drawn_study(systems=[FROZEN, JOINT], gain=0.0, cases=30), margin=0.02, primary="auc")
+    assert table.heading[-1] == "margin 0.02"
+    assert {row[-1] for row in table.rows if row[1] == "accuracy"} == {"undecided"}
+    assert [row[1] for row in table.rows if row[5] is not None] == ["AUC"]
+    assert "the primary score, AUC" in table.caption
+
+
+def test_scores_of_systems_have_the_interval_over_trainings_where_they_were_repeated(
+    drawn_study: Callable[..., pd.DataFrame],
+):
+    frame = drawn_study(systems=[FROZEN, JOINT], repeats=3)
+    scores = tuple(score_repeats(frame, replicates=200))
+    one = next(s for s in scores if (s.metric, s.stage) == ("accuracy", "joint"))
+    design = dataclasses.replace(DESIGN, tasks=(INDOLENT_INVASIVE,))
+    (table,) = tables_of(design, [TaskResults(INDOLENT_INVASIVE, frame, scores, ())])
+    cell = cells(table, "accuracy")["(d) cascade, joint"]
+    assert (cell.low, cell.high) == (one.low_retrained, one.high_retrained)
+
+
+def test_replicates_that_an_interval_leaves_out_are_in_the_caption(drawn_study: Callable[..., pd.DataFrame]):
+    frame = drawn_study(systems=[JOINT], repeats=1)
+    rare = sorted(frame["case"].unique())[:5]
+    frame = frame.assign(patient=frame["case"], label=frame["case"].isin(rare).map({True: "MIA+IAC", False: "AAH+AIS"}))
+    scores = tuple(score_repeats(frame, replicates=2000))
+    (table,) = tables_of(DESIGN, [TaskResults(INDOLENT_INVASIVE, frame, scores, ())])
+    count = next(score.left_out for score in scores if score.metric == "auc")
+    assert count > 0
+    assert f"AUC of (d) cascade, joint, task AAH+AIS,MIA+IAC, split 1: {count}" in table.caption
 
 
 def test_selection_on_the_test_set_marks_every_table(figure_4: Callable[[str], pd.DataFrame]):

@@ -16,7 +16,6 @@ from ggn_tf.evaluation.statistics.calibration import (
     ReliabilityBin,
     reliability_curve,
     scale_by_temperature,
-    score_calibration,
 )
 from ggn_tf.evaluation.statistics.curves import DecisionCurve, decision_curve
 
@@ -26,6 +25,7 @@ SCORE_NAMES = {
     "brier": "Brier score",
     "in_the_large": "observed less predicted",
     "slope": "slope",
+    "intercept": "intercept",
 }
 
 
@@ -40,7 +40,9 @@ def calibration_section(data: ReportData) -> Section | None:
     explained = (
         "ECE is the mean distance between predicted and observed shares, over bins of equal numbers. Chance alone "
         "makes it positive: the second column is its mean if the probabilities were exactly right. A slope below 1 "
-        "means overconfidence."
+        "means overconfidence; an intercept below 0 means that the probabilities are too high. Some slopes are "
+        "undefined, and some bootstrap replicates have none, because the probabilities separate the classes. "
+        + _left_out(data)
     )
     if not _has_validation(data):
         return Section(f"{data.prefix}calibration", "Calibration", [*blocks, Prose(explained)])
@@ -94,16 +96,23 @@ def _curves(data: ReportData, how: str, name: str) -> Drawing:
 
 
 def _scores(data: ReportData, title: str) -> list[Table]:
-    scores = {
-        name: {score.metric: score for score in score_calibration(cell, data.resampling, data.seed)}
-        for name, cell in data.cells.items()
-    }
+    scores = data.calibration
     shown = [metric for metric in SCORE_NAMES if any(metric in by_metric for by_metric in scores.values())]
     rows: list[list[Cell]] = [
         [name, *(score_cell(by_metric[metric]) if metric in by_metric else UNDEFINED for metric in shown)]
         for name, by_metric in scores.items()
     ]
     return [Table(["system", *(SCORE_NAMES[metric] for metric in shown)], rows, f"{title}. {data.caption}")]
+
+
+def _left_out(data: ReportData) -> str:
+    counts = (
+        f"{name} {scores['slope'].left_out} of {data.replicates}"
+        for name, scores in data.calibration.items()
+        if "slope" in scores and scores["slope"].left_out
+    )
+    found = "; ".join(counts)
+    return f"Replicates without a slope: {found}." if found else "Every replicate has a slope."
 
 
 def _temperatures(data: ReportData, temperatures: pd.DataFrame) -> str:
@@ -145,7 +154,8 @@ def draw_decision(curves: Mapping[str, DecisionCurve], positive: str, title: str
         if len(curves) <= FEW:
             axes.fill_between(curve.thresholds, curve.low, curve.high, color=colour, alpha=0.1, linewidth=0)
         axes.plot(curve.thresholds, curve.net_benefit, label=name, **look(index))
-    top = max(float(np.nanmax(curve.high)) for curve in curves.values()) if curves else 1.0
+    tops = (curve.net_benefit if np.isnan(curve.high).all() else curve.high for curve in curves.values())
+    top = max(float(np.nanmax(values)) for values in tops) if curves else 1.0
     axes.set(xlim=(0, 1), ylim=(-0.15 * top, 1.08 * top))
     axes.grid(visible=True)
     axes.set(xlabel=f"Threshold: probability of {positive} to act on", ylabel="Net benefit, true positives per nodule")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ggn_tf.evaluation.statistics.repeats import RepeatedScore
+from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.run_scores import Estimate
 
 NOT_GIVEN, UNDEFINED = "-", "undefined"

@@ -37,7 +37,7 @@ def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
         training=run_tables.training_facts(run),
         stages=run_tables.training_table(run),
         scores=run_tables.score_tables(evaluation),
-        remarks=[*warning, run_tables.interval_note(scores), *run_tables.score_notes(scores)],
+        remarks=[*warning, run_tables.interval_note(scores), *run_tables.remarks(evaluation)],
     )
 
 

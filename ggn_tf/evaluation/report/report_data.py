@@ -8,8 +8,10 @@ import pandas as pd
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling, resample
+from ggn_tf.evaluation.statistics.calibration import score_calibration
 from ggn_tf.evaluation.statistics.paper_systems import JOINT, title_of
 from ggn_tf.evaluation.statistics.predictions_table import table_classes
+from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.scores import REPLICATES, gives_dice, gives_probabilities
 from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredictions, split_by_system
 
@@ -25,6 +27,9 @@ class ReportData:
         replicates: Number of bootstrap replicates.
         seed: Seed of the bootstrap.
         nodules: What the dataset records about the nodules, by case id; None if that is not available.
+        by: Columns of the case table by which nodules are grouped.
+        further: The scores of `score_further`, of every set.
+        sensitivity: The least sensitivity of their operating point; None for none.
         prefix: Prefix of anchors and of file names of figures, for a page with several tasks or splits.
     """
 
@@ -34,6 +39,9 @@ class ReportData:
     replicates: int = REPLICATES
     seed: int = 0
     nodules: Mapping[str, CaseRecord] | None = None
+    by: tuple[str, ...] = ()
+    further: tuple[RepeatedScore, ...] = ()
+    sensitivity: float | None = None
     prefix: str = ""
 
     @cached_property
@@ -82,6 +90,19 @@ class ReportData:
     def resampling(self) -> Resampling:
         """The bootstrap samples of the patients, which all systems share."""
         return resample(next(iter(self.cells.values())).patients, self.replicates, self.seed)
+
+    @cached_property
+    def calibration(self) -> dict[str, dict[str, RepeatedScore]]:
+        """The scores of calibration of every system that gives probabilities, by their names."""
+        return {
+            name: {score.metric: score for score in score_calibration(cell, self.resampling, self.seed)}
+            for name, cell in self.cells.items()
+        }
+
+    @property
+    def further_of_set(self) -> list[RepeatedScore]:
+        """The further scores of the set."""
+        return [score for score in self.further if score.set == self.set_name]
 
     @property
     def main_system(self) -> str | None:

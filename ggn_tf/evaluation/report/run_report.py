@@ -7,12 +7,14 @@ from typing import ClassVar
 
 import pandas as pd
 
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.errors import GgnError
 from ggn_tf.evaluation.report import run_tables
 from ggn_tf.evaluation.report.calibration import calibration_section, decision_section
 from ggn_tf.evaluation.report.cells import Table
 from ggn_tf.evaluation.report.classification import confusion_section, failures_section, roc_section
 from ggn_tf.evaluation.report.dice import budget_section, segmentation_section
+from ggn_tf.evaluation.report.further_scores import further_section
 from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.model_card import run_card
 from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, write_page
@@ -28,6 +30,7 @@ def analysis_sections(data: ReportData, inputs: ReportInputs) -> list[Section]:
     """The sections of a run, or of one task and split of a study; those that do not apply are left out."""
     sections = [
         confusion_section(data),
+        further_section(data),
         roc_section(data),
         calibration_section(data),
         decision_section(data),
@@ -51,7 +54,7 @@ class Tiles:
 
 def scores_section(evaluation: Evaluation) -> Section:
     """All scores with their intervals."""
-    remarks = [run_tables.interval_note(evaluation.scores), *run_tables.score_notes(evaluation.scores)]
+    remarks = [run_tables.interval_note(evaluation.scores), *run_tables.remarks(evaluation)]
     return Section("scores", "Scores", [*run_tables.score_tables(evaluation), *map(Prose, remarks)])
 
 
@@ -72,14 +75,43 @@ def tiles(evaluation: Evaluation) -> list[Block]:
     return [Tiles(defined), Prose(text)]
 
 
-def run_page(frame: pd.DataFrame, evaluation: Evaluation, inputs: ReportInputs | None = None) -> Page:
+def run_data(
+    frame: pd.DataFrame,
+    evaluation: Evaluation,
+    nodules: Mapping[str, CaseRecord] | None = None,
+    by: tuple[str, ...] = (),
+) -> ReportData:
+    """What the sections of a run's test set show."""
+    scores = evaluation.scores
+    return ReportData(
+        frame,
+        evaluation.run.select_on,
+        replicates=scores.replicates,
+        seed=scores.seed,
+        nodules=nodules,
+        by=by,
+        further=evaluation.further,
+        sensitivity=evaluation.sensitivity,
+    )
+
+
+def run_page(
+    frame: pd.DataFrame, evaluation: Evaluation, inputs: ReportInputs | None = None, by: tuple[str, ...] = ()
+) -> Page:
     """Compose the report of a run from its checked predictions; without inputs it shows what these alone contain."""
-    run, scores, inputs = evaluation.run, evaluation.scores, inputs or ReportInputs()
-    data = ReportData(frame, run.select_on, replicates=scores.replicates, seed=scores.seed, nodules=inputs.nodules)
+    run, inputs = evaluation.run, inputs or ReportInputs()
+    data = run_data(frame, evaluation, inputs.nodules, by)
     sections = [scores_section(evaluation)]
     if not data.rows.empty:
         sections += analysis_sections(data, inputs)
-    external = replace(data, set_name=EXTERNAL, nodules=inputs.external, prefix="external-")
+    carried = {name for case in (inputs.external or {}).values() for name in case.columns}
+    external = replace(
+        data,
+        set_name=EXTERNAL,
+        nodules=inputs.external,
+        by=tuple(name for name in by if name in carried),
+        prefix="external-",
+    )
     if not external.rows.empty:
         inner = analysis_sections(external, ReportInputs(inputs.external))
         sections.append(Section("external", f"External site: {evaluation.external_dataset}", inner=inner))
@@ -118,11 +150,15 @@ def refuse_foreign_evaluation(folder: Path) -> None:
 
 
 def write_evaluation(
-    frame: pd.DataFrame, evaluation: Evaluation, folder: Path, inputs: ReportInputs | None = None
+    frame: pd.DataFrame,
+    evaluation: Evaluation,
+    folder: Path,
+    inputs: ReportInputs | None = None,
+    by: tuple[str, ...] = (),
 ) -> None:
     """Write a run's evaluation, for example to `runs/NAME/evaluation`, in place of a former one."""
     with replaced_folder(folder) as new:
         write_predictions(frame, new / PREDICTIONS)
         write_scores_file(evaluation, new / SCORES)
         (new / MODEL_CARD).write_text(run_card(evaluation, frame), encoding="utf-8")
-        write_page(run_page(frame, evaluation, inputs), new / REPORT, new / FIGURES)
+        write_page(run_page(frame, evaluation, inputs, by), new / REPORT, new / FIGURES)

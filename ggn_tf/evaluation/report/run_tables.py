@@ -10,6 +10,8 @@ from rich.table import Table as TextTable
 from rich.text import Text
 
 from ggn_tf.evaluation.report.cells import Cell, Number, Table, cell_line, score_cell
+from ggn_tf.evaluation.report.further_scores import operating_table
+from ggn_tf.evaluation.statistics.bootstrap import patients_for_width
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, PREDICTED_SETS, table_classes
 from ggn_tf.evaluation.statistics.run_scores import (
     LAYERS,
@@ -89,6 +91,11 @@ def training_table(run: TrainedRun) -> Table:
 def score_tables(evaluation: Evaluation) -> list[Table]:
     """The scores of each set, the test set first, the differences between two sites, and the scores of the extent."""
     tables = [_set_table(evaluation, name, scores) for name, scores in sets_to_show(evaluation.scores).items()]
+    for name, part in sets_to_show(evaluation.scores).items():
+        if name != "validation":
+            found = [score for score in evaluation.further if score.set == name]
+            caption = f"{name.capitalize()} set, n = {part.nodules} nodules of {part.patients} patients."
+            tables += [table for table in [operating_table(found, caption, evaluation.sensitivity)] if table.rows]
     if evaluation.external_dataset:
         tables.append(_sites_table(evaluation))
     return [*tables, _extent_table(evaluation)] if evaluation.extent else tables
@@ -144,19 +151,51 @@ def interval_note(scores: Scores) -> str:
 
 def score_notes(scores: Scores) -> list[str]:
     """What is undefined and why, and how many replicates an interval leaves out."""
-    lines, left_out = [], dict[tuple[str, int], list[str]]()
+    reasons, left_out = dict[tuple[str, str, tuple[str, ...]], list[str]](), dict[tuple[str, int], list[str]]()
     for set_name, part in sets_to_show(scores).items():
-        for stage, stage_scores in part.stages.items():
-            for metric, estimate in stage_scores.by_metric().items():
-                name = METRIC_NAMES[metric]
-                if estimate.reason:
-                    lines.append(f"{name} of stage {stage} on the {set_name} set: {estimate.reason}.")
-                elif estimate.left_out:
-                    left_out.setdefault((set_name, estimate.left_out), []).append(name)
-    for (set_name, count), names in left_out.items():
-        metrics = " and ".join(dict.fromkeys(names))
-        lines.append(f"On the {set_name} set {count} replicates drew one class only and are left out of {metrics}.")
-    return lines
+        found = [(stage, *score) for stage, each in part.stages.items() for score in each.by_metric().items()]
+        by_reason: dict[tuple[str, str], list[str]] = {}
+        for stage, metric, estimate in found:
+            if estimate.reason:
+                by_reason.setdefault((METRIC_NAMES[metric], estimate.reason), []).append(stage)
+            elif estimate.left_out:
+                left_out.setdefault((set_name, estimate.left_out), []).append(METRIC_NAMES[metric])
+        for (name, reason), stages in by_reason.items():
+            reasons.setdefault((set_name, reason, tuple(stages)), []).append(name)
+    return [
+        *(
+            f"{', '.join(names)} of stage {', '.join(stages)} on the {set_name} set: {reason}."
+            for (set_name, reason, stages), names in reasons.items()
+        ),
+        *(
+            f"On the {set_name} set {count} replicates lack a class and are left out of "
+            f"{' and '.join(dict.fromkeys(names))}."
+            for (set_name, count), names in left_out.items()
+        ),
+    ]
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """What is undefined and why, and how many patients a narrower interval needs."""
+    return [*score_notes(evaluation.scores), *_patients_note(evaluation)]
+
+
+def _patients_note(evaluation: Evaluation) -> list[str]:
+    test, width = evaluation.scores.test, evaluation.interval_width
+    if test is None:
+        return []
+    stage, scores = list(test.stages.items())[-1]
+    needed = [
+        f"{METRIC_NAMES[name]} {patients_for_width((score.low, score.high), test.patients, width)}"
+        for name, score in scores.by_metric().items()
+        if score.low is not None and score.high is not None
+    ]
+    if not needed:
+        return []
+    return [
+        f"Patients like those of the test set that an interval {width:g} wide would need, stage {stage}: "
+        f"{', '.join(needed)}. The test set has {test.patients}."
+    ]
 
 
 def summarise(evaluation: Evaluation) -> str:
@@ -166,7 +205,7 @@ def summarise(evaluation: Evaluation) -> str:
         *extent_warnings(evaluation.extent),
         f"{run.model}, task {run.task}, split {run.split}, seed {run.seed}\n{selection(run)}",
         *(f"{table.caption}\n{text_table(table)}" for table in score_tables(evaluation)),
-        "\n".join([interval_note(evaluation.scores), *score_notes(evaluation.scores)]),
+        "\n".join([interval_note(evaluation.scores), *remarks(evaluation)]),
     ]
     return "\n\n".join(blocks)
 

@@ -1,6 +1,6 @@
-"""Scores by nodule size, texture and slice spacing."""
+"""Scores by nodule size, texture, slice spacing, and columns of the case table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple
@@ -8,13 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.report.cells import Cell, Table, score_cell
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, new_figure
 from ggn_tf.evaluation.report.page import Drawing, Prose, Section
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES
+from ggn_tf.evaluation.statistics.bootstrap import LEAST_PATIENTS
+from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
 from ggn_tf.evaluation.statistics.scores import score_values
-from ggn_tf.evaluation.statistics.subgroups import LEAST_NODULES, SubgroupScore, score_subgroups
+from ggn_tf.evaluation.statistics.subgroups import CHARACTERISTICS, Characteristic, columns_of, score_subgroups
 
 DRAWN = ("accuracy", "dice")
 
@@ -23,10 +26,8 @@ def subgroups_section(data: ReportData) -> Section | None:
     """The scores of the main system in every group; None without systems, or if nothing is known of the nodules."""
     if data.nodules is None or not data.systems:
         return None
-    name = data.main_system or list(data.systems)[-1]
-    scores = score_subgroups(
-        data.systems[name], data.nodules, set_name=data.set_name, seed=data.seed, replicates=data.replicates
-    )
+    name = _main_system(data)
+    scores = main_subgroups(data, data.nodules, (*CHARACTERISTICS, *columns_of(data.nodules.values(), data.by)))
     drawings = [
         _drawing(data, name, metric, [score for score in scores if score.metric == metric])
         for metric in DRAWN
@@ -34,11 +35,31 @@ def subgroups_section(data: ReportData) -> Section | None:
     ]
     tables = [_table(kind, list(group)) for kind, group in groupby(scores, key=lambda score: score.characteristic)]
     explained = (
-        f"Shown: {name}. A group of fewer than {LEAST_NODULES} nodules has no score, only its number of nodules. "
+        f"Shown: {name}. A group of fewer than {LEAST_PATIENTS} patients has no score, only its numbers. "
         "Groups were not planned for power: where intervals overlap, no conclusion can be drawn. "
         f"In brackets {data.interval}. {data.caption}"
     )
-    return Section(f"{data.prefix}subgroups", "Size, texture and slice spacing", [Prose(explained), *drawings, *tables])
+    return Section(f"{data.prefix}subgroups", "Subgroups", [Prose(explained), *drawings, *tables])
+
+
+def main_subgroups(
+    data: ReportData, nodules: Mapping[str, CaseRecord], characteristics: Sequence[Characteristic]
+) -> list[SubgroupScore]:
+    """The scores of the main system in every group; nothing without predictions of the set."""
+    if not data.systems:
+        return []
+    return score_subgroups(
+        data.systems[_main_system(data)],
+        nodules,
+        characteristics,
+        set_name=data.set_name,
+        seed=data.seed,
+        replicates=data.replicates,
+    )
+
+
+def _main_system(data: ReportData) -> str:
+    return data.main_system or list(data.systems)[-1]
 
 
 def _drawing(data: ReportData, name: str, metric: str, scores: Sequence[SubgroupScore]) -> Drawing:

@@ -6,8 +6,12 @@ import numpy as np
 from scipy.stats import norm, t
 
 LEVEL = 0.95
+LEAST_PATIENTS, LEAST_IN_CLASS = 10, 5
+"""The fewest patients, and patients with a nodule of a class, from which an interval or a p value is computed."""
+# A replicate without a value could be beyond either end: with more of them than both tails the level is not kept.
+_MOST_UNDEFINED = 1 - LEVEL
 _EQUAL = 1e-12
-_NO_VALUE, _NO_SPREAD = "no replicate has a value", "every replicate has the same value, so there is no interval"
+_NO_SPREAD = "every replicate has the same value, so there is no interval"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class Resampling:
         part: np.ndarray = resampled[1 : 1 + self.replicates]
         return part
 
-    def interval(self, resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
+    def interval(
+        self, resampled: np.ndarray, level: float = LEVEL, *, proportion_of: int | None = None
+    ) -> tuple[float, float] | None:
         """The bias-corrected and accelerated interval of a score (Efron 1987), its levels widened for few patients.
 
         BCa takes the skewness from the sets without a patient. Near 1, the usual range of AUC and accuracy, percentiles
@@ -45,14 +51,19 @@ class Resampling:
         Args:
             resampled: Score on every set [1 + B + P]; sets on which it is undefined (NaN) are left out.
             level: Level of the interval.
+            proportion_of: Number of patients with a counted nodule, of a score that is a proportion; of none or of all
+                nodules its interval is exact (`exact_interval`).
 
         Returns:
-            Lower and upper end; None where the score or every replicate is undefined, and where all replicates are
-            equal, as with 20 correct predictions of 20 or with a single patient.
+            Lower and upper end; None with too few patients, where the score or more than 5 % of the replicates are
+            undefined, and where all replicates are equal.
         """
         drawn = self._defined(resampled)
-        if drawn is None or np.ptp(drawn) < _EQUAL:
+        if drawn is None:
             return None
+        if np.ptp(drawn) < _EQUAL:
+            exact = proportion_of is not None and resampled[0] in (0.0, 1.0)
+            return exact_interval(bool(resampled[0]), proportion_of or 0, level) if exact else None
         bias, acceleration = norm.ppf(_share_below(drawn, resampled[0])), self._acceleration(resampled)
         reach = _reach((1 - level) / 2, self.patients)
         deviate = bias + np.array([-reach, reach])
@@ -62,7 +73,15 @@ class Resampling:
 
     def no_interval_reason(self, resampled: np.ndarray) -> str:
         """Why `interval` returned None for a score that is defined."""
-        return _NO_VALUE if self._defined(resampled) is None else _NO_SPREAD
+        if self.patients < LEAST_PATIENTS:
+            return few_patients(self.patients)
+        if self._defined(resampled) is None:
+            return f"{self.left_out(resampled)} of {self.replicates} replicates have no value, so there is no interval"
+        return _NO_SPREAD
+
+    def left_out(self, resampled: np.ndarray) -> int:
+        """The number of replicates without a value."""
+        return int(np.isnan(self.drawn(resampled)).sum())
 
     def difference_interval(self, resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float] | None:
         """The percentile interval of a difference, its levels widened for few patients.
@@ -82,9 +101,12 @@ class Resampling:
         return 2 * self._tail(float(norm.isf(min(share, 1 - share))))
 
     def _defined(self, resampled: np.ndarray) -> np.ndarray | None:
+        """The replicates with a value; None where no interval and no p value can be computed."""
+        undefined = self.left_out(resampled)
+        if self.patients < LEAST_PATIENTS or np.isnan(resampled[0]) or undefined > _MOST_UNDEFINED * self.replicates:
+            return None
         drawn = self.drawn(resampled)
-        drawn = drawn[~np.isnan(drawn)]
-        return None if np.isnan(resampled[0]) or drawn.size == 0 else drawn
+        return drawn[~np.isnan(drawn)]
 
     def _acceleration(self, resampled: np.ndarray) -> float:
         without = resampled[1 + self.replicates :]
@@ -111,6 +133,27 @@ def resample(patients: np.ndarray, replicates: int, seed: int) -> Resampling:
         without = np.ones_like(without)
     whole = np.ones((1, len(patients)))
     return Resampling(np.concatenate([whole, draw_weights(patients, replicates, seed), without]), replicates)
+
+
+def few_patients(patients: int) -> str:
+    """The reason of a score without an interval."""
+    return f"{patients} patients, fewer than {LEAST_PATIENTS}, so there is no interval"
+
+
+def exact_interval(perfect: bool, patients: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval of a proportion of all (`perfect`) or of no nodules, exact over patients (Clopper and Pearson 1934).
+
+    Patients all of whose nodules count are at most as frequent as such nodules, so it is conservative where patients
+    have several.
+    """
+    reach = 1 - float(((1 - level) / 2) ** (1 / patients))
+    return (1 - reach, 1.0) if perfect else (0.0, reach)
+
+
+def patients_for_width(interval: tuple[float, float], patients: int, width: float) -> int:
+    """The number of patients like these with which an interval would be `width` wide: its square falls with them."""
+    needed = patients * ((interval[1] - interval[0]) / width) ** 2
+    return int(np.ceil(needed - 1e-9))
 
 
 def percentile_interval(drawn: np.ndarray, patients: int, level: float = LEVEL) -> tuple[float, float]:
@@ -198,6 +241,20 @@ def resampled_auc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) 
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
     right = (positives * (below + negatives / 2)).sum(axis=1)
     return np.divide(right, pairs, out=np.full_like(pairs, np.nan), where=pairs > 0)
+
+
+def resampled_average_precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision, the area under the precision-recall curve as steps; equal scores are one step.
+
+    Arguments and result as of `resampled_auc`; NaN only where a replicate has no positive.
+    """
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.diff(score[order], append=-np.inf))
+    found = np.cumsum(weights[:, order] * positive[order], axis=1)[:, ends]
+    taken = np.cumsum(weights[:, order], axis=1)[:, ends]
+    precision = np.divide(found, taken, out=np.zeros_like(taken), where=taken > 0)
+    area = (np.diff(found, prepend=0.0, axis=1) * precision).sum(axis=1)
+    return np.divide(area, found[:, -1], out=np.full_like(area, np.nan), where=found[:, -1] > 0)
 
 
 def resampled_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

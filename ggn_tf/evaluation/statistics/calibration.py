@@ -21,8 +21,9 @@ from ggn_tf.evaluation.statistics.predictions_table import (
     probability_names,
     table_classes,
 )
-from ggn_tf.evaluation.statistics.repeats import RepeatedScore, repeated_score
-from ggn_tf.evaluation.statistics.scores import class_indices, gives_probabilities
+from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
+from ggn_tf.evaluation.statistics.repeats import repeated_score
+from ggn_tf.evaluation.statistics.scores import class_indices, few_in_class, gives_probabilities
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 
 # A softmax in float32 can be 0, whose logarithm is infinite.
@@ -84,10 +85,13 @@ def _classified(frame: pd.DataFrame) -> Iterator[tuple[dict[str, object], pd.Dat
             yield dict(zip(by, values, strict=True)), rows
 
 
+ONE_CLASS, SEPARATED = "all nodules are of one class", "the probabilities separate the classes"
 MOST_BINS, LEAST_IN_BIN = 10, 10
 NO_INTERVAL = "an ECE is biased upwards, and more so in a bootstrap: compare it with ece_by_chance"
 _DRAWS = 500
 _NEWTON_STEPS = 15
+# Saturated probabilities give the intercept's first steps a curvature near 0.
+_LARGEST_STEP, _CONVERGED = 4.0, 1e-6
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,7 @@ class ReliabilityBin:
     Attributes:
         predicted: Mean probability in the bin.
         observed: Share of nodules of the second class, or with more classes of correct predictions.
-        low, high: Patient-bootstrap interval of `observed` at 95 %; None where no replicate has a value or all have the
-            same.
+        low, high: Patient-bootstrap interval of `observed` at 95 %; None where there is none.
         predictions: Number of nodules times repeats.
     """
 
@@ -138,6 +141,8 @@ def score_calibration(system: SystemPredictions, resampling: Resampling, seed: i
     - `in_the_large`: observed minus predicted share; 0 is best.
     - `slope`: slope of the outcome's log odds on those of the probability (Cox 1958), for two classes; 1 is best, less
       is overconfident.
+    - `intercept`: log odds that would have to be added to all probabilities (the slope kept at 1) for their mean to be
+      the observed share (Van Calster et al. 2016), for two classes; 0 is best, less means probabilities too high.
     - `ece`: mean distance of predicted and observed over bins of equal numbers. It is positive even for exact
       probabilities, and its bootstrap interval does not cover (none of 500 did for 50 well-calibrated patients), so it
       has none.
@@ -151,8 +156,10 @@ def score_calibration(system: SystemPredictions, resampling: Resampling, seed: i
     }
     if system.probabilities.shape[-1] == 2:
         resampled["slope"] = [resampled_slope(probability, hit, weights) for probability, hit in repeats]
+        resampled["intercept"] = [resampled_intercept(probability, hit, weights) for probability, hit in repeats]
+    few = few_in_class(system.rows)
     scores = [
-        repeated_score(system, name, np.array([value[0] for value in values]), np.mean(values, axis=0), resampling)
+        _summarised(system, name, np.array(values), resampling, few if name in ("slope", "intercept") else None)
         for name, values in resampled.items()
     ]
     errors = {
@@ -165,6 +172,19 @@ def score_calibration(system: SystemPredictions, resampling: Resampling, seed: i
         for name, values in errors.items()
     ]
     return scores
+
+
+def _summarised(
+    system: SystemPredictions, name: str, resampled: np.ndarray, resampling: Resampling, few: str | None
+) -> RepeatedScore:
+    """A score of every repeat on resampled nodules [R, 1 + B + P]; undefined where it is for one repeat."""
+    undefined = int(np.isnan(resampled[:, 0]).sum())
+    mean = resampled.mean(axis=0)
+    if undefined:
+        cause = ONE_CLASS if len(np.unique(system.label)) == 1 else SEPARATED
+        where = f" in {undefined} of {len(resampled)} repeats" if len(resampled) > 1 else ""
+        return repeated_score(system, name, None, mean, resampling, cause + where)
+    return repeated_score(system, name, resampled[:, 0], mean, resampling, few)
 
 
 def expected_calibration_error(probability: np.ndarray, hit: np.ndarray, bins: int | None = None) -> float:
@@ -184,8 +204,7 @@ def resampled_slope(probability: np.ndarray, hit: np.ndarray, weights: np.ndarra
     Takes predicted probabilities [N], whether the event occurred, bool [N], and counts of nodules [B, N]. Returns
     float64 [B]; NaN where the regression does not converge: one class only, or classes that the log odds separate.
     """
-    ends = SMALLEST, 1 - SMALLEST
-    odds = np.log(np.clip(probability, *ends)) - np.log(np.clip(1 - probability, *ends))
+    odds = _log_odds(probability)
     intercept, slope = np.zeros(len(weights)), np.zeros(len(weights))
     converged = np.zeros(len(weights), bool)
     with np.errstate(all="ignore"):
@@ -202,6 +221,28 @@ def resampled_slope(probability: np.ndarray, hit: np.ndarray, weights: np.ndarra
             intercept, slope = intercept + up, slope + steeper
             converged = np.maximum(np.abs(up), np.abs(steeper)) < 1e-6 * np.maximum(1, np.abs(slope))
     return np.where(converged, slope, np.nan)
+
+
+def resampled_intercept(probability: np.ndarray, hit: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The calibration intercept on resampled nodules: logistic regression with the log odds as offset, by Newton.
+
+    Arguments and result as of `resampled_slope`; NaN with one class only.
+    """
+    odds, intercept = _log_odds(probability), np.zeros(len(weights))
+    observed, total = weights @ hit, weights.sum(axis=1)
+    with np.errstate(all="ignore"):
+        for _ in range(_NEWTON_STEPS):
+            expected = expit(intercept[:, np.newaxis] + odds)
+            step = (observed - (weights * expected).sum(axis=1)) / (weights * expected * (1 - expected)).sum(axis=1)
+            intercept = intercept + np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
+    both = (observed > 0) & (observed < total) & (np.abs(step) < _CONVERGED)
+    return np.where(both, intercept, np.nan)
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    ends = SMALLEST, 1 - SMALLEST
+    odds: np.ndarray = np.log(np.clip(probability, *ends)) - np.log(np.clip(1 - probability, *ends))
+    return odds
 
 
 def _judged(system: SystemPredictions) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from ggn_tf.evaluation.statistics import bootstrap
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.evaluation.statistics.scores import class_indices, gives_dice, gives_probabilities
+from ggn_tf.evaluation.statistics.scores import class_indices, few_in_class, gives_dice, gives_probabilities
 from ggn_tf.runs.stages import CLASSIFY, JOINT
 
 
@@ -57,23 +57,24 @@ def error_budget(predicted: pd.DataFrame, reference: pd.DataFrame, replicates: i
     }
     if sides[0].shape[1] == 2:
         scores["AUC"] = [bootstrap.resampled_auc(label == 1, side[:, 1], weights) for side in sides]
+    few = few_in_class(predicted)
     cases = predicted[["case", "label", "dice"]].assign(predicted=true_class[0], reference=true_class[1])
     return ErrorBudget(
         both_right=int((right[0] & right[1]).sum()),
         mask_fault=int((~right[0] & right[1]).sum()),
         mask_luck=int((right[0] & ~right[1]).sum()),
         both_wrong=int((~right[0] & ~right[1]).sum()),
-        lines=[_line(name, both, resampling) for name, both in scores.items()],
+        lines=[_line(name, both, resampling, few if name == "AUC" else None) for name, both in scores.items()],
         cases=cases,
     )
 
 
-def _line(name: str, sides: list[np.ndarray], resampling: bootstrap.Resampling) -> BudgetLine:
+def _line(name: str, sides: list[np.ndarray], resampling: bootstrap.Resampling, few: str | None) -> BudgetLine:
     predicted, reference = sides
     cost = reference - predicted
     if np.isnan(cost[0]):
         return BudgetLine(name, None, None, None, None)
-    interval = resampling.difference_interval(cost)
+    interval = None if few else resampling.difference_interval(cost)
     return BudgetLine(name, float(predicted[0]), float(reference[0]), float(cost[0]), interval)
 
 

@@ -13,9 +13,12 @@ from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
 from ggn_tf.evaluation.statistics.paired_tests import PairedTest, paired_test
 from ggn_tf.evaluation.statistics.run_scores import METRICS
+from ggn_tf.evaluation.statistics.scores import few_patients_reasons
 from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredictions, split_by_system
 
 _NOTHING = {"difference": None, **dict.fromkeys(PairedTest._fields), "test": ""}
+
+INSIDE, OUTSIDE, UNDECIDED = "inside", "outside", "undecided"
 
 # The smallest p value of a bootstrap is about 1 / replicates, and Holm multiplies it by the size of the family.
 REPLICATES = 10_000
@@ -37,7 +40,8 @@ class Comparison:
         difference: A minus B.
         low, high: Interval of the difference at 95 %: Wald's for AUC, else the paired patient bootstrap's.
         p: Two-sided p value over patients, for these trainings.
-        p_holm: `p` after Holm's correction over the family: all pairs and scores of this task, split and set.
+        p_holm: `p` after Holm's correction over the family: the primary score of all pairs of this task, split and set.
+            None for other scores. Without a primary score the family has all scores.
         test: Name of the test of `p`.
         training_error: Standard error of the difference over trainings; None where neither system has several. A system
             with one training counts as if it had no spread.
@@ -45,6 +49,9 @@ class Comparison:
         p_retrained: Two-sided p value over patients and trainings, for claims about a method.
         p_retrained_holm: `p_retrained` after Holm's correction over the same family.
         reason: Why a value is None, for a reader.
+        margin: The equivalence margin; None where none was given.
+        equivalence: Whether the interval (over patients and trainings, if it exists) is `inside` the margin, `outside`
+            it, or reaches across one of its ends: `undecided`.
     """
 
     model_a: str
@@ -73,15 +80,35 @@ class Comparison:
     p_retrained: float | None
     p_retrained_holm: float | None
     reason: str | None
+    margin: float | None = None
+    equivalence: str | None = None
+
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """The interval for a claim about the methods: over patients and trainings, if the trainings were repeated."""
+        return (self.low, self.high) if self.low_retrained is None else (self.low_retrained, self.high_retrained)
 
 
 def compare_systems(
-    frame: pd.DataFrame, pairs: Sequence[tuple[System, System]] | None = None, replicates: int = REPLICATES
+    frame: pd.DataFrame,
+    pairs: Sequence[tuple[System, System]] | None = None,
+    replicates: int = REPLICATES,
+    *,
+    primary: str | None = None,
+    margin: float | None = None,
 ) -> list[Comparison]:
     """Compare systems on the test set by every score that both have.
 
     Without pairs every system is compared with each earlier one in the table. Holm's correction costs less with fewer
     pairs, which must be chosen before the scores are known.
+
+    Args:
+        frame: A predictions table.
+        pairs: The planned pairs.
+        replicates: Number of bootstrap replicates.
+        primary: The score that the claims are about, alone in Holm's family; None for all scores. Accuracy, average F1
+            and MCC are three views of the same predictions: together in a family they cost three corrections.
+        margin: Largest difference that is irrelevant; None for none.
 
     Returns:
         Splits in ascending order, then the pairs, then the scores in the order of `run_scores.METRICS`.
@@ -99,7 +126,7 @@ def compare_systems(
         family = []
         for a, b in chosen:
             family += _compare(systems[a], systems[b], resampled[a], resampled[b], resampling)
-        compared += _corrected(family)
+        compared += _corrected([_judged(comparison, margin) for comparison in family], primary)
     return compared
 
 
@@ -130,15 +157,17 @@ def _compare(
     }
     values_a, values_b = a.values(), b.values()
     compared = []
+    few = few_patients_reasons(a.rows, METRICS)
     for metric in (name for name in METRICS if name in values_a and name in values_b):
         (scores_a, reason_a), (scores_b, reason_b) = values_a[metric], values_b[metric]
         if metric == "dice" and (scores_a is None or scores_b is None):
             continue
         means: dict[str, Any] = {"value_a": _mean(scores_a), "value_b": _mean(scores_b)}
-        found: dict[str, Any] = {**_NOTHING, "reason": reason_a or reason_b}
+        found: dict[str, Any] = {**_NOTHING, "reason": reason_a or reason_b or few.get(metric)}
         if scores_a is not None and scores_b is not None:
-            difference = resampled_a[metric] - resampled_b[metric]
             found["difference"] = float(scores_a.mean() - scores_b.mean())
+        if scores_a is not None and scores_b is not None and found["reason"] is None:
+            difference = resampled_a[metric] - resampled_b[metric]
             found |= paired_test(metric, a, b, scores_a, scores_b, difference, resampling)._asdict()
         compared.append(Comparison(**whole, metric=metric, **means, **found, p_holm=None, p_retrained_holm=None))
     return compared
@@ -148,9 +177,21 @@ def _mean(values: np.ndarray | None) -> float | None:
     return None if values is None else float(values.mean())
 
 
-def _corrected(family: list[Comparison]) -> list[Comparison]:
-    over_patients = holm([comparison.p for comparison in family])
-    over_both = holm([comparison.p_retrained for comparison in family])
+def _judged(comparison: Comparison, margin: float | None) -> Comparison:
+    low, high = comparison.interval
+    if margin is None or low is None or high is None:
+        return dataclasses.replace(comparison, margin=margin)
+    inside, outside = -margin < low and high < margin, low > margin or high < -margin
+    found = INSIDE if inside else OUTSIDE if outside else UNDECIDED
+    return dataclasses.replace(comparison, margin=margin, equivalence=found)
+
+
+def _corrected(family: list[Comparison], primary: str | None) -> list[Comparison]:
+    planned = [primary in (None, comparison.metric) for comparison in family]
+    over_patients, over_both = (
+        holm([getattr(one, name) if counts else None for one, counts in zip(family, planned, strict=True)])
+        for name in ("p", "p_retrained")
+    )
     return [
         dataclasses.replace(comparison, p_holm=p, p_retrained_holm=p_retrained)
         for comparison, p, p_retrained in zip(family, over_patients, over_both, strict=True)

@@ -11,9 +11,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling, resample, resampled_auc, resampled_mean
+from ggn_tf.evaluation.statistics.bootstrap import (
+    LEAST_PATIENTS,
+    LEVEL,
+    Resampling,
+    resample,
+    resampled_auc,
+    resampled_mean,
+)
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.evaluation.statistics.scores import class_indices
+from ggn_tf.evaluation.statistics.scores import class_indices, few_patients_reasons
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 
 GRID_POINTS = 101
@@ -49,9 +56,10 @@ def roc_curve_with_band(rows: pd.DataFrame, replicates: int, seed: int) -> RocCu
     drawn = drawn[~np.isnan(drawn[:, 0])]
     # Percentiles: with a correction at every point (BCa) a band of steps would have notches.
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.quantile(drawn, tails, axis=0) if len(drawn) else np.full((2, GRID_POINTS), np.nan)
+    interval = None if few_patients_reasons(repeats[0], ["auc"]) else resampling.interval(area)
+    low, high = np.quantile(drawn, tails, axis=0) if interval else np.full((2, GRID_POINTS), np.nan)
     auc = None if np.isnan(area[0]) else float(area[0])
-    return RocCurve(grid, curve[0], low, high, auc, resampling.interval(area))
+    return RocCurve(grid, curve[0], low, high, auc, interval)
 
 
 def _curves(positive: np.ndarray, score: np.ndarray, weights: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -76,7 +84,7 @@ class DecisionCurve:
     """Net benefit over thresholds [T], in true positives per nodule: the mean over repeats, and of treating all.
 
     A threshold is the lowest probability of the second class on which one acts. The pointwise interval of the patient
-    bootstrap at 95 % is of zero width where no nodule reaches the threshold.
+    bootstrap at 95 % is of zero width where no nodule reaches the threshold, and NaN with too few patients.
     """
 
     thresholds: np.ndarray
@@ -107,6 +115,10 @@ def decision_curve(
     at, positive = np.array(thresholds), predictions.label == 1
     parts = net_benefit(positive, probability[..., 1], at).mean(axis=0)
     benefit = np.stack([resampled_mean(part, resampling.weights) for part in parts.T])
-    intervals = np.array([resampling.interval(values) or (values[0], values[0]) for values in benefit])
+    enough = resampling.patients >= LEAST_PATIENTS
+    none = [(values[0], values[0]) if enough else (np.nan, np.nan) for values in benefit]
+    intervals = np.array(
+        [resampling.interval(values) or nothing for values, nothing in zip(benefit, none, strict=True)]
+    )
     treat_all = net_benefit(positive, np.ones(len(positive)), at).mean(axis=0)
     return DecisionCurve(at, benefit[:, 0], intervals[:, 0], intervals[:, 1], treat_all)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.errors import PredictionsError
+from ggn_tf.evaluation.statistics.mask_measures import MASK_COLUMNS
 from ggn_tf.files import atomic_file
 from ggn_tf.protocol import SETS
 from ggn_tf.tasks import Task
@@ -22,12 +23,20 @@ RUN_KEY = ["model", "split", "repeat"]
 
 # A softmax in float32 sums to 1 within 1e-6; tables of other programs may be rounded to four digits.
 SUM_TOLERANCE = 1e-3
+_MEASURED = ("a number from 0 on, or none", "Leave the field empty where a mask has no such value.")
 _NAME_ANOTHER = "Name the predictions.csv of an evaluation."
 
 
 def columns(class_names: Sequence[str]) -> list[str]:
-    """The table's columns, in order; the classes in the order of the classifier's outputs."""
+    """The table's columns, in order; the classes in the order of the classifier's outputs.
+
+    They may be followed by `MASK_COLUMNS`, which tables of other programs and of older versions lack.
+    """
     return [*LEADING_COLUMNS, *probability_names(class_names), "dice"]
+
+
+def _present_columns(frame: pd.DataFrame) -> list[str]:
+    return [*columns(table_classes(frame)), *(name for name in MASK_COLUMNS if name in frame.columns)]
 
 
 def probability_names(class_names: Sequence[str]) -> list[str]:
@@ -76,7 +85,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
             remedy=_NAME_ANOTHER,
         ) from error
     _check_columns(text, path)
-    ordered = text[columns(table_classes(text))]
+    ordered = text[_present_columns(text)]
     numbers = {name: _numbers(ordered[name], path) for name in ordered.columns if name not in TEXT_COLUMNS}
     return check_predictions(ordered.assign(**numbers), path)
 
@@ -101,7 +110,7 @@ def _check_columns(frame: pd.DataFrame, source: object) -> None:
     classes = table_classes(frame)
     expected = columns(classes)
     missing = [name for name in expected if name not in frame.columns]
-    unknown = [name for name in frame.columns if name not in expected]
+    unknown = [name for name in frame.columns if name not in (*expected, *MASK_COLUMNS)]
     problem = None
     if missing:
         problem = f"no column {', '.join(missing)}"
@@ -136,6 +145,11 @@ def _check_values(frame: pd.DataFrame, source: object) -> None:
         (~frame["label"].isin(classes), ["label"], "one of the classes " + ", ".join(classes), class_remedy),
         (wrong_sum, probability_names(classes), sum_expected, "Write the softmax outputs, not logits or percent."),
         (wrong_dice, ["dice"], "a Dice in [0, 1], or none", "Write Dice as a fraction."),
+        *(
+            (~(frame[name].isna() | np.isfinite(frame[name]) & (frame[name] >= 0)), [name], *_MEASURED)
+            for name in MASK_COLUMNS
+            if name in frame.columns
+        ),
     ):
         _refuse_rows(frame, wrong, where, source, expected=expected, remedy=remedy)
 
@@ -227,4 +241,5 @@ def tabulate_sets(
 
 def join_parts(parts: Sequence[pd.DataFrame], task: Task) -> pd.DataFrame:
     """The checked predictions table of its parts, such as sets and stages."""
-    return check_predictions(pd.concat(parts, ignore_index=True)[columns(task.class_names)])
+    joined = pd.concat(parts, ignore_index=True)
+    return check_predictions(joined[_present_columns(joined)])

@@ -4,50 +4,19 @@ The standard deviation over repeats describes other trainings on the same patien
 repeats describes other patients with the same trainings. Neither contains the other.
 """
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
-from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
-from ggn_tf.evaluation.statistics.scores import REPLICATES, SCORED_SETS
+from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling, resample
+from ggn_tf.evaluation.statistics.paired_tests import LEAST_TRAININGS
+from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
+from ggn_tf.evaluation.statistics.run_scores import METRICS
+from ggn_tf.evaluation.statistics.scores import PROPORTIONS, REPLICATES, SCORED_SETS, few_patients_reasons
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
-
-
-@dataclass(frozen=True)
-class RepeatedScore:
-    """A score of one system on one set, over all its trainings.
-
-    Attributes:
-        model, stage: The system.
-        task: Its classes with commas between.
-        split: Number of the split.
-        set: `validation`, `test` or `external`.
-        metric: As in `run_scores.METRICS`.
-        repeats: Number of trainings.
-        nodules, patients: Size of the set.
-        value: The mean over repeats; None where the score is undefined.
-        deviation: The standard deviation over repeats (of a sample: n - 1); None with one.
-        low, high: Patient-bootstrap interval of the mean over repeats at 95 %.
-        reason: Why the value or its interval is None, for a reader.
-    """
-
-    model: str
-    stage: str
-    task: str
-    split: int
-    set: str
-    metric: str
-    repeats: int
-    nodules: int
-    patients: int
-    value: float | None
-    deviation: float | None
-    low: float | None
-    high: float | None
-    reason: str | None
 
 
 def score_repeats(
@@ -63,10 +32,19 @@ def score_repeats(
 
 def score_system(predictions: SystemPredictions, resampling: Resampling) -> list[RepeatedScore]:
     """Score one system on one set."""
-    resampled = predictions.resampled(resampling.weights)
+    resampled, values = predictions.resampled(resampling.weights), predictions.values()
+    few = few_patients_reasons(predictions.rows, values)
     return [
-        repeated_score(predictions, metric, values, resampled[metric], resampling, reason)
-        for metric, (values, reason) in predictions.values().items()
+        repeated_score(
+            predictions,
+            metric,
+            found,
+            resampled[metric],
+            resampling,
+            reason or few.get(metric),
+            proportion_of=resampling.patients if metric in PROPORTIONS else None,
+        )
+        for metric, (found, reason) in values.items()
     ]
 
 
@@ -77,11 +55,31 @@ def repeated_score(
     resampled: np.ndarray,
     resampling: Resampling,
     reason: str | None = None,
+    *,
+    proportion_of: int | None = None,
+    **labels: Any,
 ) -> RepeatedScore:
-    """Summarise a score, None with a reason or [R] of all repeats; `resampled` is the mean over repeats [1 + B + P]."""
-    low, high = (None, None) if values is None else resampling.interval(resampled) or (None, None)
-    if low is None and reason is None:
-        reason = resampling.no_interval_reason(resampled)
+    """Summarise a score over its repeats.
+
+    Args:
+        predictions: The system.
+        metric: Name of the score.
+        values: The score of every repeat [R]; None with a reason.
+        resampled: The mean over repeats [1 + B + P].
+        resampling: The sets of `resampled`.
+        reason: Why there is no value, or no interval.
+        proportion_of: As in `Resampling.interval`.
+        labels: `class_name` and `threshold`, of scores that have one.
+    """
+    interval = None
+    if values is not None and reason is None:
+        interval = resampling.interval(resampled, proportion_of=proportion_of)
+        reason = None if interval else resampling.no_interval_reason(resampled)
+    low, high = interval or (None, None)
+    retrained = interval and add_trainings(interval, values)
+    if retrained and metric in METRICS:
+        retrained = max(retrained[0], -1.0 if metric == "mcc" else 0.0), min(retrained[1], 1.0)
+    low_retrained, high_retrained = retrained or (None, None)
     return RepeatedScore(
         **predictions.system._asdict(),
         task=predictions.task,
@@ -96,9 +94,20 @@ def repeated_score(
         low=low,
         high=high,
         reason=reason,
+        left_out=0 if values is None else resampling.left_out(resampled),
+        low_retrained=low_retrained,
+        high_retrained=high_retrained,
+        **labels,
     )
 
 
-def table_of(rows: Sequence[object]) -> pd.DataFrame:
-    """Scores or comparisons as a table: one column per field, None as NaN in columns of numbers."""
-    return pd.DataFrame([dataclasses.asdict(row) for row in rows])  # type: ignore[call-overload]
+def add_trainings(interval: tuple[float, float], values: np.ndarray | None) -> tuple[float, float] | None:
+    """Add the variance of the trainings [R] to the interval of their mean over patients (MOVER, Zou and Donner 2008).
+
+    The squared distances of either end from the mean add up. None with fewer than three trainings.
+    """
+    if values is None or len(values) < LEAST_TRAININGS:
+        return None
+    mean, degrees = float(values.mean()), len(values) - 1
+    reach = float(t.ppf((1 + LEVEL) / 2, degrees) * values.std(ddof=1)) / np.sqrt(len(values))
+    return mean - float(np.hypot(mean - interval[0], reach)), mean + float(np.hypot(interval[1] - mean, reach))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import RecordError, RunError
+from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.json_records import added_later, from_json
 
 
@@ -39,7 +40,8 @@ class StageScores:
         accuracy: Share of nodules that were classified correctly.
         average_f1: F1, averaged over the classes with each class's number of nodules as its weight.
         mcc: Multi-class Matthews correlation coefficient (R_K).
-        auc: Area under the ROC curve of the second class against the first, for two classes.
+        auc: Area under the ROC curve of the second class against the first; of more than two classes the mean over the
+            classes, each against the rest.
         dice: Mean Dice of the predicted masks.
     """
 
@@ -55,6 +57,7 @@ class StageScores:
         return {name: score for name, score in scores.items() if score is not None}
 
 
+INTERVAL_WIDTH = 0.1
 LAYERS, SHARE = "layers", "share"
 METRICS: tuple[str, ...] = tuple(field.name for field in fields(StageScores))
 
@@ -156,7 +159,7 @@ class SiteDifference:
         metric: Name of the score, as in `METRICS`.
         test, external: The score on either set.
         difference: `external` minus `test`.
-        low, high: Percentile interval over the patients of both sites.
+        low, high: Percentile interval over the patients of both sites; None where a site has too few.
     """
 
     stage: str
@@ -164,8 +167,8 @@ class SiteDifference:
     test: float
     external: float
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,10 @@ class Evaluation:
         sites: Differences between another site and the test set; empty without another site.
         external_dataset: Name of the other site's dataset folder.
         extent: What the extent of the CT alone predicts; empty where this was not computed.
+        further: The scores of `score_further` on every set.
+        sensitivity: The least sensitivity of their operating point; None for none.
+        subgroups: The scores of the last stage's nodules, grouped by columns of the case table.
+        interval_width: Width of an interval for which the number of patients is reported.
     """
 
     scores: Scores
@@ -214,6 +221,10 @@ class Evaluation:
     sites: tuple[SiteDifference, ...] = ()
     external_dataset: str | None = None
     extent: tuple[ExtentScore, ...] = ()
+    further: tuple[RepeatedScore, ...] = ()
+    sensitivity: float | None = None
+    subgroups: tuple[SubgroupScore, ...] = ()
+    interval_width: float = INTERVAL_WIDTH
 
 
 SCORES_FILE = "scores.json"
@@ -247,6 +258,12 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
         document["external_dataset"] = evaluation.external_dataset
     if evaluation.extent:
         document["field_of_view"] = [asdict(score) for score in evaluation.extent]
+    document["interval_width"] = evaluation.interval_width
+    if evaluation.sensitivity is not None:
+        document["least_sensitivity"] = evaluation.sensitivity
+    for name in ("further", "subgroups"):
+        if getattr(evaluation, name):
+            document[name] = [asdict(score) for score in getattr(evaluation, name)]
     return {**document, "run": asdict(evaluation.run)}
 
 
@@ -287,7 +304,19 @@ def _evaluation(document: Mapping[str, Any]) -> Evaluation:
     sites = tuple(from_json(SiteDifference, site) for site in document.get("sites", ()))
     scores = Scores(sets, bootstrap["replicates"], bootstrap["seed"], bootstrap["level"])
     extent = tuple(from_json(ExtentScore, score) for score in document.get("field_of_view", ()))
-    return Evaluation(scores, run, sites, document.get("external_dataset"), extent)
+    further = tuple(from_json(RepeatedScore, score) for score in document.get("further", ()))
+    subgroups = tuple(from_json(SubgroupScore, score) for score in document.get("subgroups", ()))
+    return Evaluation(
+        scores,
+        run,
+        sites,
+        document.get("external_dataset"),
+        extent,
+        further,
+        document.get("least_sensitivity"),
+        subgroups,
+        document.get("interval_width", INTERVAL_WIDTH),
+    )
 
 
 def _set_scores(document: Mapping[str, Any], name: str, stages: Sequence[str]) -> SetScores:

@@ -1,5 +1,7 @@
 """Scores of a run (paper section 3.3) with patient-bootstrap intervals, from its predictions table."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
@@ -17,6 +19,8 @@ from ggn_tf.evaluation.statistics.predictions_table import (
 )
 from ggn_tf.evaluation.statistics.run_scores import Estimate, Scores, SetScores, SiteDifference, StageScores
 
+# Of the scores in `METRICS`, which compare classes, and which count nodules.
+NEED_CLASSES, PROPORTIONS = ("mcc", "auc"), ("accuracy",)
 SCORED_SETS = tuple(name for name in PREDICTED_SETS if name != "train")
 REPLICATES = 2000
 
@@ -84,9 +88,35 @@ def resampled_scores(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, np.n
         "average_f1": bootstrap.resampled_average_f1(matrices),
         "mcc": bootstrap.resampled_mcc(matrices),
     }
-    if classes == 2:
-        scores["auc"] = bootstrap.resampled_auc(label == 1, probabilities(frame)[:, 1], weights)
+    scores["auc"] = resampled_class_auc(label, probabilities(frame), weights)
     return {**scores, **dice}
+
+
+def resampled_class_auc(label: np.ndarray, probability: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUC [B] of the second class, or of more than two classes the mean of each against the rest (macro average)."""
+    classes = probability.shape[1]
+    judged = [1] if classes == 2 else range(classes)
+    areas = [bootstrap.resampled_auc(label == index, probability[:, index], weights) for index in judged]
+    mean: np.ndarray = np.mean(areas, axis=0)
+    return mean
+
+
+def few_patients_reasons(frame: pd.DataFrame, metrics: Iterable[str]) -> dict[str, str]:
+    """Why scores of one stage on one set have no interval and no p value: too few patients, in all or of a class."""
+    patients = int(frame["patient"].nunique())
+    if patients < bootstrap.LEAST_PATIENTS:
+        return dict.fromkeys(metrics, bootstrap.few_patients(patients))
+    rare = few_in_class(frame)
+    return dict.fromkeys((name for name in metrics if name in NEED_CLASSES), rare) if rare else {}
+
+
+def few_in_class(frame: pd.DataFrame) -> str | None:
+    """The reason where a class of the task has nodules of fewer than five patients."""
+    counts = {name: int(frame.loc[frame["label"] == name, "patient"].nunique()) for name in table_classes(frame)}
+    rarest = min(counts, key=lambda name: counts[name])
+    if counts[rarest] >= bootstrap.LEAST_IN_CLASS:
+        return None
+    return f"{counts[rarest]} patients with {rarest}, fewer than {bootstrap.LEAST_IN_CLASS}, so there is no interval"
 
 
 def _check_one_run(frame: pd.DataFrame, class_names: tuple[str, ...]) -> None:
@@ -119,36 +149,44 @@ def _score_set(frame: pd.DataFrame, class_names: tuple[str, ...], seed: int, rep
 
 def _score_stage(frame: pd.DataFrame, seed: int, replicates: int) -> StageScores:
     resampling = bootstrap.resample(frame["patient"].to_numpy(dtype=str), replicates, seed)
-    resampled = resampled_scores(frame, resampling.weights)
+    resampled, values = resampled_scores(frame, resampling.weights), score_values(frame)
+    few = few_patients_reasons(frame, values)
     return StageScores(
         **{
-            name: _estimate(value, reason, resampled[name], resampling)
-            for name, (value, reason) in score_values(frame).items()
+            name: _estimate(name, value, reason or few.get(name), resampled[name], resampling)
+            for name, (value, reason) in values.items()
         }
     )
 
 
 def _classification_values(frame: pd.DataFrame) -> dict[str, tuple[float | None, str | None]]:
     label, predicted = class_indices(frame)
+    classes = table_classes(frame)
     one_class = f"all nodules are {frame['label'].iloc[0]}" if len(np.unique(label)) == 1 else None
+    absent = [name for name in classes if not bool((frame["label"] == name).any())]
+    no_auc = one_class or (f"no nodule is {absent[0]}" if absent else None)
     values: dict[str, tuple[float | None, str | None]] = {
         "accuracy": (float(accuracy_score(label, predicted)), None),
         "average_f1": (float(f1_score(label, predicted, average="weighted", zero_division=0.0)), None),
         "mcc": (None if one_class else float(matthews_corrcoef(label, predicted)), one_class),
     }
-    if len(table_classes(frame)) == 2:
-        auc = None if one_class else float(roc_auc_score(label == 1, probabilities(frame)[:, 1]))
-        values["auc"] = (auc, one_class)
+    values["auc"] = (None if no_auc else _auc(label, probabilities(frame)), no_auc)
     return values
 
 
+def _auc(label: np.ndarray, probability: np.ndarray) -> float:
+    if probability.shape[1] == 2:
+        return float(roc_auc_score(label == 1, probability[:, 1]))
+    return float(np.mean([roc_auc_score(label == index, scores) for index, scores in enumerate(probability.T)]))
+
+
 def _estimate(
-    value: float | None, reason: str | None, resampled: np.ndarray, resampling: bootstrap.Resampling
+    name: str, value: float | None, reason: str | None, resampled: np.ndarray, resampling: bootstrap.Resampling
 ) -> Estimate:
-    if value is None:
-        return Estimate(None, reason=reason)
-    left_out = int(np.isnan(resampling.drawn(resampled)).sum())
-    interval = resampling.interval(resampled)
+    if value is None or reason is not None:
+        return Estimate(value, reason=reason)
+    left_out = resampling.left_out(resampled)
+    interval = resampling.interval(resampled, proportion_of=resampling.patients if name in PROPORTIONS else None)
     if interval is None:
         return Estimate(value, reason=resampling.no_interval_reason(resampled), left_out=left_out)
     return Estimate(value, *interval, left_out=left_out)
@@ -174,6 +212,7 @@ def differences(frame: pd.DataFrame, seed: int, replicates: int) -> list[SiteDif
             spread = spread[~np.isnan(spread)]
             if test is None or external is None or spread.size == 0:
                 continue
-            low, high = percentile_interval(spread, patients)
+            few = [few_patients_reasons(site, [metric]) for site in sites]
+            low, high = (None, None) if any(few) else percentile_interval(spread, patients)
             rows.append(SiteDifference(str(stage), metric, test, external, external - test, low, high))
     return rows

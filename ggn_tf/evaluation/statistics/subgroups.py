@@ -1,31 +1,44 @@
-"""Scores by nodule size, texture and slice spacing.
+"""Scores by nodule size, texture, slice spacing, and by any column of the case table.
 
-A group with too few nodules has no score, only its number of nodules: an accuracy of 3 of 4 says nothing.
+A group with too few patients has no score, only its numbers: an accuracy of 3 of 4 says nothing, nor does one of twelve
+nodules of two patients.
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.errors import PredictionsError
+from ggn_tf.errors import GgnError, PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import resample
-from ggn_tf.evaluation.statistics.predictions_table import table_classes
-from ggn_tf.evaluation.statistics.repeats import RepeatedScore, score_system
-from ggn_tf.evaluation.statistics.scores import REPLICATES, class_indices
+from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
+from ggn_tf.evaluation.statistics.repeats import score_system
+from ggn_tf.evaluation.statistics.scores import REPLICATES, few_patients_reasons
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 
-# With fewer nodules an interval is too wide to be informative.
-LEAST_NODULES, LEAST_IN_CLASS = 10, 5
-_NEEDS_CLASSES = ("mcc", "auc")
+
+class Characteristic(Protocol):
+    """What nodules are grouped by."""
+
+    @property
+    def name(self) -> str:
+        """Its name for a reader."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in their order."""
+
+    def group_of(self, case: CaseRecord) -> str:
+        """The group of a nodule."""
 
 
 @dataclass(frozen=True)
-class Characteristic:
+class Measurement:
     """A measurement by which nodules are grouped; a nodule at one of the limits belongs to the upper group."""
 
     name: str
@@ -47,21 +60,51 @@ class Characteristic:
 
 # Longest diameter in a slice: 6 and 8 mm are limits of the Fleischner Society (MacMahon 2017), 10 mm is the upper limit
 # of the paper's subcentimetre nodules, 15 mm is the next limit of Lung-RADS.
-SIZE = Characteristic("longest diameter", " mm", (6, 8, 10, 15), lambda case: case.longest_diameter_mm)
+SIZE = Measurement("longest diameter", " mm", (6, 8, 10, 15), lambda case: case.longest_diameter_mm)
 # Share of the mask above -300 HU. Up to 5 % is noise and vessels: pure ground glass. 25 and 50 % are cut points of the
 # consolidation-to-tumour ratio (JCOG0201, Suzuki 2011), which is a ratio of diameters.
-TEXTURE = Characteristic("solid share", " %", (5, 25, 50), lambda case: float(np.round(100 * case.solid_fraction, 6)))
+TEXTURE = Measurement("solid share", " %", (5, 25, 50), lambda case: float(np.round(100 * case.solid_fraction, 6)))
 # Distance of slices. The paper's CTs have 1 to 1.25 mm; thin-section CT is said to end at 1.5, and 2.5 was common.
-SPACING = Characteristic("slice spacing", " mm", (1.0, 1.5, 2.5), lambda case: case.spacing_mm_zyx[0])
-CHARACTERISTICS = (SIZE, TEXTURE, SPACING)
+SPACING = Measurement("slice spacing", " mm", (1.0, 1.5, 2.5), lambda case: case.spacing_mm_zyx[0])
+CHARACTERISTICS: tuple[Characteristic, ...] = (SIZE, TEXTURE, SPACING)
+
+NOT_GIVEN = "not given"
 
 
 @dataclass(frozen=True)
-class SubgroupScore(RepeatedScore):
-    """A score of one system on a part of one set, for example the longest diameter's group `6 to < 8 mm`."""
+class Column:
+    """A column of the case table by whose values nodules are grouped, compared as text; an empty one is `not given`."""
 
-    characteristic: str
-    group: str
+    name: str
+    groups: tuple[str, ...]
+
+    def group_of(self, case: CaseRecord) -> str:
+        """The value in the column."""
+        return case.columns.get(self.name, "").strip() or NOT_GIVEN
+
+
+def columns_of(cases: Iterable[CaseRecord], names: Sequence[str]) -> tuple[Column, ...]:
+    """The columns of these names, with all values that occur.
+
+    Raises:
+        GgnError: The dataset has no such column.
+    """
+    known = list(cases)
+    carried = sorted({name for case in known for name in case.columns})
+    unknown = [name for name in names if name not in carried]
+    if unknown:
+        raise GgnError(
+            "The dataset has no column of this name.",
+            found=", ".join(unknown),
+            expected=" or ".join(carried) or "a dataset whose case table had further columns",
+            remedy="Name a column of the case table. Columns that can identify a patient are not in the dataset.",
+            arguments=("by",),
+        )
+    return tuple(Column(name, _values(Column(name, ()), known)) for name in names)
+
+
+def _values(column: Column, cases: Sequence[CaseRecord]) -> tuple[str, ...]:
+    return tuple(sorted({column.group_of(case) for case in cases}))
 
 
 def score_subgroups(
@@ -76,7 +119,7 @@ def score_subgroups(
 
     Returns:
         The scores of each system, characteristic and group; groups without a nodule are left out. A score of fewer than
-        ten nodules, and MCC and AUC with fewer than five of a class, are None with a reason.
+        ten patients, and MCC and AUC with fewer than five of a class, are None with a reason.
 
     Raises:
         PredictionsError: As `split_by_system`, or a case is not in the dataset.
@@ -92,7 +135,7 @@ def score_subgroups(
             remedy="Name the dataset that the predictions were made on.",
         )
     return [
-        _labelled(_unless_too_few(score, part), characteristic.name, group)
+        _labelled(score, few_patients_reasons(part.rows, [score.metric]), characteristic.name, group)
         for system in systems
         for characteristic in characteristics
         for group, part in _parts(system, characteristic, cases)
@@ -111,19 +154,9 @@ def _parts(
             yield group, dataclasses.replace(system, repeats=parts)
 
 
-def _unless_too_few(score: RepeatedScore, part: SystemPredictions) -> RepeatedScore:
-    reason = None
-    if score.nodules < LEAST_NODULES:
-        reason = f"{score.nodules} nodules, fewer than {LEAST_NODULES}"
-    elif score.metric in _NEEDS_CLASSES:
-        classes = table_classes(part.rows)
-        count = np.bincount(class_indices(part.rows)[0], minlength=len(classes))
-        if count.min() < LEAST_IN_CLASS:
-            reason = f"{count.min()} nodules of {classes[int(count.argmin())]}, fewer than {LEAST_IN_CLASS}"
-    if reason is None:
-        return score
-    return dataclasses.replace(score, value=None, deviation=None, low=None, high=None, reason=reason)
-
-
-def _labelled(score: RepeatedScore, characteristic: str, group: str) -> SubgroupScore:
-    return SubgroupScore(**dataclasses.asdict(score), characteristic=characteristic, group=group)
+def _labelled(score: RepeatedScore, few: Mapping[str, str], characteristic: str, group: str) -> SubgroupScore:
+    labelled = SubgroupScore(**dataclasses.asdict(score), characteristic=characteristic, group=group)
+    if not few:
+        return labelled
+    nothing: dict[str, Any] = dict.fromkeys(("value", "deviation", "low", "high", "low_retrained", "high_retrained"))
+    return dataclasses.replace(labelled, **nothing, reason=few[score.metric])

@@ -19,8 +19,9 @@ from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.paper_systems import PAPER_SYSTEMS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
+from ggn_tf.studies.analysis import PLANNED_PAIRS
 from ggn_tf.studies.study_report import Example, StudyData, StudyDescription, study_page
-from ggn_tf.studies.tables import PLANNED_PAIRS, TaskResults, tables_of
+from ggn_tf.studies.tables import TaskResults, tables_of
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.described_run import evaluated
 from tests.support.slides import SIZE

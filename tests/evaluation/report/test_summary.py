@@ -51,7 +51,9 @@ def test_summary_in_full(small_evaluation):
         "\n"
         "In brackets the 95% BCa interval over 2000 bootstrap replicates of the patients, seed 0.\n"
         "AUC of stage joint on the test set: all nodules are MIA+IAC.\n"
-        "On the test set 3 replicates drew one class only and are left out of MCC."
+        "On the test set 3 replicates lack a class and are left out of MCC.\n"
+        "Patients like those of the test set that an interval 0.1 wide would need, stage joint: accuracy 453, "
+        "average F1 453, MCC 3216, Dice 9. The test set has 201."
     )
 
 

@@ -3,8 +3,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest, norm, t, ttest_1samp
 from scipy.stats import bootstrap as scipy_bootstrap
-from scipy.stats import norm, t, ttest_1samp
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
 from ggn_tf.evaluation.statistics import bootstrap
@@ -96,13 +96,46 @@ def test_one_patient_gives_no_interval(drawn_frame):
     frame = drawn_frame().assign(patient="one")
     for entry in scores_of_test(frame, replicates=50).values():
         assert (entry.low, entry.high) == (None, None)
-        assert entry.reason == "every replicate has the same value, so there is no interval"
+        assert entry.reason == "1 patients, fewer than 10, so there is no interval"
 
 
-def test_perfect_score_has_no_interval(make_frame):
-    frame = make_frame(TWO, [0, 1, 0, 1], np.array([[0.9, 0.1], [0.2, 0.8]] * 2))
+@pytest.mark.parametrize("patients", [9, 10])
+def test_an_interval_needs_ten_patients_however_many_nodules_they_have(drawn_frame, patients):
+    frame = drawn_frame(cases=40)
+    frame["patient"] = [f"p{number % patients}" for number in range(40)]
+    for entry in scores_of_test(frame, replicates=200).values():
+        assert (entry.low is not None, entry.reason) == (
+            (True, None) if patients == 10 else (False, "9 patients, fewer than 10, so there is no interval")
+        )
+
+
+@pytest.mark.parametrize("positive", [4, 5])
+def test_scores_that_compare_classes_need_five_patients_of_each(make_frame, positive):
+    rng = np.random.default_rng(2)
+    chance = rng.random(40)
+    # Eight nodules of the rarer class, of four or five patients.
+    patients = [f"p{number % positive}" if number < 8 else f"q{number}" for number in range(40)]
+    frame = make_frame(TWO, [1] * 8 + [0] * 32, np.stack([1 - chance, chance], axis=1), patients=patients)
+    entry = scores_of_test(frame, replicates=200)
+    few = "4 patients with MIA+IAC, fewer than 5, so there is no interval" if positive == 4 else None
+    assert {entry[name].reason for name in ("mcc", "auc")} == {few}
+    assert (entry["auc"].low is None) is (positive == 4)
+    assert entry["accuracy"].low is not None
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_or_no_nodules_right_has_the_exact_interval_of_the_patients(make_frame, right):
+    """Clopper and Pearson, as in scipy: 40 nodules of 20 patients are 20 of 20, not 40 of 40."""
+    chance = np.full((40, 2), [0.9, 0.1] if right else [0.1, 0.9])
+    frame = make_frame(TWO, [0] * 40, chance, patients=[f"p{number // 2}" for number in range(40)])
     entry = scores_of_test(frame, replicates=50)["accuracy"]
-    assert (entry.value, entry.low) == (1.0, None)
+    expected = binomtest(20 * right, 20).proportion_ci(method="exact")
+    assert (entry.value, entry.low, entry.high) == pytest.approx((float(right), expected.low, expected.high))
+
+
+def test_number_of_patients_for_a_width_is_that_of_a_mean():
+    """An interval's width falls with the root of the patients: half of it needs four times as many."""
+    assert bootstrap.patients_for_width((0.7, 0.9), 50, 0.1) == 200
 
 
 def test_interval_of_a_proportion_is_the_binomial_one(make_frame):
@@ -144,10 +177,20 @@ def test_interval_of_a_skewed_mean_is_scipys_bca_at_the_widened_level(seed):
 
 
 def test_interval_leaves_undefined_replicates_out():
+    resampling, mean = _of_nodules(np.arange(20.0), 1040)
+    fewer = np.delete(mean, np.arange(1001, 1041))
+    mean[1001:1041] = np.nan
+    assert resampling.interval(mean) == bootstrap.Resampling(np.empty((1021, 20)), 1000).interval(fewer)
+
+
+def test_interval_is_not_given_where_more_than_5_percent_of_the_replicates_are_undefined():
     resampling, mean = _of_nodules(np.arange(20.0), 200)
-    fewer = np.delete(mean, np.arange(101, 201))
-    mean[101:201] = np.nan
-    assert resampling.interval(mean) == bootstrap.Resampling(np.empty((121, 20)), 100).interval(fewer)
+    mean[1:11] = np.nan
+    assert resampling.interval(mean) is not None
+    mean[11] = np.nan
+    assert resampling.interval(mean) is None
+    assert resampling.difference_interval(mean) is None
+    assert resampling.no_interval_reason(mean) == "11 of 200 replicates have no value, so there is no interval"
 
 
 @pytest.mark.parametrize("undefined", [slice(0, 1), slice(1, 41)], ids=["the score", "every replicate"])
@@ -159,10 +202,9 @@ def test_interval_without_a_score_or_a_replicate_is_none(undefined):
     assert resampling.p_value(mean) is None
 
 
-def test_interval_of_two_patients_spans_the_replicates():
-    """Student's t with one degree of freedom reaches far beyond any replicate."""
-    resampling, mean = _of_nodules(np.array([0.0, 1.0]))
-    assert resampling.interval(mean) == (0.0, 1.0)
+def test_nine_patients_have_no_interval_and_no_p():
+    resampling, mean = _of_nodules(np.arange(9.0))
+    assert (resampling.interval(mean), resampling.difference_interval(mean), resampling.p_value(mean)) == (None,) * 3
 
 
 @pytest.mark.parametrize("shift", [0.05, 0.2, 0.35])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
@@ -11,6 +12,7 @@ from ggn_tf.evaluation.statistics.calibration import (
     ece_by_chance,
     expected_calibration_error,
     reliability_curve,
+    resampled_intercept,
     resampled_slope,
     score_calibration,
 )
@@ -111,6 +113,44 @@ def test_slope_is_that_of_a_logistic_regression():
     for slope, weight in zip(slopes, weights, strict=True):
         theirs = LogisticRegression(C=1e10, tol=1e-10).fit(odds[:, np.newaxis], hit, sample_weight=weight)
         assert slope == pytest.approx(theirs.coef_[0, 0], abs=1e-4)
+
+
+def test_intercept_is_that_of_a_logistic_regression_with_the_odds_as_offset():
+    rng = np.random.default_rng(1)
+    odds = 2 * rng.normal(size=300)
+    hit = rng.random(300) < 1 / (1 + np.exp(-odds - 0.7))
+    weights = np.stack([np.ones(300), rng.integers(0, 4, 300)])
+    for found, weight in zip(resampled_intercept(expit(odds), hit, weights), weights, strict=True):
+        theirs = minimize_scalar(lambda a, w=weight: np.sum(w * (np.logaddexp(0, a + odds) - hit * (a + odds))))
+        assert found == pytest.approx(theirs.x, abs=1e-6)
+
+
+def test_slope_of_separated_classes_is_undefined_with_the_reason(make_frame):
+    score = _scores(_predictions(make_frame, [0] * 10 + [1] * 10, np.linspace(0.1, 0.9, 20)))["slope"]
+    assert (score.value, score.low, score.reason) == (None, None, "the probabilities separate the classes")
+
+
+def test_one_separated_repeat_of_three_makes_the_slope_undefined_and_says_so(drawn_study):
+    frame = drawn_study(systems=[("cascade", "joint")], repeats=3)
+    positive = (frame["label"] == "MIA+IAC") & (frame["repeat"] == 2)
+    negative = (frame["label"] != "MIA+IAC") & (frame["repeat"] == 2)
+    frame.loc[positive, ["p_AAH+AIS", "p_MIA+IAC"]] = [0.2, 0.8]
+    frame.loc[negative, ["p_AAH+AIS", "p_MIA+IAC"]] = [0.7, 0.3]
+    score = _scores(split_by_system(frame)[0])["slope"]
+    assert (score.value, score.deviation) == (None, None)
+    assert score.reason == "the probabilities separate the classes in 1 of 3 repeats"
+
+
+def test_replicates_that_separate_are_counted_and_too_many_of_them_give_no_interval(make_frame):
+    """One nodule is on the wrong side: without it, as in a third of the replicates, the classes are separated."""
+    chance = np.linspace(0.05, 0.95, 30)
+    label = (chance > 0.5).astype(int)
+    label[12] = 1
+    score = _scores(_predictions(make_frame, label, chance))["slope"]
+    assert score.value is not None
+    assert (score.low, score.high) == (None, None)
+    assert 40 < score.left_out < 110
+    assert score.reason == f"{score.left_out} of 200 replicates have no value, so there is no interval"
 
 
 def test_slope_of_separated_or_single_classes_is_undefined():

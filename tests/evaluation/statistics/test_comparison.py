@@ -4,8 +4,8 @@ import pytest
 from scipy.stats import norm, t
 
 from ggn_tf.errors import PredictionsError
-from ggn_tf.evaluation.statistics.comparison import compare_systems, holm
-from ggn_tf.evaluation.statistics.paired_tests import auc_difference
+from ggn_tf.evaluation.statistics.comparison import INSIDE, OUTSIDE, UNDECIDED, compare_systems, holm
+from ggn_tf.evaluation.statistics.paired_tests import BOOTSTRAP, auc_difference
 from ggn_tf.evaluation.statistics.system_predictions import System
 
 RAW, CASCADE, MULTITASK = System("raw", "classify"), System("cascade", "joint"), System("multitask", "joint")
@@ -100,7 +100,7 @@ def test_family_is_every_pair_and_score_of_a_split(drawn_study):
 
 def test_repeats_that_agree_add_no_training_error(drawn_study):
     frame = drawn_study(repeats=1)
-    twice = pd.concat([frame, frame.assign(repeat=2)])
+    twice = pd.concat([frame.assign(repeat=number) for number in (1, 2, 3)])
     one, two = (_compared(compare_systems(table, replicates=100), "mcc") for table in (frame, twice))
     assert (one.training_error, one.p_retrained) == (None, None)
     assert two.training_error == pytest.approx(0, abs=1e-12)
@@ -137,7 +137,7 @@ def test_interval_over_trainings_is_welchs(drawn_study):
 
 
 def test_training_noise_makes_p_larger(drawn_study):
-    frame = drawn_study(repeats=2, cases=100, gain=0.8)
+    frame = drawn_study(repeats=3, cases=100, gain=0.8)
     one = _compared(compare_systems(frame, [(CASCADE, RAW)], replicates=2000), "auc")
     assert one.training_error > 0
     assert one.p_retrained > one.p
@@ -148,6 +148,60 @@ def test_score_without_meaning_says_why_and_is_not_in_the_family(drawn_study):
     one = _compared(compared, "auc")
     assert (one.difference, one.p, one.p_holm, one.reason) == (None, None, None, "all nodules are MIA+IAC")
     assert [c.p_holm for c in compared] == holm([c.p for c in compared])
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_variance_of_trainings_needs_three_of_them(drawn_study, repeats):
+    compared = compare_systems(drawn_study(repeats=repeats, cases=100), replicates=100)
+    assert {(one.p_retrained is None, one.low_retrained is None) for one in compared if one.difference is not None} == {
+        (repeats == 2, repeats == 2)
+    }
+
+
+def test_primary_score_is_alone_in_the_family(drawn_study):
+    frame = drawn_study(systems=[RAW, CASCADE, MULTITASK])
+    compared = compare_systems(frame, replicates=500, primary="auc")
+    primary, others = ([c for c in compared if (c.metric == "auc") is chosen] for chosen in (True, False))
+    assert [c.p_holm for c in primary] == holm([c.p for c in primary])
+    assert [c.p_retrained_holm for c in primary] == holm([c.p_retrained for c in primary])
+    assert len(primary) == 3
+    assert {(c.p_holm, c.p_retrained_holm) for c in others} == {(None, None)}
+    assert all(c.p is not None for c in others if c.difference is not None)
+
+
+def test_too_few_patients_have_a_difference_but_no_test(drawn_study):
+    frame = drawn_study()
+    frame["patient"] = "p" + frame["case"].str[-1].map(lambda digit: str(int(digit) % 9))
+    one = _compared(compare_systems(frame, replicates=20), "accuracy")
+    assert one.difference is not None
+    assert (one.low, one.p, one.p_retrained) == (None, None, None)
+    assert one.reason == "9 patients, fewer than 10, so there is no interval"
+
+
+def test_auc_of_three_classes_is_compared_by_the_bootstrap(drawn_study):
+    frame = drawn_study(classes=("AAH", "AIS", "MIA"), cases=90)
+    one = _compared(compare_systems(frame, [(CASCADE, RAW)], replicates=500), "auc")
+    assert one.test == BOOTSTRAP
+    assert one.low < one.difference < one.high
+
+
+@pytest.mark.parametrize("margin", [0.001, 0.3, 0.9])
+def test_equivalence_is_where_the_interval_over_patients_and_trainings_is(drawn_study, margin):
+    """Inside the margin, outside it, or across one of its ends, which is no conclusion."""
+    for one in compare_systems(drawn_study(gain=1.5, cases=90), replicates=500, margin=margin):
+        if one.low_retrained is None:
+            continue
+        if max(abs(one.low_retrained), abs(one.high_retrained)) < margin:
+            expected = INSIDE
+        else:
+            expected = OUTSIDE if one.low_retrained > margin or one.high_retrained < -margin else UNDECIDED
+        assert (one.margin, one.equivalence) == (margin, expected)
+
+
+def test_a_wide_interval_around_zero_is_undecided_and_not_equivalent(drawn_study):
+    one = _compared(compare_systems(drawn_study(gain=0.0, cases=30), replicates=500, margin=0.02), "accuracy")
+    assert one.interval[0] < -0.02 < 0.02 < one.interval[1]
+    assert one.equivalence == UNDECIDED
 
 
 def test_pair_without_predictions_is_refused(drawn_study):

@@ -58,8 +58,13 @@ def test_repeats_are_averaged(drawn_study):
 
 
 def test_threshold_that_no_nodule_reaches_is_worth_nothing(make_frame):
-    curve = _curve(make_frame, [1, 0, 0, 1], [0.5] * 4, (0.9,))
+    curve = _curve(make_frame, [1, 0] * 6, [0.5] * 12, (0.9,))
     assert (curve.net_benefit.tolist(), curve.low.tolist(), curve.high.tolist()) == ([0.0], [0.0], [0.0])
+
+
+def test_nine_patients_have_no_band(make_frame):
+    curve = _curve(make_frame, [1, 0, 0] * 3, [0.5] * 9, (0.3, 0.9))
+    assert np.isnan(curve.low).all() and np.isnan(curve.high).all()
 
 
 def test_more_than_two_classes_have_none(drawn_study):

@@ -50,8 +50,9 @@ def test_cases_are_matched_by_id(sides, budget):
     assert again.lines == budget.lines
 
 
-def test_equal_answers_cost_nothing(sides):
-    budget = error_budget(sides[0], sides[0], replicates=200, seed=0)
+def test_equal_answers_cost_nothing(drawn_frame):
+    frame = drawn_frame()
+    budget = error_budget(frame, frame, replicates=200, seed=0)
     assert [line.cost for line in budget.lines] == [0.0, 0.0, 0.0]
     assert [line.interval for line in budget.lines] == [(0.0, 0.0)] * 3
 

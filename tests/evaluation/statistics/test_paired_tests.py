@@ -41,11 +41,11 @@ def test_accuracy_of_single_nodules_is_compared_by_mcnemar(drawn_study):
 
 
 def test_patients_swap_with_all_their_nodules_and_repeats(make_frame):
-    """Three patients: A is right twice more often in the first, once in the second: sums 3, 1, -1, -3."""
+    """A is right twice more often in the first patient, once in the second: sums 3, 1, -1, -3. Others do not differ."""
     right, wrong = [0.9, 0.1], [0.2, 0.8]
-    patients = ["p", "p", "q", "r"]
-    a = make_frame(("x", "y"), [0] * 4, np.array([right, right, right, wrong]), patients=patients)
-    b = make_frame(("x", "y"), [0] * 4, np.array([wrong, wrong, wrong, wrong]), patients=patients)
+    patients = ["p", "p", "q", *(f"r{number}" for number in range(8))]
+    a = make_frame(("x", "y"), [0] * 11, np.array([right] * 3 + [wrong] * 8), patients=patients)
+    b = make_frame(("x", "y"), [0] * 11, np.array([wrong] * 11), patients=patients)
     frame = pd.concat([a, b.assign(model="other")])
     one = next(
         c

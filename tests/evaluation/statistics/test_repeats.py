@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from scipy.stats import t
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
 from ggn_tf.evaluation.statistics import bootstrap
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.evaluation.statistics.repeats import score_repeats, table_of
+from ggn_tf.evaluation.statistics.repeated_score import table_of
+from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.scores import class_indices
 from tests.support.described_run import scores_of_test
 
@@ -49,6 +51,30 @@ def test_interval_is_of_the_mean_over_repeats(drawn_study):
     resampling = bootstrap.resample(patients, 300, 0)
     expected = resampling.interval(bootstrap.resampled_mean(mean.to_numpy(), resampling.weights))
     assert (score.low, score.high) == pytest.approx(expected, abs=1e-12)
+
+
+def test_retrained_interval_adds_the_squares_of_both_distances(drawn_study):
+    """By hand: Student's interval of the mean over trainings, and the interval over patients."""
+    frame = drawn_study(systems=[("cascade", "joint")], repeats=4)
+    score = next(s for s in score_repeats(frame, replicates=300) if s.metric == "accuracy")
+    reach = t.ppf(0.975, 3) * score.deviation / 2
+    assert score.low_retrained == pytest.approx(score.value - np.sqrt((score.value - score.low) ** 2 + reach**2))
+    assert score.high_retrained == pytest.approx(score.value + np.sqrt((score.high - score.value) ** 2 + reach**2))
+
+
+def test_two_trainings_have_no_retrained_interval(drawn_study):
+    scores = score_repeats(drawn_study(repeats=2), replicates=20)
+    assert {(s.low_retrained, s.high_retrained) for s in scores} == {(None, None)}
+
+
+def test_replicates_without_a_value_are_counted_in_a_study(drawn_study, make_frame):
+    frame = drawn_study(systems=[("cascade", "joint")], repeats=2)
+    rare = sorted(frame["case"].unique())[:5]
+    frame = frame.assign(patient=frame["case"], label=np.where(frame["case"].isin(rare), "MIA+IAC", "AAH+AIS"))
+    scores = {s.metric: s.left_out for s in score_repeats(frame, replicates=2000)}
+    weights = bootstrap.resample(np.array(sorted(frame["case"].unique())), 2000, 0).weights[1:2001]
+    assert scores["auc"] == scores["mcc"] == (weights[:, :5].sum(axis=1) == 0).sum() > 0
+    assert scores["accuracy"] == 0
 
 
 def test_score_that_a_system_lacks_says_why(drawn_study):

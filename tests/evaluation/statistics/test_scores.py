@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.run_scores import Estimate
@@ -120,8 +121,19 @@ def test_auc_is_the_mann_whitney_count(drawn_frame, digits):
     assert auc == pytest.approx(_mann_whitney(label, frame["p_MIA+IAC"].to_numpy()))
 
 
-def test_auc_is_for_two_classes_only(drawn_frame):
-    assert "auc" not in scores_of_test(drawn_frame(THREE))
+@pytest.mark.parametrize("seed", range(3))
+def test_auc_of_more_classes_is_scikit_learns_macro_average_of_one_against_the_rest(drawn_frame, seed):
+    frame = drawn_frame(THREE, seed=seed)
+    label, _ = _indices(frame, THREE)
+    chance = frame[[f"p_{name}" for name in THREE]].to_numpy()
+    expected = roc_auc_score(label, chance, multi_class="ovr", average="macro")
+    assert scores_of_test(frame)["auc"].value == pytest.approx(expected, abs=1e-12)
+
+
+def test_auc_of_an_absent_class_is_undefined(drawn_frame):
+    frame = drawn_frame(THREE)
+    frame = frame[frame["label"] != "MIA"]
+    assert scores_of_test(frame)["auc"] == Estimate(None, reason="no nodule is MIA")
 
 
 @pytest.fixture
@@ -173,11 +185,13 @@ def test_classifier_that_says_one_class_always_has_mcc_zero(make_frame):
 
 
 def test_replicates_of_one_class_are_left_out_of_the_auc_and_counted(make_frame):
-    frame = make_frame(TWO, [0, 0, 1], np.array([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]]))
-    drawn = np.random.default_rng(0).integers(0, 3, (1000, 3))
-    one_class = (drawn == 2).all(axis=1) | (drawn != 2).all(axis=1)
+    chance = np.random.default_rng(1).random(30)
+    frame = make_frame(TWO, [1] * 5 + [0] * 25, np.stack([1 - chance, chance], axis=1))
+    drawn = np.random.default_rng(0).integers(0, 30, (1000, 30))
+    one_class = (drawn >= 5).all(axis=1)
     entry = scores_of_test(frame, replicates=1000)["auc"]
-    assert entry == Estimate(0.5, 0.0, 1.0, left_out=int(one_class.sum()))
+    assert entry.low < entry.value < entry.high
+    assert entry.left_out == one_class.sum() > 0
 
 
 def test_equal_probabilities_count_for_the_first_class(make_frame):

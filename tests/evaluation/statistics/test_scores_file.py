@@ -1,11 +1,13 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ggn_tf.errors import RunError
+from ggn_tf.evaluation.statistics.further_scores import score_further
+from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
 from ggn_tf.evaluation.statistics.run_scores import (
     Estimate,
     Evaluation,
@@ -34,7 +36,10 @@ def evaluation(drawn_frame) -> Evaluation:
 
 def test_evaluation_is_read_as_it_was_written(evaluation, drawn_frame, tmp_path):
     extent = (ExtentScore("test", "share", "MIA+IAC", 0.7, 0.6, None, revealing=True),)
-    elsewhere = replace(evaluation, sites=(SITE,), external_dataset="elsewhere", extent=extent)
+    further = tuple(score_further(drawn_frame(), replicates=20))
+    groups = (SubgroupScore(**asdict(further[0]), characteristic="sex", group="f"),)
+    more = {"further": further, "sensitivity": 0.9, "subgroups": groups, "interval_width": 0.2}
+    elsewhere = replace(evaluation, sites=(SITE,), external_dataset="elsewhere", extent=extent, **more)
     for number, written in enumerate((evaluation, elsewhere, evaluated(drawn_frame()))):
         write_scores_file(written, tmp_path / f"{number}.json")
         assert read_scores_file(tmp_path / f"{number}.json") == written
@@ -42,7 +47,7 @@ def test_evaluation_is_read_as_it_was_written(evaluation, drawn_frame, tmp_path)
 
 def test_document_of_several_stages(evaluation):
     document = evaluation_document(evaluation)
-    assert list(document) == ["validation", "test", "counts", "bootstrap", "run"]
+    assert list(document) == ["validation", "test", "counts", "bootstrap", "interval_width", "run"]
     assert list(document["test"]) == ["segment", "joint"]
     assert list(document["test"]["joint"]) == ["accuracy", "average_f1", "mcc", "auc", "dice"]
     assert document["counts"]["test"]["nodules"] == 40
@@ -62,7 +67,7 @@ def test_document_of_a_single_stage_has_no_level_for_it(drawn_frame):
 
 def test_document_of_another_site(evaluation):
     document = evaluation_document(replace(evaluation, sites=(SITE,), external_dataset="elsewhere"))
-    assert list(document)[-3:] == ["sites", "external_dataset", "run"]
+    assert list(document)[-4:] == ["sites", "external_dataset", "interval_width", "run"]
     assert document["sites"][0]["difference"] == -0.1
 
 

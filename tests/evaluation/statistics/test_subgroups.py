@@ -1,11 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.errors import PredictionsError
+from ggn_tf.errors import GgnError, PredictionsError
 from ggn_tf.evaluation.statistics.repeats import score_repeats
-from ggn_tf.evaluation.statistics.subgroups import SIZE, SPACING, TEXTURE, score_subgroups
+from ggn_tf.evaluation.statistics.subgroups import SIZE, SPACING, TEXTURE, columns_of, score_subgroups
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 
 
@@ -75,7 +77,39 @@ def test_scores_of_a_group_are_those_of_its_nodules_alone(study):
 def test_small_group_says_its_number(study):
     frame, cases = study
     found = [s for s in score_subgroups(frame, cases, [SIZE], replicates=10) if s.group == "≥ 15 mm"]
-    assert {(s.nodules, s.value, s.low, s.reason) for s in found} == {(7, None, None, "7 nodules, fewer than 10")}
+    few = "7 patients, fewer than 10, so there is no interval"
+    assert {(s.nodules, s.value, s.low, s.reason) for s in found} == {(7, None, None, few)}
+
+
+def test_many_nodules_of_two_patients_are_a_small_group(study):
+    frame, cases = study
+    small = sorted(cases)[:40]
+    inside = frame["case"].isin(small)
+    frame.loc[inside, "patient"] = np.where(frame.loc[inside, "case"].isin(small[:20]), "one", "two")
+    found = [s for s in score_subgroups(frame, cases, [SIZE], replicates=10) if s.group == "< 6 mm"]
+    assert {(s.nodules, s.patients, s.value, s.low_retrained) for s in found} == {(40, 2, None, None)}
+
+
+def test_nodules_are_grouped_by_a_column_of_the_table(study):
+    frame, cases = study
+    sexes = dict(zip(sorted(cases), ["f"] * 60 + [" m"] * 39 + [""], strict=True))
+    cases = {case: dataclasses.replace(record, columns={"sex": sexes[case]}) for case, record in cases.items()}
+    found = score_subgroups(frame, cases, columns_of(cases.values(), ["sex"]), replicates=100)
+    assert {(s.characteristic, s.group, s.nodules) for s in found} == {
+        ("sex", "f", 60),
+        ("sex", "m", 39),
+        ("sex", "not given", 1),
+    }
+    expected = score_repeats(frame[frame["case"].isin(sorted(cases)[:60])], ["test"], replicates=100)
+    women = [(s.metric, s.value, s.low, s.high) for s in found if s.group == "f"]
+    assert women == [(s.metric, s.value, s.low, s.high) for s in expected]
+
+
+def test_column_that_the_dataset_lacks_is_refused_with_those_it_has():
+    case = dataclasses.replace(_case(), columns={"scanner": "A", "sex": "f"})
+    with pytest.raises(GgnError) as caught:
+        columns_of([case], ["sex", "age"])
+    assert (caught.value.found, caught.value.expected, caught.value.arguments) == ("age", "scanner or sex", ("by",))
 
 
 def test_group_that_nearly_lacks_a_class_has_accuracy_but_no_auc(study):
@@ -90,7 +124,10 @@ def test_group_that_nearly_lacks_a_class_has_accuracy_but_no_auc(study):
         if (s.group, s.model) == ("< 6 mm", "cascade")
     }
     assert found["accuracy"].value is not None
-    assert (found["auc"].value, found["auc"].reason) == (None, "3 nodules of MIA+IAC, fewer than 5")
+    assert (found["auc"].value, found["auc"].reason) == (
+        None,
+        "3 patients with MIA+IAC, fewer than 5, so there is no interval",
+    )
 
 
 def test_groups_without_nodules_are_left_out(study):
