@@ -51,7 +51,7 @@ def test_bad_options_are_a_usage_error(dataset: Path, tmp_path: Path, arguments:
         (("--models", "radiomics"), "The dataset has no radiomic features."),
         (("--splits", "9"), "split"),
         (("--pairs", "cascade:svm"), "(option --pairs)"),
-        (("--by", "sex"), "(option --by)"),
+        (("--by", "scanner"), "(option --by)"),
     ],
 )
 def test_bad_input_is_one_block_and_trains_nothing(
