@@ -10,6 +10,7 @@ from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.run_predictions import describe_run, predict_run
+from ggn_tf.evaluation.statistics.mask_measures import MASK_COLUMNS
 from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
@@ -43,7 +44,12 @@ def _normalised(hu: np.ndarray) -> np.ndarray:
 
 
 def test_table_has_the_contracts_columns(frame):
-    assert list(frame.columns) == columns(TWO)
+    assert list(frame.columns) == [*columns(TWO), *MASK_COLUMNS]
+
+
+def test_masks_are_measured_except_those_of_the_training_set(frame):
+    assert frame.loc[frame["set"] == "train", list(MASK_COLUMNS)].isna().all(axis=None)
+    assert (frame.loc[frame["set"] != "train", "reference_mm3"] > 0).all()
 
 
 def test_table_has_a_row_for_each_stage_and_case(frame, dataset):
