@@ -2,8 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from ggn_tf.shown_text import printable
+
 NameArgument = Callable[[str], str | None]
 """The name under which the reader of a message knows an argument of the API; None if it does not exist there."""
+
+
+_LONGEST_PART = 4000
 
 
 def api_argument(name: str) -> str:
@@ -38,9 +43,9 @@ class GgnError(Exception):
     ) -> None:
         """Keep the parts separate, so that a table of rejected cases can show them in columns."""
         self.what = what
-        self.case = None if case is None else str(case)
-        self.found = None if found is None else str(found)
-        self.expected = None if expected is None else str(expected)
+        self.case = None if case is None else _shown(case)
+        self.found = None if found is None else _shown(found)
+        self.expected = None if expected is None else _shown(expected)
         self.remedy = remedy
         self.arguments = tuple(arguments)
         super().__init__(what, case, found, expected, remedy, arguments)
@@ -52,7 +57,9 @@ class GgnError(Exception):
     def block(self, name_argument: NameArgument = api_argument) -> str:
         """The block that a person reads: one line per part, without the parts that are unknown."""
         what, *rest = ((name, text) for name, text in self.parts(name_argument).items() if text is not None)
-        return "\n".join([what[1], *(f"  {name + ':':<10}{text}" for name, text in rest)])
+        # The second line of a quoted text does not look like a part.
+        lines = (f"  {name + ':':<10}{text}".replace("\n", "\n" + " " * 12) for name, text in rest)
+        return "\n".join([what[1], *lines])
 
     def parts(self, name_argument: NameArgument = api_argument) -> dict[str, str | None]:
         """The texts by name: `what`, `case`, `found`, `expected`, `remedy`; None where unknown."""
@@ -81,6 +88,12 @@ def with_arguments(
     """
     names = [name for name in map(name_argument, arguments) if name is not None]
     return text if text is None or not names else f"{text} ({', '.join(names)})"
+
+
+def _shown(part: object) -> str:
+    """A part's text, which may quote a header, a file name or a server: printable, and no longer than a page."""
+    text = printable(str(part))
+    return text if len(text) <= _LONGEST_PART else f"{text[:_LONGEST_PART]}... ({len(text)} characters)"
 
 
 class GgnWarning(UserWarning):

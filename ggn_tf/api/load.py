@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.errors import ServingError
+from ggn_tf.prediction.ct_patches import open_patches
 from ggn_tf.prediction.locations import Location
-from ggn_tf.prediction.nodules import CtPrediction, open_patches, predict_nodules
+from ggn_tf.prediction.nodules import CtPrediction, predict_nodules
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import client_tls

@@ -27,6 +27,7 @@ from ggn_tf.dataset.table_check import (
 from ggn_tf.errors import GgnError
 from ggn_tf.files import atomic_folder
 from ggn_tf.protocol import Protocol
+from ggn_tf.shown_text import in_spreadsheet
 
 FINDINGS = "cases.csv"
 
@@ -147,4 +148,5 @@ def _write_findings(path: Path, findings: Sequence[Finding]) -> None:
         writer.writeheader()
         for row in rows:
             # Points, spacings and notes in one cell each; numbers contain no semicolon and no comma.
-            writer.writerow({name: "; ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()})
+            cells = {name: "; ".join(map(str, v)) if isinstance(v, list) else v for name, v in row.items()}
+            writer.writerow({name: in_spreadsheet(v) if isinstance(v, str) else v for name, v in cells.items()})

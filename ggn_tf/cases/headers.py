@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.detached import voxel_files
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
 from ggn_tf.cases.nifti import is_nifti, read_nifti_header, voxels_file
 from ggn_tf.cases.nifti_forms import NiftiForms
@@ -16,13 +17,12 @@ from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
 # Far more than any CT or list of segments has; a damaged header can announce any number.
-_MOST_VOXELS = 2**32
+_MOST_VOXELS = 2**31
 # The highest compression ratio of deflate, which all these formats use. Without this bound ITK would reserve gigabytes
 # for a damaged header before it finds that the file is too short.
 _MOST_BYTES_PER_BYTE = 1032
 # What readers raise on damaged files.
 UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
-_DETACHED = (".mhd", ".nhdr")
 
 
 def read_header(path: Path) -> Grid:
@@ -49,7 +49,7 @@ def read_nifti_grid(path: Path) -> tuple[Grid, NiftiForms | None]:
         header = read_nifti_header(path)
     except UNREADABLE as error:
         raise _not_an_image(path, error) from error
-    _check_size(path, header.size, 1, voxels_file(path))
+    _check_size(path, header.size, 1, [voxels_file(path)])
     if len(header.size) != 3 or min(header.size) < 2:
         raise _not_3d(path, header.size, 1)
     axes, origin = header.affine_lps[:3, :3], header.affine_lps[:3, 3]
@@ -67,12 +67,13 @@ def read_information(path: Path) -> sitk.ImageFileReader:
     Raises:
         VolumeError: It is not an image, not 3D, or announces more voxels than the file can contain.
     """
-    reader = file_reader(path)
     try:
+        files = voxel_files(path)
+        reader = file_reader(path)
         reader.ReadImageInformation()
-    except RuntimeError as error:
+    except UNREADABLE as error:
         raise _not_an_image(path, error) from error
-    _check_size(path, reader.GetSize(), reader.GetNumberOfComponents())
+    _check_size(path, reader.GetSize(), reader.GetNumberOfComponents(), files)
     return reader
 
 
@@ -97,15 +98,16 @@ def file_reader(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def _check_size(path: Path, size: Sequence[int], components: int, voxels: Path | None = None) -> None:
+def _check_size(path: Path, size: Sequence[int], components: int, files: Sequence[Path]) -> None:
     values = np.prod([float(count) for count in (*size, components)])
     if len(size) != 3 or not 0 < values <= _MOST_VOXELS:
         raise _not_3d(path, size, components)
-    if path.suffix.lower() not in _DETACHED and values > _MOST_BYTES_PER_BYTE * (voxels or path).stat().st_size:
+    count = sum(file.stat().st_size for file in files)
+    if values > _MOST_BYTES_PER_BYTE * count:
         raise VolumeError(
             "The file is smaller than its header says.",
             case=path,
-            found=f"{values:.0f} voxel values announced, in {(voxels or path).stat().st_size} bytes",
+            found=f"{values:.0f} voxel values announced, in {count} bytes",
             expected="no more voxels than the file can contain, compressed or not",
             remedy="Copy or export the file again: its header is damaged.",
         )

@@ -21,6 +21,10 @@ _FIDUCIALS, _LINE = "Fiducial", "Line"
 _SHAPES = ("Plane", "ROI")
 
 
+# A point takes about 500 bytes.
+_MOST_BYTES = 16 << 20
+
+
 class MarkupPoint(NamedTuple):
     """A named point, LPS mm."""
 
@@ -53,9 +57,11 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
     """
     path = Path(path)
     try:
-        stored = json.loads(path.read_text(encoding="utf-8-sig"))
+        stored = json.loads(_read_text(path))
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
+    except RecursionError as error:
+        raise _unreadable(path, "lists within lists, too deep to be read") from error
     markups = stored.get("markups") if isinstance(stored, dict) else None
     if not isinstance(markups, list) or not all(isinstance(markup, dict) for markup in markups):
         raise _unreadable(path, "no list of markups in it")
@@ -69,6 +75,15 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
             remedy="Place the points in 3D Slicer (Markups, Point List), and save the list again.",
         )
     return points
+
+
+def _read_text(path: Path) -> str:
+    """The content of a regular file of a plausible size."""
+    if not path.is_file():
+        raise OSError("no such file" if not path.exists() else "not a regular file")
+    if path.stat().st_size > _MOST_BYTES:
+        raise OSError(f"{path.stat().st_size} bytes, more than {_MOST_BYTES}")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def _points(path: Path, markup: dict[str, Any], line_midpoints: bool) -> Iterator[MarkupPoint]:

@@ -1,5 +1,6 @@
 """Nodule masks of any supported format, read onto the CT's own grid."""
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.dicom.bounds import find_overrun
 from ggn_tf.cases.dicom.folder import is_dicom
 from ggn_tf.cases.dicom.mask_references import DicomReferences, read_references
 from ggn_tf.cases.dicom.series import MaskReference
@@ -20,6 +22,8 @@ from ggn_tf.cases.segments import read_label_map
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import MaskError, VolumeError
 
+# Masks may be finer than their CT, for example twice in each axis of a slice, or have layers for their segments.
+_FINER, _SMALL = 4, 2**24
 _SHIFTED = "the mask: shifted with the slices it was drawn on"
 
 
@@ -61,7 +65,7 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
     """
     path = Path(path)
     refuse_missing_mask(path)
-    references = read_references(path) if is_dicom(path) else None
+    references = _dicom_references(path)
     stored = _read_segment(path, segment, volume, references)
     if not stored.inside.any():
         raise _empty(path)
@@ -81,6 +85,22 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
     if stored.inside.all() and placed.image.GetSize() == volume.grid.size_xyz:
         raise _full(path, stored.inside.size)
     return Mask(placed.image, notes + placed.repaired, stored.one_nodule)
+
+
+def _dicom_references(path: Path) -> DicomReferences | None:
+    """What a DICOM mask references; None of other files."""
+    if not is_dicom(path):
+        return None
+    overrun = find_overrun(path)
+    if overrun is not None:
+        raise MaskError(
+            "The DICOM mask is damaged.",
+            case=path,
+            found=overrun,
+            expected="a DICOM segmentation or structure set",
+            remedy="Copy or export it again.",
+        )
+    return read_references(path)
 
 
 def _placed(stored: Segment, volume: Volume) -> Mask | None:
@@ -180,7 +200,7 @@ def _read_segment(path: Path, segment: str | None, volume: Volume, references: D
 
         return read_dicom_segment(path, segment, planes)
     try:
-        return read_label_map(path, segment)
+        return read_label_map(path, segment, max(_FINER * math.prod(volume.grid.size_xyz), _SMALL))
     except VolumeError as error:
         raise MaskError(
             f"The mask cannot be used: {error.what[0].lower()}{error.what[1:]}",

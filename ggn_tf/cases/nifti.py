@@ -4,7 +4,7 @@ ITK reads neither NIfTI-2 nor slightly sheared axes, silently replaces NaN by 0,
 altered .gz.
 """
 
-import io
+import errno
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +25,8 @@ _SINGLE, _PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
 _GZIP = b"\x1f\x8b"
 # NIFTI_UNITS_METER and NIFTI_UNITS_MICRON; all other files are in mm, whether they say so or not.
 _UNITS_MM = {1: 1e3, 3: 1e-3}
+# Extensions of the header, with a segmentation's description for example, are before the voxels.
+_MOST_BYTES_BEFORE, _MOST_BYTES_AFTER, _PART_BYTES = 16 << 20, 1 << 20, 1 << 16
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 Size = tuple[int, int, int]
@@ -164,8 +166,7 @@ def _opened(path: Path, size_xyz: Size) -> Iterator[tuple[_Layout, Iterator[npt.
         return
     with _decompressed(voxels_path) as file:
         yield layout, _layers(file, layout, size_xyz)
-        # Reading to the end verifies the checksum.
-        layout.check_length(size_xyz, file.seek(0, io.SEEK_END))
+        layout.check_length(size_xyz, file.tell() + _rest(file))
 
 
 def _files_of(path: Path) -> tuple[Path, Path]:
@@ -178,6 +179,8 @@ def _files_of(path: Path) -> tuple[Path, Path]:
 
 def _is_compressed(path: Path) -> bool:
     """By the content: some programs compress a .nii, or name what they have not compressed .nii.gz."""
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
         return file.read(2) == _GZIP
 
@@ -189,6 +192,20 @@ def _decompressed(path: Path) -> Iterator[BinaryIO]:
             yield file
     except zlib_ng.error as error:  # type: ignore[misc]  # its stub declares an instance
         raise zlib.error(*error.args) from error
+
+
+def _rest(file: BinaryIO) -> int:
+    """The number of bytes after the voxels, up to the end of the file, which verifies its checksum.
+
+    Raises:
+        ValueError: There are far more than any program writes.
+    """
+    count = 0
+    while part := file.read(_PART_BYTES):
+        count += len(part)
+        if count > _MOST_BYTES_AFTER:
+            raise ValueError(f"more than {_MOST_BYTES_AFTER} bytes after the voxels")
+    return count
 
 
 def _layers(file: BinaryIO, layout: _Layout, size_xyz: Size) -> Iterator[npt.NDArray[Any]]:
@@ -224,6 +241,8 @@ def _layout_of(header: Any) -> _Layout:
     start, code = int(header["vox_offset"]), int(header["datatype"])
     if bytes(header["magic"])[:3] in _SINGLE and start < int(header["sizeof_hdr"]) + 4:
         raise ValueError(f"voxels that begin at byte {start}, inside the header")
+    if not 0 <= start <= _MOST_BYTES_BEFORE:
+        raise ValueError(f"voxels that begin at byte {start}")
     try:
         kind = header.get_data_dtype()
     except KeyError as error:

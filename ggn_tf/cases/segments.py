@@ -1,5 +1,6 @@
 """Segments in label maps and in 3D Slicer's segmentations (.seg.nrrd), picked by name or by label value."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +32,19 @@ class _Named:
     value: float
 
 
-def read_label_map(path: Path, segment: str | None) -> Segment:
+def read_label_map(path: Path, segment: str | None, most_voxels: int) -> Segment:
     """Read the nodule's segment of a label map.
 
     Args:
         path: NIfTI, NRRD or MetaImage. 3D Slicer writes overlapping segments into several layers, and only the part
             of the CT's grid that contains them.
         segment: A segment's name, or a label's value. None where there is only one.
+        most_voxels: Values of all layers together that a mask of this CT may have.
 
     Raises:
         VolumeError: The header cannot be used.
-        MaskError: The voxels cannot be read or are not labels, or it is not clear which segment is the nodule.
+        MaskError: It has more voxels, they cannot be read or are not labels, or it is not clear which segment is the
+            nodule.
     """
     if is_nifti(path):
         (grid, forms), named, layers = read_nifti_grid(path), [], 1
@@ -49,6 +52,7 @@ def read_label_map(path: Path, segment: str | None) -> Segment:
         forms = None
         reader = read_information(path)
         grid, named, layers = grid_of(path, reader), _named_segments(reader), reader.GetNumberOfComponents()
+    _refuse_larger(path, grid, layers, most_voxels)
     labels, block = _read_labels(path, grid, layers)
     labels = _whole_numbers(path, labels)
     notes = () if forms is None else (f"the mask: its sform was read; {forms}",)
@@ -66,6 +70,17 @@ def read_label_map(path: Path, segment: str | None) -> Segment:
     chosen = _pick(path, named, segment, layers)
     layer = labels if layers == 1 else labels[..., chosen.layer]
     return Segment(grid, layer == chosen.value, block)
+
+
+def _refuse_larger(path: Path, grid: Grid, layers: int, most_voxels: int) -> None:
+    if math.prod(grid.size_xyz) * layers > most_voxels:
+        raise MaskError(
+            "The mask has far more voxels than its CT.",
+            case=path,
+            found=f"{' x '.join(map(str, grid.size_xyz))} voxels of {layers} values",
+            expected=f"at most {most_voxels} values",
+            remedy="Name the correct file, or export the mask with the CT as its reference volume.",
+        )
 
 
 def _read_labels(path: Path, grid: Grid, layers: int) -> tuple[npt.NDArray[Any], Box | None]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ggn_tf.cases.spelling import folded, trimmed
 from ggn_tf.errors import TableError
+from ggn_tf.shown_text import one_line
 
 Row = dict[str, str]
 Cells = list[str]
@@ -22,8 +23,10 @@ _EXCEL = (".xlsx", ".xlsm")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
 _QUOTED = re.compile('"[^"]*"')
 _END = "\0end of the file"
-_MOST_COLUMNS, _MOST_XML_BYTES = 1000, 256 << 20
-_HIDDEN = re.compile(rb'<(?:\w+:)?(row|col)\s(?=[^>]*\b(?:hidden="(?:1|true)"|ht="0(?:\.0+)?"))([^>]*)>')
+# Tables of ten thousand nodules have less than one million cells and 10 MB.
+_MOST_COLUMNS, _MOST_CELLS, _MOST_BYTES = 1000, 2_000_000, 32 << 20
+# Up to the next mark and not beyond: a comment may contain any number of beginnings.
+_HIDDEN = re.compile(rb'<(?:\w+:)?(row|col)\s(?=[^<>]*\b(?:hidden="(?:1|true)"|ht="0(?:\.0+)?"))([^<>]*)>')
 _FIRST, _LAST = re.compile(rb'\b(?:r|min)="(\d+)"'), re.compile(rb'\b(?:r|max)="(\d+)"')
 
 
@@ -135,7 +138,7 @@ def _content(sheet: _Sheet) -> TableFile:
 
 
 def _cell_text(cell: str) -> str:
-    text = cell.removesuffix(_END).strip()
+    text = one_line(cell.removesuffix(_END)).strip()
     # Spreadsheet programs show ="0007" as 0007: it is how other programs keep zeros.
     return text[2:-1] if text.startswith('="') and text.endswith('"') else text
 
@@ -157,6 +160,7 @@ def _counted(items: Sequence[object], noun: str) -> str:
 
 
 def _read_csv(path: Path) -> _Sheet:
+    _refuse_more_bytes(path.stat().st_size)
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = file.readlines()
     header = next((line for line in lines if line.strip()), "")
@@ -165,7 +169,7 @@ def _read_csv(path: Path) -> _Sheet:
         lines = lines[lines.index(header) + 1 :]
     # Spreadsheet programs write the country's separator: a semicolon where the comma is the decimal point.
     separator = stated[1] if stated else max(",;\t", key=_QUOTED.sub("", header).count)
-    *rows, last = csv.reader(itertools.chain(lines, [_END]), delimiter=separator)
+    *rows, last = _bounded(csv.reader(itertools.chain(lines, [_END]), delimiter=separator))
     if last != [_END]:
         rows.append(last)
     return _Sheet(rows, decimal_comma=separator != ",")
@@ -175,11 +179,14 @@ def _read_workbook(path: Path) -> _Sheet:
     # Imported here: only workbooks need it.
     import openpyxl
 
+    with zipfile.ZipFile(path) as archive:
+        # No more is read of a part than the list of parts states.
+        _refuse_more_bytes(sum(part.file_size for part in archive.infolist()))
     with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
         visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
         sheet, others = visible[0], [other for other in book.worksheets if other is not visible[0]]
         sheet.reset_dimensions()
-        cells = [_texts(row) for row in sheet.rows]
+        cells = list(_bounded(_texts(row) for row in sheet.rows))
     # openpyxl ignores what is hidden where it reads row by row.
     rows, columns = _hidden(path, sheet._worksheet_path)
     names = ", ".join(f"{other.title!r}{'' if other.sheet_state == 'visible' else ' (hidden)'}" for other in others)
@@ -187,10 +194,26 @@ def _read_workbook(path: Path) -> _Sheet:
     return _Sheet(cells, hidden_rows=rows, hidden_columns=columns, notes=notes)
 
 
+def _bounded(rows: Iterable[Cells]) -> Iterator[Cells]:
+    """The rows, as long as there are not more cells than a table has."""
+    count = 0
+    for cells in rows:
+        count += 1 + len(cells)
+        if len(cells) > _MOST_COLUMNS:
+            raise ValueError(f"{len(cells)} columns, more than {_MOST_COLUMNS}")
+        if count > _MOST_CELLS:
+            raise ValueError(f"more than {_MOST_CELLS} cells")
+        yield cells
+
+
+def _refuse_more_bytes(count: int) -> None:
+    if count > _MOST_BYTES:
+        raise ValueError(f"{count} bytes, more than {_MOST_BYTES}")
+
+
 def _texts(cells: Sequence[Any]) -> Cells:
-    if len(cells) > _MOST_COLUMNS:
-        raise ValueError(f"{len(cells)} columns, more than {_MOST_COLUMNS}")
-    return [_text(cell.value) for cell in cells]
+    # Before any is converted: openpyxl fills rows up to their last cell.
+    return [""] * len(cells) if len(cells) > _MOST_COLUMNS else [_text(cell.value) for cell in cells]
 
 
 def _text(value: object) -> str:
@@ -202,15 +225,17 @@ def _text(value: object) -> str:
 
 def _hidden(path: Path, part: str) -> tuple[frozenset[int], frozenset[int]]:
     """The numbers of the hidden rows from 1, and of the hidden columns from 0."""
-    with zipfile.ZipFile(path) as archive, archive.open(part) as file:
-        xml = file.read(_MOST_XML_BYTES + 1)
-    if len(xml) > _MOST_XML_BYTES:
-        raise ValueError(f"a sheet of more than {_MOST_XML_BYTES >> 20} MiB")
-    rows, columns = set[int](), set[int]()
+    with zipfile.ZipFile(path) as archive:
+        xml = archive.read(part)
+    rows, columns, seen = set[int](), set[int](), 0
     for kind, attributes in _HIDDEN.findall(xml):
         first, last = _FIRST.search(attributes), _LAST.search(attributes)
         if first and last:
             chosen = rows if kind == b"row" else columns
             shift = 0 if kind == b"row" else -1
-            chosen.update(range(int(first[1]) + shift, min(int(last[1]), 1 << 20) + shift + 1))
+            most = 1 << 20 if kind == b"row" else _MOST_COLUMNS
+            seen += kind != b"row"
+            # Entries of columns do not overlap.
+            if seen <= _MOST_COLUMNS:
+                chosen.update(range(int(first[1]) + shift, min(int(last[1]), most) + shift + 1))
     return frozenset(rows), frozenset(columns)

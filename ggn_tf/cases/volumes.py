@@ -1,5 +1,6 @@
 """CT volumes in Hounsfield units: NIfTI, NRRD, MetaImage or a folder of DICOM slices, of which only a part is read."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from ggn_tf.cases.nifti import is_nifti, read_blocks
 from ggn_tf.cases.nifti_forms import NiftiForms
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.protocol import AIR_HU
+
+# Of blocks around nodules, which have some million.
+_MOST_VOXELS_READ = 2**29
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,15 @@ class Volume:
 
     def read_blocks(self, boxes: Sequence[Box]) -> list[sitk.Image]:
         """Read several blocks, as `read`; a compressed file is decompressed once."""
+        count = sum(math.prod(box.size_xyz) for box in boxes)
+        if count > _MOST_VOXELS_READ:
+            raise VolumeError(
+                "The CT's voxels are far smaller than those of any scanner.",
+                case=self.path,
+                found=f"{count} voxels around the nodule, {self.grid}",
+                expected=f"at most {_MOST_VOXELS_READ}",
+                remedy="Check the spacing in the header, and export the CT again.",
+            )
         try:
             stored = self._stored([self.axes.stored_box(box) for box in boxes])
         except UNREADABLE as error:

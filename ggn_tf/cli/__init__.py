@@ -19,6 +19,7 @@ from ggn_tf import __version__
 from ggn_tf.cli.options import option_of
 from ggn_tf.cli.streams import work_streams
 from ggn_tf.errors import GgnError, GgnWarning
+from ggn_tf.shown_text import printable
 
 COMMANDS = (
     "phantom",
@@ -98,7 +99,7 @@ def _notes() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **further: Any) -> None:
             if issubclass(category, GgnWarning):
-                click.echo(f"note: {message}", err=True)
+                click.echo(f"note: {printable(str(message))}", err=True)
             else:
                 others(message, category, *place, **further)
 

@@ -8,23 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from ggn_tf.shown_text import on_terminal
+
 
 class WorkStream(io.TextIOBase):
     """A text stream whose failures are kept instead of raised.
 
-    Characters that the stream's encoding lacks are written as escapes. After a failure everything goes to nowhere, in
-    this process and in those that it starts.
+    Characters that the stream's encoding lacks are written as escapes, and so are control characters. After a failure
+    everything goes to nowhere, in this process and in those that it starts.
 
     Args:
         stream: `sys.stdout` or `sys.stderr`; None where the process has none, so that all text is lost.
+        drawn: Whether progress bars are drawn there, if it is a terminal.
 
     Attributes:
         failure: The first failure; None without one.
     """
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: TextIO | None, *, drawn: bool = False) -> None:
         self._stream = stream
         self.failure: OSError | None = None
+        self._drawn = drawn and stream is not None and stream.isatty()
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         # A program before us may have left the terminal so that a write fails instead of waiting.
@@ -42,7 +46,7 @@ class WorkStream(io.TextIOBase):
             self.failure = OSError(errno.EBADF, os.strerror(errno.EBADF))
         if self._stream is not None and self.failure is None:
             try:
-                self._stream.write(text)
+                self._stream.write(on_terminal(text, drawn=self._drawn))
             except OSError as error:
                 self._give_up(self._stream, error)
         return len(text)
@@ -89,7 +93,7 @@ def work_streams() -> Iterator[WorkStream]:
     _open_closed_descriptors()
     former = sys.stdout, sys.stderr
     output = WorkStream(sys.stdout)
-    sys.stdout, sys.stderr = output, WorkStream(sys.stderr)
+    sys.stdout, sys.stderr = output, WorkStream(sys.stderr, drawn=True)
     try:
         yield output
     finally:

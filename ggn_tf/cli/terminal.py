@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ggn_tf.shown_text import one_line
+
 if TYPE_CHECKING:
     import ggn_tf
 
@@ -47,7 +49,7 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]], left: int
 def _as_shown(cell: str) -> str:
     """The text with the escapes that the output will contain, as the column's width depends on them."""
     encoding = sys.stdout.encoding or "utf-8"
-    return cell.encode(encoding, "backslashreplace").decode(encoding)
+    return one_line(cell).encode(encoding, "backslashreplace").decode(encoding)
 
 
 # An item of a study takes minutes to hours; the rate of the last half minute says nothing about it.

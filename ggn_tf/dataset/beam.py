@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import apache_beam
-import SimpleITK as sitk  # noqa: N813
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.reader_process import ReaderProcess
 from ggn_tf.cases.table import Case
-from ggn_tf.dataset.preparation import groups_of, prepare_group
+from ggn_tf.dataset.preparation import cut_group, groups_of
 from ggn_tf.errors import DatasetError, GgnError
 from ggn_tf.protocol import PatchProtocol
 
@@ -78,12 +78,14 @@ def prepare_by_beam(
 
 def cut_block(number: int, work: _Work) -> None:
     """Cut the cases of a staged block and stage the results; a repeated attempt writes the same file."""
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    outcomes = [
-        outcome
-        for group in _read(_cases_name(work.staging, number))
-        for outcome in zip(group, prepare_group(group, work.protocol, work.repair_policy, work.radiomics), strict=True)
-    ]
+    with ReaderProcess() as reader:
+        outcomes = [
+            outcome
+            for group in _read(_cases_name(work.staging, number))
+            for outcome in zip(
+                group, cut_group(reader, group, work.protocol, work.repair_policy, work.radiomics), strict=True
+            )
+        ]
     _write(_patches_name(work.staging, number), outcomes)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggn_tf.errors import DatasetError
+from ggn_tf.shown_text import in_spreadsheet
 
 if TYPE_CHECKING:
     from ggn_tf.cases.table import Case
@@ -61,7 +62,8 @@ def written_id_list(path: Path | None, cases: Sequence["Case"], pseudonyms: "Pse
             rows = csv.writer(file)
             rows.writerow(_COLUMNS)
             for case in cases:
-                rows.writerow([case.case_id, case.patient_id, *map(pseudonyms.id_of, (case.case_id, case.patient_id))])
+                ids = map(in_spreadsheet, (case.case_id, case.patient_id))
+                rows.writerow([*ids, *map(pseudonyms.id_of, (case.case_id, case.patient_id))])
             file.flush()
             os.fsync(file.fileno())
         yield

@@ -172,6 +172,8 @@ def _identifies(text: str, case: Case) -> bool:
 
 
 def _existing_salt(path: Path) -> bytes:
+    if not path.is_file():
+        raise _unusable(path, "not a regular file")
     try:
         salt = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:

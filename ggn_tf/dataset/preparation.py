@@ -1,26 +1,21 @@
-"""Cuts the patches of a case table in several processes; its workers never import TensorFlow."""
+"""Cuts the patches of a case table in processes of their own, which never import TensorFlow."""
 
 import errno
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-
-import SimpleITK as sitk  # noqa: N813
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from queue import SimpleQueue
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import Patch, cut_patch_from, cut_patches
+from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess
 from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.table import Case
 from ggn_tf.cases.volumes import open_volume
-from ggn_tf.errors import DatasetError, GgnError, MaskError, VolumeError
+from ggn_tf.errors import GgnError, MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 
 # Results that wait for their turn: enough to keep the workers busy behind one slow CT, within bounded memory.
@@ -50,7 +45,7 @@ def prepare_cases(
     Args:
         cases: The rows of a table.
         protocol: How to cut.
-        jobs: Number of processes; 1 works in this one.
+        jobs: Number of processes that read; none of them is this one, which no file can end.
         repair_policy: What may be repaired instead of being refused.
         radiomics: Whether to measure the masks' radiomic features too.
 
@@ -58,28 +53,32 @@ def prepare_cases(
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
 
     Raises:
-        DatasetError: A worker process died, or the storage of a URL does not respond.
+        DatasetError: The storage of a URL does not respond.
         OSError: The machine, a disk or a network drive failed.
     """
-    groups = groups_of(cases)
-    if jobs == 1:
-        for group in groups:
-            yield from zip(group, prepare_group(group, protocol, repair_policy, radiomics), strict=True)
-        return
-    # Not forked: the fork of a process with TensorFlow's threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
+    readers: SimpleQueue[ReaderProcess] = SimpleQueue()
+    with ExitStack() as stack:
+        for _ in range(jobs):
+            readers.put(stack.enter_context(ReaderProcess()))
+        # Each thread waits for a process of its own.
+        pool = ThreadPoolExecutor(jobs, "ggn-tf-reader")
+        # Before the processes end, so that no thread takes another.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+
+        def cut(group: list[Case]) -> list[_Outcome]:
+            reader = readers.get()
+            try:
+                return cut_group(reader, group, protocol, repair_policy, radiomics)
+            finally:
+                readers.put(reader)
+
         waiting: deque[tuple[list[Case], Future[list[_Outcome]]]] = deque()
-        try:
-            for group in groups:
-                with _interrupts_blocked():
-                    waiting.append((group, pool.submit(prepare_group, group, protocol, repair_policy, radiomics)))
-                if len(waiting) == jobs * _AHEAD_PER_JOB:
-                    yield from _next(waiting)
-            while waiting:
+        for group in groups_of(cases):
+            waiting.append((group, pool.submit(cut, group)))
+            if len(waiting) == jobs * _AHEAD_PER_JOB:
                 yield from _next(waiting)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield from _next(waiting)
 
 
 def groups_of(cases: Sequence[Case]) -> Iterator[list[Case]]:
@@ -91,16 +90,44 @@ def groups_of(cases: Sequence[Case]) -> Iterator[list[Case]]:
             yield group
 
 
+def cut_group(
+    reader: ReaderProcess,
+    cases: Sequence[Case],
+    protocol: PatchProtocol,
+    repair_policy: RepairPolicy = STRICT,
+    radiomics: bool = False,
+) -> list[_Outcome]:
+    """Cut the patches of cases of one CT in another process; CTs and masks may be at URLs.
+
+    Args:
+        reader: The process. Where a file ends it, the case is rejected.
+        cases: Of one CT.
+        protocol: As in `prepare_cases`, like the following arguments.
+        repair_policy: What may be repaired.
+        radiomics: Whether to measure radiomic features.
+    """
+    if any(url_of(path) for case in cases for path in (case.image, case.mask) if path):
+        with fetched(cases) as copies:
+            here = [case for case in copies if isinstance(case, Case)]
+            outcomes = iter(cut_group(reader, here, protocol, repair_policy, radiomics))
+            return [copy if isinstance(copy, GgnError) else next(outcomes) for copy in copies]
+    if not cases:
+        return []
+    try:
+        return reader.run(prepare_group, cases, protocol, repair_policy, radiomics)
+    except ReaderEndedError as error:
+        if len(cases) > 1:
+            # One of them caused it.
+            return [
+                outcome for case in cases for outcome in cut_group(reader, [case], protocol, repair_policy, radiomics)
+            ]
+        return [_ended(cases[0], error)]
+
+
 def prepare_group(
     cases: Sequence[Case], protocol: PatchProtocol, repair_policy: RepairPolicy = STRICT, radiomics: bool = False
 ) -> list[_Outcome]:
-    """Cut the patches of cases of one CT, as `prepare_case`; CTs and masks may be at URLs."""
-    if any(url_of(path) for case in cases for path in (case.image, case.mask) if path):
-        with fetched(cases) as copies:
-            outcomes = iter(
-                prepare_group([case for case in copies if isinstance(case, Case)], protocol, repair_policy, radiomics)
-            )
-            return [copy if isinstance(copy, GgnError) else next(outcomes) for copy in copies]
+    """Cut the patches of cases of one CT, as `prepare_case`."""
     if len(cases) > 1 and all(case.mask for case in cases):
         targets = [NoduleTarget(case.mask, case.segment, case.center_mm_lps) for case in cases]
         # After an error each is cut alone, so that only the wrong nodule is rejected.
@@ -127,9 +154,20 @@ def prepare_case(
         return cut_patch_from(case.image, target, protocol, repair_policy, series=case.series, radiomics=radiomics)
     except GgnError as error:
         return error
-    except (OSError, UnicodeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Readers of damaged files raise any type.
         if isinstance(error, OSError) and _is_of_the_machine(error, case):
             raise
+        if not isinstance(error, (OSError, UnicodeError)):
+            return VolumeError(
+                "The CT or the mask cannot be read.",
+                case=f"{case.case_id} ({case.image})",
+                found=f"{type(error).__name__}: {error}",
+                expected="undamaged files",
+                remedy="Export the CT and the mask again.",
+            )
         return VolumeError(
             "The CT or the mask cannot be opened.",
             case=f"{case.case_id} ({case.image})",
@@ -153,45 +191,15 @@ def _is_of_the_machine(error: OSError, case: Case) -> bool:
 
 def _next(waiting: deque[tuple[list[Case], Future[list[_Outcome]]]]) -> list[tuple[Case, _Outcome]]:
     group, future = waiting.popleft()
-    try:
-        return list(zip(group, future.result(), strict=True))
-    except BrokenProcessPool as error:
-        raise DatasetError(
-            "A worker process died.",
-            case=group[0].case_id,
-            found="a process that ended without a result; often because memory ran out",
-            remedy="Repeat with fewer jobs; with one job the case that caused it is the last.",
-            arguments=("jobs",),
-        ) from error
+    return list(zip(group, future.result(), strict=True))
 
 
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start processes with Ctrl-C blocked, until they ignore it themselves.
-
-    Ctrl-C reaches the whole process group. The parent ends the workers; a worker that is still importing when it
-    arrives would print a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # One process per core is faster than resampling on all cores.
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed; otherwise it would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _ended(case: Case, error: ReaderEndedError) -> VolumeError:
+    return VolumeError(
+        "The process that read the case's files ended.",
+        case=f"{case.case_id} ({case.image})",
+        found=f"{error}, while it read {case.image} and {case.mask}",
+        expected="files that can be read within the memory of this machine",
+        remedy="Export the CT and the mask again. If memory ran out, repeat with fewer processes.",
+        arguments=("jobs",),
+    )

@@ -13,6 +13,7 @@ from ggn_tf.dataset.dataset_json import COPY_AGAIN, damaged, read_description
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import DatasetError
 from ggn_tf.files import sha256
+from ggn_tf.shown_text import from_spreadsheet, in_spreadsheet
 
 RADIOMICS = "radiomics.csv"
 
@@ -72,7 +73,9 @@ class RadiomicsWriter:
         if not self._names:
             self._names = names
             rows.writerow(["case", *names])
-        rows.writerow([case_id, *("" if np.isnan(value) else repr(value) for value in (features or {}).values())])
+        rows.writerow(
+            [in_spreadsheet(case_id), *("" if np.isnan(value) else repr(value) for value in (features or {}).values())]
+        )
 
     def description(self) -> dict[str, Any]:
         """The entry of `dataset.json` about the closed file; empty where there is none."""
@@ -112,6 +115,7 @@ def read_radiomics(dataset: Dataset) -> RadiomicsTable:
             remedy=COPY_AGAIN,
         )
     features = pd.read_csv(path, dtype={"case": str}, float_precision="round_trip").set_index("case")
-    if list(features.index) != [case.case_id for case in dataset.cases]:
+    if list(map(from_spreadsheet, features.index)) != [case.case_id for case in dataset.cases]:
         raise damaged(dataset.folder, f"{RADIOMICS} of other cases than the dataset's")
+    features = features.rename(index=from_spreadsheet)
     return RadiomicsTable(features.astype(np.float64), settings)

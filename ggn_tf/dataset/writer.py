@@ -22,6 +22,7 @@ from ggn_tf.errors import DatasetError
 from ggn_tf.files import atomic_folder
 from ggn_tf.json_records import to_json
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
+from ggn_tf.shown_text import in_spreadsheet
 
 REJECTED = "rejected.csv"
 
@@ -136,7 +137,8 @@ def _write_rejections(path: Path, rejections: list[RejectedCase]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["case", "reason", "remedy"])
-        rows.writerows([rejection.case_id, rejection.reason, rejection.remedy] for rejection in rejections)
+        for rejection in rejections:
+            rows.writerow(map(in_spreadsheet, (rejection.case_id, rejection.reason, rejection.remedy)))
 
 
 def _write_description(path: Path, dataset: Dataset, shards: dict[str, int], further: dict[str, Any]) -> None:

@@ -9,29 +9,17 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.masks import nodule_box
 from ggn_tf.cases.measurements import Measurements, measure
-from ggn_tf.cases.patch_location import Masks, count_nodules, open_ct_of
-from ggn_tf.cases.patches import Patch, cut_patches, paste_mask
-from ggn_tf.cases.volumes import Volume, naming_case
-from ggn_tf.errors import LocationError
-from ggn_tf.prediction.locations import Location, names_of, numbered
-from ggn_tf.prediction.overlay import field_around
+from ggn_tf.cases.patches import paste_mask
+from ggn_tf.cases.volumes import Volume
+from ggn_tf.prediction.ct_patches import NodulePatch, block_around
 from ggn_tf.prediction.patch_warnings import PredictionWarning, overlap_warning, patch_warnings, series_warnings
-from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
+from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.serving.contract.messages import Prediction
 
 RESEARCH_ONLY = "for research only; not a medical device"
-
-
-@dataclass(frozen=True)
-class NodulePatch:
-    """A nodule's name and patch."""
-
-    name: str
-    patch: Patch
 
 
 @dataclass(frozen=True)
@@ -131,43 +119,6 @@ class CtPrediction:
         return write_results(self, Path(output), keep_ids)
 
 
-def open_patches(
-    ct: Path,
-    series: str | None,
-    locations: Sequence[Location],
-    protocol: PatchProtocol,
-    repair_policy: RepairPolicy = STRICT,
-) -> tuple[Volume, list[NodulePatch]]:
-    """Open a CT once and cut the patch of every nodule, also of each nodule in a mask with several.
-
-    Args:
-        ct: A volume file or a DICOM folder.
-        series: SeriesInstanceUID; None takes the series that contains the first location.
-        locations: At least one.
-        protocol: The patch that the model takes.
-        repair_policy: What may be repaired instead of being rejected.
-
-    Raises:
-        LocationError: There is no location, or a voxel is outside the CT.
-        VolumeError, MaskError: The CT or a mask cannot be used.
-    """
-    if not locations:
-        raise LocationError(
-            "There is no nodule to predict.", expected="at least one location", remedy="Give a point, voxel or mask."
-        )
-    volume = open_ct_of(locations[0].target(), ct, series, repair_policy)
-    masks = Masks(volume, repair_policy)
-    names, targets = [], []
-    for location, name in zip(locations, names_of(locations), strict=True):
-        target = location.target(volume.stored_grid, name if len(locations) > 1 else None)
-        with naming_case(target.case):
-            count = count_nodules(masks, target)
-        names += numbered(name, count)
-        targets += [target] if count == 1 else [target._replace(number=number) for number in range(1, count + 1)]
-    patches = cut_patches(volume, targets, protocol, repair_policy, masks=masks)
-    return volume, [NodulePatch(name, patch) for name, patch in zip(names, patches, strict=True)]
-
-
 def predict_nodules(
     volume: Volume,
     patches: Sequence[NodulePatch],
@@ -204,7 +155,7 @@ def _on_ct(
     volume: Volume, nodule_patch: NodulePatch, probabilities: dict[str, float], soft_mask: np.ndarray
 ) -> NodulePrediction:
     patch, grid = nodule_patch.patch, volume.grid
-    block = volume.read(_block_around(patch))
+    block = nodule_patch.block or volume.read(block_around(patch))
     mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, MASK_THRESHOLD))
     inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
     # A speck between the CT's voxels is on none of them: no nodule.
@@ -219,13 +170,6 @@ def _on_ct(
         block=block,
         warnings=(*series_warnings(volume), *patch_warnings(patch, nodule, inside_hu)),
     )
-
-
-def _block_around(patch: Patch) -> Box | None:
-    """What the overlay shows and the patch covers."""
-    shown = patch.ct_grid.box_around(field_around(patch.center_mm_lps))
-    covered = patch.ct_grid.box_around(patch.grid)
-    return shown.joined(covered) if shown and covered else shown
 
 
 def _trimmed(mask: sitk.Image) -> sitk.Image | None:

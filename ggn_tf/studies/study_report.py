@@ -33,6 +33,7 @@ from ggn_tf.files import replaced_folder
 from ggn_tf.json_records import to_json
 from ggn_tf.runs.run_description import package_versions
 from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.shown_text import in_spreadsheet
 from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
 from ggn_tf.studies.design import StudyDesign, table_name
 from ggn_tf.studies.item import WorkFolder
@@ -267,14 +268,18 @@ def write_study(
         )
         write_page(study_page(data), new / REPORT, new / FIGURES)
         for table in tables:
-            table_frame(table).to_csv(new / f"{table.name}.csv", index=False)
+            _write_csv(table_frame(table), new / f"{table.name}.csv")
         for result in results:
             part = new / result.task.file_name
             part.mkdir()
             write_predictions(result.predictions, part / "predictions.csv")
-            table_of([*result.scores, *result.further]).to_csv(part / "scores.csv", index=False)
-            table_of(result.comparisons).to_csv(part / "comparisons.csv", index=False)
+            _write_csv(table_of([*result.scores, *result.further]), part / "scores.csv")
+            _write_csv(table_of(result.comparisons), part / "comparisons.csv")
     return folder / RESULTS
+
+
+def _write_csv(frame: pd.DataFrame, path: Path) -> None:
+    frame.map(lambda cell: in_spreadsheet(cell) if isinstance(cell, str) else cell).to_csv(path, index=False)
 
 
 def table_frame(table: ScoreTable) -> pd.DataFrame:

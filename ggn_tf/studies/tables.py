@@ -22,6 +22,7 @@ from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.runs.stages import CLASSIFY
+from ggn_tf.shown_text import in_markdown
 from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
 from ggn_tf.studies.design import StudyDesign, weighted_system
 from ggn_tf.studies.item import Item, WorkFolder
@@ -103,7 +104,7 @@ def tables_of(design: StudyDesign, results: Sequence[TaskResults]) -> list[Score
 def markdown(tables: Sequence[ScoreTable]) -> str:
     """All tables as one Markdown text."""
     sections = (section(table.title, [table.caption, "", *table_lines(table)]) for table in tables)
-    return "\n".join(line for lines in sections for line in lines)
+    return in_markdown("\n".join(line for lines in sections for line in lines))
 
 
 class _TestScores:

@@ -1,24 +1,28 @@
 """Altered and cut files: a correct read or an error of ours, never another exception or another grid."""
 
 import itertools
+import json
+import random
 import resource
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.dicom.series_writer import write_series
 from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.cases.markups import read_markups
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.table_file import read_table_file
 from ggn_tf.errors import GgnError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, noise, rotation
@@ -28,7 +32,9 @@ from tests.support.whole_volumes import read_mask
 PROTOCOL = PatchProtocol()
 GRID = Grid.around((12.0, -31.0, 40.0), (20, 18, 8), (0.83, 0.83, 2.0), rotation(0, 0, 0))
 SEGMENTATIONS = {"seg.dcm": "BINARY", "fractions.dcm": "FRACTIONAL", "labels.dcm": "LABELMAP"}
+MARKUPS, MOST_SECONDS = "points.mrk.json", 5
 MASKS = ("mask.nii", "mask.nii.gz", "mask.nrrd", "mask.mha", *SEGMENTATIONS, "rt.dcm")
+COLUMNS = ("case_id", "patient_id", "image", "mask", "label", "center_x_mm")
 CTS = ("ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha", "series", "packed", "enhanced.dcm")
 
 
@@ -50,17 +56,45 @@ def originals(tmp_path_factory):
         write_seg(folder / "series", folder / name, {"Nodule": sitk.GetArrayFromImage(ball(GRID, CENTER, 4.0))}, kind)
     ring = GRID.point_of([(6, 6, 4), (14, 6, 4), (14, 12, 4), (6, 12, 4)])
     write_rtstruct(folder / "rt.dcm", {"GTV": [ring]}, folder / "series" / "0001.dcm")
+    point = {"label": "N", "position": [1.5, -2.0, 40.0], "positionStatus": "defined"}
+    markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": [point, point]}
+    (folder / MARKUPS).write_text(json.dumps({"markups": [markup]}), encoding="utf-8")
+    rows = pd.DataFrame({name: [f"{name} {row}" for row in range(20)] for name in COLUMNS})
+    rows.to_csv(folder / "cases.csv", index=False)
+    rows.to_excel(folder / "cases.xlsx", index=False)
     return folder
 
 
-@st.composite
-def damages(draw, names=MASKS + CTS):
-    """Which file, and what happens to it: a cut, or bytes of the header or of anywhere set to others."""
-    name = draw(st.sampled_from(names))
-    cut = draw(st.one_of(st.none(), st.none(), st.floats(0, 1)))
-    reach = draw(st.sampled_from([64, 400, 2000, 10**9]))
-    places = st.tuples(st.floats(0, 0.9999), st.integers(0, 255))
-    return name, cut, reach, draw(st.lists(places, min_size=0 if cut is not None else 1, max_size=4))
+KINDS = {
+    "DICOM": ("series", "packed", "enhanced.dcm"),
+    "NIfTI": ("ct.nii", "ct.nii.gz", "mask.nii", "mask.nii.gz"),
+    "NRRD": ("ct.nrrd", "mask.nrrd"),
+    "MetaImage": ("ct.mha", "mask.mha"),
+    "RTSTRUCT": ("rt.dcm",),
+    "SEG": tuple(SEGMENTATIONS),
+    "markups": (MARKUPS,),
+    "CSV": ("cases.csv",),
+    "Excel": ("cases.xlsx",),
+}
+# What headers are made of: numbers at the ends of their ranges, separators, signs and brackets.
+SPECIAL = (0, 1, 127, 128, 255, *b' \n,./-%<[{"')
+IN_CI, NIGHTLY = 200, 2000
+
+
+def damages(kind, number):
+    """Which file, and what happens to it: a cut, or bytes of the header or of anywhere set to others.
+
+    Drawn from the number alone, so that each variant can be repeated.
+    """
+    draw = random.Random(f"{kind} {number}")
+    name = draw.choice(KINDS[kind])
+    cut = draw.random() if draw.random() < 0.15 else None
+    reach = draw.choice([64, 400, 2000, 10**9])
+    places = [
+        (draw.random() * 0.9999, draw.choice([draw.choice(SPECIAL), draw.randrange(256)]))
+        for _ in range(draw.randint(0 if cut is not None else 1, 4))
+    ]
+    return name, cut, reach, places
 
 
 def damage(path, cut, reach, places):
@@ -77,7 +111,11 @@ def survives(originals, name, cut, reach, places):
         (shutil.copytree if (originals / name).is_dir() else shutil.copy)(originals / name, target)
         damage(target / "0004.dcm" if target.is_dir() else target, cut, reach, places)
         try:
-            if name in MASKS:
+            if name == MARKUPS:
+                assert np.isfinite([point.center_mm_lps for point in read_markups(target)]).all()
+            elif name.startswith("cases."):
+                read_table_file(target)
+            elif name in MASKS:
                 mask = read_mask(target, GRID)
                 assert Grid.from_image(mask).same_as(GRID, 1e-9)
                 assert set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) == {0, 1}
@@ -89,37 +127,27 @@ def survives(originals, name, cut, reach, places):
             assert error.found or error.remedy
 
 
-def everything(examples):
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
+def check_variants(originals, kind, count):
+    """Every variant, one after another; none may take long, or much more memory than all before it."""
+    slowest, first_mb = 0.0, peak_mb()
+    for number in range(count):
+        before_mb, begin = peak_mb(), time.process_time()
+        survives(originals, *damages(kind, number))
+        slowest = max(slowest, time.process_time() - begin)
+        # The files have a few kilobytes each.
+        assert slowest < MOST_SECONDS and peak_mb() - before_mb < 200, f"{kind} {number}"
+    print(f"{kind:<10} {count:>5} variants  longest {slowest:5.2f} s  memory +{peak_mb() - first_mb:4.0f} MB")
 
 
-@everything(60)
-@given(damages())
-def test_some_damaged_files(originals, case):
-    survives(originals, *case)
-
-
-@pytest.mark.slow
-@everything(300)
-@given(damages(MASKS))
-def test_damaged_masks(originals, case):
-    survives(originals, *case)
+@pytest.mark.parametrize("kind", KINDS)
+def test_some_damaged_files(originals, kind):
+    check_variants(originals, kind, IN_CI)
 
 
 @pytest.mark.slow
-@everything(600)
-@given(damages())
-def test_many_damaged_files(originals, case):
-    before_mb = peak_mb()
-    survives(originals, *case)
-    # The files have a few kilobytes each.
-    assert peak_mb() - before_mb < 200
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_damaged_files(originals, kind):
+    check_variants(originals, kind, NIGHTLY)
 
 
 def peak_mb():

@@ -16,7 +16,7 @@ from ggn_tf.cases.table import Case, read_table
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.preparation import groups_of, prepare_case, prepare_cases
-from ggn_tf.errors import DatasetError, GgnError, MaskError
+from ggn_tf.errors import GgnError, MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_files import write_case_files
 
@@ -158,15 +158,20 @@ class Deadly:
 
     case_id = "SMITH-0666"
     image = Path("ct.nii.gz")
+    mask = Path("mask.nii.gz")
 
     def __reduce__(self) -> tuple[object, ...]:
         return os._exit, (1,)
 
 
-def test_a_worker_that_dies_is_reported_with_its_case() -> None:
-    with pytest.raises(DatasetError) as caught:
-        list(prepare_cases([Deadly()], PROTOCOL, 2))
-    assert (caught.value.case, caught.value.arguments) == ("SMITH-0666", ("jobs",))
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_case_that_ends_its_reader_is_rejected_alone(table: Path, jobs: int) -> None:
+    good = read_table(table)[0]
+    (_, first), (_, error), (_, last) = prepare_cases([good, Deadly(), good], PROTOCOL, jobs)
+    assert isinstance(first, Patch) and isinstance(last, Patch)
+    assert isinstance(error, VolumeError)
+    assert error.case == "SMITH-0666 (ct.nii.gz)"
+    assert str(error.found).startswith("exit status 1, while it read ct.nii.gz and ")
 
 
 def test_workers_do_not_import_tensorflow() -> None:

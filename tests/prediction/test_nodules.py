@@ -9,12 +9,14 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases import masks, patch_location
+from ggn_tf.cases.dicom.repair import STRICT
 from ggn_tf.cases.geometry.grid import Grid, Vector
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch
 from ggn_tf.cases.volumes import open_volume
+from ggn_tf.prediction.ct_patches import NodulePatch, read_patches
 from ggn_tf.prediction.locations import Mask
-from ggn_tf.prediction.nodules import CtPrediction, NodulePatch, open_patches, predict_nodules
+from ggn_tf.prediction.nodules import CtPrediction, predict_nodules
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 from tests.support.case_phantoms import rotation
@@ -134,6 +136,6 @@ def test_the_mask_of_several_nodules_is_read_once(tmp_path: Path, monkeypatch: p
     ct = write_nifti(lung_with_balls(grid), tmp_path / "ct.nii")
     inside = np.minimum(distance_mm(grid, CENTER), distance_mm(grid, np.add(CENTER, (18, 0, 0)))) <= 5
     mask = write_nifti(grid.image_of(inside.astype(np.uint8)), tmp_path / "mask.nii")
-    _, patches = open_patches(ct, None, [Mask(mask, name="n")], PatchProtocol())
+    _, patches = read_patches(ct, None, [Mask(mask, name="n")], PatchProtocol(), STRICT)
     assert [nodule.name for nodule in patches] == ["n 1", "n 2"]
     assert read == [mask]

@@ -5,9 +5,12 @@ GDCM reserves the announced length before it reads, up to 4 GB, and fills missin
 
 import mmap
 import struct
+import zlib
 from pathlib import Path
 
+from ggn_tf.cases.dicom.codestreams import find_other_size
 from ggn_tf.cases.dicom.elements import (
+    EXPLICIT,
     IMPLICIT,
     LONG_REPRESENTATIONS,
     PIXELS,
@@ -23,6 +26,8 @@ _META_GROUP, _FIRST_GROUP, _SYNTAX = 0x0002, 0x0008, 0x00020010
 # All elements of the file meta information.
 _META = range(_META_GROUP << 16, (_META_GROUP + 1) << 16)
 _SAMPLES, _FRAMES, _ROWS, _COLUMNS, _BITS = 0x00280002, 0x00280008, 0x00280010, 0x00280011, 0x00280100
+# Of a deflated data set: five hundred slices.
+_MOST_INFLATED = 2**28
 # Far more than a CT slice has; a larger compressed image must not exceed the highest compression ratio.
 _PLAUSIBLE_PIXELS, _MOST_PIXELS_PER_BYTE = 4096 * 4096, 1032
 
@@ -34,7 +39,7 @@ def find_overrun(path: Path) -> str | None:
         path: Any file.
 
     Returns:
-        What was found, also of files that are no DICOM; or None.
+        What was found, also of a file that is not DICOM; or None.
     """
     if path.stat().st_size <= PREAMBLE:
         return f"{path.stat().st_size} bytes, too few for a DICOM header"
@@ -58,7 +63,27 @@ def _check(content: mmap.mmap, start: int) -> str | None:
         if element.tag == _SYNTAX:
             syntax = content[element.start : dataset].decode("ascii", "replace").strip(" \0")
     if syntax == _DEFLATED:
-        return None
+        return _check_data_set(_inflated(content, dataset), 0, EXPLICIT)
+    return _check_data_set(content, dataset, syntax)
+
+
+def _inflated(content: mmap.mmap, start: int) -> bytes:
+    """A deflated data set.
+
+    Raises:
+        ValueError: It is damaged, or longer than a CT.
+    """
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = stream.decompress(content[start:], _MOST_INFLATED)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if stream.unconsumed_tail:
+        raise ValueError(f"a deflated data set of more than {_MOST_INFLATED} bytes")
+    return inflated
+
+
+def _check_data_set(content: bytes | mmap.mmap, dataset: int, syntax: str) -> str | None:
     order, explicit = ">" if syntax == _BIG_ENDIAN else "<", syntax != IMPLICIT
     if not syntax:
         # Without file meta information, the first element shows whether representations are explicit.
@@ -66,12 +91,14 @@ def _check(content: mmap.mmap, start: int) -> str | None:
     numbers = {_SAMPLES: 1, _FRAMES: 1, _ROWS: 0, _COLUMNS: 0, _BITS: 16}
     for element in walk(content, dataset, len(content), numbers, explicit=explicit, order=order, thorough=True):
         if element.tag == PIXELS:
-            return _check_pixels(numbers, element.length, len(content))
+            problem = _check_pixels(numbers, element.length, len(content))
+            size = (numbers[_COLUMNS], numbers[_ROWS])
+            return problem or (find_other_size(content, element.start, size) if element.length == UNDEFINED else None)
         numbers[element.tag] = _number(content, element, order)
     return None
 
 
-def _number(content: mmap.mmap, element: Element, order: str) -> int:
+def _number(content: bytes | mmap.mmap, element: Element, order: str) -> int:
     value = content[element.start : element.start + element.length]
     if element.tag == _FRAMES:
         text = value.decode("ascii", "replace").strip(" \0")

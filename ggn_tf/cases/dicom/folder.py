@@ -1,5 +1,6 @@
 """The CT series in a folder of DICOM files, from their headers."""
 
+import errno
 import math
 import os
 import warnings
@@ -55,6 +56,9 @@ def scan_series(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -
 
 def is_dicom(path: Path) -> bool:
     """Whether a file begins as DICOM files do."""
+    if path.exists() and not path.is_file():
+        # Of a pipe, the first byte may never come.
+        raise OSError(errno.EINVAL, "neither a regular file nor a folder", str(path))
     with path.open("rb") as file:
         return file.read(_PREAMBLE)[-4:] == b"DICM"
 
@@ -84,11 +88,21 @@ def _read_headers(folder: Path) -> tuple[list[Slice], list[Damaged]]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    """The regular files of a folder; pipes and devices are no slices, and reading one may never end."""
     if folder.is_file():
         yield folder
-    # Not rglob, which follows links: one to a parent folder would make it loop.
-    for directory, _, names in os.walk(folder):
-        yield from (Path(directory, name) for name in names if name.upper() != "DICOMDIR")
+        return
+    folders = [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                found = list(entries)
+        except OSError:
+            # As `os.walk` does.
+            continue
+        # Not into links: one to a parent folder would make it loop.
+        folders += [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]
+        yield from (Path(entry.path) for entry in found if entry.name.upper() != "DICOMDIR" and entry.is_file())
 
 
 def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Damaged:

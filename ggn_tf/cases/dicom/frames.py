@@ -11,9 +11,10 @@ import pydicom
 import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, SecondaryCaptureImageStorage
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from ggn_tf.cases.dicom.slices import Damaged, Slice, make_slice
 
@@ -46,6 +47,9 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
     """
     size = f"{path.stat().st_size} bytes with a DICOM preamble"
     try:
+        if found and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            # pydicom would inflate all of it.
+            return Damaged(path, None, f"{size}, but {found}")
         header = pydicom.dcmread(path, stop_before_pixels=True)
         syntax = UID(header.file_meta.get("TransferSyntaxUID", ""))
         kind = str(header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID", "")))

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ggn_tf.evaluation.report import run_tables
 from ggn_tf.evaluation.report.cells import cell_line, fact_lines, score_cell, table_lines
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, StageScores
+from ggn_tf.shown_text import in_markdown
 
 LIMITS = (
     "It does not find nodules: a radiologist has found them, and their centres are given.",
@@ -49,10 +50,16 @@ def render_card(template: str, **content: object) -> str:
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("ggn_tf.evaluation.report")
-    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_harmless
+    )
     environment.filters["facts"] = lambda facts: "\n".join(fact_lines(facts))
     environment.filters["table"] = lambda table: "\n".join(table_lines(table))
     return environment
+
+
+def _harmless(value: object) -> object:
+    return in_markdown(value) if isinstance(value, str) else value
 
 
 def score_lines(scores: StageScores) -> list[str]:

@@ -12,6 +12,7 @@ from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.mask_measures import MASK_COLUMNS
 from ggn_tf.files import atomic_file
 from ggn_tf.protocol import SETS
+from ggn_tf.shown_text import from_spreadsheet, in_spreadsheet
 from ggn_tf.tasks import Task
 
 TEXT_COLUMNS = ("case", "patient", "set", "model", "stage", "label")
@@ -62,7 +63,8 @@ def probability_columns(probability: np.ndarray, class_names: Sequence[str]) -> 
 def write_predictions(frame: pd.DataFrame, path: Path) -> None:
     """Write a predictions table as CSV, atomically; every float reads back equal, NaN becomes an empty field."""
     with atomic_file(path) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n")
+        texts = {name: frame[name].map(in_spreadsheet, na_action="ignore") for name in TEXT_COLUMNS if name in frame}
+        frame.assign(**texts).to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -87,7 +89,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
     _check_columns(text, path)
     ordered = text[_present_columns(text)]
     numbers = {name: _numbers(ordered[name], path) for name in ordered.columns if name not in TEXT_COLUMNS}
-    return check_predictions(ordered.assign(**numbers), path)
+    texts = {name: ordered[name].map(from_spreadsheet) for name in TEXT_COLUMNS}
+    return check_predictions(ordered.assign(**numbers, **texts), path)
 
 
 def check_predictions(frame: pd.DataFrame, source: object = None) -> pd.DataFrame:

@@ -174,6 +174,28 @@ def test_more_pixels_than_compression_can_hold(save_series, syntax):
     assert "65535 x 65535 pixels announced, in a file of" in refused(folder)
 
 
+@pytest.mark.parametrize(("syntax", "marker"), [("JPEG", 0xC3), ("JPEGLS", 0xF7), ("JPEG2000", 0x51)])
+def test_a_stream_of_another_size_than_the_header(slice_, syntax, marker):
+    """The decoder would reserve 2 GB for it."""
+    compress(slice_, syntax)
+    assert find_overrun(slice_) is None
+    content = slice_.read_bytes()
+    start = content.index(b"\xff\x4f\xff\x51" if syntax == "JPEG2000" else b"\xff\xd8\xff")
+    place = content.index(bytes([0xFF, marker]), start)
+    place += 6 if syntax == "JPEG2000" else 5
+    slice_.write_bytes(content[:place] + b"\x7f" + content[place + 1 :])
+    assert "compressed pixels of " in find_overrun(slice_)
+
+
+def test_a_deflated_slice_is_inflated_to_a_bound(explicit, monkeypatch):
+    dataset = pydicom.dcmread(explicit)
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    dataset.save_as(explicit)
+    assert find_overrun(explicit) is None
+    monkeypatch.setattr("ggn_tf.cases.dicom.bounds._MOST_INFLATED", 500)
+    assert "a deflated data set of more than 500 bytes" in refused(explicit.parent)
+
+
 def test_an_element_that_reaches_beyond_the_file(explicit):
     content = explicit.read_bytes()
     place = content.index(b"\xe0\x7f\x10\x00OW\0\0") + 8

@@ -1,0 +1,84 @@
+"""The files with the voxels of a NRRD or MetaImage header, which a header from elsewhere may place anywhere.
+
+They must be regular files in the header's folder or below it. ITK opens whatever a header names, and waits for ever for
+a pipe.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# Far more than the headers of segmentations with a hundred segments have.
+_MOST_HEADER_BYTES = 4 << 20
+_MOST_FILES = 10_000
+_NRRD, _LIST, _LOCAL = b"NRRD", "LIST", ("LOCAL", "local", "Local")
+_NRRD_FILE = re.compile(r"^data ?file:\s*(.*)$", re.IGNORECASE | re.MULTILINE)
+_NRRD_SKIP = re.compile(r"^(?:line|byte) ?skip:\s*(-?\d+)\s*$", re.IGNORECASE | re.MULTILINE)
+_META_FILE = re.compile(r"^\s*ElementDataFile\s*[=:]\s*(.*)$", re.MULTILINE)
+_META_SKIP = re.compile(r"^\s*HeaderSize\s*[=:]\s*(-?\d+)\s*$", re.MULTILINE)
+_PATTERN = re.compile(r"(\S*%0?\d*d\S*)\s+(\d+)\s+(\d+)(?:\s+(\d+))?(?:\s+\d+)?")
+
+
+def voxel_files(path: Path) -> list[Path]:
+    """The files with the voxels of a volume; the file itself where they follow its header.
+
+    Args:
+        path: A NRRD or MetaImage file; of other files, the file itself is returned.
+
+    Raises:
+        ValueError: A file is missing, not a regular file, or outside the header's folder, or there are too many.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a regular file")
+    with path.open("rb") as file:
+        content = file.read(_MOST_HEADER_BYTES)
+    nrrd = content.startswith(_NRRD)
+    if nrrd:
+        header = re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0].decode("latin-1")
+        stated, skips = _NRRD_FILE.search(header), _NRRD_SKIP.findall(header)
+    elif path.suffix.lower() in (".mha", ".mhd"):
+        header = content.decode("latin-1")
+        stated, skips = _META_FILE.search(header), _META_SKIP.findall(header[: _end_of_meta(header)])
+    else:
+        return [path]
+    if any(int(skip) > _MOST_HEADER_BYTES for skip in skips):
+        raise ValueError(f"voxels that begin more than {_MOST_HEADER_BYTES} bytes after the header")
+    text = stated[1].strip() if stated else ""
+    if not text or (not nrrd and text in _LOCAL):
+        return [path]
+    names = list(_names(text, header[stated.end() :] if stated else ""))
+    if not 0 < len(names) <= _MOST_FILES:
+        raise ValueError(f"voxels in {len(names)} files")
+    return [_beside(path, name) for name in names]
+
+
+def _end_of_meta(header: str) -> int:
+    found = _META_FILE.search(header)
+    return found.end() if found else len(header)
+
+
+def _names(text: str, rest: str) -> Iterator[str]:
+    """The names of one file, of a list on the next lines, or of a numbered pattern with first, last and step."""
+    if text.upper().startswith(_LIST):
+        yield from (line.strip() for line in rest.splitlines() if line.strip())
+        return
+    pattern = _PATTERN.fullmatch(text)
+    if pattern is None:
+        yield text
+        return
+    first, last, step = int(pattern[2]), int(pattern[3]), int(pattern[4] or 1)
+    numbers = range(first, last + 1, max(step, 1))
+    if len(numbers) > _MOST_FILES:
+        raise ValueError(f"voxels in {len(numbers)} files")
+    yield from (pattern[1] % number for number in numbers)
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A file that a header names, which is in its folder."""
+    found = (path.parent / name).resolve()
+    folders = (path.parent.resolve(), path.resolve().parent)
+    if Path(name).is_absolute() or not any(found.is_relative_to(folder) for folder in folders):
+        raise ValueError(f"voxels in {name}, which is outside the header's folder")
+    if not found.is_file():
+        raise ValueError(f"no regular file {name} with the voxels beside the header")
+    return found

@@ -1,0 +1,71 @@
+"""The files that a header names: only those in its folder, and only regular ones."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.detached import voxel_files
+from ggn_tf.cases.headers import read_header
+from ggn_tf.errors import VolumeError
+
+
+@pytest.fixture(params=[".mhd", ".nhdr"])
+def header(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    path: Path = tmp_path / "sub" / f"ct{request.param}"
+    path.parent.mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), str(path))
+    return path
+
+
+def renamed(header: Path, name: str) -> None:
+    raw = voxel_files(header)[0]
+    header.write_bytes(header.read_bytes().replace(raw.name.encode(), name.encode()))
+
+
+def refused(header: Path) -> str:
+    with pytest.raises(VolumeError, match="not an image") as caught:
+        read_header(header)
+    return str(caught.value.found)
+
+
+def test_the_file_beside_the_header_is_read(header: Path) -> None:
+    (raw,) = voxel_files(header)
+    assert raw.parent == header.parent and raw != header
+    assert read_header(header).size_xyz == (6, 5, 4)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../ct.raw", "LIST\n/dev/zero", "../%d.raw 1 4 1"])
+def test_files_elsewhere_are_refused(header: Path, name: str) -> None:
+    renamed(header, name)
+    assert "outside the header's folder" in refused(header)
+
+
+def test_links_that_leave_the_folder_pipes_and_missing_files_are_refused(header: Path, tmp_path: Path) -> None:
+    (raw,) = voxel_files(header)
+    raw.rename(tmp_path / "elsewhere.raw")
+    assert "no regular file" in refused(header)
+    raw.symlink_to(tmp_path / "elsewhere.raw")
+    assert "outside the header's folder" in refused(header)
+    raw.unlink()
+    os.mkfifo(raw)
+    assert "no regular file" in refused(header)
+
+
+def test_a_file_that_is_too_small_is_refused(header: Path) -> None:
+    (raw,) = voxel_files(header)
+    content = header.read_bytes()
+    header.write_bytes(content.replace(b"6 5 4", b"600 500 400"))
+    raw.write_bytes(raw.read_bytes()[:100])
+    with pytest.raises(VolumeError, match="smaller than its header says"):
+        read_header(header)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_voxels_after_their_header_are_in_the_file_itself(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"ct{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), str(path), useCompression=True)
+    assert voxel_files(path) == [path]
+    assert read_header(path).size_xyz == (6, 5, 4)

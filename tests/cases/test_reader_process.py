@@ -1,0 +1,62 @@
+"""A process that reads, and may end."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess
+
+
+@pytest.fixture(scope="module")
+def reader():
+    with ReaderProcess() as process:
+        yield process
+
+
+def end(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_it_returns_and_raises_what_the_function_does(reader: ReaderProcess) -> None:
+    assert reader.run(max, 3, 5) == 5
+    assert reader.run(os.getpid) != os.getpid()
+    with pytest.raises(ValueError, match="invalid literal"):
+        reader.run(int, "x")
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_its_end_is_an_error_and_the_next_call_has_another(reader: ReaderProcess, number: signal.Signals) -> None:
+    with pytest.raises(ReaderEndedError, match=rf"signal {int(number)} \({number.name}\)"):
+        reader.run(end, number)
+    assert reader.run(max, 3, 5) == 5
+
+
+def test_memory_that_runs_out_is_an_error(reader: ReaderProcess) -> None:
+    with pytest.raises(ReaderEndedError, match="memory ran out"):
+        reader.run(bytearray, 1 << 50)
+
+
+def test_results_cross_whole(reader: ReaderProcess) -> None:
+    assert reader.run(Path, "a") == Path("a")
+    with pytest.raises(ReaderEndedError, match="exit status 1"):
+        reader.run(threading.Lock)
+
+
+def test_closing_ends_a_call_of_another_thread() -> None:
+    process, ended = ReaderProcess(), []
+
+    def wait() -> None:
+        try:
+            process.run(signal.pause)
+        except ReaderEndedError as error:
+            ended.append(error)
+
+    process.run(max, 1, 2)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    process.close()
+    thread.join(20)
+    assert ended and not thread.is_alive()
