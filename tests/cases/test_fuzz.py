@@ -22,6 +22,7 @@ from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.markups import read_markups
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess
 from ggn_tf.cases.table_file import read_table_file
 from ggn_tf.errors import GgnError
 from ggn_tf.protocol import PatchProtocol
@@ -127,16 +128,37 @@ def survives(originals, name, cut, reach, places):
             assert error.found or error.remedy
 
 
+def measured(originals, kind, number):
+    """Processor seconds, and the peak of the memory afterwards, MB."""
+    begin = time.process_time()
+    survives(originals, *damages(kind, number))
+    return time.process_time() - begin, peak_mb()
+
+
 def check_variants(originals, kind, count):
-    """Every variant, one after another; none may take long, or much more memory than all before it."""
-    slowest, first_mb = 0.0, peak_mb()
-    for number in range(count):
-        before_mb, begin = peak_mb(), time.process_time()
-        survives(originals, *damages(kind, number))
-        slowest = max(slowest, time.process_time() - begin)
-        # The files have a few kilobytes each.
-        assert slowest < MOST_SECONDS and peak_mb() - before_mb < 200, f"{kind} {number}"
-    print(f"{kind:<10} {count:>5} variants  longest {slowest:5.2f} s  memory +{peak_mb() - first_mb:4.0f} MB")
+    """Every variant, read as the product reads; none may take long, or much more memory than all before it.
+
+    Some end ITK's reader of MetaImage: the product rejects their case.
+    """
+    slowest, ended = 0.0, []
+    with ReaderProcess() as reader:
+        first_mb = before_mb = reader.run(measured, originals, kind, 0)[1]
+        for number in range(count):
+            try:
+                seconds, after_mb = reader.run(measured, originals, kind, number)
+            except ReaderEndedError:
+                ended.append(number)
+                before_mb = reader.run(peak_mb)
+                continue
+            slowest = max(slowest, seconds)
+            # The files have a few kilobytes each.
+            assert slowest < MOST_SECONDS and after_mb - before_mb < 200, f"{kind} {number}"
+            before_mb = after_mb
+    print(
+        f"{kind:<10} {count:>5} variants  longest {slowest:5.2f} s  "
+        f"memory +{before_mb - first_mb:4.0f} MB  {len(ended)} ended their reader"
+    )
+    assert len(ended) <= count // 100, ended
 
 
 @pytest.mark.parametrize("kind", KINDS)
