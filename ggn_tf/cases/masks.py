@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.bounds import find_overrun
 from ggn_tf.cases.dicom.folder import is_dicom
 from ggn_tf.cases.dicom.mask_references import DicomReferences, read_references
 from ggn_tf.cases.dicom.series import MaskReference
@@ -65,7 +64,7 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
     """
     path = Path(path)
     refuse_missing_mask(path)
-    references = _dicom_references(path)
+    references = read_references(path) if is_dicom(path) else None
     stored = _read_segment(path, segment, volume, references)
     if not stored.inside.any():
         raise _empty(path)
@@ -85,22 +84,6 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
     if stored.inside.all() and placed.image.GetSize() == volume.grid.size_xyz:
         raise _full(path, stored.inside.size)
     return Mask(placed.image, notes + placed.repaired, stored.one_nodule)
-
-
-def _dicom_references(path: Path) -> DicomReferences | None:
-    """What a DICOM mask references; None of other files."""
-    if not is_dicom(path):
-        return None
-    overrun = find_overrun(path)
-    if overrun is not None:
-        raise MaskError(
-            "The DICOM mask is damaged.",
-            case=path,
-            found=overrun,
-            expected="a DICOM segmentation or structure set",
-            remedy="Copy or export it again.",
-        )
-    return read_references(path)
 
 
 def _placed(stored: Segment, volume: Volume) -> Mask | None:

@@ -8,6 +8,8 @@ import struct
 import zlib
 from pathlib import Path
 
+import pydicom
+
 from ggn_tf.cases.dicom.codestreams import find_other_size
 from ggn_tf.cases.dicom.elements import (
     EXPLICIT,
@@ -54,6 +56,18 @@ def find_overrun(path: Path) -> str | None:
             return "the end of the file inside the header"
         except ValueError as error:
             return str(error)
+
+
+def read_bounded(path: Path) -> pydicom.FileDataset:
+    """Read a DICOM file by pydicom, which follows any depth and inflates any length.
+
+    Raises:
+        ValueError: It announces what it cannot contain; pydicom raises further types.
+    """
+    overrun = find_overrun(path)
+    if overrun is not None:
+        raise ValueError(overrun)
+    return pydicom.dcmread(path)
 
 
 def _check(content: mmap.mmap, start: int) -> str | None:

@@ -15,6 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
+from ggn_tf.cases.dicom.bounds import read_bounded
 from ggn_tf.cases.dicom.slice_planes import SlicePlanes
 from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM
 from ggn_tf.cases.geometry.axes import AxisOrder
@@ -58,7 +59,7 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
             grid, or it is not clear which segment is meant.
     """
     with errors_as(partial(_unusable, path)):
-        whole = pydicom.dcmread(path)
+        whole = read_bounded(path)
         kind = str(whole.get("SOPClassUID"))
         if kind not in _SEGMENTATIONS:
             raise ValueError(f"SOP class {pydicom.uid.UID(kind).name}")

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 
+from ggn_tf.cases.dicom.bounds import read_bounded
 from ggn_tf.cases.dicom.slice_planes import SlicePlanes
 from ggn_tf.cases.geometry.grid import Floats
 from ggn_tf.cases.geometry.outlines import Outline, fill
@@ -46,7 +46,7 @@ def read_region_of_interest(path: Path, segment: str | None, planes: SlicePlanes
         MaskError: The file is damaged, it is not clear which region is meant, or contours are not on the slices.
     """
     with errors_as(partial(_unusable, path)):
-        header = pydicom.dcmread(path)
+        header = read_bounded(path)
         names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in header.StructureSetROISequence}
         region = _read_region(header, pick_segment(path, names, segment))
         return _filled(path, region, planes)
