@@ -13,7 +13,7 @@ from typing import Any
 
 from ggn_tf.cases.spelling import folded, trimmed
 from ggn_tf.errors import TableError
-from ggn_tf.shown_text import one_line
+from ggn_tf.shown_text import printable
 
 Row = dict[str, str]
 Cells = list[str]
@@ -138,7 +138,7 @@ def _content(sheet: _Sheet) -> TableFile:
 
 
 def _cell_text(cell: str) -> str:
-    text = one_line(cell.removesuffix(_END)).strip()
+    text = printable(cell.removesuffix(_END)).strip()
     # Spreadsheet programs show ="0007" as 0007: it is how other programs keep zeros.
     return text[2:-1] if text.startswith('="') and text.endswith('"') else text
 
