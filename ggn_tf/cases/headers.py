@@ -17,7 +17,7 @@ from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
 # Far more than any CT or list of segments has; a damaged header can announce any number.
-_MOST_VOXELS = 2**31
+_MOST_VOXELS = 2**32
 # The highest compression ratio of deflate, which all these formats use. Without this bound ITK would reserve gigabytes
 # for a damaged header before it finds that the file is too short.
 _MOST_BYTES_PER_BYTE = 1032
