@@ -4,9 +4,10 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -24,8 +25,10 @@ _NO_MODE = _MISSING | {errno.EPERM, errno.EACCES}
 _NO_FOLDER_SYNC = _MISSING | {errno.EPERM, errno.EACCES, errno.EISDIR}
 # How a rename over an existing name fails where only free names can be taken.
 _NO_OVERWRITE = _MISSING | {errno.EPERM, errno.EACCES, errno.EEXIST, errno.EBUSY, errno.ENOTEMPTY}
-# Ends the name of a file that makes room for its new content, where that is necessary.
-_FORMER = ".former"
+# How every name begins that only this module gives: of what is being written; of a new folder that takes another's
+# place; and of what makes room for its new content.
+_MARK = ".ggn-tf-"
+_TEMPORARY, _NEW, _FORMER = f"{_MARK}temporary.", f"{_MARK}new.", f"{_MARK}former."
 
 
 @contextmanager
@@ -35,13 +38,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     The content reaches the disk before the name does, so a power cut leaves the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         _reach_disk(temporary)
-        _set_mode(temporary, 0o666)
+        _set_mode(temporary, 0o666 & ~_umask())
         _take_name(temporary, path)
         _reach_disk(path.parent)
     finally:
@@ -51,22 +54,28 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it is renamed to `path` at the end, or deleted after an error.
+
+    Everything in it reaches the disk before the name does. A `path` that is a link is the folder that it leads to.
+
+    Args:
+        path: The folder; one that exists keeps its mode.
+        private: Whether only the owner may enter a new folder, as one with patient data; else the umask decides.
 
     Raises:
         FileExistsError: `path` exists and is not an empty folder.
     """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{path.name}.", dir=path.parent))
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _reach_disk(file)
-        _set_mode(temporary, 0o777)
+        for written in (*temporary.rglob("*"), temporary):
+            _reach_disk(written)
+        _set_mode(temporary, _folder_mode(path, private))
         _take_name(temporary, path)
         _reach_disk(path.parent)
     finally:
@@ -74,22 +83,25 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replaced_folder(path: Path) -> Iterator[Path]:
+def replaced_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a new folder; it replaces `path` at the end, which stays unchanged after an error.
 
     A kill between the two renames leaves no `path` but the former one beside it; the next call restores it first.
+    `path` and `private` are as in `atomic_folder`.
     """
-    new, former = path.with_name(f".{path.name}-new"), path.with_name(f".{path.name}-former")
-    if former.exists() and not path.exists():
+    path = Path(os.path.realpath(path))
+    new, former = path.with_name(_NEW + path.name), path.with_name(_FORMER + path.name)
+    if former.is_dir() and not former.is_symlink() and not path.exists():
         former.rename(path)
     for left_over in (new, former):
         shutil.rmtree(left_over, ignore_errors=True)
-    with atomic_folder(new) as temporary:
+    with atomic_folder(new, private=private) as temporary:
         yield temporary
+    _set_mode(new, _folder_mode(path, private))
     rest = former
     if former.exists():
         # A file in it is still open somewhere, which NFS and SMB do not delete.
-        rest = Path(tempfile.mkdtemp(prefix=former.name, dir=path.parent))
+        rest = Path(tempfile.mkdtemp(prefix=f"{former.name}.", dir=path.parent))
         former = rest / path.name
     if path.exists():
         path.rename(former)
@@ -100,17 +112,76 @@ def replaced_folder(path: Path) -> Iterator[Path]:
             former.rename(path)
         shutil.rmtree(rest, ignore_errors=True)
         raise
+    _reach_disk(path.parent)
     shutil.rmtree(rest, ignore_errors=True)
 
 
-def restore_former_files(folder: Path) -> None:
-    """Give the files of a folder their names back which a kill between the two renames of `atomic_file` took."""
-    for former in folder.glob(f".*{_FORMER}"):
-        path = former.with_name(former.name.removeprefix(".").removesuffix(_FORMER))
-        if path.exists():
-            former.unlink()
-        else:
-            former.rename(path)
+def clean_folder(folder: Path) -> None:
+    """Tidy up after a process that was killed while it wrote files into a folder.
+
+    A name is given back that `atomic_file` took between its two renames, and half-written files are deleted. Only
+    regular files under this module's own temporary names are touched.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for file in list(folder.iterdir()):
+        if is_temporary(file):
+            file.unlink()
+        elif file.name.startswith(_FORMER) and _is_regular(file):
+            path = file.with_name(file.name.removeprefix(_FORMER))
+            if path.exists():
+                file.unlink()
+            else:
+                file.rename(path)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path is a file that `atomic_file` has begun and not finished."""
+    return path.name.startswith(_TEMPORARY) and _is_regular(path)
+
+
+def former_name(path: Path) -> Path:
+    """Where a file's content is kept while its name is given to the new content."""
+    return path.with_name(_FORMER + path.name)
+
+
+def refuse_links(folder: Path, names: Iterable[str], kind: type[GgnError] = GgnError) -> None:
+    """Refuse links, pipes and devices among what is read, written or deleted in a folder, at any depth.
+
+    A folder that comes from someone else could lead to files of the user through them. The folder itself may be a link,
+    since the user named it.
+
+    Args:
+        folder: The folder; it need not exist.
+        names: Names in it that are ours; they need not exist. What is not ours is not looked at.
+        kind: The class of the error.
+
+    Raises:
+        GgnError: One of them is neither a regular file nor a folder.
+    """
+    for path in _entries(folder / name for name in names):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise kind(
+                "A folder contains something that is neither a file nor a folder.",
+                case=path,
+                found=f"a link to {os.fspath(path.readlink())}" if path.is_symlink() else "a pipe, socket or device",
+                expected="regular files and folders, which are the only ones that ggn-tf writes",
+                remedy="Replace the link by a copy of what it leads to, if that belongs there. Do not use a folder of "
+                "unknown origin.",
+            )
+
+
+def _entries(paths: Iterable[Path]) -> Iterator[Path]:
+    """The paths that exist, and everything below them; links are not followed."""
+    for path in paths:
+        if os.path.lexists(path):
+            yield path
+            for parent, folders, files in os.walk(path):
+                yield from (Path(parent, name) for name in (*folders, *files))
+
+
+def _is_regular(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def refuse_read_only(folder: Path, argument: str = "output") -> None:
@@ -186,9 +257,27 @@ def _reach_disk(path: Path) -> None:
         warn_of_limits(path)
 
 
+def _folder_mode(path: Path, private: bool) -> int:
+    """The mode of a folder that gets the name `path`: that of the one that it replaces, or a new one's."""
+    if path.is_dir():
+        return stat.S_IMODE(path.stat().st_mode)
+    return 0o700 if private else 0o777 & ~_umask()
+
+
+def make_private_folder(folder: Path, *, shared: bool = False) -> None:
+    """Make a folder that only its owner may enter, unless it is shared; one that exists keeps its mode.
+
+    Args:
+        folder: The folder; its parents are made as the umask has it.
+        shared: Whether the umask decides who may enter.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o777 if shared else 0o700, exist_ok=True)
+
+
 def _set_mode(path: Path, mode: int) -> None:
     try:
-        path.chmod(mode & ~_umask())
+        path.chmod(mode)
     except OSError as error:
         if error.errno not in _NO_MODE:
             raise
@@ -207,7 +296,7 @@ def _take_name(temporary: Path, path: Path) -> None:
             path.rmdir()
             temporary.rename(path)
             return
-        former = path.with_name(f".{path.name}{_FORMER}")
+        former = former_name(path)
         former.unlink(missing_ok=True)
         path.rename(former)
         try:

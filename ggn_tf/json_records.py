@@ -1,9 +1,12 @@
 """Frozen dataclasses as JSON documents, and read back strictly: a wrong field is reported by its path."""
 
 import dataclasses
+import json
+import math
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cattrs
@@ -16,6 +19,63 @@ from ggn_tf.tasks import Task
 Record = TypeVar("Record")
 _Hook = Callable[[Any, Any], Any]
 _ADDED_LATER = "added_later"
+# Our documents have up to eight levels; Python's limit of nested calls is far above.
+_MOST_LEVELS = 32
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_LONGEST_TEXT = 200
+
+
+def read_document(file: Path) -> Any:
+    """Read one of our JSON files.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not JSON in UTF-8, is nested too deeply, contains a key twice, or a number that is not finite.
+    """
+    return parse_document(file.read_bytes())
+
+
+def parse_document(content: bytes) -> Any:
+    """As `read_document`, from the file's content."""
+    try:
+        document = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not _nests_little(content) and not _is_shallow(document):
+        raise ValueError(f"nested deeper than {_MOST_LEVELS} levels")
+    return document
+
+
+def _nests_little(content: bytes) -> bool:
+    """Whether the brackets alone show that a document has few levels; fast, and false also for brackets in texts."""
+    brackets = content.translate(None, _NO_BRACKETS)
+    for _ in range(_MOST_LEVELS):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return not brackets
+
+
+def _is_shallow(document: Any) -> bool:
+    level = [document]
+    for _ in range(_MOST_LEVELS):
+        nested = [item for item in level if isinstance(item, (dict, list))]
+        level = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
+    return not any(isinstance(item, (dict, list)) for item in level)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return document
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
 
 
 def added_later(default: Any) -> Any:
@@ -75,7 +135,7 @@ def _wrong_field(error: BaseException, path: str, found: Any, kind: Any) -> Reco
     return RecordError(
         "A stored record cannot be read.",
         case=path,
-        found=found,
+        found=str(found)[:_LONGEST_TEXT],
         expected=expected,
         remedy="Use the version of ggn-tf that wrote it, or make the dataset or run again.",
     )

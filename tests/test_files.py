@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from ggn_tf.errors import GgnError, GgnWarning
-from ggn_tf.files import _warn_of_mount, atomic_file, atomic_folder, refuse_read_only, replaced_folder
+from ggn_tf.files import (
+    _warn_of_mount,
+    atomic_file,
+    atomic_folder,
+    clean_folder,
+    make_private_folder,
+    refuse_links,
+    refuse_read_only,
+    replaced_folder,
+)
 
 
 def test_a_file_takes_its_name_only_when_whole(tmp_path: Path):
@@ -99,15 +108,15 @@ def test_a_file_system_that_lacks_a_function_is_written_to_with_one_warning(
 def test_a_former_folder_with_an_open_file_is_left_alone(tmp_path: Path, monkeypatch, fails: bool):
     """As on NFS and SMB, which do not delete such a file."""
     (tmp_path / "set").mkdir()
-    (tmp_path / ".set-former").mkdir()
+    (tmp_path / ".ggn-tf-former.set").mkdir()
     delete, rename = shutil.rmtree, Path.rename
 
     def rmtree(path: Path, **options: Any) -> None:
-        if path.name != ".set-former":
+        if path.name != ".ggn-tf-former.set":
             delete(path, **options)
 
     def failing_rename(path: Path, target: Path) -> None:
-        if fails and path.name == ".set-new":
+        if fails and path.name == ".ggn-tf-new.set":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         rename(path, target)
 
@@ -115,8 +124,8 @@ def test_a_former_folder_with_an_open_file_is_left_alone(tmp_path: Path, monkeyp
     monkeypatch.setattr(Path, "rename", failing_rename)
     with pytest.raises(OSError) if fails else nullcontext(), replaced_folder(tmp_path / "set") as folder:
         (folder / "shard").write_text("newer", encoding="utf-8")
-    left = {path.name for path in tmp_path.iterdir()} - {".set-new"}
-    assert left == {"set", ".set-former"} and (tmp_path / "set" / "shard").exists() != fails
+    left = {path.name for path in tmp_path.iterdir()} - {".ggn-tf-new.set"}
+    assert left == {"set", ".ggn-tf-former.set"} and (tmp_path / "set" / "shard").exists() != fails
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
@@ -164,3 +173,90 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(place: str
 def test_a_place_that_can_be_written_to_stays_as_it_is(tmp_path: Path):
     refuse_read_only(tmp_path / "deep" / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+FOREIGN = (
+    ".gitlab-ci.yml",
+    ".pre-commit-config.yaml",
+    ".my-notes.txt",
+    ".a-b.json",
+    ".notes.former",
+    ".x-new",
+    ".x.tmp",
+)
+
+
+def test_only_what_has_our_mark_is_tidied_away(tmp_path: Path):
+    for name in FOREIGN:
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+    (tmp_path / "elsewhere.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / ".ggn-tf-temporary.link.json").symlink_to(tmp_path / "elsewhere.txt")
+    (tmp_path / ".ggn-tf-temporary.folder.json").mkdir()
+    left = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / ".ggn-tf-temporary.run.x.json").touch()
+    clean_folder(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
+def test_a_folder_that_is_a_link_is_not_tidied(tmp_path: Path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / ".ggn-tf-temporary.run.x.json").touch()
+    (tmp_path / "checkpoints").symlink_to("theirs")
+    clean_folder(tmp_path / "checkpoints")
+    assert len(list((tmp_path / "theirs").iterdir())) == 1
+
+
+def test_links_and_pipes_of_ours_are_refused_at_any_depth_and_others_are_not(tmp_path: Path):
+    (tmp_path / "stages" / "inner").mkdir(parents=True)
+    (tmp_path / "mine").symlink_to("/")
+    refuse_links(tmp_path, ("stages", "missing"))
+    (tmp_path / "stages" / "inner" / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(GgnError, match="a link to"):
+        refuse_links(tmp_path, ("stages",))
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(GgnError, match="a pipe"):
+        refuse_links(tmp_path, ("run.json",))
+
+
+def test_a_folder_that_the_user_named_may_be_a_link(tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "named").symlink_to("real")
+    for write in (atomic_folder, replaced_folder):
+        with write(tmp_path / "named") as folder:
+            (folder / "shard").write_text("whole", encoding="utf-8")
+        assert (tmp_path / "named").is_symlink() and (tmp_path / "real" / "shard").exists()
+        refuse_links(tmp_path / "named", ("shard",))
+        shutil.rmtree(tmp_path / "real")
+
+
+@pytest.mark.parametrize("write", [atomic_folder, replaced_folder])
+@pytest.mark.parametrize(("private", "mode"), [(True, 0o700), (False, 0o750)])
+def test_a_new_folder_is_private_or_as_the_umask_has_it(tmp_path: Path, write: Any, private: bool, mode: int):
+    former = os.umask(0o027)
+    try:
+        with write(tmp_path / "new", private=private):
+            pass
+        (tmp_path / "old").mkdir(mode=0o755)
+        (tmp_path / "old").chmod(0o755)
+        with write(tmp_path / "old", private=private):
+            pass
+        make_private_folder(tmp_path / "run", shared=not private)
+    finally:
+        os.umask(former)
+    modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("new", "old", "run")}
+    assert modes == {"new": mode, "old": 0o755, "run": mode}
+
+
+def test_every_folder_of_a_new_one_reaches_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    synced: list[Path] = []
+
+    def fsync(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        if not (tmp_path / "set").exists():
+            synced.append(path)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_folder(tmp_path / "set") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "shard").touch()
+    assert sorted(path.name.split(".")[0] or "itself" for path in synced) == ["inner", "itself", "shard"]

@@ -61,6 +61,7 @@ def evaluate(
     by: Sequence[str] = (),
     interval_width: float = run_scores.INTERVAL_WIDTH,
     output: str | Path | None = None,
+    shared: bool = False,
     on_progress: OnProgress = ignore,
 ) -> Evaluation:
     """Score every finished stage of a run on its validation and test set, and on another site's nodules.
@@ -87,6 +88,7 @@ def evaluate(
         by: Columns of the case table by which nodules are grouped, for example `("sex", "scanner")`.
         interval_width: Width of an interval for which the number of patients that it needs is reported.
         output: The folder to write, for example where the run's cannot be written to; None for `evaluation` in the run.
+        shared: Whether the umask decides who may enter a new folder, and not its owner alone.
         on_progress: Called at every step.
 
     Raises:
@@ -103,8 +105,7 @@ def evaluate(
     check_fraction("interval_width", interval_width)
     opened = RunFolder.open(run_folder(run))
     folder = opened.folder / "evaluation" if output is None else Path(output)
-    if output is not None:
-        refuse_foreign_evaluation(folder)
+    refuse_foreign_evaluation(folder)
     # It takes its name beside the former one.
     refuse_read_only(folder.absolute().parent)
     trained_on = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
@@ -134,7 +135,7 @@ def evaluate(
     )
     groups = main_subgroups(run_data(frame, report), trained_on.case_by_id, columns) if columns else []
     report = replace(report, subgroups=tuple(groups))
-    write_evaluation(frame, report, folder, inputs, tuple(by))
+    write_evaluation(frame, report, folder, inputs, tuple(by), shared=shared)
     if scores.test is not None and output is None and (opened.folder / "tensorboard").is_dir():
         write_scores(opened.folder / "tensorboard", _by_tag(scores.test))
     return Evaluation(folder, report, frame)

@@ -120,6 +120,7 @@ def fit(
     strategy: Strategy = "one",
     run: str | Path | None = None,
     run_threads: bool = False,
+    shared: bool = False,
     command: str = "ggn_tf.fit",
     on_start: Callable[[TrainingPlan], None] = ignore,
     on_progress: Callable[[TrainingProgress], None] = ignore,
@@ -159,6 +160,7 @@ def fit(
         run: The run folder; None for `runs/` and a name made of model, task, split and seed.
         run_threads: Whether a resumed run sets TensorFlow's number of threads per operation to the number that it was
             begun with, on which the last bits depend; only possible before TensorFlow's first operation.
+        shared: Whether the umask decides who may enter a new run folder, and not its owner alone.
         command: The command, for the record in run.json.
         on_start: Called once, before anything is trained.
         on_progress: Called at every step and at the end of every epoch.
@@ -219,6 +221,7 @@ def fit(
         conditions=conditions_here(deterministic, rank.expected_replicas),
         begin=begin,
         histograms=histograms,
+        shared=shared,
     )
     return Run(folder, finished.finished_stages())
 

@@ -75,6 +75,7 @@ def prepare(
     keep_ids: bool = False,
     salt_file: str | Path | None = None,
     id_list: str | Path | None = None,
+    shared: bool = False,
     splits: int = SplitProtocol.splits,
     seed: int = SplitProtocol.seed,
     runner: Runner = "processes",
@@ -106,6 +107,7 @@ def prepare(
         keep_ids: Whether to keep the table's ids instead of salted hashes of them.
         salt_file: The file with the salt for hashing ids, created at first use; None for the user's own.
         id_list: A new file that lists which id became which hash.
+        shared: Whether the umask decides who may enter the dataset's folder, and not its owner alone.
         splits: Number of splits to draw.
         seed: Seed of the splits.
         runner: `processes` of this machine, or Apache `beam`.
@@ -156,6 +158,7 @@ def prepare(
             splits=splits,
             seed=seed,
             radiomics=settings,
+            shared=shared,
         )
         counts = _split_counts(dataset)
     notes = (*opened.notes, *merged, *seen.notes, *notes_on(dataset.cases, seen.hidden, seen.outside_lung))

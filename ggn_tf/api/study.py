@@ -27,7 +27,7 @@ from ggn_tf.studies.analysis import PRIMARY, AnalysisPlan, parse_pairs
 from ggn_tf.studies.design import StudyDesign, items_of
 from ggn_tf.studies.item import Item, WorkFolder
 from ggn_tf.studies.pool import WorkerMessage, run_items
-from ggn_tf.studies.study_report import collect_examples, write_study
+from ggn_tf.studies.study_report import collect_examples, refuse_foreign_results, write_study
 from ggn_tf.studies.tables import ScoreTable, collect_results, tables_of
 from ggn_tf.tasks import PAPER_TASKS, Task
 from ggn_tf.tensorflow_import import keras_defaults
@@ -108,6 +108,7 @@ def study(
     sensitivity: float | None = None,
     by: Sequence[str] = (),
     jobs: int = 1,
+    shared: bool = False,
     command: str = "ggn_tf.study",
     on_start: Callable[[StudyPlan], None] = ignore,
     on_progress: Callable[[StudyProgress], None] = ignore,
@@ -145,6 +146,7 @@ def study(
         sensitivity: As in `evaluate`.
         by: As in `evaluate`.
         jobs: Number of trainings that run at a time.
+        shared: Whether the umask decides who may enter a new folder of the study, and not its owner alone.
         command: The command, for the records in run.json.
         on_start: Called once, before anything is trained.
         on_progress: Called as items progress.
@@ -181,14 +183,18 @@ def study(
         protocol=numbers,
     )
     items = items_of(design, opened)
-    work = WorkFolder(Path(folder), opened, command)
+    work = WorkFolder(Path(folder), opened, command, shared)
+    work.create()
+    refuse_foreign_results(work.folder)
     on_start(StudyPlan(design, opened, reason, len(items)))
     progress = _Progress(items, on_progress)
     run_items(items, work, jobs, progress.item_at, stop)
     results = collect_results(design, items, work, plan)
     examples = collect_examples(design, results, work, gallery, progress.report)
     tables = tables_of(design, results)
-    return Study(write_study(design, opened, results, tables, Path(folder), examples, plan), tuple(tables))
+    return Study(
+        write_study(design, opened, results, tables, Path(folder), examples, plan, shared=shared), tuple(tables)
+    )
 
 
 class _Progress:

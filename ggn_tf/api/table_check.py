@@ -64,6 +64,7 @@ def check_table(
     distinct_ids: bool = False,
     merge_labels: bool = False,
     output: str | Path | None = None,
+    shared: bool = False,
     on_progress: OnProgress = ignore,
 ) -> TableCheck:
     """Examine every row of a table; the arguments are those of `prepare`.
@@ -77,6 +78,7 @@ def check_table(
         distinct_ids: As in `prepare`.
         merge_labels: As in `prepare`.
         output: New folder for contact sheets and cases.csv; None for no files.
+        shared: As in `prepare`.
         on_progress: Called after every case.
 
     Raises:
@@ -92,7 +94,7 @@ def check_table(
     ]
     policy, usable = RepairPolicy(repair, align_masks), [row for row in rows if isinstance(row, Case)]
     with closing(cut_cases(usable, protocol.patch, jobs, policy, on_progress=on_progress)) as cut:
-        findings, read = _examine(rows, cut, None if output is None else Path(output))
+        findings, read = _examine(rows, cut, None if output is None else Path(output), shared)
     consistency = check_consistency([finding.case for finding in findings], read, distinct_ids=distinct_ids)
     outside_lung = [finding.case.case_id for finding in findings if not finding.in_lung]
     notes = notes_on(records_of(findings), hidden_columns(findings), outside_lung)
@@ -105,11 +107,11 @@ def check_table(
 
 
 def _examine(
-    rows: Sequence[Case | Finding], cut: CutCases, output: Path | None
+    rows: Sequence[Case | Finding], cut: CutCases, output: Path | None, shared: bool
 ) -> tuple[list[Finding], dict[str, ReadNodule]]:
     """The findings in the order of the rows, of which some have one already; and what was read, by case id."""
     findings, read = [], {}
-    with nullcontext() if output is None else _new_folder(output) as folder:
+    with nullcontext() if output is None else _new_folder(output, shared) as folder:
         with PreviewWriter(folder or Path(), enabled=folder is not None) as sheets:
             for row in rows:
                 finding, nodule = (row, None) if isinstance(row, Finding) else examine_case(*next(cut))
@@ -123,9 +125,9 @@ def _examine(
 
 
 @contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
+def _new_folder(output: Path, shared: bool) -> Iterator[Path]:
     try:
-        with atomic_folder(output) as folder:
+        with atomic_folder(output, private=not shared) as folder:
             yield folder
     except OSError as error:
         exists = isinstance(error, FileExistsError)

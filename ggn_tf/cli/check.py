@@ -15,6 +15,7 @@ from ggn_tf.cli.options import (
     jobs_option,
     json_option,
     repair_options,
+    shared_option,
     table_options,
 )
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @jobs_option
 @repair_options
 @click.option("-o", "--output", type=PATH, help="New folder for contact sheets and cases.csv.")
+@shared_option
 @json_option
 def command(table: Path, output: Path | None, as_json: bool, **arguments: Any) -> None:
     """Report all that `ggn-tf prepare` would find in TABLE (.csv or .xlsx), and write no dataset.

@@ -17,6 +17,7 @@ from ggn_tf.cli.options import (
     json_option,
     own_dataset_option,
     sensitivity_option,
+    shared_option,
 )
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -44,6 +45,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 @click.option(
     "-o", "--output", type=PATH, help="Folder to write, for a run that cannot be written to.  [default: RUN/evaluation]"
 )
+@shared_option
 @json_option
 def command(run: Path, as_json: bool, **arguments: Any) -> None:
     """Score every finished stage of RUN on its validation and test set, and with --dataset on another site's nodules.

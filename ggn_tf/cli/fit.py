@@ -17,6 +17,7 @@ from ggn_tf.cli.options import (
     FiniteRange,
     precision_option,
     select_on_option,
+    shared_option,
     text_of,
 )
 from ggn_tf.cli.stop_signal import StopSignal
@@ -83,6 +84,7 @@ def _paper(attribute: str) -> str:
     "runs this command.",
 )
 @click.option("-o", "--run", type=PATH, help="Run folder.  [default: runs/MODEL-TASK-splitN-seedN]")
+@shared_option
 def command(dataset: Path, **arguments: Any) -> None:
     """Train every stage up to --stage on DATASET, resuming where an earlier call stopped.
 

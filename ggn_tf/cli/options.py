@@ -97,6 +97,12 @@ jobs_option = click.option("--jobs", type=AT_LEAST_1, help="Number of processes.
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there."
 )
+shared_option = click.option(
+    "--shared",
+    is_flag=True,
+    help="Let the umask decide who may enter the new folder; by default only its owner may, because it contains "
+    "patient data.",
+)
 proxy_option = click.option(
     "--proxy",
     metavar="HOST:PORT",

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 import ggn_tf
-from ggn_tf.cli.options import PATH, FiniteRange, json_option, proxy_option, repair_options, tls_options, with_options
+from ggn_tf.cli.options import (
+    PATH,
+    FiniteRange,
+    json_option,
+    proxy_option,
+    repair_options,
+    shared_option,
+    tls_options,
+    with_options,
+)
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -67,6 +76,7 @@ _BAR = 24
 @click.option(
     "--keep-ids", is_flag=True, help="Include the path of the CT in the result, which often names the patient."
 )
+@shared_option
 @json_option
 def command(
     ct: Path,
@@ -91,6 +101,7 @@ def command(
     trust: bool,
     output: Path | None,
     keep_ids: bool,
+    shared: bool,
     as_json: bool,
 ) -> None:
     """Classify and segment one or more nodules of a CT.
@@ -124,7 +135,9 @@ def command(
     source = export or f"grpc://{server}"
     with ggn_tf.load(source, model_name=model_name, timeout=timeout, proxy=proxy, trust=trust, **tls) as model:
         prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks)
-    result = prediction.to_dict(keep_ids) if output is None else prediction.write(output, keep_ids=keep_ids)
+    result = (
+        prediction.to_dict(keep_ids) if output is None else prediction.write(output, keep_ids=keep_ids, shared=shared)
+    )
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

@@ -14,6 +14,7 @@ from ggn_tf.cli.options import (
     error_text,
     jobs_option,
     repair_options,
+    shared_option,
     table_options,
 )
 from ggn_tf.errors import RejectedCasesError
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     help="File with the salt for hashing ids, created at first use. The same salt gives a patient the same hash in "
     "every dataset.  [default: one per user; env: GGN_TF_SALT_FILE]",
 )
+@shared_option
 @click.option("--id-list", type=FILE, help="New file that lists which id became which hash.")
 @click.option("--splits", type=AT_LEAST_1, default=SplitProtocol.splits, help="Number of splits to draw.")
 @click.option("--seed", type=AT_LEAST_0, default=SplitProtocol.seed, help="Seed of the splits.")

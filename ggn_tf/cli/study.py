@@ -19,6 +19,7 @@ from ggn_tf.cli.options import (
     precision_option,
     select_on_option,
     sensitivity_option,
+    shared_option,
     text_of,
 )
 from ggn_tf.cli.stop_signal import StopSignal
@@ -86,6 +87,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 @sensitivity_option
 @by_option
 @click.option("--jobs", type=AT_LEAST_1, default=1, help="Number of trainings that run at a time.")
+@shared_option
 def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments: Any) -> None:
     """Train and compare every system on DATASET: the paper's Tables 2 to 6.
 

@@ -1,16 +1,26 @@
 """`dataset.json`, the description of a dataset, and the checks that the dataset is what it describes."""
 
 import dataclasses
+import hashlib
 import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import DatasetError
+from ggn_tf.files import refuse_links
+from ggn_tf.json_records import read_document, to_json
 from ggn_tf.protocol import PatchProtocol
 
 # 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file.
 SCHEMA = 2
 DESCRIPTION = "dataset.json"
+# The key of the digest over all others.
+DIGEST = "sha256"
+# The other files that are read by a fixed name.
+_READ = ("splits.json", "radiomics.csv")
+_SHARD = re.compile(r"patches-\d{5,}-of-\d{5,}\.tfrecord", re.ASCII)
 COPY_AGAIN = "Copy the dataset again from a whole copy, or prepare it again."
 
 
@@ -31,12 +41,14 @@ def refuse_existing(folder: Path) -> None:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read a dataset's description and check its schema, but not its content.
+    """Read a dataset's description, and check its schema and its digest, but not its content.
 
     Raises:
-        DatasetError: The folder is missing or not a dataset, or the file is damaged or of another schema.
+        DatasetError: The folder is missing or not a dataset, the file is damaged or of another schema, or it or another
+            file of the dataset is a link.
     """
     path = folder / DESCRIPTION
+    refuse_links(folder, (DESCRIPTION, *_READ), DatasetError)
     if not path.is_file():
         raise DatasetError(
             "There is no dataset." if not folder.exists() else "The folder is not a dataset.",
@@ -45,8 +57,8 @@ def read_description(folder: Path) -> dict[str, Any]:
             remedy="Name the folder of a dataset, or prepare one from a case table.",
         )
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        stored = read_document(path)
+    except ValueError as error:
         raise damaged(folder, str(error)) from error
     schema = stored.get("schema") if isinstance(stored, dict) else None
     if schema != SCHEMA:
@@ -57,7 +69,33 @@ def read_description(folder: Path) -> dict[str, Any]:
             expected=f"schema {SCHEMA}",
             remedy="Prepare it again with this version of ggn-tf, from the same case table.",
         )
+    # Datasets of the first builds of this schema have none.
+    if DIGEST in stored and stored[DIGEST] != description_digest(stored):
+        raise damaged(folder, "content that does not have its SHA-256")
     return stored
+
+
+def description_digest(description: Mapping[str, Any]) -> str:
+    """SHA-256 over everything in a description but the digest itself: also over columns and measurements.
+
+    Args:
+        description: As JSON types; its cases may be records.
+    """
+    digest = hashlib.sha256()
+    for piece in _pieces(description):
+        digest.update(json.dumps(piece, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _pieces(description: Mapping[str, Any]) -> Iterator[Any]:
+    """The content in small pieces: all cases as one text take several times the memory."""
+    for name in sorted(description.keys() - {DIGEST}):
+        value = description[name]
+        yield name
+        if isinstance(value, (list, tuple)):
+            yield from (to_json(item) if dataclasses.is_dataclass(item) else item for item in value)
+        else:
+            yield value
 
 
 def check_protocol(folder: Path, stored: PatchProtocol, expected: PatchProtocol) -> None:
@@ -79,16 +117,21 @@ def check_protocol(folder: Path, stored: PatchProtocol, expected: PatchProtocol)
     )
 
 
-def check_shard(path: Path, size: int) -> None:
+def check_shard(folder: Path, name: str, size: int) -> None:
     """Refuse a shard that is missing, truncated or replaced.
 
     Args:
-        path: The shard.
+        folder: The dataset's folder.
+        name: The name of the shard.
         size: Its size when it was written, in bytes.
 
     Raises:
-        DatasetError: There is no such file, or it has another size.
+        DatasetError: Its name is none that a shard has, it is a link, there is no such file, or it has another size.
     """
+    if not _SHARD.fullmatch(name):
+        raise damaged(folder, f"a shard with the name {name[:100]!r}")
+    refuse_links(folder, [name], DatasetError)
+    path = folder / name
     found = path.stat().st_size if path.is_file() else None
     if found != size:
         raise DatasetError(

@@ -70,6 +70,13 @@ class Dataset:
         return [self.case_by_id[case_id] for case_id in case_ids]
 
 
+@dataclass(frozen=True)
+class _Shards:
+    """The sizes of the shards by name, in bytes."""
+
+    sizes: dict[str, int]
+
+
 def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
     """SHA-256 of a patch and its mask.
 
@@ -89,7 +96,7 @@ def fingerprint_of(protocol: PatchProtocol, cases: Iterable[CaseRecord]) -> str:
 
 
 def open_dataset(folder: Path, protocol: PatchProtocol) -> Dataset:
-    """Open a dataset and check that it is whole; patches are checked when they are read.
+    """Open a dataset and check that it is whole and without links; patches are checked when they are read.
 
     Args:
         folder: The dataset's folder.
@@ -104,17 +111,19 @@ def open_dataset(folder: Path, protocol: PatchProtocol) -> Dataset:
     try:
         stored_protocol = from_json(PatchProtocol, stored["protocol"])
         cases = tuple(from_json(CaseRecord, case) for case in stored["cases"])
-        shards = {str(name): int(size) for name, size in stored["shards"].items()}
+        shards = from_json(_Shards, {"sizes": stored["shards"]}).sizes
         fingerprint = fingerprint_of(stored_protocol, cases)
-    except (KeyError, TypeError, ValueError, AttributeError, RecordError) as error:
+    except (KeyError, TypeError, ValueError, RecordError) as error:
         raise damaged(folder, f"{type(error).__name__}: {error.args[0] if error.args else error}") from error
     check_protocol(folder, stored_protocol, protocol)
     if fingerprint != stored.get("fingerprint"):
         raise damaged(folder, "cases that do not have its fingerprint")
     if not {case.shard for case in cases} <= set(shards):
         raise damaged(folder, "cases in shards that it does not list")
+    if len({case.case_id for case in cases}) != len(cases):
+        raise damaged(folder, "a case twice")
     for name, size in shards.items():
-        check_shard(folder / name, size)
+        check_shard(folder, name, size)
     return Dataset(folder, stored_protocol, fingerprint, cases)
 
 

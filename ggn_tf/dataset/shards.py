@@ -57,10 +57,12 @@ class ShardWriter:
         shard = self._cases // self._cases_per_shard
         if self._file is None or self._cases % self._cases_per_shard == 0:
             self._close()
-            self._file = tf.io.TFRecordWriter(str(self._folder / f"{shard}.tfrecord"))
+            with _disk_errors(self._folder):
+                self._file = tf.io.TFRecordWriter(str(self._folder / f"{shard}.tfrecord"))
             self._offset = 0
         offset, record = self._offset, _encode(case_id, hu, mask)
-        self._file.write(record)
+        with _disk_errors(self._folder):
+            self._file.write(record)
         self._cases += 1
         self._offset += len(record) + _RECORD_OVERHEAD
         return shard, offset
@@ -78,8 +80,9 @@ class ShardWriter:
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with _disk_errors(self._folder):
+                file.close()
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
@@ -153,6 +156,22 @@ def shard_errors(shard: Path) -> Iterator[None]:
             found=error.message.split("\n")[0],
             expected="the records that were written, with their checksums",
             remedy=COPY_AGAIN,
+        ) from error
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn TensorFlow's errors while it writes a shard into one of ours."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise DatasetError(
+            "A shard of the dataset cannot be written.",
+            case=folder.parent,
+            found=error.message.split("; ")[-1],
+            expected="a folder that can be written to, with free space on the disk",
+            remedy="Free space, or name another folder. Nothing half-written was left behind.",
+            arguments=("output",),
         ) from error
 
 

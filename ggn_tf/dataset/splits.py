@@ -16,9 +16,9 @@ import numpy as np
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.split_search import choose_set
-from ggn_tf.errors import SplitError
+from ggn_tf.errors import RecordError, SplitError
 from ggn_tf.files import atomic_file
-from ggn_tf.json_records import to_json
+from ggn_tf.json_records import from_json, read_document, to_json
 from ggn_tf.protocol import SETS, SplitProtocol
 
 SPLITS = "splits.json"
@@ -40,6 +40,13 @@ class Split:
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Splits:
+    """What is read of `splits.json` once its checksum is verified."""
+
+    splits: tuple[Split, ...]
 
 
 def make_splits(cases: Sequence[CaseRecord], protocol: SplitProtocol, count: int, seed: int) -> list[Split]:
@@ -111,7 +118,7 @@ def read_split(dataset: Dataset, number: int) -> Split:
     if content.get("fingerprint") != dataset.fingerprint:
         raise _refused(path, "The splits belong to another dataset.", content.get("fingerprint"), dataset.fingerprint)
     try:
-        splits = {stored["number"]: stored for stored in content["splits"]}
+        splits = {split.number: split for split in from_json(_Splits, content, ignore_unknown=True).splits}
         if number not in splits:
             known = ", ".join(str(known) for known in sorted(splits))
             raise SplitError(
@@ -122,9 +129,9 @@ def read_split(dataset: Dataset, number: int) -> Split:
                 remedy="Name one of them, or prepare the dataset with more splits.",
                 arguments=("split", "splits"),
             )
-        split = Split(number, *(tuple(splits[number][name]) for name in SETS))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(path, error) from error
+    except RecordError as error:
+        raise _unreadable(path, error.case or SPLITS) from error
+    split = splits[number]
     problem = next(_problems(dataset, split), None)
     if problem:
         raise _refused(path, f"Split {number} is not a split of the dataset.", problem, "every case in one set")
@@ -155,10 +162,10 @@ def _read_content(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise _refused(path, "The dataset has no splits.", "no file", SPLITS)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_document(path)
         checksum = content.pop("checksum")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     if content.get("schema") != SCHEMA:
         raise _refused(path, "The splits have another format.", f"schema {content.get('schema')}", f"schema {SCHEMA}")
     if checksum != _checksum(content):
@@ -189,8 +196,8 @@ def _checksum(content: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _unreadable(path: Path, error: Exception) -> SplitError:
-    return _refused(path, "The splits cannot be read.", f"{type(error).__name__}: {error}", "a split file")
+def _unreadable(path: Path, found: str) -> SplitError:
+    return _refused(path, "The splits cannot be read.", found, "a split file")
 
 
 def _refused(path: Path, what: str, found: object, expected: object) -> SplitError:

@@ -12,7 +12,7 @@ import numpy as np
 from ggn_tf import __version__
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.dataset.dataset_json import DESCRIPTION, SCHEMA, refuse_existing
+from ggn_tf.dataset.dataset_json import DESCRIPTION, DIGEST, SCHEMA, description_digest, refuse_existing
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.radiomics import RadiomicsWriter
 from ggn_tf.dataset.records import Dataset, digest_patch, fingerprint_of
@@ -45,6 +45,7 @@ def write_dataset(
     previews: bool = True,
     cases_per_shard: int = CASES_PER_SHARD,
     radiomics: Mapping[str, Any] | None = None,
+    shared: bool = False,
 ) -> Dataset:
     """Write a dataset with its splits; an error leaves nothing behind.
 
@@ -60,6 +61,7 @@ def write_dataset(
         previews: Whether to draw contact sheets.
         cases_per_shard: Number of cases in a TFRecord file.
         radiomics: Settings of the nodules' radiomic features; None where they have none.
+        shared: Whether the umask decides who may enter the folder, and not its owner alone.
 
     Raises:
         DatasetError: The folder exists, no case is left, an id occurs twice, or a patch does not fit the protocol.
@@ -67,7 +69,7 @@ def write_dataset(
     """
     folder = Path(folder)
     refuse_existing(folder)
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, private=not shared) as temporary:
         with (
             ShardWriter(temporary, cases_per_shard) as shards,
             PreviewWriter(temporary, previews) as sheets,
@@ -154,5 +156,5 @@ def _write_description(path: Path, dataset: Dataset, shards: dict[str, int], fur
     }
     with path.open("w", encoding="utf-8") as file:
         # Each record becomes a dict only when it is written: all of them together take several times the memory.
-        json.dump(description, file, indent=1, default=to_json)
+        json.dump({**description, DIGEST: description_digest(description)}, file, indent=1, default=to_json)
         file.write("\n")

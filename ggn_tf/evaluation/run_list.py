@@ -1,14 +1,13 @@
 """The runs of a folder and their progress, read without TensorFlow."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, read_scores_file
-from ggn_tf.runs.ledger import Ledger, read_json
-from ggn_tf.runs.lock import is_locked
+from ggn_tf.runs.ledger import Ledger, read_history, read_json
+from ggn_tf.runs.lock import is_locked, refuse_run_links
 from ggn_tf.runs.stages import STAGES
 
 _MONITORED: dict[str, str] = {stage.name: stage.monitored for stages in STAGES.values() for stage in stages}
@@ -59,12 +58,13 @@ def list_runs(folder: Path) -> list[RunOverview]:
 def describe(folder: Path) -> RunOverview:
     """One run, as its files are now."""
     try:
+        refuse_run_links(folder)
         stored, ledger = read_json(folder / "run.json"), Ledger(folder)
         finished = ledger.finished()
     except RunError as error:
         return RunOverview(folder, problem=error.found)
     names = ("model", "task", "split", "seed", "precision", "select_on")
-    rows = _rows(folder / "history.csv")
+    rows = read_history(folder / "history.csv")
     stage = rows[-1]["stage"] if rows else None
     current = [row for row in rows if row["stage"] == stage]
     return RunOverview(
@@ -84,14 +84,6 @@ def _run_folders(folder: Path) -> list[Path]:
         return [folder]
     inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
     return [run for path in inner for run in _run_folders(path)]
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as stream:
-        # An incomplete last line, which is still being written, is left out.
-        return [row for row in csv.DictReader(stream) if row.get("stage") and None not in row.values()]
 
 
 def _best(rows: Sequence[Mapping[str, str]], column: str) -> float | None:

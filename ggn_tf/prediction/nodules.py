@@ -101,12 +101,13 @@ class CtPrediction:
             "caution": RESEARCH_ONLY,
         }
 
-    def write(self, output: str | Path, *, keep_ids: bool = False) -> dict[str, Any]:
+    def write(self, output: str | Path, *, keep_ids: bool = False, shared: bool = False) -> dict[str, Any]:
         """Write result.json, the mask in NIfTI and on a DICOM series as DICOM SEG, and overlays.
 
         Args:
             output: A folder that does not exist, is empty, or contains an earlier result, which is replaced.
             keep_ids: Whether to include the path of the CT, which often names the patient.
+            shared: Whether the umask decides who may enter a new folder, and not its owner alone.
 
         Returns:
             The content of result.json.
@@ -116,7 +117,7 @@ class CtPrediction:
         """
         from ggn_tf.prediction.result_folder import write_results
 
-        return write_results(self, Path(output), keep_ids)
+        return write_results(self, Path(output), keep_ids, shared)
 
 
 def predict_nodules(

@@ -42,13 +42,16 @@ def refuse_foreign_folder(folder: Path) -> None:
         raise _not_writable(folder, ", ".join(sorted(found)[:5]))
 
 
-def write_results(prediction: "CtPrediction", folder: Path, keep_ids: bool = False) -> dict[str, Any]:
+def write_results(
+    prediction: "CtPrediction", folder: Path, keep_ids: bool = False, shared: bool = False
+) -> dict[str, Any]:
     """Write everything that is known about the nodules; an earlier result is replaced as a whole.
 
     Args:
         prediction: Its masks become one label map in NIfTI and, on a DICOM series, also a DICOM SEG.
         folder: Created where it does not exist.
         keep_ids: Whether result.json contains the path of the CT.
+        shared: Whether the umask decides who may enter a new folder, and not its owner alone.
 
     Returns:
         The content of result.json.
@@ -58,7 +61,7 @@ def write_results(prediction: "CtPrediction", folder: Path, keep_ids: bool = Fal
     """
     refuse_foreign_folder(folder)
     try:
-        with replaced_folder(folder) as fresh:
+        with replaced_folder(folder, private=not shared) as fresh:
             sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
             segmentation, warnings = _write_segmentation(prediction, fresh)
             result = {

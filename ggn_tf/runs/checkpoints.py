@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,18 +100,43 @@ def write_archive(stream: BinaryIO, checkpoint: Checkpoint) -> None:
 
 
 def read_archive(content: bytes | memoryview) -> Checkpoint:
-    """Read what `write_archive` wrote."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    return Checkpoint(json.loads(arrays.pop(_PROGRESS).tobytes()), arrays)
+    """Read what `write_archive` wrote.
+
+    Raises:
+        ValueError: It is not such an archive. No array that is larger than the content is allocated.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            arrays = {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
+        progress = json.loads(arrays.pop(_PROGRESS).tobytes())
+    except (KeyError, RecursionError, NotImplementedError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"not a checkpoint: {error}") from error
+    if not isinstance(progress, dict):
+        raise ValueError("not a checkpoint: no counters")
+    return Checkpoint(progress, arrays)
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """A member, which NumPy stores uncompressed; its header must declare as many bytes as there are."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
+        raise ValueError("a compressed or encrypted array")
+    stream = io.BytesIO(archive.read(info))
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = read(stream)
+    if kind.hasobject or math.prod(shape) * kind.itemsize != info.file_size - stream.tell():
+        raise ValueError("an array of another size than its header says")
+    stream.seek(0)
+    array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def _read(file: Path) -> Checkpoint | None:
     try:
         archive = memoryview(file.read_bytes())
-    except OSError:
+        content, digest = archive[:-_DIGEST_BYTES], archive[-_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        return read_archive(content)
+    except (OSError, ValueError):
         return None
-    content, digest = archive[:-_DIGEST_BYTES], archive[-_DIGEST_BYTES:]
-    if hashlib.sha256(content).digest() != digest:
-        return None
-    return read_archive(content)

@@ -7,12 +7,14 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ggn_tf.errors import RunError
+from ggn_tf.errors import RecordError, RunError
 from ggn_tf.files import atomic_file
+from ggn_tf.json_records import added_later, from_json, read_document
 from ggn_tf.protocol import StageProtocol
 
 
@@ -84,10 +86,23 @@ def _write(file: Path, content: dict[str, Any]) -> None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_document(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file.name} contains no JSON object")
     return content
+
+
+@dataclass(frozen=True)
+class _StoredEntry:
+    """What is read of an entry, whose stage becomes the name of a file."""
+
+    stage: Literal["segment", "classify", "joint"]
+    epochs: int | None = added_later(None)
+    best_epoch: int | None = added_later(None)
+    ended: str | None = added_later(None)
+    ended_code: str | None = added_later(None)
+    sha256: str | None = added_later(None)
+    history: tuple[dict[str, str | None], ...] | None = added_later(None)
 
 
 class Ledger:
@@ -106,7 +121,21 @@ class Ledger:
         Raises:
             RunError: The file is damaged, and so is its former version.
         """
-        entries: list[dict[str, Any]] = read_json(self._file)["stages"] if self._file.exists() else []
+        if not self._file.exists():
+            return []
+        stored = read_json(self._file)
+        try:
+            entries: list[dict[str, Any]] = stored["stages"]
+            for entry in entries:
+                from_json(_StoredEntry, entry, ignore_unknown=True)
+        except (KeyError, TypeError, RecordError) as error:
+            raise RunError(
+                "The run's ledger is not valid.",
+                case=self._file,
+                found=f"{error.case}: {error.found}" if isinstance(error, RecordError) else type(error).__name__,
+                expected="one entry per finished stage",
+                remedy="Restore the file from a copy of the run, or train another run.",
+            ) from error
         return entries
 
     def entry(self, stage: str) -> dict[str, Any] | None:
@@ -135,7 +164,7 @@ class Ledger:
         kept = [row for stage in self.finished() if stage not in current for row in self.history(stage)]
         lines = [*kept, *rows]
         with atomic_file(self._history_file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, list(lines[0]))
+            writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in lines for name in row)))
             writer.writeheader()
             writer.writerows(lines)
 
@@ -145,7 +174,14 @@ class Ledger:
             self.write_history()
 
     def _written_history(self, stage: str) -> list[dict[str, str]]:
-        if not self._history_file.exists():
-            return []
-        with self._history_file.open(newline="", encoding="utf-8") as stream:
-            return [row for row in csv.DictReader(stream) if row.get("stage") == stage]
+        return [row for row in read_history(self._history_file) if row["stage"] == stage]
+
+
+def read_history(file: Path) -> list[dict[str, str]]:
+    """The complete rows of a history.csv; none where it is missing or damaged, as it is a copy for people."""
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            # An incomplete last line, which is still being written, is left out.
+            return [row for row in csv.DictReader(stream) if row.get("stage") and None not in (*row, *row.values())]
+    except (FileNotFoundError, ValueError, csv.Error):
+        return []

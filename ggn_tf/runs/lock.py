@@ -9,26 +9,40 @@ from pathlib import Path
 from filelock import lock_descriptor, unlock_descriptor
 
 from ggn_tf.errors import RunError
-from ggn_tf.files import is_missing_function, restore_former_files, warn_of_limits
+from ggn_tf.files import (
+    clean_folder,
+    former_name,
+    is_missing_function,
+    is_temporary,
+    make_private_folder,
+    refuse_links,
+    warn_of_limits,
+)
 
 _LOCK = ".lock"
+# What the product reads, writes and deletes in a run folder; a user's own files beside it are left alone.
+_FILES = (_LOCK, "run.json", ".former.run.json", "stages.json", ".former.stages.json", "history.csv", "model.keras")
+_FOLDERS = ("checkpoints", "stages", "tensorboard", "evaluation")
+# Not followed if it is a link. Windows has no such flag.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _POLL_S = 0.2
 
 
 @contextmanager
-def lock_run(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
+def lock_run(folder: Path, patience_s: float = 0.0, *, shared: bool = False) -> Iterator[None]:
     """Keep other processes off a run folder within the block; the operating system frees the lock of a killed process.
 
-    The folder is created if it does not exist. Files that a killed process left under temporary names are first
-    restored where they are the only copy, and deleted otherwise. `patience_s` is the time in seconds to wait for
-    another process to end.
+    The folder is created if it does not exist, for its owner alone unless it is `shared`. Files that a killed process
+    left under temporary names are first restored where they are the only copy, and deleted otherwise. `patience_s` is
+    the time in seconds to wait for another process to end.
 
     Raises:
-        RunError: Another process trains in the folder, or the folder contains something else than a run.
+        RunError: Another process trains in the folder, or the folder contains something else than a run, or links.
     """
     _refuse_foreign(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    refuse_run_links(folder)
+    make_private_folder(folder, shared=shared)
+    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
     try:
         if not _acquire(handle, folder, patience_s):
             raise RunError(
@@ -40,9 +54,7 @@ def lock_run(folder: Path, patience_s: float = 0.0) -> Iterator[None]:
                 arguments=("run",),
             )
         for part in (folder, folder / "checkpoints", folder / "stages"):
-            restore_former_files(part)
-            for leftover in part.glob(".*-*.*"):
-                leftover.unlink()
+            clean_folder(part)
         yield
     finally:
         # Closing it frees the lock.
@@ -64,11 +76,16 @@ def _acquire(handle: int, folder: Path, patience_s: float) -> bool:
     return True
 
 
+def refuse_run_links(folder: Path) -> None:
+    """Refuse a run folder in which a file or folder of ours is a link; raises RunError."""
+    refuse_links(folder, (*_FILES, *_FOLDERS), RunError)
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a process trains in a run folder right now; nothing is changed, and read access is enough."""
     # NFS locks only what is open for writing.
     for mode in ("r+b", "rb"):
-        with suppress(OSError), (folder / _LOCK).open(mode) as file:
+        with suppress(OSError), open(folder / _LOCK, mode, opener=_open_no_link) as file:
             if not lock_descriptor(file.fileno(), blocking=False):
                 return True
             unlock_descriptor(file.fileno())
@@ -76,8 +93,12 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_LINK)
+
+
 def _refuse_foreign(folder: Path) -> None:
-    described = (folder / "run.json").exists() or (folder / ".run.json.former").exists()
+    described = (folder / "run.json").exists() or former_name(folder / "run.json").exists()
     if folder.is_dir() and (described or all(map(_is_ours, folder.iterdir()))):
         return
     if folder.exists():
@@ -93,4 +114,4 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a process that was killed while it wrote run.json leaves such a file."""
-    return path.name == _LOCK or path.match(".run-*.json")
+    return path.name == _LOCK or is_temporary(path)

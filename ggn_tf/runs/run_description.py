@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ggn_tf.errors import RunError
-from ggn_tf.json_records import to_json
+from ggn_tf.json_records import added_later, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 
@@ -46,6 +46,27 @@ class RunDescription:
     select_on: str
     protocol: Protocol
     dataset_fingerprint: str
+
+
+@dataclass(frozen=True)
+class StoredBeginning:
+    """What is read of run.json beside the description."""
+
+    model: Literal["raw", "reference", "cascade", "multitask"]
+    select_on: Literal["validation", "test"]
+    precision: Literal["float32", "bfloat16"]
+    dataset: str
+    versions: Mapping[str, str]
+    conditions: Mapping[str, Any] | None = added_later(None)
+    extended_by: tuple[str, ...] = added_later(())
+
+
+@dataclass(frozen=True)
+class StoredConditions:
+    """What is read of the conditions: in ggn-tf 0.1 they lack the kernels."""
+
+    threads: int = added_later(0)
+    kernels: Mapping[str, str] | None = added_later(None)
 
 
 _EPOCHS = "max_epochs"

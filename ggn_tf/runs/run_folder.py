@@ -15,7 +15,8 @@ from ggn_tf.files import atomic_file, sha256
 from ggn_tf.json_records import from_json, to_json
 from ggn_tf.runs.checkpoints import CheckpointStore
 from ggn_tf.runs.ledger import Ledger, StopReason, read_json, stop_reason_of, write_json
-from ggn_tf.runs.run_description import RunDescription, check_extension
+from ggn_tf.runs.lock import refuse_run_links
+from ggn_tf.runs.run_description import RunDescription, StoredBeginning, StoredConditions, check_extension
 from ggn_tf.runs.stages import STAGES
 
 # 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file.
@@ -35,8 +36,8 @@ class RunFolder:
         folder: Path,
         description: RunDescription,
         dataset: Path,
-        versions: dict[str, str],
-        conditions: dict[str, Any] | None = None,
+        versions: Mapping[str, str],
+        conditions: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.description = description
@@ -51,9 +52,9 @@ class RunFolder:
         folder: Path,
         description: RunDescription,
         dataset: Path,
-        versions: dict[str, str],
+        versions: Mapping[str, str],
         command: str,
-        conditions: dict[str, Any] | None = None,
+        conditions: Mapping[str, Any] | None = None,
     ) -> "RunFolder":
         """Begin a run, or open one that has the same settings or fewer epochs.
 
@@ -72,7 +73,7 @@ class RunFolder:
             "schema": SCHEMA,
             **to_json(description),
             "dataset": os.path.relpath(dataset.resolve(), folder.resolve()),
-            "versions": versions,
+            "versions": dict(versions),
             "conditions": conditions or {},
             "command": command,
         }
@@ -84,16 +85,19 @@ class RunFolder:
         """Open an existing run.
 
         Raises:
-            RunError: There is no run, or it was written by another version of ggn-tf.
+            RunError: There is no run, it was written by another version of ggn-tf, or a file of it is a link.
         """
+        refuse_run_links(folder)
         stored = read_json(folder / "run.json")
         try:
             if stored["schema"] != SCHEMA:
                 raise KeyError("schema")
             description = from_json(RunDescription, stored, ignore_unknown=True)
-            dataset = (folder / stored["dataset"]).resolve()
-            return cls(folder, description, dataset, stored["versions"], stored.get("conditions"))
-        except (KeyError, TypeError, RecordError) as error:
+            begun = from_json(StoredBeginning, stored, ignore_unknown=True)
+            from_json(StoredConditions, begun.conditions or {}, ignore_unknown=True)
+            dataset = (folder / begun.dataset).resolve()
+            return cls(folder, description, dataset, begun.versions, begun.conditions)
+        except (KeyError, ValueError, RuntimeError, RecordError) as error:
             raise RunError(
                 "The run's run.json is not valid.",
                 case=folder / "run.json",
@@ -112,7 +116,7 @@ class RunFolder:
         if entry is None:
             return False
         file = self.folder / "stages" / f"{stage}.keras"
-        if "sha256" in entry and (not file.exists() or sha256(file) != entry["sha256"]):
+        if not _is_intact(file, entry):
             # Only the last stage is repeated, from its kept checkpoint; for an earlier one `load_model` raises.
             return self.finished_stages()[-1] != stage
         return not self._wants_epochs(entry)
@@ -125,7 +129,7 @@ class RunFolder:
         """The model with the best weights of a stage (None: the last finished one), as its builder describes it.
 
         Raises:
-            RunError: The stage is not finished, or its file is damaged.
+            RunError: The stage is not finished, or its file is damaged or is not the one that was saved.
         """
         finished = self.finished_stages()
         chosen = stage or (finished[-1] if finished else None)
@@ -138,6 +142,14 @@ class RunFolder:
                 remedy="Repeat the run's own command; training resumes where it stopped.",
             )
         file = self.folder / "stages" / f"{chosen}.keras"
+        if not _is_intact(file, self.ledger.entry(chosen) or {}):
+            raise RunError(
+                "A stage's model is not the one that was trained.",
+                case=file,
+                found="a file with another SHA-256" if file.exists() else "no file",
+                expected="the file whose SHA-256 is in stages.json",
+                remedy="Restore the file from a copy of the run, or train the run again in another folder.",
+            )
         try:
             return keras.saving.load_model(file, compile=False)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -176,7 +188,8 @@ class RunFolder:
         if not finished:
             return
         file, copy = self.folder / "stages" / f"{finished[-1]}.keras", self.folder / "model.keras"
-        if file.exists() and (not copy.exists() or sha256(copy) != sha256(file)):
+        intact = _is_intact(file, self.ledger.entry(finished[-1]) or {})
+        if intact and (not copy.exists() or sha256(copy) != sha256(file)):
             self._copy_model(file)
 
     def _copy_model(self, file: Path) -> None:
@@ -201,6 +214,10 @@ class RunFolder:
         extended = {**stored, **to_json(requested), "extended_by": [*stored.get("extended_by", []), command]}
         write_json(self.folder / "run.json", extended, former=stored)
         self.description = requested
+
+
+def _is_intact(file: Path, entry: Mapping[str, Any]) -> bool:
+    return file.exists() and sha256(file) == entry.get("sha256")
 
 
 def _only_begun(folder: Path) -> bool:

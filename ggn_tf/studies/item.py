@@ -16,6 +16,7 @@ from ggn_tf.evaluation.baselines import fit_radiomics
 from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
 from ggn_tf.evaluation.run_predictions import predict_transfer
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
+from ggn_tf.files import make_private_folder, refuse_links
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
 
@@ -24,11 +25,20 @@ PREDICTIONS, RUNS = "predictions", "runs"
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """Where a study's items read and write; the command line is for the records of the runs."""
+    """Where a study's items read and write.
+
+    The command line is for the records of the runs; whether the folder is shared is as in `fit`.
+    """
 
     folder: Path
     dataset: Dataset
     command: str
+    shared: bool = False
+
+    def create(self) -> None:
+        """Make the folder; raises RunError where a folder of ours in it is a link."""
+        refuse_links(self.folder, (RUNS, PREDICTIONS), RunError)
+        make_private_folder(self.folder, shared=self.shared)
 
     def run(self, name: str) -> Path:
         """The run folder of a training."""

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.errors import RunError
 from ggn_tf.evaluation.report.cells import Cell, Label, Table, cell_line, cell_text
 from ggn_tf.evaluation.report.dice import budget_section
 from ggn_tf.evaluation.report.gallery import gallery_section
@@ -29,7 +30,7 @@ from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, table_of
 from ggn_tf.evaluation.statistics.scores import REPLICATES
 from ggn_tf.evaluation.statistics.system_predictions import System
-from ggn_tf.files import replaced_folder
+from ggn_tf.files import refuse_links, replaced_folder
 from ggn_tf.json_records import to_json
 from ggn_tf.runs.run_description import package_versions
 from ggn_tf.runs.run_folder import RunFolder
@@ -237,6 +238,33 @@ def collect_examples(
 
 
 RESULTS, TABLES, STUDY = "results", "tables.md", "study.json"
+_RESULTS = {REPORT, FIGURES, MODEL_CARD, STUDY, TABLES}
+
+
+def refuse_foreign_results(folder: Path) -> None:
+    """Refuse a study's folder whose `results/`, which will be replaced, contains something that no study wrote."""
+    results = folder / RESULTS
+    refuse_links(folder, [RESULTS], RunError)
+    foreign = [path.name for path in results.iterdir() if not _is_result(path)] if results.is_dir() else []
+    if foreign or (results.exists() and not results.is_dir()):
+        raise RunError(
+            "The results of the study would replace something else.",
+            case=results,
+            found=", ".join(sorted(foreign)[:5]) or "a file",
+            expected="earlier results of a study, or nothing",
+            remedy="Move it away, or name another folder.",
+            arguments=("folder",),
+        )
+
+
+def _is_result(path: Path) -> bool:
+    if path.is_dir() and path.name != FIGURES:
+        return all(_is_table(inner) for inner in path.iterdir())
+    return path.name in _RESULTS or _is_table(path) or path.name == ".DS_Store"
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix == ".csv"
 
 
 def write_study(
@@ -247,13 +275,16 @@ def write_study(
     folder: Path,
     examples: Mapping[tuple[str, int], Example] | None = None,
     plan: AnalysisPlan = DEFAULT_PLAN,
+    *,
+    shared: bool = False,
 ) -> Path:
     """Write `results/` in a study's folder, in place of a former one, and return it.
 
     It contains `report.html` with its `figures/`, `model_card.md`, `study.json`, `tables.md`, each table as CSV, and
     for each task a folder with `predictions.csv`, `scores.csv` and `comparisons.csv` for other programs.
+    The umask decides who may enter a new folder that is `shared`; else only its owner may.
     """
-    with replaced_folder(folder / RESULTS) as new:
+    with replaced_folder(folder / RESULTS, private=not shared) as new:
         description = describe_study(design, dataset, plan)
         study_json = json.dumps(description.to_dict(), indent=2, allow_nan=False)
         (new / STUDY).write_text(study_json + "\n", encoding="utf-8")

@@ -103,6 +103,7 @@ class Training:
             command=folder.command,
             begin=partial(self._reuse_stages, folder),
             patience_s=_PATIENCE_S,
+            shared=folder.shared,
         )
         if self.predicted_stages == ():
             return

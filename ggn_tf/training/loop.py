@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 from ggn_tf.dataset.pipeline import CaseStream
-from ggn_tf.errors import RunError
+from ggn_tf.errors import RecordError, RunError
+from ggn_tf.json_records import from_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.checkpoints import Checkpoint, CheckpointStore
 from ggn_tf.runs.ledger import StopReason
@@ -56,6 +57,17 @@ class Progress:
     def begin_epoch(self) -> None:
         """Reset the sums of the finished epoch."""
         self.step, self.cases, self.sums = 0, 0, dict.fromkeys(SUMS, 0.0)
+
+
+@dataclass(frozen=True)
+class _StoredProgress:
+    """`Progress` as a checkpoint contains it."""
+
+    step: int
+    sums: dict[str, float]
+    cases: int
+    rows: tuple[dict[str, Any], ...]
+    scores: tuple[tuple[float, float], ...]
 
 
 class StageLoop:
@@ -175,8 +187,22 @@ class StageLoop:
         checkpoint = self._replicas.from_chief(self._store.latest)
         if checkpoint is None:
             return
-        self.progress = Progress(**checkpoint.progress)
-        self.progress.scores = [EpochScore(*score) for score in self.progress.scores]
+        try:
+            self._take(checkpoint)
+        except (KeyError, TypeError, ValueError, RecordError) as error:
+            found = str(error.case if isinstance(error, RecordError) else error)
+            raise RunError(
+                "A checkpoint of the run is of another model.",
+                case=f"stage {self._stage.name}",
+                found=f"{type(error).__name__}: {found[:200]}",
+                expected="counters, weights and the optimizer's state of this run",
+                remedy="Restore the run's checkpoints from a copy, or delete them to repeat the stage.",
+            ) from error
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        stored = from_json(_StoredProgress, checkpoint.progress)
+        scores = [EpochScore(*score) for score in stored.scores]
+        self.progress = Progress(stored.step, stored.sums, stored.cases, list(stored.rows), scores)
         for prefix, variables in (("model", self._model.variables), ("optimizer", self._optimizer.variables)):
             for i, variable in enumerate(variables):
                 variable.assign(checkpoint.arrays[f"{prefix}/{i}"])

@@ -159,11 +159,13 @@ def train_run(
     begin: Callable[[RunFolder], Replicas] = lambda run: ONE_REPLICA,
     histograms: bool = False,
     patience_s: float = 0.0,
+    shared: bool = False,
 ) -> RunFolder:
     """Train a run in its folder, which is locked, with TensorBoard's events. A run that exists is resumed.
 
     `begin` is called with the run before anything is trained, and returns who trains. `patience_s` is the time in
-    seconds to wait for another process to leave the folder.
+    seconds to wait for another process to leave the folder. Whoever the umask permits may enter a new folder that is
+    `shared`; else only its owner may.
 
     Raises:
         KeyboardInterrupt: A stop was requested; the same call resumes the run.
@@ -171,7 +173,7 @@ def train_run(
     """
     options = options or TrainOptions()
     stored = conditions.to_dict() if conditions else {}
-    with lock_run(folder, patience_s):
+    with lock_run(folder, patience_s, shared=shared):
         run = RunFolder.create(folder, plan.description, dataset.folder, package_versions(), command, stored)
         replicas = begin(run)
         events = EventWriter(folder / "tensorboard", plan.description, histograms=histograms)

@@ -12,6 +12,7 @@ from ggn_tf.evaluation.statistics.further_scores import score_further
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.evaluation.statistics.scores import score_predictions
+from tests.support.description_edits import edit_description
 from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
@@ -98,11 +99,12 @@ def test_selection_on_the_test_set_is_marked_everywhere(tmp_path):
 @pytest.mark.parametrize("reveals", [True, False])
 def test_scores_that_the_extent_of_the_ct_explains_are_marked_on_top(tmp_path, reveals):
     run = write_untrained_run(tmp_path, stages=("segment",)).folder
-    description = tmp_path / "dataset" / "dataset.json"
-    dataset = json.loads(description.read_text(encoding="utf-8"))
-    for case in dataset["cases"]:
-        case["covered_layers"] = 20 if reveals and case["label"] in ("MIA", "IAC") else 10
-    description.write_text(json.dumps(dataset), encoding="utf-8")
+
+    def cover(description):
+        for case in description["cases"]:
+            case["covered_layers"] = 20 if reveals and case["label"] in ("MIA", "IAC") else 10
+
+    edit_description(tmp_path / "dataset", cover)
     result = _evaluate(run, "--replicates", 50)
     warning = "THE SCORES OF THE TEST SET CANNOT BE TRUSTED"
     assert result.stdout.startswith(warning) is reveals

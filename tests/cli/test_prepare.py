@@ -288,7 +288,7 @@ def test_ctrl_c_leaves_nothing_behind(table: Path, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
-    while not list(work.glob(".dataset-*/*.tfrecord")) and time.monotonic() < deadline:
+    while not list(work.glob(".ggn-tf-temporary.dataset.*/*.tfrecord")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=30)

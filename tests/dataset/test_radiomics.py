@@ -12,6 +12,7 @@ from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.errors import DatasetError
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
+from tests.support.description_edits import edit_description
 from tests.support.synthetic import synthetic_nodules
 
 PROTOCOL = PatchProtocol(size=8)
@@ -87,18 +88,15 @@ def test_what_is_not_what_was_written_is_refused(
 
 def test_features_of_other_cases_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     other = write(tmp_path / "other", nodules(9))
-    description = json.loads((dataset.folder / "dataset.json").read_text(encoding="utf-8"))
     taken = json.loads((other.folder / "dataset.json").read_text(encoding="utf-8"))["radiomics"]
-    (dataset.folder / "dataset.json").write_text(json.dumps({**description, "radiomics": taken}), encoding="utf-8")
+    edit_description(dataset.folder, lambda stored: stored.update(radiomics=taken))
     (dataset.folder / "radiomics.csv").write_bytes((other.folder / "radiomics.csv").read_bytes())
     with pytest.raises(DatasetError, match="of other cases than the dataset's"):
         read_radiomics(open_dataset(dataset.folder, PROTOCOL))
 
 
 def test_a_description_that_was_cut_is_refused(dataset: Dataset) -> None:
-    description = json.loads((dataset.folder / "dataset.json").read_text(encoding="utf-8"))
-    del description["radiomics"]["sha256"]
-    (dataset.folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    edit_description(dataset.folder, lambda stored: stored["radiomics"].pop("sha256"))
     with pytest.raises(DatasetError, match=r"description is damaged(?s:.*)radiomics: KeyError"):
         read_radiomics(dataset)
 

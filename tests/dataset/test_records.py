@@ -13,6 +13,7 @@ from ggn_tf.dataset.records import Dataset, digest_patch, fingerprint_of, open_d
 from ggn_tf.errors import DatasetError
 from ggn_tf.json_records import to_json
 from ggn_tf.protocol import PatchProtocol
+from tests.support.description_edits import edit_description as change
 from tests.support.synthetic import synthetic_nodules, write_synthetic_dataset
 
 PROTOCOL = PatchProtocol(size=8)
@@ -22,13 +23,6 @@ PROTOCOL = PatchProtocol(size=8)
 def copy(synthetic: Dataset, tmp_path: Path) -> Path:
     """A dataset's folder that may be damaged."""
     return Path(shutil.copytree(synthetic.folder, tmp_path / "copy"))
-
-
-def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    path = folder / "dataset.json"
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    edit(stored)
-    path.write_text(json.dumps(stored), encoding="utf-8")
 
 
 def test_opening_gives_what_was_written(synthetic: Dataset) -> None:

@@ -70,11 +70,11 @@ def only_version_1(folder: Path) -> bool:
 def test_an_export_killed_for_good_leaves_the_served_version(reached: str, folder: Path, client: PredictionClient):
     expected = client.predict(PATCHES)
     process = Process(write_version, folder)
-    while process.poll() is None and not list(folder.glob(f".2-*/{reached}")):
+    while process.poll() is None and not list(folder.glob(f".ggn-tf-temporary.2.*/{reached}")):
         time.sleep(0.001)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "the export ended before it was killed: kill earlier"
-    left = list(folder.glob(".2-*"))
+    left = list(folder.glob(".ggn-tf-temporary.2.*"))
     assert left and only_version_1(folder)
     time.sleep(0.1)  # some polls
     prediction = client.predict(PATCHES)

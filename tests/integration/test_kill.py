@@ -82,7 +82,7 @@ def test_a_run_on_a_disk_that_fills_up_resumes_when_there_is_room(dataset: Datas
         # From now on no file of the process can grow beyond a kilobyte.
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
         assert process.wait() == 1
-        assert not list(run.rglob(".*-*.*")), "something half-written stays"
+        assert not list(run.rglob(".ggn-tf-*")), "something half-written stays"
     assert fit(dataset, run, 3).wait() == 0
     assert answers(run, dataset) == answers(whole, dataset)
 

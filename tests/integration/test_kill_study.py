@@ -30,7 +30,7 @@ def has_reached(study: Path, moment: float) -> bool:
 
 
 def is_writing_results(study: Path) -> bool:
-    return has_begun_writing(study, ".results-new")
+    return has_begun_writing(study, ".ggn-tf-new.results")
 
 
 def outputs(study: Path) -> dict[str, str]:

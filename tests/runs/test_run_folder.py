@@ -59,15 +59,15 @@ def test_a_file_in_the_runs_place_is_refused(tmp_path: Path):
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(run: RunFolder):
     (run.folder / "checkpoints").mkdir()
-    for name in ("checkpoints/.segment-000003-abcd.npz", ".run-abcd.json"):
+    for name in ("checkpoints/.ggn-tf-temporary.segment-000003.abcd.npz", ".ggn-tf-temporary.run.abcd.json"):
         (run.folder / name).write_text("half", encoding="utf-8")
     with lock_run(run.folder):
-        assert not list(run.folder.rglob(".*-*.*"))
+        assert not list(run.folder.rglob(".ggn-tf-*"))
     assert (run.folder / "run.json").exists()
 
 
 def test_a_run_that_was_killed_at_its_very_first_file_can_be_begun_again(tmp_path: Path):
-    for name in (".lock", ".run-abcd.json"):
+    for name in (".lock", ".ggn-tf-temporary.run.abcd.json"):
         (tmp_path / name).write_text("", encoding="utf-8")
     with lock_run(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -87,4 +87,4 @@ def alive(group: int) -> bool:
 
 def has_begun_writing(folder: Path, name: str) -> bool:
     """Whether the temporary folder for an atomic folder contains something."""
-    return any(folder.glob(f".{name}-*/*"))
+    return any(folder.glob(f".ggn-tf-temporary.{name}.*/*"))

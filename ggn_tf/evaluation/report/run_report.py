@@ -134,17 +134,24 @@ def _training(run: TrainedRun, frame: pd.DataFrame) -> Section:
 
 PREDICTIONS, SCORES, REPORT, FIGURES = "predictions.csv", SCORES_FILE, "report.html", "figures"
 MODEL_CARD = "model_card.md"
+# Hidden files that desktops and file systems put into any folder.
+_OF_DESKTOPS = (".DS_Store", "._", ".nfs")
+_EVALUATION = {PREDICTIONS, SCORES, REPORT, FIGURES, MODEL_CARD}
 
 
 def refuse_foreign_evaluation(folder: Path) -> None:
     """Refuse a folder that contains something else than an evaluation, which would be replaced."""
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / SCORES).is_file())):
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    foreign = sorted(name for name in names - _EVALUATION if not name.startswith(_OF_DESKTOPS))
+    if not folder.is_dir() or foreign or (names and SCORES not in names):
         raise GgnError(
             "The evaluation would replace something else.",
             case=folder,
-            found="a file" if not folder.is_dir() else f"files, but no {SCORES}",
+            found=", ".join(foreign[:5]) or (f"files, but no {SCORES}" if names else "a file"),
             expected="an earlier evaluation, an empty folder, or one that does not exist",
-            remedy="Name another folder.",
+            remedy="Move what is not of an evaluation away, or name another folder.",
             arguments=("output",),
         )
 
@@ -155,9 +162,14 @@ def write_evaluation(
     folder: Path,
     inputs: ReportInputs | None = None,
     by: tuple[str, ...] = (),
+    *,
+    shared: bool = False,
 ) -> None:
-    """Write a run's evaluation, for example to `runs/NAME/evaluation`, in place of a former one."""
-    with replaced_folder(folder) as new:
+    """Write a run's evaluation, for example to `runs/NAME/evaluation`, in place of a former one.
+
+    The umask decides who may enter a new folder that is `shared`; else only its owner may.
+    """
+    with replaced_folder(folder, private=not shared) as new:
         write_predictions(frame, new / PREDICTIONS)
         write_scores_file(evaluation, new / SCORES)
         (new / MODEL_CARD).write_text(run_card(evaluation, frame), encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ggn_tf.errors import RecordError, RunError
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
-from ggn_tf.json_records import added_later, from_json
+from ggn_tf.json_records import added_later, from_json, read_document
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def write_scores_file(evaluation: Evaluation, path: Path) -> None:
 def read_scores_file(path: Path) -> Evaluation:
     """Read a `scores.json`; raises RunError where the file cannot be read, or is not a `scores.json`."""
     try:
-        return _evaluation(json.loads(path.read_text(encoding="utf-8")))
+        return _evaluation(read_document(path))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecordError) as error:
         raise RunError(
             "The run's scores cannot be read.",

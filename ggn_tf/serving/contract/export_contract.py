@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import ExportError, RecordError
-from ggn_tf.json_records import from_json, to_json
+from ggn_tf.json_records import from_json, parse_document, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.version_folders import read_record
@@ -158,8 +158,8 @@ def _hash(protocol: dict[str, Any]) -> str:
 def read_contract(version_folder: Path) -> ExportContract:
     """Read the contract of a version directory; raises ExportError where it is damaged, or not from ggn-tf."""
     try:
-        return ExportContract.from_dict(json.loads(read_record(version_folder, wire.CONTRACT_FILE)))
-    except (OSError, ValueError, RecordError, RecursionError) as error:
+        return ExportContract.from_dict(parse_document(read_record(version_folder, wire.CONTRACT_FILE)))
+    except (OSError, ValueError, RecordError) as error:
         raise ExportError(
             "The folder is not an export of ggn-tf, or a damaged one.",
             case=version_folder,

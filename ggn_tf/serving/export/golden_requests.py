@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
+from ggn_tf.errors import ExportError
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract import tensors, wire
 from ggn_tf.serving.contract.messages import make_request, make_roi_request, write_records
@@ -48,6 +49,9 @@ def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol)
     """Write requests with this version's responses, to check any server that claims to serve it.
 
     The patches are simulated, not taken from patients: an export may go where patient data must not.
+
+    Raises:
+        ExportError: A prediction is not a finite number.
     """
     patches = sample_patches(patch, sum(_GOLDEN_BATCHES), seed=0)
     parts = np.split(patches, np.cumsum(_GOLDEN_BATCHES)[:-1])
@@ -57,7 +61,22 @@ def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol)
         hu, spacing_mm, center_index = (part[rows] for part in regions)
         requests.append(make_roi_request(Regions(hu, spacing_mm, center_index), wire.MODEL_NAME))
     pairs = [(request, predict(servable, request)) for request in requests]
+    for _, response in pairs:
+        _check_finite(response)
     write_records(version_folder / wire.ASSETS_EXTRA / wire.GOLDEN_FILE, pairs)
+
+
+def _check_finite(response: predict_pb2.PredictResponse) -> None:
+    for name in (wire.OUTPUT_PROBABILITIES, wire.OUTPUT_MASK):
+        values = tensors.decode(response.outputs[name])
+        if not np.isfinite(values).all():
+            raise ExportError(
+                "The model's predictions are not numbers.",
+                found=f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values of {name} are not finite",
+                expected="finite values for simulated nodules",
+                remedy="Train another run. Weights that are not finite come from training that diverged, or from a "
+                "file that was changed.",
+            )
 
 
 def sample_patches(patch: PatchProtocol, count: int, seed: int) -> np.ndarray:

@@ -62,15 +62,15 @@ def test_failed_evaluation_leaves_the_former_one(former):
 
 
 def test_former_evaluation_is_restored_after_a_kill_between_the_renames(former):
-    former.rename(former.with_name(".evaluation-former"))
+    former.rename(former.with_name(".ggn-tf-former.evaluation"))
     with pytest.raises(ZeroDivisionError), replaced_folder(former):
         raise ZeroDivisionError
     assert _files(former.parent) == ["evaluation/former.txt"]
 
 
 def test_leftovers_of_a_killed_evaluation_are_removed(former):
-    (former.parent / ".evaluation-new").mkdir()
-    (former.parent / ".evaluation-new" / "half").write_text("half", encoding="utf-8")
+    (former.parent / ".ggn-tf-new.evaluation").mkdir()
+    (former.parent / ".ggn-tf-new.evaluation" / "half").write_text("half", encoding="utf-8")
     with replaced_folder(former) as new:
         (new / "new.txt").write_text("new", encoding="utf-8")
     assert _files(former.parent) == ["evaluation/new.txt"]
