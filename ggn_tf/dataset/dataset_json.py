@@ -65,7 +65,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise DatasetError(
             "The dataset has another format.",
             case=folder,
-            found=f"schema {schema}",
+            found=f"schema {str(schema)[:100]}",
             expected=f"schema {SCHEMA}",
             remedy="Prepare it again with this version of ggn-tf, from the same case table.",
         )

@@ -23,6 +23,8 @@ from ggn_tf.protocol import SETS, SplitProtocol
 
 SPLITS = "splits.json"
 SCHEMA = 1
+# Of a text in a damaged file that an error quotes.
+_LONGEST_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,8 @@ def _refused(path: Path, what: str, found: object, expected: object) -> SplitErr
     return SplitError(
         what,
         case=path,
-        found=found,
-        expected=expected,
+        found=str(found)[:_LONGEST_TEXT],
+        expected=str(expected)[:_LONGEST_TEXT],
         remedy="Restore the file from a whole copy of the dataset, or prepare the dataset again.",
     )
 

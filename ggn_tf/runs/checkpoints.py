@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import math
+import struct
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ from ggn_tf.files import atomic_file
 
 _KEPT = 2
 _PROGRESS = "progress"
+# Raised by zipfile, NumPy's reader of headers and json for archives that are damaged or not theirs.
+_UNREADABLE = (LookupError, RecursionError, NotImplementedError, OSError, EOFError, SyntaxError, TypeError)
+_UNREADABLE += (zipfile.BadZipFile, struct.error, tokenize.TokenError)
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -109,7 +114,7 @@ def read_archive(content: bytes | memoryview) -> Checkpoint:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             arrays = {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
         progress = json.loads(arrays.pop(_PROGRESS).tobytes())
-    except (KeyError, RecursionError, NotImplementedError, OSError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise ValueError(f"not a checkpoint: {error}") from error
     if not isinstance(progress, dict):
         raise ValueError("not a checkpoint: no counters")

@@ -1,5 +1,6 @@
 """Changed copies of every file that we read back: an error block or a result, in bounded time and memory."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -124,7 +125,7 @@ def _changed_document(document: Any, generator: np.random.Generator) -> Any:
         elif action == 1 and isinstance(parent, dict):
             parent[str(VALUES[generator.integers(len(VALUES))])[:100]] = parent[last]
         else:
-            parent[last] = VALUES[generator.integers(len(VALUES))]
+            parent[last] = copy.deepcopy(VALUES[generator.integers(len(VALUES))])
         if not document:
             break
     return document
@@ -183,16 +184,16 @@ def _measure(read: Callable[[], object], cost: Cost) -> None:
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_changed_file_is_refused_or_read(name: str, count: int, folder: Path, tmp_path: Path):
-    kind, copy, cost = KINDS[name], tmp_path / "stored", Cost()
-    shutil.copytree(folder, copy)
-    content = (copy / kind.path).read_bytes()
-    kind.read(copy)
+    kind, changed, cost = KINDS[name], tmp_path / "stored", Cost()
+    shutil.copytree(folder, changed)
+    content = (changed / kind.path).read_bytes()
+    kind.read(changed)
     tracemalloc.start()
     try:
         for number, variant in enumerate(_variants(kind, content, count)):
-            (copy / kind.path).write_bytes(variant)
+            (changed / kind.path).write_bytes(variant)
             try:
-                _measure(lambda: kind.read(copy), cost)
+                _measure(lambda: kind.read(changed), cost)
             except Exception as error:
                 raise AssertionError(f"variant {number}: {type(error).__name__}: {variant[:2000]!r}") from error
     finally:
