@@ -6,21 +6,23 @@ are cached in memory where they fit (740 cases: 120 MB); otherwise every batch r
 batches are the same either way.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from ggn_tf.dataset.augmentation import Augmentation, apply_augmentation, draw_augmentation
-from ggn_tf.dataset.records import Dataset, read_patches_uint8
-from ggn_tf.dataset.shards import decode_cases, read_record
+from ggn_tf.dataset.records import Dataset, digest_patch, read_patches_uint8
+from ggn_tf.dataset.shards import decode_cases, read_record, shard_errors
 from ggn_tf.errors import DatasetError
 from ggn_tf.protocol import AugmentationProtocol
 from ggn_tf.tasks import Task
 
 # Some 13,000 cases of 32^3 voxels, at five bytes per voxel.
 CACHE_BYTES = 2 * 1024**3
+
+Batches = TypeVar("Batches")
 
 _BYTES_PER_VOXEL = 5
 _CHECKED_AT_ONCE = 256
@@ -82,6 +84,7 @@ class CaseStream:
     Attributes:
         case_ids: The cases that it yields, in the given order, without those whose label the task leaves out.
         labels: int32 [cases], their classes.
+        folder: The dataset's folder.
 
     Raises:
         TaskError: The task names labels that the dataset does not contain.
@@ -102,7 +105,7 @@ class CaseStream:
             )
         self.case_ids = tuple(case.case_id for case, _ in kept)
         self.labels = np.array([number for _, number in kept], np.int32)
-        self._protocol = dataset.protocol
+        self.folder, self._protocol = dataset.folder, dataset.protocol
         if cache is None:
             cache = len(kept) * dataset.protocol.size**3 * _BYTES_PER_VOXEL <= CACHE_BYTES
         self._read = self._from_memory(dataset) if cache else self._from_shards(dataset)
@@ -188,11 +191,21 @@ class CaseStream:
             paths = tf.constant([str(dataset.folder / case.shard) for case in cases])
             offsets = tf.constant([case.offset for case in cases], tf.int64)
             labels = tf.constant(self.labels)
+        digests = [case.digest for case in cases]
+
+        def check(rows: np.ndarray, hu: np.ndarray, mask: np.ndarray) -> bool:
+            for row, case_hu, case_mask in zip(rows, hu, mask, strict=True):
+                if digest_patch(case_hu, case_mask) != digests[row]:
+                    raise ValueError(f"another patch than was written for case {self.case_ids[row]}")
+            return True
 
         def read(rows: tf.Tensor) -> Batch:
             text = tf.TensorSpec([], tf.string)
             records = tf.map_fn(lambda row: read_record(paths[row], offsets[row]), rows, fn_output_signature=text)
-            return self._batch(*decode_cases(records, self._protocol.size), tf.gather(labels, rows))
+            hu, mask = decode_cases(records, self._protocol.size)
+            # The shards may have been exchanged since they were checked, which TFRecord's checksums do not show.
+            with tf.control_dependencies([tf.numpy_function(check, [rows, hu, mask], tf.bool)]):
+                return self._batch(tf.identity(hu), mask, tf.gather(labels, rows))
 
         return read
 
@@ -214,6 +227,21 @@ class CaseStream:
             return whole[start:stop], _drawn(tf.shape(whole)[0], seed, augmentation).part(start, stop)
 
         return draw
+
+
+def read_batches(batches: Iterable[Batches], stream: CaseStream) -> Iterator[Batches]:
+    """Yield a stream's batches, with an error of ours where one cannot be read.
+
+    Raises:
+        DatasetError: A shard was damaged, exchanged or deleted since the stream was made.
+    """
+    iterator = iter(batches)
+    while True:
+        with shard_errors(stream.folder):
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch
 
 
 # Traced once, not once per epoch.

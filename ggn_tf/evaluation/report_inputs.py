@@ -10,7 +10,7 @@ import tensorflow as tf
 from scipy.ndimage import zoom
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.dataset.pipeline import CaseStream, normalise_hu
+from ggn_tf.dataset.pipeline import CaseStream, normalise_hu, read_batches
 from ggn_tf.dataset.records import Dataset, read_patches_uint8
 from ggn_tf.evaluation.statistics.cascade_changes import paired_stages
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, probability_columns
@@ -214,7 +214,7 @@ def predict_with_reference(run: RunFolder, dataset: Dataset, rows: pd.DataFrame)
         return None
     description = run.description
     stream = CaseStream(dataset, list(last["case"]), description.task)
-    batches = stream.in_order(description.protocol.training.batch_size)
+    batches = read_batches(stream.in_order(description.protocol.training.batch_size), stream)
     outputs = [classifier.predict_on_batch(batch.patch * batch.mask) for batch in batches]
     probability = np.concatenate(outputs).astype(np.float64)
     return last.assign(**probability_columns(probability, description.task.class_names), dice=1.0)

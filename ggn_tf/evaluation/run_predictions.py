@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from ggn_tf.dataset.pipeline import Batch, CaseStream
+from ggn_tf.dataset.pipeline import Batch, CaseStream, read_batches
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
@@ -56,7 +56,8 @@ class CasePredictor:
         if self._stream is None:
             return pd.DataFrame()
         measured = None if columns.get("set") == "train" else self._spacing_mm_zyx
-        outputs = _gather(inference, self._stream.in_order(batch_size), self._task, measured)
+        batches = read_batches(self._stream.in_order(batch_size), self._stream)
+        outputs = _gather(inference, batches, self._task, measured)
         return identify(self._records, self._task).assign(**columns, **outputs)
 
 

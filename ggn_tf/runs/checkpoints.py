@@ -20,8 +20,10 @@ from ggn_tf.files import atomic_file
 _KEPT = 2
 _PROGRESS = "progress"
 # Raised by zipfile, NumPy's reader of headers and json for archives that are damaged or not theirs.
-_UNREADABLE = (LookupError, RecursionError, NotImplementedError, OSError, EOFError, SyntaxError, TypeError)
-_UNREADABLE += (zipfile.BadZipFile, struct.error, tokenize.TokenError)
+_UNREADABLE = (
+    *(LookupError, RecursionError, NotImplementedError, OSError, EOFError, SyntaxError, TypeError),
+    *(zipfile.BadZipFile, struct.error, tokenize.TokenError),
+)
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 

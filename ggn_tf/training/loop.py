@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ggn_tf.dataset.pipeline import CaseStream
+from ggn_tf.dataset.pipeline import CaseStream, read_batches
 from ggn_tf.errors import RecordError, RunError
 from ggn_tf.json_records import from_json
 from ggn_tf.protocol import Protocol
@@ -119,9 +119,10 @@ class StageLoop:
         for observer in options.observers:
             observer.epoch_started(self._stage, epoch + 1, len(sizes), progress.step)
         written = options.clock()
-        for batch in self._replicas.epoch(
+        batches = self._replicas.epoch(
             setup.training, self._batch_size, setup.seed, epoch, setup.protocol.augmentation, progress.step
-        ):
+        )
+        for batch in read_batches(batches, setup.training):
             losses = [float(value) for value in self._train_step(batch)]
             self._check_finite(losses[0])
             self._count(sizes[progress.step], losses)

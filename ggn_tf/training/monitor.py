@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ggn_tf.dataset.pipeline import Batch, CaseStream
+from ggn_tf.dataset.pipeline import Batch, CaseStream, read_batches
 from ggn_tf.protocol import Plateau, StageProtocol, TrainingProtocol
 from ggn_tf.runs.ledger import StopReason
 from ggn_tf.runs.stages import Stage
@@ -117,7 +117,7 @@ def build_monitor(
         values = np.zeros([len(stream), 2 + (network.classes or 0)])
         sample: tuple[Batch | None, np.ndarray | None] = (None, None)
         row = start
-        for batch in batches:
+        for batch in read_batches(batches, stream):
             outputs = {name: output.numpy() for name, output in infer(batch.patch, batch.mask).items()}
             _enter(values[row : row + len(batch.label)], batch.mask.numpy(), outputs)
             row += len(batch.label)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import ggn_tf
-from ggn_tf.dataset.pipeline import CaseStream
+from ggn_tf.dataset.pipeline import CaseStream, read_batches
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import DatasetError, ExportError, GgnError, RunError
 from ggn_tf.evaluation.run_predictions import predict_run, predict_transfer
 from ggn_tf.models.systems import build_cascade
-from ggn_tf.protocol import PatchProtocol
+from ggn_tf.protocol import AugmentationProtocol, PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.export.version_writer import export_model, load_served_model
 from ggn_tf.tasks import INDOLENT_INVASIVE
@@ -133,14 +133,33 @@ def test_a_changed_measurement_or_column_is_refused(field: str, folder: Path):
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_an_exchanged_record_is_refused(cache: bool, folder: Path):
-    """Two patches of one length change places: every checksum of TFRecord itself is right."""
     path = folder / "dataset" / "patches-00000-of-00002.tfrecord"
     dataset = open_dataset(folder / "dataset", PATCH)
-    first, second, third = sorted(case.offset for case in dataset.cases if case.shard == path.name)[:3]
-    content = path.read_bytes()
-    path.write_bytes(content[second:third] + content[first:second] + content[third:])
+    _exchange_records(path, dataset)
     with pytest.raises(DatasetError, match="another patch than was written"):
         CaseStream(dataset, [case.case_id for case in dataset.cases], INDOLENT_INVASIVE, cache=cache)
+
+
+@pytest.mark.parametrize("damage", ["exchanged", "deleted"])
+def test_a_shard_that_changes_during_the_training_ends_it(damage: str, folder: Path):
+    path = folder / "dataset" / "patches-00000-of-00002.tfrecord"
+    dataset = open_dataset(folder / "dataset", PATCH)
+    stream = CaseStream(dataset, [case.case_id for case in dataset.cases], INDOLENT_INVASIVE, cache=False)
+    batches = stream.training_epoch(4, 0, 0, AugmentationProtocol())
+    assert len(list(read_batches(batches, stream))) == 8
+    if damage == "exchanged":
+        _exchange_records(path, dataset)
+    else:
+        path.unlink()
+    with pytest.raises(DatasetError, match="cannot be read"):
+        list(read_batches(batches, stream))
+
+
+def _exchange_records(path: Path, dataset: Dataset) -> None:
+    """Let two records of one length change places: every checksum of TFRecord itself is right."""
+    first, second, third = sorted(case.offset for case in dataset.cases if case.shard == path.name)[:3]
+    content = path.read_bytes()
+    path.write_bytes(content[:first] + content[second:third] + content[first:second] + content[third:])
 
 
 def test_a_model_whose_golden_predictions_are_not_finite_is_not_exported(tmp_path: Path):
