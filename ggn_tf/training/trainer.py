@@ -164,7 +164,7 @@ def train_run(
     """Train a run in its folder, which is locked, with TensorBoard's events. A run that exists is resumed.
 
     `begin` is called with the run before anything is trained, and returns who trains. `patience_s` is the time in
-    seconds to wait for another process to leave the folder. Whoever the umask permits may enter a new folder that is
+    seconds to wait for another process to leave the folder. The umask decides who may enter a new folder that is
     `shared`; else only its owner may.
 
     Raises:
