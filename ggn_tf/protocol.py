@@ -1,8 +1,9 @@
 """Every number of Wang et al. 2021, once. What the paper leaves open says so."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 SETS: Final = ("train", "validation", "test")
 """The sets of a split (section 3.2): every table, file and loop names them in this order."""
@@ -26,12 +27,32 @@ class PatchProtocol:
         spacing_mm_zyx: Spacing of the resampled grid.
         window_hu: Lower and upper end of the window that eq. 5 maps to [-1, 1].
         outside_hu: Value where the CT does not reach (air).
+        margin_mm: Width of what a dataset stores around the patch on every side, so that patches around other centres
+            can be cut from it. It is rounded up to whole voxels. Networks never see it, and the paper has none.
     """
 
     size: int = 32
     spacing_mm_zyx: tuple[float, float, float] = (1.0, 0.7, 0.7)
     window_hu: tuple[float, float] = (AIR_HU, 400.0)
     outside_hu: float = AIR_HU
+    margin_mm: float = 0.0
+
+    @property
+    def margin_zyx(self) -> tuple[int, int, int]:
+        """Voxels of the margin on each side, along each axis."""
+        depth, height, width = (math.ceil(round(self.margin_mm / step, 6)) for step in self.spacing_mm_zyx)
+        return depth, height, width
+
+    @property
+    def stored_zyx(self) -> tuple[int, int, int]:
+        """Voxels of a patch with its margin, along each axis."""
+        depth, height, width = (self.size + 2 * margin for margin in self.margin_zyx)
+        return depth, height, width
+
+    def without_margin(self, stored: Any) -> Any:
+        """The patch in what a dataset stores: an array or tensor of `stored_zyx` voxels, or of [N, *stored_zyx, 1]."""
+        middle = tuple(slice(margin, margin + self.size) for margin in self.margin_zyx)
+        return stored[middle if len(stored.shape) == 3 else (slice(None), *middle)]
 
 
 @dataclass(frozen=True)
@@ -86,12 +107,14 @@ class StageProtocol:
         max_epochs: Largest number of epochs.
         schedule: How the learning rate falls.
         patience: Number of epochs without a better score after which the stage stops.
+        shift_mm: How far the centre of each patch is shifted at most, drawn again in each epoch; 0 is the paper's.
     """
 
     learning_rate: float
     max_epochs: int
     schedule: Plateau | Steps
     patience: int = 50
+    shift_mm: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from ggn_tf.api.arguments import PrecisionChoice, SelectionSet, check_choices, ignore
+from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, SelectionSet, check_choices, ignore
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import read_split
@@ -112,6 +112,8 @@ def fit(
     patience: Sequence[int] | None = None,
     batch_size: int | None = None,
     joint_weight: float | None = None,
+    shift_mm: float | Sequence[float] = 0.0,
+    segment_on: SegmentationSet = "all",
     select_on: SelectionSet = "validation",
     precision: PrecisionChoice = "auto",
     checkpoint_minutes: float = 10.0,
@@ -150,6 +152,10 @@ def fit(
         patience: Number of epochs without a better score after which each of the three stages stops.
         batch_size: Patches per step.
         joint_weight: Lambda of eq. 4.
+        shift_mm: How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for
+            each of the three stages. Not more than the dataset's margin; 0 is the paper's.
+        segment_on: Nodules on which the stage `segment` trains: `all` of the training set, whatever their label, or
+            those of the `task`.
         select_on: The set whose score selects the weights; `test` is the paper's way, and optimistic.
         precision: Arithmetic of the convolutions; `auto` takes bfloat16 where the hardware has it.
         checkpoint_minutes: Minutes between checkpoints within an epoch.
@@ -177,6 +183,7 @@ def fit(
     """
     parsed = task if isinstance(task, Task) else Task.parse(task)
     check_choices("model", [model], STAGES)
+    check_choices("segment_on", [segment_on], get_args(SegmentationSet))
     check_choices("select_on", [select_on], get_args(SelectionSet))
     check_choices("precision", [precision], get_args(PrecisionChoice))
     check_choices("strategy", [strategy], get_args(Strategy))
@@ -184,7 +191,9 @@ def fit(
     if deterministic:
         request_determinism()
     numbers = _with_numbers(protocol or Protocol(), epochs, learning_rates, patience, batch_size, joint_weight)
+    numbers = _with_shifts(numbers, shift_mm)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
+    _check_margin(numbers, opened)
     resolved, reason = resolve_precision(precision)
     description = RunDescription(
         task=parsed,
@@ -195,6 +204,7 @@ def fit(
         select_on=select_on,
         protocol=numbers,
         dataset_fingerprint=opened.fingerprint,
+        segment_on=segment_on,
     )
     plan = plan_run(description, opened, read_split(opened, split), stage)
     folder = Path(run) if run else Path("runs") / _run_name(description)
@@ -290,6 +300,38 @@ def _with_numbers(
         }
         training = dataclasses.replace(training, **stages)
     return dataclasses.replace(protocol, training=training)
+
+
+def _with_shifts(protocol: Protocol, shift_mm: float | Sequence[float]) -> Protocol:
+    shifts = (shift_mm,) if isinstance(shift_mm, int | float) else tuple(shift_mm)
+    if len(shifts) not in (1, len(STAGE_NAMES)) or not all(0 <= shift < math.inf for shift in shifts):
+        raise GgnError(
+            "The shifts of the centre cannot be used.",
+            found=repr(shift_mm),
+            expected=f"one distance in mm, or three, for {', '.join(STAGE_NAMES)}; 0 shifts nothing",
+            remedy="Give one number, or one number for each stage.",
+            arguments=("shift_mm",),
+        )
+    if not any(shifts):
+        return protocol
+    stages = {
+        name: dataclasses.replace(getattr(protocol.training, name), shift_mm=float(shift))
+        for name, shift in zip(STAGE_NAMES, shifts * (len(STAGE_NAMES) // len(shifts)), strict=True)
+    }
+    return dataclasses.replace(protocol, training=dataclasses.replace(protocol.training, **stages))
+
+
+def _check_margin(protocol: Protocol, dataset: "Dataset") -> None:
+    largest = max(getattr(protocol.training, name).shift_mm for name in STAGE_NAMES)
+    if largest > dataset.protocol.margin_mm:
+        raise GgnError(
+            "The dataset's margin is too small for the shifts of the centre.",
+            case=dataset.folder,
+            found=f"shifts up to {largest:g} mm, a margin of {dataset.protocol.margin_mm:g} mm",
+            expected="shifts within the margin",
+            remedy="Choose smaller shifts, or prepare the dataset with a larger margin.",
+            arguments=("shift_mm", "margin_mm"),
+        )
 
 
 def _changed(run: RunFolder, conditions: Conditions) -> list[str]:

@@ -1,5 +1,6 @@
 """From a case table to a dataset: cut, check and store the patches, and split the cases by patient."""
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from ggn_tf.api.arguments import OnProgress, Progress, check_choices, ignore
+from ggn_tf.api.arguments import LARGEST_MARGIN_MM, MARGIN_MM, OnProgress, Progress, check_choices, ignore
 from ggn_tf.cases import table_consistency
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import Patch
@@ -70,6 +71,7 @@ def prepare(
     align_masks: bool = False,
     distinct_ids: bool = False,
     merge_labels: bool = False,
+    margin_mm: float = MARGIN_MM,
     radiomics: bool = False,
     allow_rejects: bool = False,
     keep_ids: bool = False,
@@ -102,6 +104,7 @@ def prepare(
         distinct_ids: Whether patient ids that are equal but for zeros, case, `.0` or Unicode form, and patients who
             share a CT, are accepted as different patients.
         merge_labels: Whether labels that differ in spelling only, such as `4` and `4.0`, become one label.
+        margin_mm: Width of what is stored around each patch, so that training can shift centres (`fit(shift_mm=...)`).
         radiomics: Whether to measure each nodule's radiomic features too; needs pyradiomics.
         allow_rejects: Whether cases that cannot be used are left out instead of ending the call.
         keep_ids: Whether to keep the table's ids instead of salted hashes of them.
@@ -124,6 +127,14 @@ def prepare(
         GgnError: There is no runner of this name.
     """
     check_choices("runner", [runner], get_args(Runner))
+    if not 0 <= margin_mm <= LARGEST_MARGIN_MM:
+        raise GgnError(
+            "The margin cannot be used.",
+            found=f"{margin_mm} mm",
+            expected=f"0 to {LARGEST_MARGIN_MM:g} mm",
+            remedy="Give a margin that is as wide as the largest shift of the centre in training.",
+            arguments=("margin_mm",),
+        )
     output, id_path = Path(output), None if id_list is None else Path(id_list)
     refuse_existing(output)
     if url_of(output) is None:
@@ -138,10 +149,11 @@ def prepare(
     check_patients(case.patient_id for case in cases)
     pseudonyms = Pseudonyms(None if keep_ids else _read_salt(salt_file, output))
     policy, protocol = RepairPolicy(repair, align_masks), Protocol()
+    patch = dataclasses.replace(protocol.patch, margin_mm=margin_mm)
     if runner == "beam":
-        cut = _cut_by_beam(cases, protocol.patch, beam_options, policy, staging, radiomics)
+        cut = _cut_by_beam(cases, patch, beam_options, policy, staging, radiomics)
     else:
-        cut = cut_cases(cases, protocol.patch, jobs, policy, radiomics=radiomics, on_progress=on_progress)
+        cut = cut_cases(cases, patch, jobs, policy, radiomics=radiomics, on_progress=on_progress)
     on_start(len(cases))
     # Imported here: TensorFlow comes with it, and a wrong table is rejected before.
     import_tensorflow()
@@ -152,7 +164,7 @@ def prepare(
     with local_folder(output) as folder, closing(outcomes), written_id_list(id_path, cases, pseudonyms):
         dataset = write_dataset(
             folder,
-            protocol.patch,
+            patch,
             outcomes,
             split_protocol=protocol.split,
             splits=splits,

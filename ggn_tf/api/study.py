@@ -10,6 +10,7 @@ from ggn_tf.api.arguments import (
     STUDY_GALLERY,
     SYSTEMS,
     PrecisionChoice,
+    SegmentationSet,
     SelectionSet,
     check_choices,
     check_fraction,
@@ -99,6 +100,7 @@ def study(
     joint_weights: Sequence[float] = TABLE_5_JOINT_WEIGHTS,
     protocol: Literal["paper", "quick"] | Protocol = "paper",
     seed: int = 0,
+    segment_on: SegmentationSet = "all",
     select_on: SelectionSet = "validation",
     precision: PrecisionChoice = "auto",
     gallery: int = STUDY_GALLERY,
@@ -135,6 +137,7 @@ def study(
         protocol: All numbers of the method; `quick` is a tenth of the paper's epochs at three to ten times the learning
             rate.
         seed: Seed of the first repeat; the others count on from it.
+        segment_on: As in `fit`; with `all`, the tasks of a split and repeat share one U-Net.
         select_on: As in `fit`.
         precision: As in `fit`.
         gallery: Number of nodules per task that the report shows with slices of their CT; 0 for none.
@@ -158,6 +161,7 @@ def study(
         GgnError: The first item that failed; or an argument has no such value; or the dataset does not suit the tasks.
     """
     check_choices("models", models, SYSTEMS)
+    check_choices("segment_on", [segment_on], get_args(SegmentationSet))
     check_choices("select_on", [select_on], get_args(SelectionSet))
     check_choices("precision", [precision], get_args(PrecisionChoice))
     check_choices("primary", [primary], METRICS)
@@ -179,6 +183,7 @@ def study(
         joint_weights=tuple(joint_weights),
         seed=seed,
         precision=resolved,
+        segment_on=segment_on,
         select_on=select_on,
         protocol=numbers,
     )

@@ -116,13 +116,15 @@ def locate_patch(masks: Masks, target: NoduleTarget, protocol: PatchProtocol) ->
         repaired += notes
     center = _on_voxel_fraction(volume.grid, _center(volume, mask, target.center_mm_lps), target.center_mm_lps is None)
     grid = patch_grid(center, volume.grid, protocol)
-    return PatchLocation(mask, center, grid, _needed(volume.grid, grid, mask), repaired)
+    stored = patch_grid(center, volume.grid, protocol, margin=True)
+    return PatchLocation(mask, center, grid, _needed(volume.grid, stored, mask), repaired)
 
 
-def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol) -> Grid:
-    """The patch's grid: centred on a point, along the CT's own axes."""
+def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol, *, margin: bool = False) -> Grid:
+    """The patch's grid, or that of the patch with its margin: centred on a point, along the CT's own axes."""
+    depth, height, width = protocol.stored_zyx if margin else (protocol.size,) * 3
     depth_mm, height_mm, width_mm = protocol.spacing_mm_zyx
-    return Grid.around(center_mm_lps, (protocol.size,) * 3, (width_mm, height_mm, depth_mm), ct_grid.direction)
+    return Grid.around(center_mm_lps, (width, height, depth), (width_mm, height_mm, depth_mm), ct_grid.direction)
 
 
 def _on_voxel_fraction(ct_grid: Grid, center_mm_lps: Vector, centroid: bool) -> Vector:

@@ -1,5 +1,6 @@
 """The patch around a nodule that the networks see (paper section 3.1), and its mask back on the CT."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.measurements import measure
-from ggn_tf.cases.patch_location import Masks, NoduleTarget, PatchLocation, locate_patch, open_ct_of
+from ggn_tf.cases.patch_location import Masks, NoduleTarget, PatchLocation, locate_patch, open_ct_of, patch_grid
 from ggn_tf.cases.radiomics import measure_radiomics
 from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import MaskError
@@ -39,6 +40,8 @@ class Patch:
         radiomics: The nodule's radiomic features, if they were requested.
         mask_box: The voxels of `ct_grid` that the nodule extends over; None without a mask.
         series: SeriesInstanceUID of the CT; None for a volume file.
+        stored_hu: `hu` with the protocol's margin on every side; the same array where it has none.
+        stored_mask: `mask` likewise.
     """
 
     hu: npt.NDArray[np.float32]
@@ -55,6 +58,8 @@ class Patch:
     radiomics: dict[str, float] | None = None
     mask_box: Box | None = None
     series: str | None = None
+    stored_hu: npt.NDArray[np.float32] | None = None
+    stored_mask: npt.NDArray[np.uint8] | None = None
 
 
 def cut_patch(
@@ -164,12 +169,20 @@ def _cut(volume: Volume, location: PatchLocation, image: sitk.Image, protocol: P
     if mask is None:
         return Patch(hu, None, center, grid, volume.grid, repaired=repaired, series=volume.series)
     patch_mask = _resampled(mask, grid, volume.grid, sitk.sitkNearestNeighbor, 0)
+    stored_hu, stored_mask = hu, patch_mask
+    if protocol.margin_mm:
+        wide = patch_grid(center, volume.grid, protocol, margin=True)
+        stored_hu = _resampled(image, wide, volume.grid, sitk.sitkLinear, protocol.outside_hu)
+        stored_mask = _resampled(mask, wide, volume.grid, sitk.sitkNearestNeighbor, 0)
+        # Equal but for the last bits, which depend on a grid's first voxel.
+        protocol.without_margin(stored_hu)[:], protocol.without_margin(stored_mask)[:] = hu, patch_mask
     _check_reaches(mask, patch_mask, center)
     features = measure_radiomics(image, mask) if radiomics else None
     start = np.rint(volume.grid.index_of(mask.GetOrigin())).astype(int).tolist()
     box = Box((start[0], start[1], start[2]), mask.GetSize())
     measures = measure(image, mask)
-    return Patch(hu, patch_mask, center, grid, volume.grid, *measures, repaired, features, box, volume.series)
+    known = Patch(hu, patch_mask, center, grid, volume.grid, *measures, repaired, features, box, volume.series)
+    return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask)
 
 
 def _resampled(image: sitk.Image, grid: Grid, ct_grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:

@@ -95,4 +95,6 @@ def _stage(stage: "Stage", plan: "TrainingPlan") -> str:
     return (
         f"up to {numbers.max_epochs} epochs from learning rate {numbers.learning_rate:g}, trains "
         f"{' and '.join(stage.trains)}, keeps the best {description.select_on} {stage.monitored}"
+        + (f", centres shifted up to {numbers.shift_mm:g} mm" if numbers.shift_mm else "")
+        + (", on every annotated nodule" if stage.name == "segment" and description.segment_on == "all" else "")
     )

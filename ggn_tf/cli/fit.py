@@ -16,6 +16,7 @@ from ggn_tf.cli.options import (
     CommaList,
     FiniteRange,
     precision_option,
+    segment_on_option,
     select_on_option,
     shared_option,
     text_of,
@@ -65,6 +66,14 @@ def _paper(attribute: str) -> str:
     default=PAPER.joint_weight,
     help="Weight lambda of the Dice loss in the paper's eq. 4.",
 )
+@click.option(
+    "--shift-mm",
+    type=CommaList(float, zero=True),
+    default="0",
+    help="How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for each "
+    f"of {PER_STAGE}. At most the dataset's margin; 0 is the paper's.",
+)
+@segment_on_option
 @select_on_option
 @precision_option
 @click.option(

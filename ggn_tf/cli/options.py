@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from ggn_tf.api.arguments import PrecisionChoice, SelectionSet
+from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, SelectionSet
 from ggn_tf.errors import GgnError, with_arguments
 
 PATH = click.Path(path_type=Path)
@@ -33,14 +33,20 @@ class CommaList(click.ParamType):
         kind: `int`, `float` or `str`.
         known: The names that exist, of `str`.
         count: How many there must be; None for any number.
+        zero: Whether 0 is allowed.
     """
 
     name = "a,b,..."
 
     def __init__(
-        self, kind: type[int] | type[float] | type[str], known: tuple[str, ...] = (), count: int | None = None
+        self,
+        kind: type[int] | type[float] | type[str],
+        known: tuple[str, ...] = (),
+        count: int | None = None,
+        *,
+        zero: bool = False,
     ) -> None:
-        self._kind, self._known, self._count = kind, known, count
+        self._kind, self._known, self._count, self._zero = kind, known, count, zero
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Parse the parts."""
@@ -53,8 +59,8 @@ class CommaList(click.ParamType):
         for part in parts:
             if isinstance(part, str) and part not in self._known:
                 self.fail(f"{part!r} is not one of {', '.join(self._known)}", param, ctx)
-            if not isinstance(part, str) and not 0 < part < math.inf:
-                self.fail(f"{part} is not a positive number", param, ctx)
+            if not isinstance(part, str) and not (0 < part < math.inf or (self._zero and part == 0)):
+                self.fail(f"{part} is not a positive number{' or 0' if self._zero else ''}", param, ctx)
         if self._count not in (None, len(parts)):
             self.fail(f"{value!r} is not {self._count} numbers", param, ctx)
         return parts
@@ -124,6 +130,12 @@ def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 own_dataset_option = click.option(
     "--own-dataset", type=PATH, help="Folder of the run's own dataset, where it was moved since the training."
+)
+segment_on_option = click.option(
+    "--segment-on",
+    type=click.Choice(get_args(SegmentationSet)),
+    default="all",
+    help="Nodules on which the stage segment trains: all of the training set, whatever their label, or the task's.",
 )
 select_on_option = click.option(
     "--select-on",

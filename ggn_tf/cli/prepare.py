@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import ggn_tf
+from ggn_tf.api.arguments import LARGEST_MARGIN_MM, MARGIN_MM
 from ggn_tf.cli.options import (
     AT_LEAST_0,
     AT_LEAST_1,
     FILE,
     PATH,
+    FiniteRange,
     error_text,
     jobs_option,
     repair_options,
@@ -41,6 +43,12 @@ if TYPE_CHECKING:
 )
 @click.option("--allow-rejects", is_flag=True, help="Leave out cases that cannot be used, instead of writing nothing.")
 @repair_options
+@click.option(
+    "--margin-mm",
+    type=FiniteRange(min=0, max=LARGEST_MARGIN_MM),
+    default=MARGIN_MM,
+    help="Width of what is stored around each patch, so that training can shift the centres (fit --shift-mm).",
+)
 @click.option(
     "--radiomics",
     is_flag=True,

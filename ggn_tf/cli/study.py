@@ -17,6 +17,7 @@ from ggn_tf.cli.options import (
     FiniteRange,
     by_option,
     precision_option,
+    segment_on_option,
     select_on_option,
     sensitivity_option,
     shared_option,
@@ -58,6 +59,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
     help="Numbers of the training; quick is a tenth of the paper's epochs at three to ten times the learning rate.",
 )
 @click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the first repeat; the others count on.")
+@segment_on_option
 @select_on_option
 @precision_option
 @click.option(

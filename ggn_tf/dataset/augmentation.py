@@ -1,5 +1,7 @@
 """Augmentation on the fly (paper section 3.2): one function draws its parameters, another applies them to a batch.
 
+Shifts of the centre are not the paper's; they are cut out of a dataset's margin before the rest.
+
 A flip and a rotation by quarter turns only permute and mirror the axes of a patch, so both together are one gather of
 voxels: exact, without interpolation, and the same on every device.
 """
@@ -10,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ggn_tf.protocol import AugmentationProtocol
+from ggn_tf.protocol import AugmentationProtocol, PatchProtocol
 
 AXES = 3
 NO_FLIP = AXES
@@ -91,6 +93,48 @@ def apply_augmentation(patch: tf.Tensor, mask: tf.Tensor, drawn: Augmentation) -
     )
     noisy = moved[0] + drawn.noise_sigma[:, tf.newaxis] * noise
     return tf.reshape(noisy, [-1, size, size, size, 1]), tf.reshape(moved[1], [-1, size, size, size, 1])
+
+
+def draw_shift(
+    batch: tf.Tensor | int, seed: tf.Tensor, radius_mm: float, spacing_mm_zyx: tuple[float, float, float]
+) -> tf.Tensor:
+    """Draw how far each patch's centre is off: uniform in a ball, in whole voxels, so that nothing is interpolated.
+
+    Args:
+        batch: Samples in the whole batch, over all workers.
+        seed: int32 [2].
+        radius_mm: Radius of the ball.
+        spacing_mm_zyx: Distance of the patch's voxels.
+
+    Returns:
+        int32 [batch, 3], voxels along z, y, x.
+    """
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, num=2, alg=_GENERATOR))
+    direction = tf.math.l2_normalize(tf.random.stateless_normal([batch, AXES], seeds[0], alg=_GENERATOR), axis=1)
+    share = tf.random.stateless_uniform([batch, 1], seeds[1], alg=_GENERATOR) ** (1 / 3)
+    return tf.cast(tf.round(radius_mm * share * direction / tf.constant(spacing_mm_zyx)), tf.int32)
+
+
+def cut_shifted(stored: tf.Tensor, shift: tf.Tensor, protocol: PatchProtocol) -> tf.Tensor:
+    """Cut patches whose centres are off the nodule's out of patches with a margin.
+
+    Args:
+        stored: [N, D, H, W, 1], `PatchProtocol.stored_zyx` voxels.
+        shift: int32 [N, 3], voxels along z, y, x, not more than the margin.
+        protocol: The margin and the size.
+
+    Returns:
+        [N, S, S, S, 1].
+    """
+    size, (_, height, width) = protocol.size, protocol.stored_zyx
+    z, y, x = tf.unstack((shift + protocol.margin_zyx)[:, :, tf.newaxis] + tf.range(size), axis=1)
+    rows = z[:, :, tf.newaxis] * height + y[:, tf.newaxis, :]
+    voxels = rows[:, :, :, tf.newaxis] * width + x[:, tf.newaxis, tf.newaxis, :]
+    count = tf.shape(stored)[0]
+    return tf.reshape(
+        tf.gather(tf.reshape(stored, [count, -1]), tf.reshape(voxels, [count, -1]), batch_dims=1),
+        [count, size, size, size, 1],
+    )
 
 
 def _draw_integers(batch: tf.Tensor | int, seed: tf.Tensor, below: int) -> tf.Tensor:

@@ -22,8 +22,8 @@ class AcceptedCase:
 
     Attributes:
         record: Its record; shard and offset are filled in when it is written.
-        hu: float32 [S, S, S], z, y, x, Hounsfield units, not windowed.
-        mask: uint8 [S, S, S], 0 or 1.
+        hu: float32, z, y, x, `PatchProtocol.stored_zyx` voxels, Hounsfield units, not windowed.
+        mask: uint8 of the same shape, 0 or 1.
         radiomics: Radiomic features on the CT's own voxels, if they were measured.
         in_lung: Whether there is lung around the nodule.
         series: SeriesInstanceUID of the CT, which no dataset contains; None for a volume file.
@@ -65,7 +65,7 @@ def outcome_of(
         return RejectedCase(
             case_id, _reason(patch, case, pseudonyms), pseudonyms.hide(patch.parts()["remedy"] or "", case)
         )
-    if patch.mask is None:
+    if patch.stored_hu is None or patch.stored_mask is None:
         raise ValueError(f"Expected a patch with a mask. Received: a patch without one for case {case.case_id}")
     measures: dict[str, Any] = {name: getattr(patch, name) for name in Measurements._fields}
     record = CaseRecord(
@@ -78,12 +78,12 @@ def outcome_of(
         center_mm_lps=patch.center_mm_lps,
         **field_of_view_of(patch)._asdict(),
         repaired=tuple(pseudonyms.hide(note, case) for note in patch.repaired),
-        digest=digest_patch(patch.hu, patch.mask),
+        digest=digest_patch(patch.stored_hu, patch.stored_mask),
         **measures,
     )
     around = lung_context_of(patch)
     in_lung = not (around.no_lung or around.below_air)
-    return AcceptedCase(record, patch.hu, patch.mask, patch.radiomics, in_lung, patch.series)
+    return AcceptedCase(record, patch.stored_hu, patch.stored_mask, patch.radiomics, in_lung, patch.series)
 
 
 def _reason(error: GgnError, case: Case, pseudonyms: Pseudonyms) -> str:

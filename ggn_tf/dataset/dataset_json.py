@@ -13,8 +13,8 @@ from ggn_tf.files import refuse_links
 from ggn_tf.json_records import read_document, to_json
 from ggn_tf.protocol import PatchProtocol
 
-# 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file.
-SCHEMA = 2
+# 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file. 3: patches have a margin.
+SCHEMA = 3
 DESCRIPTION = "dataset.json"
 # The key of the digest over all others.
 DIGEST = "sha256"
@@ -99,11 +99,12 @@ def _pieces(description: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def check_protocol(folder: Path, stored: PatchProtocol, expected: PatchProtocol) -> None:
-    """Refuse a dataset whose patches were cut by another protocol.
+    """Refuse a dataset whose patches were cut by another protocol. Any margin is accepted.
 
     Raises:
         DatasetError: The protocols differ; the differing fields are named.
     """
+    stored = dataclasses.replace(stored, margin_mm=expected.margin_mm)
     if stored == expected:
         return
     fields = [part.name for part in dataclasses.fields(stored)]

@@ -6,14 +6,21 @@ are cached in memory where they fit (740 cases: 120 MB); otherwise every batch r
 batches are the same either way.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from ggn_tf.dataset.augmentation import Augmentation, apply_augmentation, draw_augmentation
-from ggn_tf.dataset.records import Dataset, digest_patch, read_patches_uint8
+from ggn_tf.dataset.augmentation import (
+    Augmentation,
+    apply_augmentation,
+    cut_shifted,
+    draw_augmentation,
+    draw_shift,
+)
+from ggn_tf.dataset.records import Dataset, digest_patch, read_patches_uint8, read_with_margin
 from ggn_tf.dataset.shards import decode_cases, read_record, shard_errors
 from ggn_tf.errors import DatasetError
 from ggn_tf.protocol import AugmentationProtocol
@@ -26,6 +33,7 @@ Batches = TypeVar("Batches")
 
 _BYTES_PER_VOXEL = 5
 _CHECKED_AT_ONCE = 256
+_SHIFT = 1
 
 
 class Batch(NamedTuple):
@@ -34,12 +42,16 @@ class Batch(NamedTuple):
     Attributes:
         patch: float32 [N, S, S, S, 1], z, y, x, normalised to [-1, 1].
         mask: float32 [N, S, S, S, 1], 0 or 1.
-        label: int32 [N], the index of the task's class.
+        label: int32 [N], the index of the task's class; 0 without a task.
     """
 
     patch: tf.Tensor
     mask: tf.Tensor
     label: tf.Tensor
+
+
+class _Read(Protocol):
+    def __call__(self, rows: tf.Tensor, shift: tf.Tensor | None = None) -> Batch: ...
 
 
 class Part(NamedTuple):
@@ -78,8 +90,9 @@ class CaseStream:
     Args:
         dataset: An opened dataset.
         case_ids: For example one set of a split.
-        task: Gives each label its class, or leaves it out.
+        task: Gives each label its class, or leaves it out. None: every case is kept, and none has a class.
         cache: Whether to keep the cases in memory. None: if they take less than `CACHE_BYTES`.
+        shifted: Whether `training_epoch` shifts the centres: the cases are then kept with their margin.
 
     Attributes:
         case_ids: The cases that it yields, in the given order, without those whose label the task leaves out.
@@ -91,9 +104,18 @@ class CaseStream:
         DatasetError: A case is unknown, none is left, or a record cannot be read.
     """
 
-    def __init__(self, dataset: Dataset, case_ids: Sequence[str], task: Task, *, cache: bool | None = None) -> None:
-        task.check_labels(dataset.labels)
-        classes = [(case, task.class_of(case.label)) for case in dataset.select(case_ids)]
+    def __init__(
+        self,
+        dataset: Dataset,
+        case_ids: Sequence[str],
+        task: Task | None,
+        *,
+        cache: bool | None = None,
+        shifted: bool = False,
+    ) -> None:
+        if task:
+            task.check_labels(dataset.labels)
+        classes = [(case, task.class_of(case.label) if task else 0) for case in dataset.select(case_ids)]
         kept = [(case, number) for case, number in classes if number is not None]
         if not kept:
             raise DatasetError(
@@ -105,9 +127,10 @@ class CaseStream:
             )
         self.case_ids = tuple(case.case_id for case, _ in kept)
         self.labels = np.array([number for _, number in kept], np.int32)
-        self.folder, self._protocol = dataset.folder, dataset.protocol
+        self.folder, self._protocol, self._shifted = dataset.folder, dataset.protocol, shifted
         if cache is None:
-            cache = len(kept) * dataset.protocol.size**3 * _BYTES_PER_VOXEL <= CACHE_BYTES
+            voxels = math.prod(dataset.protocol.stored_zyx) if shifted else dataset.protocol.size**3
+            cache = len(kept) * voxels * _BYTES_PER_VOXEL <= CACHE_BYTES
         self._read = self._from_memory(dataset) if cache else self._from_shards(dataset)
 
     def __len__(self) -> int:
@@ -125,6 +148,7 @@ class CaseStream:
         epoch: int,
         augmentation: AugmentationProtocol,
         *,
+        shift_mm: float = 0.0,
         skip: int = 0,
         device: str | None = None,
         part: Part = WHOLE,
@@ -136,6 +160,7 @@ class CaseStream:
             seed: The run's seed.
             epoch: Number of the epoch, from 0; it must only differ between epochs.
             augmentation: The numbers of the augmentation.
+            shift_mm: How far centres are shifted at most, in every direction; not more than the dataset's margin.
             skip: Number of batches of this epoch to leave out, because a resumed run has seen them.
             device: Where batches are copied to and augmented. None: the first GPU if there is one, else the host.
             part: The worker's part of every batch; all parts together are the batch of a single worker.
@@ -143,12 +168,12 @@ class CaseStream:
         Returns:
             A dataset of `Batch`; the last one may be smaller.
         """
-        draw = self._draw(batch_size, seed, epoch, augmentation, part)
+        draw = self._draw(batch_size, seed, epoch, augmentation, shift_mm, part)
 
         @tf.autograph.experimental.do_not_convert
         def read(number: tf.Tensor) -> tuple[Batch, Augmentation]:
-            rows, drawn = draw(number)
-            return self._read(rows), drawn
+            rows, shift, drawn = draw(number)
+            return self._read(rows, shift), drawn
 
         device = device or _default_device()
         with tf.device("/CPU:0"):
@@ -175,14 +200,19 @@ class CaseStream:
         read = tf.autograph.experimental.do_not_convert(self._read)
         return rows.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
-    def _from_memory(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
-        hu, mask = read_patches_uint8(dataset, self.case_ids)
+    def _from_memory(self, dataset: Dataset) -> "_Read":
+        hu, mask = (read_with_margin if self._shifted else read_patches_uint8)(dataset, self.case_ids)
         # On the host: TensorFlow would put the constants, the whole set, on the GPU.
         with tf.device("/CPU:0"):
             kept = tf.constant(hu), tf.constant(mask), tf.constant(self.labels)
-        return lambda rows: self._batch(*(tf.gather(whole, rows) for whole in kept))
 
-    def _from_shards(self, dataset: Dataset) -> Callable[[tf.Tensor], Batch]:
+        def read(rows: tf.Tensor, shift: tf.Tensor | None = None) -> Batch:
+            hu, mask, label = (tf.gather(whole, rows) for whole in kept)
+            return self._batch(hu, mask, label, shift)
+
+        return read
+
+    def _from_shards(self, dataset: Dataset) -> "_Read":
         # All records are read once now, so that damage is reported here and not as a TensorFlow error in a later epoch.
         for start in range(0, len(self), _CHECKED_AT_ONCE):
             read_patches_uint8(dataset, self.case_ids[start : start + _CHECKED_AT_ONCE])
@@ -199,32 +229,44 @@ class CaseStream:
                     raise ValueError(f"another patch than was written for case {self.case_ids[row]}")
             return True
 
-        def read(rows: tf.Tensor) -> Batch:
+        def read(rows: tf.Tensor, shift: tf.Tensor | None = None) -> Batch:
             text = tf.TensorSpec([], tf.string)
             records = tf.map_fn(lambda row: read_record(paths[row], offsets[row]), rows, fn_output_signature=text)
-            hu, mask = decode_cases(records, self._protocol.size)
+            hu, mask = decode_cases(records, self._protocol.stored_zyx)
             # The shards may have been exchanged since they were checked, which TFRecord's checksums do not show.
             with tf.control_dependencies([tf.numpy_function(check, [rows, hu, mask], tf.bool)]):
-                return self._batch(tf.identity(hu), mask, tf.gather(labels, rows))
+                return self._batch(tf.identity(hu), mask, tf.gather(labels, rows), shift)
 
         return read
 
-    def _batch(self, hu: tf.Tensor, mask: tf.Tensor, label: tf.Tensor) -> Batch:
+    def _batch(self, hu: tf.Tensor, mask: tf.Tensor, label: tf.Tensor, shift: tf.Tensor | None) -> Batch:
+        if shift is not None:
+            hu, mask = (cut_shifted(stored, shift, self._protocol) for stored in (hu, mask))
+        elif tuple(hu.shape[1:4]) == self._protocol.stored_zyx:
+            hu, mask = self._protocol.without_margin(hu), self._protocol.without_margin(mask)
         return Batch(normalise_hu(hu, self._protocol.window_hu), tf.cast(mask, tf.float32), label)
 
     def _draw(
-        self, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, part: Part
-    ) -> Callable[[tf.Tensor], tuple[tf.Tensor, Augmentation]]:
-        """A function from a batch's number to the worker's cases in it and their augmentation."""
+        self, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, shift_mm: float, part: Part
+    ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor | None, Augmentation]]:
+        """A function from a batch's number to the worker's cases in it, the shifts of their centres, and the rest."""
+        if shift_mm and not self._shifted:
+            raise ValueError("Expected cases with their margin. Received: shift_mm without shifted=True")
         order = tf.constant(np.random.default_rng((seed, epoch)).permutation(len(self)))
         shares = tf.constant([part.rows(size) for size in self.batch_sizes(batch_size)])
         epoch_seed = tf.constant(np.random.SeedSequence((seed, epoch)).generate_state(2).view(np.int32))
 
-        def draw(number: tf.Tensor) -> tuple[tf.Tensor, Augmentation]:
+        def draw(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None, Augmentation]:
             whole = order[number * batch_size : (number + 1) * batch_size]
             start, stop = tf.unstack(shares[number])
             seed = tf.random.experimental.stateless_fold_in(epoch_seed, number)
-            return whole[start:stop], _drawn(tf.shape(whole)[0], seed, augmentation).part(start, stop)
+            drawn = _drawn(tf.shape(whole)[0], seed, augmentation).part(start, stop)
+            if not shift_mm:
+                return whole[start:stop], None, drawn
+            # A seed of its own, so that shifts change nothing else of the draw.
+            shift_seed = tf.random.experimental.stateless_fold_in(seed, _SHIFT)
+            shift = draw_shift(tf.shape(whole)[0], shift_seed, shift_mm, self._protocol.spacing_mm_zyx)
+            return whole[start:stop], shift[start:stop], drawn
 
         return draw
 

@@ -81,8 +81,8 @@ def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
     """SHA-256 of a patch and its mask.
 
     Args:
-        hu: float32 [S, S, S].
-        mask: uint8 [S, S, S].
+        hu: float32 [D, H, W], with the margin.
+        mask: uint8 [D, H, W].
     """
     return hashlib.sha256(hu.astype("<f4").tobytes() + mask.astype(np.uint8).tobytes()).hexdigest()
 
@@ -146,14 +146,25 @@ def read_patches(dataset: Dataset, case_ids: Sequence[str]) -> tuple[np.ndarray,
 
 def read_patches_uint8(dataset: Dataset, case_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """As `read_patches`, with the masks as uint8: five bytes per voxel instead of eight."""
-    cases, size = dataset.select(case_ids), dataset.protocol.size
-    hu = np.empty((len(cases), size, size, size, 1), np.float32)
+    return _read(dataset, case_ids, (dataset.protocol.size,) * 3)
+
+
+def read_with_margin(dataset: Dataset, case_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """As `read_patches_uint8`, with the dataset's margin: [N, *PatchProtocol.stored_zyx, 1]."""
+    return _read(dataset, case_ids, dataset.protocol.stored_zyx)
+
+
+def _read(dataset: Dataset, case_ids: Sequence[str], shape_zyx: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    cases = dataset.select(case_ids)
+    hu = np.empty((len(cases), *shape_zyx, 1), np.float32)
     mask = np.empty(hu.shape, np.uint8)
+    whole = shape_zyx == dataset.protocol.stored_zyx
     for name in sorted({case.shard for case in cases}):
         rows = [row for row, case in enumerate(cases) if case.shard == name]
         for start in range(0, len(rows), _READ_AT_ONCE):
             part = rows[start : start + _READ_AT_ONCE]
-            hu[part], mask[part] = _read_checked(dataset, name, [cases[row] for row in part])
+            stored = _read_checked(dataset, name, [cases[row] for row in part])
+            hu[part], mask[part] = stored if whole else map(dataset.protocol.without_margin, stored)
     return hu, mask
 
 
@@ -162,7 +173,7 @@ def _read_checked(dataset: Dataset, name: str, cases: Sequence[CaseRecord]) -> t
     from ggn_tf.dataset.shards import read_shard
 
     path = dataset.folder / name
-    hu, mask = read_shard(path, [case.offset for case in cases], dataset.protocol.size)
+    hu, mask = read_shard(path, [case.offset for case in cases], dataset.protocol.stored_zyx)
     for case, case_hu, case_mask in zip(cases, hu, mask, strict=True):
         if digest_patch(case_hu, case_mask) != case.digest:
             raise DatasetError(

@@ -48,8 +48,8 @@ class ShardWriter:
 
         Args:
             case_id: The case's id in the dataset.
-            hu: float32 [S, S, S], z, y, x, Hounsfield units.
-            mask: uint8 [S, S, S], 0 or 1.
+            hu: float32 [D, H, W], z, y, x, Hounsfield units.
+            mask: uint8 [D, H, W], 0 or 1.
 
         Returns:
             The number of the shard, from 0, and the offset of the record in it, in bytes.
@@ -102,16 +102,16 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     return tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string)).take(1).get_single_element()
 
 
-def read_shard(path: Path, offsets: Sequence[int], size: int) -> tuple[np.ndarray, np.ndarray]:
+def read_shard(path: Path, offsets: Sequence[int], shape_zyx: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Read cases of one shard.
 
     Args:
         path: The shard.
         offsets: Offsets of their records, in bytes.
-        size: Voxels along each axis.
+        shape_zyx: Voxels along each axis, `PatchProtocol.stored_zyx`.
 
     Returns:
-        Hounsfield units, float32 [N, S, S, S, 1], and masks, uint8 [N, S, S, S, 1].
+        Hounsfield units, float32 [N, D, H, W, 1], and masks, uint8 [N, D, H, W, 1].
 
     Raises:
         DatasetError: A record is damaged, truncated or missing.
@@ -119,23 +119,23 @@ def read_shard(path: Path, offsets: Sequence[int], size: int) -> tuple[np.ndarra
     with shard_errors(path), tf.device("/CPU:0"):
         positions = tf.data.Dataset.from_tensor_slices(tf.constant(offsets, tf.int64))
         records = positions.map(lambda offset: read_record(tf.constant(str(path)), offset))
-        hu, mask = decode_cases(records.batch(len(offsets)).get_single_element(), size)
+        hu, mask = decode_cases(records.batch(len(offsets)).get_single_element(), shape_zyx)
     return hu.numpy(), mask.numpy()
 
 
-def decode_cases(records: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def decode_cases(records: tf.Tensor, shape_zyx: tuple[int, int, int]) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode serialized cases.
 
     Args:
         records: string [N].
-        size: Voxels along each axis.
+        shape_zyx: Voxels along each axis.
 
     Returns:
-        Hounsfield units, float32 [N, S, S, S, 1]; masks, uint8 [N, S, S, S, 1].
+        Hounsfield units, float32 [N, D, H, W, 1]; masks, uint8 [N, D, H, W, 1].
     """
     content = tf.io.parse_example(records, {name: tf.io.FixedLenFeature([], tf.string) for name in ("hu", "mask")})
     # The batch size is explicit because -1 is undefined for an empty batch (a worker without a share of the last one).
-    shape = [tf.shape(records)[0], size, size, size, 1]
+    shape = [tf.shape(records)[0], *shape_zyx, 1]
     hu, mask = tf.io.decode_raw(content["hu"], tf.float32), tf.io.decode_raw(content["mask"], tf.uint8)
     return tf.reshape(hu, shape), tf.reshape(mask, shape)
 

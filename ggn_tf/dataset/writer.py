@@ -104,7 +104,8 @@ def _write_cases(
         digest = digest_patch(outcome.hu, outcome.mask)
         written.append(_Written(dataclasses.replace(record, offset=offset, digest=digest), shard_number))
         known.add(record.case_id)
-        sheets.add(f"{record.case_id}  {record.label}", outcome.hu, outcome.mask)
+        patch, mask = protocol.without_margin(outcome.hu), protocol.without_margin(outcome.mask)
+        sheets.add(f"{record.case_id}  {record.label}", patch, mask)
         features.add(record.case_id, outcome.radiomics)
     if not written:
         raise DatasetError(
@@ -117,7 +118,7 @@ def _write_cases(
 
 
 def _check_case(accepted: AcceptedCase, protocol: PatchProtocol, twice: bool) -> None:
-    shape = (protocol.size,) * 3
+    shape = protocol.stored_zyx
     if twice:
         raise DatasetError(
             "Two cases have the same id.",

@@ -36,6 +36,7 @@ class RunDescription:
         select_on: The set whose score selects the weights: `validation`, or `test` as in the paper.
         protocol: All numbers of the method.
         dataset_fingerprint: Fingerprint of the dataset's content.
+        segment_on: The nodules of the stage `segment`: `all` of the set, whatever their label, or those of the `task`.
     """
 
     task: Task
@@ -46,6 +47,7 @@ class RunDescription:
     select_on: str
     protocol: Protocol
     dataset_fingerprint: str
+    segment_on: str = added_later("task")
 
 
 @dataclass(frozen=True)

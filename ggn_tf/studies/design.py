@@ -8,6 +8,7 @@ from itertools import product
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
+from ggn_tf.json_records import added_later
 from ggn_tf.models.names import CASCADE, RADIOMICS, REFERENCE, TRANSFER
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_description import RunDescription
@@ -31,6 +32,7 @@ class StudyDesign:
         joint_weights: Values of lambda for the paper's Table 5, on the second (or only) task and the first split.
         seed: Seed of the first repeat; the others count on from it.
         precision: `float32` or `bfloat16`.
+        segment_on: The nodules of the stage `segment`: `all`, or those of the `task`.
         select_on: The set whose score selects the weights: `validation`, or `test` as in the paper.
         protocol: All numbers of the method.
     """
@@ -44,6 +46,7 @@ class StudyDesign:
     precision: str
     select_on: str
     protocol: Protocol
+    segment_on: str = added_later("task")
 
     @property
     def weighted_task(self) -> Task:
@@ -85,11 +88,12 @@ def _items(
         select_on=design.select_on,
         protocol=design.protocol,
         dataset_fingerprint=dataset.fingerprint,
+        segment_on=design.segment_on,
     )
     plan = plan_run(description, dataset, read_split(dataset, split))
     segmenter = None
     if {CASCADE, TRANSFER} & set(design.models):
-        key = stage_key(description, plan.cases, SEGMENT.name)
+        key = stage_key(description, plan.cases, plan.segment_cases, SEGMENT.name)
         segmenter = segmenters.setdefault(key, table_name("unet", task, split, repeat))
         if segmenter == table_name("unet", task, split, repeat):
             yield Training(segmenter, description, repeat, "unet", last_stage=SEGMENT.name, predicted_stages=())

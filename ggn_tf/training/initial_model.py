@@ -24,11 +24,16 @@ def initial_model(description: RunDescription) -> keras.Model:
     )
 
 
-def stage_key(description: RunDescription, cases: Mapping[str, Sequence[str]], stage: str) -> str:
+def stage_key(
+    description: RunDescription,
+    cases: Mapping[str, Sequence[str]],
+    segment_cases: Mapping[str, Sequence[str]],
+    stage: str,
+) -> str:
     """A hash of everything that decides a stage's weights: equal keys, equal bits.
 
-    The U-Net of `segment` never uses a label: tasks with the same nodules share it. What only a later stage uses does
-    not count: lambda of eq. 4, the later stage's learning rate and length.
+    The U-Net of `segment` never uses a label: tasks share it where it has the same nodules. What only a later stage
+    uses does not count: lambda of eq. 4, the later stage's learning rate and length.
     """
     numbers = to_json(description.protocol)
     training = numbers["training"]
@@ -40,11 +45,14 @@ def stage_key(description: RunDescription, cases: Mapping[str, Sequence[str]], s
         "precision": description.precision,
         "select_on": description.select_on,
         "dataset": description.dataset_fingerprint,
-        "cases": {name: list(cases[name]) for name in ("train", description.select_on)},
         "numbers": {name: numbers[name] for name in ("patch", "unet", "augmentation")},
         "training": {name: training[name] for name in ("batch_size", "l2", "batch_norm_momentum", *done)},
     }
+    sets = ("train", description.select_on)
+    if SEGMENT.name in done:
+        decisive["segment_cases"] = {name: list(segment_cases[name]) for name in sets}
     if done != [SEGMENT.name]:
+        decisive["cases"] = {name: list(cases[name]) for name in sets}
         decisive |= {"task": str(description.task), "cnn": numbers["cnn"]}
     if JOINT.name in done or description.model == MULTITASK:
         decisive["joint_weight"] = training["joint_weight"]

@@ -120,7 +120,13 @@ class StageLoop:
             observer.epoch_started(self._stage, epoch + 1, len(sizes), progress.step)
         written = options.clock()
         batches = self._replicas.epoch(
-            setup.training, self._batch_size, setup.seed, epoch, setup.protocol.augmentation, progress.step
+            setup.training,
+            self._batch_size,
+            setup.seed,
+            epoch,
+            setup.protocol.augmentation,
+            self._stage.numbers(setup.protocol.training).shift_mm,
+            progress.step,
         )
         for batch in read_batches(batches, setup.training):
             losses = [float(value) for value in self._train_step(batch)]

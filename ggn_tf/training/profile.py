@@ -17,6 +17,8 @@ from ggn_tf.dataset.pipeline import Batch, CaseStream
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
+from ggn_tf.protocol import TrainingProtocol
+from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES, Stage
 from ggn_tf.training.initial_model import initial_model
@@ -68,9 +70,9 @@ def profile_run(run: RunFolder, dataset: Dataset, split: Split, folder: Path, *,
     description = run.description
     stage = _stage(run)
     training = description.protocol.training
-    stream = CaseStream(dataset, plan_run(description, dataset, split, stage.name).cases["train"], description.task)
+    stream = plan_run(description, dataset, split, stage.name).stream(dataset, stage, "train")
     step = TrainStep(run.load_model() if run.finished_stages() else initial_model(description), stage, training)
-    batches = _batches(stream, training.batch_size, run)
+    batches = _batches(stream, training, stage, run.description)
     for batch in itertools.islice(batches, warm_up):
         step(batch)
     times = _traced(step, batches, folder, steps)
@@ -124,9 +126,12 @@ def _stage(run: RunFolder) -> Stage:
     return begun[-1] if begun else stages[0]
 
 
-def _batches(stream: CaseStream, batch_size: int, run: RunFolder) -> Iterator[Batch]:
+def _batches(
+    stream: CaseStream, training: TrainingProtocol, stage: Stage, description: RunDescription
+) -> Iterator[Batch]:
+    augmentation, shift_mm = description.protocol.augmentation, stage.numbers(training).shift_mm
     for epoch in itertools.count():
-        yield from stream.training_epoch(batch_size, run.description.seed, epoch, run.description.protocol.augmentation)
+        yield from stream.training_epoch(training.batch_size, description.seed, epoch, augmentation, shift_mm=shift_mm)
 
 
 def _traced(step: TrainStep, batches: Iterator[Batch], folder: Path, steps: int) -> list[tuple[float, float]]:

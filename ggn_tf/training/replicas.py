@@ -42,10 +42,17 @@ class Replicas:
         return tf.function(step, reduce_retracing=True, autograph=False)
 
     def epoch(
-        self, stream: CaseStream, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, skip: int
+        self,
+        stream: CaseStream,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        augmentation: AugmentationProtocol,
+        shift_mm: float,
+        skip: int,
     ) -> Iterable[Any]:
         """This process's part of every batch of an epoch; arguments as of `CaseStream.training_epoch`."""
-        return stream.training_epoch(batch_size, seed, epoch, augmentation, skip=skip)
+        return stream.training_epoch(batch_size, seed, epoch, augmentation, shift_mm=shift_mm, skip=skip)
 
     def part(self, cases: int) -> tuple[int, int]:
         """First and last (exclusive) of the cases that this process predicts, of so many."""

@@ -22,7 +22,7 @@ from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.reproducibility import Conditions, conditions_here
 from ggn_tf.runs.run_description import RunDescription, package_versions
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.runs.stages import STAGES, Stage, stages_up_to
+from ggn_tf.runs.stages import SEGMENT, STAGES, Stage, stages_up_to
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import audit_stage, snapshot, summarise
 from ggn_tf.training.initial_model import initial_model
@@ -35,12 +35,28 @@ from ggn_tf.training.train_options import TrainOptions
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call of `train` will do: its stages, and by set the ids and class counts of the cases."""
+    """What a call of `train` will do: its stages, and by set the ids and class counts of the cases.
+
+    Attributes:
+        description: The run.
+        stages: The stages to train.
+        cases: The ids of the task's cases in each set.
+        class_counts: Their number per class.
+        segment_cases: The ids of the cases of the stage `segment` in each set.
+    """
 
     description: RunDescription
     stages: tuple[Stage, ...]
     cases: dict[str, tuple[str, ...]]
     class_counts: dict[str, tuple[int, ...]]
+    segment_cases: dict[str, tuple[str, ...]]
+
+    def stream(self, dataset: Dataset, stage: Stage, set_name: str) -> CaseStream:
+        """The cases of a set that a stage trains on or is monitored by; those of `segment` may have no class."""
+        shifted = set_name == "train" and stage.numbers(self.description.protocol.training).shift_mm > 0
+        if stage == SEGMENT and self.description.segment_on == "all":
+            return CaseStream(dataset, self.segment_cases[set_name], None, shifted=shifted)
+        return CaseStream(dataset, self.cases[set_name], self.description.task, shifted=shifted)
 
 
 def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_stage: str | None = None) -> Plan:
@@ -69,7 +85,8 @@ def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_s
                 remedy="Choose another split, merge classes, or prepare more cases.",
                 arguments=("split", "task"),
             )
-    return Plan(description, stages_up_to(description.model, last_stage), cases, counts)
+    segment_cases = {name: getattr(split, name) for name in SETS} if description.segment_on == "all" else cases
+    return Plan(description, stages_up_to(description.model, last_stage), cases, counts, segment_cases)
 
 
 def train(
@@ -88,7 +105,6 @@ def train(
     options, description = options or TrainOptions(), plan.description
     replicas.require_same({**to_json(description), "stages": [stage.name for stage in plan.stages]})
     monitored_set = description.select_on
-    streams = {name: CaseStream(dataset, plan.cases[name], description.task) for name in ("train", monitored_set)}
     if replicas.is_chief:
         run.refresh_copies()
     for stage, former in zip(plan.stages, (None, *plan.stages), strict=False):
@@ -98,7 +114,7 @@ def train(
         load = partial(run.load_model, former.name) if former else None
         model = replicas.model(partial(initial_model, description), load)
         seed = _stage_seed(description.seed, description.model, stage)
-        training, monitored = streams["train"], streams[monitored_set]
+        training, monitored = (plan.stream(dataset, stage, name) for name in ("train", monitored_set))
         setup = StageSetup(stage, description.protocol, training, monitored, monitored_set, seed)
         _train_stage(run, model, setup, options, replicas)
     if replicas.is_chief and not options.keep_last_checkpoint:

@@ -8,6 +8,7 @@ import pytest
 import ggn_tf
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.runs.run_folder import RunFolder
+from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_fit import results
 from tests.support.tiny_protocol import tiny_protocol
 
@@ -50,6 +51,9 @@ def test_a_stopped_run_is_resumed(dataset: Dataset, whole_run: RunFolder, tmp_pa
         ("learning_rates", (0.0, 1.0, 1.0)),
         ("model", "resnet"),
         ("select_on", "train"),
+        ("segment_on", "none"),
+        ("shift_mm", -1.0),
+        ("shift_mm", (1.0, 2.0)),
         ("strategy", "all"),
     ],
 )
@@ -57,6 +61,26 @@ def test_a_wrong_argument_is_named(dataset: Dataset, tmp_path: Path, argument: s
     with pytest.raises(ggn_tf.GgnError) as caught:
         fit(dataset, tmp_path / "run", **{argument: value})
     assert caught.value.arguments == (argument,) and not (tmp_path / "run").exists()
+
+
+def test_shifts_beyond_the_margin_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ggn_tf.GgnError, match="shifts up to 2 mm, a margin of 0 mm") as caught:
+        fit(dataset, tmp_path / "run", shift_mm=(2.0, 0.0, 0.0))
+    assert caught.value.arguments == ("shift_mm", "margin_mm") and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_with_shifts_resumes_with_the_same_bits(tmp_path: Path) -> None:
+    dataset = write_synthetic_dataset(tmp_path / "dataset", 24, size=16, margin_mm=3.0)
+    arguments = {"shift_mm": (3.0, 1.0, 1.0), "stage": "segment"}
+    whole = fit(dataset, tmp_path / "whole", **arguments)
+    asked = iter([False] * 2 + [True])
+    with pytest.raises(KeyboardInterrupt):
+        fit(dataset, tmp_path / "stopped", stop=lambda: next(asked), **arguments)
+    stopped = fit(dataset, tmp_path / "stopped", **arguments)
+    assert results(RunFolder.open(stopped.folder)) == results(RunFolder.open(whole.folder))
+    still = fit(dataset, tmp_path / "still", stage="segment")
+    assert results(RunFolder.open(still.folder)) != results(RunFolder.open(whole.folder))
 
 
 def test_numbers_are_those_given(dataset: Dataset, tmp_path: Path) -> None:

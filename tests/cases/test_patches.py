@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -98,6 +99,22 @@ def test_another_protocol(grid, save):
     patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(center_mm_lps=(10.0, -30.0, 41.0)), protocol)
     assert patch.hu.shape == (16, 16, 16)
     assert patch.grid.spacing_mm_xyz == (1.4, 1.5, 2.0)
+
+
+def test_a_margin_surrounds_the_same_patch(grid, save):
+    target = NoduleTarget(save(ball(grid), "m.nii"))
+    ct = save(ramp(grid), "ct.nii")
+    patch = cut_patch_from(ct, target, PROTOCOL)
+    protocol = dataclasses.replace(PROTOCOL, margin_mm=8.0)
+    wide = cut_patch_from(ct, target, protocol)
+    assert wide.stored_hu.shape == wide.stored_mask.shape == (48, 56, 56)
+    for stored, middle in ((wide.stored_hu, patch.hu), (wide.stored_mask, patch.mask)):
+        np.testing.assert_array_equal(stored[8:-8, 12:-12, 12:-12], middle)
+    assert patch.stored_hu is patch.hu
+    # Another centre's patch, cut from the margin: 3 voxels down, 12 to the left of the patient.
+    x, y, z = patch.grid.point_of((15.5 + 12, 15.5, 15.5 - 3)).tolist()
+    other = cut_patch_from(ct, target._replace(center_mm_lps=(x, y, z)), PROTOCOL)
+    np.testing.assert_allclose(wide.stored_hu[5:-11, 12:-12, 24:], other.hu, atol=1.5)
 
 
 def test_a_given_centre_is_used_instead_of_the_centroid(grid, save):

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ggn_tf.dataset.augmentation import NO_FLIP, Augmentation, apply_augmentation, draw_augmentation
-from ggn_tf.protocol import AugmentationProtocol
+from ggn_tf.dataset.augmentation import (
+    NO_FLIP,
+    Augmentation,
+    apply_augmentation,
+    cut_shifted,
+    draw_augmentation,
+    draw_shift,
+)
+from ggn_tf.protocol import AugmentationProtocol, PatchProtocol
 
 SIZE = 6
 PROTOCOL = AugmentationProtocol()
@@ -145,3 +152,31 @@ def test_patches_that_are_no_cubes_are_refused() -> None:
     flat = np.zeros((1, 4, 6, 6, 1), np.float32)
     with pytest.raises(ValueError, match=r"Expected cubic patches .* Received: shape \(1, 4, 6, 6, 1\)"):
         apply_augmentation(flat, flat, fixed_draw(NO_FLIP, 0, 0))
+
+
+def test_shifts_are_uniform_in_a_ball() -> None:
+    spacing, radius = (0.01, 0.007, 0.007), 8.0
+    shift = draw_shift(20000, tf.constant([1, 2]), radius, spacing).numpy() * spacing
+    distance = np.linalg.norm(shift, axis=1)
+    assert distance.max() <= radius + 0.01
+    # Within half of the radius there is an eighth of the ball.
+    assert (distance < radius / 2).mean() == pytest.approx(1 / 8, abs=0.01)
+    assert np.abs(shift.mean(axis=0)).max() < 0.1
+    # The mean square along an axis is R^2 / 5.
+    assert (shift**2).mean(axis=0) == pytest.approx([radius**2 / 5] * 3, rel=0.03)
+
+
+def test_a_shift_is_in_whole_voxels_of_the_patch() -> None:
+    shift = draw_shift(500, tf.constant([1, 2]), 8.0, (1.0, 0.7, 0.7)).numpy()
+    assert np.abs(shift).max(axis=0).tolist() <= [8, 12, 12]
+    assert shift.dtype == np.int32
+
+
+def test_a_shifted_patch_is_cut_from_the_margin() -> None:
+    protocol = PatchProtocol(size=4, spacing_mm_zyx=(1.0, 0.7, 0.7), margin_mm=2.0)
+    assert (protocol.margin_zyx, protocol.stored_zyx) == ((2, 3, 3), (8, 10, 10))
+    stored = np.arange(2 * 800, dtype=np.float32).reshape(2, 8, 10, 10, 1)
+    cut = cut_shifted(tf.constant(stored), tf.constant([[0, 0, 0], [2, -3, 1]]), protocol).numpy()
+    np.testing.assert_array_equal(cut[0], stored[0, 2:6, 3:7, 3:7])
+    np.testing.assert_array_equal(cut[1], stored[1, 4:8, 0:4, 4:8])
+    np.testing.assert_array_equal(protocol.without_margin(stored)[0], cut[0])

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,40 @@ def compare_devices(folder: Path) -> None:
 
 def test_batches_are_augmented_on_the_device(synthetic: Dataset) -> None:
     assert Process(compare_devices, synthetic.folder).wait() == 0
+
+
+@pytest.fixture(scope="module")
+def with_margin(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("margin") / "dataset"
+    write_synthetic_dataset(folder, 24, size=8, margin_mm=2.0)
+    return open_dataset(folder, PatchProtocol(size=8))
+
+
+def test_a_margin_is_not_part_of_an_unshifted_patch(with_margin: Dataset) -> None:
+    hu, mask = read_patches(with_margin, ids(with_margin))
+    assert hu.shape == (24, 8, 8, 8, 1)
+    for cache, shifted in itertools.product((True, False), repeat=2):
+        stream = CaseStream(with_margin, ids(with_margin), INDOLENT_INVASIVE, cache=cache, shifted=shifted)
+        (batch,) = arrays(stream.in_order(24))
+        np.testing.assert_array_equal(batch.mask, mask)
+        np.testing.assert_array_equal(batch.patch, normalise_hu(tf.constant(hu), (-1024.0, 400.0)))
+
+
+def test_shifts_differ_by_epoch_and_not_by_worker_or_cache(with_margin: Dataset) -> None:
+    kept, located = (
+        CaseStream(with_margin, ids(with_margin), INDOLENT_INVASIVE, cache=cache, shifted=True)
+        for cache in (True, False)
+    )
+    whole = arrays(kept.training_epoch(5, 3, 7, AUGMENTATION, shift_mm=2.0))
+    assert_same(arrays(located.training_epoch(5, 3, 7, AUGMENTATION, shift_mm=2.0)), whole)
+    parts = [arrays(kept.training_epoch(5, 3, 7, AUGMENTATION, shift_mm=2.0, part=Part(k, 2))) for k in range(2)]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([first.mask, second.mask]), batch.mask)
+    # The order, flips and noise are those of an unshifted epoch; the masks' positions are not.
+    still = arrays(kept.training_epoch(5, 3, 7, AUGMENTATION))
+    assert [batch.label.tolist() for batch in still] == [batch.label.tolist() for batch in whole]
+    assert np.mean([np.any(one.mask != other.mask) for one, other in zip(still, whole, strict=True)]) == 1
+
+
+def test_a_stream_without_a_task_keeps_every_case(synthetic: Dataset) -> None:
+    assert CaseStream(synthetic, ids(synthetic), None).case_ids == tuple(ids(synthetic))

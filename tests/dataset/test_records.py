@@ -119,12 +119,12 @@ def test_another_protocol_is_refused_and_the_fields_are_named(synthetic: Dataset
 
 def test_another_schema_is_refused(copy: Path) -> None:
     change(copy, lambda stored: stored.update(schema=7))
-    with pytest.raises(DatasetError, match=r"schema 7(?s:.*)schema 2"):
+    with pytest.raises(DatasetError, match=r"schema 7(?s:.*)schema 3"):
         open_dataset(copy, PROTOCOL)
 
 
 def test_a_description_that_is_no_json_is_refused(copy: Path) -> None:
-    (copy / "dataset.json").write_text('{"schema": 2, ', encoding="utf-8")
+    (copy / "dataset.json").write_text('{"schema": 3, ', encoding="utf-8")
     with pytest.raises(DatasetError, match=r"description is damaged(?s:.*)dataset\.json"):
         open_dataset(copy, PROTOCOL)
 

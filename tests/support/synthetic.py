@@ -26,6 +26,7 @@ def write_synthetic_dataset(
     previews: bool = False,
     cases_per_shard: int = 16,
     site: str = "",
+    margin_mm: float = 0.0,
 ) -> Dataset:
     """Write a dataset of balls in noise; case k has label k modulo their number.
 
@@ -40,8 +41,9 @@ def write_synthetic_dataset(
         previews: Whether to draw contact sheets (slow for a test).
         cases_per_shard: Cases in a TFRecord file.
         site: Prefix of every id, so that another site has other patients.
+        margin_mm: What is stored around each patch.
     """
-    protocol = PatchProtocol(size=size)
+    protocol = PatchProtocol(size=size, margin_mm=margin_mm)
     nodules = synthetic_nodules(cases, labels, nodules_per_patient, protocol, seed, site)
     return write_dataset(
         folder,
@@ -84,7 +86,10 @@ def synthetic_nodule(
     size, spacing_mm_zyx = protocol.size, protocol.spacing_mm_zyx
     extent_mm = size * min(spacing_mm_zyx)
     radius_mm = extent_mm * (0.18 + 0.14 * severity + generator.uniform(0, 0.04))
-    axes = [(np.arange(size) - (size - 1) / 2) * spacing for spacing in spacing_mm_zyx]
+    axes = [
+        (np.arange(count) - (count - 1) / 2) * spacing
+        for count, spacing in zip(protocol.stored_zyx, spacing_mm_zyx, strict=True)
+    ]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     mask = (z**2 + y**2 + x**2 <= radius_mm**2).astype(np.uint8)
     inside_hu = -650.0 + 600.0 * severity

@@ -23,7 +23,8 @@ def with_joint_weight(description: RunDescription, weight: float) -> RunDescript
 
 
 def key(description: RunDescription, dataset: Dataset, stage: str) -> str:
-    return stage_key(description, plan_run(description, dataset, read_split(dataset, 1)).cases, stage)
+    plan = plan_run(description, dataset, read_split(dataset, 1))
+    return stage_key(description, plan.cases, plan.segment_cases, stage)
 
 
 @pytest.fixture
@@ -65,6 +66,25 @@ def test_an_adopted_stage_says_where_it_comes_from(
     run = adopt(tmp_path / "run", description, dataset, donor, "segment")
     (entry,) = run.ledger.entries()
     assert (run.folder / entry["taken_from"]).resolve() == donor.folder.resolve()
+
+
+def test_tasks_share_the_unet_that_is_trained_on_every_nodule(description: RunDescription, dataset: Dataset) -> None:
+    fewer = dataclasses.replace(description, task=Task.parse("AIS,MIA"))
+    assert key(fewer, dataset, "segment") != key(description, dataset, "segment")
+    fewer, all_labels = (dataclasses.replace(asked, segment_on="all") for asked in (fewer, description))
+    assert key(fewer, dataset, "segment") == key(all_labels, dataset, "segment")
+    assert key(fewer, dataset, "classify") != key(all_labels, dataset, "classify")
+
+
+def test_stage_segment_trains_on_every_nodule_of_the_set(description: RunDescription, dataset: Dataset) -> None:
+    split = read_split(dataset, 1)
+    description = dataclasses.replace(description, task=Task.parse("AIS,MIA"), segment_on="all")
+    plan = plan_run(description, dataset, split)
+    segment, classify, _ = plan.stages
+    assert plan.stream(dataset, segment, "train").case_ids == split.train
+    assert plan.stream(dataset, classify, "train").case_ids == plan.cases["train"] != split.train
+    on_task = plan_run(dataclasses.replace(description, segment_on="task"), dataset, split)
+    assert on_task.stream(dataset, segment, "train").case_ids == plan.cases["train"]
 
 
 @pytest.mark.parametrize(

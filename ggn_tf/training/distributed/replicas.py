@@ -92,12 +92,21 @@ class SharedReplicas(Replicas):
         return call
 
     def epoch(
-        self, stream: CaseStream, batch_size: int, seed: int, epoch: int, augmentation: AugmentationProtocol, skip: int
+        self,
+        stream: CaseStream,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        augmentation: AugmentationProtocol,
+        shift_mm: float,
+        skip: int,
     ) -> Iterator[list[tuple[Batch, BatchShare]]]:
         """Yield, for every batch, a share for each of this process's devices."""
         parts = [Part(self._first + index, self.count) for index in range(len(self._devices))]
         streams = [
-            stream.training_epoch(batch_size, seed, epoch, augmentation, skip=skip, device=_gpu(device), part=part)
+            stream.training_epoch(
+                batch_size, seed, epoch, augmentation, shift_mm=shift_mm, skip=skip, device=_gpu(device), part=part
+            )
             for device, part in zip(self._devices, parts, strict=True)
         ]
         sizes = stream.batch_sizes(batch_size)[skip:]
