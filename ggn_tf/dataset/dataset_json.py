@@ -69,8 +69,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             expected=f"schema {SCHEMA}",
             remedy="Prepare it again with this version of ggn-tf, from the same case table.",
         )
-    # Datasets of the first builds of this schema have none.
-    if DIGEST in stored and stored[DIGEST] != description_digest(stored):
+    if stored.get(DIGEST) != description_digest(stored):
         raise damaged(folder, "content that does not have its SHA-256")
     return stored
 
