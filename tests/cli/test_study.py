@@ -33,7 +33,7 @@ def test_help_of_the_longest_commands_needs_no_tensorflow():
         (("--primary", "f1"), "'f1' is not one of"),
         (("--equivalence", "0"), "0 is not in the range 0<x<=1"),
         (("--equivalence", "nan"), "nan is not a finite number"),
-        (("--sensitivity", "95"), "95 is not in the range 0<x<=1"),
+        (("--sensitivity", "95"), "95.0 is not in the range 0<x<=1"),
         (("--repeats", "0"), "0 is not in the range x>=1"),
     ],
 )
