@@ -118,13 +118,18 @@ def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_p
     run = write_untrained_run(tmp_path, stages=("segment",)).folder
     (tmp_path / "dataset").rename(tmp_path / "moved")
     (run / "evaluation").mkdir()
-    (run / "evaluation" / "former.txt").write_text("former", encoding="utf-8")
+    former = run / "evaluation" / "scores.json"
+    former.write_text("former", encoding="utf-8")
     lost = _evaluate(run)
     assert lost.exit_code == 1
     assert "(option --own-dataset)" in lost.stderr
-    assert [path.name for path in (run / "evaluation").iterdir()] == ["former.txt"]
+    assert former.read_text(encoding="utf-8") == "former"
+    (run / "evaluation" / "my notes.txt").write_text("mine", encoding="utf-8")
+    refused = _evaluate(run, "--own-dataset", tmp_path / "moved")
+    assert refused.exit_code == 1 and "my notes.txt" in refused.stderr
+    (run / "evaluation" / "my notes.txt").unlink()
     assert _evaluate(run, "--own-dataset", tmp_path / "moved", "--replicates", 50).exit_code == 0
-    assert not (run / "evaluation" / "former.txt").exists()
+    assert former.read_text(encoding="utf-8") != "former"
 
 
 def test_a_read_only_run_is_refused_before_it_predicts_and_evaluated_elsewhere(tmp_path, monkeypatch):
