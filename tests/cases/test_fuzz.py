@@ -166,7 +166,7 @@ def test_some_damaged_files(originals, kind):
     check_variants(originals, kind, IN_CI)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_damaged_files(originals, kind):
     check_variants(originals, kind, NIGHTLY)

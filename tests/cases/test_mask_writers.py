@@ -13,7 +13,7 @@ from tests.support.random_nodules import outlines_between_voxels, outlines_throu
 
 GRID = Grid.around((12.0, -31.0, 40.0), (40, 36, 24), (0.7, 0.7, 1.25), rotation(10, -5, 30))
 OUTLINES = {"between voxels": outlines_between_voxels, "through voxels": outlines_through_voxels}
-FEW, MANY = range(12), pytest.param(range(12, 200), marks=pytest.mark.slow)
+FEW, MANY = range(12), pytest.param(range(12, 200), marks=pytest.mark.nightly)
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,7 @@ def test_too_few_nodules(tmp_path):
         write_phantom(tmp_path / "out", nodules=3)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_types_can_be_told_apart_by_the_nodule_better_than_by_its_surroundings(tmp_path):
     """The phantom's promise: neither trivial nor hopeless, and masking the background helps (AAH+AIS against MIA+IAC).
 
