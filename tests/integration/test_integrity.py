@@ -83,7 +83,7 @@ def test_a_model_without_a_digest_is_refused(folder: Path):
 
 
 def test_keras_files_are_loaded_in_one_place():
-    loading = [path for path in Path(ggn_tf.__file__).parent.rglob("*.py") if "saving.load_model" in path.read_text()]
+    loading = [path for path in Path(ggn_tf.__file__).parent.rglob("*.py") if b"saving.load_model" in path.read_bytes()]
     assert [path.name for path in loading] == ["run_folder.py"]
 
 
