@@ -13,6 +13,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.client.client import AsyncPredictionClient, PredictionClient
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
@@ -159,7 +160,7 @@ def test_a_foreign_model_is_refused_before_anything_is_sent(tmp_path, patches):
 
     module = Foreign()
     tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
-    with ModelServer(tmp_path, ServerOptions(port=0)) as server:
+    with ModelServer(tmp_path, ServerOptions(port=0, trust=Trust(any_program=True))) as server:
         client = PredictionClient(f"127.0.0.1:{server.port}")
         with client, pytest.raises(ServingError) as caught:
             client.predict(patches)
