@@ -12,6 +12,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract.messages import make_request, read_response
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.runtime.batching import BatchingParameters, read_batching_parameters
 from ggn_tf.serving.runtime.predict_request import LocalModel, predict
@@ -98,7 +99,8 @@ def test_requests_at_the_same_time_share_a_run(tmp_path):
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "ggn"
     request.inputs["x"].CopyFrom(tf.make_tensor_proto([[1.0]]))
-    options = ServerOptions(port=0, batching=BatchingParameters(8, LONG_MICROS, 10, 1, (8,)))
+    parameters = BatchingParameters(8, LONG_MICROS, 10, 1, (8,))
+    options = ServerOptions(port=0, batching=parameters, trust=Trust(any_program=True))
     with ModelServer(tmp_path, options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         responses = [call.result() for call in [stub.Predict.future(request, timeout=60) for _ in range(8)]]
