@@ -140,7 +140,7 @@ def test_a_full_queue_is_unavailable(exported, tmp_path):
     shutil.copytree(exported, tmp_path / "ggn")
     for file in ("tf_serving_warmup_requests", "SHA256SUMS"):
         (tmp_path / "ggn/1/assets.extra" / file).unlink()
-    options = ServerOptions(port=0, batching=BatchingParameters(2, 0, 1, 1), running=64)
+    options = ServerOptions(port=0, batching=BatchingParameters(2, 0, 1, 1), running=64, trust=Trust(any_program=True))
     request = make_request(np.zeros((2, 32, 32, 32, 1)), "ggn")
     with ModelServer(tmp_path / "ggn", options) as server, grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
