@@ -87,7 +87,7 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
         try:
             if self._connection is None:
                 self._connection = self._start()
-            self._connection.send((function, arguments))
+            self._connection.send((_working_folder(), function, arguments))
             succeeded, value = self._connection.recv()
             return succeeded, value
         except (EOFError, ConnectionError) as error:
@@ -196,11 +196,22 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
         os._exit(1)
 
 
-def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+def _outcome(folder: str | None, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
+        # This process began in the folder of an earlier call, and paths may be relative.
+        if folder is not None:
+            os.chdir(folder)
         return True, function(*arguments)
     except Exception as error:
         return False, error
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        # It was deleted: only absolute paths lead anywhere.
+        return None
 
 
 def _limit_resources() -> None:

@@ -27,6 +27,15 @@ def test_it_returns_and_raises_what_the_function_does(reader: ReaderProcess) -> 
         reader.run(int, "x")
 
 
+def test_relative_paths_are_those_of_the_caller(
+    reader: ReaderProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert reader.run(os.getcwd) == str(tmp_path / name)
+
+
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 def test_its_end_is_an_error_and_the_next_call_has_another(reader: ReaderProcess, number: signal.Signals) -> None:
     with pytest.raises(ReaderEndedError, match=rf"signal {int(number)} \({number.name}\)"):
