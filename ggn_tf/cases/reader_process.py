@@ -208,7 +208,7 @@ def _outcome(folder: str | None, function: Callable[..., Any], arguments: tuple[
 
 def _working_folder() -> str | None:
     try:
-        return os.getcwd()
+        return str(Path.cwd())
     except FileNotFoundError:
         # It was deleted: only absolute paths lead anywhere.
         return None
