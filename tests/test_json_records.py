@@ -35,7 +35,7 @@ def test_a_protocol_survives_json() -> None:
 def test_the_protocols_document_keeps_its_form() -> None:
     assert json.dumps(to_json(Protocol().training.joint)) == (
         '{"learning_rate": 1e-05, "max_epochs": 120, '
-        '"schedule": {"factor": 0.5, "every": 30, "kind": "steps"}, "patience": 50}'
+        '"schedule": {"factor": 0.5, "every": 30, "kind": "steps"}, "patience": 50, "shift_mm": 0.0}'
     )
 
 
