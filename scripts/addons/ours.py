@@ -131,13 +131,14 @@ def write_answers(folder: Path, precision: str) -> None:
 
 
 def disturb(model: keras.Model) -> None:
-    """Statistics and biases that are not the neutral ones, and larger kernels: a swapped weight would show."""
+    """Statistics and biases that are not the neutral ones: a swapped weight would show.
+
+    Kernels stay as drawn: larger ones amplify the rounding of bfloat16 until no two releases agree.
+    """
     generator = np.random.default_rng(1)
     for weight in model.weights:
         if weight.path.endswith(("moving_mean", "beta", "bias")):
             weight.assign(weight.numpy() + generator.normal(0, 0.1, weight.shape))
-        elif weight.path.endswith("kernel"):
-            weight.assign(1.5 * weight.numpy())
 
 
 def arrays_of(answer: Prediction) -> dict[str, np.ndarray]:
