@@ -1,0 +1,99 @@
+"""Offsets by hand: a voxel i of 32 is (i - 15.5) steps from the centre."""
+
+import numpy as np
+import pytest
+
+from ggn_tf.cases.recentring import MOST_STEPS, REACH_VOXELS, STAYS_MM, Offset, mask_centroid_offset_mm, stays
+
+SPACING_MM = (1.0, 0.7, 0.7)
+
+
+def mask_of(*boxes: tuple[slice, slice, slice]) -> np.ndarray:
+    mask = np.zeros((32, 32, 32), np.float32)
+    for box in boxes:
+        mask[box] = 0.5
+    return mask
+
+
+def cube(first_zyx: tuple[int, int, int], size: int) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(first, first + size) for first in first_zyx)
+    return z, y, x
+
+
+def test_a_mask_around_the_centre_has_no_offset() -> None:
+    assert mask_centroid_offset_mm(mask_of(cube((12, 12, 12), 8)), SPACING_MM) == pytest.approx((0, 0, 0))
+
+
+def test_the_offset_is_in_mm_along_z_y_and_x() -> None:
+    # Its middle is voxel (19.5, 13.5, 10.5).
+    offset = mask_centroid_offset_mm(mask_of(cube((18, 12, 9), 4)), SPACING_MM)
+    assert offset == pytest.approx((4.0, -1.4, -3.5))
+
+
+def test_a_channel_axis_changes_nothing() -> None:
+    mask = mask_of(cube((18, 12, 9), 4))
+    assert mask_centroid_offset_mm(mask[..., None], SPACING_MM) == mask_centroid_offset_mm(mask, SPACING_MM)
+
+
+def test_values_below_a_half_are_outside() -> None:
+    mask = mask_of(cube((18, 12, 9), 4))
+    mask[mask == 0] = 0.4999
+    assert mask_centroid_offset_mm(mask, SPACING_MM) == pytest.approx((4.0, -1.4, -3.5))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4999, np.nan])
+def test_a_mask_without_a_voxel_has_no_offset(value: float) -> None:
+    assert mask_centroid_offset_mm(np.full((32, 32, 32), value, np.float32), SPACING_MM) is None
+
+
+def test_the_nodule_nearest_to_the_centre_is_followed_and_not_the_largest() -> None:
+    near, large = cube((16, 16, 17), 3), cube((2, 2, 2), 10)
+    # The middle of the near one is voxel (17, 17, 18).
+    assert mask_centroid_offset_mm(mask_of(near, large), SPACING_MM) == pytest.approx((1.5, 1.05, 1.75))
+
+
+def test_the_nearest_is_measured_in_mm() -> None:
+    # Their nearest thick voxels are (20.., 15, 15): 4.5 mm along z, and (15, 15, 21): 5.5 voxels, 3.85 mm along x.
+    along_z, along_x = cube((19, 14, 14), 3), cube((14, 14, 20), 3)
+    assert mask_centroid_offset_mm(mask_of(along_z, along_x), SPACING_MM) == pytest.approx((-0.5, -0.35, 3.85))
+
+
+def test_a_speck_at_the_centre_does_not_count_beside_a_nodule() -> None:
+    speck, nodule = cube((15, 15, 15), 2), cube((20, 20, 20), 4)
+    # The middle is voxel 21.5.
+    assert mask_centroid_offset_mm(mask_of(speck, nodule), SPACING_MM) == pytest.approx((6.0, 4.2, 4.2))
+
+
+def test_a_speck_counts_where_there_is_nothing_else() -> None:
+    speck, farther = cube((15, 15, 17), 2), cube((22, 22, 22), 2)
+    assert mask_centroid_offset_mm(mask_of(speck, farther), SPACING_MM) == pytest.approx((0, 0, 1.4))
+
+
+def test_a_nodule_at_the_border_of_the_patch_is_followed() -> None:
+    # Its middle is voxel (30, 15.5, 15.5); a voxel of the last layer has no neighbour behind.
+    box = (slice(29, 32), slice(14, 18), slice(14, 18))
+    assert mask_centroid_offset_mm(mask_of(box), SPACING_MM) == pytest.approx((14.5, 0, 0))
+
+
+@pytest.mark.parametrize(("gap", "joined"), [(1, True), (2, False)])
+def test_pieces_are_one_nodule_up_to_a_gap_of_one_voxel(gap: int, joined: bool) -> None:
+    near = (slice(14, 18), slice(14, 18), slice(14, 18))
+    far = (slice(14, 18), slice(14, 18), slice(18 + gap, 22 + gap))
+    # The middles are voxel 15.5 and 19.5 + gap.
+    expected = (4 + gap) / 2 * 0.7 if joined else 0
+    assert mask_centroid_offset_mm(mask_of(near, far), SPACING_MM) == pytest.approx((0, 0, expected))
+
+
+def test_a_piece_that_fills_the_patch_is_followed_to_its_corners() -> None:
+    assert MOST_STEPS * REACH_VOXELS > 31
+    mask = mask_of((slice(0, 32),) * 3)
+    mask[0, 0, 0] = 0
+    # 32^3 - 1 voxels: the missing one moves the centroid by 15.5 / 32767 voxels.
+    assert mask_centroid_offset_mm(mask, SPACING_MM) == pytest.approx(np.multiply(SPACING_MM, 15.5 / 32767))
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"), [(None, True), ((0, 0, STAYS_MM), True), ((0.3, 0.3, 0), False), ((0, -0.41, 0), False)]
+)
+def test_the_centre_stays_within_half_a_voxel(offset: Offset | None, expected: bool) -> None:
+    assert stays(offset) is expected
