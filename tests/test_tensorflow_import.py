@@ -28,8 +28,14 @@ def test_tensorflow_logs_errors_only():
     ("keras_json", "environment"),
     [
         (OTHERS, {"TF_USE_LEGACY_KERAS": "1"}),
-        ('{"epsilon": 1}', {"KERAS_BACKEND": "jax", "KERAS_MAX_EPOCHS": "many", "KERAS_NNX_ENABLED": "true"}),
-        ("[]", {"KERAS_BACKEND": "no-such-backend", "KERAS_MAX_STEPS_PER_EPOCH": "1"}),
+        pytest.param(
+            '{"epsilon": 1}',
+            {"KERAS_BACKEND": "jax", "KERAS_MAX_EPOCHS": "many", "KERAS_NNX_ENABLED": "true"},
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            "[]", {"KERAS_BACKEND": "no-such-backend", "KERAS_MAX_STEPS_PER_EPOCH": "1"}, marks=pytest.mark.nightly
+        ),
     ],
 )
 def test_settings_for_other_programs_have_no_effect_and_stay(tmp_path: Path, keras_json: str, environment):

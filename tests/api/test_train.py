@@ -20,6 +20,7 @@ def fit(dataset: Dataset, run: Path, **arguments: object) -> ggn_tf.Run:
     return ggn_tf.fit(dataset.folder, run=run, **{**tiny, **arguments})
 
 
+@pytest.mark.nightly
 def test_a_run_is_that_of_the_library_below(dataset: Dataset, whole_run: RunFolder, tmp_path: Path) -> None:
     plans: list[ggn_tf.TrainingPlan] = []
     seen: list[ggn_tf.TrainingProgress] = []
@@ -69,7 +70,7 @@ def test_shifts_beyond_the_margin_are_refused(dataset: Dataset, tmp_path: Path) 
     assert caught.value.arguments == ("shift_mm", "margin_mm") and not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_with_shifts_resumes_with_the_same_bits(tmp_path: Path) -> None:
     dataset = write_synthetic_dataset(tmp_path / "dataset", 24, size=16, margin_mm=3.0)
     arguments = {"shift_mm": (3.0, 1.0, 1.0), "stage": "segment"}
@@ -114,7 +115,7 @@ def test_a_run_is_evaluated_exported_and_predicts(whole_run: RunFolder, tmp_path
         ggn_tf.export(tmp_path, tmp_path / "models")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_study_reports_progress_and_its_tables(dataset: Dataset, tmp_path: Path) -> None:
     plans: list[ggn_tf.StudyPlan] = []
     seen: list[ggn_tf.StudyProgress] = []

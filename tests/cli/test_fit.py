@@ -117,7 +117,7 @@ def test_a_place_that_cannot_be_written_is_one_block(folder: Path, monkeypatch):
     assert "Traceback" not in result.output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_without_arguments_the_joint_model_of_the_dataset_here_is_trained(folder: Path, monkeypatch):
     result = fit(folder, monkeypatch, "--epochs", "1,1,1")
     assert result.exit_code == 0, result.output

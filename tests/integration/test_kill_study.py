@@ -60,10 +60,6 @@ def kill_again_and_again(dataset: Dataset, folder: Path, kills: int, epochs: int
     assert outputs(killed) == outputs(whole)
 
 
-@pytest.mark.parametrize(
-    ("kills", "epochs"), [pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(20, 5, marks=pytest.mark.nightly)]
-)
-def test_a_study_killed_at_random_moments_ends_in_the_same_bits(
-    kills: int, epochs: int, dataset: Dataset, tmp_path: Path
-):
-    kill_again_and_again(dataset, tmp_path, kills, epochs)
+@pytest.mark.nightly
+def test_a_study_killed_at_random_moments_ends_in_the_same_bits(dataset: Dataset, tmp_path: Path):
+    kill_again_and_again(dataset, tmp_path, kills=20, epochs=5)

@@ -79,7 +79,7 @@ def _auc(rows: pd.DataFrame) -> AucDifference:
     return auc_interval(label == 1, probabilities(rows)[:, 1], rows["patient"].to_numpy(dtype=str))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_shuffled_labels_cannot_be_predicted(aucs: tuple[str, dict[str, AucDifference]]):
     labels, found = aucs
     assert len(found) == 5 + len(MEASURES)

@@ -241,7 +241,9 @@ def all_gradients(model, batch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", BUILDERS)
+@pytest.mark.parametrize(
+    "network", ["cnn", "unet", *(pytest.param(n, marks=pytest.mark.nightly) for n in ("cascade", "multitask"))]
+)
 def test_at_full_size_the_gradients_are_those_of_float64(network):
     stock, fast = stock_and_fast(network, Protocol())
     patch, reference, label = make_batch(32, 3)
@@ -254,7 +256,7 @@ def test_at_full_size_the_gradients_are_those_of_float64(network):
     assert_close(gradients, exact, network)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_full_batch_moves_the_statistics_equally():
     stock, fast = stock_and_fast("cascade", Protocol())
     batch = make_batch(32, 24)

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 PROTOCOL = dataclasses.replace(Protocol(), cnn=CnnProtocol(channels=(4, 4, 8, 8), fc_units=(16,)))
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(scope="module", params=["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
 def precision(request) -> str:
     return request.param
 

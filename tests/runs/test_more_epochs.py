@@ -34,7 +34,7 @@ SEGMENT = {"stage": "segment", "ended_code": StopReason.ALL_EPOCHS}
 CLASSIFY = {"stage": "classify", "ended_code": StopReason.ALL_EPOCHS}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_epochs_added_to_a_finished_stage_end_in_the_bits_of_a_run_that_had_them_from_the_start(
     whole_run: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):

@@ -43,7 +43,7 @@ def train(result: Path, threads: int, deterministic: bool) -> None:
     result.write_text(hashlib.sha256(weights).hexdigest(), encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_cpu_repeats_its_bits_with_and_without_being_asked_but_not_with_other_threads(tmp_path: Path):
     """Should the last line fail, sums no longer depend on the threads, and `keep_threads` is no longer needed."""
     ways = [(2, False), (2, False), (2, True), (2, True), (1, False)]

@@ -47,7 +47,7 @@ def operations(folder: Path) -> set[str]:
     return {node.op for nodes in (graph.node, *(f.node_def for f in graph.library.function)) for node in nodes}
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("build", [build_cascade, build_multitask])
 def test_only_standard_operations_are_used(build, precision, tmp_path):
     """The paper's depth, so that every kind of layer is there; few channels, so that it takes seconds."""

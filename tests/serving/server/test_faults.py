@@ -302,7 +302,7 @@ def _state(target, version):
         return {status.version: status.state for status in response.model_version_status}.get(version)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_versions_that_vanish_while_they_serve_are_not_found_until_another_comes(folder):
     """Running requests are completed; those in between are NOT_FOUND; nothing restarts."""
     spare = folder.parent / "spare"
@@ -329,6 +329,7 @@ def test_versions_that_vanish_while_they_serve_are_not_found_until_another_comes
     assert {failed.partition(":")[0] for failed in result.failed} <= {"NOT_FOUND"}
 
 
+@pytest.mark.nightly
 def test_files_that_vanish_beneath_a_loaded_version_change_nothing(folder):
     with ServerProcess(folder, "--file_system_poll_wait_seconds=0.1") as server:
         for path in (folder / "1").iterdir():
@@ -337,6 +338,7 @@ def test_files_that_vanish_beneath_a_loaded_version_change_nothing(folder):
         assert responds(server.target)
 
 
+@pytest.mark.nightly
 def test_a_signal_under_load_refuses_and_breaks_nothing(exported):
     with ServerProcess(exported) as server:
         asking = threading.Thread(target=lambda: seen.append(load(server.target, 4, 4.0, patches, (1, 2))))
@@ -350,14 +352,13 @@ def test_a_signal_under_load_refuses_and_breaks_nothing(exported):
     assert {failed.partition(":")[0] for failed in result.failed} == {"UNAVAILABLE"}
 
 
-@pytest.mark.parametrize(
-    ("clients", "last"), [pytest.param(4, 3, marks=pytest.mark.slow), pytest.param(8, 5, marks=pytest.mark.nightly)]
-)
-def test_under_load_every_swap_goes_unnoticed(clients, last, tiny_model, tiny, tmp_path):
-    """Mixed batches, and new versions alternately of two models."""
+@pytest.mark.nightly
+def test_under_load_every_swap_goes_unnoticed(tiny_model, tiny, tmp_path):
+    """Eight clients, mixed batches, and new versions alternately of two models."""
     other = build_cascade(3, tiny, seed=9)
     versions = [export_model(model, THREE_CLASSES, tiny, tmp_path / "exported") for model in (tiny_model, other)]
     patches = sample_patches(tiny.patch, 8, seed=2)
+    clients, last = 8, 5
     probabilities = []
     for version in versions:
         with LocalModel(version) as model:
@@ -387,6 +388,7 @@ def test_under_load_every_swap_goes_unnoticed(clients, last, tiny_model, tiny, t
     assert set(found.versions) == set(range(1, last + 1))
 
 
+@pytest.mark.nightly
 def test_memory_stays_where_it_is(process):
     patches = np.zeros((1, 32, 32, 32, 1), np.float32)
     load(process.target, 4, 3.0, patches, (1,))

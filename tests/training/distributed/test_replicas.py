@@ -75,12 +75,12 @@ def assert_equal_to_rounding(shared: RunFolder, one: RunFolder) -> None:
         np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-3, atol=2e-4, err_msg=weight.path)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_train_what_one_trains(two_workers: Path, one: RunFolder):
     assert_equal_to_rounding(RunFolder.open(two_workers / "run"), one)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_only_the_chief_writes(two_workers: Path):
     assert [path.name for path in two_workers.iterdir()] == ["run"]
     entries = RunFolder.open(two_workers / "run").ledger.entries()
@@ -114,7 +114,7 @@ def interrupt(dataset: Dataset, folder: Path, whom: int, how: signal.Signals) ->
     return ended(processes)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_worker_ends_the_training_and_a_new_start_ends_in_the_same_bits(
     dataset: Dataset, two_workers: Path, tmp_path: Path
 ):
@@ -157,7 +157,7 @@ def test_workers_that_were_asked_for_different_runs_refuse(dataset: Dataset, tmp
     assert "other than the chief's: protocol, stages" in answers[1][1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_batches_of_fewer_cases_than_devices_are_everyones(tmp_path: Path):
     """Three devices: shares of 1, 1 and 2 cases; of the last batch, of two cases, each device takes all."""
     dataset = write_synthetic_dataset(tmp_path / "dataset", cases=30, size=16)
