@@ -72,6 +72,30 @@ def read_label_map(path: Path, segment: str | None, most_voxels: int) -> Segment
     return Segment(grid, layer == chosen.value, block)
 
 
+def list_segments(path: Path, most_voxels: int) -> list[str | None]:
+    """The segments of a label map, as `read_label_map` accepts them: names, or label values; [None] for one label.
+
+    Args:
+        path: NIfTI, NRRD or MetaImage.
+        most_voxels: As in `read_label_map`.
+
+    Raises:
+        VolumeError: The header cannot be used.
+        MaskError: The voxels cannot be read or are not labels.
+    """
+    if is_nifti(path):
+        grid, named, layers = read_nifti_grid(path)[0], [], 1
+    else:
+        reader = read_information(path)
+        grid, named, layers = grid_of(path, reader), _named_segments(reader), reader.GetNumberOfComponents()
+    if named:
+        return [item.name for item in named]
+    _refuse_larger(path, grid, layers, most_voxels)
+    labels = _whole_numbers(path, _read_labels(path, grid, layers)[0])
+    present = np.unique(labels[labels > 0]).tolist()
+    return [None] if len(present) <= 1 else [f"{value:g}" for value in present]
+
+
 def _refuse_larger(path: Path, grid: Grid, layers: int, most_voxels: int) -> None:
     if math.prod(grid.size_xyz) * layers > most_voxels:
         raise MaskError(

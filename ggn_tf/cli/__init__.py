@@ -23,6 +23,7 @@ from ggn_tf.shown_text import printable
 
 COMMANDS = (
     "phantom",
+    "table",
     "check",
     "prepare",
     "fit",

@@ -1,0 +1,1 @@
+"""A first case table, drafted from a folder of CTs and masks."""
