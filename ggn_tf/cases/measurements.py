@@ -1,55 +1,168 @@
-"""Measurements of a nodule on the CT's own voxels."""
+"""Measurements of a nodule on the CT's own voxels, as guidelines name them. None is a category or advice.
+
+Lengths are from voxel edge to voxel edge, as on a rendered contour, unrounded; reports show them to 0.1 mm.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
+from scipy.ndimage import label, map_coordinates
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
 
-from ggn_tf.cases.geometry.grid import Box, Grid
+from ggn_tf.cases.geometry.grid import Box, Floats, Grid
 
 # Scholten et al. 2015 (European Radiology 25:488): above it software and radiologists agree best on what is solid.
 SOLID_HU = -300.0
+# Air; water is 0 HU and 1 mg/mm3.
+_AIR_HU = -1000.0
+# Of the perpendicular diameter: a quarter of a pixel.
+_STEPS_PER_PIXEL = 4
 
 
 class Measurements(NamedTuple):
-    """The measurements; as in `Patch`."""
+    """The measurements of a nodule.
+
+    Attributes:
+        volume_mm3: Number of voxels times their volume (Fleischner Society 2017; Lung-RADS 2022).
+        diameter_mm: Diameter of the ball of that volume.
+        longest_diameter_mm: Longest distance within one slice: the long axis (TNM, RECIST 1.1).
+        mean_hu: Mean inside the mask.
+        solid_fraction: Fraction of voxels above the solid threshold.
+        perpendicular_diameter_mm: Longest distance at right angles to the long axis, in its slice.
+        mean_diameter_mm: Mean of both (Fleischner Society 2017, Bankier et al., Radiology 285:584; Lung-RADS).
+        diameter_3d_mm: Longest distance in space.
+        mass_mg: Volume times density, which is 0 at -1000 HU and 1 mg/mm3 at 0 HU (de Hoop et al. 2010, Radiology
+            255:199).
+        solid_volume_mm3: Volume above the solid threshold.
+        solid_longest_diameter_mm: Long axis of the largest connected solid part (T category of part-solid
+            adenocarcinoma, TNM 8 and 9); 0 without one.
+        solid_mean_diameter_mm: Its mean diameter (Fleischner Society 2017; Lung-RADS).
+        consolidation_to_tumor_ratio: Long axis of the solid part, divided by that of the nodule (JCOG 0201), at most 1.
+    """
 
     volume_mm3: float
     diameter_mm: float
     longest_diameter_mm: float
     mean_hu: float
     solid_fraction: float
+    perpendicular_diameter_mm: float
+    mean_diameter_mm: float
+    diameter_3d_mm: float
+    mass_mg: float
+    solid_volume_mm3: float
+    solid_longest_diameter_mm: float
+    solid_mean_diameter_mm: float
+    consolidation_to_tumor_ratio: float
 
 
-def measure(image: sitk.Image, mask: sitk.Image) -> Measurements:
+def measure(image: sitk.Image, mask: sitk.Image, solid_hu: float = SOLID_HU) -> Measurements:
     """Measure a nodule on the CT's own voxels.
 
     Args:
         image: Hounsfield units of a block that contains the nodule.
-        mask: The nodule, on a block of the same CT that may be smaller.
+        mask: The nodule, not empty, on a block of the same CT that may be smaller.
+        solid_hu: Voxels above it are solid.
     """
     grid = Grid.from_image(mask)
     start = np.rint(Grid.from_image(image).index_of(grid.origin_mm_lps)).astype(int)
     box = Box.between(start.tolist(), (start + grid.size_xyz - 1).tolist())
     inside = sitk.GetArrayViewFromImage(mask) > 0
-    values = sitk.GetArrayViewFromImage(image)[box.slices_zyx][inside]
-    volume_mm3 = float(values.size * np.prod(grid.spacing_mm_xyz))
+    block = sitk.GetArrayViewFromImage(image)[box.slices_zyx]
+    values = block[inside]
+    voxel_mm3 = float(np.prod(grid.spacing_mm_xyz))
+    volume_mm3, mean_hu = values.size * voxel_mm3, float(values.mean(dtype=np.float64))
+    solid = inside & (block > solid_hu)
+    long_mm, short_mm = _diameters_mm(inside, grid)
+    solid_long_mm, solid_short_mm = _diameters_mm(_largest_part(solid), grid)
     return Measurements(
         volume_mm3=volume_mm3,
         diameter_mm=(6 * volume_mm3 / np.pi) ** (1 / 3),
-        longest_diameter_mm=max(_longest_mm(layer, grid) for layer in inside if layer.any()),
-        mean_hu=float(values.mean(dtype=np.float64)),
-        solid_fraction=float(np.mean(values > SOLID_HU)),
+        longest_diameter_mm=long_mm,
+        mean_hu=mean_hu,
+        solid_fraction=float(np.mean(values > solid_hu)),
+        perpendicular_diameter_mm=short_mm,
+        mean_diameter_mm=(long_mm + short_mm) / 2,
+        diameter_3d_mm=_diameter_3d_mm(inside, grid),
+        mass_mg=volume_mm3 * max(mean_hu - _AIR_HU, 0.0) / -_AIR_HU,
+        solid_volume_mm3=int(np.count_nonzero(solid)) * voxel_mm3,
+        solid_longest_diameter_mm=solid_long_mm,
+        solid_mean_diameter_mm=(solid_long_mm + solid_short_mm) / 2,
+        consolidation_to_tumor_ratio=solid_long_mm / long_mm,
     )
 
 
-def _longest_mm(layer_yx: npt.NDArray[np.bool_], grid: Grid) -> float:
-    """The longest distance in a slice, of which only the ends of rows can be the ends."""
+def _largest_part(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    parts, count = label(inside, np.ones((3, 3, 3)))
+    part: npt.NDArray[np.bool_] = parts == 1 + np.bincount(parts.ravel())[1:].argmax() if count else inside
+    return part
+
+
+def _diameters_mm(inside: npt.NDArray[np.bool_], grid: Grid) -> tuple[float, float]:
+    """Long axis and longest perpendicular in the slice with the longest long axis; 0 where nothing is inside."""
+    axes = [(_long_axis(layer, grid), layer) for layer in inside if layer.any()]
+    if not axes:
+        return 0.0, 0.0
+    (long_mm, ends), layer = max(axes, key=lambda item: item[0][0])
+    return long_mm, _perpendicular_mm(layer, ends, grid)
+
+
+def _row_ends(layer_yx: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+    """X and y of the ends of rows, among which the ends of a longest distance are."""
     rows = np.flatnonzero(layer_yx.any(axis=1))
     first = layer_yx[rows].argmax(axis=1)
     last = layer_yx.shape[1] - 1 - layer_yx[rows, ::-1].argmax(axis=1)
+    return np.concatenate([first, last]), np.concatenate([rows, rows])
+
+
+def _long_axis(layer_yx: npt.NDArray[np.bool_], grid: Grid) -> tuple[float, Floats]:
+    """The longest distance in a slice, and the voxels' centres at its ends, [2, 2] mm from the first voxel, x and y."""
     width_mm, height_mm, _ = grid.spacing_mm_xyz
-    x, y = np.concatenate([first, last]) * width_mm, np.concatenate([rows, rows]) * height_mm
-    between_centers = np.hypot(x[:, None] - x, y[:, None] - y).max()
-    return float(between_centers + np.sqrt(width_mm * height_mm))
+    columns, rows = _row_ends(layer_yx)
+    x, y = columns * width_mm, rows * height_mm
+    between_centers = np.hypot(x[:, None] - x, y[:, None] - y)
+    one, other = np.unravel_index(between_centers.argmax(), between_centers.shape)
+    length = float(between_centers[one, other] + np.sqrt(width_mm * height_mm))
+    return length, np.array([[x[one], y[one]], [x[other], y[other]]])
+
+
+def _perpendicular_mm(layer_yx: npt.NDArray[np.bool_], ends_mm: Floats, grid: Grid) -> float:
+    """The longest distance at right angles to the long axis, where the mask is linearly interpolated to half."""
+    pixel_mm = np.array(grid.spacing_mm_xyz[:2])
+    along = ends_mm[1] - ends_mm[0]
+    length = float(np.linalg.norm(along))
+    along = along / length if length else np.array([1.0, 0.0])
+    across = np.array([-along[1], along[0]])
+    step = float(pixel_mm.min()) / _STEPS_PER_PIXEL
+    # No perpendicular is longer than the long axis, and it begins on one side of it or the other.
+    reach = np.ceil((length + 2 * pixel_mm.max()) / step) * step
+    offsets = np.arange(-reach, reach + step / 2, step)
+    near = offsets[np.abs(offsets) <= reach / 2]
+    points = ends_mm.mean(axis=0) + near[:, None, None] * along + offsets[:, None] * across
+    at = map_coordinates(layer_yx.astype(np.float32), np.moveaxis(points / pixel_mm, -1, 0)[::-1], order=1)
+    covered = at >= 0.5
+    rows = covered[covered.any(axis=1)]
+    if not len(rows):
+        return float(np.sqrt(pixel_mm.prod()))
+    first, last = rows.argmax(axis=1), rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1)
+    return float((last - first).max() * step)
+
+
+def _diameter_3d_mm(inside: npt.NDArray[np.bool_], grid: Grid) -> float:
+    ends = [(*_row_ends(layer), number) for number, layer in enumerate(inside) if layer.any()]
+    points = np.concatenate([np.column_stack([x, y, np.full(len(x), z)]) for x, y, z in ends]) * grid.spacing_mm_xyz
+    points = np.unique(points, axis=0)
+    if len(points) > 100:
+        # Joggled, because a nodule may be flat.
+        points = points[ConvexHull(points, qhull_options="QJ").vertices]
+    # From voxel edge to voxel edge: a voxel's extent along the line.
+    spacing_mm = np.array(grid.spacing_mm_xyz)
+    if len(points) == 1:
+        return float(spacing_mm.max())
+    one, other = np.triu_indices(len(points), 1)
+    longest = pdist(points).argmax()
+    between = points[one[longest]] - points[other[longest]]
+    length = np.linalg.norm(between)
+    return float(length + np.linalg.norm(between / length * spacing_mm))

@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
 from ggn_tf.cases.masks import centroid_mm_lps
-from ggn_tf.cases.measurements import measure
+from ggn_tf.cases.measurements import Measurements, measure
 from ggn_tf.cases.patch_location import Masks, NoduleTarget, PatchLocation, locate_patch, open_ct_of, patch_grid
 from ggn_tf.cases.radiomics import measure_radiomics
 from ggn_tf.cases.volumes import Volume, naming_case
@@ -23,7 +23,7 @@ from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
 
 @dataclass(frozen=True)
 class Patch:
-    """A nodule's patch, and the measurements of its mask on the CT's own voxels.
+    """A nodule's patch, and what is known about the nodule on the CT's own voxels.
 
     Attributes:
         hu: [z, y, x] float32, Hounsfield units, not windowed.
@@ -31,11 +31,7 @@ class Patch:
         center_mm_lps: The point between the middle voxels.
         grid: The patch's own grid.
         ct_grid: The CT's grid.
-        volume_mm3: The nodule's volume. This and the following are None without a mask.
-        diameter_mm: Diameter of the ball of that volume.
-        longest_diameter_mm: Longest distance within one slice of the CT, from voxel edge to voxel edge.
-        mean_hu: Mean inside the mask.
-        solid_fraction: Fraction of the mask's voxels above -300 HU.
+        measurements: Measurements of the nodule; None without a mask.
         repaired: What was wrong with the CT or the mask and was repaired.
         radiomics: The nodule's radiomic features, if they were requested.
         mask_box: The voxels of `ct_grid` that the nodule extends over; None without a mask.
@@ -49,11 +45,7 @@ class Patch:
     center_mm_lps: Vector
     grid: Grid
     ct_grid: Grid
-    volume_mm3: float | None = None
-    diameter_mm: float | None = None
-    longest_diameter_mm: float | None = None
-    mean_hu: float | None = None
-    solid_fraction: float | None = None
+    measurements: Measurements | None = None
     repaired: tuple[str, ...] = ()
     radiomics: dict[str, float] | None = None
     mask_box: Box | None = None
@@ -180,8 +172,8 @@ def _cut(volume: Volume, location: PatchLocation, image: sitk.Image, protocol: P
     features = measure_radiomics(image, mask) if radiomics else None
     start = np.rint(volume.grid.index_of(mask.GetOrigin())).astype(int).tolist()
     box = Box((start[0], start[1], start[2]), mask.GetSize())
-    measures = measure(image, mask)
-    known = Patch(hu, patch_mask, center, grid, volume.grid, *measures, repaired, features, box, volume.series)
+    measured = measure(image, mask)
+    known = Patch(hu, patch_mask, center, grid, volume.grid, measured, repaired, features, box, volume.series)
     return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask)
 
 

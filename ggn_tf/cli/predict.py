@@ -186,7 +186,11 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
             if measured is None
             else [
                 f"volume     {measured.volume_mm3:.0f} mm3, diameter {measured.diameter_mm:.1f} mm",
-                f"density    {measured.mean_hu:.0f} HU on average, {measured.solid_fraction:.0%} solid",
+                f"axes       {measured.longest_diameter_mm:.1f} x {measured.perpendicular_diameter_mm:.1f} mm, "
+                f"mean {measured.mean_diameter_mm:.1f} mm; longest in 3D {measured.diameter_3d_mm:.1f} mm",
+                f"density    {measured.mean_hu:.0f} HU on average, mass {measured.mass_mg:.0f} mg",
+                f"solid      {measured.solid_fraction:.0%}, {measured.solid_volume_mm3:.0f} mm3, "
+                f"long axis {measured.solid_longest_diameter_mm:.1f} mm",
             ]
         ),
         *(f"warning    {with_options(warning.text, warning.arguments)}" for warning in nodule.warnings),

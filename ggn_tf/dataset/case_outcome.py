@@ -1,13 +1,11 @@
 """The outcome of preparing a case: it is accepted into the dataset, or rejected."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ggn_tf.cases.field_of_view import field_of_view_of
 from ggn_tf.cases.lung_context import lung_context_of
-from ggn_tf.cases.measurements import Measurements
 from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.case_record import CaseRecord
@@ -65,9 +63,8 @@ def outcome_of(
         return RejectedCase(
             case_id, _reason(patch, case, pseudonyms), pseudonyms.hide(patch.parts()["remedy"] or "", case)
         )
-    if patch.stored_hu is None or patch.stored_mask is None:
+    if patch.stored_hu is None or patch.stored_mask is None or patch.measurements is None:
         raise ValueError(f"Expected a patch with a mask. Received: a patch without one for case {case.case_id}")
-    measures: dict[str, Any] = {name: getattr(patch, name) for name in Measurements._fields}
     record = CaseRecord(
         case_id=case_id,
         patient_id=pseudonyms.id_of(case.patient_id),
@@ -79,7 +76,7 @@ def outcome_of(
         **field_of_view_of(patch)._asdict(),
         repaired=tuple(pseudonyms.hide(note, case) for note in patch.repaired),
         digest=digest_patch(patch.stored_hu, patch.stored_mask),
-        **measures,
+        **patch.measurements._asdict(),
     )
     around = lung_context_of(patch)
     in_lung = not (around.no_lung or around.below_air)

@@ -17,11 +17,19 @@ class CaseRecord:
         spacing_mm_zyx: Spacing of the CT from which the patch was cut.
         direction: Direction cosines of that CT and of the patch, row by row.
         center_mm_lps: The patch's centre.
-        volume_mm3: The nodule's volume; this and the following are measured on the CT's own voxels.
-        diameter_mm: Diameter of the sphere of that volume.
-        longest_diameter_mm: Longest distance within one slice.
-        mean_hu: Mean inside the mask.
-        solid_fraction: Fraction of the mask above -300 HU.
+        volume_mm3: The nodule's volume; this and the following are its `Measurements`, on the CT's own voxels.
+        diameter_mm: As there, and so on to the ratio.
+        longest_diameter_mm:
+        mean_hu:
+        solid_fraction:
+        perpendicular_diameter_mm:
+        mean_diameter_mm:
+        diameter_3d_mm:
+        mass_mg:
+        solid_volume_mm3:
+        solid_longest_diameter_mm:
+        solid_mean_diameter_mm:
+        consolidation_to_tumor_ratio:
         covered_layers: Number of the patch's layers along z that are at least partly inside the CT.
         covered_share: Share of the patch's voxels that are inside the CT.
         mask_faces: The ends of the CT that the mask touches, as in `FieldOfView`; usually none.
@@ -43,6 +51,14 @@ class CaseRecord:
     longest_diameter_mm: float
     mean_hu: float
     solid_fraction: float
+    perpendicular_diameter_mm: float
+    mean_diameter_mm: float
+    diameter_3d_mm: float
+    mass_mg: float
+    solid_volume_mm3: float
+    solid_longest_diameter_mm: float
+    solid_mean_diameter_mm: float
+    consolidation_to_tumor_ratio: float
     covered_layers: int
     covered_share: float
     mask_faces: tuple[str, ...]

@@ -38,6 +38,9 @@ MEASURES: Mapping[str, Callable[[CaseRecord], float]] = MappingProxyType(
         "volume": lambda case: float(np.log(case.volume_mm3)),
         "mean_hu": lambda case: case.mean_hu,
         "solid_fraction": lambda case: case.solid_fraction,
+        "mean_diameter": lambda case: float(np.log(case.mean_diameter_mm)),
+        "mass": lambda case: float(np.log1p(case.mass_mg)),
+        "solid_diameter": lambda case: float(np.log1p(case.solid_longest_diameter_mm)),
     }
 )
 

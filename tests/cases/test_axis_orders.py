@@ -49,7 +49,9 @@ def test_all_48_orders_of_a_file_give_one_patch_to_the_bit(tmp_path: Path, suffi
         assert patch.mask is not None and np.array_equal(patch.mask, by_mask.mask), code
         assert np.array_equal(pointed.hu, by_point.hu), code
         assert np.allclose(patch.center_mm_lps, by_mask.center_mm_lps, atol=1e-3), code
-        assert patch.longest_diameter_mm == pytest.approx(by_mask.longest_diameter_mm, abs=1e-4), code
+        assert patch.measurements.longest_diameter_mm == pytest.approx(
+            by_mask.measurements.longest_diameter_mm, abs=1e-4
+        ), code
         mirrored = cut(ct, whole["RAI"][1])
         assert np.array_equal(mirrored.mask, by_mask.mask), code
 

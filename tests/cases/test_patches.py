@@ -129,10 +129,10 @@ def test_a_given_centre_is_used_instead_of_the_centroid(grid, save):
 def test_measures_of_a_ball(save):
     ct = Grid.around(CENTER, (60, 60, 60), (0.4, 0.4, 0.4), rotation(0, 0, 0))
     patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(ball(ct, radius_mm=6.0), "m.nii")), PROTOCOL)
-    assert patch.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.02)
-    assert patch.diameter_mm == pytest.approx(12.0, rel=0.007)
-    assert patch.longest_diameter_mm == pytest.approx(12.0, abs=0.4)
-    assert patch.mean_hu == pytest.approx(ramp_hu(np.array(CENTER)), abs=0.5)
+    assert patch.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.02)
+    assert patch.measurements.diameter_mm == pytest.approx(12.0, rel=0.007)
+    assert patch.measurements.longest_diameter_mm == pytest.approx(12.0, abs=0.4)
+    assert patch.measurements.mean_hu == pytest.approx(ramp_hu(np.array(CENTER)), abs=0.5)
 
 
 def test_the_solid_fraction_counts_voxels_above_minus_300(grid, save):
@@ -144,22 +144,22 @@ def test_the_solid_fraction_counts_voxels_above_minus_300(grid, save):
     patch = cut_patch_from(
         save(grid.image_of(ct), "ct.nii"), NoduleTarget(save(grid.image_of(mask), "m.nii.gz")), PROTOCOL
     )
-    assert patch.solid_fraction == 0.25
-    assert patch.mean_hu == pytest.approx((-650 * 2 - 300 - 299) / 4)
-    assert patch.volume_mm3 == pytest.approx(64 * 0.83 * 0.83 * 1.7)
+    assert patch.measurements.solid_fraction == 0.25
+    assert patch.measurements.mean_hu == pytest.approx((-650 * 2 - 300 - 299) / 4)
+    assert patch.measurements.volume_mm3 == pytest.approx(64 * 0.83 * 0.83 * 1.7)
     # From the corner voxel's centre to the other's, and a voxel: (sqrt(2) * 3 + 1) * 0.83.
-    assert patch.longest_diameter_mm == pytest.approx((np.sqrt(18) + 1) * 0.83)
+    assert patch.measurements.longest_diameter_mm == pytest.approx((np.sqrt(18) + 1) * 0.83)
 
 
 def test_measures_do_not_end_where_the_patch_does(save):
     ct = Grid.around(CENTER, (90, 90, 60), (0.5, 0.5, 0.8), rotation(0, 0, 0))
     patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(ball(ct, radius_mm=20.0), "m.nii")), PROTOCOL)
-    assert patch.diameter_mm == pytest.approx(40.0, rel=0.005)
+    assert patch.measurements.diameter_mm == pytest.approx(40.0, rel=0.005)
 
 
 def test_no_measures_without_a_mask(grid, save):
     patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(center_mm_lps=(10.0, -30.0, 41.0)), PROTOCOL)
-    assert (patch.mask, patch.volume_mm3, patch.solid_fraction) == (None, None, None)
+    assert (patch.mask, patch.measurements) == (None, None)
 
 
 def test_only_the_slices_of_the_patch_matter(save_series):

@@ -33,7 +33,7 @@ def phantom(direction, spacing):
 def check(ct, mask, volume_mm3):
     patch = cut_patch_from(ct, NoduleTarget(mask), PROTOCOL)
     assert np.linalg.norm(np.subtract(patch.center_mm_lps, CENTER)) < 0.01
-    assert patch.volume_mm3 == pytest.approx(volume_mm3, rel=0.01)
+    assert patch.measurements.volume_mm3 == pytest.approx(volume_mm3, rel=0.01)
     np.testing.assert_allclose(patch.hu, np.maximum(ramp_hu(points_of(patch.grid)), -1024), atol=1.0, rtol=0)
 
 

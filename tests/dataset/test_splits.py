@@ -24,7 +24,7 @@ PAPER = SplitProtocol()
 
 def record(case_id: object, patient_id: object, label: object) -> CaseRecord:
     geometry = ((1.0, 0.7, 0.7), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
-    return CaseRecord(str(case_id), str(patient_id), str(label), {}, *geometry, 1.0, 1.0, 1.0, 1.0, 0.0, 32, 1.0, ())
+    return CaseRecord(str(case_id), str(patient_id), str(label), {}, *geometry, *[1.0] * 4, *[0.0] * 9, 32, 1.0, ())
 
 
 def single_nodules(counts: dict[str, int]) -> list[CaseRecord]:

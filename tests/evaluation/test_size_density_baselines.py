@@ -11,6 +11,7 @@ from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.tasks import FOUR_CLASSES, INDOLENT_INVASIVE, NOT_IAC_IAC, THREE_CLASSES, Task
+from tests.support.measured import FURTHER
 
 LABELS = ("AAH", "AIS", "MIA", "IAC")
 
@@ -36,6 +37,12 @@ def cases() -> dict[str, CaseRecord]:
             longest_diameter_mm=diameter_mm,
             mean_hu=-700 + 80 * rank + 90 * float(rng.normal()),
             solid_fraction=float(np.clip(0.1 * rank + 0.1 * rng.random(), 0, 1)),
+            **FURTHER
+            | {
+                "mean_diameter_mm": 0.8 * diameter_mm,
+                "mass_mg": 0.2 * diameter_mm**3,
+                "solid_longest_diameter_mm": rank * float(rng.random()),
+            },
             covered_layers=32,
             covered_share=1.0,
             mask_faces=(),
@@ -54,6 +61,9 @@ FIELD = {
     "volume": "volume_mm3",
     "mean_hu": "mean_hu",
     "solid_fraction": "solid_fraction",
+    "mean_diameter": "mean_diameter_mm",
+    "mass": "mass_mg",
+    "solid_diameter": "solid_longest_diameter_mm",
 }
 
 

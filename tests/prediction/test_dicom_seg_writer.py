@@ -366,4 +366,4 @@ def test_a_predicted_nodule_in_parts_is_read_as_one(turned: Volume, tmp_path: Pa
     both = np.minimum(two_nodules(turned), 1)
     write(turned, both, tmp_path / "parts.dcm")
     patch = cut_patch(turned, NoduleTarget(tmp_path / "parts.dcm", "F-1"), PatchProtocol())
-    assert patch.volume_mm3 == pytest.approx(both.sum() * np.prod(turned.grid.spacing_mm_xyz))
+    assert patch.measurements.volume_mm3 == pytest.approx(both.sum() * np.prod(turned.grid.spacing_mm_xyz))

@@ -39,21 +39,22 @@ def test_a_patch_of_a_thorax_equals_that_of_the_nodules_crop(from_dicom, from_cr
 
 
 def test_measures_of_a_thorax_equal_those_of_the_nodules_crop(from_dicom, from_crop):
-    for name in ("volume_mm3", "diameter_mm", "longest_diameter_mm", "mean_hu", "solid_fraction"):
-        assert getattr(from_dicom, name) == pytest.approx(getattr(from_crop, name), rel=1e-6)
+    assert from_dicom.measurements == pytest.approx(from_crop.measurements, rel=1e-6)
 
 
 def test_the_patch_holds_lung_and_a_part_solid_nodule(from_dicom):
     assert np.percentile(from_dicom.hu, 5) < -750
-    assert -500 < from_dicom.mean_hu < -300
-    assert 0.2 < from_dicom.solid_fraction < 0.6
+    assert -500 < from_dicom.measurements.mean_hu < -300
+    assert 0.2 < from_dicom.measurements.solid_fraction < 0.6
 
 
 def test_the_mask_returns_to_the_thorax(from_dicom):
     pasted = paste_mask(from_dicom.mask.astype(np.float32), from_dicom.grid, from_dicom.ct_grid)
     assert pasted.GetSize() == (512, 512, 133)
     spacing = np.prod(from_dicom.ct_grid.spacing_mm_xyz)
-    assert sitk.GetArrayViewFromImage(pasted).sum() * spacing == pytest.approx(from_dicom.volume_mm3, rel=0.2)
+    assert sitk.GetArrayViewFromImage(pasted).sum() * spacing == pytest.approx(
+        from_dicom.measurements.volume_mm3, rel=0.2
+    )
 
 
 def test_a_partial_upload_that_holds_the_nodule_serves_as_the_whole(real_data, from_dicom):
@@ -63,7 +64,7 @@ def test_a_partial_upload_that_holds_the_nodule_serves_as_the_whole(real_data, f
     assert patch.ct_grid.size_xyz == (512, 512, 34)
     np.testing.assert_array_equal(patch.hu, from_dicom.hu)
     np.testing.assert_array_equal(patch.mask, from_dicom.mask)
-    assert patch.volume_mm3 == from_dicom.volume_mm3
+    assert patch.measurements.volume_mm3 == from_dicom.measurements.volume_mm3
 
 
 @pytest.mark.parametrize(
@@ -88,5 +89,5 @@ def test_every_nodule_gives_a_patch(real_data):
         assert patch.mask.any(), case.case_id
         middle = np.argwhere(patch.mask).mean(axis=0)
         # Those larger than the patch are cut; the others are in its middle.
-        if patch.longest_diameter_mm < 20:
+        if patch.measurements.longest_diameter_mm < 20:
             assert middle == pytest.approx((15.5, 15.5, 15.5), abs=1.5), case.case_id

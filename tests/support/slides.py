@@ -6,6 +6,7 @@ import numpy as np
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.report_inputs import Slides
+from tests.support.measured import FURTHER
 
 SIZE = 16
 
@@ -46,6 +47,7 @@ def _record(case: str, *, large: bool) -> CaseRecord:
         longest_diameter_mm=12.0 if large else 7.0,
         mean_hu=-500.0,
         solid_fraction=0.3 if large else 0.0,
+        **FURTHER,
         covered_layers=32,
         covered_share=1.0,
         mask_faces=(),

@@ -10,6 +10,7 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
+from tests.support.measured import FURTHER
 
 LABELS = ("AAH", "AIS", "MIA", "IAC")
 
@@ -108,6 +109,7 @@ def synthetic_nodule(
         longest_diameter_mm=2 * float(radius_mm),
         mean_hu=float(hu[mask == 1].mean()),
         solid_fraction=float((hu[mask == 1] > -300).mean()),
+        **FURTHER,
         covered_layers=size,
         covered_share=1.0,
         mask_faces=(),

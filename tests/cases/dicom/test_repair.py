@@ -70,7 +70,7 @@ def test_a_repaired_patch_has_the_values_of_the_patients_places(series):
 def test_a_mask_drawn_on_the_slices_moves_with_them(series, save):
     patch = cut_patch_from(series[0], NoduleTarget(save(series[1], "mask.nrrd")), PROTOCOL, REPAIR)
     assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.25)
-    assert patch.volume_mm3 == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.03)
+    assert patch.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.03)
     assert patch.repaired[-1] == "the mask: shifted with the slices it was drawn on"
 
 

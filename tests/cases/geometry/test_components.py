@@ -113,7 +113,7 @@ def test_a_patch_of_a_mask_with_two_nodules(save):
     with pytest.raises(MaskError, match="2 nodules"):
         cut_patch_from(ct, NoduleTarget(mask), PROTOCOL)
     patch = cut_patch_from(ct, NoduleTarget(mask, center_mm_lps=THERE), PROTOCOL)
-    assert patch.volume_mm3 == pytest.approx(voxels(ball(GRID, THERE, 6.0)) * 0.8)
+    assert patch.measurements.volume_mm3 == pytest.approx(voxels(ball(GRID, THERE, 6.0)) * 0.8)
 
 
 def test_a_mask_with_remnants_is_usable_with_a_note(save):
@@ -122,7 +122,7 @@ def test_a_mask_with_remnants_is_usable_with_a_note(save):
     speck[5, 6, 7] = speck[20, 6, 7] = 1
     ct = save(ramp(GRID), "ct.nrrd")
     patch = cut_patch_from(ct, NoduleTarget(save(speck, "mask.nrrd")), PROTOCOL)
-    assert patch.volume_mm3 == pytest.approx(voxels(nodule) * 0.8)
+    assert patch.measurements.volume_mm3 == pytest.approx(voxels(nodule) * 0.8)
     assert patch.repaired == ("the mask: 2 voxels in 2 pieces, each below 5 % of the nodule, were left out",)
     # A given centre selects what is small only where it is in it.
     chosen = cut_patch_from(ct, NoduleTarget(save(speck, "mask.nrrd"), center_mm_lps=(16.0, 5.0, 9.0)), PROTOCOL)
@@ -138,7 +138,7 @@ def test_a_speck_nearer_to_the_centre_than_the_nodule_is_not_the_nodule(save):
     ct, mask = save(ramp(GRID), "ct.nrrd"), save(GRID.image_of(inside), "mask.nrrd")
     center = tuple(GRID.point_of((34, 24, 24)).tolist())
     patch = cut_patch_from(ct, NoduleTarget(mask, center_mm_lps=center), PROTOCOL)
-    assert patch.volume_mm3 == pytest.approx(384 * 0.8)
+    assert patch.measurements.volume_mm3 == pytest.approx(384 * 0.8)
     assert patch.repaired == ("the mask: 1 voxels in 1 pieces, each below 5 % of the nodule, were left out",)
 
 

@@ -65,7 +65,7 @@ def test_an_aligned_mask_keeps_place_and_volume(save):
     ct, mask = save(ramp(grid), "ct.nrrd"), save(ball(FINE), "mask.nrrd")
     patch = cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=True))
     assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.1)
-    assert patch.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.02)
+    assert patch.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.02)
     assert patch.repaired == (f"the mask: put onto the CT's grid from {Grid.from_image(ball(FINE))}",)
 
 

@@ -59,8 +59,8 @@ def test_the_table_holds_the_nodules(phantom):
 def test_every_nodule_gives_a_patch_in_lung(phantom):
     for case in read_table(phantom):
         patch = cut_patch_from(case.image, NoduleTarget(case.mask, case=case.case_id), PatchProtocol())
-        assert patch.diameter_mm == pytest.approx(float(case.extra["diameter_mm"]), abs=0.06)
-        assert -800 < patch.mean_hu < -200
+        assert patch.measurements.diameter_mm == pytest.approx(float(case.extra["diameter_mm"]), abs=0.06)
+        assert -800 < patch.measurements.mean_hu < -200
         assert np.percentile(patch.hu[patch.hu > -1024], 20) < -750
 
 

@@ -9,6 +9,7 @@ from ggn_tf.errors import GgnError, PredictionsError
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.subgroups import SIZE, SPACING, TEXTURE, columns_of, score_subgroups
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
+from tests.support.measured import FURTHER
 
 
 def _case(case_id="c", diameter_mm=7.0, solid_fraction=0.1, slice_mm=1.25) -> CaseRecord:
@@ -25,6 +26,7 @@ def _case(case_id="c", diameter_mm=7.0, solid_fraction=0.1, slice_mm=1.25) -> Ca
         longest_diameter_mm=diameter_mm,
         mean_hu=-600.0,
         solid_fraction=solid_fraction,
+        **FURTHER,
         covered_layers=32,
         covered_share=1.0,
         mask_faces=(),
