@@ -4,7 +4,7 @@ They pass TensorFlow Serving's checks, in its order and with its status codes, a
 Serving does not check shapes, and may then compute garbage; here a wrong shape is INVALID_ARGUMENT.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +56,26 @@ def predict(
     servable: Servable, request: predict_pb2.PredictRequest, bounds: RequestBounds = _NO_BOUNDS
 ) -> predict_pb2.PredictResponse:
     """Run the graph for one request; raises StatusError where it does not fit the signature, or the run failed."""
+    parts = predict_in_parts(servable, request, bounds)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as stop:
+            response: predict_pb2.PredictResponse = stop.value
+            return response
+
+
+def predict_in_parts(
+    servable: Servable, request: predict_pb2.PredictRequest, bounds: RequestBounds = _NO_BOUNDS
+) -> Generator[None, None, predict_pb2.PredictResponse]:
+    """As `predict`, with a stop between runs of at most `servable.rows_at_once` rows."""
     signature_name = request.model_spec.signature_name or SIGNATURE
     signature = _signature(servable, signature_name)
     inputs = _inputs(signature, request, bounds.largest_bytes)
     chosen = _chosen_outputs(signature, request.output_filter)
     _check_types_and_shapes(inputs, bounds.most_rows)
     feeds = {part.info.name: _array(part) for part in inputs}
-    # Always all outputs: TensorFlow keeps one more copy of the weights for every set of outputs ever fetched.
-    arrays = servable.run(feeds, {alias: info.name for alias, info in signature.outputs.items()})
+    arrays = yield from _run_in_parts(servable, signature, feeds)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version
@@ -71,6 +83,24 @@ def predict(
     for alias in chosen:
         response.outputs[alias].CopyFrom(tensors.encode_fields(arrays[alias]))
     return response
+
+
+def _run_in_parts(
+    servable: Servable, signature: meta_graph_pb2.SignatureDef, feeds: dict[str, np.ndarray]
+) -> Generator[None, None, dict[str, np.ndarray]]:
+    # Always all outputs: TensorFlow keeps one more copy of the weights for every set of outputs ever fetched.
+    fetches = {alias: info.name for alias, info in signature.outputs.items()}
+    rows = max((len(feed) for feed in feeds.values() if feed.ndim), default=0)
+    joined = (*signature.inputs.values(), *signature.outputs.values())
+    if rows <= servable.rows_at_once or not all(map(tensors.leads_with_batch, joined)):
+        return servable.run(feeds, fetches)
+    parts = []
+    for first in range(0, rows, servable.rows_at_once):
+        if parts:
+            yield
+        rows_of = slice(first, first + servable.rows_at_once)
+        parts.append(servable.run({name: feed[rows_of] for name, feed in feeds.items()}, fetches))
+    return {alias: np.concatenate([part[alias] for part in parts]) for alias in fetches}
 
 
 def _signature(servable: Servable, name: str) -> meta_graph_pb2.SignatureDef:

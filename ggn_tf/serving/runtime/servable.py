@@ -4,6 +4,7 @@ The session was chosen by measurement: through `signatures[...]` of `tf.saved_mo
 """
 
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +17,11 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from ggn_tf.errors import ExportError
 from ggn_tf.serving.contract.trust import Trust
+from ggn_tf.serving.contract.wire import ASSETS_EXTRA, CONTRACT_FILE
 from ggn_tf.serving.runtime.batching import BatchingParameters, add_batching
 
+# A batch of 24 takes as long in three runs as in one (scripts/bench_inference.py).
+_ROWS_AT_ONCE = 8
 # gRPC sends the message in a header, whose size is limited.
 _LONGEST_MESSAGE_BYTES = 1024
 _ABSOLUTE_PATH = re.compile(r"""(?<![^\s'"`(\[{=:;,])(?:\w+:)?/[^\s'"`)\]};,]+""")
@@ -64,7 +68,12 @@ Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
 
 
 class Servable:
-    """A loaded version."""
+    """A loaded version.
+
+    Attributes:
+        rows_at_once: Rows of a batch in one run, so that a large request does not keep others waiting. Our graphs
+            compute each row by itself; of other programs' it is not known, and their batches are not divided.
+    """
 
     def __init__(
         self,
@@ -73,8 +82,10 @@ class Servable:
         session: tf.compat.v1.Session,
         signatures: Signatures,
         batched: Mapping[str, str] | None = None,
+        rows_at_once: float = math.inf,
     ) -> None:
         self._batched = batched or {}
+        self.rows_at_once = rows_at_once
         self.name = name
         self.version = version
         self.signatures = signatures
@@ -126,7 +137,9 @@ def open_servable(
             expected="a complete SavedModel",
             remedy="Export the run again.",
         ) from error
-    return Servable(name, version, session, dict(meta_graph.signature_def), batched)
+    ours = (folder / ASSETS_EXTRA / CONTRACT_FILE).exists()
+    rows_at_once = _ROWS_AT_ONCE if ours and batching is None else math.inf
+    return Servable(name, version, session, dict(meta_graph.signature_def), batched, rows_at_once)
 
 
 @contextmanager

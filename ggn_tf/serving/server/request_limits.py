@@ -4,11 +4,11 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import grpc
 
@@ -18,8 +18,17 @@ Result = TypeVar("Result")
 
 _REFUSAL_S = 0.25
 """Delay of a refusal: a client that repeats it at once must not take the processor."""
+_MOST_BEGUN = 8
+"""Requests that wait for a further turn; they are in memory, and no more of them are interrupted."""
 _MOST_REMEMBERED = 1000
 """Connections whose used time is remembered while they send nothing."""
+
+
+@dataclass(frozen=True)
+class _Ended(Generic[Result]):
+    """The response of a request."""
+
+    value: Result
 
 
 @dataclass
@@ -40,14 +49,15 @@ class RequestLimits:
 
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
-    requests. If the queue is full, the connection with the most
-    waiting requests loses its newest. A waiting request that is cancelled, because its client left or its deadline
-    passed, leaves the queue; a running one is completed. All methods are called in one event loop.
+    requests. A large request runs in parts, each in a turn of its own. If the queue is full, the connection with the
+    most waiting requests loses its newest. A request that is cancelled, because its client left or its deadline passed,
+    leaves the queue, and ends after the part that runs. All methods are called in one event loop.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
         self._most_waiting = waiting
         self._waiting = 0
+        self._begun = 0
         self._free = running
         self._running = running
         self._threads = ThreadPoolExecutor(running, "predict")
@@ -55,23 +65,49 @@ class RequestLimits:
         self._floor_s = 0.0
         self._ended = asyncio.Event()
 
-    async def run(self, connection: str, work: Callable[[], Result]) -> Result:
-        """Run work in a thread, after the requests whose turn is first.
+    async def run(self, connection: str, parts: Generator[None, None, Result]) -> Result:
+        """Run a request in threads, a part at a time, each after the requests whose turn is first.
+
+        Args:
+            connection: Whose request it is.
+            parts: Yields between its parts, and returns the response.
 
         Raises:
             StatusError: UNAVAILABLE, the queue is full.
         """
         await self._turn(connection)
-        loop, start = asyncio.get_running_loop(), time.monotonic()
-        future = self._threads.submit(work)
+        ended = await self._run_part(connection, parts)
+        if ended is None:
+            self._begun += 1
+            try:
+                while ended is None:
+                    await self._turn(connection, begun=True)
+                    ended = await self._run_part(connection, parts)
+            finally:
+                self._begun -= 1
+        return ended.value
 
-        def end(_: "Future[Result]") -> None:
+    async def _run_part(self, connection: str, parts: Generator[None, None, Result]) -> "_Ended[Result] | None":
+        loop, start = asyncio.get_running_loop(), time.monotonic()
+        future = self._threads.submit(self._advance, parts)
+
+        def end(_: "Future[_Ended[Result] | None]") -> None:
             # The loop may have ended: a stop does not wait for a request that hangs.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._end, connection, time.monotonic() - start)
 
         future.add_done_callback(end)
         return await asyncio.wrap_future(future)
+
+    def _advance(self, parts: Generator[None, None, Result]) -> "_Ended[Result] | None":
+        """Run one part, or all where too many requests wait for a further turn; None: there are more."""
+        try:
+            next(parts)
+            while self._begun >= _MOST_BEGUN:
+                next(parts)
+        except StopIteration as stop:
+            return _Ended(stop.value)
+        return None
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until every request has ended, or the time has passed."""
@@ -84,15 +120,19 @@ class RequestLimits:
             pass
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _turn(self, connection: str) -> None:
-        """Wait for a thread; returns with `running` counted."""
+    async def _turn(self, connection: str, *, begun: bool = False) -> None:
+        """Wait for a thread; returns with `running` counted. A request that has begun is the next of its connection."""
         sender = self._sender(connection)
         if self._free and not self._waiting:
             self._start(sender)
             return
-        await self._make_room(sender)
+        if not begun:
+            await self._make_room(sender)
         ticket = asyncio.get_running_loop().create_future()
-        sender.waiting.append(ticket)
+        if begun:
+            sender.waiting.appendleft(ticket)
+        else:
+            sender.waiting.append(ticket)
         self._waiting += 1
         try:
             await ticket

@@ -1,9 +1,8 @@
 """The two services of TensorFlow Serving's protocol, on top of `VersionManager`."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -11,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc import aio
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
-from ggn_tf.serving.runtime.predict_request import RequestBounds, predict
+from ggn_tf.serving.runtime.predict_request import RequestBounds, predict_in_parts
 from ggn_tf.serving.runtime.servable import Servable, StatusError, invalid, not_served
 from ggn_tf.serving.server.request_limits import RequestLimits
 from ggn_tf.serving.server.version_manager import VersionManager, VersionState
@@ -50,15 +49,16 @@ class PredictionService:
     async def predict(self, message: bytes, context: aio.ServicerContext) -> bytes:
         """Predict: request and response as bytes; cancelled if the client leaves or its deadline passes."""
         async with _status_of_errors(context):
-            return await self._limits.run(context.peer(), partial(self._predict, message))
+            return await self._limits.run(context.peer(), self._predict(message))
 
-    def _predict(self, message: bytes) -> bytes:
+    def _predict(self, message: bytes) -> Generator[None, None, bytes]:
         try:
             request = predict_pb2.PredictRequest.FromString(message)
         except DecodeError as error:
             raise StatusError(grpc.StatusCode.INTERNAL, "The request cannot be parsed.") from error
         with self._versions.lease(_requested_version(self._versions.name, request)) as servable:
-            return predict(servable, request, self._bounds).SerializeToString()
+            response = yield from predict_in_parts(servable, request, self._bounds)
+            return response.SerializeToString()
 
     async def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: aio.ServicerContext

@@ -16,6 +16,8 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.serving.contract.tensors import decode, repeat
+from ggn_tf.serving.export.golden_requests import sample_patches
+from ggn_tf.serving.runtime.predict_request import LocalModel
 
 PATCH = (1, 32, 32, 32, 1)
 
@@ -239,3 +241,13 @@ def test_metadata_contain_the_signature(send):
 def test_status_reports_the_available_version(version, send):
     (status,) = send(status_request(version=version)).model_version_status
     assert (status.version, status.state, status.status.error_code) == (1, 30, 0)
+
+
+def test_a_request_of_several_parts_equals_its_patches(exported, tiny):
+    patches = sample_patches(tiny.patch, 19, seed=3)
+    with LocalModel(exported) as model:
+        whole = model.predict(patches)
+        single = [model.predict(patch[np.newaxis]) for patch in patches]
+    np.testing.assert_allclose(whole.probabilities, np.concatenate([one.probabilities for one in single]), atol=1e-6)
+    np.testing.assert_allclose(whole.mask, np.concatenate([one.mask for one in single]), atol=1e-5)
+    assert whole.warnings == tuple(one.warnings[0] for one in single)

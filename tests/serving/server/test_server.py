@@ -158,9 +158,14 @@ def test_a_flood_is_refused_as_unavailable(exported, gate):
     assert completed == [grpc.StatusCode.OK] * 2
 
 
+def in_one_part(work):
+    return work()
+    yield
+
+
 async def started(limits, connection, work):
     """A request that has its turn or waits for it."""
-    task = asyncio.ensure_future(limits.run(connection, work))
+    task = asyncio.ensure_future(limits.run(connection, in_one_part(work)))
     await asyncio.sleep(0)
     return task
 
@@ -171,7 +176,7 @@ def test_requests_beyond_the_limits_are_unavailable():
         running = await started(limits, "a", lambda: ended.wait(DEADLINE_S))
         await started(limits, "a", lambda: ended.wait(DEADLINE_S))
         with pytest.raises(StatusError) as caught:
-            await limits.run("a", lambda: ended.wait(DEADLINE_S))
+            await limits.run("a", in_one_part(lambda: ended.wait(DEADLINE_S)))
         assert caught.value.code == grpc.StatusCode.UNAVAILABLE
         ended.set()
         assert await running
@@ -210,7 +215,7 @@ def test_a_request_that_fails_frees_its_slot():
         limits = RequestLimits(running=1, waiting=0)
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
-                await limits.run("a", lambda: 1 // 0)
+                await limits.run("a", in_one_part(lambda: 1 // 0))
         await limits.drain(DEADLINE_S)
 
     asyncio.run(fail())
@@ -241,6 +246,45 @@ def test_a_connection_with_many_requests_delays_another_by_one():
 
 def test_a_connection_with_large_requests_waits_until_others_have_used_as_much():
     assert order_of("aaabbb", {"a": 0.2, "b": 0.01}) == "abbbaa"
+
+
+async def parts_in_turns(requests, cancelled=""):
+    """The order of the parts of requests that arrive at once: the number of parts by connection."""
+    limits, begun, order = RequestLimits(running=1, waiting=len(requests)), threading.Event(), []
+    await started(limits, "first", lambda: begun.wait(DEADLINE_S))
+
+    def work(sender, count):
+        for number in range(count):
+            if number:
+                yield
+            order.append(sender)
+            time.sleep(0.02)
+        return sender
+
+    tasks = {sender: asyncio.ensure_future(limits.run(sender, work(sender, n))) for sender, n in requests.items()}
+    await asyncio.sleep(0)
+    begun.set()
+    if cancelled:
+        while cancelled not in order:
+            await asyncio.sleep(0.001)
+        tasks.pop(cancelled).cancel()
+    assert await asyncio.gather(*tasks.values()) == list(tasks)
+    await limits.drain(DEADLINE_S)
+    return "".join(order)
+
+
+def test_a_large_request_lets_others_pass_between_its_parts():
+    assert asyncio.run(parts_in_turns({"a": 4, "b": 1, "c": 1})) == "abcaaa"
+
+
+def test_a_request_of_a_client_that_left_ends_after_the_part_that_runs():
+    assert asyncio.run(parts_in_turns({"a": 50, "b": 1}, cancelled="a")).count("a") <= 2
+
+
+def test_no_more_large_requests_are_interrupted_than_may_be_in_memory():
+    names = "abcdefghijkl"
+    order = asyncio.run(parts_in_turns(dict.fromkeys(names, 3)))
+    assert order.startswith("abcdefgh" + "iiijjjkkklll") and sorted(order) == sorted(names * 3)
 
 
 def test_a_full_queue_refuses_the_connection_that_fills_it():
