@@ -94,7 +94,7 @@ def _run_in_parts(
     joined = (*signature.inputs.values(), *signature.outputs.values())
     if rows <= servable.rows_at_once or not all(map(tensors.leads_with_batch, joined)):
         return servable.run(feeds, fetches)
-    parts = []
+    parts: list[dict[str, np.ndarray]] = []
     for first in range(0, rows, servable.rows_at_once):
         if parts:
             yield

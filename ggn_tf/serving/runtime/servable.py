@@ -4,8 +4,8 @@ The session was chosen by measurement: through `signatures[...]` of `tf.saved_mo
 """
 
 import logging
-import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,7 +82,7 @@ class Servable:
         session: tf.compat.v1.Session,
         signatures: Signatures,
         batched: Mapping[str, str] | None = None,
-        rows_at_once: float = math.inf,
+        rows_at_once: int = sys.maxsize,
     ) -> None:
         self._batched = batched or {}
         self.rows_at_once = rows_at_once
@@ -138,7 +138,7 @@ def open_servable(
             remedy="Export the run again.",
         ) from error
     ours = (folder / ASSETS_EXTRA / CONTRACT_FILE).exists()
-    rows_at_once = _ROWS_AT_ONCE if ours and batching is None else math.inf
+    rows_at_once = _ROWS_AT_ONCE if ours and batching is None else sys.maxsize
     return Servable(name, version, session, dict(meta_graph.signature_def), batched, rows_at_once)
 
 
