@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ggn_tf.evaluation.report import run_tables
 from ggn_tf.evaluation.report.cells import cell_line, fact_lines, score_cell, table_lines
+from ggn_tf.evaluation.report.page import ASSUMPTIONS
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, StageScores
 from ggn_tf.shown_text import in_markdown
 
@@ -53,6 +54,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_harmless
     )
+    environment.globals["assumptions"] = ASSUMPTIONS
     environment.filters["facts"] = lambda facts: "\n".join(fact_lines(facts))
     environment.filters["table"] = lambda table: "\n".join(table_lines(table))
     return environment

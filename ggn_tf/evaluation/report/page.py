@@ -65,6 +65,10 @@ class Page:
     sections: Sequence[Section]
 
 
+ASSUMPTIONS = (
+    "What the paper leaves open, and what differs here, is listed in the documentation of ggn_tf, on the page "
+    "Assumptions (docs/assumptions.md)."
+)
 NOT_A_DEVICE = "For research. This is not a medical device: no output may guide the care of a patient."
 
 
@@ -84,6 +88,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["assumptions"] = ASSUMPTIONS
     environment.filters.update(arranged=_arranged, base64=_base64, text=cell_text, detail=cell_detail)
     environment.tests["link"] = lambda cell: isinstance(cell, Link)
     return environment
