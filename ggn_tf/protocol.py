@@ -81,6 +81,18 @@ class UnetProtocol:
 
 
 @dataclass(frozen=True)
+class MaskingProtocol:
+    """How a mask reaches the classifier (eq. 3).
+
+    The mask multiplies the patch that eq. 5 has normalised, so that the background becomes 0, which is -312 HU. The
+    paper leaves open whether it multiplies Hounsfield units instead. `background` is the value outside the mask, on the
+    scale of eq. 5: 0 is the plain product.
+    """
+
+    background: float = 0.0
+
+
+@dataclass(frozen=True)
 class Plateau:
     """Multiply the learning rate when the monitored score has not risen for `patience` epochs (section 3.2)."""
 
@@ -155,6 +167,8 @@ class TrainingProtocol:
         segment: The cascade's first stage, the U-Net.
         classify: Its second stage, the CNN behind the frozen U-Net.
         joint: Its third stage, both networks.
+        joint_trains_unet: Whether the third stage trains the U-Net too. Without, the classifier trains alone for as
+            long: an ablation, not the paper's.
     """
 
     batch_size: int = 24
@@ -164,6 +178,7 @@ class TrainingProtocol:
     segment: StageProtocol = StageProtocol(1e-4, 150, Plateau())
     classify: StageProtocol = StageProtocol(1e-4, 120, Plateau())
     joint: StageProtocol = StageProtocol(1e-5, 120, Steps())
+    joint_trains_unet: bool = True
 
 
 @dataclass(frozen=True)
@@ -173,6 +188,7 @@ class Protocol:
     patch: PatchProtocol = field(default_factory=PatchProtocol)
     cnn: CnnProtocol = field(default_factory=CnnProtocol)
     unet: UnetProtocol = field(default_factory=UnetProtocol)
+    masking: MaskingProtocol = field(default_factory=MaskingProtocol)
     augmentation: AugmentationProtocol = field(default_factory=AugmentationProtocol)
     split: SplitProtocol = field(default_factory=SplitProtocol)
     training: TrainingProtocol = field(default_factory=TrainingProtocol)

@@ -10,7 +10,6 @@ import pandas as pd
 from ggn_tf.api.arguments import REPLICATES, RUN_GALLERY, OnProgress, Progress, check_fraction, ignore
 from ggn_tf.api.fit import Run, dataset_folder, run_folder
 from ggn_tf.api.prepare import PreparedDataset
-from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, run_data, write_evaluation
 from ggn_tf.evaluation.report.subgroups import main_subgroups
 from ggn_tf.evaluation.report_inputs import collect_report_inputs
@@ -22,7 +21,7 @@ from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
 from ggn_tf.evaluation.statistics.scores import differences, score_predictions
 from ggn_tf.evaluation.statistics.subgroups import columns_of
 from ggn_tf.files import refuse_read_only
-from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
+from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
 from ggn_tf.tensorflow_import import keras_defaults
 from ggn_tf.training.tensorboard import write_scores
 
@@ -111,7 +110,7 @@ def evaluate(
     trained_on = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
     columns = columns_of(trained_on.cases, by)
     external = None if dataset is None else open_external(opened, trained_on, dataset_folder(dataset))
-    frame = predict_run(opened, trained_on, read_split(trained_on, opened.description.split), announce=announce)
+    frame = predict_run(opened, trained_on, read_run_split(opened, trained_on), announce=announce)
     inputs = collect_report_inputs(opened, trained_on, frame, gallery, announce=announce)
     known, sites = {"test": trained_on.case_by_id}, dict[str, Any]()
     if external is not None:

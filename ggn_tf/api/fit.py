@@ -12,10 +12,11 @@ from typing import Any, get_args
 import pandas as pd
 
 from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, SelectionSet, check_choices, ignore
-from ggn_tf.api.prepare import PreparedDataset
+from ggn_tf.api.prepare import PreparedDataset, known_salt
+from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
-from ggn_tf.dataset.splits import read_split
-from ggn_tf.errors import GgnError
+from ggn_tf.dataset.splits import Split, digest_of, read_split
+from ggn_tf.errors import GgnError, SplitError
 from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol
@@ -105,6 +106,7 @@ def fit(
     model: str = CASCADE,
     stage: str | None = None,
     split: int = 1,
+    splits: str | Path | None = None,
     seed: int = 0,
     protocol: Protocol | None = None,
     epochs: Sequence[int] | None = None,
@@ -143,7 +145,9 @@ def fit(
         task: Classes with commas between them; a plus merges labels (section 3.3).
         model: `raw`, `reference`, `cascade` or `multitask` (Fig. 3 a, b, c and d, e).
         stage: The last stage to train; None for the model's last.
-        split: Number of the dataset's split.
+        split: Number of the dataset's split, or of the file's.
+        splits: A file with your own splits, for example by date or by centre: a table with `case_id` or `patient_id`,
+            `set` (train, validation or test) and optionally `split`, or JSON; None for the dataset's splits.
         seed: Seed of the initial weights, the order of the cases, augmentation and dropout.
         protocol: All numbers of the method; None for the paper's.
         epochs: Largest number of epochs of `segment`, `classify` and `joint`; None for the protocol's, like the
@@ -177,7 +181,7 @@ def fit(
     Raises:
         KeyboardInterrupt: `stop` returned true; the same call resumes the run.
         DatasetError: There is no dataset, or it was made by another protocol.
-        TaskError, SplitError: The task or the split does not suit the dataset.
+        TaskError, SplitError: The task or the split does not suit the dataset, or the file of splits is not one.
         GgnError: An argument is out of its range.
         RunError: The folder contains another run, or the loss is no longer finite.
     """
@@ -194,6 +198,7 @@ def fit(
     numbers = _with_shifts(numbers, shift_mm)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     _check_margin(numbers, opened)
+    chosen = read_split(opened, split) if splits is None else _own_split(opened, Path(splits), split)
     resolved, reason = resolve_precision(precision)
     description = RunDescription(
         task=parsed,
@@ -205,8 +210,9 @@ def fit(
         protocol=numbers,
         dataset_fingerprint=opened.fingerprint,
         segment_on=segment_on,
+        split_digest=digest_of(chosen),
     )
-    plan = plan_run(description, opened, read_split(opened, split), stage)
+    plan = plan_run(description, opened, chosen, stage)
     folder = Path(run) if run else Path("runs") / _run_name(description)
 
     def begin(opened_run: RunFolder | None) -> Replicas:
@@ -232,8 +238,23 @@ def fit(
         begin=begin,
         histograms=histograms,
         shared=shared,
+        own_split=None if splits is None else chosen,
     )
     return Run(folder, finished.finished_stages())
+
+
+def _own_split(dataset: Dataset, file: Path, number: int) -> Split:
+    splits = read_own_splits(file, dataset, known_salt())
+    if number not in splits:
+        raise SplitError(
+            f"The file has no split {number}.",
+            case=file,
+            found=f"splits {', '.join(map(str, splits))}",
+            expected="one of them",
+            remedy="Name one of them.",
+            arguments=("split",),
+        )
+    return splits[number]
 
 
 def dataset_folder(dataset: PreparedDataset | str | Path) -> Path:

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -260,6 +260,14 @@ def _read_salt(salt_file: str | Path | None, output: Path) -> bytes:
             arguments=("salt_file",),
         )
     return read_salt(path)
+
+
+def known_salt() -> bytes | None:
+    """The user's salt, with which the ids of a case table become those of a dataset; None where there is none."""
+    with suppress(DatasetError):
+        path = salt_path(os.environ.get("GGN_TF_SALT_FILE"), Path(click.get_app_dir("ggn-tf")))
+        return read_salt(path) if path.is_file() else None
+    return None
 
 
 def chosen_labels(table: CaseTable, merge: bool) -> tuple[list[Case], list[str]]:

@@ -17,13 +17,17 @@ from ggn_tf.api.arguments import (
     ignore,
 )
 from ggn_tf.api.fit import dataset_folder
-from ggn_tf.api.prepare import PreparedDataset
+from ggn_tf.api.prepare import PreparedDataset, known_salt
+from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.splits import digest_of
 from ggn_tf.evaluation.baselines import MEASURES
 from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.subgroups import columns_of
 from ggn_tf.machine import resolve_precision
+from ggn_tf.models.names import ABLATIONS
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, quick_protocol
+from ggn_tf.studies.ablations import variant_models
 from ggn_tf.studies.analysis import PRIMARY, AnalysisPlan, parse_pairs
 from ggn_tf.studies.design import StudyDesign, items_of
 from ggn_tf.studies.item import Item, WorkFolder
@@ -95,13 +99,14 @@ def study(
     *,
     tasks: Sequence[str | Task] = PAPER_TASKS,
     models: Sequence[str] = DEFAULT_SYSTEMS,
-    splits: Sequence[int] = (1, 2),
+    splits: Sequence[int] | str | Path = (1, 2),
     repeats: int = 5,
     joint_weights: Sequence[float] = TABLE_5_JOINT_WEIGHTS,
     protocol: Literal["paper", "quick"] | Protocol = "paper",
     seed: int = 0,
     segment_on: SegmentationSet = "all",
     select_on: SelectionSet = "validation",
+    ablations: Sequence[str] = (),
     precision: PrecisionChoice = "auto",
     gallery: int = STUDY_GALLERY,
     primary: str = PRIMARY,
@@ -131,14 +136,15 @@ def study(
         folder: The study's folder.
         tasks: Tasks, each as in `fit`.
         models: Systems: models of `fit`, `transfer` (the reference classifier on automatic masks) and `radiomics`.
-        splits: Numbers of the dataset's splits.
+        splits: Numbers of the dataset's splits; or a file with your own, all of which are used, as in `fit`.
         repeats: Number of trainings per system, task and split.
         joint_weights: Values of lambda (eq. 4) for Table 5, on the second task and the first split.
         protocol: All numbers of the method; `quick` is a tenth of the paper's epochs at three to ten times the learning
             rate.
         seed: Seed of the first repeat; the others count on from it.
         segment_on: As in `fit`; with `all`, the tasks of a split and repeat share one U-Net.
-        select_on: As in `fit`.
+        select_on: As in `fit`; with `test` the tables also have the best of the repeats, as the paper does.
+        ablations: Names of `ABLATIONS`: variants of the method that are trained and compared as well.
         precision: As in `fit`.
         gallery: Number of nodules per task that the report shows with slices of their CT; 0 for none.
         primary: The score about which claims are made, alone in Holm's correction: `accuracy`, `average_f1`, `mcc`,
@@ -164,21 +170,24 @@ def study(
     check_choices("segment_on", [segment_on], get_args(SegmentationSet))
     check_choices("select_on", [select_on], get_args(SelectionSet))
     check_choices("precision", [precision], get_args(PrecisionChoice))
+    check_choices("ablations", ablations, ABLATIONS)
     check_choices("primary", [primary], METRICS)
     check_fraction("equivalence", equivalence)
     check_fraction("sensitivity", sensitivity)
-    planned = parse_pairs(pairs, (*models, *MEASURES)) or None
+    variants = variant_models(ablations, models)
+    planned = parse_pairs(pairs, (*models, *MEASURES), variants) or None
     plan = AnalysisPlan(primary, planned, equivalence, sensitivity, tuple(by))
     if not isinstance(protocol, Protocol):
         check_choices("protocol", [protocol], _PROTOCOLS)
     numbers = protocol if isinstance(protocol, Protocol) else _PROTOCOLS[protocol]()
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     columns_of(opened.cases, by)
+    own = read_own_splits(Path(splits), opened, known_salt()) if isinstance(splits, str | Path) else None
     resolved, reason = resolve_precision(precision)
     design = StudyDesign(
         tasks=tuple(dict.fromkeys(task if isinstance(task, Task) else Task.parse(task) for task in tasks)),
         models=tuple(models),
-        splits=tuple(splits),
+        splits=tuple(map(int, own or splits)),
         repeats=repeats,
         joint_weights=tuple(joint_weights),
         seed=seed,
@@ -186,9 +195,11 @@ def study(
         segment_on=segment_on,
         select_on=select_on,
         protocol=numbers,
+        split_digests=tuple(map(digest_of, own.values())) if own else (),
+        ablations=tuple(dict.fromkeys(ablations)),
     )
-    items = items_of(design, opened)
-    work = WorkFolder(Path(folder), opened, command, shared)
+    items = items_of(design, opened, own)
+    work = WorkFolder(Path(folder), opened, command, shared, own)
     work.create()
     refuse_foreign_results(work.folder)
     on_start(StudyPlan(design, opened, reason, len(items)))

@@ -12,6 +12,7 @@ from ggn_tf.cli.banner import training_text
 from ggn_tf.cli.options import (
     AT_LEAST_0,
     AT_LEAST_1,
+    FILE,
     PATH,
     CommaList,
     FiniteRange,
@@ -48,7 +49,14 @@ def _paper(attribute: str) -> str:
     help="System of the paper's Fig. 3: raw (a), reference (b), cascade (c and d) or multitask (e).",
 )
 @click.option("--stage", type=click.Choice(STAGE_NAMES), help="Last stage to train.  [default: the model's last]")
-@click.option("--split", type=AT_LEAST_1, default=1, help="Number of the dataset's split.")
+@click.option("--split", type=AT_LEAST_1, default=1, help="Number of the split.")
+@click.option(
+    "--splits",
+    type=FILE,
+    metavar="FILE",
+    help="File with your own splits, for example by date or by centre: a table with case_id or patient_id, set (train, "
+    "validation or test) and optionally split, its number; or JSON.  [default: the dataset's splits]",
+)
 @click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of initial weights, order and augmentation.")
 @click.option("--epochs", type=CommaList(int, count=3), help=f"Largest number of epochs of {_paper('max_epochs')}")
 @click.option(

@@ -1,6 +1,7 @@
 """Option types, and options that several commands share."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -64,6 +65,20 @@ class CommaList(click.ParamType):
         if self._count not in (None, len(parts)):
             self.fail(f"{value!r} is not {self._count} numbers", param, ctx)
         return parts
+
+
+class NumbersOrFile(click.ParamType):
+    """Positive whole numbers with commas between them, or the path of a file."""
+
+    name = "a,b,...|FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...] | Path:
+        """Parse numbers; anything else is a path."""
+        if isinstance(value, tuple | Path):
+            return value
+        if re.fullmatch(r"[\s\d,.+-]*", value):
+            return CommaList(int).convert(value, param, ctx)
+        return Path(FILE.convert(value, param, ctx))
 
 
 def text_of(values: Iterable[object]) -> str:

@@ -36,14 +36,13 @@ def command(run: Path, steps: int, warm_up: int, own_dataset: Path | None, outpu
     The trace opens in TensorBoard with its profile plugin (the extra [profile]). The run itself stays as it is.
     """
     load_tensorflow()
-    from ggn_tf.dataset.splits import read_split
     from ggn_tf.files import refuse_read_only
-    from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
+    from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
     from ggn_tf.training.profile import profile_run
 
     opened = RunFolder.open(run)
     dataset = open_run_dataset(opened, own_dataset)
-    split = read_split(dataset, opened.description.split)
+    split = read_run_split(opened, dataset)
     folder = output or run / "tensorboard" / "profile"
     refuse_read_only(folder)
     profile = profile_run(opened, dataset, split, folder, steps=steps, warm_up=warm_up)

@@ -15,6 +15,7 @@ from ggn_tf.cli.options import (
     PATH,
     CommaList,
     FiniteRange,
+    NumbersOrFile,
     by_option,
     precision_option,
     segment_on_option,
@@ -24,6 +25,7 @@ from ggn_tf.cli.options import (
     text_of,
 )
 from ggn_tf.cli.stop_signal import StopSignal
+from ggn_tf.models.names import ABLATIONS
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS
 from ggn_tf.tasks import PAPER_TASKS
 from ggn_tf.tensorflow_import import load_tensorflow
@@ -44,7 +46,14 @@ from ggn_tf.tensorflow_import import load_tensorflow
     help="Systems to compare. transfer is the reference classifier on automatic masks; radiomics needs a dataset that "
     "was prepared with --radiomics.",
 )
-@click.option("--splits", type=CommaList(int), default="1,2", help="Numbers of the dataset's splits.")
+@click.option(
+    "--splits",
+    type=NumbersOrFile(),
+    default="1,2",
+    help="Numbers of the dataset's splits; or a file with your own splits, for example by date or by centre, all of "
+    "which are used: a table with case_id or patient_id, set (train, validation or test) and optionally split, its "
+    "number; or JSON.",
+)
 @click.option("--repeats", type=AT_LEAST_1, default=5, help="Number of trainings per system, task and split.")
 @click.option(
     "--joint-weights",
@@ -61,6 +70,13 @@ from ggn_tf.tensorflow_import import load_tensorflow
 @click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the first repeat; the others count on.")
 @segment_on_option
 @select_on_option
+@click.option(
+    "--ablations",
+    type=CommaList(str, ABLATIONS),
+    default=(),
+    help=f"Variants of the method to train and compare as well ({', '.join(ABLATIONS)}): the masked background as air "
+    "or as 0 HU, the U-Net frozen for as long as joint training lasts, binary masks in Table 4.",
+)
 @precision_option
 @click.option(
     "--gallery",

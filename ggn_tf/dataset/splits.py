@@ -81,6 +81,11 @@ def check_patients(patient_ids: Iterable[str]) -> None:
         raise _too_few(patients)
 
 
+def digest_of(split: Split) -> str:
+    """SHA-256 of a split's sets, whatever its number and the order of its cases: runs record on which they trained."""
+    return _checksum({name: sorted(getattr(split, name)) for name in SETS})
+
+
 def scarce_labels(cases: Sequence[CaseRecord]) -> dict[str, int]:
     """The number of patients of each label that has too few to be in every set."""
     patients: dict[str, set[str]] = {}
@@ -134,7 +139,7 @@ def read_split(dataset: Dataset, number: int) -> Split:
     except RecordError as error:
         raise _unreadable(path, error.case or SPLITS) from error
     split = splits[number]
-    problem = next(_problems(dataset, split), None)
+    problem = next(_missing(dataset, split), None) or next(problems_of(dataset, split), None)
     if problem:
         raise _refused(path, f"Split {number} is not a split of the dataset.", problem, "every case in one set")
     return split
@@ -177,16 +182,21 @@ def _read_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _problems(dataset: Dataset, split: Split) -> Iterator[str]:
+def _missing(dataset: Dataset, split: Split) -> Iterator[str]:
+    assigned = {case_id for name in SETS for case_id in getattr(split, name)}
+    yield from (f"case {case_id} is in no set" for case_id in dataset.case_by_id if case_id not in assigned)
+
+
+def problems_of(dataset: Dataset, split: Split) -> Iterator[str]:
+    """What is wrong with the sets of a split, for a reader, which may leave out cases of the dataset."""
     sets = {name: getattr(split, name) for name in SETS}
     counts = Counter(case_id for case_ids in sets.values() for case_id in case_ids)
     yield from (f"case {case_id} {count} times" for case_id, count in counts.items() if count > 1)
     yield from (f"case {case_id} is not in the dataset" for case_id in counts if case_id not in dataset.case_by_id)
-    yield from (f"case {case_id} is in no set" for case_id in dataset.case_by_id if case_id not in counts)
     yield from (f"no case in set {name}" for name, case_ids in sets.items() if not case_ids)
     seen: dict[str, str] = {}
     for name, case_ids in sets.items():
-        for case in dataset.select(case_ids):
+        for case in dataset.select(case_id for case_id in case_ids if case_id in dataset.case_by_id):
             if seen.setdefault(case.patient_id, name) != name:
                 yield f"patient {case.patient_id} in {seen[case.patient_id]} and in {name}"
 

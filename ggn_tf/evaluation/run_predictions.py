@@ -127,15 +127,25 @@ def predict_run(
 
 
 def predict_transfer(
-    classifier: RunFolder, segmenter: RunFolder, dataset: Dataset, split: Split, *, repeat: int = 1
+    classifier: RunFolder,
+    segmenter: RunFolder,
+    dataset: Dataset,
+    split: Split,
+    *,
+    repeat: int = 1,
+    binary: bool = False,
 ) -> pd.DataFrame:
-    """Predict with the classifier of the reference masks on a U-Net's soft masks (Table 4): model `transfer`."""
+    """Predict with the classifier of the reference masks on a U-Net's masks (Table 4): model `transfer`.
+
+    They are soft as in the cascade, or thresholded to be `binary`, as the classifier's were in training.
+    """
     task, batch_size = classifier.description.task, classifier.description.protocol.training.batch_size
     segment, classify = SEGMENT.network(segmenter.load_model(SEGMENT.name)), CLASSIFY.network(classifier.load_model())
 
     def network(patch: tf.Tensor, mask: tf.Tensor, *, training: bool) -> dict[str, tf.Tensor]:
         found = segment(patch, mask, training=training)["mask"]
-        return {"mask": found, **classify(patch, found, training=training)}
+        seen = tf.cast(found >= MASK_THRESHOLD, tf.float32) if binary else found
+        return {"mask": found, **classify(patch, seen, training=training)}
 
     row = {"split": split.number, "model": TRANSFER.model, "stage": CLASSIFY.name, "repeat": repeat}
     sets, inference = _sets(task, dataset, split).items(), _trace(network, dataset)

@@ -15,3 +15,10 @@ RADIOMICS: Final = "radiomics"
 
 SEGMENTATION: Final = "segmentation"
 CLASSIFICATION: Final = "classification"
+
+# Variants that a study trains beside the paper's systems.
+BACKGROUND_AIR: Final = "background-air"
+BACKGROUND_0_HU: Final = "background-0hu"
+FROZEN_UNET: Final = "frozen-unet"
+BINARY_MASKS: Final = "binary-masks"
+ABLATIONS: Final = (BACKGROUND_AIR, BACKGROUND_0_HU, FROZEN_UNET, BINARY_MASKS)

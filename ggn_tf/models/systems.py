@@ -32,9 +32,16 @@ class Builder(typing.Protocol):
         """
 
 
-def masked(patch: keras.KerasTensor, mask: keras.KerasTensor) -> keras.KerasTensor:
-    """Multiply patch [-1, 1] and mask [0, 1], both [N, S, S, S, 1], in float32 (eq. 3): background becomes 0."""
-    return keras.layers.Multiply(dtype="float32", name="masked_patch")([patch, mask])
+def masked(patch: keras.KerasTensor, mask: keras.KerasTensor, background: float = 0.0) -> keras.KerasTensor:
+    """Multiply patch [-1, 1] and mask [0, 1], both [N, S, S, S, 1], in float32 (eq. 3).
+
+    What is outside the mask becomes `background`: p m + b (1 - m) = (p - b) m + b.
+    """
+    multiply = keras.layers.Multiply(dtype="float32", name="masked_patch")
+    if background == 0:
+        return multiply([patch, mask])
+    raised = keras.layers.Rescaling(1.0, -background, dtype="float32", name="without_background")(patch)
+    return keras.layers.Rescaling(1.0, background, dtype="float32", name="background")(multiply([raised, mask]))
 
 
 def build_raw(
@@ -57,7 +64,7 @@ def build_reference(
     classification = build_cnn(classes, protocol, precision=precision, seed=seed, stock=stock)
     shape = classification.input_shape[1:]
     patch, mask = keras.Input(shape, name="patch"), keras.Input(shape, name="mask")
-    probabilities = classification(masked(patch, mask))
+    probabilities = classification(masked(patch, mask, protocol.masking.background))
     return keras.Model({"patch": patch, "mask": mask}, {"probabilities": probabilities}, name=REFERENCE)
 
 
@@ -69,7 +76,8 @@ def build_cascade(
     classification = build_cnn(classes, protocol, precision=precision, seed=seed, stock=stock)
     patch = keras.Input(segmentation.input_shape[1:], name="patch")
     mask = segmentation(patch)
-    return keras.Model(patch, {"mask": mask, "probabilities": classification(masked(patch, mask))}, name=CASCADE)
+    probabilities = classification(masked(patch, mask, protocol.masking.background))
+    return keras.Model(patch, {"mask": mask, "probabilities": probabilities}, name=CASCADE)
 
 
 def build_multitask(

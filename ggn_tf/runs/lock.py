@@ -21,7 +21,16 @@ from ggn_tf.files import (
 
 _LOCK = ".lock"
 # What the product reads, writes and deletes in a run folder; a user's own files beside it are left alone.
-_FILES = (_LOCK, "run.json", ".former.run.json", "stages.json", ".former.stages.json", "history.csv", "model.keras")
+_FILES = (
+    _LOCK,
+    "run.json",
+    ".former.run.json",
+    "stages.json",
+    ".former.stages.json",
+    "history.csv",
+    "model.keras",
+    "split.json",
+)
 _FOLDERS = ("checkpoints", "stages", "tensorboard", "evaluation")
 # Not followed if it is a link. Windows has no such flag.
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)

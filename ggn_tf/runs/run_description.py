@@ -37,6 +37,7 @@ class RunDescription:
         protocol: All numbers of the method.
         dataset_fingerprint: Fingerprint of the dataset's content.
         segment_on: The nodules of the stage `segment`: `all` of the set, whatever their label, or those of the `task`.
+        split_digest: `digest_of` the split; None in runs that did not record it.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class RunDescription:
     protocol: Protocol
     dataset_fingerprint: str
     segment_on: str = added_later("task")
+    split_digest: str | None = added_later(None)
 
 
 @dataclass(frozen=True)

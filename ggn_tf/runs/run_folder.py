@@ -10,7 +10,8 @@ import keras
 
 import ggn_tf.models.fast  # noqa: F401 - registers the classes that a .keras file names
 from ggn_tf.dataset.records import Dataset, open_dataset
-from ggn_tf.errors import RecordError, RunError
+from ggn_tf.dataset.splits import Split, digest_of, read_split
+from ggn_tf.errors import RecordError, RunError, SplitError
 from ggn_tf.files import atomic_file, sha256
 from ggn_tf.json_records import from_json, to_json
 from ggn_tf.runs.checkpoints import CheckpointStore
@@ -21,14 +22,16 @@ from ggn_tf.runs.stages import STAGES
 
 # 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file.
 SCHEMA = 2
+OWN_SPLIT = "split.json"
 
 
 class RunFolder:
     """A run on disk.
 
     Layout: `run.json`, `stages.json` (both with a hidden copy of their former version), `history.csv`, `checkpoints/`,
-    `stages/<stage>.keras`, `model.keras` (the last finished stage's), `tensorboard/`, `evaluation/`. `history.csv` and
-    `model.keras` are copies for people, which the product does not read.
+    `stages/<stage>.keras`, `model.keras` (the last finished stage's), `tensorboard/`, `evaluation/`, and `split.json`
+    where the split is the user's own. `history.csv` and `model.keras` are copies for people, which the product does not
+    read.
     """
 
     def __init__(
@@ -105,6 +108,10 @@ class RunFolder:
                 expected=f"run.json of schema {SCHEMA}",
                 remedy="Use the version of ggn-tf that began the run, or train another run.",
             ) from error
+
+    def keep_split(self, split: Split) -> None:
+        """Store the user's own split, which the dataset does not contain."""
+        write_json(self.folder / OWN_SPLIT, to_json(split))
 
     def finished_stages(self) -> tuple[str, ...]:
         """The names of the stages whose models are saved, in the order of training."""
@@ -257,3 +264,37 @@ def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
             arguments=("own_dataset", "dataset"),
         )
     return dataset
+
+
+def read_run_split(run: RunFolder, dataset: Dataset) -> Split:
+    """Read the split that a run was trained on: the user's own from the run, else the dataset's.
+
+    Args:
+        run: The run.
+        dataset: The dataset that it was trained on.
+
+    Raises:
+        SplitError: The split is missing, damaged, or not the one that the run was trained on.
+    """
+    file, expected = run.folder / OWN_SPLIT, run.description.split_digest
+    split = _own_split(file) if file.exists() else read_split(dataset, run.description.split)
+    if expected not in (None, digest_of(split)):
+        raise _other_split(file if file.exists() else dataset.folder, f"SHA-256 {digest_of(split)}", expected)
+    return split
+
+
+def _own_split(file: Path) -> Split:
+    try:
+        return from_json(Split, read_json(file))
+    except (RunError, RecordError) as error:
+        raise _other_split(file, f"{error.what} {error.found}", None) from error
+
+
+def _other_split(path: Path, found: str, expected: str | None) -> SplitError:
+    return SplitError(
+        "The split is not the one that the run was trained on: cases of its training could be scored as test cases.",
+        case=path,
+        found=found,
+        expected=f"SHA-256 {expected}" if expected else "the file that the training wrote",
+        remedy="Restore the run and its dataset from a copy of the same time.",
+    )

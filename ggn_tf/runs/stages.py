@@ -77,6 +77,9 @@ SEGMENT = Stage("segment", (names.SEGMENTATION,), ("mask",), "dice")
 CLASSIFY = Stage("classify", (names.CLASSIFICATION,), ("probabilities",), "accuracy")
 JOINT = Stage("joint", (names.SEGMENTATION, names.CLASSIFICATION), ("mask", "probabilities"), "accuracy")
 
+# An ablation: the classifier trains on for as long behind the frozen U-Net.
+_JOINT_FROZEN = Stage("joint", CLASSIFY.trains, CLASSIFY.losses, CLASSIFY.monitored)
+
 # The paper gives no numbers for the multi-task model: it is trained from scratch, like a classifier.
 MULTITASK = Stage("classify", (names.MULTITASK,), ("mask", "probabilities"), "accuracy")
 
@@ -108,6 +111,12 @@ def stages_up_to(model: str, last: str | None) -> tuple[Stage, ...]:
             arguments=("stage",),
         )
     return stages[: [str(name) for name in names].index(last) + 1]
+
+
+def trained_stages(model: str, last: str | None, protocol: TrainingProtocol) -> tuple[Stage, ...]:
+    """As `stages_up_to`, with what the protocol trains in stage joint."""
+    stages = stages_up_to(model, last)
+    return stages if protocol.joint_trains_unet else tuple(_JOINT_FROZEN if each == JOINT else each for each in stages)
 
 
 def set_trainable(model: "keras.Model", stage: Stage) -> None:

@@ -1,12 +1,13 @@
 """How the results of a study are analysed: decided before they are known, and changed without a new training."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ggn_tf.errors import GgnError
 from ggn_tf.evaluation.statistics import paper_systems as paper
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.runs.stages import CLASSIFY, STAGES
+from ggn_tf.studies.ablations import VARIANTS
 
 PLANNED_PAIRS = (
     (paper.REFERENCE, paper.RAW),
@@ -43,43 +44,47 @@ class AnalysisPlan:
     by: tuple[str, ...] = ()
 
     def pairs_among(self, present: Collection[System]) -> list[tuple[System, System]]:
-        """The pairs to compare: all that were named, or those of the paper whose systems are present."""
+        """The pairs to compare: all that were named, or those of paper and ablations whose systems are present."""
         if self.pairs is not None:
             return list(self.pairs)
-        return [pair for pair in PLANNED_PAIRS if set(pair) <= set(present)]
+        variants = [(variant.system, variant.base) for variant in VARIANTS]
+        return [pair for pair in (*PLANNED_PAIRS, *variants) if set(pair) <= set(present)]
 
 
 DEFAULT_PLAN = AnalysisPlan()
 
 
-def parse_pairs(texts: Sequence[str], models: Collection[str]) -> tuple[tuple[System, System], ...]:
+def parse_pairs(
+    texts: Sequence[str], models: Collection[str], variants: Mapping[str, Sequence[str]] | None = None
+) -> tuple[tuple[System, System], ...]:
     """Read pairs such as `cascade/joint:raw`.
 
     Args:
         texts: A system is a model and, after a slash, its stage; without a stage the last one.
         models: The models for which a study has predictions.
+        variants: Further models, of ablations, each with its stages.
 
     Raises:
         GgnError: A text is not a pair, or names a model or stage that the study does not have.
     """
-    return tuple(_pair(text, models) for text in texts)
+    stages = {model: [each.name for each in STAGES.get(model, (CLASSIFY,))] for model in models}
+    return tuple(_pair(text, {**stages, **(variants or {})}) for text in texts)
 
 
-def _pair(text: str, models: Collection[str]) -> tuple[System, System]:
-    systems = [_system(name.strip(), text, models) for name in text.split(":")]
+def _pair(text: str, stages: Mapping[str, Sequence[str]]) -> tuple[System, System]:
+    systems = [_system(name.strip(), text, stages) for name in text.split(":")]
     if len(systems) != 2 or systems[0] == systems[1]:
         raise _no_pair(text, "two different systems with a colon between them, for example cascade/joint:raw")
     return systems[0], systems[1]
 
 
-def _system(name: str, text: str, models: Collection[str]) -> System:
+def _system(name: str, text: str, stages: Mapping[str, Sequence[str]]) -> System:
     model, _, stage = name.partition("/")
-    if model not in models:
-        raise _no_pair(text, f"systems of the study: {', '.join(models)}")
-    stages = [each.name for each in STAGES[model]] if model in STAGES else [CLASSIFY.name]
-    if stage and stage not in stages:
-        raise _no_pair(text, f"a stage of {model}: {', '.join(stages)}")
-    return System(model, stage or stages[-1])
+    if model not in stages:
+        raise _no_pair(text, f"systems of the study: {', '.join(stages)}")
+    if stage and stage not in stages[model]:
+        raise _no_pair(text, f"a stage of {model}: {', '.join(stages[model])}")
+    return System(model, stage or stages[model][-1])
 
 
 def _no_pair(text: str, expected: str) -> GgnError:

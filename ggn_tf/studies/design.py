@@ -1,18 +1,25 @@
 """The grid of a study: its design, the trainings that this needs, and which of them share a stage."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.dataset.splits import read_split
+from ggn_tf.dataset.splits import Split, digest_of, read_split
 from ggn_tf.json_records import added_later
-from ggn_tf.models.names import CASCADE, RADIOMICS, REFERENCE, TRANSFER
+from ggn_tf.models.names import BINARY_MASKS, CASCADE, FROZEN_UNET, RADIOMICS, REFERENCE, TRANSFER
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import CLASSIFY, JOINT, SEGMENT, STAGES
+from ggn_tf.studies.ablations import (
+    BACKGROUNDS_HU,
+    VARIANTS,
+    variant_models,
+    with_background,
+    with_frozen_unet,
+)
 from ggn_tf.studies.item import Item, Radiomics, Transfer
 from ggn_tf.studies.training import Training, with_joint_weight
 from ggn_tf.tasks import Task
@@ -27,7 +34,7 @@ class StudyDesign:
     Attributes:
         tasks: The paper's four, or others.
         models: Models that can be trained, `transfer` and `radiomics`.
-        splits: Numbers of the dataset's splits.
+        splits: Numbers of the splits.
         repeats: Number of trainings per system, task and split, each with its own seed.
         joint_weights: Values of lambda for the paper's Table 5, on the second (or only) task and the first split.
         seed: Seed of the first repeat; the others count on from it.
@@ -35,6 +42,8 @@ class StudyDesign:
         segment_on: The nodules of the stage `segment`: `all`, or those of the `task`.
         select_on: The set whose score selects the weights: `validation`, or `test` as in the paper.
         protocol: All numbers of the method.
+        split_digests: `digest_of` each of the user's own splits; empty for the dataset's splits.
+        ablations: Names of `ABLATIONS`, each of which adds systems.
     """
 
     tasks: tuple[Task, ...]
@@ -47,6 +56,8 @@ class StudyDesign:
     select_on: str
     protocol: Protocol
     segment_on: str = added_later("task")
+    split_digests: tuple[str, ...] = added_later(())
+    ablations: tuple[str, ...] = added_later(())
 
     @property
     def weighted_task(self) -> Task:
@@ -64,21 +75,29 @@ def weighted_system(weight: float) -> str:
     return f"{CASCADE}-lambda{weight:g}"
 
 
-def items_of(design: StudyDesign, dataset: Dataset) -> list[Item]:
-    """Every item of a study, after those that it needs; one repeat of everything before the next repeat."""
+def items_of(design: StudyDesign, dataset: Dataset, own_splits: Mapping[int, Split] | None = None) -> list[Item]:
+    """Every item of a study, after those that it needs; one repeat of everything before the next repeat.
+
+    Args:
+        design: What is compared.
+        dataset: The opened dataset.
+        own_splits: The user's own splits by number; None for the dataset's.
+    """
     items: dict[str, Item] = {}
     segmenters: dict[str, str] = {}
     if RADIOMICS in design.models:
         read_radiomics(dataset)
     for repeat, split, task in product(range(1, design.repeats + 1), design.splits, design.tasks):
-        for item in _items(design, dataset, segmenters, task, split, repeat):
+        chosen = read_split(dataset, split) if own_splits is None else own_splits[split]
+        for item in _items(design, dataset, segmenters, task, chosen, repeat):
             items.setdefault(item.name, item)
     return list(items.values())
 
 
 def _items(
-    design: StudyDesign, dataset: Dataset, segmenters: dict[str, str], task: Task, split: int, repeat: int
+    design: StudyDesign, dataset: Dataset, segmenters: dict[str, str], task: Task, chosen: Split, repeat: int
 ) -> Iterator[Item]:
+    split = chosen.number
     description = RunDescription(
         task=task,
         model=CASCADE,
@@ -89,8 +108,9 @@ def _items(
         protocol=design.protocol,
         dataset_fingerprint=dataset.fingerprint,
         segment_on=design.segment_on,
+        split_digest=digest_of(chosen),
     )
-    plan = plan_run(description, dataset, read_split(dataset, split))
+    plan = plan_run(description, dataset, chosen)
     segmenter = None
     if {CASCADE, TRANSFER} & set(design.models):
         key = stage_key(description, plan.cases, plan.segment_cases, SEGMENT.name)
@@ -110,6 +130,28 @@ def _items(
     if segmenter and TRANSFER in design.models:
         name, reference = (table_name(system, task, split, repeat) for system in (TRANSFER, REFERENCE))
         yield Transfer(name, task, split, repeat, reference, segmenter)
+    yield from _variants(design, description, repeat, segmenter)
+
+
+def _variants(
+    design: StudyDesign, description: RunDescription, repeat: int, segmenter: str | None
+) -> Iterator[Training | Transfer]:
+    """The systems of the ablations."""
+    task, split = description.task, description.split
+    for model, stages in variant_models(design.ablations, design.models).items():
+        (variant, *_) = (variant for variant in VARIANTS if variant.model == model)
+        name, base = (table_name(system, task, split, repeat) for system in (model, variant.base.model))
+        if variant.ablation == BINARY_MASKS and segmenter:
+            reference = table_name(REFERENCE, task, split, repeat)
+            yield Transfer(name, task, split, repeat, reference, segmenter, model, binary=True)
+        elif variant.ablation == FROZEN_UNET:
+            reused = (SEGMENT.name, base), (CLASSIFY.name, base)
+            yield Training(name, with_frozen_unet(description), repeat, model, reused=reused, predicted_stages=stages)
+        elif variant.ablation in BACKGROUNDS_HU:
+            changed = with_background(description, BACKGROUNDS_HU[variant.ablation])
+            changed = dataclasses.replace(changed, model=variant.base.model)
+            reused_unet = ((SEGMENT.name, segmenter),) if segmenter and changed.model == CASCADE else ()
+            yield Training(name, changed, repeat, model, reused=reused_unet, predicted_stages=stages)
 
 
 def _cascades(design: StudyDesign, description: RunDescription, repeat: int, segmenter: str) -> Iterator[Training]:

@@ -3,20 +3,21 @@
 Those that train no network are here: the paper's Table 4 system, and the radiomics baseline of its Table 6.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.dataset.splits import read_split
+from ggn_tf.dataset.splits import Split, read_split
 from ggn_tf.errors import RadiomicsError, RunError
 from ggn_tf.evaluation.baselines import fit_radiomics
 from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
 from ggn_tf.evaluation.run_predictions import predict_transfer
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.files import make_private_folder, refuse_links
+from ggn_tf.models.names import TRANSFER
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
 
@@ -27,13 +28,19 @@ PREDICTIONS, RUNS = "predictions", "runs"
 class WorkFolder:
     """Where a study's items read and write.
 
-    The command line is for the records of the runs; whether the folder is shared is as in `fit`.
+    The command line is for the records of the runs; whether the folder is shared is as in `fit`. The splits are the
+    user's own by number; None for the dataset's.
     """
 
     folder: Path
     dataset: Dataset
     command: str
     shared: bool = False
+    own_splits: Mapping[int, Split] | None = None
+
+    def split(self, number: int) -> Split:
+        """A split of the study."""
+        return read_split(self.dataset, number) if self.own_splits is None else self.own_splits[number]
 
     def create(self) -> None:
         """Make the folder; raises RunError where a folder of ours in it is a link."""
@@ -94,7 +101,10 @@ class Item(Protocol):
 
 @dataclass(frozen=True)
 class Transfer:
-    """Predict with two finished trainings: of the model `reference`, and one with a finished stage `segment`."""
+    """Predict with two finished trainings: of the model `reference`, and one with a finished stage `segment`.
+
+    The masks of the second are soft or `binary`; `system` is the name in the predictions table.
+    """
 
     name: str
     task: Task
@@ -102,6 +112,8 @@ class Transfer:
     repeat: int
     classifier: str
     segmenter: str
+    system: str = TRANSFER
+    binary: bool = False
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -121,9 +133,9 @@ class Transfer:
         """Predict and write the predictions."""
         channel.report(0.0, "predicting")
         classifier, segmenter = (RunFolder.open(folder.run(name)) for name in self.needs)
-        split = read_split(folder.dataset, self.split)
-        frame = predict_transfer(classifier, segmenter, folder.dataset, split, repeat=self.repeat)
-        write_predictions(frame, folder.predictions(self.name))
+        split = folder.split(self.split)
+        frame = predict_transfer(classifier, segmenter, folder.dataset, split, repeat=self.repeat, binary=self.binary)
+        write_predictions(frame.assign(model=self.system), folder.predictions(self.name))
 
 
 @dataclass(frozen=True)
@@ -169,7 +181,7 @@ class Radiomics:
     def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
         """Fit, store the fit, and write the predictions last."""
         channel.report(0.0, "fitting")
-        fitted, frame = fit_radiomics(folder.dataset, read_split(folder.dataset, self.split), self.task, self.seed)
+        fitted, frame = fit_radiomics(folder.dataset, folder.split(self.split), self.task, self.seed)
         folder.fitted(self.name).parent.mkdir(parents=True, exist_ok=True)
         save_radiomics(fitted, folder.fitted(self.name))
         write_predictions(frame, folder.predictions(self.name))

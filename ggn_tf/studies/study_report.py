@@ -72,6 +72,8 @@ class StudyDescription:
             ("Tasks", "; ".join(map(str, design.tasks))),
             ("Models", ", ".join(design.models)),
             ("Splits", ", ".join(map(str, design.splits))),
+            *[("SHA-256 of the user's own splits", ", ".join(design.split_digests)) for _ in design.split_digests[:1]],
+            *[("Ablations", ", ".join(design.ablations)) for _ in design.ablations[:1]],
             ("Repeats", str(design.repeats)),
             ("Weights λ of the joint loss", ", ".join(f"{weight:g}" for weight in design.joint_weights)),
             ("Seed of the first repeat", str(design.seed)),

@@ -6,7 +6,6 @@ from functools import partial
 
 import pandas as pd
 
-from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.run_predictions import predict_run
 from ggn_tf.evaluation.statistics.paper_systems import FROZEN, JOINT, MULTITASK, RAW, REFERENCE
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
@@ -93,7 +92,7 @@ class Training:
 
     def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
         """Reuse stages, train the others, and write the predictions."""
-        split = read_split(folder.dataset, self.description.split)
+        split = folder.split(self.description.split)
         plan = plan_run(self.description, folder.dataset, split, self.last_stage)
         run = train_run(
             folder.run(self.name),
@@ -104,6 +103,7 @@ class Training:
             begin=partial(self._reuse_stages, folder),
             patience_s=_PATIENCE_S,
             shared=folder.shared,
+            own_split=split if folder.own_splits else None,
         )
         if self.predicted_stages == ():
             return

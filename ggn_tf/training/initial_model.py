@@ -53,26 +53,31 @@ def stage_key(
         decisive["segment_cases"] = {name: list(segment_cases[name]) for name in sets}
     if done != [SEGMENT.name]:
         decisive["cases"] = {name: list(cases[name]) for name in sets}
-        decisive |= {"task": str(description.task), "cnn": numbers["cnn"]}
+        decisive |= {"task": str(description.task), "cnn": numbers["cnn"], "masking": numbers["masking"]}
     if JOINT.name in done or description.model == MULTITASK:
-        decisive["joint_weight"] = training["joint_weight"]
+        decisive |= {name: training[name] for name in ("joint_weight", "joint_trains_unet")}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _graph(description: RunDescription) -> tuple[object, ...]:
+    return description.task, description.protocol.masking
 
 
 def reuse_stage(run: RunFolder, donor: RunFolder, stage: str) -> None:
     """Copy a finished stage into a run instead of training it there.
 
     Raises:
-        RunError: The donor has not finished the stage, or has trained a classifier for another task.
+        RunError: The donor has not finished the stage, or has trained a classifier for another task or masking.
     """
     model = donor.load_model(stage)
-    if donor.description.task != run.description.task:
+    # The graph of the whole model is stored, of which a stage may train a part.
+    if _graph(donor.description) != _graph(run.description):
         if stage != SEGMENT.name:
             raise RunError(
-                "A run cannot reuse a classifier of another task.",
+                "A run cannot reuse a classifier of another task or masking.",
                 case=run.folder,
-                found=f"{donor.folder}: task {donor.description.task}",
-                expected=f"task {run.description.task}",
+                found=f"{donor.folder}: task {donor.description.task}, {donor.description.protocol.masking}",
+                expected=f"task {run.description.task}, {run.description.protocol.masking}",
                 remedy="Train the stage in this run.",
             )
         trained, model = model, initial_model(run.description)

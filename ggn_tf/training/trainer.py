@@ -1,7 +1,7 @@
 """A run from its first stage to its last: the plan, then stage after stage in one model, in its run folder."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.reproducibility import Conditions, conditions_here
 from ggn_tf.runs.run_description import RunDescription, package_versions
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.runs.stages import SEGMENT, STAGES, Stage, stages_up_to
+from ggn_tf.runs.stages import SEGMENT, STAGES, Stage, trained_stages
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import audit_stage, snapshot, summarise
 from ggn_tf.training.initial_model import initial_model
@@ -64,7 +64,7 @@ def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_s
 
     Raises:
         TaskError: The task names labels that the dataset does not contain.
-        SplitError: A set has no nodule of one of the task's classes.
+        SplitError: A set has no nodule of one of the task's classes, or a nodule of the task is in no set.
         RunError: The model has no such stage.
     """
     task = description.task
@@ -85,8 +85,29 @@ def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_s
                 remedy="Choose another split, merge classes, or prepare more cases.",
                 arguments=("split", "task"),
             )
+    _check_assigned(split, (case.case_id for case in dataset.cases if task.class_of(case.label) is not None))
     segment_cases = {name: getattr(split, name) for name in SETS} if description.segment_on == "all" else cases
-    return Plan(description, stages_up_to(description.model, last_stage), cases, counts, segment_cases)
+    return Plan(
+        description,
+        trained_stages(description.model, last_stage, description.protocol.training),
+        cases,
+        counts,
+        segment_cases,
+    )
+
+
+def _check_assigned(split: Split, case_ids: Iterable[str]) -> None:
+    assigned = {case_id for name in SETS for case_id in getattr(split, name)}
+    left_out = [case_id for case_id in case_ids if case_id not in assigned]
+    if left_out:
+        raise SplitError(
+            "The split leaves out nodules of the task.",
+            case=f"split {split.number}",
+            found=f"{len(left_out)} nodules in no set, for example {', '.join(left_out[:5])}",
+            expected="each nodule of the task in one set",
+            remedy="Assign them to sets, or choose a task without their labels.",
+            arguments=("splits", "task"),
+        )
 
 
 def train(
@@ -149,7 +170,8 @@ def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:
 
 def _stage_seed(seed: int, model: str, stage: Stage) -> int:
     """A seed of the stage's own, so that no two stages have the same order and augmentation."""
-    return int(np.random.SeedSequence([seed, STAGES[model].index(stage)]).generate_state(1)[0] >> 1)
+    number = [other.name for other in STAGES[model]].index(stage.name)
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
 
 
 def _outcome(setup: StageSetup, progress: Progress, reason: StopReason) -> Mapping[str, Any]:
@@ -176,12 +198,13 @@ def train_run(
     histograms: bool = False,
     patience_s: float = 0.0,
     shared: bool = False,
+    own_split: Split | None = None,
 ) -> RunFolder:
     """Train a run in its folder, which is locked, with TensorBoard's events. A run that exists is resumed.
 
     `begin` is called with the run before anything is trained, and returns who trains. `patience_s` is the time in
     seconds to wait for another process to leave the folder. The umask decides who may enter a new folder that is
-    `shared`; else only its owner may.
+    `shared`; else only its owner may. The user's own split is stored in the run.
 
     Raises:
         KeyboardInterrupt: A stop was requested; the same call resumes the run.
@@ -191,6 +214,8 @@ def train_run(
     stored = conditions.to_dict() if conditions else {}
     with lock_run(folder, patience_s, shared=shared):
         run = RunFolder.create(folder, plan.description, dataset.folder, package_versions(), command, stored)
+        if own_split is not None:
+            run.keep_split(own_split)
         replicas = begin(run)
         events = EventWriter(folder / "tensorboard", plan.description, histograms=histograms)
         observed = dataclasses.replace(options, observers=(events, *options.observers))

@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.errors import DatasetError, TaskError
+from ggn_tf.dataset.splits import digest_of, read_split
+from ggn_tf.errors import DatasetError, GgnError, TaskError
 from ggn_tf.models.systems import BUILDERS
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.design import items_of
@@ -76,3 +79,54 @@ def test_a_task_that_the_dataset_does_not_hold_is_refused(dataset: Dataset):
 def test_radiomics_needs_a_dataset_with_features(dataset: Dataset):
     with pytest.raises(DatasetError, match="radiomic"):
         names(dataset, models=("radiomics",))
+
+
+ABLATIONS = ("background-air", "background-0hu", "frozen-unet", "binary-masks")
+
+
+def ablated(dataset: Dataset, *ablations: str, models: tuple[str, ...] = ("reference", "cascade", "transfer")) -> dict:
+    design = dataclasses.replace(tiny_design(models=models), ablations=ablations)
+    return {item.name.split("-AAH")[0]: item for item in items_of(design, dataset)}
+
+
+def test_ablations_add_systems_and_change_no_other(dataset: Dataset):
+    plain, more = ablated(dataset), ablated(dataset, *ABLATIONS)
+    added = [name for name in more if name not in plain]
+    assert added == [
+        "reference-air",
+        "cascade-air",
+        "reference-0hu",
+        "cascade-0hu",
+        "cascade-frozen",
+        "transfer-binary",
+    ]
+    assert {name: more[name] for name in plain} == plain
+
+
+def test_an_ablation_differs_from_its_base_in_one_number(dataset: Dataset):
+    items = ablated(dataset, *ABLATIONS)
+    protocol = items["cascade"].description.protocol
+    for name, background in (("air", -1.0), ("0hu", 2 * 1024 / 1424 - 1)):
+        for model in ("reference", "cascade"):
+            changed = items[f"{model}-{name}"].description
+            assert changed.protocol.masking.background == pytest.approx(background)
+            same = dataclasses.replace(changed.protocol, masking=protocol.masking)
+            assert dataclasses.replace(changed, protocol=same) == items[model].description
+    frozen = items["cascade-frozen"]
+    training = dataclasses.replace(frozen.description.protocol.training, joint_trains_unet=True)
+    same = dataclasses.replace(frozen.description.protocol, training=training)
+    assert dataclasses.replace(frozen.description, protocol=same) == items["cascade"].description
+    assert [donor.split("-")[0] for _, donor in frozen.reused] == ["cascade", "cascade"]
+    assert items["transfer-binary"].binary and not items["transfer"].binary
+
+
+def test_an_ablation_of_models_that_the_study_lacks_is_refused(dataset: Dataset):
+    with pytest.raises(GgnError) as caught:
+        ablated(dataset, "binary-masks", models=("raw", "cascade"))
+    assert (caught.value.found, caught.value.expected) == ("raw, cascade", "transfer")
+
+
+def test_the_users_own_splits_replace_the_datasets(dataset: Dataset):
+    own = dataclasses.replace(read_split(dataset, 2), number=4)
+    (item,) = items_of(tiny_design(models=("raw",), splits=(4,)), dataset, {4: own})
+    assert (item.description.split, item.description.split_digest) == (4, digest_of(own))

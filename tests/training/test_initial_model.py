@@ -9,6 +9,7 @@ from ggn_tf.errors import RunError
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.studies.ablations import with_background
 from ggn_tf.tasks import Task
 from ggn_tf.training.initial_model import reuse_stage, stage_key
 from ggn_tf.training.trainer import plan_run
@@ -60,6 +61,19 @@ def test_another_lambda_continues_from_the_shared_classifier_as_from_its_own(
     adopt(tmp_path / "adopted", asked, dataset, donor, "segment", "classify")
     adopted, trained = (fit(tmp_path / name, asked, dataset) for name in ("adopted", "trained"))
     assert results(adopted) == results(trained)
+
+
+def test_another_masking_continues_from_the_shared_unet_as_from_its_own(
+    donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    asked = with_background(description, -1024.0)
+    assert key(asked, dataset, "segment") == key(description, dataset, "segment")
+    assert key(asked, dataset, "classify") != key(description, dataset, "classify")
+    adopt(tmp_path / "adopted", asked, dataset, donor, "segment")
+    adopted, trained = (fit(tmp_path / name, asked, dataset, "classify") for name in ("adopted", "trained"))
+    assert results(adopted) == results(trained)
+    with pytest.raises(RunError, match="another task or masking"):
+        adopt(tmp_path / "classifier", asked, dataset, donor, "segment", "classify")
 
 
 def test_an_adopted_stage_says_where_it_comes_from(

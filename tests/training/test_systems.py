@@ -14,10 +14,11 @@ from ggn_tf.evaluation.run_predictions import predict_run
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.models.systems import build_raw, build_reference
-from ggn_tf.protocol import Protocol
+from ggn_tf.protocol import MaskingProtocol, Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import parts_of
+from ggn_tf.studies.ablations import with_frozen_unet
 from ggn_tf.training.initial_model import initial_model
 from ggn_tf.training.trainer import plan_run
 from tests.support.tiny_fit import fit, results
@@ -103,6 +104,37 @@ def test_the_reference_model_classifies_the_product_of_patch_and_mask():
     mask = generator.integers(0, 2, patch.shape).astype(np.float32)
     expected = model.get_layer("classification")(patch * mask)
     np.testing.assert_allclose(model({"patch": patch, "mask": mask})["probabilities"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("background", [-1.0, 0.4382])
+def test_outside_the_mask_is_the_protocols_background(background: float):
+    protocol, generator = tiny_protocol(), np.random.default_rng(0)
+    changed = dataclasses.replace(protocol, masking=MaskingProtocol(background))
+    model, plain = build_reference(2, changed), build_reference(2, protocol)
+    patch = generator.uniform(-1, 1, (2, 16, 16, 16, 1)).astype(np.float32)
+    mask = generator.uniform(0, 1, patch.shape).astype(np.float32)
+    seen = patch * mask + background * (1 - mask)
+    expected = plain({"patch": seen, "mask": np.ones_like(mask)})["probabilities"]
+    np.testing.assert_allclose(model({"patch": patch, "mask": mask})["probabilities"], expected, rtol=1e-5)
+    # Masking of Hounsfield units before eq. 5 gives the same: the window maps linearly.
+    if background > 0:
+        hu = (patch + 1) / 2 * 1424 - 1024
+        np.testing.assert_allclose((hu * mask + 1024) / 1424 * 2 - 1, seen, atol=1e-4)
+
+
+def test_a_frozen_unet_stays_as_it_is_while_the_classifier_trains_on(
+    tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    run = fit(tmp_path / "run", with_frozen_unet(description), dataset)
+    before, after = (parts_of(run.load_model(stage)) for stage in ("classify", "joint"))
+    equal = {
+        name: all(
+            np.array_equal(a, b) for a, b in zip(before[name].get_weights(), after[name].get_weights(), strict=True)
+        )
+        for name in before
+    }
+    assert equal == {"segmentation": True, "classification": False}
+    assert run.ledger.entry("joint")["epochs"] == run.ledger.entry("classify")["epochs"] == 2
 
 
 def test_history_has_no_dice_where_nothing_is_segmented(runs: dict[str, RunFolder]):
