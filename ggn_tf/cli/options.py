@@ -68,17 +68,17 @@ class CommaList(click.ParamType):
 
 
 class NumbersOrFile(click.ParamType):
-    """Positive whole numbers with commas between them, or the path of a file."""
+    """Positive whole numbers with commas between them, or the path of a file with a suffix."""
 
     name = "a,b,...|FILE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...] | Path:
-        """Parse numbers; anything else is a path."""
+        """Parse numbers, or take the path."""
         if isinstance(value, tuple | Path):
             return value
-        if re.fullmatch(r"[\s\d,.+-]*", value):
-            return CommaList(int).convert(value, param, ctx)
-        return Path(FILE.convert(value, param, ctx))
+        if re.search(r"\.[A-Za-z]\w*$", value):
+            return Path(FILE.convert(value, param, ctx))
+        return CommaList(int).convert(value, param, ctx)
 
 
 def text_of(values: Iterable[object]) -> str:

@@ -133,7 +133,7 @@ def read_split(dataset: Dataset, number: int) -> Split:
                 case=path,
                 found=f"splits {known}",
                 expected="one of them",
-                remedy="Name one of them, or prepare the dataset with more splits.",
+                remedy="Name one of them, prepare the dataset with more splits, or name a file with your own.",
                 arguments=("split", "splits"),
             )
     except RecordError as error:

@@ -91,6 +91,7 @@ def test_a_machine_that_waits_for_another_is_ended_by_ctrl_c(folder: Path, index
         (("--task", "AAH"), "one class"),
         (("--task", "1+2,4+5"), "labels AAH, AIS, IAC, MIA"),
         (("--split", "99"), "99"),
+        (("--splits", "missing.csv"), "(option --splits)"),
     ],
 )
 def test_bad_input_is_one_block_and_begins_no_run(folder: Path, monkeypatch, arguments: tuple[str, ...], message: str):

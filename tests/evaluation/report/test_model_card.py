@@ -6,6 +6,7 @@ import pytest
 
 from ggn_tf.evaluation.report.cells import Table, fact_lines, table_lines
 from ggn_tf.evaluation.report.model_card import LIMITS, optimism_warning, run_card
+from ggn_tf.evaluation.report.page import ASSUMPTIONS
 from ggn_tf.evaluation.statistics.run_scores import Estimate, Evaluation, Scores, SetScores, StageScores
 from tests.support import described_run
 
@@ -43,6 +44,7 @@ def test_card_has_its_sections(evaluation, frame):
 @pytest.mark.parametrize(
     "line",
     [
+        f"Method: Wang et al. 2021, doi:10.1016/j.compmedimag.2020.101814. {ASSUMPTIONS}",
         "**Not a medical device.** Not for diagnosis, not for a decision on a patient.",
         "| set | nodules | patients | AAH+AIS | MIA+IAC |",
         "| train | 5 | 4 | 3 | 2 |",
