@@ -20,7 +20,7 @@ from ggn_tf.api.fit import dataset_folder
 from ggn_tf.api.prepare import PreparedDataset, known_salt
 from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
-from ggn_tf.dataset.splits import digest_of
+from ggn_tf.dataset.splits import Split, digest_of
 from ggn_tf.evaluation.baselines import MEASURES
 from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.subgroups import columns_of
@@ -182,12 +182,16 @@ def study(
     numbers = protocol if isinstance(protocol, Protocol) else _PROTOCOLS[protocol]()
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     columns_of(opened.cases, by)
-    own = read_own_splits(Path(splits), opened, known_salt()) if isinstance(splits, str | Path) else None
+    if isinstance(splits, str | Path):
+        own: dict[int, Split] | None = read_own_splits(Path(splits), opened, known_salt())
+        chosen = tuple(own or ())
+    else:
+        own, chosen = None, tuple(splits)
     resolved, reason = resolve_precision(precision)
     design = StudyDesign(
         tasks=tuple(dict.fromkeys(task if isinstance(task, Task) else Task.parse(task) for task in tasks)),
         models=tuple(models),
-        splits=tuple(map(int, own or splits)),
+        splits=chosen,
         repeats=repeats,
         joint_weights=tuple(joint_weights),
         seed=seed,

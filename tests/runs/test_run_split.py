@@ -63,14 +63,6 @@ def test_a_run_trains_on_the_users_split_and_keeps_it(run: RunFolder, data: Data
     assert read_run_split(run, data) == own
 
 
-def test_a_run_on_the_datasets_split_records_it_too(data: Dataset, tmp_path: Path) -> None:
-    begin(data, tmp_path / "run")
-    run = RunFolder.open(tmp_path / "run")
-    assert run.description.split_digest == digest_of(read_split(data, 1))
-    assert not (run.folder / "split.json").exists()
-    assert read_run_split(run, data) == read_split(data, 1)
-
-
 def test_a_run_is_not_resumed_on_another_split(run: RunFolder, data: Dataset, own: Split, tmp_path: Path) -> None:
     changed = dataclasses.replace(own, train=own.train[1:], validation=(*own.validation, own.train[0]))
     for arguments in ({}, {"splits": write_file(tmp_path / "changed.json", changed)}):
@@ -97,13 +89,16 @@ def test_a_kept_split_that_was_changed_is_refused(run: RunFolder, data: Dataset,
     file.write_text(kept, encoding="utf-8")
 
 
-def test_splits_that_were_made_again_are_refused(tmp_path: Path) -> None:
+def test_a_run_on_the_datasets_split_records_it_and_refuses_one_that_was_made_again(tmp_path: Path) -> None:
     data = write_synthetic_dataset(tmp_path / "dataset", 24, size=SIZE)
     begin(data, tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
+    assert run.description.split_digest == digest_of(read_split(data, 1))
+    assert read_run_split(run, data) == read_split(data, 1) and not (run.folder / "split.json").exists()
     write_splits(data, make_splits(data.cases, SplitProtocol(), 1, seed=9), SplitProtocol(), 9)
     assert (data.folder / SPLITS).is_file()
     with pytest.raises(SplitError, match="could be scored as test cases"):
-        read_run_split(RunFolder.open(tmp_path / "run"), data)
+        read_run_split(run, data)
 
 
 @pytest.mark.parametrize(
