@@ -4,6 +4,7 @@ TensorFlow has no list of the operations that read files, use the network or cal
 some. So those are listed that our exports consist of, with others that only compute.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,8 @@ ResizeNearestNeighbor ResizeBilinear StringJoin StringStrip AsString StringLengt
 _ALLOWED = frozenset(_COMPUTING.split())
 _RESTORING = frozenset({"RestoreV2", "AssignVariableOp"})
 """What TensorFlow's loader runs once, with the path of the version's own variables."""
+_SAVING = frozenset({"SaveV2", "MergeV2Checkpoints", "ShardedFilename", "StaticRegexFullMatch", "DisableCopyOnRead"})
+"""What TensorFlow's saver needs besides; nothing here runs it."""
 _MOST_NAMED = 5
 
 
@@ -65,22 +68,23 @@ def check_operations(version_folder: Path) -> None:
 
 
 def _foreign(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
-    """Operations that are not allowed, of all nodes but those that only TensorFlow's saver runs."""
+    """Operations that are not allowed where they are: the saver's nodes may have more than those that are served."""
     graph = _Graph(meta_graph)
     saver = meta_graph.saver_def
     restoring = graph.reached([saver.restore_op_name])
     saved = graph.reached([saver.save_tensor_name]) | restoring
-    signatures = meta_graph.signature_def.values()
-    served = graph.reached(tensor.name for signature in signatures for tensor in signature.outputs.values())
+    outputs = (tensor.name for part in meta_graph.signature_def.values() for tensor in part.outputs.values())
+    # TensorFlow's loader runs the operation that a collection names (saved_model_main_op), whatever else needs it.
+    collected = (name for part in meta_graph.collection_def.values() for name in part.node_list.value)
+    served = graph.reached(itertools.chain(outputs, collected))
     served |= graph.reached(name for name in graph.nodes if ("", name) not in saved)
     served |= {key for key in graph.all_keys() if key not in saved}
-    for key in served:
-        if graph.operation(key) not in _ALLOWED and graph.operation(key) not in graph.functions:
-            yield graph.operation(key)
-    for function, name in restoring - served:
-        operation = graph.operation((function, name))
-        known = operation in _ALLOWED or operation in _RESTORING or operation in graph.functions
-        if not known or not graph.has_given_path(function, name):
+    known = _ALLOWED | graph.functions.keys()
+    yield from (graph.operation(key) for key in served if graph.operation(key) not in known)
+    for key in saved - served:
+        operation = graph.operation(key)
+        more = _RESTORING if key in restoring else _SAVING
+        if operation not in known | more or (key in restoring and not graph.has_given_path(*key)):
             yield operation
 
 

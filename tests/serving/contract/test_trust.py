@@ -9,12 +9,14 @@ import tensorflow as tf
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tensorflow.core.protobuf import saved_model_pb2
 
 from ggn_tf.errors import ExportError
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.signing import read_private_key, read_public_key, sign
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import find_version, list_versions, write_checksums
+from ggn_tf.serving.runtime.servable import open_servable
 
 PATCHES = tf.TensorSpec([None, 32, 32, 32, 1], name="hu")
 
@@ -103,6 +105,26 @@ def test_an_operation_within_a_function_within_a_condition_is_found(tmp_path):
 
     with_operation("ReadFile", tmp_path / "1", within)
     assert refusal(tmp_path / "1").found == "ReadFile"
+
+
+@pytest.mark.parametrize("collection", ["saved_model_main_op", "legacy_init_op"])
+def test_an_operation_that_the_loader_runs_is_found_although_the_saver_needs_it(collection, version, tmp_path):
+    file = version / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    (meta_graph,) = saved.meta_graphs
+    with tf.Graph().as_default() as graph:
+        tf.raw_ops.WriteFile(filename=str(tmp_path / "written"), contents="x", name="write")
+    saver = meta_graph.saver_def.save_tensor_name.split(":")[0]
+    next(node for node in meta_graph.graph_def.node if node.name == saver).input.append("^write")
+    meta_graph.graph_def.node.extend(graph.as_graph_def().node)
+    meta_graph.collection_def[collection].node_list.value.append("write")
+    # The loader prefers it.
+    meta_graph.signature_def.pop("__saved_model_init_op", None)
+    file.write_bytes(saved.SerializeToString())
+    write_checksums(version)
+    assert refusal(version).found == "WriteFile" and not (tmp_path / "written").exists()
+    open_servable(version, "ggn", 1, trust=Trust(any_program=True)).close()
+    assert (tmp_path / "written").read_text() == "x"
 
 
 def make_folder(path):
