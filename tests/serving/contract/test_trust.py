@@ -117,9 +117,10 @@ def test_an_operation_that_the_loader_runs_is_found_although_the_saver_needs_it(
     saver = meta_graph.saver_def.save_tensor_name.split(":")[0]
     next(node for node in meta_graph.graph_def.node if node.name == saver).input.append("^write")
     meta_graph.graph_def.node.extend(graph.as_graph_def().node)
-    meta_graph.collection_def[collection].node_list.value.append("write")
-    # The loader prefers it.
+    # The loader runs the first that there is, of a signature or of either collection.
     meta_graph.signature_def.pop("__saved_model_init_op", None)
+    meta_graph.collection_def.pop("saved_model_main_op", None)
+    meta_graph.collection_def[collection].node_list.value.append("write")
     file.write_bytes(saved.SerializeToString())
     write_checksums(version)
     assert refusal(version).found == "WriteFile" and not (tmp_path / "written").exists()
