@@ -99,17 +99,18 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
             raise
 
     def _kill(self) -> None:
-        process = self._process
-        if process is not None:
+        if (process := self._process) is not None:
             process.kill()
 
     def _start(self) -> Connection:
         # Not forked from this process: the fork of a process with TensorFlow's threads can hang.
         context = _context()
         here, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, dict(os.environ)), daemon=True)
+        process = context.Process(target=_serve, args=(there, dict(os.environ)), daemon=True)
         with _STARTING, _interrupts_blocked(), _main_hidden():
-            self._process.start()
+            process.start()
+        # Only now: a process that has not started can neither be killed nor waited for.
+        self._process = process
         there.close()
         return here
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ggn_tf.cases import reader_process
 from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess
 
 
@@ -69,3 +70,23 @@ def test_closing_ends_a_call_of_another_thread() -> None:
     process.close()
     thread.join(20)
     assert ended and not thread.is_alive()
+
+
+def test_closing_waits_for_a_process_that_starts() -> None:
+    process, ended = ReaderProcess(), []
+
+    def run() -> None:
+        with pytest.raises(ReaderEndedError):
+            process.run(signal.pause)
+        ended.append(True)
+
+    calls = [threading.Thread(target=run), threading.Thread(target=process.close)]
+    with reader_process._STARTING:
+        for call in calls:
+            call.start()
+            call.join(0.3)
+        # Both wait: there is nothing yet that could be killed.
+        assert all(call.is_alive() for call in calls)
+    for call in calls:
+        call.join(20)
+    assert ended and not any(call.is_alive() for call in calls)
