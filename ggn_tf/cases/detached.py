@@ -4,6 +4,7 @@ They must be regular files in the header's folder or below it. ITK opens whateve
 a pipe.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ _NRRD_FILE = re.compile(r"^data ?file:\s*(.*)$", re.IGNORECASE | re.MULTILINE)
 _NRRD_SKIP = re.compile(r"^(?:line|byte) ?skip:\s*(-?\d+)\s*$", re.IGNORECASE | re.MULTILINE)
 _META_FILE = re.compile(r"^\s*ElementDataFile\s*[=:]\s*(.*)$", re.MULTILINE)
 _META_SKIP = re.compile(r"^\s*HeaderSize\s*[=:]\s*(-?\d+)\s*$", re.MULTILINE)
-_PATTERN = re.compile(r"(\S*%0?\d*d\S*)\s+(\d+)\s+(\d+)(?:\s+(\d+))?(?:\s+\d+)?")
+# One number in the names, with at most two digits for its width.
+_PATTERN = re.compile(r"([^\s%]*%0?\d{0,2}d[^\s%]*)\s+(\d{1,6})\s+(\d{1,6})(?:\s+(\d{1,6}))?(?:\s+\d+)?")
 
 
 def voxel_files(path: Path) -> list[Path]:
@@ -49,7 +51,8 @@ def voxel_files(path: Path) -> list[Path]:
     names = list(_names(text, header[stated.end() :] if stated else ""))
     if not 0 < len(names) <= _MOST_FILES:
         raise ValueError(f"voxels in {len(names)} files")
-    return [_beside(path, name) for name in names]
+    # Headers have names as the file system has them, in any encoding.
+    return [_beside(path, os.fsdecode(name.encode("latin-1"))) for name in names]
 
 
 def _end_of_meta(header: str) -> int:
@@ -59,11 +62,13 @@ def _end_of_meta(header: str) -> int:
 
 def _names(text: str, rest: str) -> Iterator[str]:
     """The names of one file, of a list on the next lines, or of a numbered pattern with first, last and step."""
-    if text.upper().startswith(_LIST):
+    if text.startswith(_LIST):
         yield from (line.strip() for line in rest.splitlines() if line.strip())
         return
     pattern = _PATTERN.fullmatch(text)
     if pattern is None:
+        if "%" in text:
+            raise ValueError(f"voxels in {text}, which is neither a file nor a pattern of one number")
         yield text
         return
     first, last, step = int(pattern[2]), int(pattern[3]), int(pattern[4] or 1)

@@ -69,3 +69,23 @@ def test_voxels_after_their_header_are_in_the_file_itself(tmp_path: Path, suffix
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), str(path), useCompression=True)
     assert voxel_files(path) == [path]
     assert read_header(path).size_xyz == (6, 5, 4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a%d%d.raw 1 4 1", "a%s.raw 1 4 1", "a%0999999999d.raw 1 4 1", f"%d.raw 1 {10**30} 1", f"%d.raw 1 {10**5} 1"],
+)
+def test_patterns_that_are_none_are_refused(header: Path, name: str) -> None:
+    renamed(header, name)
+    assert "voxels in" in refused(header)
+
+
+@pytest.mark.parametrize("name", ["L\u00e4sion", "Liste", "list"])
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_a_file_beside_the_header_may_have_any_name(tmp_path: Path, name: str, suffix: str) -> None:
+    path = tmp_path / f"{name}{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), str(path))
+    (raw,) = voxel_files(path)
+    assert raw.stem == name
+    assert read_header(path).size_xyz == (6, 5, 4)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), 0)
