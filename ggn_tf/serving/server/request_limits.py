@@ -168,7 +168,9 @@ class RequestLimits:
             raise full
         ticket = largest.waiting.pop()
         self._waiting -= 1
-        ticket.set_exception(full)
+        # A request that was cancelled just now is still in its queue.
+        if not ticket.done():
+            ticket.set_exception(full)
 
     def _leave(self, sender: _Connection, ticket: "asyncio.Future[None]") -> None:
         if ticket in sender.waiting:

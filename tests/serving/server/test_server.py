@@ -302,6 +302,22 @@ def test_a_full_queue_refuses_the_connection_that_fills_it():
     asyncio.run(flood())
 
 
+def test_a_full_queue_refuses_no_request_that_was_just_cancelled():
+    async def leave():
+        limits, ended = RequestLimits(running=1, waiting=2), threading.Event()
+        tasks = [await started(limits, "a", lambda: ended.wait(DEADLINE_S)) for _ in range(3)]
+        other = asyncio.ensure_future(limits.run("b", lambda: "served"))
+        # It leaves the queue only after the other has looked for room.
+        tasks[-1].cancel()
+        await asyncio.sleep(0)
+        ended.set()
+        assert await other == "served"
+        await asyncio.gather(*tasks[:-1])
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(leave())
+
+
 def test_a_folder_without_versions_is_refused(tmp_path):
     (tmp_path / "assets").mkdir()
     with pytest.raises(ExportError) as caught:
