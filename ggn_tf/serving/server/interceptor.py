@@ -91,7 +91,10 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
     async def _received(self, context: _Context) -> bytes:
         """The bytes of the message. A reading that is given up ends by itself with its stream."""
         if len(self._arriving) >= _MOST_ARRIVING:
-            next(iter(self._arriving)).cancel()
+            # Removed at once: of several requests that begin together, each ends another one.
+            oldest = next(iter(self._arriving))
+            del self._arriving[oldest]
+            oldest.cancel()
         loop = asyncio.get_running_loop()
         slow: asyncio.Future[None] = loop.create_future()
         self._arriving[slow] = None
@@ -102,7 +105,7 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
             await asyncio.wait((reading, slow), return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
-            del self._arriving[slow]
+            self._arriving.pop(slow, None)
         if not reading.done():
             await context.abort(grpc.StatusCode.UNAVAILABLE, "The request did not arrive in time.")
         raw = reading.result()

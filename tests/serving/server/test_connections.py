@@ -1,15 +1,18 @@
 """Connections that send nothing, too little or too much must not exclude other clients."""
 
+import asyncio
 import resource
 import socket
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ggn_tf.serving.server.connections import CHANNEL_OPTIONS, ConnectionGuard, largest_message_bytes, most_connections
+from ggn_tf.serving.server.interceptor import RequestInterceptor
 from scripts.serving_load import ServerProcess
 
 DEADLINE_S = 60
@@ -85,6 +88,36 @@ def test_a_connection_has_few_streams(process):
 def test_the_largest_message_is_an_option_of_grpc(given, most):
     options = [] if given is None else [("grpc.max_receive_message_length", given)]
     assert largest_message_bytes(options) == most
+
+
+class Silent:
+    """A request whose message never arrives."""
+
+    async def read(self):
+        await asyncio.Event().wait()
+
+    async def abort(self, code, details):
+        raise ConnectionAbortedError(details)
+
+
+def test_requests_that_begin_together_are_no_more_than_may_arrive():
+    async def known(details):
+        return grpc.unary_unary_rpc_method_handler(known)
+
+    async def flood():
+        details = SimpleNamespace(method="/tensorflow.serving.PredictionService/Predict")
+        handler = await RequestInterceptor().intercept_service(known, details)
+        requests = [asyncio.ensure_future(handler.stream_unary(None, Silent())) for _ in range(200)]
+        await asyncio.wait(requests, timeout=0.2)
+        arriving = [request for request in requests if not request.done()]
+        assert arriving == requests[-64:]
+        for request in arriving:
+            request.cancel()
+        await asyncio.wait(requests)
+        # Of what failed, the reason is read: it did not arrive in time.
+        assert all(isinstance(request.exception(), ConnectionAbortedError) for request in requests[:-64])
+
+    asyncio.run(flood())
 
 
 def test_watching_the_health_is_bounded(process):
