@@ -4,6 +4,7 @@ The standard deviation over repeats describes other trainings on the same patien
 repeats describes other patients with the same trainings. Neither contains the other.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,18 @@ from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.scores import PROPORTIONS, REPLICATES, SCORED_SETS, few_patients_reasons
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
+
+# Trainings that vary widely would lead an interval out of a score's range. Scores that are not here have none.
+_SHARES = (
+    *(name for name in METRICS if name != "mcc"),
+    *("sensitivity", "specificity", "ppv", "npv", "precision", "recall", "f1", "balanced_accuracy"),
+    *("average_precision", "low_dice", "empty_mask", "surface_dice_1mm"),
+)
+_RANGES = {
+    **dict.fromkeys(_SHARES, (0.0, 1.0)),
+    **dict.fromkeys(("brier", "hd95_mm", "surface_distance_mm"), (0.0, math.inf)),
+    "mcc": (-1.0, 1.0),
+}
 
 
 def score_repeats(
@@ -77,8 +90,9 @@ def repeated_score(
         reason = None if interval else resampling.no_interval_reason(resampled)
     low, high = interval or (None, None)
     retrained = interval and add_trainings(interval, values)
-    if retrained and metric in METRICS:
-        retrained = max(retrained[0], -1.0 if metric == "mcc" else 0.0), min(retrained[1], 1.0)
+    if retrained and metric in _RANGES:
+        least, most = _RANGES[metric]
+        retrained = max(retrained[0], least), min(retrained[1], most)
     low_retrained, high_retrained = retrained or (None, None)
     return RepeatedScore(
         **predictions.system._asdict(),

@@ -6,8 +6,9 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc
 from ggn_tf.evaluation.statistics import bootstrap
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.repeated_score import table_of
-from ggn_tf.evaluation.statistics.repeats import score_repeats
+from ggn_tf.evaluation.statistics.repeats import repeated_score, score_repeats
 from ggn_tf.evaluation.statistics.scores import class_indices
+from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 from tests.support.described_run import scores_of_test
 
 TWO = ("AAH+AIS", "MIA+IAC")
@@ -60,6 +61,26 @@ def test_retrained_interval_adds_the_squares_of_both_distances(drawn_study):
     reach = t.ppf(0.975, 3) * score.deviation / 2
     assert score.low_retrained == pytest.approx(score.value - np.sqrt((score.value - score.low) ** 2 + reach**2))
     assert score.high_retrained == pytest.approx(score.value + np.sqrt((score.high - score.value) ** 2 + reach**2))
+
+
+@pytest.mark.parametrize(
+    ("metric", "least", "most"),
+    [
+        *((name, 0, 1) for name in ("accuracy", "sensitivity", "npv", "f1", "average_precision", "low_dice")),
+        *((name, 0, np.inf) for name in ("brier", "hd95_mm")),
+        *((name, -np.inf, np.inf) for name in ("slope", "net_benefit", "volume_bias_mm3")),
+        ("mcc", -1.0, 1.0),
+    ],
+)
+def test_retrained_interval_stays_in_the_range_of_the_score(metric, least, most, drawn_study):
+    (system,) = split_by_system(drawn_study(systems=[("cascade", "joint")], repeats=3), ["test"])
+    resampling = bootstrap.resample(system.patients, 50, 0)
+    resampled = np.linspace(0.4, 0.6, len(resampling.weights))
+    score = repeated_score(system, metric, np.array([0.0, 0.5, 1.0]), resampled, resampling)
+    reach = t.ppf(0.975, 2) * 0.5 / np.sqrt(3)
+    low, high = 0.5 - np.hypot(0.5 - score.low, reach), 0.5 + np.hypot(score.high - 0.5, reach)
+    assert low < -0.7 and high > 1.7
+    assert (score.low_retrained, score.high_retrained) == pytest.approx((max(low, least), min(high, most)))
 
 
 def test_two_trainings_have_no_retrained_interval(drawn_study):
