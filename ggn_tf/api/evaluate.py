@@ -13,6 +13,7 @@ from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, run_data, write_evaluation
 from ggn_tf.evaluation.report.subgroups import main_subgroups
 from ggn_tf.evaluation.report_inputs import collect_report_inputs
+from ggn_tf.evaluation.retest import nodules_to_retest, retest_run, summarise_retest
 from ggn_tf.evaluation.run_predictions import describe_run, open_external, predict_external, predict_run
 from ggn_tf.evaluation.statistics import run_scores
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
@@ -32,7 +33,7 @@ class Evaluation:
 
     Attributes:
         folder: `RUN/evaluation`, or as requested; with predictions.csv, scores.json, model_card.md, report.html and
-            figures/.
+            figures/, and test_retest.csv where the test-retest analysis was requested.
         report: Scores, run and differences between sites: the content of scores.json.
         predictions: One row per nodule, stage and set; probabilities by class, and the Dice of the mask.
     """
@@ -59,6 +60,7 @@ def evaluate(
     sensitivity: float | None = None,
     by: Sequence[str] = (),
     interval_width: float = run_scores.INTERVAL_WIDTH,
+    retest: bool = False,
     output: str | Path | None = None,
     shared: bool = False,
     on_progress: OnProgress = ignore,
@@ -86,6 +88,9 @@ def evaluate(
             specificity, PPV and NPV are reported too, for two classes; None for none.
         by: Columns of the case table by which nodules are grouped, for example `("sex", "scanner")`.
         interval_width: Width of an interval for which the number of patients that it needs is reported.
+        retest: Whether to predict the test set again with perturbed inputs by the last stage (test-retest): centres 2
+            to 8 mm off, with and without recentring, noise, mirrors, thicker slices. Costs 11 to 30 further predictions
+            of the test set.
         output: The folder to write, for example where the run's cannot be written to; None for `evaluation` in the run.
         shared: Whether the umask decides who may enter a new folder, and not its owner alone.
         on_progress: Called at every step.
@@ -93,7 +98,8 @@ def evaluate(
     Raises:
         GgnError: The folder cannot be written to, or contains something else; the dataset has no such column; or the
             sensitivity is not in (0, 1].
-        RunError: No stage is finished, the run's dataset is not there, or the other dataset shares patients with it.
+        RunError: No stage is finished, the run's dataset is not there, the other dataset shares patients with it, or
+            there is no test nodule for the test-retest analysis.
         DatasetError: A dataset cannot be read.
     """
 
@@ -110,8 +116,12 @@ def evaluate(
     trained_on = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
     columns = columns_of(trained_on.cases, by)
     external = None if dataset is None else open_external(opened, trained_on, dataset_folder(dataset))
-    frame = predict_run(opened, trained_on, read_run_split(opened, trained_on), announce=announce)
+    split = read_run_split(opened, trained_on)
+    nodules = nodules_to_retest(opened, trained_on, split) if retest else ()
+    frame = predict_run(opened, trained_on, split, announce=announce)
     inputs = collect_report_inputs(opened, trained_on, frame, gallery, announce=announce)
+    if nodules:
+        inputs = replace(inputs, retested=retest_run(opened, trained_on, nodules, announce))
     known, sites = {"test": trained_on.case_by_id}, dict[str, Any]()
     if external is not None:
         inputs = replace(inputs, external=external.case_by_id)
@@ -131,6 +141,7 @@ def evaluate(
         further=tuple(score_further(frame, sensitivity, seed=seed, replicates=replicates)),
         sensitivity=sensitivity,
         interval_width=interval_width,
+        retest=summarise_retest(inputs.retested, trained_on, seed, replicates) if retest else None,
     )
     groups = main_subgroups(run_data(frame, report), trained_on.case_by_id, columns) if columns else []
     report = replace(report, subgroups=tuple(groups))

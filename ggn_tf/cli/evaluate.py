@@ -43,6 +43,12 @@ from ggn_tf.tensorflow_import import load_tensorflow
     help="Width of an interval for which the number of patients that it needs is reported.",
 )
 @click.option(
+    "--retest",
+    is_flag=True,
+    help="Predict the test set again with perturbed inputs by the last stage: centres 2 to 8 mm off, with and without "
+    "recentring, noise, mirrors, thicker slices. Takes as long as 11 to 30 predictions of the test set.",
+)
+@click.option(
     "-o", "--output", type=PATH, help="Folder to write, for a run that cannot be written to.  [default: RUN/evaluation]"
 )
 @shared_option
@@ -51,10 +57,10 @@ def command(run: Path, as_json: bool, **arguments: Any) -> None:
     """Score every finished stage of RUN on its validation and test set, and with --dataset on another site's nodules.
 
     Writes RUN/evaluation, or the folder of --output, with predictions.csv, scores.json, model_card.md, report.html and
-    figures/, and replaces an earlier evaluation.
+    figures/, with --retest also test_retest.csv, and replaces an earlier evaluation.
     """
     load_tensorflow()
-    from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, PREDICTIONS, REPORT, SCORES
+    from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, PREDICTIONS, REPORT, RETEST, SCORES
     from ggn_tf.evaluation.report.run_tables import summarise
     from ggn_tf.evaluation.statistics.run_scores import evaluation_document
 
@@ -65,4 +71,6 @@ def command(run: Path, as_json: bool, **arguments: Any) -> None:
         return
     click.echo(summarise(done.report))
     click.echo(f"\npredictions: {folder / PREDICTIONS}\nscores:      {folder / SCORES}")
+    if done.report.retest is not None:
+        click.echo(f"test-retest: {folder / RETEST}")
     click.echo(f"model card:  {folder / MODEL_CARD}\nfigures:     {folder / FIGURES}\nreport:      {folder / REPORT}")

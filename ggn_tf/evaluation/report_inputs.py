@@ -228,12 +228,16 @@ def _masked_classifier(model: keras.Model) -> keras.Model | None:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What the dataset (by case id), another site's, and the models add to a report; what is None is left out."""
+    """What the dataset (by case id), another site's, and the models add to a report; what is None is left out.
+
+    `retested` is the table of the test-retest analysis.
+    """
 
     nodules: Mapping[str, CaseRecord] | None = None
     external: Mapping[str, CaseRecord] | None = None
     reference: pd.DataFrame | None = None
     slides: Sequence[Slides] = ()
+    retested: pd.DataFrame | None = None
 
 
 def collect_report_inputs(

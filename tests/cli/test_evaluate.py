@@ -4,15 +4,19 @@ import os
 import tempfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
 from ggn_tf.evaluation.statistics.further_scores import score_further
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
+from ggn_tf.evaluation.statistics.retest import score_retest
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.evaluation.statistics.scores import score_predictions
 from tests.support.description_edits import edit_description
+from tests.support.synthetic import write_synthetic_dataset
+from tests.support.tiny_protocol import SIZE
 from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
@@ -86,6 +90,24 @@ def test_further_scores_operating_point_and_groups_are_in_scores_json(tmp_path):
     refused = _evaluate(run, "--by", "age")
     assert refused.exit_code == 1 and "predicting" not in refused.stderr
     assert "found:    age" in refused.stderr and "expected: sex" in refused.stderr and "(option --by)" in refused.stderr
+
+
+def test_retest_is_in_every_output(tmp_path):
+    write_synthetic_dataset(tmp_path / "dataset", 30, nodules_per_patient=2, size=SIZE, margin_mm=4.0)
+    run = write_untrained_run(tmp_path, stages=("classify",)).folder
+    result = _evaluate(run, "--replicates", 50, "--gallery", 0, "--retest")
+    assert result.exit_code == 0, result.output
+    stored = read_scores_file(run / "evaluation" / "scores.json").retest
+    assert (stored.stage, stored.left_out_mm) == ("classify", (6.0, 8.0))
+    retested = pd.read_csv(run / "evaluation" / "test_retest.csv", keep_default_na=False, float_precision="round_trip")
+    assert list(score_retest(retested, 0, 50)) == list(stored.scores)
+    for name in ("report.html", "model_card.md"):
+        assert "Test-retest" in (run / "evaluation" / name).read_text(encoding="utf-8")
+    assert "centre 4 mm off, recentred" in result.stdout and "test_retest.csv" in result.stdout
+    assert "test-retest: stage classify, test set" in result.stderr
+    again = _evaluate(run, "--replicates", 50, "--gallery", 0, "--json")
+    assert again.exit_code == 0 and "test_retest" not in json.loads(again.stdout)
+    assert not (run / "evaluation" / "test_retest.csv").exists()
 
 
 def test_selection_on_the_test_set_is_marked_everywhere(tmp_path):

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ggn_tf.evaluation.report import run_tables
 from ggn_tf.evaluation.report.cells import cell_line, fact_lines, score_cell, table_lines
 from ggn_tf.evaluation.report.page import ASSUMPTIONS
+from ggn_tf.evaluation.report.retest import retest_line
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, StageScores
 from ggn_tf.shown_text import in_markdown
 
@@ -30,6 +31,7 @@ def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
     """The card of an evaluated run, as Markdown."""
     run, scores = evaluation.run, evaluation.scores
     warning = [f"**{line}**" for line in optimism_warning(run.select_on)]
+    retest = [] if evaluation.retest is None else [retest_line(evaluation.retest)]
     return render_card(
         "run_card.md",
         class_names=run.task.split(","),
@@ -39,7 +41,7 @@ def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
         training=run_tables.training_facts(run),
         stages=run_tables.training_table(run),
         scores=run_tables.score_tables(evaluation),
-        remarks=[*warning, run_tables.interval_note(scores), *run_tables.remarks(evaluation)],
+        remarks=[*warning, run_tables.interval_note(scores), *run_tables.remarks(evaluation), *retest],
     )
 
 

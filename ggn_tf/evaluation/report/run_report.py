@@ -19,6 +19,7 @@ from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.model_card import run_card
 from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, write_page
 from ggn_tf.evaluation.report.report_data import ReportData
+from ggn_tf.evaluation.report.retest import retest_section
 from ggn_tf.evaluation.report.subgroups import subgroups_section
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, write_predictions
@@ -104,6 +105,7 @@ def run_page(
     sections = [scores_section(evaluation)]
     if not data.rows.empty:
         sections += analysis_sections(data, inputs)
+        sections += [] if evaluation.retest is None else [retest_section(data, evaluation.retest)]
     carried = {name for case in (inputs.external or {}).values() for name in case.columns}
     external = replace(
         data,
@@ -133,10 +135,10 @@ def _training(run: TrainedRun, frame: pd.DataFrame) -> Section:
 
 
 PREDICTIONS, SCORES, REPORT, FIGURES = "predictions.csv", SCORES_FILE, "report.html", "figures"
-MODEL_CARD = "model_card.md"
+MODEL_CARD, RETEST = "model_card.md", "test_retest.csv"
 # Hidden files that desktops and file systems put into any folder.
 _OF_DESKTOPS = (".DS_Store", "._", ".nfs")
-_EVALUATION = {PREDICTIONS, SCORES, REPORT, FIGURES, MODEL_CARD}
+_EVALUATION = {PREDICTIONS, SCORES, REPORT, FIGURES, MODEL_CARD, RETEST}
 
 
 def refuse_foreign_evaluation(folder: Path) -> None:
@@ -173,4 +175,6 @@ def write_evaluation(
         write_predictions(frame, new / PREDICTIONS)
         write_scores_file(evaluation, new / SCORES)
         (new / MODEL_CARD).write_text(run_card(evaluation, frame), encoding="utf-8")
+        if inputs is not None and inputs.retested is not None:
+            write_predictions(inputs.retested, new / RETEST)
         write_page(run_page(frame, evaluation, inputs, by), new / REPORT, new / FIGURES)

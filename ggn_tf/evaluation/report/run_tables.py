@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ggn_tf.evaluation.report.cells import Cell, Number, Table, cell_line, score_cell
 from ggn_tf.evaluation.report.further_scores import operating_table
+from ggn_tf.evaluation.report.retest import retest_notes, retest_table
 from ggn_tf.evaluation.statistics.bootstrap import patients_for_width
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, PREDICTED_SETS, table_classes
 from ggn_tf.evaluation.statistics.run_scores import (
@@ -201,11 +202,14 @@ def _patients_note(evaluation: Evaluation) -> list[str]:
 def summarise(evaluation: Evaluation) -> str:
     """The scores as plain text: one table per set, one row per stage, one column per score."""
     run = evaluation.run
+    retest = evaluation.retest
+    tables = [*score_tables(evaluation), *([] if retest is None else [retest_table(retest)])]
+    notes = [] if retest is None else retest_notes(retest)
     blocks = [
         *extent_warnings(evaluation.extent),
         f"{run.model}, task {run.task}, split {run.split}, seed {run.seed}\n{selection(run)}",
-        *(f"{table.caption}\n{text_table(table)}" for table in score_tables(evaluation)),
-        "\n".join([interval_note(evaluation.scores), *remarks(evaluation)]),
+        *(f"{table.caption}\n{text_table(table)}" for table in tables),
+        "\n".join([interval_note(evaluation.scores), *remarks(evaluation), *notes]),
     ]
     return "\n\n".join(blocks)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from ggn_tf.errors import RecordError, RunError
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
-from ggn_tf.json_records import added_later, from_json, read_document
+from ggn_tf.evaluation.statistics.retest_score import Retest
+from ggn_tf.json_records import added_later, from_json, read_document, to_json
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ class Evaluation:
         sensitivity: The least sensitivity of their operating point; None for none.
         subgroups: The scores of the last stage's nodules, grouped by columns of the case table.
         interval_width: Width of an interval for which the number of patients is reported.
+        retest: The test-retest analysis; None where this was not requested.
     """
 
     scores: Scores
@@ -225,6 +227,7 @@ class Evaluation:
     sensitivity: float | None = None
     subgroups: tuple[SubgroupScore, ...] = ()
     interval_width: float = INTERVAL_WIDTH
+    retest: Retest | None = None
 
 
 SCORES_FILE = "scores.json"
@@ -264,6 +267,8 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
     for name in ("further", "subgroups"):
         if getattr(evaluation, name):
             document[name] = [asdict(score) for score in getattr(evaluation, name)]
+    if evaluation.retest is not None:
+        document["test_retest"] = to_json(evaluation.retest)
     return {**document, "run": asdict(evaluation.run)}
 
 
@@ -316,6 +321,7 @@ def _evaluation(document: Mapping[str, Any]) -> Evaluation:
         document.get("least_sensitivity"),
         subgroups,
         document.get("interval_width", INTERVAL_WIDTH),
+        from_json(Retest, document["test_retest"]) if "test_retest" in document else None,
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.statistics.further_scores import score_further
 from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
+from ggn_tf.evaluation.statistics.retest_score import Perturbation, Retest, RetestScore
 from ggn_tf.evaluation.statistics.run_scores import (
     Estimate,
     Evaluation,
@@ -38,7 +39,14 @@ def test_evaluation_is_read_as_it_was_written(evaluation, drawn_frame, tmp_path)
     extent = (ExtentScore("test", "share", "MIA+IAC", 0.7, 0.6, None, revealing=True),)
     further = tuple(score_further(drawn_frame(), replicates=20))
     groups = (SubgroupScore(**asdict(further[0]), characteristic="sex", group="f"),)
-    more = {"further": further, "sensitivity": 0.9, "subgroups": groups, "interval_width": 0.2}
+    retest_scores = (
+        RetestScore(Perturbation("none"), "auc", 0.9, 0.8, 0.95),
+        RetestScore(
+            Perturbation("centre_offset", 4.0, recentred=True), "auc", 0.9, None, None, "reason", 0.1, 0.0, 0.2
+        ),
+    )
+    retest = Retest("joint", 40, 30, 8.0, (6.0,), retest_scores)
+    more = {"further": further, "sensitivity": 0.9, "subgroups": groups, "interval_width": 0.2, "retest": retest}
     elsewhere = replace(evaluation, sites=(SITE,), external_dataset="elsewhere", extent=extent, **more)
     for number, written in enumerate((evaluation, elsewhere, evaluated(drawn_frame()))):
         write_scores_file(written, tmp_path / f"{number}.json")

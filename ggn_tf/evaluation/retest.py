@@ -1,0 +1,213 @@
+"""The test-retest analysis: the last stage's predictions of the test set again, with perturbed inputs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from ggn_tf.cases.recentring import MOST_MOVES, mask_centroid_offset_mm
+from ggn_tf.dataset.case_record import CaseRecord
+from ggn_tf.dataset.pipeline import normalise_hu
+from ggn_tf.dataset.records import Dataset, read_with_margin
+from ggn_tf.dataset.splits import Split
+from ggn_tf.errors import RunError
+from ggn_tf.evaluation.perturbations import (
+    MIRRORS,
+    NOISE_HU,
+    OFFSETS_MM,
+    SLICE_SPACINGS_MM,
+    add_noise,
+    centre_offset,
+    mirror,
+    thicken_slices,
+)
+from ggn_tf.evaluation.run_predictions import Inference
+from ggn_tf.evaluation.statistics.predictions_table import identify, nodules_of, probability_columns
+from ggn_tf.evaluation.statistics.retest import score_retest, with_perturbation
+from ggn_tf.evaluation.statistics.retest_score import UNPERTURBED, Perturbation, Retest
+from ggn_tf.protocol import PatchProtocol
+from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.stages import STAGES
+from ggn_tf.tasks import Task
+from ggn_tf.training.losses import dice_score
+from ggn_tf.training.monitor import traced_inference
+
+
+def nodules_to_retest(run: RunFolder, dataset: Dataset, split: Split) -> list[CaseRecord]:
+    """The test set's nodules of the run's task.
+
+    Raises:
+        RunError: There are none.
+    """
+    nodules = nodules_of(dataset.select(split.test), run.description.task)
+    if not nodules:
+        raise RunError(
+            "There is no nodule for the test-retest analysis.",
+            case=run.folder,
+            found="a test set without a nodule of the task",
+            expected="at least one",
+            remedy="Evaluate without this analysis.",
+            arguments=("retest",),
+        )
+    return nodules
+
+
+def retest_run(
+    run: RunFolder, dataset: Dataset, nodules: Sequence[CaseRecord], announce: Callable[[str], None]
+) -> pd.DataFrame:
+    """Predict nodules with perturbed inputs by the run's last finished stage; see `retest`."""
+    description = run.description
+    stage = [stage for stage in STAGES[description.model] if stage.name in run.finished_stages()][-1]
+    network = stage.network(run.load_model(stage.name))
+    inference = traced_inference(network, (None, *[dataset.protocol.size] * 3, 1))
+    announce(f"test-retest: stage {stage.name}, test set, {len(nodules)} nodules")
+    batch_size = description.protocol.training.batch_size
+    return retest(dataset, nodules, description.task, inference, batch_size, announce).assign(stage=stage.name)
+
+
+def summarise_retest(retested: pd.DataFrame, dataset: Dataset, seed: int, replicates: int) -> Retest:
+    """The scores of `retest_run`'s table."""
+    margin_mm = dataset.protocol.margin_mm
+    return Retest(
+        stage=str(retested["stage"].iloc[0]),
+        nodules=int(retested["case"].nunique()),
+        patients=int(retested["patient"].nunique()),
+        margin_mm=margin_mm,
+        left_out_mm=tuple(distance for distance in OFFSETS_MM if distance > margin_mm),
+        scores=score_retest(retested, seed, replicates),
+    )
+
+
+def retest(
+    dataset: Dataset,
+    nodules: Sequence[CaseRecord],
+    task: Task,
+    inference: Inference,
+    batch_size: int,
+    announce: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """Predict nodules with every perturbation.
+
+    The reference mask is cut and mirrored as the CT is, so that Dice is measured where the patch is. Centres are off by
+    whole voxels of the patch's grid and inside the dataset's margin. With a margin, a network that segments is also
+    given the patch around the centroid of its own mask, found in at most `MOST_MOVES` moves.
+
+    Args:
+        dataset: An opened dataset.
+        nodules: Nodules of the task.
+        task: The task of the network.
+        inference: The network.
+        batch_size: Number of nodules that are in memory.
+        announce: Called with a line for every batch.
+
+    Returns:
+        The table that `score_retest` reads, ordered by batch.
+
+    Raises:
+        DatasetError: A patch is damaged.
+    """
+    parts = []
+    for start in range(0, len(nodules), batch_size):
+        chosen = nodules[start : start + batch_size]
+        announce(f"test-retest: nodules {start + 1} to {start + len(chosen)} of {len(nodules)}")
+        case_ids = [case.case_id for case in chosen]
+        stored = _Stored(*read_with_margin(dataset, case_ids), dataset.protocol)
+        rows = identify(chosen, task)
+        for perturbation, found in _perturbed(case_ids, stored, _Predictor(inference, dataset.protocol, task)):
+            columns = probability_columns(found.probability, task.class_names)
+            parts.append(with_perturbation(rows, perturbation).assign(**columns, dice=found.dice))
+    return pd.concat(parts, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Hounsfield units and masks of a batch with their margin, [N, D, H, W, 1]."""
+
+    hu: np.ndarray
+    mask: np.ndarray
+    protocol: PatchProtocol
+
+    def cut(self, offset_zyx: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Patches and masks [N, S, S, S, 1] of some nodules [N] around centres that are off by voxels [N, 3]."""
+        starts = offset_zyx + np.array(self.protocol.margin_zyx)
+        windows = [tuple(slice(start, start + self.protocol.size) for start in along) for along in starts]
+        hu, mask = (
+            np.stack([part[row][window] for row, window in zip(rows, windows, strict=True)])
+            for part in (self.hu, self.mask)
+        )
+        return hu, mask
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a network predicts: probabilities [N, C] and Dice [N], NaN without; soft masks, empty without."""
+
+    probability: np.ndarray
+    dice: np.ndarray
+    mask: np.ndarray
+
+    def replaced(self, rows: np.ndarray, other: "_Found") -> "_Found":
+        """With the predictions of some nodules replaced."""
+        probability, dice, mask = self.probability.copy(), self.dice.copy(), self.mask.copy()
+        probability[rows], dice[rows], mask[rows] = other.probability, other.dice, other.mask
+        return _Found(probability, dice, mask)
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    inference: Inference
+    protocol: PatchProtocol
+    task: Task
+
+    def __call__(self, hu: np.ndarray, reference: np.ndarray) -> _Found:
+        """Predict patches in Hounsfield units [N, S, S, S, 1]."""
+        truth = tf.constant(reference, tf.float32)
+        outputs = self.inference(normalise_hu(tf.constant(hu), self.protocol.window_hu), truth)
+        missing = np.full((len(hu), len(self.task.classes)), np.nan)
+        probability = outputs["probabilities"].numpy().astype(np.float64) if "probabilities" in outputs else missing
+        if "mask" not in outputs:
+            return _Found(probability, missing[:, 0], np.empty((len(hu), 0)))
+        mask = outputs["mask"].numpy()
+        return _Found(probability, dice_score(reference, mask), mask)
+
+
+def _perturbed(case_ids: list[str], stored: _Stored, predict: _Predictor) -> Iterator[tuple[Perturbation, _Found]]:
+    protocol = stored.protocol
+    for distance in (0.0, *(distance for distance in OFFSETS_MM if distance <= protocol.margin_mm)):
+        offset = np.stack([centre_offset(case, distance, protocol.spacing_mm_zyx) for case in case_ids])
+        found = predict(*stored.cut(offset, np.arange(len(offset))))
+        yield Perturbation("centre_offset", distance) if distance else UNPERTURBED, found
+        if found.mask.size and protocol.margin_mm:
+            yield Perturbation("centre_offset", distance, recentred=True), _recentred(stored, predict, offset, found)
+    hu, mask = protocol.without_margin(stored.hu), protocol.without_margin(stored.mask)
+    noisy = np.stack([add_noise(case, patch) for case, patch in zip(case_ids, hu, strict=True)])
+    yield Perturbation("noise", NOISE_HU), predict(noisy, mask)
+    for axes in MIRRORS:
+        # Dice is the same before and after both masks are mirrored back.
+        yield Perturbation("mirror", axes=axes), predict(mirror(hu, axes), mirror(mask, axes))
+    for spacing_mm in SLICE_SPACINGS_MM:
+        thick = thicken_slices(stored.hu, spacing_mm, protocol.spacing_mm_zyx[0])
+        yield Perturbation("slice_spacing", spacing_mm), predict(protocol.without_margin(thick), mask)
+
+
+def _recentred(stored: _Stored, predict: _Predictor, offset: np.ndarray, found: _Found) -> _Found:
+    """Move each centre to the centroid of its predicted mask until it stays, by whole voxels and within the margin."""
+    offset, margin, moving = offset.copy(), np.array(stored.protocol.margin_zyx), np.arange(len(offset))
+    for _ in range(MOST_MOVES):
+        steps = np.stack([_step(found.mask[row], stored.protocol.spacing_mm_zyx) for row in moving])
+        target = np.clip(offset[moving] + steps, -margin, margin)
+        moved = (target != offset[moving]).any(axis=1)
+        moving = moving[moved]
+        if not moving.size:
+            break
+        offset[moving] = target[moved]
+        found = found.replaced(moving, predict(*stored.cut(offset[moving], moving)))
+    return found
+
+
+def _step(mask: np.ndarray, spacing_mm_zyx: tuple[float, float, float]) -> np.ndarray:
+    """The way to the centroid of a predicted mask in voxels [3]; none where the mask is empty."""
+    way_mm = mask_centroid_offset_mm(mask, spacing_mm_zyx) or (0.0, 0.0, 0.0)
+    return np.rint(np.array(way_mm) / np.array(spacing_mm_zyx)).astype(np.int64)

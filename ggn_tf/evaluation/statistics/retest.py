@@ -1,0 +1,119 @@
+"""Scores of perturbed inputs beside the unperturbed ones, on the same nodules, from a table of predictions."""
+
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+import pandas as pd
+
+from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample, resampled_mean
+from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.evaluation.statistics.retest_score import (
+    AUC,
+    CHANGED,
+    DICE,
+    RETEST_METRICS,
+    UNPERTURBED,
+    Perturbation,
+    RetestScore,
+)
+from ggn_tf.evaluation.statistics.scores import (
+    class_indices,
+    few_patients_reasons,
+    gives_dice,
+    gives_probabilities,
+    resampled_class_auc,
+    score_values,
+)
+
+PERTURBATION_COLUMNS = tuple(field.name for field in fields(Perturbation))
+_EQUAL = 1e-12
+
+
+def with_perturbation(rows: pd.DataFrame, perturbation: Perturbation) -> pd.DataFrame:
+    """The rows, with the columns that name a perturbation."""
+    return rows.assign(**dict(zip(PERTURBATION_COLUMNS, astuple(perturbation), strict=True)))
+
+
+def score_retest(retested: pd.DataFrame, seed: int, replicates: int) -> tuple[RetestScore, ...]:
+    """Score every perturbation, and compare it with the unperturbed input.
+
+    Dice and AUC have the interval of `Resampling.interval`, their differences that of `difference_interval`. The share
+    of changed predictions is a proportion: of none or all nodules its interval is exact, over patients.
+
+    Args:
+        retested: One row per perturbation and nodule: `case`, `patient`, `label`, `PERTURBATION_COLUMNS`, `p_<class>`
+            for each class and `dice`, NaN where the stage has none. The unperturbed rows are among them.
+        seed: Seed of the bootstrap.
+        replicates: Number of bootstrap replicates.
+
+    Returns:
+        The scores that the stage has, perturbation by perturbation in the order of the table.
+    """
+    parts = {
+        Perturbation(kind, float(amount), axes, bool(recentred)): rows.sort_values("case", ignore_index=True)
+        for (kind, amount, axes, recentred), rows in retested.groupby(list(PERTURBATION_COLUMNS), sort=False)
+    }
+    unperturbed = parts[UNPERTURBED]
+    resampling = resample(unperturbed["patient"].to_numpy(dtype=str), replicates, seed)
+    few = few_patients_reasons(unperturbed, RETEST_METRICS)
+    before = _values(unperturbed, unperturbed, resampling.weights)
+    scores = []
+    for perturbation, rows in parts.items():
+        found = before if perturbation == UNPERTURBED else _values(rows, unperturbed, resampling.weights)
+        scores += _compare(perturbation, found, before, few, resampling)
+    return tuple(scores)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A score with its values on resampled nodules [1 + B + P]; None with a reason."""
+
+    value: float | None
+    reason: str | None
+    resampled: np.ndarray
+
+
+def _values(rows: pd.DataFrame, unperturbed: pd.DataFrame, weights: np.ndarray) -> dict[str, _Value]:
+    values = {}
+    if gives_dice(rows):
+        dice = rows["dice"].to_numpy(dtype=np.float64)
+        values[DICE] = _Value(float(dice.mean()), None, resampled_mean(dice, weights))
+    if gives_probabilities(rows):
+        label, predicted = class_indices(rows)
+        values[AUC] = _Value(*score_values(rows)[AUC], resampled_class_auc(label, probabilities(rows), weights))
+        changed = (predicted != class_indices(unperturbed)[1]).astype(np.float64)
+        values[CHANGED] = _Value(float(changed.mean()), None, resampled_mean(changed, weights))
+    return values
+
+
+def _compare(
+    perturbation: Perturbation,
+    found: dict[str, _Value],
+    before: dict[str, _Value],
+    few: dict[str, str],
+    resampling: Resampling,
+) -> Iterator[RetestScore]:
+    original = perturbation == UNPERTURBED
+    for metric, score in found.items():
+        if metric == CHANGED and original:
+            continue
+        reason, interval = score.reason or few.get(metric), None
+        if reason is None:
+            patients = resampling.patients if metric == CHANGED else None
+            interval = resampling.interval(score.resampled, proportion_of=patients)
+            reason = None if interval else resampling.no_interval_reason(score.resampled)
+        compared = original or metric == CHANGED or score.value is None or metric in few
+        difference = (None, None, None) if compared else _difference(score, before[metric], resampling)
+        yield RetestScore(perturbation, metric, score.value, *(interval or (None, None)), reason, *difference)
+
+
+def _difference(
+    score: _Value, before: _Value, resampling: Resampling
+) -> tuple[float | None, float | None, float | None]:
+    if score.value is None or before.value is None:
+        return None, None, None
+    spread = score.resampled - before.resampled
+    varies = float(np.nanmax(spread) - np.nanmin(spread)) > _EQUAL
+    interval = resampling.difference_interval(spread) if varies else None
+    return score.value - before.value, *(interval or (None, None))
