@@ -141,7 +141,7 @@ def evaluate(
         further=tuple(score_further(frame, sensitivity, seed=seed, replicates=replicates)),
         sensitivity=sensitivity,
         interval_width=interval_width,
-        retest=summarise_retest(inputs.retested, trained_on, seed, replicates) if retest else None,
+        retest=None if inputs.retested is None else summarise_retest(inputs.retested, trained_on, seed, replicates),
     )
     groups = main_subgroups(run_data(frame, report), trained_on.case_by_id, columns) if columns else []
     report = replace(report, subgroups=tuple(groups))

@@ -36,7 +36,7 @@ def add_noise(case_id: str, hu: np.ndarray) -> np.ndarray:
 
 def mirror(patches: np.ndarray, axes: str) -> np.ndarray:
     """Mirror patches [N, D, H, W, 1] along the named axes."""
-    return np.flip(patches, [1 + AXES.index(axis) for axis in axes])
+    return np.flip(patches, tuple(1 + AXES.index(axis) for axis in axes))
 
 
 def thicken_slices(hu: np.ndarray, slice_mm: float, step_mm: float) -> np.ndarray:

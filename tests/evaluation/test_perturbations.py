@@ -66,7 +66,7 @@ def test_a_layer_can_be_in_two_slices():
     thick = thicken_slices(_stack([10, 0, 5, 0, 20]), 2.5, 1.0).ravel()
     low, high = (10 + 0 + 2.5) / 2.5, (2.5 + 0 + 20) / 2.5
     np.testing.assert_allclose(
-        thick, [low, low + 0.1 * (high - low), (low + high) / 2, high - 0.1 * (high - low), high]
+        thick, [low, low + 0.1 * (high - low), (low + high) / 2, high - 0.1 * (high - low), high], rtol=1e-6
     )
 
 

@@ -55,6 +55,16 @@ def _retest(dataset: Dataset, inference: Inference, batch_size: int = 5) -> pd.D
     return retest(dataset, dataset.cases, TASK, inference, batch_size)
 
 
+@pytest.fixture(scope="module")
+def centred_table(dataset: Dataset) -> pd.DataFrame:
+    return _retest(dataset, centred)
+
+
+@pytest.fixture(scope="module")
+def invariant_table(dataset: Dataset) -> pd.DataFrame:
+    return _retest(dataset, invariant)
+
+
 def _rows(retested: pd.DataFrame, kind: str, amount: float = 0.0, axes: str = "", recentred: bool = False):
     wanted = {"kind": kind, "amount": amount, "axes": axes, "recentred": recentred}
     return retested[(retested[list(wanted)] == pd.Series(wanted)).all(axis=1)]
@@ -68,8 +78,8 @@ def _summary(retested: pd.DataFrame, dataset: Dataset) -> Retest:
     return summarise_retest(retested.assign(stage="joint"), dataset, seed=0, replicates=50)
 
 
-def test_a_network_that_depends_on_the_centre_changes_with_it_and_recentring_restores_it(dataset: Dataset):
-    changed = _changed(_summary(_retest(dataset, centred), dataset))
+def test_a_network_that_depends_on_the_centre_changes_with_it_and_recentring_restores_it(dataset, centred_table):
+    changed = _changed(_summary(centred_table, dataset))
     for distance in OFFSETS:
         assert changed[Perturbation("centre_offset", distance)] == 1.0
         assert changed[Perturbation("centre_offset", distance, recentred=True)] == 0.0
@@ -77,20 +87,18 @@ def test_a_network_that_depends_on_the_centre_changes_with_it_and_recentring_res
     assert others == [0.0] * (1 + 7 + 2)
 
 
-def test_an_invariant_network_never_changes_and_its_mask_moves_with_the_reference(dataset: Dataset):
-    retested = _retest(dataset, invariant)
-    summary = _summary(retested, dataset)
+def test_an_invariant_network_never_changes_and_its_mask_moves_with_the_reference(dataset, invariant_table):
+    summary = _summary(invariant_table, dataset)
     assert set(_changed(summary).values()) == {0.0}
-    assert (retested["dice"] == 1.0).all()
+    assert (invariant_table["dice"] == 1.0).all()
     assert (summary.nodules, summary.patients, summary.left_out_mm) == (NODULES, NODULES, ())
 
 
-def test_every_perturbation_has_a_row_for_every_nodule(dataset: Dataset):
-    retested = _retest(dataset, invariant)
-    counts = retested.groupby(["kind", "amount", "axes", "recentred"]).size()
+def test_every_perturbation_has_a_row_for_every_nodule(dataset, invariant_table):
+    counts = invariant_table.groupby(["kind", "amount", "axes", "recentred"]).size()
     assert len(counts) == 1 + 1 + 2 * len(OFFSETS) + 1 + 7 + 2
     assert (counts == NODULES).all()
-    assert list(_rows(retested, "mirror", axes="zy")["case"]) == [case.case_id for case in dataset.cases]
+    assert list(_rows(invariant_table, "mirror", axes="zy")["case"]) == [case.case_id for case in dataset.cases]
 
 
 def test_dice_is_that_of_the_reference_mask_at_the_new_place(dataset: Dataset):
@@ -183,11 +191,10 @@ def test_distances_beyond_the_margin_are_left_out_and_named(tmp_path: Path, marg
     assert len(_changed(summary)) == len(off) + 1 + 7 + 2
 
 
-def test_the_size_of_batches_changes_nothing(dataset: Dataset):
-    tables = [_retest(dataset, centred, batch_size) for batch_size in (1, 24)]
+def test_the_size_of_batches_changes_nothing(dataset, centred_table):
     columns = ["kind", "amount", "axes", "recentred", "case"]
-    one, all_at_once = (table.sort_values(columns, ignore_index=True) for table in tables)
-    pd.testing.assert_frame_equal(one, all_at_once)
+    tables = (centred_table, _retest(dataset, centred, batch_size=24))
+    pd.testing.assert_frame_equal(*(table.sort_values(columns, ignore_index=True) for table in tables))
 
 
 def test_a_run_is_tested_by_its_last_stage(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.cells import Cell, Number, Table, cell_line
@@ -33,7 +34,7 @@ def retest_section(data: ReportData, retest: Retest) -> Section:
             partial(draw_offsets, retest, metric, f"Centre off, {data.set_name} set{data.mark}"),
         )
         for metric, name in _DRAWN.items()
-        if len({score.perturbation.amount for score in offset_scores(retest, metric, recentred=False)}) > 1
+        if any(score.perturbation.amount for score in offset_scores(retest, metric, recentred=False))
     ]
     return Section(f"{data.prefix}test-retest", "Test-retest", [*blocks, *map(Prose, retest_notes(retest)), *drawings])
 
@@ -119,13 +120,15 @@ def draw_offsets(retest: Retest, metric: str, title: str) -> Figure:
     """Draw a score over the distance of the centre, without and with recentring."""
     figure, axes = new_figure(title, 3.4)
     for index, (recentred, name) in enumerate({False: "as given", True: "recentred"}.items()):
-        scores = [score for score in offset_scores(retest, metric, recentred=recentred) if score.value is not None]
+        scores = offset_scores(retest, metric, recentred=recentred)
         # Side by side, so that the intervals of both can be distinguished.
         at = [score.perturbation.amount + 0.12 * index for score in scores]
+        values, low, high = (
+            np.array([getattr(score, end) for score in scores], np.float64) for end in ("value", "low", "high")
+        )
         if scores:
-            axes.plot(at, [score.value for score in scores], marker="o", label=name, **look(index))
-        for position, score in zip(at, scores, strict=True):
-            axes.plot([position, position], [score.low, score.high], color=look(index)["color"], linewidth=1.2)
+            axes.plot(at, values, marker="o", label=name, **look(index))
+        axes.vlines(at, low, high, color=look(index)["color"], linewidth=1.2)
     axes.set_ylim(-0.02, 1.02)
     axes.grid(visible=True)
     axes.set(xlabel="Distance of the centre, mm", ylabel=_DRAWN[metric])

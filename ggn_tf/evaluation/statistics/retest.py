@@ -1,7 +1,7 @@
 """Scores of perturbed inputs beside the unperturbed ones, on the same nodules, from a table of predictions."""
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -50,19 +50,22 @@ def score_retest(retested: pd.DataFrame, seed: int, replicates: int) -> tuple[Re
     Returns:
         The scores that the stage has, perturbation by perturbation in the order of the table.
     """
-    parts = {
-        Perturbation(kind, float(amount), axes, bool(recentred)): rows.sort_values("case", ignore_index=True)
-        for (kind, amount, axes, recentred), rows in retested.groupby(list(PERTURBATION_COLUMNS), sort=False)
-    }
+    grouped = retested.groupby(list(PERTURBATION_COLUMNS), sort=False)
+    parts = {_perturbation_of(rows): rows.sort_values("case", ignore_index=True) for _, rows in grouped}
     unperturbed = parts[UNPERTURBED]
     resampling = resample(unperturbed["patient"].to_numpy(dtype=str), replicates, seed)
     few = few_patients_reasons(unperturbed, RETEST_METRICS)
     before = _values(unperturbed, unperturbed, resampling.weights)
-    scores = []
+    scores: list[RetestScore] = []
     for perturbation, rows in parts.items():
         found = before if perturbation == UNPERTURBED else _values(rows, unperturbed, resampling.weights)
         scores += _compare(perturbation, found, before, few, resampling)
     return tuple(scores)
+
+
+def _perturbation_of(rows: pd.DataFrame) -> Perturbation:
+    kind, amount, axes, recentred = rows[list(PERTURBATION_COLUMNS)].iloc[0].tolist()
+    return Perturbation(kind, float(amount), axes, bool(recentred))
 
 
 @dataclass(frozen=True)
@@ -103,17 +106,19 @@ def _compare(
             patients = resampling.patients if metric == CHANGED else None
             interval = resampling.interval(score.resampled, proportion_of=patients)
             reason = None if interval else resampling.no_interval_reason(score.resampled)
-        compared = original or metric == CHANGED or score.value is None or metric in few
-        difference = (None, None, None) if compared else _difference(score, before[metric], resampling)
-        yield RetestScore(perturbation, metric, score.value, *(interval or (None, None)), reason, *difference)
+        low, high = interval or (None, None)
+        found_score = RetestScore(perturbation, metric, score.value, low, high, reason)
+        if original or metric == CHANGED:
+            yield found_score
+        else:
+            yield _with_difference(found_score, score, before[metric], None if metric in few else resampling)
 
 
-def _difference(
-    score: _Value, before: _Value, resampling: Resampling
-) -> tuple[float | None, float | None, float | None]:
+def _with_difference(found: RetestScore, score: _Value, before: _Value, resampling: Resampling | None) -> RetestScore:
+    """With the difference from the unperturbed score; without an interval where there is no resampling."""
     if score.value is None or before.value is None:
-        return None, None, None
+        return found
     spread = score.resampled - before.resampled
     varies = float(np.nanmax(spread) - np.nanmin(spread)) > _EQUAL
-    interval = resampling.difference_interval(spread) if varies else None
-    return score.value - before.value, *(interval or (None, None))
+    low, high = (resampling and varies and resampling.difference_interval(spread)) or (None, None)
+    return replace(found, difference=score.value - before.value, difference_low=low, difference_high=high)
