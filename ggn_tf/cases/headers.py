@@ -13,6 +13,7 @@ from ggn_tf.cases.detached import voxel_files
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
 from ggn_tf.cases.nifti import is_nifti, read_nifti_header, voxels_file
 from ggn_tf.cases.nifti_forms import NiftiForms
+from ggn_tf.cases.stated_geometry import refuse_unstated, states_directions
 from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
@@ -21,6 +22,12 @@ _MOST_VOXELS = 2**32
 # The highest compression ratio of deflate, which all these formats use. Without this bound ITK would reserve gigabytes
 # for a damaged header before it finds that the file is too short.
 _MOST_BYTES_PER_BYTE = 1032
+_UNORIENTED = (
+    "the CT: its header does not state the directions of its axes, which were taken for L, P and S; check a preview"
+)
+_PLACELESS = (
+    "the CT: a spacing of 1 x 1 x 1 mm and the origin 0, as programs write where these are unknown; check the diameters"
+)
 # What readers raise on damaged files.
 UNREADABLE = (RuntimeError, ValueError, EOFError, OSError, zlib.error)
 
@@ -67,14 +74,48 @@ def read_information(path: Path) -> sitk.ImageFileReader:
     Raises:
         VolumeError: It is not an image, not 3D, or announces more voxels than the file can contain.
     """
+    refuse_other_name(path)
     try:
         files = voxel_files(path)
+        refuse_unstated(path)
         reader = file_reader(path)
         reader.ReadImageInformation()
     except UNREADABLE as error:
         raise _not_an_image(path, error) from error
     _check_size(path, reader.GetSize(), reader.GetNumberOfComponents(), files)
     return reader
+
+
+def placement_notes(path: Path, grid: Grid) -> tuple[str, ...]:
+    """What a volume file leaves open about the positions of its voxels, one sentence each.
+
+    Args:
+        path: A file whose header was read.
+        grid: Its grid.
+    """
+    stated = read_nifti_header(path).oriented if is_nifti(path) else states_directions(path)
+    return (
+        *(() if stated else (_UNORIENTED,)),
+        *((_PLACELESS,) if grid.spacing_mm_xyz == (1, 1, 1) and not any(grid.origin_mm_lps) else ()),
+    )
+
+
+def refuse_other_name(path: Path) -> None:
+    """Refuse a path that SimpleITK cannot open: one with bytes that are not UTF-8.
+
+    Raises:
+        VolumeError: As above.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise VolumeError(
+            "The name of the file or of a folder above it cannot be read.",
+            case=path,
+            found="bytes that are not UTF-8",
+            expected="a path in UTF-8",
+            remedy="Rename the file or the folder.",
+        ) from None
 
 
 def grid_of(path: Path, reader: sitk.ImageFileReader) -> Grid:
@@ -116,9 +157,16 @@ def _check_size(path: Path, size: Sequence[int], components: int, files: Sequenc
 def _check_right_angles(path: Path, axes: Floats, size: Sequence[int], origin: npt.ArrayLike) -> None:
     """Refuse a volume whose axes (columns, in mm per voxel) are sheared by more than the tolerance for grids."""
     lengths = np.linalg.norm(axes, axis=0)
-    usable = np.isfinite([*axes.ravel(), *np.ravel(origin)]).all() and lengths.all()
-    skew = np.abs((axes / lengths).T @ (axes / lengths) - np.eye(3)) if usable else np.eye(3)
-    off = float((skew * (lengths * size)).max()) if usable else float("inf")
+    if not (np.isfinite([*axes.ravel(), *np.ravel(origin)]).all() and lengths.all()):
+        raise VolumeError(
+            "The header states no usable positions of the voxels.",
+            case=path,
+            found=f"affine {np.round(axes, 4).tolist()}, origin {np.ravel(origin).tolist()}",
+            expected="three axes with a length, and an origin, of finite numbers",
+            remedy="Convert the original series again.",
+        )
+    skew = np.abs((axes / lengths).T @ (axes / lengths) - np.eye(3))
+    off = float((skew * (lengths * size)).max())
     if off > SAME_GRID_MM:
         raise VolumeError(
             "The volume's axes are not at right angles.",

@@ -117,13 +117,11 @@ def _placed(path: Path, markup: dict[str, Any]) -> Iterator[MarkupPoint]:
 
 def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:
     position = point.get("position")
-    try:
-        x, y, z = (float(value) for value in position or ())
-    except (TypeError, ValueError):
-        x = y = z = math.nan
-    if not all(map(math.isfinite, (x, y, z))):
+    numbers = position if isinstance(position, list) and len(position) == 3 else [math.nan] * 3
+    # JSON's true and false are numbers in Python.
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
         raise _unreadable(path, f"control point {number} has the position {position!r}")
-    return x, y, z
+    return vector(numbers)
 
 
 def _not_points(path: Path, kind: str, count: int) -> LocationError:

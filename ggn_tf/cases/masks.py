@@ -81,8 +81,8 @@ def place_mask(path: Path, volume: Volume, *, segment: str | None = None, align_
             references=other,
         )
         placed = _aligned(path, stored, volume, obstacle, align_masks)
-    if stored.inside.all() and placed.image.GetSize() == volume.grid.size_xyz:
-        raise _full(path, stored.inside.size)
+    if placed.image.GetSize() == volume.grid.size_xyz:
+        _refuse_background(path, placed.image)
     return Mask(placed.image, notes + placed.repaired, stored.one_nodule)
 
 
@@ -222,13 +222,19 @@ def _misplaced(
     )
 
 
-def _full(path: Path, voxels: int) -> MaskError:
-    return MaskError(
-        "The mask has no background.",
+def _refuse_background(path: Path, mask: sitk.Image) -> None:
+    """Refuse a mask of the whole CT, or an inverted one: both contain all corners of the CT, and no nodule does."""
+    inside = sitk.GetArrayViewFromImage(mask)
+    if not inside[:: inside.shape[0] - 1, :: inside.shape[1] - 1, :: inside.shape[2] - 1].all():
+        return
+    count = int(np.count_nonzero(inside))
+    what = "has no background" if count == inside.size else "contains the background"
+    raise MaskError(
+        f"The mask {what}.",
         case=path,
-        found=f"all {voxels} voxels of the CT in the segment",
+        found=f"all corners and {count} of {inside.size} voxels of the CT in the segment",
         expected="the nodule's voxels alone",
-        remedy="Segment the nodule, or name the correct file.",
+        remedy="Segment the nodule, invert the mask, or name the correct file or segment.",
     )
 
 

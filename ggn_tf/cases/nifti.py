@@ -27,6 +27,8 @@ _GZIP = b"\x1f\x8b"
 _UNITS_MM = {1: 1e3, 3: 1e-3}
 # Extensions of the header, with a segmentation's description for example, are before the voxels.
 _MOST_BYTES_BEFORE, _MOST_BYTES_AFTER, _PART_BYTES = 16 << 20, 1 << 20, 1 << 16
+# Of 1 - b^2 - c^2 - d^2: programs round b, c and d to six digits or fewer. It turns the axes by less than 0.1 degrees.
+_QUATERNION_ROUNDING = 1e-3
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 Size = tuple[int, int, int]
@@ -39,11 +41,13 @@ class NiftiHeader(NamedTuple):
         size: Its axes, without those of length 1 after the third.
         affine_lps: [4, 4], from voxel indices to LPS mm: by the sform, where there is none by the qform.
         qform_lps: The same by the qform, where the file has both.
+        oriented: Whether the file has one of them.
     """
 
     size: tuple[int, ...]
     affine_lps: Floats
     qform_lps: Floats | None
+    oriented: bool
 
 
 def voxels_file(path: Path) -> Path:
@@ -71,17 +75,33 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     header["pixdim"][0] = -1.0 if header["pixdim"][0] == -1 else 1.0
     header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
     try:
-        sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
         size = tuple(map(int, header.get_data_shape()))
     except nibabel.spatialimages.HeaderDataError as error:
         raise ValueError(str(error)) from error
+    sform, qform = _sform(header), _qform(header)
     best = sform if sform is not None else qform
     # Where neither is set, ITK, and with it 3D Slicer, takes the axes for L, P, S.
     affine = np.diag([*header["pixdim"][1:4], 1.0]) if best is None else _TO_LPS @ best
     while len(size) > 3 and size[-1] == 1:
         size = size[:-1]
     both = sform is not None and qform is not None
-    return NiftiHeader(size, scale @ affine, scale @ _TO_LPS @ qform if both else None)
+    return NiftiHeader(size, scale @ affine, scale @ _TO_LPS @ qform if both else None, best is not None)
+
+
+def _sform(header: Any) -> Floats | None:
+    """The sform; None where it is not set, or set but filled with zeros, as by programs that write the qform alone."""
+    sform: Floats | None = header.get_sform(coded=True)[0]
+    return None if sform is None or not sform[:3, :3].any(axis=0).all() else sform
+
+
+def _qform(header: Any) -> Floats | None:
+    """The qform; None where it is not set, or is no rotation."""
+    header.quaternion_threshold = -_QUATERNION_ROUNDING
+    try:
+        qform: Floats | None = header.get_qform(coded=True)[0]
+    except (ValueError, nibabel.spatialimages.HeaderDataError):
+        return None
+    return None if qform is None or not np.isfinite(qform).all() else qform
 
 
 def read_blocks(path: Path, size_xyz: Size, boxes: Sequence[Box]) -> list[npt.NDArray[Any]]:

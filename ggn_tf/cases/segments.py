@@ -11,7 +11,7 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.geometry.segment import Segment, pick_error, unnamed_segment
+from ggn_tf.cases.geometry.segment import Segment, matching_names, pick_error, unnamed_segment
 from ggn_tf.cases.headers import UNREADABLE, file_reader, grid_of, read_information, read_nifti_grid, reason
 from ggn_tf.cases.nifti import is_nifti, read_occupied
 from ggn_tf.cases.volumes import read_voxels
@@ -19,6 +19,8 @@ from ggn_tf.errors import MaskError
 
 # nibabel scales labels into 8 or 16 bits.
 _LABEL_TOLERANCE = 0.01
+# Of 3D Slicer's metadata, under its former and its present name: what the voxels are.
+_REPRESENTATIONS = ("MasterRepresentation", "SourceRepresentation")
 # Whole-body segmentations have a hundred.
 _MOST_LABELS = 255
 
@@ -51,6 +53,7 @@ def read_label_map(path: Path, segment: str | None, most_voxels: int) -> Segment
     else:
         forms = None
         reader = read_information(path)
+        _refuse_fractions(path, reader)
         grid, named, layers = grid_of(path, reader), _named_segments(reader), reader.GetNumberOfComponents()
     _refuse_larger(path, grid, layers, most_voxels)
     labels, block = _read_labels(path, grid, layers)
@@ -150,6 +153,19 @@ def _whole_numbers(path: Path, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return rounded
 
 
+def _refuse_fractions(path: Path, reader: sitk.ImageFileReader) -> None:
+    kinds = [reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.endswith(_REPRESENTATIONS)]
+    if any("fractional" in kind.lower() for kind in kinds):
+        raise MaskError(
+            "The mask's values are not labels.",
+            case=path,
+            found=f"a segmentation of 3D Slicer of the kind {', '.join(kinds)}",
+            expected="a binary label map",
+            remedy="Convert the segmentation to a binary label map in 3D Slicer (Segmentations, Representations), and "
+            "save it again.",
+        )
+
+
 def _named_segments(reader: sitk.ImageFileReader) -> list[_Named]:
     def text(key: str, default: object) -> str:
         return reader.GetMetaData(key) if reader.HasMetaDataKey(key) else str(default)
@@ -169,7 +185,7 @@ def _named_segments(reader: sitk.ImageFileReader) -> list[_Named]:
 
 
 def _pick(path: Path, named: Sequence[_Named], segment: str | None, layers: int) -> _Named:
-    matching = [item for item in named if segment is None or item.name == segment]
+    matching = [named[index] for index in matching_names([item.name for item in named], segment)]
     if not matching and layers == 1 and segment and _is_number(segment):
         return _Named(segment, 0, float(segment))
     if len(matching) == 1 and matching[0].layer < layers:

@@ -18,7 +18,15 @@ from ggn_tf.cases.dicom.series import ANY, SeriesQuery
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.headers import FORMATS, UNREADABLE, file_reader, read_header, read_nifti_grid, reason
+from ggn_tf.cases.headers import (
+    FORMATS,
+    UNREADABLE,
+    file_reader,
+    placement_notes,
+    read_header,
+    read_nifti_grid,
+    reason,
+)
 from ggn_tf.cases.nifti import is_nifti, read_blocks
 from ggn_tf.cases.nifti_forms import NiftiForms
 from ggn_tf.errors import GgnError, VolumeError
@@ -38,6 +46,7 @@ class Volume:
         stack: The DICOM slices; None for a volume file.
         positions: The true positions of the slices, if they were repaired; else None.
         forms: The qform and sform of a NIfTI file, if they differ; else None. The sform was read.
+        notes: What the header of a volume file leaves open.
     """
 
     path: Path
@@ -45,6 +54,7 @@ class Volume:
     stack: Stack | None = None
     positions: SlicePositions | None = None
     forms: NiftiForms | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def axes(self) -> AxisOrder:
@@ -60,7 +70,8 @@ class Volume:
     def repaired(self) -> tuple[str, ...]:
         """What was wrong with the slices or the header, and was repaired or decided."""
         forms = () if self.forms is None else (f"the CT: its sform was read; {self.forms}",)
-        return (*forms, *(problem.found for problem in self.stack.problems)) if self.stack else forms
+        problems = self.stack.problems if self.stack else ()
+        return (*forms, *self.notes, *(problem.found for problem in problems))
 
     @property
     def series(self) -> str | None:
@@ -176,7 +187,7 @@ def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -
         positions = SlicePositions.of(stack) if stack.problems else None
         return Volume(path, positions.grid if positions else grid, stack, positions)
     grid, forms = read_nifti_grid(path) if is_nifti(path) else (read_header(path), None)
-    return Volume(path, grid, forms=forms)
+    return Volume(path, grid, forms=forms, notes=placement_notes(path, grid))
 
 
 def refuse_missing_ct(path: Path) -> None:

@@ -17,6 +17,7 @@ from ggn_tf.cases.dicom.series import ANY, SeriesQuery, choose_series
 from ggn_tf.cases.dicom.slices import ACQUISITION, Damaged, Slice, make_slice
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.cases.headers import refuse_other_name
 from ggn_tf.errors import VolumeError
 from ggn_tf.protocol import AIR_HU
 
@@ -24,9 +25,12 @@ from ggn_tf.protocol import AIR_HU
 ENHANCED = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _PREAMBLE = 132
 _SOP_CLASS, _ROWS, _COLUMNS = "0008|0016", "0028|0010", "0028|0011"
-_IDENTITY = ("0008|0008", "0008|0016", "0008|0018", "0008|0060", "0008|103e", "0020|000e")
+_IDENTITY = ("0008|0008", "0008|0016", "0008|0018", "0008|0060", "0008|103e", "0010|0020", "0020|000e")
 _CONTRAST, _CHARACTER_SET, _PHOTOMETRIC = "0018|0010", "0008|0005", "0028|0004"
-_PLACE, _VALUES = ("0020|0032", "0020|0037", "0028|0030"), ("0028|0120", "0028|0121", "0028|1052", "0028|1053")
+_PLACE = ("0020|0032", "0020|0037", "0028|0030")
+_VALUES = ("0028|0101", "0028|0102", "0028|0120", "0028|0121", "0028|1052", "0028|1053", "0028|1054")
+# Names that only slices have; those of others, as of a scout that was not exported, are ignored.
+_SUFFIXES, _HIDDEN = (".dcm", ".dicom", ".ima"), "."
 _TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES, _CONTRAST, _CHARACTER_SET, _PHOTOMETRIC, *ACQUISITION.values()))
 
 
@@ -92,26 +96,40 @@ def _files(folder: Path) -> Iterator[Path]:
     if folder.is_file():
         yield folder
         return
-    folders = [folder]
+    folders, seen = [folder], {folder.resolve(), *folder.resolve().parents}
     while folders:
+        listed = folders.pop()
         try:
-            with os.scandir(folders.pop()) as entries:
+            with os.scandir(listed) as entries:
                 found = list(entries)
         except OSError:
-            # As `os.walk` does.
+            yield listed
             continue
-        # Not into links: one to a parent folder would make it loop.
-        folders += [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]
-        yield from (Path(entry.path) for entry in found if entry.name.upper() != "DICOMDIR" and entry.is_file())
+        for entry in found:
+            path = Path(entry.path)
+            if entry.is_dir():
+                # A link into a folder above, or to one that was read, would make it loop.
+                target = path.resolve() if entry.is_symlink() else path
+                if target not in seen:
+                    seen |= {target} if entry.is_symlink() else set()
+                    folders.append(path)
+            elif entry.name.upper() != "DICOMDIR" and (entry.is_file() or entry.is_symlink()):
+                yield path
 
 
 def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Damaged:
+    if not path.is_file():
+        # Slices that were not fetched, as by git-annex, or a folder that must not be listed.
+        found = "a folder that cannot be listed" if path.is_dir() else "a link to a file that is not there"
+        return [] if path.name.startswith(_HIDDEN) else Damaged(path, None, found)
     tags = read_plain_header(path, _TAGS)
     if tags is not None and tags.get(_SOP_CLASS) not in ENHANCED:
+        refuse_other_name(path)
         return [_slice(path, tags, (int(tags[_COLUMNS]), int(tags[_ROWS])))]
     overrun = find_overrun(path)
     if overrun is not None:
         return _unread(path, overrun)
+    refuse_other_name(path)
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -141,7 +159,7 @@ def _slice(path: Path, tags: Mapping[str, str], size_xy: Sequence[int], componen
         return _decoded(tags.get(key, ""), tags.get(_CHARACTER_SET, ""))
 
     slope, intercept = numbers("0028|1053", 1), numbers("0028|1052", 1)
-    padding = numbers("0028|0120", 1)
+    padding, stored, high = numbers("0028|0120", 1), numbers("0028|0101", 1), numbers("0028|0102", 1)
     return make_slice(
         path,
         position=numbers("0020|0032", 3) if components == 1 else None,
@@ -158,6 +176,9 @@ def _slice(path: Path, tags: Mapping[str, str], size_xy: Sequence[int], componen
         contrast=text(_CONTRAST),
         inverted=tags.get(_PHOTOMETRIC) == "MONOCHROME1",
         acquisition={name: text(key) for name, key in ACQUISITION.items()},
+        patient=text("0010|0020"),
+        rescale_type=tags.get("0028|1054", ""),
+        bits=(stored[0], high[0]) if stored and high else None,
     )
 
 
@@ -178,7 +199,8 @@ def _decoded(value: str, character_set: str) -> str:
 def _unread(path: Path, found: str | None = None) -> list[Slice] | Damaged:
     """A file that GDCM cannot or must not read: not DICOM, a document without an image, or a damaged slice."""
     if not is_dicom(path):
-        return []
+        named = path.suffix.lower() in _SUFFIXES and not path.name.startswith(_HIDDEN)
+        return Damaged(path, None, found or "no DICOM file") if named else []
     from ggn_tf.cases.dicom.frames import look_into
 
     return look_into(path, found)

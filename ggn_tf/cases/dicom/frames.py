@@ -184,6 +184,9 @@ def _frame(path: Path, header: Dataset, shared: Dataset, groups: Dataset, number
             "TemporalPositionIdentifier": str(item("FrameContentSequence").get("TemporalPositionIndex") or ""),
             "ConvolutionKernel": str(item("CTReconstructionSequence").get("ConvolutionKernel") or ""),
         },
+        patient=str(header.get("PatientID") or ""),
+        rescale_type=str(values.get("RescaleType") or ""),
+        bits=None if "HighBit" not in header else (float(header.BitsStored), float(header.HighBit)),
     )
 
 

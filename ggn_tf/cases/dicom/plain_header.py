@@ -19,8 +19,10 @@ _READ_FIRST, _READ_THEN = 1 << 14, 1 << 20
 
 _SYNTAX, _FRAMES, _PHOTOMETRIC = "0002|0010", "0028|0008", "0028|0004"
 _SAMPLES, _ROWS, _COLUMNS, _BITS = "0028|0002", "0028|0010", "0028|0011", "0028|0100"
+_STORED_BITS, _HIGH_BIT = "0028|0101", "0028|0102"
 _REPRESENTATION, _PADDING, _PADDING_LIMIT = "0028|0103", "0028|0120", "0028|0121"
 _UNSIGNED = frozenset((_SAMPLES, _ROWS, _COLUMNS, _BITS, _REPRESENTATION))
+_BINARY = _UNSIGNED | {_STORED_BITS, _HIGH_BIT}
 _PIXEL_VALUES = frozenset((_PADDING, _PADDING_LIMIT))
 
 
@@ -29,7 +31,8 @@ def read_plain_header(path: Path, names: frozenset[str]) -> dict[str, str] | Non
 
     Args:
         path: Any file.
-        names: Tags in SimpleITK's form, as `0020|0032`: of text, or the values of padding (`0028|0120`, `0028|0121`).
+        names: Tags in SimpleITK's form, as `0020|0032`: of text, the values of padding (`0028|0120`, `0028|0121`), or
+            the bits of a value (`0028|0101`, `0028|0102`).
 
     Returns:
         The present tags as SimpleITK returns them, but without the padding of texts, and always the rows (`0028|0010`)
@@ -96,7 +99,7 @@ def _representation_of(name: str, tags: dict[str, str]) -> bytes:
     """The representation of a value in an implicit file (DICOM PS3.5, A.1): a number or text."""
     if name in _PIXEL_VALUES:
         return b"SS" if tags[_REPRESENTATION] == "1" else b"US"
-    return b"US" if name in _UNSIGNED else b""
+    return b"US" if name in _BINARY else b""
 
 
 def _check_pixels(tags: dict[str, str], pixels: Element) -> None:

@@ -20,7 +20,7 @@ from ggn_tf.cases.dicom.slice_planes import SlicePlanes
 from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Floats, Grid, vector
-from ggn_tf.cases.geometry.segment import Segment, errors_as, pick_segment
+from ggn_tf.cases.geometry.segment import Segment, errors_as, names_by_number, pick_segment
 from ggn_tf.errors import MaskError
 
 # In a fractional segmentation, the probability or the filled fraction from which a voxel belongs to the nodule.
@@ -64,7 +64,7 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
         if kind not in _SEGMENTATIONS:
             raise ValueError(f"SOP class {pydicom.uid.UID(kind).name}")
         is_label_map = kind == _LABEL_MAP or whole.get("SegmentationType") == "LABELMAP"
-        names = {int(item.SegmentNumber): str(item.get("SegmentLabel", "")) for item in whole.SegmentSequence}
+        names = names_by_number((item.SegmentNumber, item.get("SegmentLabel")) for item in whole.SegmentSequence)
         if is_label_map:
             # The background may be described as a segment.
             names.pop(0, None)

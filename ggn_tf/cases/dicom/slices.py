@@ -16,7 +16,13 @@ ACQUISITION = {
     "ConvolutionKernel": "0018|1210",
     "KVP": "0018|0060",
     "SliceThickness": "0018|0050",
+    "FrameOfReferenceUID": "0020|0052",
+    "SeriesNumber": "0020|0011",
+    "ImageType": "0008|0008",
+    "FilterType": "0018|1160",
 }
+# Of the same kind, but read together with whether an agent was given; not given and not stated are the same.
+_AGENT, _NO_AGENT = "ContrastBolusAgent", "none"
 # The scale of CT is 12 bits wide, starts at AIR_HU and ends here.
 HIGHEST_HU = 3071.0
 _NO_CONTRAST = ("", "NONE", "NO", "N", "WITHOUT", "NO CONTRAST", "NATIVE")
@@ -46,6 +52,9 @@ class Slice:
         contrast_agent: Whether its header names one.
         inverted: Whether low values are shown bright (MONOCHROME1), which does not change their meaning.
         acquisition: What distinguishes acquisitions and reconstructions, as (attribute, value).
+        patient: PatientID.
+        rescale_type: The unit of rescaled values, in capitals; empty where it is not stated.
+        lowest_bits: Whether stored values are in the lowest bits of their words, where readers expect them.
     """
 
     path: Path
@@ -65,6 +74,9 @@ class Slice:
     contrast_agent: bool = False
     inverted: bool = False
     acquisition: tuple[tuple[str, str], ...] = ()
+    patient: str = ""
+    rescale_type: str = ""
+    lowest_bits: bool = True
 
     @property
     def name(self) -> str:
@@ -99,6 +111,9 @@ def make_slice(
     contrast: str = "",
     inverted: bool = False,
     acquisition: Mapping[str, str] | None = None,
+    patient: str = "",
+    rescale_type: str = "",
+    bits: tuple[float, float] | None = None,
 ) -> Slice:
     """A slice from the values of its tags; missing or invalid values count as unknown.
 
@@ -120,7 +135,12 @@ def make_slice(
         contrast: ContrastBolusAgent, which some scanners fill in although there was none.
         inverted: As in `Slice`.
         acquisition: Values of `ACQUISITION`, by attribute; empty ones count as absent.
+        patient: As in `Slice`.
+        rescale_type: As in `Slice`, in any spelling.
+        bits: BitsStored and HighBit.
     """
+    agent = contrast.strip()
+    given = agent.upper() not in _NO_CONTRAST
     axes = None if orientation is None else _axes(orientation)
     usable = rescale if rescale and np.isfinite(rescale).all() and rescale[0] != 0 else None
     spacing = (pixel_spacing[1], pixel_spacing[0]) if pixel_spacing and min(pixel_spacing) > 0 else (0.0, 0.0)
@@ -139,9 +159,15 @@ def make_slice(
         rescale=usable,
         padding_hu=_high_padding(padding, usable),
         frame=frame,
-        contrast_agent=contrast.strip().upper() not in _NO_CONTRAST,
+        contrast_agent=given,
         inverted=inverted,
-        acquisition=tuple((name, value) for name, value in (acquisition or {}).items() if value),
+        acquisition=(
+            *((name, value) for name, value in (acquisition or {}).items() if value),
+            (_AGENT, agent if given else _NO_AGENT),
+        ),
+        patient=patient,
+        rescale_type=rescale_type.strip().upper(),
+        lowest_bits=bits is None or bits[1] == bits[0] - 1,
     )
 
 

@@ -2,6 +2,7 @@
 
 import filecmp
 import itertools
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from ggn_tf.cases.geometry.grid import Floats, Grid, vector
 
 # Scanners that write positions with one decimal are up to 0.05 mm off the true position.
 POSITION_TOLERANCE_MM = 0.1
+# Defined terms of RescaleType (PS3.3, C.11.1.1.2): HU, modified HU, and unspecified, which some exporters write for HU.
+_HOUNSFIELD = ("HU", "HU_MOD", "US", "")
 
 
 class Problem(NamedTuple):
@@ -94,24 +97,28 @@ def stack_slices(slices: Sequence[Slice]) -> Stack:
 def _without_copies(ordered: list[Slice]) -> list[Slice]:
     kept: list[Slice] = []
     for item in ordered:
-        if not any(_is_copy(item, other) for other in reversed(kept)):
+        beside = itertools.takewhile(lambda other, item=item: _at_one_place(item, other), reversed(kept))  # type: ignore[misc]
+        if not any(_is_copy(item, other) for other in beside):
             kept.append(item)
     return kept
 
 
+def _at_one_place(item: Slice, other: Slice) -> bool:
+    return math.dist(item.origin_mm_lps, other.origin_mm_lps) <= POSITION_TOLERANCE_MM
+
+
 def _is_copy(item: Slice, other: Slice) -> bool:
+    """Whether two slices of one place have the same voxels, as after a second export, also under another UID."""
     return (
-        item.uid == other.uid
-        and item.path != other.path
+        item.path != other.path
         and (item.frame, item.size_xyz, item.rescale) == (other.frame, other.size_xyz, other.rescale)
-        and np.allclose(item.origin_mm_lps, other.origin_mm_lps, rtol=0, atol=POSITION_TOLERANCE_MM)
         and _same_voxels(item.path, other.path)
     )
 
 
 @lru_cache(maxsize=1024)
 def _same_voxels(path: Path, other: Path) -> bool:
-    """Whether two files of one instance have the same voxels; their headers may differ, as after a second export."""
+    """Whether two files have the same voxels; their headers may differ."""
     if filecmp.cmp(path, other, shallow=False):
         return True
     try:
@@ -159,6 +166,7 @@ def _differences(slices: Sequence[Slice]) -> Iterator[Problem]:
             "the conversion of stored values to Hounsfield units in every slice (0028,1053 and 0028,1052)",
             "Export the original images from the scanner or PACS.",
         )
+    yield from _misread(slices)
     unsized = [item.name for item in slices if min(item.spacing_mm_xyz) <= 0]
     if unsized:
         expected = "the pixel spacing in every slice (0028,0030)"
@@ -175,6 +183,29 @@ def _differences(slices: Sequence[Slice]) -> Iterator[Problem]:
         if len(counts) > 1:
             listed = ", ".join(f"({', '.join(f'{v + 0.0:.4g}' for v in value)}) in {counts[value]}" for value in counts)
             yield Problem(f"{len(counts)} values of {aspect}: {listed}", f"one {aspect}", remedy)
+
+
+def _misread(slices: Sequence[Slice]) -> Iterator[Problem]:
+    """Slices of several patients, or whose values are not what readers take them for."""
+    patients = {item.patient for item in slices} - {""}
+    if len(patients) > 1:
+        # Without the ids, which name patients.
+        expected = "one PatientID (0010,0020) in a series"
+        yield Problem(f"slices of {len(patients)} patients", expected, "Put each patient's slices into an own folder.")
+    units = sorted({item.rescale_type for item in slices if item.rescale_type not in _HOUNSFIELD})
+    if units:
+        yield Problem(
+            f"values of the rescale type {', '.join(units)} (0028,1054)",
+            "Hounsfield units (HU)",
+            "Name the series in Hounsfield units of the same scan: this one shows another quantity.",
+        )
+    shifted = [item.name for item in slices if not item.lowest_bits]
+    if shifted:
+        yield Problem(
+            f"{_counted(len(shifted), 'slice')} with stored values in higher bits, {shifted[0]} first",
+            "a high bit (0028,0102) of one less than the bits stored (0028,0101)",
+            "Export the original images from the scanner or PACS.",
+        )
 
 
 def _count_alike(values: list[tuple[float, ...]]) -> dict[tuple[float, ...], int]:

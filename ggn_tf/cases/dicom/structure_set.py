@@ -12,7 +12,7 @@ from ggn_tf.cases.dicom.bounds import read_bounded
 from ggn_tf.cases.dicom.slice_planes import SlicePlanes
 from ggn_tf.cases.geometry.grid import Floats
 from ggn_tf.cases.geometry.outlines import Outline, fill
-from ggn_tf.cases.geometry.segment import Segment, errors_as, pick_segment
+from ggn_tf.cases.geometry.segment import Segment, errors_as, names_by_number, pick_segment
 from ggn_tf.errors import MaskError
 
 # How far a contour may be from the slice that it was drawn on; less than half a slice of the thinnest CT.
@@ -47,7 +47,7 @@ def read_region_of_interest(path: Path, segment: str | None, planes: SlicePlanes
     """
     with errors_as(partial(_unusable, path)):
         header = read_bounded(path)
-        names = {int(roi.ROINumber): str(roi.get("ROIName", "")) for roi in header.StructureSetROISequence}
+        names = names_by_number((roi.ROINumber, roi.get("ROIName")) for roi in header.StructureSetROISequence)
         region = _read_region(header, pick_segment(path, names, segment))
         return _filled(path, region, planes)
 
@@ -56,7 +56,7 @@ def _read_region(header: Dataset, number: int) -> _Region:
     contours, ignored, exclusive = [], Counter[str](), False
     drawn = (item for item in header.get("ROIContourSequence") or () if int(item.ReferencedROINumber) == number)
     for item in (contour for region in drawn for contour in region.get("ContourSequence") or ()):
-        kind = item.get("ContourGeometricType") or _CLOSED
+        kind = str(item.get("ContourGeometricType") or _CLOSED).strip().upper()
         points = np.asarray(item.get("ContourData") or (), dtype=np.float64).reshape(-1, 3)
         if not np.isfinite(points).all():
             raise ValueError("a contour with points that are not finite")

@@ -1,16 +1,22 @@
 """One segment of a mask, and the errors when it cannot be read or is not there."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
+from ggn_tf.cases.spelling import folded
 from ggn_tf.errors import MaskError
+
+# A segment's number; spreadsheet programs add the zeros.
+_NUMBER = re.compile(r"[0-9]{1,9}(\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,38 @@ def pick_segment(path: Path, names: Mapping[int, str], segment: str | None) -> i
     Raises:
         MaskError: No segment matches, or several do.
     """
-    matching = [number for number, name in names.items() if segment is None or name == segment]
-    if not matching and segment and segment.isdigit() and int(segment) in names:
-        return int(segment)
+    matching = matching_names(list(names.values()), segment)
+    if not matching and segment and _NUMBER.fullmatch(segment) and int(float(segment)) in names:
+        return int(float(segment))
     if len(matching) != 1:
         raise pick_error(path, segment, list(names.values()), len(matching))
-    return matching[0]
+    return list(names)[matching[0]]
+
+
+def names_by_number(numbered: Iterable[tuple[Any, Any]]) -> dict[int, str]:
+    """The names of a file's segments by their numbers.
+
+    Raises:
+        ValueError: Two segments have one number, so that it does not say which of them is meant.
+    """
+    names: dict[int, str] = {}
+    for stated, name in numbered:
+        number = int(stated)
+        if number in names:
+            raise ValueError(f"two segments with the number {number}, {names[number]!r} and {str(name or '')!r}")
+        names[number] = str(name or "")
+    return names
+
+
+def matching_names(names: Sequence[str], segment: str | None) -> list[int]:
+    """The positions of the names that a segment may mean: equal ones; where there is none, equal but for spelling.
+
+    Args:
+        names: The names of all segments.
+        segment: The requested name, in any case, Unicode form and number of spaces. None: every name matches.
+    """
+    equal = [index for index, name in enumerate(names) if segment is None or name == segment]
+    return equal or [index for index, name in enumerate(names) if segment and folded(name) == folded(segment)]
 
 
 def pick_error(path: Path, segment: str | None, names: Sequence[str], matching: int) -> MaskError:

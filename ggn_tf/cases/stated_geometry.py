@@ -1,0 +1,119 @@
+"""What the header of a NRRD or MetaImage file states about its voxels, where ITK assumes what is missing.
+
+ITK takes 1 mm for a spacing that is not stated, millimetres for every unit, and stored values for intensities.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ggn_tf.errors import VolumeError
+
+_META_SUFFIXES, _NRRD = (".mha", ".mhd"), b"NRRD"
+_MOST_LINE_BYTES, _MOST_LINES = 1 << 16, 20_000
+# The anatomical spaces of NRRD; any other, such as scanner-xyz, does not say which axis runs to the left.
+_SPACES = re.compile(r"(left|right)-(anterior|posterior)-(superior|inferior)(-time)?|[lr][ap][si]t?", re.IGNORECASE)
+_MILLIMETRES = ("", "mm", "millimeter", "millimetre", "???", "?")
+_QUOTED = re.compile(r'"([^"]*)"')
+_SLOPE, _OFFSET = "elementtointensityfunctionslope", "elementtointensityfunctionoffset"
+
+
+def refuse_unstated(path: Path) -> None:
+    """Refuse a file whose spacing is not stated, or whose spacing or values are in other units than ITK assumes.
+
+    Args:
+        path: A NRRD or MetaImage file; other files pass.
+
+    Raises:
+        VolumeError: As above.
+    """
+    if path.suffix.lower() in _META_SUFFIXES:
+        _refuse_meta(path, dict(_fields(path)))
+    elif _is_nrrd(path):
+        _refuse_nrrd(path, dict(_fields(path)))
+
+
+def states_directions(path: Path) -> bool:
+    """Whether a file says which of its axes runs to the left, back and head; only NRRD can leave it out."""
+    return not _is_nrrd(path) or _SPACES.fullmatch(dict(_fields(path)).get("space", "")) is not None
+
+
+def _is_nrrd(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_NRRD)) == _NRRD
+
+
+def _fields(path: Path) -> Iterator[tuple[str, str]]:
+    """The fields of a header in small letters, up to the voxels; key/value pairs of NRRD (`:=`) are none."""
+    with path.open("rb") as file:
+        for _ in range(_MOST_LINES):
+            line = file.readline(_MOST_LINE_BYTES).decode("latin-1").strip()
+            if not line:
+                return
+            name, separator, value = re.split(r"(:=|[:=])", line, maxsplit=1) if re.search("[:=]", line) else ("",) * 3
+            key = name.strip().lower()
+            if separator != ":=":
+                yield key, value.strip()
+            if key == "elementdatafile":
+                return
+
+
+def _refuse_nrrd(path: Path, fields: dict[str, str]) -> None:
+    directions, spacings = (_numbers(fields.get(key, "")) for key in ("space directions", "spacings"))
+    if len(directions) < 9 and len([step for step in spacings if step > 0]) < 3:
+        raise _unstated(path, "neither space directions nor spacings")
+    for key in ("space units", "units"):
+        units = {unit.strip() for unit in _QUOTED.findall(fields.get(key, ""))}
+        _refuse_units(path, key, units)
+
+
+def _refuse_meta(path: Path, fields: dict[str, str]) -> None:
+    stated = next((fields[key] for key in ("elementspacing", "elementsize") if key in fields), "")
+    steps = _numbers(stated)
+    if len(steps) < 2 or min(steps) <= 0:
+        raise _unstated(path, f"ElementSpacing {stated}" if stated else "no ElementSpacing")
+    _refuse_units(path, "DistanceUnits", {fields.get("distanceunits", "")})
+    slope, offset = _numbers(fields.get(_SLOPE, "1")), _numbers(fields.get(_OFFSET, "0"))
+    if (slope, offset) != ([1.0], [0.0]):
+        raise VolumeError(
+            "The values of the file are not those that its header describes.",
+            case=path,
+            found=f"ElementToIntensityFunction with slope {fields.get(_SLOPE, '1')}, offset {fields.get(_OFFSET, '0')}",
+            expected="stored values that are the values themselves: slope 1 and offset 0, or none",
+            remedy="Apply slope and offset to the voxels and remove both from the header, or convert the original "
+            "series again.",
+        )
+
+
+def _numbers(text: str) -> list[float]:
+    """The finite numbers of a field."""
+    values = []
+    for part in re.split(r"[\s,()]+", text):
+        try:
+            values.append(float(part))
+        except ValueError:
+            continue
+    return [value for value in values if math.isfinite(value)]
+
+
+def _refuse_units(path: Path, key: str, units: set[str]) -> None:
+    others = sorted(unit for unit in units if unit.lower() not in _MILLIMETRES)
+    if others:
+        raise VolumeError(
+            "The spacing of the file is not in millimetres.",
+            case=path,
+            found=f"{key} {', '.join(others)}",
+            expected="mm",
+            remedy="Write spacing and origin in millimetres, or convert the original series again.",
+        )
+
+
+def _unstated(path: Path, found: str) -> VolumeError:
+    return VolumeError(
+        "The header does not state the distance of voxels.",
+        case=path,
+        found=found,
+        expected="a positive spacing of every axis; without it, the size of a nodule is unknown",
+        remedy="Convert the original series again with a program that writes the spacing.",
+    )
