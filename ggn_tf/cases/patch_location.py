@@ -172,7 +172,11 @@ def _nodule(masks: Masks, target: NoduleTarget, mask_path: Path) -> tuple[sitk.I
     elif target.number is None:
         refuse_several(nodules)
     nodule = nodules.mask(number)
-    return nodule if nodule is nodules.image else _trimmed(nodule), notes
+    nodule = nodule if nodule is nodules.image else _trimmed(nodule)
+    undrawn = int(np.count_nonzero(~sitk.GetArrayViewFromImage(nodule).any(axis=(1, 2))))
+    if undrawn:
+        notes += (f"the mask: {undrawn} of the {nodule.GetSize()[2]} slices from its first to its last are empty",)
+    return nodule, notes
 
 
 def _trimmed(mask: sitk.Image) -> sitk.Image:

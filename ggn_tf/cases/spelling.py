@@ -6,6 +6,10 @@ from decimal import Decimal
 
 _DIGITS = re.compile(r"\d+")
 _WHOLE_DECIMAL = re.compile(r"(?<=\d)[.,]0+$")
+# 1,234 or 1 234: a number whose thousands are separated.
+_GROUPED = re.compile(r"\d{1,3}([,.' ])\d{3}(\1\d{3})*")
+# Small letters of which the large or the small form looks like a Latin one.
+_LOOK_ALIKE = str.maketrans("авеікмнорстхуѕјαβεζηικμνορτυχ", "abeikmhopctxysjabezhikmnoptyx")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?")
 
 
@@ -26,17 +30,20 @@ def folded(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", trimmed(text)).casefold())
     dashes = ("-" if unicodedata.category(char) == "Pd" else char for char in plain)
-    return " ".join("".join(dashes).split())
+    return " ".join("".join(dashes).translate(_LOOK_ALIKE).split())
 
 
 def folded_id(text: str) -> str:
     """As `folded`, for ids: also without what spreadsheet programs add and remove.
 
-    This is leading zeros, a trailing `.0`, and the apostrophe that marks a text.
+    This is leading zeros, a trailing `.0`, separators of thousands, and the apostrophe that marks a text.
 
-    >>> folded_id("P-007"), folded_id("p-7 "), folded_id("4.0")
-    ('p-7', 'p-7', '4')
+    >>> folded_id("P-007"), folded_id("p-7 "), folded_id("4.0"), folded_id("1,234")
+    ('p-7', 'p-7', '4', '1234')
     """
+    grouped = _GROUPED.fullmatch(folded(text))
+    if grouped is not None:
+        return grouped[0].replace(grouped[1], "").lstrip("0") or "0"
     return _DIGITS.sub(lambda digits: digits[0].lstrip("0") or "0", _WHOLE_DECIMAL.sub("", folded(text.lstrip("'"))))
 
 

@@ -3,19 +3,23 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ggn_tf.cases.spelling import trimmed
 from ggn_tf.cases.table_file import Row, RowProblem, TableFile, read_table_file
+from ggn_tf.cases.table_notes import changed_cells, near_names
 from ggn_tf.errors import TableError
 
 REQUIRED = ("case_id", "patient_id", "image")
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
 _OPTIONAL = ("mask", "segment", "series")
 _MOST_PROBLEMS = 10
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+_DECIMAL_COMMA, _DECIMAL_POINT = re.compile(r"[+-]?\d*,\d+"), re.compile(r"[+-]?\d*\.\d+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+# How spreadsheet programs write an id of many digits, of which the last are lost.
+_SHORTENED = re.compile(r"\d([.,]\d+)?E[+-]\d\d\d?", re.IGNORECASE)
 # What a spreadsheet program writes for a formula without a value.
 _FORMULA_ERROR = re.compile(r"#(N/A|REF!|VALUE!|NAME\?|DIV/0!|NULL!|NUM!)")
 
@@ -152,14 +156,20 @@ def open_table(path: Path, label_column: str = "label", folder: Path | None = No
     if missing is not None:
         refuse([*repeated, missing], path)
     _check_rows(path, file)
-    rows = {number: _with_points(row, label_column) if file.decimal_comma else row for number, row in file.rows.items()}
+    comma = file.decimal_comma and not _has_decimal_points(file)
+    rows = {number: _with_points(row, label_column) if comma else row for number, row in file.rows.items()}
+    named = (*REQUIRED, label_column, *_OPTIONAL, *CENTER)
     return CaseTable(
         path,
         {number: _case(folder or path.parent, row, label_column) for number, row in rows.items()},
         file.header_row,
-        (*file.problems, *_problems(rows, label_column)),
+        (*file.problems, *_unvalued(file, named), *_problems(rows, label_column)),
         tuple(repeated),
-        file.notes,
+        (
+            *file.notes,
+            *near_names(file.columns, named),
+            *changed_cells(rows, ("case_id", "patient_id", label_column)),
+        ),
     )
 
 
@@ -212,6 +222,19 @@ def _with_points(row: Row, label_column: str) -> Row:
     return {**row, **{name: text.replace(",", ".") for name, text in numbers.items()}}
 
 
+def _has_decimal_points(file: TableFile) -> bool:
+    """Whether a point is the decimal sign of some centre: then a comma separates thousands, or is a mistake."""
+    return any(_DECIMAL_POINT.fullmatch(row.get(name, "")) for row in file.rows.values() for name in CENTER)
+
+
+def _unvalued(file: TableFile, named: Sequence[str]) -> Iterator[RowProblem]:
+    for number, columns in file.unvalued.items():
+        unread = [column for column in columns if column in named]
+        if unread and number in file.rows:
+            text = f"a formula without a stored value in {', '.join(unread)}: open and save it in a spreadsheet program"
+            yield RowProblem((number,), text)
+
+
 def _problems(rows: dict[int, Row], label_column: str) -> Iterator[RowProblem]:
     numbers = defaultdict(list)
     for number, row in rows.items():
@@ -232,6 +255,8 @@ def _row_problems(row: Row, label_column: str) -> Iterator[str]:
             yield f"a line break in {column}"
         elif text.startswith("#") and _FORMULA_ERROR.fullmatch(text):
             yield f"{column} is {text}"
+        elif _SHORTENED.fullmatch(text):
+            yield f"{column} is {text}, a number that a spreadsheet program shortened"
     center = [row.get(column, "") for column in CENTER]
     if any(center):
         yield from (
@@ -243,10 +268,8 @@ def _row_problems(row: Row, label_column: str) -> Iterator[str]:
 
 def _number(text: str) -> float | None:
     """The finite number that a text states; None for any other text."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
+    plain = text.replace("\u2212", "-")
+    value = float(plain) if _NUMBER.fullmatch(plain) else math.inf
     return value if math.isfinite(value) else None
 
 

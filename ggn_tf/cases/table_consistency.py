@@ -51,7 +51,7 @@ def check_consistency(
 ) -> Consistency:
     """Compare the rows of a table with each other.
 
-    Errors: one CT under several patients, and patient ids that differ in zeros, case, `.0` or Unicode form only, since
+    Errors: one CT under several patients, and patient ids that differ in spelling only (`folded_id`), since
     a split could not keep such a patient in one set; one nodule with contradicting labels. Notes: one nodule in several
     rows, and labels that differ in spelling only.
 
@@ -140,7 +140,7 @@ def _patient_errors(rows: _Rows) -> Iterator[TableError]:
     alike = [group for group in by_id if len(_patients(group)) > 1]
     if alike:
         yield TableError(
-            "Patient ids differ only in zeros, upper and lower case, a trailing .0, or their Unicode form.",
+            "Patient ids differ only in spelling: zeros, separators of thousands, case, a trailing .0, or look-alikes.",
             case=rows.cases_text([case for group in alike for case in group]),
             found=_first([rows.patients_text(group) for group in alike], "; "),
             expected="one spelling per patient: otherwise a patient's nodules can be in the training and the test set",
@@ -201,7 +201,8 @@ def _spellings_text(spellings: Counter[str]) -> str:
 
 def _preferred(spellings: Counter[str]) -> str:
     """A number's shortest spelling, else the most frequent one; in plain characters where there is such a spelling."""
-    labels = [label for label in spellings if unicodedata.is_normalized("NFKC", label)] or list(spellings)
+    plain = [label for label in spellings if label.isascii()]
+    labels = plain or [label for label in spellings if unicodedata.is_normalized("NFKC", label)] or list(spellings)
     if isinstance(folded_label(labels[0]), Decimal):
         return min(map(trimmed, labels), key=len)
     return trimmed(max(labels, key=lambda label: spellings[label]))

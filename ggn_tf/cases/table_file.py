@@ -1,13 +1,15 @@
 """The file of a case table, CSV or Excel: its columns and its rows, every cell as text."""
 
+import codecs
 import csv
+import datetime
 import itertools
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,18 @@ _EXCEL = (".xlsx", ".xlsm")
 # Excel's and LibreOffice's way to state the separator; the programs do not show this line.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)
 _QUOTED = re.compile('"[^"]*"')
+# Workbooks keep 15 digits of a number.
+_MOST_EXACT = 10**15
 _END = "\0end of the file"
 # Tables of ten thousand nodules have less than one million cells and 10 MB.
 _MOST_COLUMNS, _MOST_CELLS, _MOST_BYTES = 1000, 2_000_000, 32 << 20
 # Up to the next mark and not beyond: a comment may contain any number of beginnings.
 _HIDDEN = re.compile(rb'<(?:\w+:)?(row|col)\s(?=[^<>]*\b(?:hidden="(?:1|true)"|ht="0(?:\.0+)?"))([^<>]*)>')
+# A formula without the value that the program last computed; t="str" has an empty text as its value.
+_UNVALUED = re.compile(
+    rb'<(?:\w+:)?c\s(?![^<>]*\bt="str")[^<>]*\br="([A-Z]{1,3})(\d+)"[^<>]*>\s*'
+    rb"<(?:\w+:)?f\b[^<>]*(?:/>|>[^<>]*</(?:\w+:)?f>)\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+)
 _FIRST, _LAST = re.compile(rb'\b(?:r|min)="(\d+)"'), re.compile(rb'\b(?:r|max)="(\d+)"')
 
 
@@ -55,6 +64,7 @@ class TableFile:
         repeated: For each group of columns with one name their positions and names, for a reader.
         decimal_comma: Whether numbers are written with a decimal comma.
         notes: What a user does not see in the spreadsheet program.
+        unvalued: By row, the columns with a formula whose value is not stored, which are read as empty.
     """
 
     columns: tuple[str, ...]
@@ -64,6 +74,7 @@ class TableFile:
     repeated: tuple[str, ...] = ()
     decimal_comma: bool = False
     notes: tuple[str, ...] = ()
+    unvalued: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,7 @@ class _Sheet:
     hidden_rows: frozenset[int] = frozenset()
     hidden_columns: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
+    unvalued: tuple[tuple[int, int], ...] = ()
 
 
 def read_table_file(path: Path) -> TableFile:
@@ -123,6 +135,9 @@ def _content(sheet: _Sheet) -> TableFile:
         by_name[folded(name)].append(index)
     first = {indices[0]: names[indices[0]] for indices in by_name.values()}
     hidden = [name for index, name in first.items() if index in sheet.hidden_columns]
+    unvalued: defaultdict[int, tuple[str, ...]] = defaultdict(tuple)
+    for number, index in sheet.unvalued:
+        unvalued[number] += (first[index],) if index in first else ()
     return TableFile(
         columns=tuple(first.values()),
         rows={
@@ -134,6 +149,7 @@ def _content(sheet: _Sheet) -> TableFile:
         repeated=tuple(_positions(indices, header) for indices in by_name.values() if len(indices) > 1),
         decimal_comma=sheet.decimal_comma,
         notes=(*sheet.notes, *_hidden_notes(sorted(sheet.hidden_rows & rows.keys()), hidden)),
+        unvalued=dict(unvalued),
     )
 
 
@@ -161,7 +177,10 @@ def _counted(items: Sequence[object], noun: str) -> str:
 
 def _read_csv(path: Path) -> _Sheet:
     _refuse_more_bytes(path.stat().st_size)
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open("rb") as start:
+        # Excel's "Unicode Text".
+        wide = start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
         lines = file.readlines()
     header = next((line for line in lines if line.strip()), "")
     stated = _SEPARATOR_LINE.fullmatch(header.lstrip("\ufeff").rstrip("\r\n"))
@@ -178,6 +197,7 @@ def _read_csv(path: Path) -> _Sheet:
 def _read_workbook(path: Path) -> _Sheet:
     # Imported here: only workbooks need it.
     import openpyxl
+    from openpyxl.utils import column_index_from_string
 
     with zipfile.ZipFile(path) as archive:
         # No more is read of a part than the list of parts states.
@@ -188,10 +208,15 @@ def _read_workbook(path: Path) -> _Sheet:
         sheet.reset_dimensions()
         cells = list(_bounded(_texts(row) for row in sheet.rows))
     # openpyxl ignores what is hidden where it reads row by row.
-    rows, columns = _hidden(path, sheet._worksheet_path)
+    with zipfile.ZipFile(path) as archive:
+        xml = archive.read(sheet._worksheet_path)
+    rows, columns = _hidden(xml)
     names = ", ".join(f"{other.title!r}{'' if other.sheet_state == 'visible' else ' (hidden)'}" for other in others)
     notes = (f"of the workbook the sheet {sheet.title!r} was read, and not {names}",) if others else ()
-    return _Sheet(cells, hidden_rows=rows, hidden_columns=columns, notes=notes)
+    unvalued = tuple(
+        (int(row), column_index_from_string(letters.decode()) - 1) for letters, row in _UNVALUED.findall(xml)
+    )
+    return _Sheet(cells, hidden_rows=rows, hidden_columns=columns, notes=notes, unvalued=unvalued)
 
 
 def _bounded(rows: Iterable[Cells]) -> Iterator[Cells]:
@@ -217,16 +242,19 @@ def _texts(cells: Sequence[Any]) -> Cells:
 
 
 def _text(value: object) -> str:
-    """Whole numbers without a decimal point, as the spreadsheet program shows them."""
+    """Whole numbers without a decimal point and dates without midnight, as the spreadsheet program shows them."""
     if value is None:
         return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return str(value.date())
+    if isinstance(value, float) and value.is_integer():
+        # Beyond, a workbook has lost digits.
+        return str(int(value)) if abs(value) < _MOST_EXACT else f"{value:.14E}"
+    return str(value)
 
 
-def _hidden(path: Path, part: str) -> tuple[frozenset[int], frozenset[int]]:
-    """The numbers of the hidden rows from 1, and of the hidden columns from 0."""
-    with zipfile.ZipFile(path) as archive:
-        xml = archive.read(part)
+def _hidden(xml: bytes) -> tuple[frozenset[int], frozenset[int]]:
+    """The numbers of the hidden rows of a sheet from 1, and of the hidden columns from 0."""
     rows, columns, seen = set[int](), set[int](), 0
     for kind, attributes in _HIDDEN.findall(xml):
         first, last = _FIRST.search(attributes), _LAST.search(attributes)

@@ -100,6 +100,20 @@ def test_a_mask_without_background(grid, save):
 
 
 @pytest.mark.parametrize("measure", [nodule_box, centroid_mm_lps])
+def test_an_inverted_mask(grid, save):
+    inverted = labelled(grid, label1=Box((0, 0, 0), grid.size_xyz)) - labelled(grid, label1=TWO)
+    error = refused(save(inverted, "mask.nii.gz"), grid, "contains the background")
+    assert error.found == f"all corners and {50 * 46 * 30 - 64} of {50 * 46 * 30} voxels of the CT in the segment"
+
+
+def test_a_nodule_that_fills_a_cropped_ct(save):
+    cropped = Grid((9, 9, 9), (1.0, 1.0, 1.0), (5.0, 6.0, 7.0))
+    nodule = ball(cropped, (9.0, 10.0, 11.0), 4.6)
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(read_mask(save(nodule, "mask.nii.gz"), cropped)), sitk.GetArrayFromImage(nodule)
+    )
+
+
 def test_an_empty_mask_has_no_place(grid, measure):
     with pytest.raises(MaskError, match="The mask is empty"):
         measure(labelled(grid))

@@ -92,6 +92,62 @@ def test_a_header_without_handedness_or_with_a_negative_spacing_is_read(
     assert open_volume(path).stored_grid.spacing_mm_xyz == pytest.approx((0.9, 0.8, 2.0))
 
 
+def changed(path: Path, offset: int, values: list[float], kind: str = "<f4") -> Path:
+    content = bytearray(path.read_bytes())
+    stored = np.array(values, kind).tobytes()
+    content[offset : offset + len(stored)] = stored
+    path.write_bytes(content)
+    return path
+
+
+def both_forms(folder: Path) -> Path:
+    image = nibabel.Nifti1Image(VOXELS, AFFINE_RAS)
+    image.set_qform(AFFINE_RAS, 1)
+    image.set_sform(AFFINE_RAS, 1)
+    return saved(image, folder, "ct.nii")
+
+
+QFORM_CODE, SFORM_CODE, QUATERNION, SFORM, PIXDIM = 252, 254, 256, 280, 80
+
+
+@pytest.mark.parametrize("sform_code", [0, 1])
+def test_a_quaternion_that_was_rounded_is_a_rotation(sform_code: int, tmp_path: Path) -> None:
+    turned = AFFINE_RAS @ np.diag([-1, -1, 1, 1])
+    image = nibabel.Nifti1Image(VOXELS, turned)
+    image.set_qform(turned, 1)
+    image.set_sform(turned, sform_code)
+    path = changed(saved(image, tmp_path, "ct.nii"), QUATERNION, [0, 0, 1.000002])
+    volume = open_volume(path)
+    assert np.allclose(volume.stored_grid.direction, np.eye(3).ravel(), atol=1e-5) and volume.forms is None
+
+
+@pytest.mark.parametrize(("offset", "count"), [(QUATERNION, 3), (SFORM, 12)])
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_of_two_forms_one_may_be_unusable(offset: int, count: int, value: float, tmp_path: Path) -> None:
+    volume = open_volume(changed(both_forms(tmp_path), offset, [value] * count))
+    assert volume.stored_grid.same_as(open_volume(both_forms(tmp_path)).stored_grid)
+    assert volume.forms is None
+
+
+def test_a_header_without_a_form_is_noted(tmp_path: Path) -> None:
+    volume = open_volume(changed(changed(plain(tmp_path), QFORM_CODE, [0], "<i2"), SFORM_CODE, [0], "<i2"))
+    assert volume.stored_grid.spacing_mm_xyz == pytest.approx((0.9, 0.8, 2.0))
+    assert len(volume.repaired) == 1 and "taken for L, P and S" in volume.repaired[0]
+
+
+def test_a_header_without_a_spacing_is_refused(tmp_path: Path) -> None:
+    path = changed(changed(both_forms(tmp_path), SFORM_CODE, [0], "<i2"), PIXDIM, [0, 0, 0])
+    with pytest.raises(VolumeError, match="no usable positions") as caught:
+        open_volume(path)
+    assert caught.value.arguments == ()
+
+
+def test_a_spacing_and_origin_that_programs_write_where_they_are_unknown_are_noted(tmp_path: Path) -> None:
+    volume = open_volume(saved(nibabel.Nifti1Image(VOXELS, np.eye(4)), tmp_path, "eye.nii"))
+    assert len(volume.repaired) == 1 and "1 x 1 x 1 mm and the origin 0" in volume.repaired[0]
+    assert open_volume(plain(tmp_path)).repaired == ()
+
+
 @pytest.mark.parametrize("offset", [0, 100, 348])
 def test_voxels_that_begin_inside_the_header_are_refused(offset: int, tmp_path: Path) -> None:
     path = plain(tmp_path)

@@ -60,6 +60,31 @@ def test_a_name_of_two_segments(grid, tmp_path):
     refused(path, grid, "has 2 segments 'Nodule'", segment="Nodule")
 
 
+@pytest.mark.parametrize(
+    ("stored", "requested"),
+    [("Nodule ", "Nodule"), ("Nodule", "nodule"), ("Kno\u0308tchen", "Kn\u00f6tchen"), ("nodule  1", "Nodule 1")],
+)
+def test_a_name_is_found_in_another_spelling(grid, tmp_path, stored, requested):
+    layer = layer_of(grid, label1=LUNG, label2=NODULE)
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid, [layer], [("Lung", 0, 1), (stored, 0, 2)])
+    assert nodule_box(read_mask(path, grid, segment=requested)) == NODULE
+
+
+def test_of_two_spellings_the_exact_one_counts(grid, tmp_path):
+    layer = layer_of(grid, label1=LUNG, label2=NODULE)
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid, [layer], [("nodule", 0, 1), ("Nodule", 0, 2)])
+    assert nodule_box(read_mask(path, grid, segment="Nodule")) == NODULE
+    refused(path, grid, "2 segments 'NODULE'", segment="NODULE")
+
+
+def test_a_fractional_label_map_of_slicer_is_refused(grid, tmp_path):
+    layer = layer_of(grid, label216=NODULE)
+    path = write_slicer(tmp_path / "a.seg.nrrd", grid, [layer], [("Nodule", 0, 1)])
+    kind = b"Segmentation_MasterRepresentation:=Fractional labelmap\n"
+    path.write_bytes(path.read_bytes().replace(b"Segmentation_Ref", kind + b"Segmentation_Ref", 1))
+    assert "Fractional labelmap" in refused(path, grid, "values are not labels", segment="Nodule").found
+
+
 def test_a_layer_that_the_file_does_not_have(grid, tmp_path):
     layers = [layer_of(grid, label1=LUNG), layer_of(grid, label1=NODULE)]
     path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Lung", 0, 1), ("Nodule", 5, 1)])

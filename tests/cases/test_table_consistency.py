@@ -41,6 +41,9 @@ def only_error(*cases: Case, **options: object) -> TableError:
         ("P-1", "P\u20111"),
         ("0007", "'7"),
         ("Strasse", "STRASSE"),
+        ("1,234", "1234"),
+        ("12\u202f345\u202f678", "12345678"),
+        ("\u041010", "A10"),
     ],
 )
 def test_spellings_of_one_id(one: str, other: str) -> None:
@@ -51,7 +54,9 @@ def test_spellings_of_one_id(one: str, other: str) -> None:
     assert accepted.errors == () and f"{one!r} and {other!r}" in accepted.notes[0]
 
 
-@pytest.mark.parametrize(("one", "other"), [("7", "70"), ("10", "1"), ("4.5", "4"), ("P1-10", "P11-0"), ("1.0", "10")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("7", "70"), ("10", "1"), ("4.5", "4"), ("P1-10", "P11-0"), ("1.0", "10"), ("1,23", "123")]
+)
 def test_different_ids(one: str, other: str) -> None:
     assert folded_id(one) != folded_id(other)
 

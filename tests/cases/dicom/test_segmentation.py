@@ -65,6 +65,21 @@ def test_overlapping_segments_by_label_or_number(folder, tmp_path):
     assert refused(path, "no segment 'nodule'", segment="nodule").found == "segments Vessel, Nodule"
 
 
+def test_a_number_to_which_a_spreadsheet_added_a_zero(folder, tmp_path):
+    path = write_seg(folder, tmp_path / "seg.dcm", {"A": OTHER, "B": NODULE})
+    np.testing.assert_array_equal(array(read_mask(path, GRID, segment="2.0")), NODULE)
+    for segment in ("2.5", "\u00b2", "3"):
+        assert refused(path, "no segment", segment=segment).found == "segments A, B"
+
+
+def test_two_segments_of_one_number_are_refused(folder, tmp_path):
+    path = write_seg(folder, tmp_path / "seg.dcm", {"A": OTHER, "B": NODULE})
+    whole = pydicom.dcmread(path)
+    whole.SegmentSequence[1].SegmentNumber = 1
+    whole.save_as(path)
+    assert refused(path, "cannot be used", segment="B").found == "two segments with the number 1, 'A' and 'B'"
+
+
 def test_a_nodule_in_one_slice(folder, tmp_path):
     flat = np.zeros_like(NODULE)
     flat[12] = NODULE[12]

@@ -184,6 +184,28 @@ def test_a_mask_of_another_series_is_noted(write, tmp_path):
     assert "SOMEONE" not in note and "1.2.3" not in note
 
 
+def test_two_regions_of_one_number_are_refused(write, tmp_path):
+    path = write({"GTV": [circle(9, 3)], "PTV": [circle(9, 6)]})
+    header = pydicom.dcmread(path)
+    for items, name in (
+        (header.StructureSetROISequence, "ROINumber"),
+        (header.ROIContourSequence, "ReferencedROINumber"),
+    ):
+        for item in items:
+            setattr(item, name, 1)
+    header.save_as(path)
+    for segment in ("GTV", "PTV", "1"):
+        with pytest.raises(MaskError, match="cannot be used") as caught:
+            read_mask(path, GRID, segment=segment)
+        assert caught.value.found == "two segments with the number 1, 'GTV' and 'PTV'"
+
+
+def test_the_type_of_a_contour_in_small_letters(write):
+    with pytest.warns(UserWarning, match="Invalid value for VR CS"):
+        path = write({"GTV": [circle(9, 3)]}, kind="closed_planar ")
+    assert np.array_equal(sitk.GetArrayFromImage(read_mask(path, GRID)), expected((9, 3)))
+
+
 def test_a_cut_structure_set(write):
     path = write({"GTV": [circle(10, 4.0)]})
     path.write_bytes(path.read_bytes()[:-3000])
