@@ -13,7 +13,7 @@ from ggn_tf.cases.detached import voxel_files
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
 from ggn_tf.cases.nifti import is_nifti, read_nifti_header, voxels_file
 from ggn_tf.cases.nifti_forms import NiftiForms
-from ggn_tf.cases.stated_geometry import refuse_unstated, states_directions
+from ggn_tf.cases.stated_geometry import DIRECTIONS, POSITION, refuse_unstated, unstated_geometry
 from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
@@ -22,9 +22,7 @@ _MOST_VOXELS = 2**32
 # The highest compression ratio of deflate, which all these formats use. Without this bound ITK would reserve gigabytes
 # for a damaged header before it finds that the file is too short.
 _MOST_BYTES_PER_BYTE = 1032
-_UNORIENTED = (
-    "the CT: its header does not state the directions of its axes, which were taken for L, P and S; check a preview"
-)
+_ASSUMED = "what is missing was taken for the axes L, P, S and the point 0; check a preview"
 _PLACELESS = (
     "the CT: a spacing of 1 x 1 x 1 mm and the origin 0, as programs write where these are unknown; check the diameters"
 )
@@ -46,8 +44,12 @@ def read_header(path: Path) -> Grid:
     return grid_of(path, reader)
 
 
-def read_nifti_grid(path: Path) -> tuple[Grid, NiftiForms | None]:
+def read_nifti_grid(path: Path, least_size: int = 2) -> tuple[Grid, NiftiForms | None]:
     """The grid of a NIfTI file, by its sform if it has one; and both forms, if they differ.
+
+    Args:
+        path: The file.
+        least_size: The fewest voxels along an axis.
 
     Raises:
         VolumeError: As in `read_header`.
@@ -57,7 +59,7 @@ def read_nifti_grid(path: Path) -> tuple[Grid, NiftiForms | None]:
     except UNREADABLE as error:
         raise _not_an_image(path, error) from error
     _check_size(path, header.size, 1, [voxels_file(path)])
-    if len(header.size) != 3 or min(header.size) < 2:
+    if len(header.size) != 3 or min(header.size) < least_size:
         raise _not_3d(path, header.size, 1)
     axes, origin = header.affine_lps[:3, :3], header.affine_lps[:3, 3]
     _check_right_angles(path, axes, header.size, origin)
@@ -93,9 +95,13 @@ def placement_notes(path: Path, grid: Grid) -> tuple[str, ...]:
         path: A file whose header was read.
         grid: Its grid.
     """
-    stated = read_nifti_header(path).oriented if is_nifti(path) else states_directions(path)
+    if is_nifti(path):
+        missing = () if read_nifti_header(path).oriented else (DIRECTIONS, POSITION)
+    else:
+        missing = unstated_geometry(path)
+    unstated = f"the CT: its header does not state {' and '.join(missing)}; {_ASSUMED}"
     return (
-        *(() if stated else (_UNORIENTED,)),
+        *((unstated,) if missing else ()),
         *((_PLACELESS,) if grid.spacing_mm_xyz == (1, 1, 1) and not any(grid.origin_mm_lps) else ()),
     )
 

@@ -1,10 +1,12 @@
-"""Whether paths lead to one file: through links, other spellings of the path, or as copies."""
+"""Whether paths lead to one file: through links, other spellings of the path, or as copies; or to none."""
 
 import filecmp
 import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+
+from ggn_tf.cases.spelling import folded
 
 _BLOCK_BYTES = 4096
 
@@ -26,6 +28,18 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def missing_text(path: Path) -> str:
+    """What is at a path at which there is no file, for an error; without other names, which may be patients'."""
+    if "\\" in str(path):
+        return "no such file or folder; a backslash does not separate folders here"
+    try:
+        near = any(folded(name) == folded(path.name) for name in os.listdir(path.parent))
+    except (OSError, ValueError):
+        near = False
+    other = "; its folder contains one whose name differs in upper and lower case, space or Unicode form"
+    return "no such file or folder" + (other if near else "")
 
 
 def image_identities(paths: Iterable[Path]) -> dict[Path, Identity]:

@@ -17,6 +17,7 @@ from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.geometry.mask_alignment import Obstacle, align, count_outside, obstacle_of, place_exactly
 from ggn_tf.cases.geometry.segment import Segment
 from ggn_tf.cases.headers import read_header
+from ggn_tf.cases.image_identity import missing_text
 from ggn_tf.cases.segments import read_label_map
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import MaskError, VolumeError
@@ -165,7 +166,7 @@ def refuse_missing_mask(path: Path) -> None:
         raise MaskError(
             "The mask does not exist.",
             case=path,
-            found="a folder" if path.is_dir() else "no such file",
+            found="a folder" if path.is_dir() else missing_text(path),
             expected="a file: a label map (.nii, .nii.gz, .nrrd, .mha) or a DICOM segmentation",
             remedy="Correct the path; paths in a case table are relative to the table.",
         )

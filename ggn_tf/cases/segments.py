@@ -49,7 +49,8 @@ def read_label_map(path: Path, segment: str | None, most_voxels: int) -> Segment
             nodule.
     """
     if is_nifti(path):
-        (grid, forms), named, layers = read_nifti_grid(path), [], 1
+        # A mask may be cropped to one slice.
+        (grid, forms), named, layers = read_nifti_grid(path, least_size=1), [], 1
     else:
         forms = None
         reader = read_information(path)

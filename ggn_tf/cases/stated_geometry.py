@@ -11,6 +11,8 @@ from pathlib import Path
 from ggn_tf.errors import VolumeError
 
 _META_SUFFIXES, _NRRD = (".mha", ".mhd"), b"NRRD"
+DIRECTIONS, POSITION = "the directions of its axes", "the position of its first voxel"
+_META_DIRECTIONS, _META_POSITIONS = {"transformmatrix", "orientation", "rotation"}, {"offset", "position", "origin"}
 _MOST_LINE_BYTES, _MOST_LINES = 1 << 16, 20_000
 # The anatomical spaces of NRRD; any other, such as scanner-xyz, does not say which axis runs to the left.
 _SPACES = re.compile(r"(left|right)-(anterior|posterior)-(superior|inferior)(-time)?|[lr][ap][si]t?", re.IGNORECASE)
@@ -34,9 +36,17 @@ def refuse_unstated(path: Path) -> None:
         _refuse_nrrd(path, dict(_fields(path)))
 
 
-def states_directions(path: Path) -> bool:
-    """Whether a file says which of its axes runs to the left, back and head; only NRRD can leave it out."""
-    return not _is_nrrd(path) or _SPACES.fullmatch(dict(_fields(path)).get("space", "")) is not None
+def unstated_geometry(path: Path) -> tuple[str, ...]:
+    """What a file does not state, of `DIRECTIONS` and `POSITION`; nothing of other files than NRRD and MetaImage."""
+    if path.suffix.lower() in _META_SUFFIXES:
+        fields = dict(_fields(path))
+        directed, placed = _META_DIRECTIONS & fields.keys(), _META_POSITIONS & fields.keys()
+    elif _is_nrrd(path):
+        fields = dict(_fields(path))
+        directed, placed = _SPACES.fullmatch(fields.get("space", "")), _numbers(fields.get("space origin", ""))
+    else:
+        return ()
+    return (*(() if directed else (DIRECTIONS,)), *(() if placed else (POSITION,)))
 
 
 def _is_nrrd(path: Path) -> bool:

@@ -27,6 +27,7 @@ from ggn_tf.cases.headers import (
     read_nifti_grid,
     reason,
 )
+from ggn_tf.cases.image_identity import missing_text
 from ggn_tf.cases.nifti import is_nifti, read_blocks
 from ggn_tf.cases.nifti_forms import NiftiForms
 from ggn_tf.errors import GgnError, VolumeError
@@ -196,7 +197,7 @@ def refuse_missing_ct(path: Path) -> None:
         raise VolumeError(
             "The CT does not exist.",
             case=path,
-            found="no such file or folder",
+            found=missing_text(path),
             expected=FORMATS,
             remedy="Correct the path; paths in a case table are relative to the table.",
         )

@@ -100,6 +100,12 @@ def test_a_mask_without_background(grid, save):
 
 
 @pytest.mark.parametrize("measure", [nodule_box, centroid_mm_lps])
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nrrd"])
+def test_a_mask_that_is_cropped_to_one_slice(grid, save, name):
+    whole = labelled(grid, label1=Box((20, 21, 12), (4, 4, 1)))
+    assert nodule_box(read_mask(save(whole[:, :, 12:13], name), grid)) == Box((20, 21, 12), (4, 4, 1))
+
+
 def test_an_inverted_mask(grid, save):
     inverted = labelled(grid, label1=Box((0, 0, 0), grid.size_xyz)) - labelled(grid, label1=TWO)
     error = refused(save(inverted, "mask.nii.gz"), grid, "contains the background")

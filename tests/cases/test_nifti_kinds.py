@@ -132,7 +132,7 @@ def test_of_two_forms_one_may_be_unusable(offset: int, count: int, value: float,
 def test_a_header_without_a_form_is_noted(tmp_path: Path) -> None:
     volume = open_volume(changed(changed(plain(tmp_path), QFORM_CODE, [0], "<i2"), SFORM_CODE, [0], "<i2"))
     assert volume.stored_grid.spacing_mm_xyz == pytest.approx((0.9, 0.8, 2.0))
-    assert len(volume.repaired) == 1 and "taken for L, P and S" in volume.repaired[0]
+    assert len(volume.repaired) == 1 and "directions of its axes and the position" in volume.repaired[0]
 
 
 def test_a_header_without_a_spacing_is_refused(tmp_path: Path) -> None:

@@ -80,7 +80,17 @@ def test_a_nrrd_without_a_spacing_is_refused(geometry: str, tmp_path: Path) -> N
 def test_a_nrrd_that_does_not_say_which_axis_is_which_is_noted(geometry: str, tmp_path: Path) -> None:
     volume = open_volume(nrrd(tmp_path, geometry))
     assert volume.grid.spacing_mm_xyz == pytest.approx((0.7, 0.8, 1.5))
-    assert len(volume.repaired) == 1 and "directions of its axes" in volume.repaired[0]
+    assert len(volume.repaired) == 1 and "does not state the directions of its axes" in volume.repaired[0]
+
+
+def test_a_nrrd_without_an_origin_is_noted(tmp_path: Path) -> None:
+    (note,) = open_volume(nrrd(tmp_path, f"space: LPS\n{DIRECTIONS.splitlines()[0]}")).repaired
+    assert "does not state the position of its first voxel" in note
+
+
+def test_a_metaimage_of_a_hand_written_header_is_noted(tmp_path: Path) -> None:
+    (note,) = open_volume(metaimage(tmp_path, "ElementSpacing = 0.7 0.8 1.5")).repaired
+    assert "does not state the directions of its axes and the position of its first voxel" in note
 
 
 def test_a_key_with_a_value_is_no_field_of_a_nrrd(tmp_path: Path) -> None:

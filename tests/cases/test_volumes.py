@@ -105,6 +105,17 @@ def test_a_missing_file(tmp_path):
     assert caught.value.case == str(tmp_path / "ct.nii.gz")
 
 
+@pytest.mark.parametrize(("stored", "requested"), [("CT.NII", "ct.nii"), ("Mu\u0308ller.nii", "M\u00fcller.nii")])
+def test_a_missing_file_whose_name_is_there_in_another_spelling(tmp_path, stored, requested):
+    (tmp_path / stored).write_bytes(b"")
+    error = refused(tmp_path / requested, "does not exist")
+    assert "name differs in upper and lower case" in error.found and stored not in error.found
+
+
+def test_a_path_of_windows(tmp_path):
+    assert "backslash" in refused(tmp_path / "a\\ct.nii", "does not exist").found
+
+
 def test_a_text_file(tmp_path):
     path = tmp_path / "ct.nii"
     path.write_text("not an image", encoding="utf-8")

@@ -66,8 +66,8 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
         is_label_map = kind == _LABEL_MAP or whole.get("SegmentationType") == "LABELMAP"
         names = names_by_number((item.SegmentNumber, item.get("SegmentLabel")) for item in whole.SegmentSequence)
         if is_label_map:
-            # The background may be described as a segment.
-            names.pop(0, None)
+            # The background may be described as a segment, and any value may be the background (PS3.3, C.8.20.2.3.3).
+            names.pop(int(whole.get("PixelPaddingValue") or 0), None)
         number = pick_segment(path, names, segment)
         frames = list(_drawn_frames(whole, number, is_label_map))
         found = _on_slices(frames, planes) or _on_own_grid(frames, whole)

@@ -72,6 +72,18 @@ def test_a_number_to_which_a_spreadsheet_added_a_zero(folder, tmp_path):
         assert refused(path, "no segment", segment=segment).found == "segments A, B"
 
 
+def test_the_background_of_a_label_map_is_its_padding_value(folder, tmp_path):
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE}, "LABELMAP")
+    whole = pydicom.dcmread(path)
+    swapped = 1 - whole.pixel_array
+    whole.PixelData, whole.PixelPaddingValue = swapped.tobytes() + bytes(swapped.nbytes % 2), 1
+    nodule, background = (Dataset.from_json(whole.SegmentSequence[-1].to_json()) for _ in range(2))
+    nodule.SegmentNumber, background.SegmentNumber, background.SegmentLabel = 0, 1, "Background"
+    whole.SegmentSequence = [nodule, background]
+    whole.save_as(path)
+    np.testing.assert_array_equal(array(read_mask(path, GRID)), NODULE)
+
+
 def test_two_segments_of_one_number_are_refused(folder, tmp_path):
     path = write_seg(folder, tmp_path / "seg.dcm", {"A": OTHER, "B": NODULE})
     whole = pydicom.dcmread(path)
