@@ -35,7 +35,7 @@ def missing_text(path: Path) -> str:
     if "\\" in str(path):
         return "no such file or folder; a backslash does not separate folders here"
     try:
-        near = any(folded(name) == folded(path.name) for name in os.listdir(path.parent))
+        near = any(folded(other.name) == folded(path.name) for other in path.parent.iterdir())
     except (OSError, ValueError):
         near = False
     other = "; its folder contains one whose name differs in upper and lower case, space or Unicode form"

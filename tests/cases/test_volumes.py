@@ -99,6 +99,12 @@ def test_a_name_in_capitals(grid, save, name):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_volume(capitals)), sitk.GetArrayFromImage(noise(grid)))
 
 
+def refused(path, match):
+    with pytest.raises(VolumeError, match=match) as caught:
+        open_volume(path)
+    return caught.value
+
+
 def test_a_missing_file(tmp_path):
     with pytest.raises(VolumeError, match="The CT does not exist") as caught:
         open_volume(tmp_path / "ct.nii.gz")
