@@ -13,9 +13,11 @@ from ggn_tf.errors import VolumeError
 _META_SUFFIXES, _NRRD = (".mha", ".mhd"), b"NRRD"
 DIRECTIONS, POSITION = "the directions of its axes", "the position of its first voxel"
 _META_DIRECTIONS, _META_POSITIONS = {"transformmatrix", "orientation", "rotation"}, {"offset", "position", "origin"}
-_MOST_LINE_BYTES, _MOST_LINES = 1 << 16, 20_000
+_FIELD = re.compile(r"\s*([^:=]+?)\s*(:=|[:=])(.*)")
+# Far more than the headers of segmentations with a hundred segments have.
+_MOST_HEADER_BYTES = 4 << 20
 # The anatomical spaces of NRRD; any other, such as scanner-xyz, does not say which axis runs to the left.
-_SPACES = re.compile(r"(left|right)-(anterior|posterior)-(superior|inferior)(-time)?|[lr][ap][si]t?", re.IGNORECASE)
+_SPACES = re.compile(r"((right|left)-anterior-superior|left-posterior-superior)(-time)?|(ras|las|lps)t?", re.IGNORECASE)
 _MILLIMETRES = ("", "mm", "millimeter", "millimetre", "???", "?")
 _QUOTED = re.compile(r'"([^"]*)"')
 _SLOPE, _OFFSET = "elementtointensityfunctionslope", "elementtointensityfunctionoffset"
@@ -43,7 +45,7 @@ def unstated_geometry(path: Path) -> tuple[str, ...]:
         directed, placed = _META_DIRECTIONS & fields.keys(), _META_POSITIONS & fields.keys()
     elif _is_nrrd(path):
         fields = dict(_fields(path))
-        directed, placed = _SPACES.fullmatch(fields.get("space", "")), _numbers(fields.get("space origin", ""))
+        directed, placed = _SPACES.fullmatch(fields.get("space", "")), _numbers(fields.get("spaceorigin", ""))
     else:
         return ()
     return (*(() if directed else (DIRECTIONS,)), *(() if placed else (POSITION,)))
@@ -55,26 +57,25 @@ def _is_nrrd(path: Path) -> bool:
 
 
 def _fields(path: Path) -> Iterator[tuple[str, str]]:
-    """The fields of a header in small letters, up to the voxels; key/value pairs of NRRD (`:=`) are none."""
+    """The fields of a header in small letters without spaces; key/value pairs of NRRD (`:=`) are none."""
+    nrrd = path.suffix.lower() not in _META_SUFFIXES
     with path.open("rb") as file:
-        for _ in range(_MOST_LINES):
-            line = file.readline(_MOST_LINE_BYTES).decode("latin-1").strip()
-            if not line:
-                return
-            name, separator, value = re.split(r"(:=|[:=])", line, maxsplit=1) if re.search("[:=]", line) else ("",) * 3
-            key = name.strip().lower()
-            if separator != ":=":
-                yield key, value.strip()
-            if key == "elementdatafile":
+        while file.tell() < _MOST_HEADER_BYTES and (line := file.readline(_MOST_HEADER_BYTES)):
+            field = _FIELD.match(line.decode("latin-1"))
+            key = field[1].lower().replace(" ", "") if field else ""
+            if field and field[2] != ":=":
+                yield key, field[3].strip()
+            # The voxels follow.
+            if (nrrd and not line.strip()) or key == "elementdatafile":
                 return
 
 
 def _refuse_nrrd(path: Path, fields: dict[str, str]) -> None:
-    directions, spacings = (_numbers(fields.get(key, "")) for key in ("space directions", "spacings"))
+    directions, spacings = (_numbers(fields.get(key, "")) for key in ("spacedirections", "spacings"))
     if len(directions) < 9 and len([step for step in spacings if step > 0]) < 3:
         raise _unstated(path, "neither space directions nor spacings")
     for key in ("space units", "units"):
-        units = {unit.strip() for unit in _QUOTED.findall(fields.get(key, ""))}
+        units = {unit.strip() for unit in _QUOTED.findall(fields.get(key.replace(" ", ""), ""))}
         _refuse_units(path, key, units)
 
 

@@ -129,6 +129,11 @@ def test_other_units_of_a_metaimage_are_refused(tmp_path: Path) -> None:
     assert refused(path, "not in millimetres") == "DistanceUnits m"
 
 
+def test_blank_lines_and_colons_of_a_metaimage(tmp_path: Path) -> None:
+    volume = open_volume(metaimage(tmp_path, f"\n{POSITION}\nComment = a: b\nElementSpacing : 0.7 0.8 1.5"))
+    assert volume.grid.spacing_mm_xyz == pytest.approx((0.7, 0.8, 1.5)) and volume.repaired == ()
+
+
 def test_a_path_that_is_not_utf_8_is_refused_before_itk_ends_the_process(tmp_path: Path) -> None:
     source = nrrd(tmp_path, f"space: LPS\n{DIRECTIONS}")
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe4.nrrd"))

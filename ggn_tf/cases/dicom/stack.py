@@ -20,7 +20,7 @@ from ggn_tf.cases.geometry.grid import Floats, Grid, vector
 # Scanners that write positions with one decimal are up to 0.05 mm off the true position.
 POSITION_TOLERANCE_MM = 0.1
 # Defined terms of RescaleType (PS3.3, C.11.1.1.2): HU, modified HU, and unspecified, which some exporters write for HU.
-_HOUNSFIELD = ("HU", "HU_MOD", "US", "")
+_HOUNSFIELD = ("HU", "HU_MOD", "HOUNSFIELD", "HOUNSFIELD UNITS", "US", "UNSPECIFIED", "")
 
 
 class Problem(NamedTuple):
