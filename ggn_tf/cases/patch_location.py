@@ -1,5 +1,6 @@
 """The location of a nodule's patch in a CT: around a point, or around the centroid of a mask."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.dicom.series import SeriesQuery
-from ggn_tf.cases.geometry.components import Nodules, find_nodules, refuse_several
+from ggn_tf.cases.geometry.components import ONE_NODULE_MM, Nodules, find_nodules, refuse_several
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text, vector
 from ggn_tf.cases.masks import centroid_mm_lps, mask_reference, nodule_box, place_mask
 from ggn_tf.cases.volumes import Volume, open_volume
@@ -173,10 +174,20 @@ def _nodule(masks: Masks, target: NoduleTarget, mask_path: Path) -> tuple[sitk.I
         refuse_several(nodules)
     nodule = nodules.mask(number)
     nodule = nodule if nodule is nodules.image else _trimmed(nodule)
-    undrawn = int(np.count_nonzero(~sitk.GetArrayViewFromImage(nodule).any(axis=(1, 2))))
+    return nodule, (*notes, *_suspicions(nodule, target.center_mm_lps))
+
+
+def _suspicions(nodule: sitk.Image, center_mm_lps: Vector | None) -> Iterator[str]:
+    """Notes on a nodule's mask that may not be what was meant."""
+    inside = sitk.GetArrayViewFromImage(nodule) > 0
+    undrawn = int(np.count_nonzero(~inside.any(axis=(1, 2))))
     if undrawn:
-        notes += (f"the mask: {undrawn} of the {nodule.GetSize()[2]} slices from its first to its last are empty",)
-    return nodule, notes
+        yield f"the mask: {undrawn} of the {len(inside)} slices from its first to its last are empty"
+    if center_mm_lps is not None:
+        voxels = Grid.from_image(nodule).point_of(np.argwhere(inside)[:, ::-1])
+        apart_mm = float(np.linalg.norm(voxels - center_mm_lps, axis=1).min())
+        if apart_mm > ONE_NODULE_MM:
+            yield f"the mask: the given centre is {apart_mm:.1f} mm from its nearest voxel"
 
 
 def _trimmed(mask: sitk.Image) -> sitk.Image:

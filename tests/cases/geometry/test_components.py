@@ -139,7 +139,17 @@ def test_a_speck_nearer_to_the_centre_than_the_nodule_is_not_the_nodule(save):
     center = tuple(GRID.point_of((34, 24, 24)).tolist())
     patch = cut_patch_from(ct, NoduleTarget(mask, center_mm_lps=center), PROTOCOL)
     assert patch.measurements.volume_mm3 == pytest.approx(384 * 0.8)
-    assert patch.repaired == ("the mask: 1 voxels in 1 pieces, each below 5 % of the nodule, were left out",)
+    assert patch.repaired == (
+        "the mask: 1 voxels in 1 pieces, each below 5 % of the nodule, were left out",
+        f"the mask: the given centre is {9 * GRID.spacing_mm_xyz[0]:.1f} mm from its nearest voxel",
+    )
+
+
+def test_slices_that_were_not_drawn_are_noted(save):
+    inside = np.zeros(GRID.size_xyz[::-1], dtype=np.uint8)
+    inside[20:30:2, 20:28, 20:28] = 1
+    patch = cut_patch_from(save(ramp(GRID), "ct.nrrd"), NoduleTarget(save(GRID.image_of(inside), "m.nrrd")), PROTOCOL)
+    assert patch.repaired == ("the mask: 4 of the 9 slices from its first to its last are empty",)
 
 
 def test_a_mask_is_read_once(save):
