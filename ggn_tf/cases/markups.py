@@ -1,10 +1,11 @@
-"""The points that a person set on nodules in 3D Slicer, from its markups files (.mrk.json)."""
+"""The points that a person set on nodules in 3D Slicer, from its markups files (.mrk.json, and .fcsv of Slicer 4)."""
 
+import csv
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from ggn_tf.errors import LocationError
 
 # 3D Slicer's RAS and DICOM's LPS differ in the signs of x and y.
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
+# Slicer up to 4.10 wrote numbers.
+_FCSV, _FCSV_SYSTEMS = "# Markups fiducial file", {"RAS": "RAS", "LPS": "LPS", "0": "RAS", "1": "LPS"}
 _UNITS_MM = {"mm": 1.0, "um": 0.001}
 # The schema's defaults; Slicer itself always writes both.
 _SYSTEM, _UNIT = "LPS", "mm"
@@ -44,7 +47,7 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
     regions of interest.
 
     Args:
-        path: A .mrk.json file of 3D Slicer (markups schema 1).
+        path: A .mrk.json file of 3D Slicer (markups schema 1), or a .fcsv file, which contains points only.
         line_midpoints: Whether a line, such as a diameter that was measured, is replaced by its midpoint. Its ends are
             on the nodule's rim.
 
@@ -57,7 +60,10 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
     """
     path = Path(path)
     try:
-        stored = json.loads(_read_text(path))
+        text = _read_text(path)
+        if text.startswith(_FCSV):
+            return _fcsv_points(path, text)
+        stored = json.loads(text)
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     except RecursionError as error:
@@ -66,15 +72,42 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
     if not isinstance(markups, list) or not all(isinstance(markup, dict) for markup in markups):
         raise _unreadable(path, "no list of markups in it")
     points = [point for markup in markups for point in _points(path, markup, line_midpoints)]
-    if not points:
-        raise LocationError(
-            "The markups file contains no placed point.",
-            case=path,
-            found=f"{len(markups)} markups",
-            expected="a point list with a point on each nodule",
-            remedy="Place the points in 3D Slicer (Markups, Point List), and save the list again.",
-        )
-    return points
+    return points or _none_placed(path, len(markups))
+
+
+def _none_placed(path: Path, markups: int) -> NoReturn:
+    raise LocationError(
+        "The markups file contains no placed point.",
+        case=path,
+        found=f"{markups} markups",
+        expected="a point list with a point on each nodule",
+        remedy="Place the points in 3D Slicer (Markups, Point List), and save the list again.",
+    )
+
+
+def _fcsv_points(path: Path, text: str) -> list[MarkupPoint]:
+    comments = dict(line[1:].split("=", 1) for line in text.splitlines() if line.startswith("#") and "=" in line)
+    stated = {name.strip().lower(): value.strip() for name, value in comments.items()}
+    system = _FCSV_SYSTEMS.get(stated.get("coordinatesystem", ""))
+    columns = [name.strip() for name in stated.get("columns", "").split(",")]
+    if system is None or not {"x", "y", "z", "label"} <= set(columns):
+        raise _unreadable(path, f"CoordinateSystem {stated.get('coordinatesystem')!r}, columns {columns}")
+    points = []
+    for row in csv.DictReader((line for line in text.splitlines() if line and not line.startswith("#")), columns):
+        position = [_finite(row[axis]) for axis in "xyz"]
+        if None in position:
+            raise _unreadable(path, f"control point {len(points) + 1} has the position {position!r}")
+        center = vector(np.multiply(np.array(position, dtype=float), _TO_LPS[system]))
+        points.append(MarkupPoint((row["label"] or "").strip(), center))
+    return points or _none_placed(path, 1)
+
+
+def _finite(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _read_text(path: Path) -> str:
@@ -142,7 +175,7 @@ def _unreadable(path: Path, found: str) -> LocationError:
         "The markups file cannot be read.",
         case=path,
         found=found,
-        expected="a .mrk.json file of 3D Slicer, coordinates LPS or RAS, in mm",
+        expected="a .mrk.json or .fcsv file of 3D Slicer, coordinates LPS or RAS, in mm",
         remedy="Save the point list in 3D Slicer as Markups JSON, or give the points as centres.",
         arguments=("center_mm",),
     )

@@ -51,7 +51,9 @@ _BAR = 24
     metavar="I J K",
     help="Centre of a nodule as a voxel of the CT, from 0, in the order x, y, z; can be repeated.",
 )
-@click.option("--fiducials", type=PATH, help="Markups file of 3D Slicer (.mrk.json) with one point on each nodule.")
+@click.option(
+    "--fiducials", type=PATH, help="Markups file of 3D Slicer (.mrk.json, .fcsv) with one point on each nodule."
+)
 @click.option("--line-midpoints", is_flag=True, help="Use the midpoint of each line in the --fiducials file.")
 @repair_options
 @click.option(

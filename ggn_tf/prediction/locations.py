@@ -93,7 +93,7 @@ Location = Point | Voxel | Mask
 
 
 def read_points(path: str | Path, *, line_midpoints: bool = False) -> list[Point]:
-    """The points of a markups file that 3D Slicer saved (.mrk.json), in any of its coordinate systems.
+    """The points of a markups file that 3D Slicer saved (.mrk.json, .fcsv), in any of its coordinate systems.
 
     Args:
         path: The file.

@@ -84,6 +84,38 @@ def test_a_line_of_one_end_has_no_midpoint(tmp_path: Path) -> None:
         read_markups(one(tmp_path, type="Line", controlPoints=ENDS[:1]), line_midpoints=True)
 
 
+FCSV = """# Markups fiducial file version = {version}
+# CoordinateSystem = {system}
+# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID
+vtkMRMLMarkupsFiducialNode_0,1.5,-2,3,0,0,0,1,1,1,0,"F, 1",,vtkMRMLScalarVolumeNode1
+2,4,5,6,0,0,0,1,1,1,0,F-2,,
+"""
+
+
+@pytest.mark.parametrize(("version", "system", "sign"), [("4.10", "0", -1), ("4.11", "LPS", 1), ("4.13", "RAS", -1)])
+def test_the_point_lists_of_slicer_4(tmp_path: Path, version: str, system: str, sign: int) -> None:
+    path = tmp_path / "F.fcsv"
+    path.write_text(FCSV.format(version=version, system=system), encoding="utf-8")
+    points = [("F, 1", (1.5 * sign, -2.0 * sign, 3.0)), ("F-2", (4.0 * sign, 5.0 * sign, 6.0))]
+    assert read_markups(path) == [MarkupPoint(*point) for point in points]
+
+
+@pytest.mark.parametrize(
+    ("former", "other", "told"),
+    [
+        ("= LPS", "= 2", "CoordinateSystem '2'"),
+        ("# Coord", "# coord-", "CoordinateSystem None"),
+        (",4,5,", ",,5,", "None"),
+    ],
+)
+def test_a_damaged_point_list_of_slicer_4_is_refused(tmp_path: Path, former: str, other: str, told: str) -> None:
+    path = tmp_path / "F.fcsv"
+    path.write_text(FCSV.format(version="4.11", system="LPS").replace(former, other), encoding="utf-8")
+    with pytest.raises(LocationError, match="cannot be read") as caught:
+        read_markups(path)
+    assert told in caught.value.found
+
+
 def test_a_ras_point_in_lps() -> None:
     assert lps_of_ras((1.0, -2.0, 3.0)) == (-1.0, 2.0, 3.0)
 
