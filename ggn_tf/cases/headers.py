@@ -95,10 +95,9 @@ def placement_notes(path: Path, grid: Grid) -> tuple[str, ...]:
         path: A file whose header was read.
         grid: Its grid.
     """
-    if is_nifti(path):
-        missing = () if read_nifti_header(path).oriented else (DIRECTIONS, POSITION)
-    else:
-        missing = unstated_geometry(path)
+    missing = unstated_geometry(path)
+    if is_nifti(path) and not read_nifti_header(path).oriented:
+        missing = (DIRECTIONS, POSITION)
     unstated = f"the CT: its header does not state {' and '.join(missing)}; {_ASSUMED}"
     return (
         *((unstated,) if missing else ()),

@@ -92,7 +92,7 @@ def _fcsv_points(path: Path, text: str) -> list[MarkupPoint]:
     columns = [name.strip() for name in stated.get("columns", "").split(",")]
     if system is None or not {"x", "y", "z", "label"} <= set(columns):
         raise _unreadable(path, f"CoordinateSystem {stated.get('coordinatesystem')!r}, columns {columns}")
-    points = []
+    points: list[MarkupPoint] = []
     for row in csv.DictReader((line for line in text.splitlines() if line and not line.startswith("#")), columns):
         position = [_finite(row[axis]) for axis in "xyz"]
         if None in position:

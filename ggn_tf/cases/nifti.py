@@ -89,9 +89,10 @@ def read_nifti_header(path: Path) -> NiftiHeader:
 
 
 def _sform(header: Any) -> Floats | None:
-    """The sform; None where it is not set, or set but filled with zeros, as by programs that write the qform alone."""
+    """The sform; None where it is not set, or filled with zeros, as by programs that write the qform alone."""
     sform: Floats | None = header.get_sform(coded=True)[0]
-    return None if sform is None or not sform[:3, :3].any(axis=0).all() else sform
+    usable = sform is not None and np.isfinite(sform).all() and sform[:3, :3].any(axis=0).all()
+    return sform if usable else None
 
 
 def _qform(header: Any) -> Floats | None:

@@ -22,6 +22,15 @@ def trimmed(text: str) -> str:
     return "".join(char for char in text if unicodedata.category(char) != "Cf").strip()
 
 
+def composed(text: str) -> str:
+    r"""A form that spellings share which look the same: without invisible characters, in one Unicode form and space.
+
+    >>> composed("Kno\u0308tchen  1 ") == composed("Kn\u00f6tchen 1")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFKC", trimmed(text)).split())
+
+
 def folded(text: str) -> str:
     r"""A form that spellings share which differ in case, space, kind of dash, or Unicode form (NFC, NFKC).
 

@@ -42,10 +42,11 @@ def unstated_geometry(path: Path) -> tuple[str, ...]:
     """What a file does not state, of `DIRECTIONS` and `POSITION`; nothing of other files than NRRD and MetaImage."""
     if path.suffix.lower() in _META_SUFFIXES:
         fields = dict(_fields(path))
-        directed, placed = _META_DIRECTIONS & fields.keys(), _META_POSITIONS & fields.keys()
+        directed, placed = bool(_META_DIRECTIONS & fields.keys()), bool(_META_POSITIONS & fields.keys())
     elif _is_nrrd(path):
         fields = dict(_fields(path))
-        directed, placed = _SPACES.fullmatch(fields.get("space", "")), _numbers(fields.get("spaceorigin", ""))
+        directed = _SPACES.fullmatch(fields.get("space", "")) is not None
+        placed = bool(_numbers(fields.get("spaceorigin", "")))
     else:
         return ()
     return (*(() if directed else (DIRECTIONS,)), *(() if placed else (POSITION,)))

@@ -18,6 +18,8 @@ _OPTIONAL = ("mask", "segment", "series")
 _MOST_PROBLEMS = 10
 _DECIMAL_COMMA, _DECIMAL_POINT = re.compile(r"[+-]?\d*,\d+"), re.compile(r"[+-]?\d*\.\d+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+# Either a number with three decimals or thousands.
+_AMBIGUOUS = re.compile(r"[+-]?\d{1,3},\d{3}")
 # How spreadsheet programs write an id of many digits, of which the last are lost.
 _SHORTENED = re.compile(r"\d([.,]\d+)?E[+-]\d\d\d?", re.IGNORECASE)
 # What a spreadsheet program writes for a formula without a value.
@@ -156,8 +158,10 @@ def open_table(path: Path, label_column: str = "label", folder: Path | None = No
     if missing is not None:
         refuse([*repeated, missing], path)
     _check_rows(path, file)
-    comma = file.decimal_comma and not _has_decimal_points(file)
-    rows = {number: _with_points(row, label_column) if comma else row for number, row in file.rows.items()}
+    rows = file.rows
+    if file.decimal_comma:
+        thousands = _has_decimal_points(file)
+        rows = {number: _with_points(row, label_column, thousands) for number, row in rows.items()}
     named = (*REQUIRED, label_column, *_OPTIONAL, *CENTER)
     return CaseTable(
         path,
@@ -216,14 +220,18 @@ def _check_rows(path: Path, file: TableFile) -> None:
         )
 
 
-def _with_points(row: Row, label_column: str) -> Row:
-    """A row whose numbers are written with a decimal comma."""
-    numbers = {name: text for name in (*CENTER, label_column) if _DECIMAL_COMMA.fullmatch(text := row.get(name, ""))}
+def _with_points(row: Row, label_column: str, thousands: bool) -> Row:
+    """A row whose numbers are written with a decimal comma, which may separate thousands if points are used, too."""
+    numbers = {
+        name: text
+        for name in (*CENTER, label_column)
+        if _DECIMAL_COMMA.fullmatch(text := row.get(name, "")) and not (thousands and _AMBIGUOUS.fullmatch(text))
+    }
     return {**row, **{name: text.replace(",", ".") for name, text in numbers.items()}}
 
 
 def _has_decimal_points(file: TableFile) -> bool:
-    """Whether a point is the decimal sign of some centre: then a comma separates thousands, or is a mistake."""
+    """Whether a point is the decimal sign of some centre."""
     return any(_DECIMAL_POINT.fullmatch(row.get(name, "")) for row in file.rows.values() for name in CENTER)
 
 

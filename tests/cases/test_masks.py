@@ -99,7 +99,6 @@ def test_a_mask_without_background(grid, save):
     refused(save(labelled(grid, label1=Box((0, 0, 0), grid.size_xyz)), "mask.nii.gz"), grid, "has no background")
 
 
-@pytest.mark.parametrize("measure", [nodule_box, centroid_mm_lps])
 @pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nrrd"])
 def test_a_mask_that_is_cropped_to_one_slice(grid, save, name):
     whole = labelled(grid, label1=Box((20, 21, 12), (4, 4, 1)))
@@ -120,6 +119,7 @@ def test_a_nodule_that_fills_a_cropped_ct(save):
     )
 
 
+@pytest.mark.parametrize("measure", [nodule_box, centroid_mm_lps])
 def test_an_empty_mask_has_no_place(grid, measure):
     with pytest.raises(MaskError, match="The mask is empty"):
         measure(labelled(grid))

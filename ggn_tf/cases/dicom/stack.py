@@ -111,6 +111,7 @@ def _is_copy(item: Slice, other: Slice) -> bool:
     """Whether two slices of one place have the same voxels, as after a second export, also under another UID."""
     return (
         item.path != other.path
+        and (item.uid == other.uid or item.acquisition == other.acquisition)
         and (item.frame, item.size_xyz, item.rescale) == (other.frame, other.size_xyz, other.rescale)
         and _same_voxels(item.path, other.path)
     )

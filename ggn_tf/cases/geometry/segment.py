@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.spelling import folded
+from ggn_tf.cases.spelling import composed
 from ggn_tf.errors import MaskError
 
 # A segment's number; spreadsheet programs add the zeros.
@@ -93,14 +93,14 @@ def names_by_number(numbered: Iterable[tuple[Any, Any]]) -> dict[int, str]:
 
 
 def matching_names(names: Sequence[str], segment: str | None) -> list[int]:
-    """The positions of the names that a segment may mean: equal ones; where there is none, equal but for spelling.
+    """The positions of the names that a segment may mean: equal ones; where there is none, those that look the same.
 
     Args:
         names: The names of all segments.
-        segment: The requested name, in any case, Unicode form and number of spaces. None: every name matches.
+        segment: The requested name, in any Unicode form and number of spaces. None: every name matches.
     """
     equal = [index for index, name in enumerate(names) if segment is None or name == segment]
-    return equal or [index for index, name in enumerate(names) if segment and folded(name) == folded(segment)]
+    return equal or [index for index, name in enumerate(names) if segment and composed(name) == composed(segment)]
 
 
 def pick_error(path: Path, segment: str | None, names: Sequence[str], matching: int) -> MaskError:
