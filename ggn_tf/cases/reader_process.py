@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -28,6 +29,7 @@ _SHARE_OF_MEMORY = 0.75
 _PRELOADED = ["ggn_tf.dataset.preparation", "ggn_tf.prediction.ct_patches"]
 # Of modules, signals and the server process, which all threads share.
 _STARTING = threading.Lock()
+_SAFE_PATH, _LONGEST_TEMPORARY = "PYTHONSAFEPATH", 70
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -107,7 +109,7 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
         context = _context()
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, dict(os.environ)), daemon=True)
-        with _STARTING, _interrupts_blocked(), _main_hidden():
+        with _STARTING, _interrupts_blocked(), _main_hidden(), _working_folder_hidden():
             process.start()
         # Only now: a process that has not started can neither be killed nor waited for.
         self._process = process
@@ -150,7 +152,9 @@ def run_in_reader(function: Callable[..., _Result], *arguments: object) -> _Resu
 
 
 def _context() -> ForkServerContext | SpawnContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    # The server process has a socket in the temporary folder, whose path may have 107 bytes.
+    socket_fits = len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_TEMPORARY
+    if not socket_fits or "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
@@ -166,6 +170,20 @@ def _main_hidden() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _working_folder_hidden() -> Iterator[None]:
+    """Start a process that imports no module from the working folder, where a user may have a random.py."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 @contextmanager

@@ -4,6 +4,7 @@ TensorFlow and SimpleITK are imported inside a command's body.
 """
 
 import importlib
+import os
 import signal
 import sys
 import warnings
@@ -56,6 +57,8 @@ class _CommandGroup(click.Group):
         return command
 
     def main(self, args: Sequence[str] | None = None, *others: Any, **settings: Any) -> Any:
+        # Jupyter's terminals name a backend that other installations lack; nothing is shown on a screen here.
+        os.environ["MPLBACKEND"] = "agg"
         with work_streams() as output:
             try:
                 return super().main(args, *others, **settings)

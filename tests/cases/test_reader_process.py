@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -35,6 +37,28 @@ def test_relative_paths_are_those_of_the_caller(
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         assert reader.run(os.getcwd) == str(tmp_path / name)
+
+
+@pytest.mark.parametrize("temporary", ["t", "t" * 100])
+def test_it_imports_nothing_from_the_working_folder_and_needs_no_short_temporary_folder(
+    temporary: str, tmp_path: Path
+) -> None:
+    (tmp_path / temporary).mkdir()
+    for name in ("random", "code", "types", "csv"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')", encoding="ascii")
+    script = "from ggn_tf.cases.reader_process import run_in_reader; print(run_in_reader(max, 3, 5))"
+    environment = {**os.environ, "TMPDIR": str(tmp_path / temporary), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("5\n", "")
+
+
+def test_a_working_folder_that_was_deleted_is_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with ReaderProcess() as process, pytest.raises(FileNotFoundError):
+        process.run(max, 3, 5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
