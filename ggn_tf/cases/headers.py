@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from ggn_tf.cases.detached import voxel_files
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
 from ggn_tf.cases.nifti import is_nifti, read_nifti_header, voxels_file
 from ggn_tf.cases.nifti_forms import NiftiForms
-from ggn_tf.cases.stated_geometry import DIRECTIONS, POSITION, refuse_unstated, unstated_geometry
+from ggn_tf.cases.stated_geometry import refuse_unstated
 from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
@@ -37,15 +38,23 @@ def read_header(path: Path) -> Grid:
         VolumeError: It is not an image, not 3D, has several values per voxel, or axes that are not at right angles.
     """
     if is_nifti(path):
-        return read_nifti_grid(path)[0]
+        return read_nifti_grid(path).grid
     reader = read_information(path)
     if min(reader.GetSize()) < 2 or reader.GetNumberOfComponents() != 1:
         raise _not_3d(path, reader.GetSize(), reader.GetNumberOfComponents())
     return grid_of(path, reader)
 
 
-def read_nifti_grid(path: Path, least_size: int = 2) -> tuple[Grid, NiftiForms | None]:
-    """The grid of a NIfTI file, by its sform if it has one; and both forms, if they differ.
+class NiftiPlacement(NamedTuple):
+    """The grid of a NIfTI file, both forms if they differ, and whether it has a form at all."""
+
+    grid: Grid
+    forms: NiftiForms | None
+    oriented: bool
+
+
+def read_nifti_grid(path: Path, least_size: int = 2) -> NiftiPlacement:
+    """The grid of a NIfTI file, by its sform if it has one.
 
     Args:
         path: The file.
@@ -67,7 +76,7 @@ def read_nifti_grid(path: Path, least_size: int = 2) -> tuple[Grid, NiftiForms |
     # The nearest right angles (the orthogonal polar factor).
     left, _, right = np.linalg.svd(axes / lengths)
     grid = Grid(header.size, vector(lengths), vector(origin), tuple((left @ right).ravel().tolist()))
-    return grid, NiftiForms.differing(header)
+    return NiftiPlacement(grid, NiftiForms.differing(header), header.oriented)
 
 
 def read_information(path: Path) -> sitk.ImageFileReader:
@@ -88,16 +97,13 @@ def read_information(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
-def placement_notes(path: Path, grid: Grid) -> tuple[str, ...]:
+def placement_notes(grid: Grid, missing: Sequence[str]) -> tuple[str, ...]:
     """What a volume file leaves open about the positions of its voxels, one sentence each.
 
     Args:
-        path: A file whose header was read.
         grid: Its grid.
+        missing: What its header does not state, as `unstated_geometry`.
     """
-    missing = unstated_geometry(path)
-    if is_nifti(path) and not read_nifti_header(path).oriented:
-        missing = (DIRECTIONS, POSITION)
     unstated = f"the CT: its header does not state {' and '.join(missing)}; {_ASSUMED}"
     return (
         *((unstated,) if missing else ()),

@@ -50,7 +50,7 @@ def read_label_map(path: Path, segment: str | None, most_voxels: int) -> Segment
     """
     if is_nifti(path):
         # A mask may be cropped to one slice.
-        (grid, forms), named, layers = read_nifti_grid(path, least_size=1), [], 1
+        (grid, forms, _), named, layers = read_nifti_grid(path, least_size=1), [], 1
     else:
         forms = None
         reader = read_information(path)

@@ -30,6 +30,7 @@ from ggn_tf.cases.headers import (
 from ggn_tf.cases.image_identity import missing_text
 from ggn_tf.cases.nifti import is_nifti, read_blocks
 from ggn_tf.cases.nifti_forms import NiftiForms
+from ggn_tf.cases.stated_geometry import DIRECTIONS, POSITION, unstated_geometry
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.protocol import AIR_HU
 
@@ -187,8 +188,12 @@ def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -
         stack, grid = scan_series(path, query, repair=repair)
         positions = SlicePositions.of(stack) if stack.problems else None
         return Volume(path, positions.grid if positions else grid, stack, positions)
-    grid, forms = read_nifti_grid(path) if is_nifti(path) else (read_header(path), None)
-    return Volume(path, grid, forms=forms, notes=placement_notes(path, grid))
+    if is_nifti(path):
+        grid, forms, oriented = read_nifti_grid(path)
+        missing = () if oriented else (DIRECTIONS, POSITION)
+        return Volume(path, grid, forms=forms, notes=placement_notes(grid, missing))
+    grid = read_header(path)
+    return Volume(path, grid, notes=placement_notes(grid, unstated_geometry(path)))
 
 
 def refuse_missing_ct(path: Path) -> None:
