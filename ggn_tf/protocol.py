@@ -180,6 +180,11 @@ class TrainingProtocol:
     joint: StageProtocol = StageProtocol(1e-5, 120, Steps())
     joint_trains_unet: bool = True
 
+    @property
+    def largest_shift_mm(self) -> float:
+        """The largest shift of a patch's centre in any stage."""
+        return max(stage.shift_mm for stage in (self.segment, self.classify, self.joint))
+
 
 @dataclass(frozen=True)
 class Protocol:

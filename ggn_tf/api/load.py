@@ -5,10 +5,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ggn_tf.cases.dicom.repair import RepairPolicy
+from ggn_tf.cases.recentring import WARNING_MM
 from ggn_tf.errors import ServingError
-from ggn_tf.prediction.ct_patches import open_patches
+from ggn_tf.prediction.ct_patches import NodulePatch, open_patches
 from ggn_tf.prediction.locations import Location
 from ggn_tf.prediction.nodules import CtPrediction, predict_nodules
+from ggn_tf.prediction.patch_warnings import WITHOUT_SHIFTS
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import client_tls
@@ -40,6 +42,7 @@ class Model(AbstractContextManager["Model"]):
         series: str | None = None,
         repair: bool = False,
         align_masks: bool = False,
+        recenter: bool = True,
     ) -> CtPrediction:
         """Classify and segment nodules of one CT, which is opened once.
 
@@ -57,6 +60,8 @@ class Model(AbstractContextManager["Model"]):
                 more than one of them.
             repair: Whether slices with a gantry tilt or non-uniform spacing are resampled instead of being rejected.
             align_masks: Whether masks on another grid of the same scan are resampled onto the CT's grid.
+            recenter: Whether the centre of a point or voxel moves to the centroid of the nodule that the model finds,
+                at most three times, before it is classified. The paper does not.
 
         Raises:
             LocationError: There is no location, or one is outside the CT.
@@ -64,8 +69,22 @@ class Model(AbstractContextManager["Model"]):
             ServingError: The server rejects the request or cannot be reached.
         """
         policy = RepairPolicy(repair, align_masks)
-        volume, patches = open_patches(Path(ct), series, locations, self.protocol, policy)
-        return predict_nodules(volume, patches, self._network.predict, self.source)
+        margin_mm = WARNING_MM if recenter else 0.0
+        volume, patches = open_patches(Path(ct), series, locations, self.protocol, policy, margin_mm)
+        return predict_nodules(
+            volume,
+            patches,
+            self._network.predict,
+            self.source,
+            recenter=self.protocol if recenter else None,
+            warnings=[WITHOUT_SHIFTS] if recenter and self._needs_centers(patches) else [],
+        )
+
+    def _needs_centers(self, patches: Sequence[NodulePatch]) -> bool:
+        """Whether there are points, and the model was trained without shifts; a server does not report this."""
+        if isinstance(self._network, PredictionClient) or all(nodule.patch.mask is not None for nodule in patches):
+            return False
+        return self._network.contract.protocol.training.largest_shift_mm == 0
 
     def close(self) -> None:
         """Release the memory or the connection."""

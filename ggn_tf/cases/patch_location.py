@@ -17,8 +17,9 @@ from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 
-# Of voxel indices: a hundredth of a voxel is a tenth of what a click can be repeated to.
-_POINT_DECIMALS, _CENTROID_DECIMALS = 2, 6
+POINT_DECIMALS = 2
+"""Of voxel indices: a hundredth of a voxel is a tenth of what a click can be repeated to."""
+_CENTROID_DECIMALS = 6
 
 
 class NoduleTarget(NamedTuple):
@@ -115,7 +116,8 @@ def locate_patch(masks: Masks, target: NoduleTarget, protocol: PatchProtocol) ->
     if target.mask_path is not None:
         mask, notes = _nodule(masks, target, target.mask_path)
         repaired += notes
-    center = _on_voxel_fraction(volume.grid, _center(volume, mask, target.center_mm_lps), target.center_mm_lps is None)
+    center = _center(volume, mask, target.center_mm_lps)
+    center = round_point(volume.grid, center, _CENTROID_DECIMALS if target.center_mm_lps is None else POINT_DECIMALS)
     grid = patch_grid(center, volume.grid, protocol)
     stored = patch_grid(center, volume.grid, protocol, margin=True)
     return PatchLocation(mask, center, grid, _needed(volume.grid, stored, mask), repaired)
@@ -128,14 +130,13 @@ def patch_grid(center_mm_lps: Vector, ct_grid: Grid, protocol: PatchProtocol, *,
     return Grid.around(center_mm_lps, (width, height, depth), (width_mm, height_mm, depth_mm), ct_grid.direction)
 
 
-def _on_voxel_fraction(ct_grid: Grid, center_mm_lps: Vector, centroid: bool) -> Vector:
-    """The centre, rounded in voxel indices, so that one CT gives one patch however its file stores the origin.
+def round_point(ct_grid: Grid, point_mm_lps: Vector, decimals: int = POINT_DECIMALS) -> Vector:
+    """A point, rounded in voxel indices, so that one CT gives one patch however its file stores the origin.
 
     A centroid comes from whole voxels and needs no rounding but its last digits; a point in mm is off by what a 32-bit
     header loses of the origin, 1e-5 mm.
     """
-    decimals = _CENTROID_DECIMALS if centroid else _POINT_DECIMALS
-    return vector(ct_grid.point_of(np.round(ct_grid.index_of(center_mm_lps), decimals)))
+    return vector(ct_grid.point_of(np.round(ct_grid.index_of(point_mm_lps), decimals)))
 
 
 def count_nodules(masks: Masks, target: NoduleTarget) -> int:

@@ -130,6 +130,20 @@ def cut_patch_from(
     return cut_patch(volume, target, protocol, repair_policy, radiomics=radiomics)
 
 
+def move_patch(patch: Patch, block: sitk.Image, center_mm_lps: Vector, protocol: PatchProtocol) -> Patch:
+    """Cut the patch around another point of the same CT.
+
+    Args:
+        patch: The patch around the former point, without a mask.
+        block: The CT's voxels around the patch, as `Volume.read` returns them.
+        center_mm_lps: A point in the CT.
+        protocol: The patch's size, spacing, and value outside the CT.
+    """
+    grid = patch_grid(center_mm_lps, patch.ct_grid, protocol)
+    hu = _resampled(block, grid, patch.ct_grid, sitk.sitkLinear, protocol.outside_hu)
+    return dataclasses.replace(patch, hu=hu, center_mm_lps=center_mm_lps, grid=grid)
+
+
 def paste_mask(
     probability_zyx: npt.NDArray[np.floating], patch_grid: Grid, ct_grid: Grid, threshold: float = MASK_THRESHOLD
 ) -> sitk.Image:

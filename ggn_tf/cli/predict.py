@@ -55,6 +55,13 @@ _BAR = 24
     "--fiducials", type=PATH, help="Markups file of 3D Slicer (.mrk.json, .fcsv) with one point on each nodule."
 )
 @click.option("--line-midpoints", is_flag=True, help="Use the midpoint of each line in the --fiducials file.")
+@click.option(
+    "--recenter/--no-recenter",
+    default=True,
+    show_default=True,
+    help="Move a given centre to the centroid of the mask that the model predicts, at most three times, and classify "
+    "the patch around it. --no-recenter classifies the patch around the given centre, as the paper does.",
+)
 @repair_options
 @click.option(
     "--server", metavar="HOST:PORT", help="Address of the model server that predicts; an IPv6 address in brackets."
@@ -90,6 +97,7 @@ def command(
     center_index: Sequence[tuple[int, int, int]],
     fiducials: Path | None,
     line_midpoints: bool,
+    recenter: bool,
     repair: bool,
     align_masks: bool,
     server: str | None,
@@ -136,7 +144,9 @@ def command(
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     source = export or f"grpc://{server}"
     with ggn_tf.load(source, model_name=model_name, timeout=timeout, proxy=proxy, trust=trust, **tls) as model:
-        prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks)
+        prediction = model.predict(
+            ct, locations, series=series, repair=repair, align_masks=align_masks, recenter=recenter
+        )
     result = (
         prediction.to_dict(keep_ids) if output is None else prediction.write(output, keep_ids=keep_ids, shared=shared)
     )
@@ -175,6 +185,7 @@ def _check_paths(ct: Path, mask: Path | None, export: Path | None, output: Path 
 def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
     width = max(9, *(len(name) for name in nodule.probabilities))
     point = ", ".join(f"{value:.1f}" for value in nodule.center_mm_lps)
+    moved = f", moved by {nodule.moved_mm:.1f} mm from the given centre" if nodule.moves else ""
     measured = nodule.measurements
     return [
         *(
@@ -182,7 +193,7 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
             for name, probability in nodule.probabilities.items()
         ),
         f"decision   {nodule.decision}",
-        f"centre     {point} mm (LPS)",
+        f"centre     {point} mm (LPS){moved}",
         *(
             ["volume     0 mm3"]
             if measured is None

@@ -1,6 +1,7 @@
 """Predictions about the nodules of one CT, in the CT's own terms."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,15 @@ from ggn_tf.cases.measurements import Measurements, measure
 from ggn_tf.cases.patches import paste_mask
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.prediction.ct_patches import NodulePatch, block_around
-from ggn_tf.prediction.patch_warnings import PredictionWarning, overlap_warning, patch_warnings, series_warnings
-from ggn_tf.protocol import MASK_THRESHOLD
+from ggn_tf.prediction.patch_warnings import (
+    PredictionWarning,
+    overlap_warning,
+    patch_warnings,
+    recentring_warnings,
+    series_warnings,
+)
+from ggn_tf.prediction.recentring import predict_patches, predict_recentered
+from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 
 RESEARCH_ONLY = "for research only; not a medical device"
@@ -31,6 +39,8 @@ class NodulePrediction:
         probabilities: By class name, in the order of the task.
         center_mm_lps: The patch's centre.
         center_index_xyz: The same as an index of the CT's voxels, from 0, in the order x, y, z.
+        given_center_mm_lps: The centre that was given, from which recentring moved it.
+        moves: How often it moved.
         mask: uint8, 0 or 1, on the block of the CT's voxels that contains the nodule; None where the model finds none.
         measurements: Measurements of `mask` on the CT's own voxels; None without a mask.
         block: Hounsfield units around the nodule.
@@ -41,6 +51,8 @@ class NodulePrediction:
     probabilities: dict[str, float]
     center_mm_lps: Vector
     center_index_xyz: Vector
+    given_center_mm_lps: Vector
+    moves: int
     mask: sitk.Image | None
     measurements: Measurements | None
     block: sitk.Image
@@ -51,6 +63,11 @@ class NodulePrediction:
         """The most probable class."""
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
+    @property
+    def moved_mm(self) -> float:
+        """How far the centre is from the one that was given."""
+        return math.dist(self.center_mm_lps, self.given_center_mm_lps)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without voxels."""
         nothing = {**dict.fromkeys(Measurements._fields), "volume_mm3": 0.0}
@@ -60,6 +77,9 @@ class NodulePrediction:
             "probabilities": self.probabilities,
             "center_mm_lps": list(self.center_mm_lps),
             "center_index_xyz": [round(index, 2) for index in self.center_index_xyz],
+            "given_center_mm_lps": list(self.given_center_mm_lps),
+            "moves": self.moves,
+            "moved_mm": round(self.moved_mm, 2),
             **(nothing if self.measurements is None else self.measurements._asdict()),
             "warnings": [warning.to_dict() for warning in self.warnings],
         }
@@ -75,6 +95,7 @@ class CtPrediction:
         model_version: The version of the model.
         volume: The CT.
         source: Where the model was: `export`, or `server` and `model_name`.
+        warnings: Reasons why all predictions may be wrong.
     """
 
     nodules: tuple[NodulePrediction, ...]
@@ -82,6 +103,7 @@ class CtPrediction:
     model_version: int
     volume: Volume = field(repr=False)
     source: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[PredictionWarning, ...] = ()
 
     def to_dict(self, keep_ids: bool = False) -> dict[str, Any]:
         """As JSON types, without voxels: the content of result.json before any file is written.
@@ -97,7 +119,7 @@ class CtPrediction:
             "mask": None,
             "segmentation": None,
             "overlays": [],
-            "warnings": [],
+            "warnings": [warning.to_dict() for warning in self.warnings],
             "caution": RESEARCH_ONLY,
         }
 
@@ -125,6 +147,9 @@ def predict_nodules(
     patches: Sequence[NodulePatch],
     predict: Callable[[np.ndarray], Prediction],
     source: Mapping[str, str] | None = None,
+    *,
+    recenter: PatchProtocol | None = None,
+    warnings: Sequence[PredictionWarning] = (),
 ) -> CtPrediction:
     """Predict the nodules of one CT.
 
@@ -133,8 +158,14 @@ def predict_nodules(
         patches: Patches that were cut from it, at least one.
         predict: `PredictionClient.predict` or `LocalModel.predict`.
         source: Where the model is, for the result.
+        recenter: The patch that the model takes: centres that are points move to the centroids of the nodules. None:
+            all centres stay.
+        warnings: Reasons why all predictions may be wrong.
     """
-    prediction = predict(np.stack([nodule.patch.hu for nodule in patches])[..., None])
+    if recenter is None:
+        prediction = predict_patches(patches, predict)
+    else:
+        patches, prediction = predict_recentered(volume, patches, predict, recenter)
     labels = np.zeros(volume.grid.size_xyz[::-1], np.uint8 if len(patches) < 256 else np.uint16)
     nodules: list[NodulePrediction] = []
     shared: list[set[int]] = []
@@ -145,18 +176,20 @@ def predict_nodules(
         shared.append(_add(labels, volume.grid, nodules[-1].mask, len(nodules)))
         for other in shared[-1]:
             shared[other].add(len(nodules) - 1)
+    centers = [(nodule.name, nodule.given_center_mm_lps) for nodule in nodules]
     warned = tuple(
-        _with_overlaps(nodule, [nodules[other].name for other in sorted(others)])
+        _with_warnings(nodule, [nodules[other].name for other in sorted(others)], centers)
         for nodule, others in zip(nodules, shared, strict=True)
     )
-    return CtPrediction(warned, volume.stored_image(labels), prediction.model_version, volume, dict(source or {}))
+    image = volume.stored_image(labels)
+    return CtPrediction(warned, image, prediction.model_version, volume, dict(source or {}), tuple(warnings))
 
 
 def _on_ct(
     volume: Volume, nodule_patch: NodulePatch, probabilities: dict[str, float], soft_mask: np.ndarray
 ) -> NodulePrediction:
     patch, grid = nodule_patch.patch, volume.grid
-    block = nodule_patch.block or volume.read(block_around(patch))
+    block = nodule_patch.block or volume.read(block_around(grid, patch.center_mm_lps, patch.grid))
     mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, MASK_THRESHOLD))
     inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
     # A speck between the CT's voxels is on none of them: no nodule.
@@ -166,6 +199,8 @@ def _on_ct(
         probabilities=probabilities,
         center_mm_lps=patch.center_mm_lps,
         center_index_xyz=vector(volume.stored_grid.index_of(patch.center_mm_lps)),
+        given_center_mm_lps=nodule_patch.given_center_mm_lps,
+        moves=nodule_patch.moves,
         mask=mask,
         measurements=None if mask is None else measure(block, mask),
         block=block,
@@ -204,7 +239,21 @@ def _add(labels: np.ndarray, grid: Grid, mask: sitk.Image | None, label: int) ->
     return taken
 
 
-def _with_overlaps(nodule: NodulePrediction, others: list[str]) -> NodulePrediction:
-    if not others:
-        return nodule
-    return dataclasses.replace(nodule, warnings=(*nodule.warnings, overlap_warning(others)))
+def _with_warnings(
+    nodule: NodulePrediction, overlapping: list[str], given_centers: Sequence[tuple[str, Vector]]
+) -> NodulePrediction:
+    """The nodule with the warnings that need the whole call."""
+    further = [overlap_warning(overlapping)] if overlapping else []
+    if nodule.moves:
+        nearer = [name for name, center in given_centers if math.dist(center, nodule.center_mm_lps) < nodule.moved_mm]
+        outside_mm = _distance_mm(nodule.mask, nodule.given_center_mm_lps)
+        further += recentring_warnings(nodule.moved_mm, outside_mm, nearer)
+    return dataclasses.replace(nodule, warnings=(*nodule.warnings, *further))
+
+
+def _distance_mm(mask: sitk.Image | None, point_mm_lps: Vector) -> float:
+    """The distance of a point from the nearest voxel of a mask; 0 without a mask."""
+    if mask is None:
+        return 0.0
+    voxels_xyz = np.argwhere(sitk.GetArrayViewFromImage(mask))[:, ::-1]
+    return float(np.linalg.norm(Grid.from_image(mask).point_of(voxels_xyz) - point_mm_lps, axis=1).min())

@@ -18,9 +18,9 @@ _STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _PLANES = {"axial": (2, False), "coronal": (1, True), "sagittal": (0, True)}
 
 
-def field_around(center_mm_lps: Vector) -> Grid:
+def field_around(center_mm_lps: Vector, margin_mm: float = 0.0) -> Grid:
     """The part of the patient that an overlay shows: what its CT block must cover."""
-    millimetres = int(FIELD_MM) + 1
+    millimetres = int(FIELD_MM + 2 * margin_mm) + 1
     return Grid.around(center_mm_lps, (millimetres,) * 3, (1.0, 1.0, 1.0), _STRAIGHT)
 
 

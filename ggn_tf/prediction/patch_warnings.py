@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ggn_tf.cases.field_of_view import covered_voxels
+from ggn_tf.cases.geometry.components import ONE_NODULE_MM
 from ggn_tf.cases.lung_context import lung_context_of
 from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.recentring import WARNING_MM
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.contract.warning_texts import (
     BELOW_AIR,
@@ -19,6 +21,7 @@ from ggn_tf.serving.contract.warning_texts import (
     DENSE_HU,
     LARGER_THAN_PATCH,
     MOST_DENSE,
+    MOVED_FAR,
     NO_LUNG,
     NO_NODULE,
     PARTLY_OUTSIDE_CT,
@@ -93,6 +96,32 @@ def overlap_warning(names: list[str]) -> PredictionWarning:
         f"It shares voxels with {', '.join(names)}: one nodule given twice, or two that touch. "
         "In the mask files a shared voxel belongs to the nodule that was named first.",
     )
+
+
+def recentring_warnings(moved_mm: float, outside_mm: float, nearer: list[str]) -> list[PredictionWarning]:
+    """The warnings about a centre that moved.
+
+    Args:
+        moved_mm: How far.
+        outside_mm: How far the given centre is from the nodule that was found.
+        nearer: The nodules of the same call whose given centres are nearer to the last centre than its own.
+    """
+    warnings = [PredictionWarning.of(MOVED_FAR, f"Here: {moved_mm:.1f} mm.")] if moved_mm > WARNING_MM else []
+    if nearer:
+        reason = f"the given centre of {', '.join(nearer)} is nearer to the last one"
+    elif outside_mm > ONE_NODULE_MM:
+        reason = f"the given one is {outside_mm:.1f} mm outside the nodule that was found"
+    else:
+        return warnings
+    return [*warnings, PredictionWarning("another_nodule", f"The centre may have moved to another nodule: {reason}.")]
+
+
+WITHOUT_SHIFTS = PredictionWarning(
+    "trained_without_shifts",
+    "The model was trained on centred nodules only. The farther a given centre is from the nodule's centre, the more "
+    "often the model misses the nodule, and then the centre does not move to it.",
+)
+"""About the prediction of a model that recentring does not help much."""
 
 
 def _about_spacing(patch: Patch) -> Iterator[PredictionWarning]:

@@ -64,12 +64,13 @@ def write_results(
         with replaced_folder(folder, private=not shared) as fresh:
             sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
             segmentation, warnings = _write_segmentation(prediction, fresh)
+            known = prediction.to_dict(keep_ids)
             result = {
-                **prediction.to_dict(keep_ids),
+                **known,
                 "mask": MASK_FILE,
                 "segmentation": segmentation,
                 "overlays": _draw_overlays(prediction, fresh / OVERLAYS),
-                "warnings": [warning.to_dict() for warning in warnings],
+                "warnings": [*known["warnings"], *(warning.to_dict() for warning in warnings)],
             }
             (fresh / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     except (OSError, RuntimeError) as error:

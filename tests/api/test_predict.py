@@ -35,7 +35,7 @@ def test_points_voxels_and_masks_name_the_same_nodule(models: Path, ct: Path, tm
     index = tuple(int(step) for step in np.rint(GRID.index_of(CENTER)))
     locations = [ggn_tf.Point(x, y, z, name="upper"), ggn_tf.Point(-x, -y, z, ras=True), ggn_tf.Voxel(*index)]
     with ggn_tf.load(models) as model:
-        prediction = model.predict(ct, [*locations, ggn_tf.Mask(mask)])
+        prediction = model.predict(ct, [*locations, ggn_tf.Mask(mask)], recenter=False)
     assert [nodule.name for nodule in prediction.nodules] == ["upper", "nodule 2", "nodule 3", "nodule 4"]
     for nodule in prediction.nodules:
         np.testing.assert_allclose(nodule.center_mm_lps, CENTER, atol=1.0)
@@ -43,6 +43,17 @@ def test_points_voxels_and_masks_name_the_same_nodule(models: Path, ct: Path, tm
         assert nodule.measurements is not None and nodule.mask is not None
         assert nodule.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.05)
         assert [warning.code for warning in nodule.warnings] == ["overlaps"]
+
+
+def test_points_move_to_the_nodule_and_masks_do_not(models: Path, ct: Path, tmp_path: Path) -> None:
+    beside = tuple(np.add(CENTER, (3, 3, -2)).tolist())
+    mask = write_nifti(GRID.image_of((distance_mm(GRID, beside) <= 4).astype(np.uint8)), tmp_path / "mask.nii.gz")
+    with ggn_tf.load(models) as model:
+        point, by_mask = model.predict(ct, [ggn_tf.Point(*beside), ggn_tf.Mask(mask)]).nodules
+    np.testing.assert_allclose(point.center_mm_lps, CENTER, atol=0.4)
+    assert point.moved_mm == pytest.approx(np.sqrt(22), abs=0.4)
+    np.testing.assert_allclose(by_mask.center_mm_lps, beside, atol=0.1)
+    assert (by_mask.moves, by_mask.moved_mm) == (0, 0)
 
 
 def test_every_nodule_of_a_mask_is_predicted(models: Path, tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ FILES = ["nodule_mask.nii.gz", "overlays", "result.json"]
 
 @pytest.fixture(scope="module")
 def protocol() -> Protocol:
-    return tiny_protocol(size=32)
+    """Trained with shifts, as recentring needs it."""
+    tiny = tiny_protocol(size=32)
+    segment = dataclasses.replace(tiny.training.segment, shift_mm=8.0)
+    return dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, segment=segment))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,8 @@ def test_a_place_is_the_same_however_it_is_given(ct: Path, models: Path, tmp_pat
         ("--center-index", *index),
         ("--fiducials", markups),
     ]
-    answers = [answered("--ct", ct / "ct.nii.gz", "--export", models, *place)["nodules"] for place in places]
+    asked = ("--ct", ct / "ct.nii.gz", "--export", models, "--no-recenter")
+    answers = [answered(*asked, *place)["nodules"] for place in places]
     for (nodule,) in answers:
         assert nodule["name"] == "nodule 1"
         assert nodule["center_index_xyz"] == list(index)
@@ -232,7 +236,7 @@ def test_of_two_series_the_one_that_holds_the_place_or_is_named(ct: Path, models
     assert pydicom.dcmread(out / document["segmentation"]).ReferencedSeriesSequence[0].SeriesInstanceUID == uid
     place = ("--center-index", 31, 30, 36, "--export", models)
     assert "2 CT series" in refused("--ct", study / "near", *place)
-    named = answered("--ct", study / "near", *place, "--series", uid)
+    named = answered("--ct", study / "near", *place, "--series", uid, "--no-recenter")
     np.testing.assert_allclose(named["nodules"][0]["center_mm_lps"], GRID.point_of((31, 30, 36)), atol=1e-3)
 
 
@@ -303,6 +307,40 @@ def test_a_person_reads_classes_decision_and_measures(ct: Path, models: Path) ->
     assert "0.731" in lines[0]
     assert {"decision", "volume", "density", "centre", "model"} <= {line.split()[0] for line in lines if line}
     assert "not a medical device" in lines[-1]
+
+
+def test_a_centre_beside_a_nodule_moves_to_it_unless_it_is_to_stay(ct: Path, models: Path) -> None:
+    beside = (CENTER[0] + 4, CENTER[1] - 2, CENTER[2])
+    asked = ("--ct", ct / "ct.nii.gz", "--center-mm", *beside, "--export", models)
+    (moved,), (kept,) = answered(*asked)["nodules"], answered(*asked, "--no-recenter")["nodules"]
+    assert moved["center_mm_lps"] == pytest.approx(CENTER, abs=0.4)
+    assert kept["center_mm_lps"] == kept["given_center_mm_lps"] == moved["given_center_mm_lps"]
+    assert kept["center_mm_lps"] == pytest.approx(beside, abs=0.01)
+    assert moved["moved_mm"] == pytest.approx(np.sqrt(20), abs=0.4) and moved["moves"] >= 1
+    assert (kept["moved_mm"], kept["moves"]) == (0, 0)
+    (line,) = [line for line in predict(*asked).stdout.splitlines() if line.startswith("centre")]
+    assert line.endswith(f"moved by {moved['moved_mm']:.1f} mm from the given centre")
+    assert "moved by" not in predict(*asked, "--no-recenter").stdout
+
+
+def test_a_server_moves_centres_as_the_export_does(ct: Path, models: Path) -> None:
+    asked = ("--ct", ct / "dicom", "--center-mm", CENTER[0], CENTER[1] + 5, CENTER[2] - 3)
+    with ModelServer(models, ServerOptions(port=0)) as server:
+        by_server = answered(*asked, "--server", f"127.0.0.1:{server.port}")
+    assert by_server["nodules"] == answered(*asked, "--export", models)["nodules"]
+    assert by_server["nodules"][0]["moves"] >= 1
+
+
+def test_a_model_that_was_trained_without_shifts_is_noted(ct: Path, tmp_path: Path) -> None:
+    protocol = tiny_protocol(size=32)
+    export_model(build_threshold_model(protocol.patch), INDOLENT_INVASIVE, protocol, tmp_path / "ggn")
+    asked = ("--ct", ct / "ct.nii.gz", "--export", tmp_path / "ggn")
+    point = ("--center-mm", *CENTER)
+    document = answered(*asked, *point, "-o", tmp_path / "answer")
+    assert [warning["code"] for warning in document["warnings"]] == ["trained_without_shifts"]
+    assert json.loads((tmp_path / "answer" / "result.json").read_text(encoding="utf-8")) == document
+    for places in ((*point, "--no-recenter"), ("--mask", ct / "mask.nii.gz")):
+        assert answered(*asked, *places)["warnings"] == []
 
 
 def test_a_person_reads_which_nodule_is_which_and_what_to_doubt(ct: Path, models: Path, tmp_path: Path) -> None:

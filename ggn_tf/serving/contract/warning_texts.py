@@ -6,6 +6,7 @@ The model was trained on scans without contrast agent, slices of 1.25 mm, nodule
 from typing import NamedTuple
 
 from ggn_tf.cases.lung_context import BELOW_AIR_HU, NO_LUNG_HU
+from ggn_tf.cases.recentring import WARNING_MM
 
 # Twice the distance of the paper's slices: beyond it most of the patch's 1 mm layers are interpolated, not measured.
 COARSEST_SPACING_MM = 2.5
@@ -66,6 +67,11 @@ NO_NODULE = WarningKind(
 LARGER_THAN_PATCH = WarningKind(
     "larger_than_patch",
     "The nodule reaches the patch's border and may extend beyond it: class, mask and measurements are of a part.",
+)
+MOVED_FAR = WarningKind(
+    "moved_far",
+    f"Recentring moved the centre by more than {WARNING_MM:g} mm: it may have reached another nodule than the one that "
+    "was meant.",
 )
 
 PATCH_WARNINGS = (NOT_FINITE, NO_LUNG, BELOW_AIR, DENSE, NO_NODULE, LARGER_THAN_PATCH)
