@@ -130,8 +130,8 @@ def prepare_group(
     """Cut the patches of cases of one CT, as `prepare_case`."""
     if len(cases) > 1 and all(case.mask for case in cases):
         targets = [NoduleTarget(case.mask, case.segment, case.center_mm_lps) for case in cases]
-        # After an error each is cut alone, so that only the wrong nodule is rejected.
-        with suppress(GgnError, OSError, UnicodeError):
+        # After an error, of whatever type, each is cut alone, so that only the wrong nodule is rejected.
+        with suppress(Exception):
             volume = open_volume(cases[0].image, repair=repair_policy.repair)
             return list(cut_patches(volume, targets, protocol, repair_policy, radiomics=radiomics))
     return [prepare_case(case, protocol, repair_policy, radiomics) for case in cases]

@@ -15,7 +15,7 @@ from ggn_tf.cases.patches import Patch, cut_patch_from
 from ggn_tf.cases.table import Case, read_table
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms
-from ggn_tf.dataset.preparation import groups_of, prepare_case, prepare_cases
+from ggn_tf.dataset.preparation import groups_of, prepare_case, prepare_cases, prepare_group
 from ggn_tf.errors import GgnError, MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_files import write_case_files
@@ -136,6 +136,16 @@ def test_only_the_nodule_that_is_missing_is_rejected(nodules_of_one_ct: list[Cas
     assert rejected[0].case_id == "3"
     assert str(rejected[1].case).startswith("3 (")
     assert rejected[1].what == "The mask has no voxel of segment '4'."
+
+
+def test_an_error_of_any_type_rejects_no_other_nodule_of_the_ct(
+    nodules_of_one_ct: list[Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise TypeError("not enough arguments for format string")
+
+    monkeypatch.setattr("ggn_tf.dataset.preparation.cut_patches", fail)
+    assert all(isinstance(patch, Patch) for patch in prepare_group(nodules_of_one_ct[:2], PROTOCOL))
 
 
 def test_a_compressed_ct_is_decompressed_once_for_its_neighbouring_rows(nodules_of_one_ct: list[Case]) -> None:
