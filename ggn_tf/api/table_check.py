@@ -1,12 +1,13 @@
 """Check a case table: everything that `prepare` would find in it, without writing a dataset."""
 
 import csv
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggn_tf.api.arguments import OnProgress, ignore
+from ggn_tf.api.arguments import MARGIN_MM, OnProgress, ignore
 from ggn_tf.api.prepare import CutCases, chosen_labels, cut_cases, open_case_table
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.table import Case
@@ -26,7 +27,7 @@ from ggn_tf.dataset.table_check import (
 )
 from ggn_tf.errors import GgnError
 from ggn_tf.files import atomic_folder
-from ggn_tf.protocol import Protocol
+from ggn_tf.protocol import PatchProtocol, Protocol
 from ggn_tf.shown_text import in_spreadsheet
 
 FINDINGS = "cases.csv"
@@ -93,8 +94,10 @@ def check_table(
         for row, case in zip(opened.rows, cases, strict=True)
     ]
     policy, usable = RepairPolicy(repair, align_masks), [row for row in rows if isinstance(row, Case)]
-    with closing(cut_cases(usable, protocol.patch, jobs, policy, on_progress=on_progress)) as cut:
-        findings, read = _examine(rows, cut, None if output is None else Path(output), shared)
+    # With the margin that `prepare` reads by default: a CT may be damaged there.
+    patch = dataclasses.replace(protocol.patch, margin_mm=MARGIN_MM)
+    with closing(cut_cases(usable, patch, jobs, policy, on_progress=on_progress)) as cut:
+        findings, read = _examine(rows, cut, patch, None if output is None else Path(output), shared)
     consistency = check_consistency([finding.case for finding in findings], read, distinct_ids=distinct_ids)
     outside_lung = [finding.case.case_id for finding in findings if not finding.in_lung]
     notes = notes_on(records_of(findings), hidden_columns(findings), outside_lung)
@@ -107,7 +110,7 @@ def check_table(
 
 
 def _examine(
-    rows: Sequence[Case | Finding], cut: CutCases, output: Path | None, shared: bool
+    rows: Sequence[Case | Finding], cut: CutCases, protocol: PatchProtocol, output: Path | None, shared: bool
 ) -> tuple[list[Finding], dict[str, ReadNodule]]:
     """The findings in the order of the rows, of which some have one already; and what was read, by case id."""
     findings, read = [], {}
@@ -118,7 +121,8 @@ def _examine(
                 findings.append(finding)
                 if nodule is not None:
                     read[finding.case.case_id] = nodule_of(nodule)
-                    sheets.add(f"{nodule.record.case_id}  {nodule.record.label}", nodule.hu, nodule.mask)
+                    hu, mask = protocol.without_margin(nodule.hu), protocol.without_margin(nodule.mask)
+                    sheets.add(f"{nodule.record.case_id}  {nodule.record.label}", hu, mask)
         if folder is not None:
             _write_findings(folder / FINDINGS, findings)
     return findings, read

@@ -1,3 +1,4 @@
+import math
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_a_check_finds_what_prepare_would(tmp_path: Path) -> None:
     assert check.rejected == 2 and check.problems == ()
     assert check_table(table, jobs=1, align_masks=True).rejected == 1
     assert (tmp_path / "sheets" / "cases.csv").is_file()
+
+
+def test_a_check_reads_the_margin_that_prepare_stores(tmp_path: Path) -> None:
+    table = write_case_files(tmp_path / "cases", 12)
+    path = table.parent / read_rows(table)[0]["image"]
+    image = sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32)
+    # The patch begins at column 6.
+    image[1, 20, 12] = math.nan
+    sitk.WriteImage(image, str(path))
+    assert check_table(table, jobs=1).rejected == 1
+    with pytest.raises(RejectedCasesError):
+        ggn_tf.prepare(table, tmp_path / "dataset", jobs=1, keep_ids=True)
 
 
 def test_one_series_under_two_patients_is_refused_once_it_is_read(tmp_path: Path) -> None:
