@@ -87,8 +87,11 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def _best(rows: Sequence[Mapping[str, str]], column: str) -> float | None:
-    values = [float(row[column]) for row in rows if row.get(column)]
-    return max(values, default=None)
+    try:
+        return max((float(row[column]) for row in rows if row.get(column)), default=None)
+    except ValueError:
+        # The history is a copy for people, who may have changed it.
+        return None
 
 
 def _test_scores(file: Path, finished: Sequence[str]) -> dict[str, float | None] | None:

@@ -79,6 +79,13 @@ def test_a_line_that_is_just_being_written_is_left_out(folder: Path):
     assert "classify 2 " in runs(folder).stdout
 
 
+def test_a_history_that_a_person_has_changed_has_no_best_score(folder: Path):
+    history = folder / "run" / "history.csv"
+    history.write_text(history.read_text(encoding="utf-8").replace("0.75", "0,75 good"), encoding="utf-8")
+    result = runs(folder)
+    assert result.exit_code == 0 and result.stdout.splitlines()[1].split()[6:] == ["classify", "2", "-", "-"]
+
+
 def test_no_folder_is_an_error_with_a_remedy(tmp_path: Path):
     result = runs(tmp_path / "none")
     assert result.exit_code == 1 and "remedy:" in result.output
