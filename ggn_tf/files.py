@@ -184,12 +184,11 @@ def _is_regular(path: Path) -> bool:
     return stat.S_ISREG(path.lstat().st_mode)
 
 
-def refuse_read_only(folder: Path, argument: str = "output") -> None:
+def refuse_read_only(folder: Path) -> None:
     """Refuse a place for results before the work is done, by writing a file to the nearest folder that exists.
 
     Args:
-        folder: The folder in which something will be made; it need not exist.
-        argument: The argument of the API that names it.
+        folder: The folder in which something will be made, as the argument `output` names it; it need not exist.
 
     Raises:
         GgnError: Nothing can be written there.
@@ -206,7 +205,7 @@ def refuse_read_only(folder: Path, argument: str = "output") -> None:
             found=error.strerror or type(error).__name__,
             expected="a folder that can be written to, with free space on the disk",
             remedy="Name another folder, or change the permissions of this one.",
-            arguments=(argument,),
+            arguments=("output",),
         ) from error
 
 

@@ -57,7 +57,6 @@ def serve(
         port: Port to listen on; 0 for a free one.
         model_name: The model's name in requests.
         poll_wait_seconds: Seconds between two looks for a new version; 0 to look once.
-
         trust: Also serve versions without checksums, and graphs with operations that may leave the process, such as
             those that read files. A model is a program.
         verify: PEM file with an Ed25519 public key: serve only versions that its owner has signed.
