@@ -74,13 +74,20 @@ def examine(folder: Path) -> Installation:
     found = Installation()
     _python(found)
     found.facts["packages"] = {name: _version(name) for name in _PACKAGES}
-    found.problems += missing_requirements(requires("ggn-tf") or [])
+    _requirements(found)
     _machine(found)
     _disk(found, folder)
     _tensorflow(found)
     _tensorboard(found)
     _serving(found)
     return found
+
+
+def _requirements(found: Installation) -> None:
+    try:
+        found.problems += missing_requirements(requires("ggn-tf") or [])
+    except PackageNotFoundError:
+        found.add("ggn-tf itself is not installed: its requirements are unknown")
 
 
 def missing_requirements(requirements: Sequence[str]) -> list[InstallationProblem]:

@@ -2,13 +2,14 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
-from ggn_tf.doctor import missing_requirements
+from ggn_tf.doctor import examine, missing_requirements
 from ggn_tf.machine import resolve_precision
 
 
@@ -27,6 +28,15 @@ def test_as_text_it_tells_the_precision_and_why():
     result = CliRunner().invoke(main, ["doctor"])
     precision, why = resolve_precision("auto")
     assert f"precision    auto takes {precision}: {why}" in result.stdout
+
+
+def test_a_copy_that_was_not_installed_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_package(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("ggn_tf.doctor.requires", no_package)
+    found = examine(tmp_path)
+    assert not found.works and any("itself is not installed" in problem.what for problem in found.problems)
 
 
 def test_a_missing_and_an_old_package_are_problems_with_a_remedy():
