@@ -81,7 +81,7 @@ def test_a_line_that_is_just_being_written_is_left_out(folder: Path):
 
 def test_a_history_that_a_person_has_changed_has_no_best_score(folder: Path):
     history = folder / "run" / "history.csv"
-    history.write_text(history.read_text(encoding="utf-8").replace("0.75", "0,75 good"), encoding="utf-8")
+    history.write_text(history.read_text(encoding="utf-8").replace("0.75", "good"), encoding="utf-8")
     result = runs(folder)
     assert result.exit_code == 0 and result.stdout.splitlines()[1].split()[6:] == ["classify", "2", "-", "-"]
 
