@@ -87,6 +87,27 @@ def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
     return hashlib.sha256(hu.astype("<f4").tobytes() + mask.astype(np.uint8).tobytes()).hexdigest()
 
 
+def patch_digests(dataset: Dataset, *, stored: bool) -> dict[str, str]:
+    """The digests of all patches and masks by case id.
+
+    Args:
+        dataset: An opened dataset.
+        stored: Whether with the margin, as the description lists them. Otherwise all patches are read.
+
+    Raises:
+        DatasetError: As in `read_patches`.
+    """
+    ids = [case.case_id for case in dataset.cases]
+    if stored:
+        return {case.case_id: case.digest for case in dataset.cases}
+    digests: dict[str, str] = {}
+    for start in range(0, len(ids), _READ_AT_ONCE):
+        part = ids[start : start + _READ_AT_ONCE]
+        hu, mask = read_patches_uint8(dataset, part)
+        digests |= dict(zip(part, map(digest_patch, hu[..., 0], mask[..., 0]), strict=True))
+    return digests
+
+
 def fingerprint_of(protocol: PatchProtocol, cases: Iterable[CaseRecord]) -> str:
     """SHA-256 over protocol, ids, labels, patches and masks, independent of their order and shards."""
     digest = hashlib.sha256(json.dumps(to_json(protocol), sort_keys=True).encode())

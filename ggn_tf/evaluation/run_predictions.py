@@ -9,7 +9,7 @@ import pandas as pd
 import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch, CaseStream, read_batches
-from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.records import Dataset, open_dataset, patch_digests
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.statistics.mask_measures import MASK_COLUMNS, measure_masks
@@ -193,8 +193,10 @@ def open_external(run: RunFolder, own_dataset: Dataset, folder: Path) -> Dataset
     shared = sorted({case.patient_id for case in other.cases} & patients)
     if shared:
         raise _overlap("patients", folder, f"{len(shared)} patients in both, for example {shared[0]}")
-    patches = {case.digest for case in own_dataset.cases}
-    copies = [case.case_id for case in other.cases if case.digest in patches]
+    # Digests cover the margin, which may differ.
+    margins = {dataset.protocol.stored_zyx for dataset in (own_dataset, other)}
+    patches, others = (patch_digests(dataset, stored=len(margins) == 1) for dataset in (own_dataset, other))
+    copies = [case_id for case_id, digest in others.items() if digest in set(patches.values())]
     if copies:
         found = f"{len(copies)} identical patches under other ids, for example {copies[0]}"
         raise _overlap("nodules", folder, found, "With one salt file for both tables, equal ids show which they are.")

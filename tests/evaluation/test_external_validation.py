@@ -1,5 +1,7 @@
+import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -7,13 +9,16 @@ import pytest
 from click.testing import CliRunner
 from sklearn.metrics import accuracy_score
 
+import ggn_tf
 from ggn_tf.cli import main
-from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import RunError, TaskError
 from ggn_tf.evaluation.run_predictions import open_external, predict_external
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval, resampled_mean
 from ggn_tf.evaluation.statistics.scores import differences
+from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
+from tests.support.case_files import write_case_files
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_protocol import SIZE
 from tests.support.untrained_run import write_untrained_run
@@ -54,6 +59,18 @@ def test_a_nodule_of_both_sites_is_refused_under_another_id(run: RunFolder, own:
         open_external(run, own, same.folder)
     assert caught.value.arguments == ("salt_file",)
     assert f"{len(own.cases)} identical patches under other ids, for example c-case-0000" in str(caught.value)
+
+
+def test_a_nodule_of_both_sites_is_refused_whatever_the_margins(tmp_path: Path):
+    table = write_case_files(tmp_path / "cases", 12)
+    for name, margin_mm in (("own", 8.0), ("other", 0.0)):
+        salt = tmp_path / f"{name}.salt"
+        ggn_tf.prepare(table, tmp_path / name, margin_mm=margin_mm, salt_file=salt, jobs=1)
+    protocol = dataclasses.replace(PatchProtocol(), margin_mm=8.0)
+    run = SimpleNamespace(description=SimpleNamespace(protocol=SimpleNamespace(patch=protocol)))
+    with pytest.raises(RunError, match="contains nodules of the run's own") as caught:
+        open_external(run, open_dataset(tmp_path / "own", protocol), tmp_path / "other")
+    assert "12 identical patches under other ids" in str(caught.value)
 
 
 def test_another_sites_labels_have_to_be_the_tasks(run: RunFolder, tmp_path: Path):
