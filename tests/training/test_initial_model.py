@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ggn_tf.dataset.records import Dataset
@@ -9,9 +10,10 @@ from ggn_tf.errors import RunError
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.studies.ablations import with_background
+from ggn_tf.runs.stages import parts_of
+from ggn_tf.studies.ablations import with_background, with_frozen_unet
 from ggn_tf.tasks import Task
-from ggn_tf.training.initial_model import reuse_stage, stage_key
+from ggn_tf.training.initial_model import initial_model, reuse_stage, stage_key
 from ggn_tf.training.trainer import plan_run
 from tests.support.tiny_fit import fit, results
 
@@ -41,7 +43,6 @@ def adopt(folder: Path, description: RunDescription, dataset: Dataset, donor: Ru
     return run
 
 
-@pytest.mark.nightly
 def test_another_task_continues_from_the_shared_unet_as_from_its_own(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):
@@ -52,7 +53,6 @@ def test_another_task_continues_from_the_shared_unet_as_from_its_own(
     assert results(adopted) == results(trained)
 
 
-@pytest.mark.nightly
 def test_another_lambda_continues_from_the_shared_classifier_as_from_its_own(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):
@@ -63,17 +63,38 @@ def test_another_lambda_continues_from_the_shared_classifier_as_from_its_own(
     assert results(adopted) == results(trained)
 
 
-def test_another_masking_continues_from_the_shared_unet_as_from_its_own(
+def test_another_masking_takes_the_shared_unet_and_keeps_its_own_graph(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):
     asked = with_background(description, -1024.0)
     assert key(asked, dataset, "segment") == key(description, dataset, "segment")
     assert key(asked, dataset, "classify") != key(description, dataset, "classify")
-    adopt(tmp_path / "adopted", asked, dataset, donor, "segment")
-    adopted, trained = (fit(tmp_path / name, asked, dataset, "classify") for name in ("adopted", "trained"))
-    assert results(adopted) == results(trained)
+    adopted = adopt(tmp_path / "adopted", asked, dataset, donor, "segment").load_model("segment")
+    expected = initial_model(asked)
+    shared = donor.load_model("segment").get_layer("segmentation").get_weights()
+    expected.get_layer("segmentation").set_weights(shared)
+    patch = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 16, 1)).astype(np.float32)
+    for name, output in expected(patch).items():
+        np.testing.assert_array_equal(adopted(patch)[name], output)
     with pytest.raises(RunError, match="another task or masking"):
         adopt(tmp_path / "classifier", asked, dataset, donor, "segment", "classify")
+
+
+def test_a_frozen_unet_stays_as_it_is_while_the_classifier_trains_on(
+    donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    asked = with_frozen_unet(description)
+    assert key(asked, dataset, "classify") == key(description, dataset, "classify")
+    assert key(asked, dataset, "joint") != key(description, dataset, "joint")
+    adopt(tmp_path / "run", asked, dataset, donor, "segment", "classify")
+    run = fit(tmp_path / "run", asked, dataset)
+    before, after = (parts_of(run.load_model(stage)) for stage in ("classify", "joint"))
+    moved = {
+        name: any(not np.array_equal(a, b) for a, b in zip(part.get_weights(), after[name].get_weights(), strict=True))
+        for name, part in before.items()
+    }
+    assert moved == {"segmentation": False, "classification": True}
+    assert run.ledger.entry("joint")["epochs"] == description.protocol.training.joint.max_epochs
 
 
 def test_an_adopted_stage_says_where_it_comes_from(

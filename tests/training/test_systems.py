@@ -18,7 +18,6 @@ from ggn_tf.protocol import MaskingProtocol, Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import parts_of
-from ggn_tf.studies.ablations import with_frozen_unet
 from ggn_tf.training.initial_model import initial_model
 from ggn_tf.training.trainer import plan_run
 from tests.support.tiny_fit import fit, results
@@ -120,21 +119,6 @@ def test_outside_the_mask_is_the_protocols_background(background: float):
     if background > 0:
         hu = (patch + 1) / 2 * 1424 - 1024
         np.testing.assert_allclose((hu * mask + 1024) / 1424 * 2 - 1, seen, atol=1e-4)
-
-
-def test_a_frozen_unet_stays_as_it_is_while_the_classifier_trains_on(
-    tmp_path: Path, description: RunDescription, dataset: Dataset
-):
-    run = fit(tmp_path / "run", with_frozen_unet(description), dataset)
-    before, after = (parts_of(run.load_model(stage)) for stage in ("classify", "joint"))
-    equal = {
-        name: all(
-            np.array_equal(a, b) for a, b in zip(before[name].get_weights(), after[name].get_weights(), strict=True)
-        )
-        for name in before
-    }
-    assert equal == {"segmentation": True, "classification": False}
-    assert run.ledger.entry("joint")["epochs"] == run.ledger.entry("classify")["epochs"] == 2
 
 
 def test_history_has_no_dice_where_nothing_is_segmented(runs: dict[str, RunFolder]):
