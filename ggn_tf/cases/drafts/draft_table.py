@@ -134,7 +134,7 @@ def _rows_of(
             skipped.append(Skipped(mask.path, _reason(nodule)))
         elif nodule.volume_mm3 > _ORGAN_MM3:
             size = f"{nodule.volume_mm3 / 1000:.0f} ml"
-            skipped.append(Skipped(mask.path, f"segment {nodule.segment or 1}: {size} is no nodule"))
+            skipped.append(Skipped(mask.path, f"segment {nodule.segment or 1}: {size} is not the size of a nodule"))
         else:
             doubts = (*questions, *_doubts(nodule))
             rows.append(DraftRow("", patients[ct], ct, mask.path, *nodule, questions=doubts))

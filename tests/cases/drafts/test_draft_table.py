@@ -114,7 +114,7 @@ def test_what_is_an_organ_or_the_whole_ct_is_no_row(drafted, tmp_path: Path):
     parts[:60, :60, :60], parts[62:66, 62:66, 62:66] = 1, 2
     write_slicer(tmp_path / "s.seg.nrrd", grid, [parts], [("Lung", 0, 1), ("Nodule", 0, 2)])
     result = draft(tmp_path, tmp_path / "cases.csv")
-    assert "segment Lung: 216 ml is no nodule" in result.output and "1 rows, labels" in result.output
+    assert "segment Lung: 216 ml is not the size of a nodule" in result.output and "1 rows, labels" in result.output
 
 
 def test_every_component_is_a_row_with_a_point_in_it(drafted, hospital: Path):
