@@ -13,7 +13,7 @@ from ggn_tf.cases.patch_location import Masks, count_nodules, open_ct_of, patch_
 from ggn_tf.cases.patches import Patch, cut_patches, move_patch
 from ggn_tf.cases.reader_process import ReaderEndedError, run_in_reader
 from ggn_tf.cases.volumes import Volume, naming_case
-from ggn_tf.errors import LocationError, VolumeError
+from ggn_tf.errors import GgnError, LocationError, VolumeError
 from ggn_tf.prediction.locations import Location, names_of, numbered
 from ggn_tf.prediction.overlay import field_around
 from ggn_tf.protocol import PatchProtocol
@@ -159,4 +159,15 @@ def _in_reader(ct: Path, function: Callable[..., _Result], *arguments: object) -
             found=f"{error}, while it read the CT and the masks",
             expected="files that can be read within the memory of this machine",
             remedy="Export the CT and the masks again; if memory ran out, use a machine with more.",
+        ) from error
+    except (GgnError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        # Readers of damaged files raise any type.
+        raise VolumeError(
+            "The CT or a mask cannot be read.",
+            case=ct,
+            found=f"{type(error).__name__}: {error}",
+            expected="undamaged files",
+            remedy="Export the CT and the masks again.",
         ) from error
