@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from ggn_tf.errors import GgnError, GgnWarning
 
@@ -25,10 +28,14 @@ _NO_MODE = _MISSING | {errno.EPERM, errno.EACCES}
 _NO_FOLDER_SYNC = _MISSING | {errno.EPERM, errno.EACCES, errno.EISDIR}
 # How a rename over an existing name fails where only free names can be taken.
 _NO_OVERWRITE = _MISSING | {errno.EPERM, errno.EACCES, errno.EEXIST, errno.EBUSY, errno.ENOTEMPTY}
-# How every name begins that only this module gives: of what is being written; of a new folder that takes another's
-# place; and of what makes room for its new content.
+# How every name begins that only this module gives: of what is being written, and of what makes room for its new
+# content.
 _MARK = ".ggn-tf-"
-_TEMPORARY, _NEW, _FORMER = f"{_MARK}temporary.", f"{_MARK}new.", f"{_MARK}former."
+_TEMPORARY, _FORMER = f"{_MARK}temporary.", f"{_MARK}former."
+# The end of a name that `tempfile` makes.
+_RANDOM = re.compile(r"\w{8}", re.ASCII)
+# Windows has neither.
+_NO_LINK, _FOLDER = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_DIRECTORY", 0)
 
 
 @contextmanager
@@ -57,7 +64,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it is renamed to `path` at the end, or deleted after an error.
 
-    Everything in it reaches the disk before the name does. A `path` that is a link is the folder that it leads to.
+    Everything in it reaches the disk before the name does. A `path` that is a link is the folder that it leads to. What
+    a killed process left of an earlier attempt is deleted first.
 
     Args:
         path: The folder; one that exists keeps its mode.
@@ -67,19 +75,13 @@ def atomic_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
         FileExistsError: `path` exists and is not an empty folder.
     """
     path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{path.name}.", dir=path.parent))
-    try:
+    with _temporary_folder(path) as temporary:
         yield temporary
-        for written in (*temporary.rglob("*"), temporary):
-            _reach_disk(written)
-        _set_mode(temporary, _folder_mode(path, private))
+        _complete(temporary, _folder_mode(path, private))
         _take_name(temporary, path)
         _reach_disk(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -90,30 +92,88 @@ def replaced_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
     `path` and `private` are as in `atomic_folder`.
     """
     path = Path(os.path.realpath(path))
-    new, former = path.with_name(_NEW + path.name), path.with_name(_FORMER + path.name)
+    former = path.with_name(_FORMER + path.name)
     if former.is_dir() and not former.is_symlink() and not path.exists():
         former.rename(path)
-    for left_over in (new, former):
-        shutil.rmtree(left_over, ignore_errors=True)
-    with atomic_folder(new, private=private) as temporary:
+    shutil.rmtree(former, ignore_errors=True)
+    with _temporary_folder(path) as temporary:
         yield temporary
-    _set_mode(new, _folder_mode(path, private))
-    rest = former
-    if former.exists():
-        # A file in it is still open somewhere, which NFS and SMB do not delete.
-        rest = Path(tempfile.mkdtemp(prefix=f"{former.name}.", dir=path.parent))
-        former = rest / path.name
-    if path.exists():
-        path.rename(former)
-    try:
-        new.rename(path)
-    except OSError:
-        if former.exists():
-            former.rename(path)
-        shutil.rmtree(rest, ignore_errors=True)
-        raise
-    _reach_disk(path.parent)
+        _complete(temporary, _folder_mode(path, private))
+        rest = former
+        if os.path.lexists(former):
+            # A file in it is still open somewhere, which NFS and SMB do not delete.
+            rest = Path(tempfile.mkdtemp(prefix=f"{former.name}.", dir=path.parent))
+            former = rest / path.name
+        if path.exists():
+            path.rename(former)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if former.exists():
+                former.rename(path)
+            shutil.rmtree(rest, ignore_errors=True)
+            raise
+        _reach_disk(path.parent)
     shutil.rmtree(rest, ignore_errors=True)
+
+
+@contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`, which is deleted at the end if it still has its name.
+
+    It is locked as long as this process lives: what a killed process left can be told from what another one writes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _delete_abandoned(path)
+    temporary, handle = _new_locked(path)
+    try:
+        yield temporary
+    finally:
+        if handle is not None:
+            os.close(handle)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _new_locked(path: Path) -> tuple[Path, int | None]:
+    """A new temporary folder and its locked descriptor; None where folders cannot be locked."""
+    while True:
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{path.name}.", dir=path.parent))
+        with suppress(OSError):
+            handle = os.open(temporary, os.O_RDONLY)
+            with suppress(OSError):
+                if lock_descriptor(handle, blocking=False) and temporary.exists():
+                    return temporary, handle
+                # Another process has just taken it for abandoned.
+                os.close(handle)
+                continue
+            os.close(handle)
+        return temporary, None
+
+
+def _delete_abandoned(path: Path) -> None:
+    """Delete the user's own temporary folders for `path` that no living process has locked."""
+    prefix = f"{_TEMPORARY}{path.name}."
+    for folder in list(path.parent.iterdir()):
+        if not folder.name.startswith(prefix) or not _RANDOM.fullmatch(folder.name.removeprefix(prefix)):
+            continue
+        with suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY | _NO_LINK | _FOLDER)
+            try:
+                if _is_own(handle) and lock_descriptor(handle, blocking=False):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
+
+
+def _is_own(handle: int) -> bool:
+    return not hasattr(os, "getuid") or os.fstat(handle).st_uid == os.getuid()
+
+
+def _complete(folder: Path, mode: int) -> None:
+    """Wait until a folder and all in it are on the disk, and set its mode."""
+    for written in (*folder.rglob("*"), folder):
+        _reach_disk(written)
+    _set_mode(folder, mode)
 
 
 def clean_folder(folder: Path) -> None:
@@ -307,6 +367,7 @@ def _take_name(temporary: Path, path: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    # Until it is set again, files of other threads are private and not open to all.
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,8 +1,10 @@
 """Frozen dataclasses as JSON documents, and read back strictly: a wrong field is reported by its path."""
 
 import dataclasses
+import hashlib
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -21,8 +23,10 @@ _Hook = Callable[[Any, Any], Any]
 _ADDED_LATER = "added_later"
 # Our documents have up to eight levels; Python's limit of nested calls is far above.
 _MOST_LEVELS = 32
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONGEST_TEXT = 200
+_DIGEST = "sha256"
 
 
 def read_document(file: Path) -> Any:
@@ -30,7 +34,8 @@ def read_document(file: Path) -> Any:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not JSON in UTF-8, is nested too deeply, contains a key twice, or a number that is not finite.
+        ValueError: It is not JSON in UTF-8, is nested too deeply, contains a key twice, a number that is not finite, or
+            a text that is not Unicode.
     """
     return parse_document(file.read_bytes())
 
@@ -45,7 +50,18 @@ def parse_document(content: bytes) -> Any:
         raise ValueError("nested too deeply") from error
     if not _nests_little(content) and not _is_shallow(document):
         raise ValueError(f"nested deeper than {_MOST_LEVELS} levels")
+    if _SURROGATE.search(content) and not _is_text(document):
+        raise ValueError("half of a pair of UTF-16 surrogates, which is no character")
     return document
+
+
+def _is_text(document: Any) -> bool:
+    """Whether all texts can be written to files."""
+    try:
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _nests_little(content: bytes) -> bool:
@@ -62,6 +78,31 @@ def _is_shallow(document: Any) -> bool:
         nested = [item for item in level if isinstance(item, (dict, list))]
         level = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
     return not any(isinstance(item, (dict, list)) for item in level)
+
+
+def with_digest(document: dict[str, Any]) -> dict[str, Any]:
+    """A document of JSON types with the SHA-256 of its content, for `without_digest`."""
+    return {**document, _DIGEST: _digest_of(document)}
+
+
+def without_digest(document: Any) -> dict[str, Any]:
+    """The document that `with_digest` was given; one without a digest, as of older versions, is returned as it is.
+
+    Raises:
+        ValueError: It is not an object, or does not have its digest.
+    """
+    if not isinstance(document, dict):
+        raise ValueError("no JSON object")
+    content = {name: value for name, value in document.items() if name != _DIGEST}
+    if _DIGEST in document and document[_DIGEST] != _digest_of(content):
+        raise ValueError("content that does not have its SHA-256")
+    return content
+
+
+def _digest_of(document: dict[str, Any]) -> str:
+    # Of what is read back: all keys are texts, and tuples are lists.
+    read_back = json.loads(json.dumps(document, allow_nan=False))
+    return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

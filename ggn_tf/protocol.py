@@ -14,6 +14,12 @@ AIR_HU = -1024.0
 TABLE_5_JOINT_WEIGHTS: Final = (0.5, 0.7, 1.0, 1.3, 1.5)
 """The values of lambda (eq. 4) that Table 5 compares."""
 
+LARGEST_MARGIN_MM = 64.0
+"""Widest margin of a dataset; no nodule's centre is shifted as far."""
+
+_LEAST_SPACING_MM, _LARGEST_SIZE = 0.05, 512
+"""Voxels along each axis of a patch, as many as a CT has: a stored protocol must not make readers reserve more."""
+
 MASK_THRESHOLD = 0.5
 """A voxel belongs to the nodule where the soft mask is at least this; the paper names none."""
 
@@ -36,6 +42,12 @@ class PatchProtocol:
     window_hu: tuple[float, float] = (AIR_HU, 400.0)
     outside_hu: float = AIR_HU
     margin_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers for which no patch can be reserved."""
+        usable = 1 <= self.size <= _LARGEST_SIZE and all(step >= _LEAST_SPACING_MM for step in self.spacing_mm_zyx)
+        if not (usable and 0 <= self.margin_mm <= LARGEST_MARGIN_MM):
+            raise ValueError(f"Expected a patch that fits into memory. Received: {self}")
 
     @property
     def margin_zyx(self) -> tuple[int, int, int]:
@@ -179,6 +191,11 @@ class TrainingProtocol:
     classify: StageProtocol = StageProtocol(1e-4, 120, Plateau())
     joint: StageProtocol = StageProtocol(1e-5, 120, Steps())
     joint_trains_unet: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a batch without patches."""
+        if self.batch_size < 1:
+            raise ValueError(f"Expected batches of at least one patch. Received: batch_size {self.batch_size}")
 
     @property
     def largest_shift_mm(self) -> float:

@@ -6,9 +6,9 @@ program would execute. HTML is escaped by its templates.
 
 import re
 
-# C0 and C1 controls without tab and line feed, separators of lines and paragraphs, and the characters that order a
-# line from right to left up to its end.
-_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+# C0 and C1 controls without tab and line feed, separators of lines and paragraphs, the characters that order a line
+# from right to left up to its end, invisible letters (tags), and halves of characters, which no file can contain.
+_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\ud800-\udfff"
 _CONTROLS, _ALL = re.compile(f"[{_CONTROL}]"), re.compile(f"[\t\n{_CONTROL}]")
 # Colours and weights, and on a terminal what moves the cursor and clears a line: what progress bars are drawn with.
 _STYLE = r"\x1b\[[0-79;]*m"
@@ -64,5 +64,6 @@ def _is_number(text: str) -> bool:
 
 
 def _escape(found: re.Match[str]) -> str:
+    number = ord(found[0])
     # Also an escape of JSON.
-    return f"\\u{ord(found[0]):04x}"
+    return f"\\u{number:04x}" if number < 1 << 16 else f"\\U{number:08x}"

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from ggn_tf.errors import TaskError
 
+LONGEST_LABEL = 200
+"""Characters; a name is drawn into figures."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -27,13 +30,16 @@ class Task:
             text: For example `AAH+AIS,MIA,IAC`, or `1+2,4+5` for a score from 1 to 5.
 
         Raises:
-            TaskError: A class or label is empty, a label occurs twice, or there are fewer than two classes.
+            TaskError: A class or label is empty, a label is very long or occurs twice, or there are fewer than two
+                classes.
         """
         classes = tuple(tuple(label.strip() for label in group.split("+")) for group in text.split(","))
         labels = [label for group in classes for label in group]
         problem = None
         if not all(labels):
             problem = "an empty label"
+        elif max(map(len, labels)) > LONGEST_LABEL:
+            problem = f"a label of {max(map(len, labels))} characters"
         elif len(set(labels)) < len(labels):
             problem = f"label {next(label for label in labels if labels.count(label) > 1)!r} twice"
         elif len(classes) < 2:

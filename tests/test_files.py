@@ -1,8 +1,9 @@
 import errno
 import os
 import shutil
+import signal
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_a_former_folder_with_an_open_file_is_left_alone(tmp_path: Path, monkeyp
             delete(path, **options)
 
     def failing_rename(path: Path, target: Path) -> None:
-        if fails and path.name == ".ggn-tf-new.set":
+        if fails and path.name.startswith(".ggn-tf-temporary.set."):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         rename(path, target)
 
@@ -124,7 +125,7 @@ def test_a_former_folder_with_an_open_file_is_left_alone(tmp_path: Path, monkeyp
     monkeypatch.setattr(Path, "rename", failing_rename)
     with pytest.raises(OSError) if fails else nullcontext(), replaced_folder(tmp_path / "set") as folder:
         (folder / "shard").write_text("newer", encoding="utf-8")
-    left = {path.name for path in tmp_path.iterdir()} - {".ggn-tf-new.set"}
+    left = {path.name for path in tmp_path.iterdir()}
     assert left == {"set", ".ggn-tf-former.set"} and (tmp_path / "set" / "shard").exists() != fails
 
 
@@ -245,6 +246,54 @@ def test_a_new_folder_is_private_or_as_the_umask_has_it(tmp_path: Path, write: A
         os.umask(former)
     modes = {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("new", "old", "run")}
     assert modes == {"new": mode, "old": 0o755, "run": mode}
+
+
+def killed_while_writing(write: Any, path: Path) -> Path:
+    """What a process that is killed within the block leaves beside `path`."""
+    if os.fork() == 0:
+        try:
+            with write(path) as temporary:
+                (temporary / "half").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.wait()
+    (left,) = path.parent.glob(f".ggn-tf-temporary.{path.name}.*")
+    return Path(left)
+
+
+@pytest.mark.parametrize("write", [atomic_folder, replaced_folder])
+def test_what_a_killed_process_left_is_deleted_by_the_next_one_for_the_same_folder(tmp_path: Path, write: Any):
+    left = killed_while_writing(write, tmp_path / "set")
+    for other in ("set2", "set.old"):
+        with write(tmp_path / other):
+            pass
+        assert (left / "half").exists()
+    with write(tmp_path / "set"):
+        assert not left.exists()
+
+
+@pytest.mark.parametrize("write", [atomic_folder, replaced_folder])
+def test_what_is_not_abandoned_or_not_ours_is_left_alone(tmp_path: Path, write: Any):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / ".ggn-tf-temporary.set.abcdefgh").symlink_to("theirs")
+    (tmp_path / ".ggn-tf-temporary.set.my-notes").mkdir()
+    (tmp_path / ".ggn-tf-temporary.set.abcdefg_").write_text("mine", encoding="utf-8")
+    before = {path.name for path in tmp_path.iterdir()}
+    with write(tmp_path / "set") as first, suppress(OSError), write(tmp_path / "set") as second:
+        assert first.exists() and second.exists() and first != second
+    assert {path.name for path in tmp_path.iterdir()} == before | {"set"}
+
+
+def test_a_link_that_another_user_made_in_advance_is_not_followed(tmp_path: Path):
+    """In a shared folder such as /tmp its target would get the patient's data."""
+    (tmp_path / "theirs").mkdir()
+    for name in (".ggn-tf-new.set", ".ggn-tf-former.set", ".ggn-tf-temporary.set"):
+        (tmp_path / name).symlink_to("theirs")
+    with replaced_folder(tmp_path / "set") as folder:
+        (folder / "shard").write_text("whole", encoding="utf-8")
+    assert not (tmp_path / "set").is_symlink() and (tmp_path / "set" / "shard").exists()
+    assert list((tmp_path / "theirs").iterdir()) == []
 
 
 def test_every_folder_of_a_new_one_reaches_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

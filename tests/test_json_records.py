@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ggn_tf.errors import RecordError
-from ggn_tf.json_records import added_later, from_json, to_json
+from ggn_tf.json_records import added_later, from_json, parse_document, to_json, with_digest, without_digest
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 
@@ -117,3 +117,20 @@ def test_something_else_is_refused(document: object) -> None:
     with pytest.raises(RecordError) as caught:
         from_json(Protocol, document)
     assert caught.value.case == "Protocol"
+
+
+def test_a_document_has_its_digest_and_older_ones_have_none() -> None:
+    document = {"b": [1.5, None], "a": {"é": (1, 2)}, "n": {3: "x"}}
+    written = json.loads(json.dumps(with_digest(document)))
+    assert without_digest(written) == {"b": [1.5, None], "a": {"é": [1, 2]}, "n": {"3": "x"}}
+    assert without_digest(document) == document
+    for wrong in ({**written, "b": [1.6, None]}, {**written, "further": 1}, {**written, "sha256": None}, ["a"]):
+        with pytest.raises(ValueError, match="SHA-256|no JSON object"):
+            without_digest(wrong)
+
+
+def test_half_a_character_is_refused_and_a_whole_one_is_read() -> None:
+    for half in (rb'"\ud83d"', rb'{"\uDE00": 1}', rb'["\ude00\ud83d"]'):
+        with pytest.raises(ValueError, match="surrogates"):
+            parse_document(half)
+    assert parse_document(rb'"\ud83d\ude00"') == "\U0001f600"

@@ -1,4 +1,13 @@
-from ggn_tf.protocol import Plateau, Protocol, Steps
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+
+from ggn_tf.errors import RecordError
+from ggn_tf.json_records import from_json, to_json
+from ggn_tf.protocol import PatchProtocol, Plateau, Protocol, Steps, TrainingProtocol
 
 
 def test_the_papers_numbers():
@@ -16,3 +25,26 @@ def test_the_papers_numbers():
         1e-4,
         1e-5,
     ]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"size": 0},
+        {"size": 10**6},
+        {"margin_mm": 1e9},
+        {"margin_mm": -1.0},
+        {"spacing_mm_zyx": (1.0, 0.0, 0.7)},
+        {"spacing_mm_zyx": (1.0, 1e-9, 0.7)},
+        {"spacing_mm_zyx": (1.0, math.nan, 0.7)},
+    ],
+)
+def test_a_stored_protocol_reserves_no_more_than_a_patch(changed: dict[str, Any]) -> None:
+    document = to_json(PatchProtocol()) | changed
+    with pytest.raises(RecordError):
+        from_json(PatchProtocol, json.loads(json.dumps(document)))
+
+
+def test_a_batch_has_a_patch() -> None:
+    with pytest.raises(ValueError, match="batch_size 0"):
+        dataclasses.replace(TrainingProtocol(), batch_size=0)

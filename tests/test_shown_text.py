@@ -1,6 +1,7 @@
 import pytest
 
 from ggn_tf.errors import GgnError
+from ggn_tf.evaluation.report.cells import cell_line, fact_lines
 from ggn_tf.shown_text import from_spreadsheet, in_markdown, in_spreadsheet, on_terminal, one_line, printable
 
 
@@ -48,3 +49,12 @@ def test_an_error_quotes_nothing_that_a_terminal_executes() -> None:
         "  remedy:   Wait.",
     ]
     assert len(str(GgnError("What.", found="x" * 10**6))) < 5000
+
+
+def test_what_is_never_visible_and_what_no_file_can_contain_become_escapes() -> None:
+    assert printable("a\U000e0041\ud800b") == "a\\U000e0041\\ud800b"
+
+
+def test_a_cell_of_markdown_begins_no_line() -> None:
+    assert cell_line("a\n\n[1]: http://evil\r# title") == "a  [1]: http://evil\\u000d# title"
+    assert fact_lines([("site", "a\n# title")]) == ["- site: a # title"]

@@ -41,3 +41,8 @@ def test_labels_that_no_nodule_has_are_named():
     with pytest.raises(TaskError, match="among them AAH") as caught:
         FOUR_CLASSES.check_labels(["AIS", "MIA", "IAC"])
     assert "labels AIS, IAC, MIA" in str(caught.value)
+
+
+def test_a_name_that_is_too_long_for_a_figure_is_refused() -> None:
+    with pytest.raises(TaskError, match="a label of 201 characters"):
+        Task.parse("a" * 201 + ",b")

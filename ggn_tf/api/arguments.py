@@ -14,7 +14,7 @@ SegmentationSet = Literal["all", "task"]
 DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
 SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
 REPLICATES = 2000
-MARGIN_MM, LARGEST_MARGIN_MM = 8.0, 64.0
+MARGIN_MM = 8.0
 # Nodules in the gallery of a run, and per task of a study: a page of four tasks has some two megabytes of slices.
 RUN_GALLERY, STUDY_GALLERY = 24, 12
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from ggn_tf.api.arguments import LARGEST_MARGIN_MM, MARGIN_MM, OnProgress, Progress, check_choices, ignore
+from ggn_tf.api.arguments import MARGIN_MM, OnProgress, Progress, check_choices, ignore
 from ggn_tf.cases import table_consistency
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import Patch
@@ -30,7 +30,7 @@ from ggn_tf.dataset.table_check import nodule_of, notes_on
 from ggn_tf.errors import DatasetError, GgnError, RejectedCasesError, TableError
 from ggn_tf.files import refuse_read_only
 from ggn_tf.machine import processor_count
-from ggn_tf.protocol import SETS, PatchProtocol, Protocol, SplitProtocol
+from ggn_tf.protocol import LARGEST_MARGIN_MM, SETS, PatchProtocol, Protocol, SplitProtocol
 from ggn_tf.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:

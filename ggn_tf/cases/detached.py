@@ -12,9 +12,14 @@ from pathlib import Path
 # Far more than the headers of segmentations with a hundred segments have.
 _MOST_HEADER_BYTES = 4 << 20
 _MOST_FILES = 10_000
-_NRRD, _LIST, _LOCAL = b"NRRD", "LIST", ("LOCAL", "local", "Local")
-_NRRD_FILE = re.compile(r"^data ?file:\s*(.*)$", re.IGNORECASE | re.MULTILINE)
+NRRD, META_SUFFIXES = b"NRRD", (".mha", ".mhd")
+_LIST, _LOCAL = "LIST", ("LOCAL", "local", "Local")
+# ITK ends a line at any of these.
+_LINE_END, _NRRD_END = re.compile("\r\n?"), re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}")
+# Not a key with a value (:=), which may have any name.
+_NRRD_FILE = re.compile(r"^[^\S\n]*data ?file[^\S\n]*:(?!=)[^\S\n]*(.*)$", re.IGNORECASE | re.MULTILINE)
 _NRRD_SKIP = re.compile(r"^(?:line|byte) ?skip:\s*(-?\d+)\s*$", re.IGNORECASE | re.MULTILINE)
+_META_KEY = b"ElementDataFile"
 _META_FILE = re.compile(r"^\s*ElementDataFile\s*[=:]\s*(.*)$", re.MULTILINE)
 _META_SKIP = re.compile(r"^\s*HeaderSize\s*[=:]\s*(-?\d+)\s*$", re.MULTILINE)
 # One number in the names, with at most two digits for its width.
@@ -34,11 +39,16 @@ def voxel_files(path: Path) -> list[Path]:
         raise ValueError(f"{path.name} is not a regular file")
     with path.open("rb") as file:
         content = file.read(_MOST_HEADER_BYTES)
-    nrrd = content.startswith(_NRRD)
+    nrrd = content.startswith(NRRD)
     if nrrd:
-        header = re.split(rb"\r?\n\r?\n", content, maxsplit=1)[0].decode("latin-1")
-        stated, skips = _NRRD_FILE.search(header), _NRRD_SKIP.findall(header)
-    elif path.suffix.lower() in (".mha", ".mhd"):
+        header = _LINE_END.sub("\n", _NRRD_END.split(content, maxsplit=1)[0].decode("latin-1"))
+        found, skips = list(_NRRD_FILE.finditer(header)), _NRRD_SKIP.findall(header)
+        if len(found) > 1:
+            raise ValueError(f"{len(found)} statements about the files with the voxels")
+        stated = found[0] if found else None
+    elif path.suffix.lower() in META_SUFFIXES:
+        if content.count(_META_KEY) > 1:
+            raise ValueError("several statements about the files with the voxels")
         header = content.decode("latin-1")
         stated, skips = _META_FILE.search(header), _META_SKIP.findall(header[: _end_of_meta(header)])
     else:
@@ -46,6 +56,8 @@ def voxel_files(path: Path) -> list[Path]:
     if any(int(skip) > _MOST_HEADER_BYTES for skip in skips):
         raise ValueError(f"voxels that begin more than {_MOST_HEADER_BYTES} bytes after the header")
     text = stated[1].strip() if stated else ""
+    if nrrd and stated and not text:
+        raise ValueError("an empty name of the file with the voxels")
     if not text or (not nrrd and text in _LOCAL):
         return [path]
     names = list(_names(text, header[stated.end() :] if stated else ""))

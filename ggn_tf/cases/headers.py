@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.detached import voxel_files
+from ggn_tf.cases.detached import META_SUFFIXES, NRRD, voxel_files
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
 from ggn_tf.cases.nifti import is_nifti, read_nifti_header, voxels_file
 from ggn_tf.cases.nifti_forms import NiftiForms
@@ -142,11 +142,18 @@ def grid_of(path: Path, reader: sitk.ImageFileReader) -> Grid:
 
 
 def file_reader(path: Path) -> sitk.ImageFileReader:
-    """A reader of a file, which finds its format also where its name is in capitals."""
+    """A reader of a NRRD or MetaImage file; ITK's readers of other formats are never tried on it.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    with path.open("rb") as file:
+        nrrd = file.read(len(NRRD)) == NRRD
+    if not nrrd and path.suffix.lower() not in META_SUFFIXES:
+        raise ValueError("none of the formats that are read")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    if path.suffix.lower() in (".mha", ".mhd"):
-        reader.SetImageIO("MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
     return reader
 
 

@@ -1,7 +1,7 @@
 """The points that a person set on nodules in 3D Slicer, from its markups files (.mrk.json, and .fcsv of Slicer 4)."""
 
+import codecs
 import csv
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,8 @@ import numpy as np
 
 from ggn_tf.cases.geometry.grid import Vector, vector
 from ggn_tf.errors import LocationError
+from ggn_tf.json_records import parse_document
+from ggn_tf.shown_text import one_line
 
 # 3D Slicer's RAS and DICOM's LPS differ in the signs of x and y.
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
@@ -22,10 +24,12 @@ _SYSTEM, _UNIT = "LPS", "mm"
 _FIDUCIALS, _LINE = "Fiducial", "Line"
 # Their points are corners and handles, not nodules; a scene often has one beside its points.
 _SHAPES = ("Plane", "ROI")
-
-
 # A point takes about 500 bytes.
-_MOST_BYTES = 16 << 20
+_MOST_BYTES, _MOST_POINTS = 16 << 20, 10_000
+# Beyond any coordinate, mm.
+_FARTHEST = 1e12
+# Of what a message quotes.
+_LONGEST_TEXT = 200
 
 
 class MarkupPoint(NamedTuple):
@@ -60,17 +64,17 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
     """
     path = Path(path)
     try:
-        text = _read_text(path)
-        if text.startswith(_FCSV):
-            return _fcsv_points(path, text)
-        stored = json.loads(text)
+        content = _content(path)
+        if content.startswith(_FCSV.encode()):
+            return _fcsv_points(path, content.decode("utf-8"))
+        stored = parse_document(content)
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
-    except RecursionError as error:
-        raise _unreadable(path, "lists within lists, too deep to be read") from error
     markups = stored.get("markups") if isinstance(stored, dict) else None
     if not isinstance(markups, list) or not all(isinstance(markup, dict) for markup in markups):
         raise _unreadable(path, "no list of markups in it")
+    if len(markups) > _MOST_POINTS:
+        raise _unreadable(path, f"{len(markups)} markups, more than {_MOST_POINTS}")
     points = [point for markup in markups for point in _points(path, markup, line_midpoints)]
     return points or _none_placed(path, len(markups))
 
@@ -110,13 +114,13 @@ def _finite(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _read_text(path: Path) -> str:
+def _content(path: Path) -> bytes:
     """The content of a regular file of a plausible size."""
     if not path.is_file():
         raise OSError("no such file" if not path.exists() else "not a regular file")
     if path.stat().st_size > _MOST_BYTES:
         raise OSError(f"{path.stat().st_size} bytes, more than {_MOST_BYTES}")
-    return path.read_text(encoding="utf-8-sig")
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)
 
 
 def _points(path: Path, markup: dict[str, Any], line_midpoints: bool) -> Iterator[MarkupPoint]:
@@ -136,25 +140,31 @@ def _placed(path: Path, markup: dict[str, Any]) -> Iterator[MarkupPoint]:
     system, unit = markup.get("coordinateSystem", _SYSTEM), markup.get("coordinateUnits", _UNIT)
     unit = unit[0] if isinstance(unit, list) and unit else unit
     if str(system) not in _TO_LPS or str(unit) not in _UNITS_MM:
-        raise _unreadable(path, f"coordinateSystem {system!r}, coordinateUnits {unit!r}")
+        raise _unreadable(path, f"coordinateSystem {_quoted(system)}, coordinateUnits {_quoted(unit)}")
     points = markup.get("controlPoints") or []
     if not isinstance(points, list):
-        raise _unreadable(path, f"controlPoints {points!r}")
+        raise _unreadable(path, f"controlPoints {_quoted(points)}")
+    if len(points) > _MOST_POINTS:
+        raise _unreadable(path, f"{len(points)} control points, more than {_MOST_POINTS}")
     for number, point in enumerate(points, start=1):
         if not isinstance(point, dict):
-            raise _unreadable(path, f"control point {number} is {point!r}")
+            raise _unreadable(path, f"control point {number} is {_quoted(point)}")
         if point.get("positionStatus", "defined") == "defined":
             position = np.multiply(_position(path, number, point), _TO_LPS[system]) * _UNITS_MM[unit]
-            yield MarkupPoint(str(point.get("label") or "").strip(), vector(position))
+            yield MarkupPoint(one_line(str(point.get("label") or ""))[:_LONGEST_TEXT].strip(), vector(position))
 
 
 def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:
     position = point.get("position")
     numbers = position if isinstance(position, list) and len(position) == 3 else [math.nan] * 3
-    # JSON's true and false are numbers in Python.
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
-        raise _unreadable(path, f"control point {number} has the position {position!r}")
+    # JSON's true and false are numbers in Python, and its integers have no end.
+    if not all(type(value) in (int, float) and abs(value) <= _FARTHEST for value in numbers):
+        raise _unreadable(path, f"control point {number} has the position {_quoted(position)}")
     return vector(numbers)
+
+
+def _quoted(value: object) -> str:
+    return repr(value)[:_LONGEST_TEXT]
 
 
 def _not_points(path: Path, kind: str, count: int) -> LocationError:

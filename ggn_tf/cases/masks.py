@@ -1,6 +1,5 @@
 """Nodule masks of any supported format, read onto the CT's own grid."""
 
-import math
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -15,15 +14,13 @@ from ggn_tf.cases.dicom.slice_planes import SlicePlanes
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
 from ggn_tf.cases.geometry.mask_alignment import Obstacle, align, count_outside, obstacle_of, place_exactly
-from ggn_tf.cases.geometry.segment import Segment
+from ggn_tf.cases.geometry.segment import Segment, most_mask_values
 from ggn_tf.cases.headers import read_header
 from ggn_tf.cases.image_identity import missing_text
 from ggn_tf.cases.segments import read_label_map
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import MaskError, VolumeError
 
-# Masks may be finer than their CT, for example twice in each axis of a slice, or have layers for their segments.
-_FINER, _SMALL = 4, 2**24
 _SHIFTED = "the mask: shifted with the slices it was drawn on"
 
 
@@ -184,7 +181,7 @@ def _read_segment(path: Path, segment: str | None, volume: Volume, references: D
 
         return read_dicom_segment(path, segment, planes)
     try:
-        return read_label_map(path, segment, max(_FINER * math.prod(volume.grid.size_xyz), _SMALL))
+        return read_label_map(path, segment, most_mask_values(volume.grid))
     except VolumeError as error:
         raise MaskError(
             f"The mask cannot be used: {error.what[0].lower()}{error.what[1:]}",

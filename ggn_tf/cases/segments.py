@@ -1,6 +1,7 @@
 """Segments in label maps and in 3D Slicer's segmentations (.seg.nrrd), picked by name or by label value."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ _LABEL_TOLERANCE = 0.01
 _REPRESENTATIONS = ("MasterRepresentation", "SourceRepresentation")
 # Whole-body segmentations have a hundred.
 _MOST_LABELS = 255
+_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -175,12 +177,12 @@ def _named_segments(reader: sitk.ImageFileReader) -> list[_Named]:
     keys = [key.removesuffix("_Name") for key in reader.GetMetaDataKeys() if key.endswith("_Name")]
     for key in keys:
         number = key.removeprefix("Segment")
-        if not key.startswith("Segment") or not number.isdigit():
+        if not key.startswith("Segment") or not _NUMBER.fullmatch(number):
             continue
         # Until 2020 Slicer wrote every segment as 1 into its own layer, and neither of these fields.
         layer, value = text(f"{key}_Layer", 0 if reader.GetNumberOfComponents() == 1 else number), "1"
         value = text(f"{key}_LabelValue", value)
-        if layer.isdigit() and value.lstrip("-").isdigit():
+        if _NUMBER.fullmatch(layer) and _NUMBER.fullmatch(value.removeprefix("-")):
             named.append(_Named(text(f"{key}_Name", ""), int(layer), float(value)))
     return named
 

@@ -11,6 +11,7 @@ from ggn_tf.cases.spelling import trimmed
 from ggn_tf.cases.table_file import Row, RowProblem, TableFile, read_table_file
 from ggn_tf.cases.table_notes import changed_cells, near_names
 from ggn_tf.errors import TableError
+from ggn_tf.tasks import LONGEST_LABEL
 
 REQUIRED = ("case_id", "patient_id", "image")
 CENTER = ("center_x_mm", "center_y_mm", "center_z_mm")
@@ -265,6 +266,8 @@ def _row_problems(row: Row, label_column: str) -> Iterator[str]:
             yield f"{column} is {text}"
         elif _SHORTENED.fullmatch(text):
             yield f"{column} is {text}, a number that a spreadsheet program shortened"
+        elif column in ("case_id", "patient_id", label_column) and len(text) > LONGEST_LABEL:
+            yield f"{column} of {len(text)} characters, more than {LONGEST_LABEL}"
     center = [row.get(column, "") for column in CENTER]
     if any(center):
         yield from (

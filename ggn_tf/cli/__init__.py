@@ -74,7 +74,7 @@ class _CommandGroup(click.Group):
         try:
             with _notes():
                 return super().invoke(ctx)
-        except (GgnError, OSError, UnicodeEncodeError) as error:
+        except (GgnError, OSError, UnicodeEncodeError, MemoryError) as error:
             block = error if isinstance(error, GgnError) else _system_error(error)
             command = None if ctx.invoked_subcommand is None else self.get_command(ctx, ctx.invoked_subcommand)
             click.echo(f"error: {block.block(partial(option_of, command))}", err=True)
@@ -116,7 +116,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _system_error(error: OSError | UnicodeEncodeError) -> GgnError:
+def _system_error(error: OSError | UnicodeEncodeError | MemoryError) -> GgnError:
+    if isinstance(error, MemoryError):
+        return GgnError(
+            "There is too little memory.",
+            found=str(error) or None,
+            expected="enough for what the files announce",
+            remedy="Close other programs, or use a machine with more memory. Do not use files of unknown origin.",
+        )
     if isinstance(error, UnicodeEncodeError):
         return GgnError(
             "The name of a file or folder cannot be used.",

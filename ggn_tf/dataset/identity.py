@@ -6,6 +6,7 @@ refuse patients of the training. Without the salt, names cannot be tried out.
 
 import hashlib
 import hmac
+import itertools
 import os
 import re
 import secrets
@@ -20,9 +21,11 @@ from ggn_tf.cases.table import Case
 from ggn_tf.errors import DatasetError, GgnWarning
 
 _HASH_DIGITS = 12
-_SALT_BYTES = 32
+_SALT_BYTES, _LONGEST_SALT = 32, 4096
 # Shorter ids occur within words and numbers by chance.
 _SHORTEST_ID_IN_TEXT = 4
+# Far more than a series has; a path such as / has no end.
+_MOST_FILES = 20_000
 _UID = re.compile(r"(?<![\w.])\d+(\.\d+){2,}(?!\w)")
 # Names of files and folders that occur in our messages as words, and identify no patient.
 _ORDINARY_WORDS = (
@@ -74,8 +77,15 @@ def read_salt(path: Path) -> bytes:
         return _existing_salt(path)
     except OSError as error:
         raise _unusable(path, str(error)) from error
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(_SALT_BYTES) + "\n")
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(_SALT_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        # Half a salt would be refused by every later call.
+        path.unlink(missing_ok=True)
+        raise _unusable(path, str(error)) from error
     warnings.warn(
         f"A new salt for hashing ids was made: {path.absolute()}. Keep it, apart from datasets: with another salt "
         "every hash changes, and a patient who is in two datasets is not recognised.",
@@ -151,13 +161,20 @@ def _secrets_of_path(path: Path, replacement: str) -> Iterator[_Secret]:
         yield from _secrets_of_name(part, "<path>")
     # A path that the file system does not understand has nothing below it.
     with suppress(ValueError):
-        for folder, _, names in os.walk(path):
-            for name in names:
+        for folder, name in itertools.islice(_files_below(path), _MOST_FILES):
+            if name:
                 whole = str(Path(folder, name))
                 yield _Secret(whole, re.escape(whole), replacement)
                 yield from _secrets_of_name(name, "<file>")
+                continue
             for part in Path(folder).relative_to(path).parts:
                 yield from _secrets_of_name(part, "<path>")
+
+
+def _files_below(path: Path) -> Iterator[tuple[str, str]]:
+    """Every folder, with the name of each file in it, and once with an empty name."""
+    for folder, _, names in os.walk(path):
+        yield from ((folder, name) for name in (*names, ""))
 
 
 def _secrets_of_name(name: str, replacement: str) -> Iterator[_Secret]:
@@ -175,7 +192,8 @@ def _existing_salt(path: Path) -> bytes:
     if not path.is_file():
         raise _unusable(path, "not a regular file")
     try:
-        salt = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        with path.open(encoding="ascii") as file:
+            salt = bytes.fromhex(file.read(_LONGEST_SALT).strip())
     except (OSError, ValueError) as error:
         raise _unusable(path, str(error)) from error
     if len(salt) < _SALT_BYTES:

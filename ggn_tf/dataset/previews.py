@@ -6,13 +6,15 @@ from typing import Any, Self
 
 import numpy as np
 
+from ggn_tf.shown_text import one_line
+
 COLUMNS, ROWS = 8, 6
 PREVIEWS = "previews"
 
 # The window that radiologists read lungs with, wider at the top so that solid parts keep their structure.
 _WINDOW_HU = (-1200.0, 400.0)
 _ENLARGED = 4
-_TITLE = 18
+_TITLE, _LONGEST_TITLE = 18, 200
 _GAP = 9
 _OUTLINE = (255, 220, 0)
 _PAPER = 255
@@ -106,7 +108,7 @@ def draw_sheet(
     font, ink = FontProperties(size=title_points), renderer.new_gc()
     corners = [(row * (height + _TITLE) + _TITLE, column * (width + _GAP)) for row, column in np.ndindex(rows, columns)]
     for (top, left), (title, picture) in zip(corners, tiles, strict=False):
-        renderer.draw_text(ink, left, top - 4, title, font, 0)
+        renderer.draw_text(ink, left, top - 4, one_line(title)[:_LONGEST_TITLE], font, 0)
         sheet[top : top + height, left : left + width, :3] = picture
     imsave(path, sheet[..., :3])
 

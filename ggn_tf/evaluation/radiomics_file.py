@@ -24,8 +24,13 @@ TRUSTED = (
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.feature_selection._univariate_selection.f_classif",
 )
-# Raised by skops for files that are damaged or not its own.
-_UNREADABLE = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, zlib.error)
+# Raised by skops and zipfile for files that are damaged, encrypted, nested too deeply, or not their own.
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError, zlib.error),
+    zipfile.BadZipFile,
+)
+# Of all parts together; a fit takes some 100 kB.
+_MOST_BYTES = 64 << 20
 
 
 def save_radiomics(fitted: FittedRadiomics, path: Path) -> None:
@@ -74,6 +79,10 @@ def load_radiomics(path: Path) -> FittedRadiomics:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > _MOST_BYTES:
+            raise ValueError(f"{size} bytes, more than {_MOST_BYTES}")
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
         if unknown:
             raise RadiomicsError(
@@ -84,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
                 remedy="Do not use a file of unknown origin; fit the classifier again.",
             )
         stored: dict[str, Any] = skops.io.load(path, trusted=list(TRUSTED))
-    except (*_UNREADABLE, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise _no_baseline(path, f"{type(error).__name__}: {error}") from error
     return stored
 

@@ -1,11 +1,14 @@
 """The runs of a folder and their progress, read without TensorFlow."""
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggn_tf.errors import RunError
+from ggn_tf.errors import RecordError, RunError
 from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, read_scores_file
+from ggn_tf.json_records import added_later, from_json
 from ggn_tf.runs.ledger import Ledger, read_history, read_json
 from ggn_tf.runs.lock import is_locked, refuse_run_links
 from ggn_tf.runs.stages import STAGES
@@ -42,6 +45,18 @@ class RunOverview:
     problem: str | None = None
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What is read of run.json."""
+
+    model: str | None = added_later(None)
+    task: str | None = added_later(None)
+    split: int | None = added_later(None)
+    seed: int | None = added_later(None)
+    precision: str | None = added_later(None)
+    select_on: str | None = added_later(None)
+
+
 def list_runs(folder: Path) -> list[RunOverview]:
     """Every run in a folder, sorted by name; raises RunError where there is no such folder. A run is not searched."""
     if not folder.is_dir():
@@ -59,39 +74,49 @@ def describe(folder: Path) -> RunOverview:
     """One run, as its files are now."""
     try:
         refuse_run_links(folder)
-        stored, ledger = read_json(folder / "run.json"), Ledger(folder)
-        finished = ledger.finished()
-    except RunError as error:
+        settings = from_json(_Settings, read_json(folder / "run.json"), ignore_unknown=True)
+        finished = Ledger(folder).finished()
+    except (RunError, RecordError) as error:
         return RunOverview(folder, problem=error.found)
-    names = ("model", "task", "split", "seed", "precision", "select_on")
+    except OSError as error:
+        return RunOverview(folder, problem=error.strerror or type(error).__name__)
     rows = read_history(folder / "history.csv")
     stage = rows[-1]["stage"] if rows else None
     current = [row for row in rows if row["stage"] == stage]
     return RunOverview(
         folder,
-        **{name: stored.get(name) for name in names},
+        **dataclasses.asdict(settings),
         finished=finished,
         stage=stage,
         epoch=len(current) or None,
         training=is_locked(folder),
-        best=_best(current, f"{stored.get('select_on')}_{_MONITORED.get(str(stage))}"),
+        best=_best(current, f"{settings.select_on}_{_MONITORED.get(str(stage))}"),
         test=_test_scores(folder / "evaluation" / SCORES_FILE, finished),
     )
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    if (folder / "run.json").exists():
-        return [folder]
-    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
-    return [run for path in inner for run in _run_folders(path)]
+    """The folders with a run, and those that cannot be read."""
+    found, waiting = [], [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            if (current / "run.json").exists():
+                found.append(current)
+            else:
+                waiting += [path for path in current.iterdir() if path.is_dir() and not path.is_symlink()]
+        except OSError:
+            found.append(current)
+    return sorted(found)
 
 
 def _best(rows: Sequence[Mapping[str, str]], column: str) -> float | None:
     try:
-        return max((float(row[column]) for row in rows if row.get(column)), default=None)
+        values = [float(row[column]) for row in rows if row.get(column)]
     except ValueError:
         # The history is a copy for people, who may have changed it.
         return None
+    return max(filter(math.isfinite, values), default=None)
 
 
 def _test_scores(file: Path, finished: Sequence[str]) -> dict[str, float | None] | None:

@@ -1,6 +1,7 @@
 """The folder that a prediction is written to: result, masks and overlays, whole or not at all."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ MASK_FILE = "nodule_mask.nii.gz"
 SEGMENTATION_FILE = "nodule_mask.seg.dcm"
 OVERLAYS = "overlays"
 _OURS = {RESULT_FILE, MASK_FILE, SEGMENTATION_FILE, OVERLAYS}
+_OVERLAY = re.compile(r"nodule-\d{3,}\.png", re.ASCII)
 _ON_SLICES = PredictionWarning(
     "segmentation_on_slices",
     "The DICOM SEG is on the series' own slices, which are not parallel, aligned and uniformly spaced. Programs that "
@@ -38,8 +40,11 @@ def refuse_foreign_folder(folder: Path) -> None:
     if not folder.exists():
         return
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
-    if not folder.is_dir() or found - _OURS or (found and RESULT_FILE not in found):
-        raise _not_writable(folder, ", ".join(sorted(found)[:5]))
+    overlays = folder / OVERLAYS
+    drawn = {path.name for path in overlays.iterdir()} if overlays.is_dir() else set()
+    foreign = found - _OURS | {f"{OVERLAYS}/{name}" for name in drawn if not _OVERLAY.fullmatch(name)}
+    if not folder.is_dir() or foreign or (found and RESULT_FILE not in found):
+        raise _not_writable(folder, ", ".join(sorted(foreign or found)[:5]))
 
 
 def write_results(
@@ -73,6 +78,8 @@ def write_results(
                 "warnings": [*known["warnings"], *(warning.to_dict() for warning in warnings)],
             }
             (fresh / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            # Something may have been put there since.
+            refuse_foreign_folder(folder)
     except (OSError, RuntimeError) as error:
         raise _not_writable(folder, error) from error
     return result

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ggn_tf.errors import RecordError, RunError
 from ggn_tf.files import atomic_file
-from ggn_tf.json_records import added_later, from_json, read_document
+from ggn_tf.json_records import added_later, from_json, read_document, with_digest, without_digest
 from ggn_tf.protocol import StageProtocol
 
 
@@ -47,7 +47,7 @@ def stop_reason_of(entry: Mapping[str, Any]) -> StopReason | None:
 
 
 def write_json(file: Path, content: dict[str, Any], former: dict[str, Any] | None = None) -> None:
-    """Write a document, and beside it its former version, if there is one.
+    """Write a document with its digest, and beside it its former version, if there is one.
 
     `read_json` returns the former version should the new file be damaged, as after a power cut on a disk that reports
     data as written too early.
@@ -70,7 +70,7 @@ def read_json(file: Path) -> dict[str, Any]:
         raise RunError(
             "The folder is not a readable run folder.",
             case=file.parent,
-            found=f"{file.name}: {type(error).__name__}",
+            found=f"{file.name}: {type(error).__name__}{'' if isinstance(error, OSError) else f', {error}'}",
             expected="the folder of a training, with an intact run.json and stages.json",
             remedy="Name the run folder, for example runs/NAME, or train a run first.",
         ) from error
@@ -82,14 +82,11 @@ def _former(file: Path) -> Path:
 
 def _write(file: Path, content: dict[str, Any]) -> None:
     with atomic_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(with_digest(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = read_document(file)
-    if not isinstance(content, dict):
-        raise ValueError(f"{file.name} contains no JSON object")
-    return content
+    return without_digest(read_document(file))
 
 
 @dataclass(frozen=True)
@@ -183,5 +180,5 @@ def read_history(file: Path) -> list[dict[str, str]]:
         with file.open(newline="", encoding="utf-8") as stream:
             # An incomplete last line, which is still being written, is left out.
             return [row for row in csv.DictReader(stream) if row.get("stage") and None not in (*row, *row.values())]
-    except (FileNotFoundError, ValueError, csv.Error):
+    except (FileNotFoundError, IsADirectoryError, ValueError, csv.Error):
         return []

@@ -34,6 +34,8 @@ _FILES = (
 _FOLDERS = ("checkpoints", "stages", "tensorboard", "evaluation")
 # Not followed if it is a link. Windows has no such flag.
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+# A pipe is opened without waiting for its other end.
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _POLL_S = 0.2
 
 
@@ -51,7 +53,7 @@ def lock_run(folder: Path, patience_s: float = 0.0, *, shared: bool = False) -> 
     _refuse_foreign(folder)
     refuse_run_links(folder)
     make_private_folder(folder, shared=shared)
-    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+    handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | _NO_LINK | _NO_WAIT, 0o666)
     try:
         if not _acquire(handle, folder, patience_s):
             raise RunError(
@@ -103,7 +105,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    return os.open(path, flags | _NO_LINK)
+    return os.open(path, flags | _NO_LINK | _NO_WAIT)
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import pandas as pd
+
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split, read_split
@@ -19,6 +21,7 @@ from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.files import make_private_folder, refuse_links
 from ggn_tf.models.names import TRANSFER
 from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.studies.recorded_file import check_recorded, recorded
 from ggn_tf.tasks import Task
 
 PREDICTIONS, RUNS = "predictions", "runs"
@@ -58,6 +61,18 @@ class WorkFolder:
     def predictions(self, name: str) -> Path:
         """The predictions table of an item."""
         return self.folder / PREDICTIONS / f"{name}.csv"
+
+    def write_predictions(self, name: str, frame: pd.DataFrame) -> None:
+        """Write the predictions table of an item, with its digest."""
+        with recorded(self.predictions(name)):
+            write_predictions(frame, self.predictions(name))
+
+    def has_predictions(self, name: str) -> bool:
+        """Whether an item has a predictions table; raises RunError where it is not the one that was written."""
+        exists = self.predictions(name).exists()
+        if exists:
+            check_recorded(self.predictions(name))
+        return exists
 
 
 @dataclass(frozen=True)
@@ -127,7 +142,7 @@ class Transfer:
 
     def is_done(self, folder: WorkFolder) -> bool:
         """Whether the predictions table exists; the trainings check that it has these settings."""
-        return folder.predictions(self.name).exists()
+        return folder.has_predictions(self.name)
 
     def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
         """Predict and write the predictions."""
@@ -135,7 +150,7 @@ class Transfer:
         classifier, segmenter = (RunFolder.open(folder.run(name)) for name in self.needs)
         split = folder.split(self.split)
         frame = predict_transfer(classifier, segmenter, folder.dataset, split, repeat=self.repeat, binary=self.binary)
-        write_predictions(frame.assign(model=self.system), folder.predictions(self.name))
+        folder.write_predictions(self.name, frame.assign(model=self.system))
 
 
 @dataclass(frozen=True)
@@ -159,9 +174,10 @@ class Radiomics:
 
     def is_done(self, folder: WorkFolder) -> bool:
         """Whether the predictions table exists, with these settings; an unreadable fit is repeated."""
-        if not folder.predictions(self.name).exists():
+        if not folder.has_predictions(self.name):
             return False
         try:
+            check_recorded(folder.fitted(self.name))
             fitted = load_radiomics(folder.fitted(self.name))
         except RadiomicsError:
             return False
@@ -183,8 +199,9 @@ class Radiomics:
         channel.report(0.0, "fitting")
         fitted, frame = fit_radiomics(folder.dataset, folder.split(self.split), self.task, self.seed)
         folder.fitted(self.name).parent.mkdir(parents=True, exist_ok=True)
-        save_radiomics(fitted, folder.fitted(self.name))
-        write_predictions(frame, folder.predictions(self.name))
+        with recorded(folder.fitted(self.name)):
+            save_radiomics(fitted, folder.fitted(self.name))
+        folder.write_predictions(self.name, frame)
 
 
 def _settings(seed: int, fingerprint: str, measured_with: object) -> str:

@@ -6,6 +6,7 @@ task it shows the cascade of the first split and repeat in detail.
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.model_card import optimism_warning, render_card
 from ggn_tf.evaluation.report.page import Page, Prose, Section, write_page
 from ggn_tf.evaluation.report.report_data import ReportData
-from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, REPORT, analysis_sections
+from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, REPORT, analysis_sections, foreign_figures
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC, extent_warnings
 from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
@@ -241,6 +242,9 @@ def collect_examples(
 
 RESULTS, TABLES, STUDY = "results", "tables.md", "study.json"
 _RESULTS = {REPORT, FIGURES, MODEL_CARD, STUDY, TABLES}
+_TASK_TABLES = ("predictions.csv", "scores.csv", "comparisons.csv")
+_TABLE = re.compile(r"(table-\d|split-\d+|comparisons-.+-split\d+)\.csv")
+_OF_DESKTOPS = (".DS_Store",)
 
 
 def refuse_foreign_results(folder: Path) -> None:
@@ -248,6 +252,7 @@ def refuse_foreign_results(folder: Path) -> None:
     results = folder / RESULTS
     refuse_links(folder, [RESULTS], RunError)
     foreign = [path.name for path in results.iterdir() if not _is_result(path)] if results.is_dir() else []
+    foreign += foreign_figures(results / FIGURES)
     if foreign or (results.exists() and not results.is_dir()):
         raise RunError(
             "The results of the study would replace something else.",
@@ -261,12 +266,8 @@ def refuse_foreign_results(folder: Path) -> None:
 
 def _is_result(path: Path) -> bool:
     if path.is_dir() and path.name != FIGURES:
-        return all(_is_table(inner) for inner in path.iterdir())
-    return path.name in _RESULTS or _is_table(path) or path.name == ".DS_Store"
-
-
-def _is_table(path: Path) -> bool:
-    return path.suffix == ".csv"
+        return {inner.name for inner in path.iterdir()} <= {*_TASK_TABLES, *_OF_DESKTOPS}
+    return path.name in (*_RESULTS, *_OF_DESKTOPS) or bool(_TABLE.fullmatch(path.name))
 
 
 def write_study(
@@ -305,9 +306,12 @@ def write_study(
         for result in results:
             part = new / result.task.file_name
             part.mkdir()
-            write_predictions(result.predictions, part / "predictions.csv")
-            _write_csv(table_of([*result.scores, *result.further]), part / "scores.csv")
-            _write_csv(table_of(result.comparisons), part / "comparisons.csv")
+            predictions_file, scores_file, comparisons_file = (part / name for name in _TASK_TABLES)
+            write_predictions(result.predictions, predictions_file)
+            _write_csv(table_of([*result.scores, *result.further]), scores_file)
+            _write_csv(table_of(result.comparisons), comparisons_file)
+        # Something may have been put there since.
+        refuse_foreign_results(folder)
     return folder / RESULTS
 
 

@@ -62,7 +62,7 @@ def _task_results(
 def _read(items: Sequence[Item], folder: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
     for item in items:
         path = folder.predictions(item.name)
-        if item.task == task and path.exists():
+        if item.task == task and folder.has_predictions(item.name):
             yield read_predictions(path)
 
 

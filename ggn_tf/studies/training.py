@@ -8,7 +8,6 @@ import pandas as pd
 
 from ggn_tf.evaluation.run_predictions import predict_run
 from ggn_tf.evaluation.statistics.paper_systems import FROZEN, JOINT, MULTITASK, RAW, REFERENCE
-from ggn_tf.evaluation.statistics.predictions_table import write_predictions
 from ggn_tf.evaluation.statistics.scores import score_values
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.models.names import CASCADE
@@ -88,7 +87,7 @@ class Training:
         run = RunFolder.open(path)
         # A run with other settings is not done: `run` then raises an error that says what differs.
         finished = run.description == self.description and all(run.is_complete(stage.name) for stage in self._stages())
-        return finished and (self.predicted_stages == () or folder.predictions(self.name).exists())
+        return finished and (self.predicted_stages == () or folder.has_predictions(self.name))
 
     def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
         """Reuse stages, train the others, and write the predictions."""
@@ -111,7 +110,7 @@ class Training:
         write_scores(run.folder / "tensorboard", _test_scores(frame))
         if self.predicted_stages is not None:
             frame = frame[frame["stage"].isin(self.predicted_stages)]
-        write_predictions(frame, folder.predictions(self.name))
+        folder.write_predictions(self.name, frame)
 
     def _reuse_stages(self, folder: WorkFolder, run: RunFolder) -> Replicas:
         for stage, donor in self.reused:

@@ -89,3 +89,48 @@ def test_a_file_beside_the_header_may_have_any_name(tmp_path: Path, name: str, s
     assert raw.stem == name
     assert read_header(path).size_xyz == (6, 5, 4)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), 0)
+
+
+NRRD_HEADER = "NRRD0005\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n"
+HIDDEN = [
+    "data file:=ok.raw\ndata file: ../secret.raw\n\n",
+    "data file: ok.raw\ndata file: ../secret.raw\n\n",
+    "content: a\rdata file: ../secret.raw\n\n",
+    "#data file: ok.raw\rdata file: ../secret.raw\r\r",
+    "data file: s%ccret.raw 101 101 1\n\n",
+    "data file: %s%d 1 4 1\n\n",
+    "data file: %099999999d 1 4 1\n\n",
+    "data file:\n\n",
+]
+
+
+@pytest.mark.parametrize("statement", HIDDEN)
+def test_a_statement_that_only_itk_understands_is_refused(tmp_path: Path, statement: str) -> None:
+    """Otherwise a header could name another file than the one that was checked."""
+    (tmp_path / "sub").mkdir()
+    for name in ("secret.raw", "sub/ok.raw", "sub/=ok.raw", "sub/%s%d 1 4 1", "sub/secret.raw"):
+        (tmp_path / name).write_bytes(bytes(64))
+    path = tmp_path / "sub" / "ct.nhdr"
+    path.write_bytes((NRRD_HEADER + statement).encode())
+    refused(path)
+
+
+def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
+    (tmp_path / "ok.raw").write_bytes(bytes(64))
+    (tmp_path / "ct.nhdr").write_bytes((NRRD_HEADER + "data file: ok.raw\n\n").replace("\n", "\r\n").encode())
+    assert voxel_files(tmp_path / "ct.nhdr") == [tmp_path / "ok.raw"]
+
+
+def test_only_one_statement_of_a_metaimage_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "ok.raw").write_bytes(bytes(64))
+    path = tmp_path / "ct.mhd"
+    header = "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\n"
+    path.write_text(f"{header}Name =\nElementDataFile = ok.raw\nElementDataFile = ../secret.raw\n")
+    assert "several statements" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["ct.vtk", "ct.tif", "ct.png", "ct.h5", "ct.gipl"])
+def test_readers_of_other_formats_are_never_tried(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"# vtk DataFile Version 3.0\nx\nBINARY\n" + bytes(1000))
+    assert refused(path) == "none of the formats that are read"

@@ -160,3 +160,29 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_list_without_a_placed_point_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LocationError, match="no placed point"):
         read_markups(one(tmp_path, controlPoints=[]))
+
+
+HOSTILE = {
+    "deep": b'{"markups": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    "a huge number": b'{"markups": [{"controlPoints": [{"position": [1, 2, 1' + b"0" * 400 + b"]}]}]}",
+    "more digits than Python reads": b'{"markups": [{"controlPoints": [{"position": [1, 2, 1' + b"0" * 5000 + b"]}]}]}",
+    "many markups": b'{"markups": [' + b"{}," * 20_000 + b"{}]}",
+    "many points": b'{"markups": [{"controlPoints": [' + b'{"position":[1,2,3]},' * 20_000 + b"{}]}]}",
+    "half a character": rb'{"markups": [{"controlPoints": [{"label": "\ud800", "position": [1, 2, 3]}]}]}',
+    "not a number": b'{"markups": [{"controlPoints": [{"position": [1, 2, NaN]}]}]}',
+    "a long quotation": b'{"markups": [{"controlPoints": ["' + b"a" * 100_000 + b'"]}]}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_in_a_few_words(name: str, tmp_path: Path) -> None:
+    (tmp_path / "F.mrk.json").write_bytes(HOSTILE[name])
+    with pytest.raises(LocationError) as caught:
+        read_markups(tmp_path / "F.mrk.json")
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_label_is_one_printable_line(tmp_path: Path) -> None:
+    point = {"label": "a\nb\x1b[2J" + "c" * 1000, "position": [1, 2, 3]}
+    (found,) = read_markups(one(tmp_path, controlPoints=[point]))
+    assert found.label.startswith("a b\\u001b[2Jc") and len(found.label) == 200

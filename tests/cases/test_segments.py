@@ -120,3 +120,13 @@ def test_a_cropped_extent_is_where_it_was_cut(grid, tmp_path, depth):
 def test_a_color_image_is_no_mask(grid, save):
     image = sitk.Compose([ball(grid)] * 3)
     assert refused(save(image, "mask.nrrd"), grid, "several values per voxel").found == "3 values per voxel"
+
+
+@pytest.mark.parametrize("digits", ["\u00b2", "1" * 5000, "--1", "\u0663"])
+def test_a_layer_or_value_that_is_no_number_names_no_segment(tmp_path, digits):
+    grid = Grid((32, 32, 24), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    mask = sitk.GetArrayFromImage(ball(grid, (16.0, 16.0, 12.0), 4.0))
+    for layer, value in ((digits, 1), (0, digits)):
+        path = write_slicer(tmp_path / "a.seg.nrrd", grid, [mask], [("nodule", layer, value)])
+        with pytest.raises(MaskError):
+            read_mask(path, grid, segment="nodule")

@@ -166,3 +166,10 @@ def test_a_row_with_more_cells_than_columns_is_refused(tmp_path, rows, found):
     with pytest.raises(TableError, match="1 unusable row") as caught:
         read_table(table(tmp_path, f"{HEADER}\n{rows}\n"))
     assert caught.value.found == found
+
+
+@pytest.mark.parametrize("column", ["case_id", "patient_id", "label"])
+def test_a_text_that_is_too_long_for_figures_is_refused(tmp_path, column):
+    row = {"case_id": "n1", "patient_id": "p1", "image": "a", "mask": "b", "label": "AIS", column: "x" * 201}
+    with pytest.raises(TableError, match=f"row 2: {column} of 201 characters"):
+        read_table(table(tmp_path, HEADER + "\n" + ",".join(row.values()) + "\n"))

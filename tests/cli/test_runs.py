@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +103,39 @@ def test_a_reader_that_leaves_is_no_error(folder: Path):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+HOSTILE = {
+    "no numbers": lambda run: (run / "history.csv").write_text(HISTORY.replace("0.8", "=1").replace("0.75", "nan")),
+    "a folder": lambda run: ((run / "history.csv").unlink(), (run / "history.csv").mkdir()),
+    "no text": lambda run: (run / "run.json").write_text('{"model": {"a": 1}, "task": ["x"]}'),
+    "a pipe": lambda run: ((run / "run.json").unlink(), os.mkfifo(run / "run.json")),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_one_hostile_run_hides_no_other(name: str, folder: Path):
+    shutil.copytree(folder / "run", folder / "hostile")
+    HOSTILE[name](folder / "hostile")
+    result = runs(folder)
+    assert result.exit_code == 0 and "hostile" in result.stdout and "classify 2" in result.stdout.splitlines()[2]
+
+
+def test_folders_may_be_nested_however_deeply(folder: Path):
+    deep = folder
+    for _ in range(1200):
+        deep = deep / "d"
+        try:
+            deep.mkdir()
+        except OSError:
+            break
+    assert "classify 2" in runs(folder).stdout
+
+
+def test_too_little_memory_is_one_block(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def exhausted(_: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("ggn_tf.evaluation.run_list.list_runs", exhausted)
+    result = runs(folder)
+    assert result.exit_code == 1 and result.stderr.startswith("error: There is too little memory.")

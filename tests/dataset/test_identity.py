@@ -1,3 +1,5 @@
+import errno
+import os
 import pwd
 import stat
 import warnings
@@ -173,3 +175,24 @@ def test_the_salt_is_in_the_user_s_settings_or_where_it_was_named(monkeypatch: p
 
 def _unknown(number: int) -> None:
     raise KeyError(number)
+
+
+def test_a_salt_on_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a salt would be refused by every later call."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DatasetError, match="No space left"):
+        read_salt(tmp_path / "salt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_of_a_folder_without_end_are_not_collected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("ggn_tf.dataset.identity._MOST_FILES", 3)
+    for number in range(9):
+        (tmp_path / f"slice{number}.dcm").touch()
+    row = Case("n1", "p1", tmp_path, None, "AIS")
+    seen = sum(f"slice{number}" not in HASHED.hide(f"slice{number}.dcm", row) for number in range(9))
+    assert seen == 3

@@ -86,6 +86,11 @@ def _sign_splits(document: dict[str, Any]) -> dict[str, Any]:
     return {**content, "checksum": _checksum(content)}
 
 
+def _without_digest(document: dict[str, Any]) -> dict[str, Any]:
+    """As of an older version, so that what else was changed is read."""
+    return {name: value for name, value in document.items() if name != "sha256"}
+
+
 KINDS = {
     "dataset.json": Kind("dataset/dataset.json", _read_dataset, _sign_description),
     "splits.json": Kind(
@@ -93,8 +98,8 @@ KINDS = {
         lambda folder: read_split(open_dataset(folder / "dataset", PatchProtocol(size=16)), 1),
         _sign_splits,
     ),
-    "run.json": Kind("run/run.json", _read_run),
-    "ledger": Kind("run/stages.json", _read_run),
+    "run.json": Kind("run/run.json", _read_run, _without_digest),
+    "ledger": Kind("run/stages.json", _read_run, _without_digest),
     "contract.json": Kind(f"1/{ASSETS_EXTRA}/{CONTRACT_FILE}", lambda folder: read_contract(folder / "1")),
     "checkpoint": Kind(
         "checkpoints/joint-000001.npz", lambda folder: CheckpointStore(folder / "checkpoints", "joint").latest()

@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import pydicom
+from pydicom.filereader import read_file_meta_info
 
 from ggn_tf.cases.dicom.codestreams import find_other_size
 from ggn_tf.cases.dicom.elements import (
@@ -68,6 +69,17 @@ def read_bounded(path: Path) -> pydicom.FileDataset:
     if overrun is not None:
         raise ValueError(overrun)
     return pydicom.dcmread(path)
+
+
+def read_without_pixels(path: Path) -> pydicom.FileDataset:
+    """Read a DICOM file's header by pydicom, which would inflate all of a deflated one.
+
+    Raises:
+        ValueError: It is deflated, and announces what it cannot contain; pydicom raises further types.
+    """
+    if read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+        return read_bounded(path)
+    return pydicom.dcmread(path, stop_before_pixels=True)
 
 
 def _check(content: mmap.mmap, start: int) -> str | None:

@@ -1,6 +1,7 @@
 """The CT series in a folder of DICOM files, from their headers."""
 
 import errno
+import itertools
 import math
 import os
 import warnings
@@ -24,6 +25,8 @@ from ggn_tf.protocol import AIR_HU
 # Enhanced CT, and a series that was converted to one such object (DICOM PS3.4 B.5).
 ENHANCED = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _PREAMBLE = 132
+# A study of a hundred series has some ten thousand; a folder such as / has no end.
+_MOST_FILES = 100_000
 _SOP_CLASS, _ROWS, _COLUMNS = "0008|0016", "0028|0010", "0028|0011"
 _IDENTITY = ("0008|0008", "0008|0016", "0008|0018", "0008|0060", "0008|103e", "0010|0020", "0020|000e")
 _CONTRAST, _CHARACTER_SET, _PHOTOMETRIC = "0018|0010", "0008|0005", "0028|0004"
@@ -68,7 +71,15 @@ def is_dicom(path: Path) -> bool:
 
 
 def _read_headers(folder: Path) -> tuple[list[Slice], list[Damaged]]:
-    paths = sorted(_files(folder))
+    paths = sorted(itertools.islice(_files(folder), _MOST_FILES + 1))
+    if len(paths) > _MOST_FILES:
+        raise VolumeError(
+            "The folder contains far more files than a study.",
+            case=folder,
+            found=f"more than {_MOST_FILES} files",
+            expected="the DICOM files of one CT series, in this folder or below it",
+            remedy="Name the folder of the slices.",
+        )
     # One reader for all: 0.6 ms per file, against 1.9 ms of ImageSeriesReader.GetGDCMSeriesFileNames.
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")

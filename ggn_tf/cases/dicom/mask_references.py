@@ -7,6 +7,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
+from ggn_tf.cases.dicom.bounds import read_without_pixels
 from ggn_tf.cases.dicom.slices import Slice
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
@@ -53,7 +54,7 @@ class DicomReferences:
 def read_references(path: Path) -> DicomReferences:
     """The references of a segmentation or structure set; none if it is damaged, which is reported where it is read."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        header = read_without_pixels(path)
         series = {_text(item, "SeriesInstanceUID") for item in _referenced_series(header)}
         frames = {_text(item, "FrameOfReferenceUID") for item in (header, *_items(header, _FRAMES))}
         regions = _items(header, "StructureSetROISequence")

@@ -20,7 +20,7 @@ from ggn_tf.cases.dicom.slice_planes import SlicePlanes
 from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Floats, Grid, vector
-from ggn_tf.cases.geometry.segment import Segment, errors_as, names_by_number, pick_segment
+from ggn_tf.cases.geometry.segment import Segment, errors_as, most_mask_values, names_by_number, pick_segment
 from ggn_tf.errors import MaskError
 
 # In a fractional segmentation, the probability or the filled fraction from which a voxel belongs to the nodule.
@@ -69,18 +69,20 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
             # The background may be described as a segment, and any value may be the background (PS3.3, C.8.20.2.3.3).
             names.pop(int(whole.get("PixelPaddingValue") or 0), None)
         number = pick_segment(path, names, segment)
-        frames = list(_drawn_frames(whole, number, is_label_map))
+        frames = list(_drawn_frames(whole, number, is_label_map, most_mask_values(planes.grid)))
         found = _on_slices(frames, planes) or _on_own_grid(frames, whole)
         return replace(found, one_nodule=whole.get("Manufacturer") == MAKER)
 
 
-def _drawn_frames(whole: Dataset, number: int, is_label_map: bool) -> Iterator[_Frame]:
+def _drawn_frames(whole: Dataset, number: int, is_label_map: bool, most_pixels: int) -> Iterator[_Frame]:
     groups = list(whole.PerFrameFunctionalGroupsSequence)
     if len(groups) != int(whole.NumberOfFrames):
         raise ValueError(f"{whole.NumberOfFrames} frames, {len(groups)} of them with a description")
     # Some writers leave the number out where there is one segment.
     every = is_label_map or (len(whole.SegmentSequence) == 1 and not _identified(whole, groups))
     chosen = [index for index, item in enumerate(groups) if every or _segment_of(whole, item) == number]
+    if len(chosen) * int(whole.Rows) * int(whole.Columns) > most_pixels:
+        raise ValueError(f"{len(chosen)} frames of {whole.Rows} x {whole.Columns} pixels, far more than the CT has")
     # A value in each pixel from which it belongs to the segment.
     fractional = whole.get("SegmentationType") == "FRACTIONAL"
     least = FRACTION * int(whole.get("MaximumFractionalValue") or 255) if fractional else 1

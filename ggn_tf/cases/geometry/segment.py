@@ -1,5 +1,6 @@
 """One segment of a mask, and the errors when it cannot be read or is not there."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,13 @@ from ggn_tf.errors import MaskError
 
 # A segment's number; spreadsheet programs add the zeros.
 _NUMBER = re.compile(r"[0-9]{1,9}(\.0+)?")
+# Masks may be finer than their CT, for example twice in each axis of a slice, or have layers for their segments.
+_FINER, _SMALL = 4, 2**24
+
+
+def most_mask_values(ct_grid: Grid) -> int:
+    """Number of values that a mask of this CT may have, in all its layers and frames together."""
+    return max(_FINER * math.prod(ct_grid.size_xyz), _SMALL)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.run_scores import Estimate
+from ggn_tf.shown_text import one_line
 
 NOT_GIVEN, UNDEFINED = "-", "undefined"
 
@@ -102,7 +103,7 @@ def cell_detail(cell: Cell) -> str:
 
 def cell_line(cell: Cell) -> str:
     """Both on one line, for example `0.846 ± 0.012 [0.754, 0.928]`."""
-    return f"{cell_text(cell)} {cell_detail(cell)}".rstrip()
+    return one_line(f"{cell_text(cell)} {cell_detail(cell)}").rstrip()
 
 
 UNKNOWN = "not recorded"
@@ -115,7 +116,7 @@ def section(title: str, lines: Sequence[str]) -> list[str]:
 
 def fact_lines(facts: Sequence[tuple[str, object]]) -> list[str]:
     """A list of names and values; None is printed as not recorded."""
-    return [f"- {name}: {UNKNOWN if value is None else value}" for name, value in facts]
+    return [one_line(f"- {name}: {UNKNOWN if value is None else value}") for name, value in facts]
 
 
 def table_lines(table: Table) -> list[str]:

@@ -139,6 +139,7 @@ MODEL_CARD, RETEST = "model_card.md", "test_retest.csv"
 # Hidden files that desktops and file systems put into any folder.
 _OF_DESKTOPS = (".DS_Store", "._", ".nfs")
 _EVALUATION = {PREDICTIONS, SCORES, REPORT, FIGURES, MODEL_CARD, RETEST}
+_FIGURE = (".png", ".svg")
 
 
 def refuse_foreign_evaluation(folder: Path) -> None:
@@ -147,6 +148,7 @@ def refuse_foreign_evaluation(folder: Path) -> None:
         return
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     foreign = sorted(name for name in names - _EVALUATION if not name.startswith(_OF_DESKTOPS))
+    foreign += foreign_figures(folder / FIGURES)
     if not folder.is_dir() or foreign or (names and SCORES not in names):
         raise GgnError(
             "The evaluation would replace something else.",
@@ -156,6 +158,14 @@ def refuse_foreign_evaluation(folder: Path) -> None:
             remedy="Move what is not of an evaluation away, or name another folder.",
             arguments=("output",),
         )
+
+
+def foreign_figures(folder: Path) -> list[str]:
+    """What is in a folder of figures and none: each of ours is there as PNG and as SVG."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    pairs = {name for name in names if {Path(name).stem + suffix for suffix in _FIGURE} <= names}
+    ours = {name for name in pairs if name.endswith(_FIGURE)}
+    return sorted(f"{folder.name}/{name}" for name in names - ours if not name.startswith(_OF_DESKTOPS))
 
 
 def write_evaluation(
@@ -178,3 +188,5 @@ def write_evaluation(
         if inputs is not None and inputs.retested is not None:
             write_predictions(inputs.retested, new / RETEST)
         write_page(run_page(frame, evaluation, inputs, by), new / REPORT, new / FIGURES)
+        # Something may have been put there since.
+        refuse_foreign_evaluation(folder)

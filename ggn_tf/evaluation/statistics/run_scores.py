@@ -12,7 +12,7 @@ from typing import Any
 from ggn_tf.errors import RecordError, RunError
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.retest_score import Retest
-from ggn_tf.json_records import added_later, from_json, read_document, to_json
+from ggn_tf.json_records import added_later, from_json, read_document, to_json, with_digest, without_digest
 
 
 @dataclass(frozen=True)
@@ -234,15 +234,15 @@ SCORES_FILE = "scores.json"
 
 
 def write_scores_file(evaluation: Evaluation, path: Path) -> None:
-    """Write an evaluation as `scores.json`."""
-    text = json.dumps(evaluation_document(evaluation), indent=2, allow_nan=False)
+    """Write an evaluation as `scores.json`, with its digest."""
+    text = json.dumps(with_digest(evaluation_document(evaluation)), indent=2, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def read_scores_file(path: Path) -> Evaluation:
     """Read a `scores.json`; raises RunError where the file cannot be read, or is not a `scores.json`."""
     try:
-        return _evaluation(read_document(path))
+        return _evaluation(without_digest(read_document(path)))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecordError) as error:
         raise RunError(
             "The run's scores cannot be read.",

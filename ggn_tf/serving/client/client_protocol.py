@@ -6,12 +6,14 @@ blocking or with asyncio.
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_pb2
@@ -79,6 +81,8 @@ LARGEST_MESSAGE_BYTES = 4 * 2**20 - 2**16
 """gRPC's default limit, less room for names: a proxy between client and server may have kept the default."""
 
 _FIELD = "signature_def"
+_LONGEST_AXIS = 128
+"""Of a patch, voxels."""
 Result = TypeVar("Result")
 
 
@@ -175,7 +179,9 @@ class ClientSession:
             self._pin(request.model_spec)
             response = yield Rpc("GetModelMetadata", request)
             signatures = get_model_metadata_pb2.SignatureDefMap()
-            response.metadata[_FIELD].Unpack(signatures)
+            # Of another message nothing is read, and then there is no signature.
+            with suppress(DecodeError):
+                response.metadata[_FIELD].Unpack(signatures)
             self._signatures = dict(signatures.signature_def)
         signature = self._signatures.get(name, meta_graph_pb2.SignatureDef())
         tensors = {**signature.inputs, **signature.outputs}
@@ -183,7 +189,7 @@ class ClientSession:
         expected = {
             alias: tf.as_dtype(wire.DTYPES[alias]).as_datatype_enum for alias in (*wire.INPUTS[name], *wire.OUTPUTS)
         }
-        if found != expected or len(signature.outputs[wire.OUTPUT_MASK].tensor_shape.dim) != 5:
+        if found != expected or not _is_mask(signature.outputs[wire.OUTPUT_MASK]):
             self._signatures = {}
             raise ServingError(
                 "The served model is not an export of ggn-tf.",
@@ -225,6 +231,13 @@ class Retries:
         return pause_s
 
 
+def _is_mask(info: meta_graph_pb2.TensorInfo) -> bool:
+    """Whether a tensor is [N, D, H, W, 1], and not so large that one response could fill the memory."""
+    sizes = [dim.size for dim in info.tensor_shape.dim]
+    return len(sizes) == 5 and sizes[4] == 1 and all(1 <= size <= _LONGEST_AXIS for size in sizes[1:])
+
+
 def _dtypes_text(dtypes: dict[str, int]) -> str:
-    names = (f"{name} {types_pb2.DataType.Name(dtype)}" for name, dtype in sorted(dtypes.items()))
+    known = {number: name for name, number in types_pb2.DataType.items()}
+    names = (f"{name} {known.get(dtype, dtype)}" for name, dtype in sorted(dtypes.items()))
     return ", ".join(names) or "no such signature"

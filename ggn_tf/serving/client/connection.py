@@ -5,10 +5,12 @@ import grpc
 from ggn_tf.errors import ServingError
 
 _HTTP = "http://"
+_LARGEST_RESPONSE_BYTES = 2**28
+"""Our exports respond with 3 MiB to the largest request of a client."""
 
 
 def channel_options(proxy: str | None) -> tuple[tuple[str, int | str], ...]:
-    """Options of a gRPC channel: messages of any size, and the environment's proxies have no effect.
+    """Options of a gRPC channel: requests of any size, and the environment's proxies have no effect.
 
     Args:
         proxy: HOST:PORT or URL of the HTTP proxy to connect through; None to connect to the server itself.
@@ -16,9 +18,9 @@ def channel_options(proxy: str | None) -> tuple[tuple[str, int | str], ...]:
     Raises:
         ServingError: The proxy is not an HTTP proxy.
     """
-    unlimited = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+    sizes = (("grpc.max_receive_message_length", _LARGEST_RESPONSE_BYTES), ("grpc.max_send_message_length", -1))
     if not proxy:
-        return (*unlimited, ("grpc.enable_http_proxy", 0))
+        return (*sizes, ("grpc.enable_http_proxy", 0))
     url = proxy if "://" in proxy else _HTTP + proxy
     if not url.lower().startswith(_HTTP):
         # gRPC would log it and connect without a proxy.
@@ -29,7 +31,7 @@ def channel_options(proxy: str | None) -> tuple[tuple[str, int | str], ...]:
             remedy="Name another proxy, or none.",
             arguments=("proxy",),
         )
-    return (*unlimited, ("grpc.http_proxy", url))
+    return (*sizes, ("grpc.http_proxy", url))
 
 
 def open_channel(

@@ -28,6 +28,7 @@ from ggn_tf.serving.contract.version_folders import find_version
 from ggn_tf.serving.contract.warning_texts import DENSE, LARGER_THAN_PATCH, NO_NODULE
 from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_CLASS_NAMES, OUTPUT_WARNING, TOLERANCES
 
+_LEAST_BYTES = 2**20
 # These depend on single voxels of the mask, which may differ within the mask's tolerance.
 _MASK_WARNINGS = {kind.code for kind in (NO_NODULE, LARGER_THAN_PATCH, DENSE)}
 
@@ -49,13 +50,18 @@ def compare_responses(
         if name not in response.outputs:
             comparison.drift.append(f"{name} is missing")
             continue
-        found, expected = decode(response.outputs[name]), decode(recorded.outputs[name])
+        expected = decode(recorded.outputs[name])
+        try:
+            found = decode(response.outputs[name], max(expected.nbytes, _LEAST_BYTES))
+        except ValueError:
+            comparison.drift.append(f"{name} cannot be read, or is larger than {expected.dtype} {expected.shape}")
+            continue
         if found.shape != expected.shape or found.dtype != expected.dtype:
             comparison.drift.append(
                 f"{name} is {found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"
             )
         elif name in tolerances:
-            difference = comparison.differences[name] = float(np.max(np.abs(found - expected)))
+            difference = comparison.differences[name] = float(np.max(np.abs(found - expected), initial=0.0))
             # A difference of NaN is drift, too.
             if not difference <= tolerances[name]:
                 comparison.drift.append(f"{name} differs by {difference:.3g}")
@@ -67,11 +73,11 @@ def compare_responses(
 
 
 def _codes(warning: bytes) -> set[str]:
-    return {line.split(":")[0] for line in warning.decode("utf-8").splitlines()} - _MASK_WARNINGS
+    return {line.split(":")[0] for line in warning.decode("utf-8", "replace").splitlines()} - _MASK_WARNINGS
 
 
 def _text(values: np.ndarray) -> str:
-    return ", ".join(value.decode("utf-8") or "empty" for value in np.unique(values))
+    return ", ".join(value.decode("utf-8", "replace") or "empty" for value in np.unique(values))
 
 
 _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE

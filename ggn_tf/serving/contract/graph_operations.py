@@ -4,7 +4,6 @@ TensorFlow has no list of the operations that read files, use the network or cal
 some. So those are listed that our exports consist of, with others that only compute.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -33,7 +32,9 @@ ResizeNearestNeighbor ResizeBilinear StringJoin StringStrip AsString StringLengt
 _ALLOWED = frozenset(_COMPUTING.split())
 _RESTORING = frozenset({"RestoreV2", "AssignVariableOp"})
 """What TensorFlow's loader runs once, with the path of the version's own variables."""
-_SAVING = frozenset({"SaveV2", "MergeV2Checkpoints", "ShardedFilename", "StaticRegexFullMatch", "DisableCopyOnRead"})
+_SAVING = frozenset(
+    {"SaveV2", "MergeV2Checkpoints", "ShardedFilename", "StaticRegexFullMatch", "RegexFullMatch", "DisableCopyOnRead"}
+)
 """What TensorFlow's saver needs besides; nothing here runs it."""
 _MOST_NAMED = 5
 
@@ -56,6 +57,7 @@ def check_operations(version_folder: Path) -> None:
             remedy="Copy the version again, or export the run again.",
         ) from error
     foreign = sorted({operation for meta_graph in saved.meta_graphs for operation in _foreign(meta_graph)})
+    foreign += ["two nodes or functions of one name"] if any(map(_has_twice, saved.meta_graphs)) else []
     if foreign:
         raise ExportError(
             "The graph contains operations that may leave the process.",
@@ -68,24 +70,39 @@ def check_operations(version_folder: Path) -> None:
 
 
 def _foreign(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
-    """Operations that are not allowed where they are: the saver's nodes may have more than those that are served."""
+    """Operations that are not allowed, of all nodes; some are, in what only TensorFlow's saver runs."""
     graph = _Graph(meta_graph)
     saver = meta_graph.saver_def
     restoring = graph.reached([saver.restore_op_name])
-    saved = graph.reached([saver.save_tensor_name]) | restoring
-    outputs = (tensor.name for part in meta_graph.signature_def.values() for tensor in part.outputs.values())
-    # TensorFlow's loader runs the operation that a collection names (saved_model_main_op), whatever else needs it.
-    collected = (name for part in meta_graph.collection_def.values() for name in part.node_list.value)
-    served = graph.reached(itertools.chain(outputs, collected))
-    served |= graph.reached(name for name in graph.nodes if ("", name) not in saved)
-    served |= {key for key in graph.all_keys() if key not in saved}
-    known = _ALLOWED | graph.functions.keys()
-    yield from (graph.operation(key) for key in served if graph.operation(key) not in known)
-    for key in saved - served:
+    saving = graph.reached([saver.save_tensor_name]) - restoring
+    served = graph.reached(_entrances(meta_graph))
+    served |= graph.reached(name for name in graph.nodes if ("", name) not in saving | restoring)
+    served |= {key for key in graph.all_keys() if key not in saving | restoring}
+    for key in served | saving | restoring:
         operation = graph.operation(key)
-        more = _RESTORING if key in restoring else _SAVING
-        if operation not in known | more or (key in restoring and not graph.has_given_path(*key)):
+        allowed = operation in _ALLOWED or operation in graph.functions
+        if key in restoring and key not in served:
+            allowed = (allowed or operation in _RESTORING) and graph.has_given_path(*key, restoring)
+        elif key not in served:
+            allowed = allowed or operation in _SAVING
+        if not allowed:
             yield operation
+
+
+def _has_twice(meta_graph: meta_graph_pb2.MetaGraphDef) -> bool:
+    """Whether a name has two meanings: another one might be run than the one that was checked."""
+    graph = meta_graph.graph_def
+    scopes = [[function.signature.name for function in graph.library.function], [node.name for node in graph.node]]
+    scopes += ([node.name for node in function.node_def] for function in graph.library.function)
+    return any(len(set(names)) < len(names) for names in scopes)
+
+
+def _entrances(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
+    """The tensors and operations that a request, or the loader, may run; of collections it runs the initializers."""
+    for signature in meta_graph.signature_def.values():
+        yield from (tensor.name for tensor in signature.outputs.values())
+    for collection in meta_graph.collection_def.values():
+        yield from collection.node_list.value
 
 
 _Key = tuple[str, str]
@@ -115,6 +132,7 @@ class _Graph:
     def reached(self, tensors: Iterable[str]) -> set[_Key]:
         """The nodes on which tensors or operations of the graph depend, with those of the functions that they call."""
         seen: set[_Key] = set()
+        called: set[str] = set()
         open_keys = [("", name) for name in map(_node_name, tensors) if name in self.nodes]
         while open_keys:
             key = open_keys.pop()
@@ -124,17 +142,26 @@ class _Graph:
             node = self._node(key)
             if not key[0]:
                 open_keys += [("", name) for name in map(_node_name, node.input) if name in self.nodes]
-            for function in _called(node):
+            for function in set(_called(node)) - called:
+                called.add(function)
                 open_keys += [(function, name) for name in self._functions_nodes.get(function, ())]
         return seen
 
-    def has_given_path(self, function: str, name: str) -> bool:
-        """Whether a node that restores gets its path from outside, and no text in the graph can be one."""
+    def has_given_path(self, function: str, name: str, restoring: Iterable[_Key]) -> bool:
+        """Whether a node that restores gets its path from outside, and no text in the graph can be one.
+
+        A function that restores is called by the graph itself, where there are no texts.
+        """
         node = self._node((function, name))
-        if function:
-            given = {argument.name for argument in self.functions[function].signature.input_arg}
-            return node.op != "RestoreV2" or node.input[0] in given
-        return node.op != "RestoreV2" and not (node.op == "Const" and node.attr["dtype"].type == types_pb2.DT_STRING)
+        if not function:
+            return node.op != "RestoreV2" and not (
+                node.op == "Const" and node.attr["dtype"].type == types_pb2.DT_STRING
+            )
+        if node.op != "RestoreV2":
+            return True
+        given = {argument.name for argument in self.functions[function].signature.input_arg}
+        callers = (key for key in restoring if function in _called(self._node(key)))
+        return node.input[0] in given and not any(key[0] for key in callers)
 
     def _node(self, key: _Key) -> node_def_pb2.NodeDef:
         function, name = key

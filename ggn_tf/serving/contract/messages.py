@@ -16,6 +16,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract import tensors, wire
 from ggn_tf.serving.contract.region_axes import Regions
+from ggn_tf.shown_text import one_line, printable
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     # No output is larger than the mask, except for the names of very small ones.
     largest_bytes = 4 * math.prod(mask_shape) + 2**20
     try:
-        arrays = {name: tensors.decode(response.outputs[name], largest_bytes) for name in wire.OUTPUTS}
+        arrays = {name: _output(response, name, largest_bytes) for name in wire.OUTPUTS}
     except ValueError as error:
         raise _unexpected(response, str(error)) from error
     probabilities, mask = arrays[wire.OUTPUT_PROBABILITIES], arrays[wire.OUTPUT_MASK]
@@ -82,10 +83,22 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     return Prediction(
         probabilities,
         mask,
-        tuple(name.decode("utf-8") for name in names[0]),
+        tuple(map(one_line, names[0])),
         response.model_spec.version.value,
-        tuple(warning.decode("utf-8") for warning in warnings),
+        tuple(map(printable, warnings)),
     )
+
+
+def _output(response: predict_pb2.PredictResponse, name: str, largest_bytes: int) -> np.ndarray:
+    """An output; texts are decoded, with replacements where they are not UTF-8."""
+    proto = response.outputs[name]
+    if proto.dtype != tf.as_dtype(wire.DTYPES[name]).as_datatype_enum:
+        raise ValueError(f"{name} has another type")
+    array = tensors.decode(proto, largest_bytes)
+    if array.dtype != object:
+        return array
+    texts = [text.decode("utf-8", "replace") for text in array.ravel()]
+    return np.array(texts, object).reshape(array.shape)
 
 
 def join(parts: Sequence[Prediction]) -> Prediction:

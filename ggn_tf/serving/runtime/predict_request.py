@@ -185,6 +185,8 @@ def _unreadable(alias: str, too_large: str = "") -> StatusError:
 
 
 _MOST_RECORDS = 1000
+_WARMUP_BOUNDS = RequestBounds(2**26, 256)
+"""Our warm-up requests have up to 24 patches: others must not fill the memory while a version is loaded."""
 
 
 def warm_up(servable: Servable, version_folder: Path) -> int:
@@ -201,7 +203,7 @@ def warm_up(servable: Servable, version_folder: Path) -> int:
         for count, log in enumerate(read_records(file), start=1):
             if count > _MOST_RECORDS:
                 raise ValueError(f"more than {_MOST_RECORDS} records")
-            predict(servable, log.request)
+            predict(servable, log.request, _WARMUP_BOUNDS)
     except (StatusError, ValueError) as error:
         raise ExportError(
             "The version's warm-up failed.",

@@ -4,7 +4,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from ggn_tf.cases.dicom.bounds import find_overrun
+from ggn_tf.cases.dicom.bounds import find_overrun, read_without_pixels
+from ggn_tf.cases.dicom.mask_references import DicomReferences, read_references
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
@@ -209,3 +210,23 @@ def test_an_element_without_a_representation(explicit):
     explicit.write_bytes(content.replace(b"\x08\x00\x16\x00UI", b"\x08\x00\x16\x00J!"))
     assert find_overrun(explicit).startswith("no value representation, but b'J!', at byte")
     assert "no header: no value representation, but b'J!', at byte" in refused(explicit.parent)
+
+
+def test_a_deflated_mask_is_never_inflated_beyond_the_bound(explicit, monkeypatch):
+    dataset = pydicom.dcmread(explicit)
+    dataset.add_new(0x00090010, "LO", "MAKER")
+    dataset.add_new(0x00091001, "OB", bytes(100_000))
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    pydicom.dcmwrite(explicit, dataset)
+    assert read_without_pixels(explicit).SOPInstanceUID == dataset.SOPInstanceUID
+    monkeypatch.setattr("ggn_tf.cases.dicom.bounds._MOST_INFLATED", 5000)
+    with pytest.raises(ValueError, match="more than 5000 bytes"):
+        read_without_pixels(explicit)
+    assert read_references(explicit) == DicomReferences()
+
+
+def test_a_folder_without_end_is_refused_before_its_files_are_read(slice_, monkeypatch):
+    monkeypatch.setattr("ggn_tf.cases.dicom.folder._MOST_FILES", 5)
+    with pytest.raises(VolumeError, match="far more files than a study") as caught:
+        open_volume(slice_.parent)
+    assert caught.value.found == "more than 5 files"

@@ -394,3 +394,14 @@ def test_a_segmentation_of_a_ct_that_was_converted_to_nifti(folder, save, tmp_pa
     assert mask.repaired == ()
     assert centroid_mm_lps(mask.image) == pytest.approx(centroid_mm_lps(ball(GRID)), abs=1e-4)
     assert array(mask.image).sum() == NODULE.sum()
+
+
+def test_frames_that_no_ct_could_have_are_refused_before_they_are_decoded(folder, tmp_path, monkeypatch):
+    path = write_seg(folder, tmp_path / "seg.dcm", {"Nodule": NODULE})
+    monkeypatch.setattr("ggn_tf.cases.geometry.segment._SMALL", 0)
+    monkeypatch.setattr("ggn_tf.cases.geometry.segment._FINER", 1)
+    dataset = pydicom.dcmread(path)
+    dataset.Rows, dataset.Columns = 4096, 4096
+    dataset.PixelData = bytes(4096 * 4096 // 8 * int(dataset.NumberOfFrames))
+    dataset.save_as(path)
+    assert "frames of 4096 x 4096 pixels, far more than the CT has" in refused(path, "cannot be used").found

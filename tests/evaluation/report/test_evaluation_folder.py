@@ -1,8 +1,10 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
-from ggn_tf.evaluation.report.run_report import write_evaluation
+from ggn_tf.errors import GgnError
+from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, write_evaluation
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.files import replaced_folder
@@ -74,3 +76,25 @@ def test_leftovers_of_a_killed_evaluation_are_removed(former):
     with replaced_folder(former) as new:
         (new / "new.txt").write_text("new", encoding="utf-8")
     assert _files(former.parent) == ["evaluation/new.txt"]
+
+
+@pytest.mark.parametrize("name", ["mine.png", "notes.txt", "inner/mine.svg"])
+def test_an_own_file_among_the_figures_is_never_deleted(evaluated, tmp_path, name):
+    folder = shutil.copytree(evaluated, tmp_path / "evaluation")
+    refuse_foreign_evaluation(folder)
+    own = folder / "figures" / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("mine", encoding="utf-8")
+    with pytest.raises(GgnError, match="replace something else") as caught:
+        refuse_foreign_evaluation(folder)
+    assert caught.value.found == f"figures/{name.partition('/')[0]}"
+
+
+def test_a_file_that_comes_while_the_evaluation_is_written_is_kept(evaluated, tmp_path, monkeypatch, drawn_frame):
+    folder, frame = shutil.copytree(evaluated, tmp_path / "evaluation"), drawn_frame()
+    monkeypatch.setattr(
+        "ggn_tf.evaluation.report.run_report.write_page", lambda *_: (folder / "notes.txt").write_text("mine")
+    )
+    with pytest.raises(GgnError, match=r"notes\.txt"):
+        write_evaluation(frame, evaluated_run(frame), folder)
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine" and (folder / "report.html").exists()

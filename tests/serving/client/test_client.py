@@ -1,6 +1,7 @@
 import asyncio
 import socket
 import threading
+import tracemalloc
 from concurrent import futures
 from contextlib import contextmanager
 
@@ -8,7 +9,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
 
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ServingError
@@ -260,6 +262,92 @@ def test_a_response_that_breaks_the_contract_is_refused(server, patches):
     with serving(servicer) as target, PredictionClient(target) as client, pytest.raises(ServingError) as caught:
         client.predict(patches)
     assert caught.value.found == "an output is missing; outputs class_names, probabilities, warning"
+
+
+def declare(response, name, shape, dtype=types_pb2.DT_FLOAT):
+    response.outputs[name].CopyFrom(tensor_pb2.TensorProto(dtype=dtype))
+    for size in shape:
+        response.outputs[name].tensor_shape.dim.add(size=size)
+
+
+def texts(response, name, value):
+    response.outputs[name].string_val[:] = [value] * len(response.outputs[name].string_val)
+
+
+HOSTILE = {
+    "texts for numbers": lambda r: declare(r, "probabilities", (3, 3), types_pb2.DT_STRING),
+    "numbers for texts": lambda r: declare(r, "class_names", (3, 3)),
+    "an unknown type": lambda r: declare(r, "mask", (3, 32, 32, 32, 1), 9999),
+    "a shape of its own": lambda r: declare(r, "probabilities", (3, 2**28)),
+    "a rank of its own": lambda r: declare(r, "mask", (1,) * 300),
+}
+
+
+class Changed(Forwarding):
+    """Forwards with a change of the responses."""
+
+    def __init__(self, server, change, metadata=lambda signatures: None):
+        super().__init__(server)
+        self.change, self.metadata = change, metadata
+
+    def Predict(self, request, context):  # noqa: N802
+        response = super().Predict(request, context)
+        self.change(response)
+        return response
+
+    def GetModelMetadata(self, request, context):  # noqa: N802
+        response = super().GetModelMetadata(request, context)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        if self.metadata(signatures) is not None:
+            response.metadata["signature_def"].value = b"\xff"
+        else:
+            response.metadata["signature_def"].Pack(signatures)
+        return response
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_response_is_refused_and_fills_no_memory(name, server, patches):
+    with serving(Changed(server, HOSTILE[name])) as target, PredictionClient(target) as client:
+        tracemalloc.start()
+        with pytest.raises(ServingError, match="does not follow the contract"):
+            client.predict(patches)
+        assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+        tracemalloc.stop()
+
+
+def test_texts_of_a_server_are_printable_lines(server, patches):
+    def change(response):
+        texts(response, "class_names", b"MIA\ndecision   IAC\xff\x1b[30;40m")
+        texts(response, "warning", b"code: text\x1b[8m")
+
+    with serving(Changed(server, change)) as target, PredictionClient(target) as client:
+        prediction = client.predict(patches)
+    assert prediction.class_names == ("MIA decision   IAC\ufffd\\u001b[30;40m",) * 3
+    assert prediction.warnings == ("code: text\\u001b[8m",) * 3
+
+
+def of_size(size):
+    def change(signatures):
+        for signature in signatures.signature_def.values():
+            for dim in signature.outputs["mask"].tensor_shape.dim[1:4]:
+                dim.size = size
+
+    return change
+
+
+def of_unknown_type(signatures):
+    signatures.signature_def["serving_default"].outputs["mask"].dtype = 9999
+
+
+@pytest.mark.parametrize("metadata", [of_size(2**20), of_size(-1), of_unknown_type, lambda signatures: b""])
+def test_a_hostile_signature_is_refused(metadata, server):
+    with (
+        serving(Changed(server, lambda response: None, metadata)) as target,
+        PredictionClient(target) as client,
+        pytest.raises(ServingError, match="not an export of ggn-tf"),
+    ):
+        client.predict_roi(*sample_regions(seed=1))
 
 
 def test_regions_are_predicted_as_by_the_export(client, exported):

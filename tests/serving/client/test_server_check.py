@@ -106,9 +106,21 @@ def be_silent(outputs):
     outputs["warning"].CopyFrom(tf.make_tensor_proto(np.full(len(decode(outputs["warning"])), b"", object)))
 
 
+def declare_much(outputs):
+    outputs["mask"].tensor_content = b""
+    outputs["mask"].float_val[:] = [0.5]
+    outputs["mask"].tensor_shape.dim[0].size = 2**14
+
+
+def write_no_text(outputs):
+    outputs["warning"].string_val[:] = [b"\xff: x"] * len(outputs["warning"].string_val)
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
+        (declare_much, "mask cannot be read, or is larger than float32 (1, 32, 32, 32, 1)"),
+        (write_no_text, "warning: \ufffd: x instead of"),
         (shift("probabilities", 0.002), "probabilities differs by 0.002"),
         (shift("mask", -0.02), "mask differs by 0.02"),
         (shift("mask", np.nan), "mask differs by nan"),

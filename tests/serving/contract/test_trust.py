@@ -3,12 +3,14 @@
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 import tensorflow as tf
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
 from ggn_tf.errors import ExportError
@@ -216,3 +218,82 @@ def test_another_kind_of_key_is_refused(content, read, argument, tmp_path):
     with pytest.raises(ExportError) as caught:
         read(file)
     assert caught.value.arguments == (argument,)
+
+
+def edited(version, change):
+    """A version with valid checksums whose first graph was changed."""
+    file = version / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    change(saved.meta_graphs[0])
+    file.write_bytes(saved.SerializeToString())
+    write_checksums(version)
+
+
+def add_constant(nodes, name, text):
+    node = nodes.add(name=name, op="Const")
+    node.attr["dtype"].type = types_pb2.DT_STRING
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(text))
+
+
+def write_file_while_loading(graph):
+    """Hidden among what saves, which no request reaches, and named as what initializes."""
+    nodes = graph.graph_def.node
+    add_constant(nodes, "evil/path", b"/tmp/x")
+    nodes.add(name="evil/write", op="WriteFile", input=["evil/path", "evil/path"])
+    nodes.add(name="evil/save", op="Identity", input=["evil/path", "^evil/write"]).attr["T"].type = types_pb2.DT_STRING
+    graph.saver_def.save_tensor_name = "evil/save:0"
+    graph.signature_def.pop("__saved_model_init_op", None)
+    graph.collection_def["saved_model_main_op"].node_list.value[:] = ["evil/write"]
+
+
+def write_file_while_saving(graph):
+    write_file_while_loading(graph)
+    del graph.collection_def["saved_model_main_op"]
+
+
+def restore_another_file(graph):
+    """In a function within the function that restores, with a path of its own."""
+    (outer,) = [
+        function
+        for function in graph.graph_def.library.function
+        if any(node.op == "RestoreV2" for node in function.node_def)
+    ]
+    inner = graph.graph_def.library.function.add()
+    inner.CopyFrom(outer)
+    inner.signature.name = "inner"
+    add_constant(outer.node_def, "evil/path", b"/home/other")
+    call = outer.node_def.add(name="evil/call", op="StatefulPartitionedCall", input=["evil/path:output:0"])
+    call.attr["f"].func.name = "inner"
+
+
+def repeat_a_node(graph):
+    graph.graph_def.node.add(name=graph.graph_def.node[0].name, op="NoOp")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (write_file_while_loading, "WriteFile"),
+        (write_file_while_saving, "WriteFile"),
+        (restore_another_file, "RestoreV2"),
+        (repeat_a_node, "two nodes"),
+    ],
+)
+def test_what_only_the_loader_or_nobody_runs_is_checked_too(change, found, version):
+    edited(version, change)
+    refused = refusal(version)
+    assert found in refused.found and refused.arguments == ("trust",)
+
+
+def test_many_calls_of_a_large_function_are_checked_once(version):
+    def multiply(graph):
+        function = graph.graph_def.library.function.add()
+        function.signature.name = "large"
+        for number in range(5000):
+            function.node_def.add(name=f"n{number}", op="NoOp")
+            graph.graph_def.node.add(name=f"n{number}", op="StatefulPartitionedCall").attr["f"].func.name = "large"
+
+    edited(version, multiply)
+    begun = time.process_time()
+    Trust().check(version)
+    assert time.process_time() - begun < 5
