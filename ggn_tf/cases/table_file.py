@@ -3,6 +3,7 @@
 import codecs
 import csv
 import datetime
+import io
 import itertools
 import re
 import zipfile
@@ -177,11 +178,14 @@ def _counted(items: Sequence[object], noun: str) -> str:
 
 def _read_csv(path: Path) -> _Sheet:
     _refuse_more_bytes(path.stat().st_size)
-    with path.open("rb") as start:
-        # Excel's "Unicode Text".
-        wide = start.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as file:
-        lines = file.readlines()
+    content = path.read_bytes()
+    # Before a million empty lines become a million texts.
+    count = content.count(b"\n") + content.count(b"\r")
+    if count > _MOST_CELLS:
+        raise ValueError(f"{count} lines, more than {_MOST_CELLS}")
+    # Excel's "Unicode Text".
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    lines = io.StringIO(content.decode("utf-16" if wide else "utf-8-sig"), newline="").readlines()
     header = next((line for line in lines if line.strip()), "")
     stated = _SEPARATOR_LINE.fullmatch(header.lstrip("\ufeff").rstrip("\r\n"))
     if stated:

@@ -5,6 +5,7 @@ import openpyxl
 import pytest
 
 from ggn_tf.cases.table import open_table, read_table
+from ggn_tf.cases.table_file import read_table_file
 from ggn_tf.errors import TableError
 
 HEADER = ("case_id", "patient_id", "image", "mask", "label")
@@ -185,3 +186,10 @@ def test_a_wide_sheet_is_refused(tmp_path: Path) -> None:
 def test_files_of_other_programs_are_read(tmp_path: Path, text: str, case_id: str) -> None:
     (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
     assert [case.case_id for case in read_table(tmp_path / "t.csv")] == [case_id]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_file_of_empty_lines_is_refused_before_it_is_split(tmp_path: Path, end: str) -> None:
+    (tmp_path / "cases.csv").write_text(end * 2_000_001, encoding="utf-8", newline="")
+    with pytest.raises(TableError, match="2000001 lines"):
+        read_table_file(tmp_path / "cases.csv")

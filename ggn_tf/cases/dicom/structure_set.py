@@ -1,6 +1,7 @@
 """Regions of interest in DICOM structure sets (RTSTRUCT), filled on the CT's own voxels."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ _OFF_SLICE_MM = 0.2
 _CLOSED, _EXCLUSIVE = "CLOSED_PLANAR", "CLOSEDPLANAR_XOR"
 # Half a pixel, and a tenth for rounding: the border of the image.
 _BEYOND_PIXELS = 0.6
+# Of a region on one slice: far more than were ever drawn, and few enough to be compared with one another.
+_MOST_CONTOURS, _MOST_POINTS, _SMALL = 500, 20_000, 2**16
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,10 @@ def _read_region(header: Dataset, number: int) -> _Region:
 
 
 def _filled(path: Path, region: _Region, planes: SlicePlanes) -> Segment:
-    outlines: defaultdict[int, list[Outline]] = defaultdict(list)
+    outlines: defaultdict[int, list[Floats]] = defaultdict(list)
     for points in region.contours:
+        if len(points) > _MOST_POINTS:
+            raise _unusable(path, f"a contour of {len(points)} points")
         level, off_mm = planes.nearest(points)
         if off_mm > _OFF_SLICE_MM:
             height = float(planes.grid.index_of(points)[:, 2].mean())
@@ -83,12 +88,24 @@ def _filled(path: Path, region: _Region, planes: SlicePlanes) -> Segment:
         beyond = np.maximum(-pixels, pixels - np.subtract(planes.size_xy, 1)).max()
         if beyond > _BEYOND_PIXELS:
             raise _unusable(path, f"a contour up to {beyond:.1f} pixels outside the CT; CT of {planes.grid}")
-        outlines[level].append(Outline.of(pixels))
+        outlines[level].append(pixels)
+    for drawn in outlines.values():
+        _check_amount(path, drawn, planes.size_xy)
     layers = {
-        level: fill(drawn, planes.size_xy, exclusive=region.exclusive) for level, drawn in sorted(outlines.items())
+        level: fill(list(map(Outline.of, drawn)), planes.size_xy, exclusive=region.exclusive)
+        for level, drawn in sorted(outlines.items())
     }
     notes = (f"the mask: {_listed(region.ignored)} were ignored",) if region.ignored else ()
     return replace(planes.segment(layers), notes=notes)
+
+
+def _check_amount(path: Path, drawn: Sequence[Floats], size_xy: tuple[int, int]) -> None:
+    """Refuse contours of a slice that are longer than all of its pixels, or so many that comparing them never ends."""
+    points = sum(map(len, drawn))
+    length = sum(float(np.abs(np.diff(outline, axis=0, append=outline[:1])).sum()) for outline in drawn)
+    longest = max(2 * size_xy[0] * size_xy[1], _SMALL)
+    if len(drawn) > _MOST_CONTOURS or points > _MOST_POINTS or length > longest:
+        raise _unusable(path, f"{len(drawn)} contours of {points} points and {length:.0f} pixels on one slice")
 
 
 def _listed(kinds: Counter[str]) -> str:

@@ -220,3 +220,22 @@ def test_contours_on_a_ct_that_was_converted_to_nifti(write, save, order):
     mask = place_mask(path, volume)
     assert sitk.GetArrayViewFromImage(mask.image).sum() == 2 * 121
     assert centroid_mm_lps(mask.image) == pytest.approx(GRID.point_of((15, 15, 9.5)), abs=1e-3)
+
+
+def zigzag(level, points):
+    x = np.where(np.arange(points) % 2, 59.0, 0.0)
+    return GRID.point_of(np.stack([x, np.linspace(0, 55, points), np.full_like(x, level)], axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("contours", "found"),
+    [
+        ([circle(9, 4.0)[:9]] * 501, "501 contours"),
+        ([zigzag(9, 5000)], "1 contours of 5000 points"),
+        ([zigzag(9, 21_000)], "a contour of 21000 points"),
+    ],
+)
+def test_contours_that_take_hours_are_refused(write, contours, found):
+    with pytest.raises(MaskError, match="cannot be used") as caught:
+        read_mask(write({"nodule": contours}), GRID)
+    assert found in caught.value.found
