@@ -14,11 +14,9 @@ import tensorflow as tf
 
 from ggn_tf.dataset.dataset_json import COPY_AGAIN
 from ggn_tf.errors import DatasetError
+from ggn_tf.tfrecords import RECORD_OVERHEAD, check_records
 
 CASES_PER_SHARD = 256
-
-# Length (8 bytes) and its checksum (4) before the content, the content's checksum (4) after it.
-_RECORD_OVERHEAD = 16
 _READ_BUFFER = 256 * 1024
 
 
@@ -64,7 +62,7 @@ class ShardWriter:
         with _disk_errors(self._folder):
             self._file.write(record)
         self._cases += 1
-        self._offset += len(record) + _RECORD_OVERHEAD
+        self._offset += len(record) + RECORD_OVERHEAD
         return shard, offset
 
     def finish(self) -> list[Path]:
@@ -116,6 +114,10 @@ def read_shard(path: Path, offsets: Sequence[int], shape_zyx: tuple[int, int, in
     Raises:
         DatasetError: A record is damaged, truncated or missing.
     """
+    try:
+        check_records(path, offsets)
+    except ValueError as error:
+        raise _unreadable(path, str(error)) from error
     with shard_errors(path), tf.device("/CPU:0"):
         positions = tf.data.Dataset.from_tensor_slices(tf.constant(offsets, tf.int64))
         records = positions.map(lambda offset: read_record(tf.constant(str(path)), offset))
@@ -150,13 +152,17 @@ def shard_errors(shard: Path) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise DatasetError(
-            "A shard of the dataset cannot be read.",
-            case=shard,
-            found=error.message.split("\n")[0],
-            expected="the records that were written, with their checksums",
-            remedy=COPY_AGAIN,
-        ) from error
+        raise _unreadable(shard, error.message.split("\n")[0]) from error
+
+
+def _unreadable(shard: Path, found: str) -> DatasetError:
+    return DatasetError(
+        "A shard of the dataset cannot be read.",
+        case=shard,
+        found=found,
+        expected="the records that were written, with their checksums",
+        remedy=COPY_AGAIN,
+    )
 
 
 @contextmanager

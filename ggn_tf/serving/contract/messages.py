@@ -17,6 +17,7 @@ from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract import tensors, wire
 from ggn_tf.serving.contract.region_axes import Regions
 from ggn_tf.shown_text import one_line, printable
+from ggn_tf.tfrecords import check_records
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,10 @@ def write_records(
 def read_records(file: Path) -> Iterator[prediction_log_pb2.PredictLog]:
     """Read requests with their responses; raises ValueError where the file is missing or damaged."""
     try:
+        check_records(file)
         for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
             yield prediction_log_pb2.PredictionLog.FromString(record).predict_log
-    except (tf.errors.OpError, DecodeError) as error:
+    except (OSError, tf.errors.OpError, DecodeError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
 
 
