@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import ggn_tf
-from ggn_tf.api.arguments import LARGEST_MARGIN_MM, MARGIN_MM
+from ggn_tf.api.arguments import MARGIN_MM
 from ggn_tf.cli.options import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -20,7 +20,7 @@ from ggn_tf.cli.options import (
     table_options,
 )
 from ggn_tf.errors import RejectedCasesError
-from ggn_tf.protocol import SplitProtocol
+from ggn_tf.protocol import LARGEST_MARGIN_MM, SplitProtocol
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:

@@ -127,7 +127,7 @@ def test_a_ras_point_in_lps() -> None:
         ({"coordinateUnits": "inch"}, "coordinateUnits 'inch'"),
         ({"controlPoints": [{"position": [1, 2]}]}, "control point 1 has the position [1, 2]"),
         ({"controlPoints": [{"position": None}]}, "control point 1 has the position None"),
-        ({"controlPoints": [{"position": [1, 2, float("nan")]}]}, "nan"),
+        ({"controlPoints": [{"position": [1, 2, float("nan")]}]}, "NaN"),
         ({"controlPoints": [{"position": "123"}]}, "control point 1 has the position '123'"),
         ({"controlPoints": [{"position": [True, False, True]}]}, "[True, False, True]"),
         ({"controlPoints": ["F-1"]}, "control point 1 is 'F-1'"),

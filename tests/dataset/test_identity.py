@@ -193,6 +193,6 @@ def test_names_of_a_folder_without_end_are_not_collected(monkeypatch: pytest.Mon
     monkeypatch.setattr("ggn_tf.dataset.identity._MOST_FILES", 3)
     for number in range(9):
         (tmp_path / f"slice{number}.dcm").touch()
-    row = Case("n1", "p1", tmp_path, None, "AIS")
+    row = Case("n1", "p1", tmp_path, None, "AIS", None, None, {})
     seen = sum(f"slice{number}" not in HASHED.hide(f"slice{number}.dcm", row) for number in range(9))
     assert seen == 3
