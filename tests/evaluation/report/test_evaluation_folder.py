@@ -71,8 +71,8 @@ def test_former_evaluation_is_restored_after_a_kill_between_the_renames(former):
 
 
 def test_leftovers_of_a_killed_evaluation_are_removed(former):
-    (former.parent / ".ggn-tf-new.evaluation").mkdir()
-    (former.parent / ".ggn-tf-new.evaluation" / "half").write_text("half", encoding="utf-8")
+    (former.parent / ".ggn-tf-temporary.evaluation.abcd_123").mkdir()
+    (former.parent / ".ggn-tf-temporary.evaluation.abcd_123" / "half").write_text("half", encoding="utf-8")
     with replaced_folder(former) as new:
         (new / "new.txt").write_text("new", encoding="utf-8")
     assert _files(former.parent) == ["evaluation/new.txt"]
