@@ -240,8 +240,8 @@ def write_file_while_loading(graph):
     nodes = graph.graph_def.node
     add_constant(nodes, "evil/path", b"/tmp/x")
     nodes.add(name="evil/write", op="WriteFile", input=["evil/path", "evil/path"])
-    nodes.add(name="evil/save", op="Identity", input=["evil/path", "^evil/write"]).attr["T"].type = types_pb2.DT_STRING
-    graph.saver_def.save_tensor_name = "evil/save:0"
+    (saving,) = [node for node in nodes if node.name == graph.saver_def.save_tensor_name.split(":")[0]]
+    saving.input.append("^evil/write")
     graph.signature_def.pop("__saved_model_init_op", None)
     graph.collection_def["saved_model_main_op"].node_list.value[:] = ["evil/write"]
 
