@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ggn_tf.json_records import from_json, to_json
 from ggn_tf.runs.checkpoints import CheckpointStore
 from ggn_tf.runs.ledger import Ledger, StopReason, read_json, stop_reason_of, write_json
 from ggn_tf.runs.lock import refuse_run_links
+from ggn_tf.runs.model_file import check_model_file
 from ggn_tf.runs.run_description import RunDescription, StoredBeginning, StoredConditions, check_extension
 from ggn_tf.runs.stages import STAGES
 
@@ -158,8 +160,9 @@ class RunFolder:
                 remedy="Restore the file from a copy of the run, or train the run again in another folder.",
             )
         try:
+            check_model_file(file)
             return keras.saving.load_model(file, compile=False)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
             raise RunError(
                 "A stage's model cannot be read.",
                 case=file,
