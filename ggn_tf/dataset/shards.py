@@ -116,7 +116,7 @@ def read_shard(path: Path, offsets: Sequence[int], shape_zyx: tuple[int, int, in
     """
     try:
         check_records(path, offsets)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     with shard_errors(path), tf.device("/CPU:0"):
         positions = tf.data.Dataset.from_tensor_slices(tf.constant(offsets, tf.int64))

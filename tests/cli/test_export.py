@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from ggn_tf.cli import main
 from ggn_tf.evaluation.statistics.run_scores import Estimate, StageScores
+from ggn_tf.json_records import read_document, with_digest, without_digest
 from ggn_tf.serving.contract.export_contract import read_contract
 from tests.support.described_run import write_test_scores
 from tests.support.untrained_run import write_untrained_run
@@ -89,8 +90,8 @@ def test_the_output_is_asked_for(tmp_path):
 @pytest.mark.parametrize(("model", "why"), [("raw", "predicts no mask"), ("reference", "needs the expert's mask")])
 def test_a_model_that_cannot_be_asked_about_a_ct_is_refused(model, why, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
-    stored = json.loads((copy / "run.json").read_text(encoding="utf-8"))
-    (copy / "run.json").write_text(json.dumps({**stored, "model": model}), encoding="utf-8")
+    stored = without_digest(read_document(copy / "run.json"))
+    (copy / "run.json").write_text(json.dumps(with_digest({**stored, "model": model})), encoding="utf-8")
     result = export(copy, "-o", tmp_path / "models")
     assert result.exit_code == 1
     assert f"model {model}, which {why}" in result.stderr
