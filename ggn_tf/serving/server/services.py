@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from grpc import aio
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
 
+from ggn_tf.serving.runtime.message_fields import check_fields
 from ggn_tf.serving.runtime.predict_request import RequestBounds, predict_in_parts
 from ggn_tf.serving.runtime.servable import Servable, StatusError, invalid, not_served
 from ggn_tf.serving.server.request_limits import RequestLimits
@@ -53,8 +54,9 @@ class PredictionService:
 
     def _predict(self, message: bytes) -> Generator[None, None, bytes]:
         try:
+            check_fields(message)
             request = predict_pb2.PredictRequest.FromString(message)
-        except DecodeError as error:
+        except (ValueError, DecodeError) as error:
             raise StatusError(grpc.StatusCode.INTERNAL, "The request cannot be parsed.") from error
         with self._versions.lease(_requested_version(self._versions.name, request)) as servable:
             response = yield from predict_in_parts(servable, request, self._bounds)
