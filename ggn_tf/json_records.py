@@ -51,7 +51,7 @@ def parse_document(content: bytes) -> Any:
     if not _nests_little(content) and not _is_shallow(document):
         raise ValueError(f"nested deeper than {_MOST_LEVELS} levels")
     if _SURROGATE.search(content) and not _is_text(document):
-        raise ValueError("half of a pair of UTF-16 surrogates, which is no character")
+        raise ValueError("half of a pair of UTF-16 surrogates, which is not a character")
     return document
 
 
