@@ -30,7 +30,7 @@ def has_reached(study: Path, moment: float) -> bool:
 
 
 def is_writing_results(study: Path) -> bool:
-    return has_begun_writing(study, ".ggn-tf-new.results")
+    return has_begun_writing(study, "results")
 
 
 def outputs(study: Path) -> dict[str, str]:
