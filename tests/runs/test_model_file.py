@@ -14,11 +14,11 @@ from ggn_tf.runs.model_file import check_model_file
 ZEROS = np.zeros((100, 100), np.float32)
 
 
-def write(path: Path, compression: int = zipfile.ZIP_STORED, **dataset: Any) -> Path:
+def write(path: Path, zipped: int = zipfile.ZIP_STORED, **dataset: Any) -> Path:
     content = io.BytesIO()
     with h5py.File(content, "w") as weights:
         weights.create_group("layers").create_dataset("kernel", **dataset)
-    with zipfile.ZipFile(path, "w", compression) as archive:
+    with zipfile.ZipFile(path, "w", zipped) as archive:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", content.getvalue())
     return path
