@@ -126,7 +126,7 @@ def test_a_mask_with_remnants_is_usable_with_a_note(save):
     assert patch.repaired == ("the mask: 2 voxels in 2 pieces, each below 5 % of the nodule, were left out",)
     # A given centre selects what is small only where it is in it.
     chosen = cut_patch_from(ct, NoduleTarget(save(speck, "mask.nrrd"), center_mm_lps=(16.0, 5.0, 9.0)), PROTOCOL)
-    assert chosen.volume_mm3 == pytest.approx(0.8)
+    assert chosen.measurements.volume_mm3 == pytest.approx(0.8)
     assert chosen.repaired == (
         f"the mask: the piece at the centre was used (voxels: 1), not the largest piece (voxels: {voxels(nodule)})",
     )
