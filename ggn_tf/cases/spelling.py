@@ -25,7 +25,7 @@ def trimmed(text: str) -> str:
 def composed(text: str) -> str:
     r"""A form that spellings share which look the same: without invisible characters, in one Unicode form and space.
 
-    >>> composed("Kno\u0308tchen  1 ") == composed("Kn\u00f6tchen 1")
+    >>> composed("Lu\u0308cke  1 ") == composed("L\u00fccke 1")
     True
     """
     return " ".join(unicodedata.normalize("NFKC", trimmed(text)).split())

@@ -64,7 +64,7 @@ def test_a_name_of_two_segments(grid, tmp_path):
     ("stored", "requested"),
     [
         ("Nodule ", "Nodule"),
-        ("Kno\u0308tchen", "Kn\u00f6tchen"),
+        ("Lu\u0308cke", "L\u00fccke"),
         ("Nodule  1", "Nodule 1"),
         ("Nodule\xa01", "Nodule 1"),
     ],
