@@ -26,9 +26,13 @@ def command(folder: Path, output: Path) -> None:
     ]
     print_table(("case", "volume (mm3)", "mask", "segment"), rows, left=1)
     click.echo()
+    asked: dict[str, list[str]] = {}
     for row in table.rows:
         for question in row.questions:
-            click.echo(f"question: {row.case_id}: {question}")
+            asked.setdefault(question, []).append(row.case_id)
+    for question, cases in asked.items():
+        more = f" and {len(cases) - 3} more" if len(cases) > 3 else ""
+        click.echo(f"question: {', '.join(cases[:3])}{more}: {question}")
     for question in table.questions:
         click.echo(f"question: {question}")
     for ct in table.without_mask:

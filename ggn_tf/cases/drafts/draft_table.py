@@ -3,7 +3,7 @@
 import csv
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from ggn_tf.shown_text import in_spreadsheet, one_line
 COLUMNS = (
     *("case_id", "patient_id", "image", "series", "mask", "segment", *CENTER, "label", "volume_mm3", "question"),
 )
+_NAMED = "Is this the patient's id? It is the name of a folder or file."
 # Of a ball of 30 mm, the largest that is called a nodule (Bankier et al. 2024, Radiology 310:e232558); ten times that
 # is an organ.
 _LARGEST_MM3 = np.pi / 6 * 30.0**3
@@ -136,7 +137,7 @@ def _rows_of(
             size = f"{nodule.volume_mm3 / 1000:.0f} ml"
             skipped.append(Skipped(mask.path, f"segment {nodule.segment or 1}: {size} is not the size of a nodule"))
         else:
-            doubts = (*questions, *_doubts(nodule))
+            doubts = (*questions, *_doubts(nodule), *(() if ct.patient else (_NAMED,)))
             rows.append(DraftRow("", patients[ct], ct, mask.path, *nodule, questions=doubts))
     return rows
 
@@ -208,18 +209,32 @@ def _numbered(rows: Iterable[DraftRow]) -> list[DraftRow]:
 
 def _questions(patients: dict[FoundCt, str], rows: Sequence[DraftRow]) -> list[str]:
     used = {row.ct for row in rows if row.ct is not None}
-    named = [ct for ct in used if not ct.patient]
+    named = sorted({patients[ct] for ct in used if not ct.patient})
     several = Counter(patients[ct] for ct in used)
     repeated = sorted(patient for patient, count in several.items() if count > 1)
     questions = []
     if named:
         questions.append(
-            f"The patient ids of {len(named)} CTs are names of folders or files: has every patient one id in all rows?"
+            f"{len(named)} patient ids are names of folders or files: has every patient one id in all rows?"
         )
+    for alike in _alike(named):
+        questions.append(f"One patient? The ids {', '.join(alike)} differ in their end alone.")
     if repeated:
         listed = ", ".join(repeated[:10])
         questions.append(f"Patients with several CTs ({listed}): is a nodule in the table once for each of them?")
     return questions
+
+
+def _alike(names: Sequence[str]) -> list[list[str]]:
+    """Names that share their beginning, with a number in it, and differ in their last part."""
+    groups = defaultdict(list)
+    for name in names:
+        parts = re.findall(r"[^\W_]+", name)
+        # A single letter before the last number belongs to it: R_1, R_2, L_1.
+        kept = parts[: -2 if len(parts) > 2 and len(parts[-2]) == 1 and parts[-2].isalpha() else -1]
+        if any(part.isdigit() for part in kept):
+            groups[tuple(kept)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _cells(row: DraftRow, folder: Path) -> list[object]:

@@ -141,6 +141,20 @@ def test_names_decide_between_cts_of_one_grid(drafted):
     assert [row["patient_id"] for row in rows] == ["study_16_baseline", "study_17_baseline"]
 
 
+def test_ids_that_may_be_one_patient_are_asked_for(drafted, tmp_path: Path):
+    assert "name of a folder" in of(drafted[0], "patient 3/")[0]["question"] and "One patient?" not in drafted[1]
+    assert of(drafted[0], "export10/")[0]["question"] == ""
+    for number, name in enumerate(("LIDC-0018_R_1", "LIDC-0018_R_2", "LIDC-0018_L_1", "LIDC-0019_R_1")):
+        origin = (100.0 * number, 0.0, 0.0)
+        grid = Grid(GRID.size_xyz, (1.0, 1.0, 1.25), origin, STRAIGHT)
+        write_ct(tmp_path / "images" / f"{name}.nrrd", grid)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        write_nifti(grid.image_of(labels(ONE)), tmp_path / "masks" / f"{name}.nii.gz")
+    result = draft(tmp_path, tmp_path / "cases.csv")
+    alike = "One patient? The ids LIDC-0018_L_1, LIDC-0018_R_1, LIDC-0018_R_2 differ in their end alone."
+    assert result.output.count("One patient?") == 1 and alike in result.output
+
+
 def test_what_names_cannot_decide_is_asked(drafted):
     (row,) = of(drafted[0], "patient 18/")
     assert row["image"] == "" and "before.nii.gz" in row["question"] and "after.nii.gz" in row["question"]
