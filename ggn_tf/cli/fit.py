@@ -110,7 +110,10 @@ def command(dataset: Path, **arguments: Any) -> None:
     folder.
     """
     from ggn_tf.cli.terminal import EpochBars
+    from ggn_tf.dataset.dataset_json import refuse_missing_dataset
 
+    # Before TensorFlow is loaded, which takes seconds.
+    refuse_missing_dataset(dataset)
     load_tensorflow()
     with EpochBars() as bars, StopSignal("stopping after this step; the same command resumes training") as stop:
         run = ggn_tf.fit(

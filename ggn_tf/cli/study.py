@@ -112,6 +112,10 @@ def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments:
     What is finished is not repeated: the same command resumes after Ctrl-C or a crash, and more --repeats, --splits or
     --models add to it.
     """
+    from ggn_tf.dataset.dataset_json import refuse_missing_dataset
+
+    # Before TensorFlow is loaded, which takes seconds.
+    refuse_missing_dataset(dataset)
     load_tensorflow()
     from ggn_tf.api.study import study
     from ggn_tf.cli.terminal import StudyBars

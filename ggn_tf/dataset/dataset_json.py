@@ -40,6 +40,17 @@ def refuse_existing(folder: Path) -> None:
         )
 
 
+def refuse_missing_dataset(folder: Path) -> None:
+    """Raise a DatasetError where there is no dataset."""
+    if not (folder / DESCRIPTION).is_file():
+        raise DatasetError(
+            "There is no dataset." if not folder.exists() else "The folder is not a dataset.",
+            case=folder,
+            expected=f"a folder with {DESCRIPTION}",
+            remedy="Name the folder of a dataset, or prepare one from a case table.",
+        )
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """Read a dataset's description, and check its schema and its digest, but not its content.
 
@@ -47,17 +58,10 @@ def read_description(folder: Path) -> dict[str, Any]:
         DatasetError: The folder is missing or not a dataset, the file is damaged or of another schema, or it or another
             file of the dataset is a link.
     """
-    path = folder / DESCRIPTION
     refuse_links(folder, (DESCRIPTION, *_READ), DatasetError)
-    if not path.is_file():
-        raise DatasetError(
-            "There is no dataset." if not folder.exists() else "The folder is not a dataset.",
-            case=folder,
-            expected=f"a folder with {DESCRIPTION}",
-            remedy="Name the folder of a dataset, or prepare one from a case table.",
-        )
+    refuse_missing_dataset(folder)
     try:
-        stored = read_document(path)
+        stored = read_document(folder / DESCRIPTION)
     except ValueError as error:
         raise damaged(folder, str(error)) from error
     schema = stored.get("schema") if isinstance(stored, dict) else None

@@ -1,7 +1,7 @@
 """Warnings about a prediction: where the nodule or its CT is outside what the model was trained on."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -31,7 +31,7 @@ from ggn_tf.serving.contract.warning_texts import (
 # As a part of a hundred, for numpy.
 _DENSE_PERCENTILE = 100 * (1 - MOST_DENSE)
 # By far the most frequent mistake, and one that often leads into the other lung.
-_RAS = "A centre that was read in 3D Slicer is in RAS: repeat the prediction with the centre given as RAS."
+_RAS = "If the centre was read in 3D Slicer, it is in RAS: then repeat the prediction with the centre given as RAS."
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def patch_warnings(
         *_about_spacing(patch),
         *_about_location(patch),
         *_about_values(patch, inside_hu),
-        *_about_mask(nodule),
+        *_about_mask(patch, nodule),
     ]
 
 
@@ -142,13 +142,21 @@ def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator
     if around.below_air:
         yield PredictionWarning.of(BELOW_AIR, f"Here: {around.middle_hu:.0f}.")
     elif around.no_lung:
-        yield PredictionWarning.of(NO_LUNG, f"Here: below {around.lowest_hu:.0f}.", _RAS, arguments=("ras",))
+        here = f"Here: below {around.lowest_hu:.0f}."
+        yield _perhaps_ras(PredictionWarning.of(NO_LUNG, here), patch)
     elif inside_hu.size and (dense := float(np.percentile(inside_hu, _DENSE_PERCENTILE))) > DENSE_HU:
         yield PredictionWarning.of(DENSE, f"Here: above {dense:.0f} HU.")
 
 
-def _about_mask(nodule: npt.NDArray[np.bool_]) -> Iterator[PredictionWarning]:
+def _perhaps_ras(warning: PredictionWarning, patch: Patch) -> PredictionWarning:
+    """The warning, for a point with the most likely mistake."""
+    if patch.mask is not None:
+        return warning
+    return replace(warning, text=f"{warning.text} {_RAS}", arguments=("ras",))
+
+
+def _about_mask(patch: Patch, nodule: npt.NDArray[np.bool_]) -> Iterator[PredictionWarning]:
     if not nodule.any():
-        yield PredictionWarning.of(NO_NODULE, _RAS, arguments=("ras",))
+        yield _perhaps_ras(PredictionWarning.of(NO_NODULE), patch)
     if np.count_nonzero(nodule) > np.count_nonzero(nodule[1:-1, 1:-1, 1:-1]):
         yield PredictionWarning.of(LARGER_THAN_PATCH)
