@@ -153,7 +153,8 @@ def _perpendicular_mm(layer_yx: npt.NDArray[np.bool_], ends_mm: Floats, grid: Gr
     if not len(rows):
         return float(np.sqrt(pixel_mm.prod()))
     first, last = rows.argmax(axis=1), rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1)
-    return float((last - first).max() * step)
+    # On average as many samples are inside as steps fit into the length.
+    return float((last - first + 1).max() * step)
 
 
 def _diameter_3d_mm(inside: npt.NDArray[np.bool_], grid: Grid) -> float:
