@@ -94,7 +94,13 @@ class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
         return self._run(self._session.predict(hu))
 
     def predict_roi(
-        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str = MODEL_AXES
+        self,
+        hu: np.ndarray,
+        spacing_mm: np.ndarray,
+        center_index: np.ndarray,
+        axes: str = MODEL_AXES,
+        *,
+        recenter: bool = False,
     ) -> Prediction:
         """Predict the nodules in regions of a CT as the scanner wrote it; the served graph cuts the patches.
 
@@ -104,11 +110,13 @@ class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
             center_index: [N, 3], the nodules' centres in voxels of the regions, 0 at the first voxel's centre.
             axes: The directions in which the axes of `hu` run, first axis first, for example `IPL`; see
                 `order_regions`.
+            recenter: Whether the graph moves each centre to the centroid of the nodule that it finds, at most three
+                times, and predicts the patch around that. The prediction then contains the last centres.
 
         Raises:
             ServingError: The regions or the model do not follow the contract, or the server refuses or is gone.
         """
-        return self._run(self._session.predict_roi(hu, spacing_mm, center_index, axes))
+        return self._run(self._session.predict_roi(hu, spacing_mm, center_index, axes, recenter))
 
     def close(self) -> None:
         """Close the channel."""
@@ -150,10 +158,16 @@ class AsyncPredictionClient(_Client, AbstractAsyncContextManager["AsyncPredictio
         return await self._run(self._session.predict(hu))
 
     async def predict_roi(
-        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str = MODEL_AXES
+        self,
+        hu: np.ndarray,
+        spacing_mm: np.ndarray,
+        center_index: np.ndarray,
+        axes: str = MODEL_AXES,
+        *,
+        recenter: bool = False,
     ) -> Prediction:
         """The same as `PredictionClient.predict_roi`."""
-        return await self._run(self._session.predict_roi(hu, spacing_mm, center_index, axes))
+        return await self._run(self._session.predict_roi(hu, spacing_mm, center_index, axes, recenter))
 
     async def close(self) -> None:
         """Close the channel."""

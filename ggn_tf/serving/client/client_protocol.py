@@ -20,7 +20,14 @@ from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2, predict_p
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract import wire
-from ggn_tf.serving.contract.messages import Prediction, join, make_request, make_roi_request, read_response
+from ggn_tf.serving.contract.messages import (
+    Prediction,
+    join,
+    make_request,
+    make_roi_request,
+    read_response,
+    restore_axes,
+)
 from ggn_tf.serving.contract.region_axes import Regions, order_regions
 
 _EXPECTED = {
@@ -129,10 +136,11 @@ class ClientSession:
         return (yield from self._predict(lambda rows: make_request(hu[rows], self.model.model_name), hu, patch_shape))
 
     def predict_roi(
-        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str
+        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str, recenter: bool
     ) -> Exchange[Prediction]:
         """Predict regions [N, D, H, W] with spacing [N, 3] and centre [N, 3], in the order of `axes`."""
-        yield from self._signature(wire.SIGNATURE_ROI)
+        signature = wire.SIGNATURE_RECENTERED if recenter else wire.SIGNATURE_ROI
+        yield from self._signature(signature)
         patch_shape = yield from self.patch_shape()
         triples = (len(hu), 3)
         if hu.ndim != 4 or 0 in hu.shape or spacing_mm.shape != triples or center_index.shape != triples:
@@ -147,9 +155,9 @@ class ClientSession:
         regions = order_regions(hu, spacing_mm, center_index, axes)
 
         def request(rows: slice) -> predict_pb2.PredictRequest:
-            return make_roi_request(Regions(*(array[rows] for array in regions)), self.model.model_name)
+            return make_roi_request(Regions(*(array[rows] for array in regions)), self.model.model_name, signature)
 
-        return (yield from self._predict(request, hu, patch_shape))
+        return restore_axes((yield from self._predict(request, hu, patch_shape)), hu.shape, axes)
 
     def retries(self) -> "Retries":
         """The retries of one exchange, which starts now."""
@@ -183,11 +191,21 @@ class ClientSession:
             with suppress(DecodeError):
                 response.metadata[_FIELD].Unpack(signatures)
             self._signatures = dict(signatures.signature_def)
+        if name == wire.SIGNATURE_RECENTERED and name not in self._signatures and wire.SIGNATURE in self._signatures:
+            raise ServingError(
+                "The served model cannot move centres.",
+                case=self.model,
+                found=f"the signatures {', '.join(sorted(self._signatures))}",
+                expected=f"the signature {name}, which exports of earlier releases do not have",
+                remedy="Export the run again, or predict around the given centres.",
+                arguments=("recenter",),
+            )
         signature = self._signatures.get(name, meta_graph_pb2.SignatureDef())
         tensors = {**signature.inputs, **signature.outputs}
         found = {alias: tensor.dtype for alias, tensor in tensors.items()}
         expected = {
-            alias: tf.as_dtype(wire.DTYPES[alias]).as_datatype_enum for alias in (*wire.INPUTS[name], *wire.OUTPUTS)
+            alias: tf.as_dtype(wire.DTYPES[alias]).as_datatype_enum
+            for alias in (*wire.INPUTS[name], *wire.outputs_of(name))
         }
         if found != expected or not _is_mask(signature.outputs[wire.OUTPUT_MASK]):
             self._signatures = {}

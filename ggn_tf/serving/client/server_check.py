@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,21 @@ from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode
 from ggn_tf.serving.contract.tls import ClientTls
 from ggn_tf.serving.contract.version_folders import find_version
-from ggn_tf.serving.contract.warning_texts import DENSE, LARGER_THAN_PATCH, NO_NODULE
-from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_CLASS_NAMES, OUTPUT_WARNING, TOLERANCES
+from ggn_tf.serving.contract.warning_texts import DENSE, LARGER_THAN_PATCH, MOVED_FAR, NO_NODULE, PARTLY_OUTSIDE_CT
+from ggn_tf.serving.contract.wire import (
+    MODEL_NAME,
+    OUTPUT_CLASS_NAMES,
+    OUTPUT_WARNING,
+    SIGNATURE_RECENTERED,
+    TOLERANCES,
+    TOLERANCES_RECENTERED,
+)
 
 _LEAST_BYTES = 2**20
 # These depend on single voxels of the mask, which may differ within the mask's tolerance.
 _MASK_WARNINGS = {kind.code for kind in (NO_NODULE, LARGER_THAN_PATCH, DENSE)}
+# And these on the centre that the mask leads to.
+_CENTER_WARNINGS = {MOVED_FAR.code, PARTLY_OUTSIDE_CT.code}
 
 
 @dataclass
@@ -42,9 +51,19 @@ class Comparison:
 
 
 def compare_responses(
-    response: predict_pb2.PredictResponse, recorded: predict_pb2.PredictResponse, tolerances: Mapping[str, float]
+    response: predict_pb2.PredictResponse,
+    recorded: predict_pb2.PredictResponse,
+    tolerances: Mapping[str, float],
+    ignored: Collection[str] = frozenset(_MASK_WARNINGS),
 ) -> Comparison:
-    """Compare all recorded outputs with the server's; tolerances are the largest differences allowed."""
+    """Compare the outputs with the recorded ones.
+
+    Args:
+        response: The server's.
+        recorded: The export's.
+        tolerances: The largest difference allowed, by the names of the outputs whose numbers are compared.
+        ignored: The codes of warnings that may differ.
+    """
     comparison = Comparison()
     for name in sorted(recorded.outputs):
         if name not in response.outputs:
@@ -66,14 +85,15 @@ def compare_responses(
             if not difference <= tolerances[name]:
                 comparison.drift.append(f"{name} differs by {difference:.3g}")
         elif (name == OUTPUT_CLASS_NAMES and (found != expected).any()) or (
-            name == OUTPUT_WARNING and list(map(_codes, found)) != list(map(_codes, expected))
+            name == OUTPUT_WARNING and _codes(found, ignored) != _codes(expected, ignored)
         ):
             comparison.drift.append(f"{name}: {_text(found)} instead of {_text(expected)}")
     return comparison
 
 
-def _codes(warning: bytes) -> set[str]:
-    return {line.split(":")[0] for line in warning.decode("utf-8", "replace").splitlines()} - _MASK_WARNINGS
+def _codes(warnings: np.ndarray, ignored: Collection[str]) -> list[set[str]]:
+    lines = [warning.decode("utf-8", "replace").splitlines() for warning in warnings]
+    return [{line.split(":")[0] for line in of_row}.difference(ignored) for of_row in lines]
 
 
 def _text(values: np.ndarray) -> str:
@@ -153,7 +173,7 @@ def check_server(
     proxy: str | None = None,
     tls: ClientTls | None = None,
 ) -> ServerCheck:
-    """Replay an export's golden requests of both signatures, compare the responses and measure the latency.
+    """Replay an export's golden requests of all signatures, compare the responses and measure the latency.
 
     The export is a version directory, or a model folder, whose newest version is taken. Without a version its own
     number is used, without tolerances those of its precision (`TOLERANCES`). One request per signature is repeated for
@@ -192,14 +212,17 @@ def _check(
     signature: str,
     pairs: Sequence[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]],
 ) -> tuple[SignatureCheck, int]:
-    differences = dict.fromkeys(settings.tolerances, 0.0)
+    moves = signature == SIGNATURE_RECENTERED
+    tolerances = TOLERANCES_RECENTERED if moves else settings.tolerances
+    ignored = _MASK_WARNINGS | _CENTER_WARNINGS if moves else _MASK_WARNINGS
+    differences = dict.fromkeys(tolerances, 0.0)
     drift: list[str] = []
     first_ms, served = 0.0, 0
     for number, (request, recorded) in enumerate(pairs, start=1):
         response, took_ms = _predict(channel, settings, request)
         served = response.model_spec.version.value
         first_ms = took_ms if number == 1 else first_ms
-        comparison = compare_responses(response, recorded, settings.tolerances)
+        comparison = compare_responses(response, recorded, tolerances, ignored)
         drift += [f"request {number}: {line}" for line in comparison.drift]
         differences |= {name: max(differences[name], by) for name, by in comparison.differences.items()}
     median_ms = statistics.median(_predict(channel, settings, pairs[0][0])[1] for _ in range(settings.repeats))

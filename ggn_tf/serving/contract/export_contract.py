@@ -12,7 +12,7 @@ from ggn_tf.json_records import from_json, parse_document, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.version_folders import read_record
-from ggn_tf.serving.contract.warning_texts import PATCH_WARNINGS, REGION_WARNINGS, WarningKind
+from ggn_tf.serving.contract.warning_texts import MOVED_FAR, PATCH_WARNINGS, REGION_WARNINGS, WarningKind
 from ggn_tf.tasks import Task
 
 
@@ -55,6 +55,12 @@ class SignatureContract:
         }
 
 
+_CENTERS = (
+    TensorContract(wire.OUTPUT_CENTER, (None, 3), "the patch's centre in voxels of the region; batch, (S, P, L)"),
+    TensorContract(wire.OUTPUT_MOVED, (None,), "its distance from the given centre, mm; batch"),
+)
+
+
 @dataclass(frozen=True)
 class ExportContract:
     """What one export takes and predicts; provenance is run, dataset, versions and scores, as in the model card."""
@@ -66,7 +72,7 @@ class ExportContract:
 
     @property
     def signatures(self) -> tuple[SignatureContract, ...]:
-        """`serving_default` for cut patches and `roi` for regions of a CT; both have the same outputs."""
+        """`serving_default` for cut patches, `roi` for regions of a CT, `roi_recentered`, which moves the centre."""
         size = self.protocol.patch.size
         patch = TensorContract(wire.INPUT_HU, (None, size, size, size, 1), "Hounsfield units; batch, S, P, L, channel")
         center_meaning = "the nodule's centre in voxels of the region, 0 at the first voxel's centre; batch, (S, P, L)"
@@ -78,11 +84,17 @@ class ExportContract:
         return (
             SignatureContract(wire.SIGNATURE, (patch,), self.outputs, PATCH_WARNINGS),
             SignatureContract(wire.SIGNATURE_ROI, region, self.outputs, REGION_WARNINGS + PATCH_WARNINGS),
+            SignatureContract(
+                wire.SIGNATURE_RECENTERED,
+                region,
+                (*self.outputs, *_CENTERS),
+                (*REGION_WARNINGS, MOVED_FAR, *PATCH_WARNINGS),
+            ),
         )
 
     @property
     def outputs(self) -> tuple[TensorContract, ...]:
-        """The outputs of each signature."""
+        """The outputs that all signatures have."""
         size, classes = self.protocol.patch.size, len(self.task.classes)
         mask_meaning = "nodule, 0 to 1, on the patch's grid; batch, S, P, L, channel"
         return (

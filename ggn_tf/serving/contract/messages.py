@@ -5,7 +5,7 @@ An export contains recorded requests: TFRecord files of PredictionLog, TensorFlo
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract import tensors, wire
-from ggn_tf.serving.contract.region_axes import Regions
+from ggn_tf.serving.contract.region_axes import Regions, restore_centers
 from ggn_tf.shown_text import one_line, printable
 from ggn_tf.tfrecords import check_records
 
@@ -30,6 +30,8 @@ class Prediction:
         class_names: [C].
         model_version: The version that predicted.
         warnings: [N], why a prediction may be unreliable: lines `code: text`, empty without a reason.
+        center_index: [N, 3] float64, the patches' centres in voxels of the regions; None where centres do not move.
+        moved_mm: [N] float64, how far they are from the given ones; None where centres do not move.
     """
 
     probabilities: np.ndarray
@@ -37,6 +39,8 @@ class Prediction:
     class_names: tuple[str, ...]
     model_version: int
     warnings: tuple[str, ...] = ()
+    center_index: np.ndarray | None = None
+    moved_mm: np.ndarray | None = None
 
 
 def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
@@ -44,14 +48,16 @@ def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
     return _request(model_name, wire.SIGNATURE, {wire.INPUT_HU: hu})
 
 
-def make_roi_request(regions: Regions, model_name: str) -> predict_pb2.PredictRequest:
+def make_roi_request(
+    regions: Regions, model_name: str, signature: str = wire.SIGNATURE_ROI
+) -> predict_pb2.PredictRequest:
     """A request for regions of a CT, from which the graph cuts the patches, to the newest version."""
     inputs = {
         wire.INPUT_HU: regions.hu,
         wire.INPUT_SPACING: regions.spacing_mm,
         wire.INPUT_CENTER: regions.center_index,
     }
-    return _request(model_name, wire.SIGNATURE_ROI, inputs)
+    return _request(model_name, signature, inputs)
 
 
 def _request(model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> predict_pb2.PredictRequest:
@@ -63,7 +69,7 @@ def _request(model_name: str, signature: str, inputs: dict[str, np.ndarray]) -> 
 
 
 def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, ...]) -> Prediction:
-    """Read a response of either signature and check it against the contract, with a mask of (N, S, S, S, 1).
+    """Read a response of any signature and check it against the contract, with a mask of (N, S, S, S, 1).
 
     Raises:
         ServingError: An output is missing or damaged, or its shape does not fit the request.
@@ -73,20 +79,28 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     # No output is larger than the mask, except for the names of very small ones.
     largest_bytes = 4 * math.prod(mask_shape) + 2**20
     try:
-        arrays = {name: _output(response, name, largest_bytes) for name in wire.OUTPUTS}
+        names = (*wire.OUTPUTS, *(name for name in wire.CENTER_OUTPUTS if name in response.outputs))
+        arrays = {name: _output(response, name, largest_bytes) for name in names}
     except ValueError as error:
         raise _unexpected(response, str(error)) from error
     probabilities, mask = arrays[wire.OUTPUT_PROBABILITIES], arrays[wire.OUTPUT_MASK]
-    names, warnings = arrays[wire.OUTPUT_CLASS_NAMES], arrays[wire.OUTPUT_WARNING]
-    fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == mask_shape[:1]
-    if not fits or probabilities.ndim != 2 or names.shape != probabilities.shape or (names != names[:1]).any():
+    class_names, warnings = arrays[wire.OUTPUT_CLASS_NAMES], arrays[wire.OUTPUT_WARNING]
+    centers, moved = (arrays.get(name) for name in wire.CENTER_OUTPUTS)
+    rows = mask_shape[:1]
+    fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == rows
+    fits &= centers is None or centers.shape == (*rows, 3)
+    fits &= moved is None or moved.shape == rows
+    fits &= probabilities.ndim == 2 and class_names.shape == probabilities.shape
+    if not fits or (class_names != class_names[:1]).any():
         raise _unexpected(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
     return Prediction(
         probabilities,
         mask,
-        tuple(map(one_line, names[0])),
+        tuple(map(one_line, class_names[0])),
         response.model_spec.version.value,
         tuple(map(printable, warnings)),
+        centers,
+        moved,
     )
 
 
@@ -110,7 +124,21 @@ def join(parts: Sequence[Prediction]) -> Prediction:
         parts[0].class_names,
         parts[0].model_version,
         tuple(warning for part in parts for warning in part.warnings),
+        _joined([part.center_index for part in parts]),
+        _joined([part.moved_mm for part in parts]),
     )
+
+
+def restore_axes(prediction: Prediction, shape: tuple[int, ...], axes: str) -> Prediction:
+    """The prediction for regions [N, D, H, W] with its centres in the caller's order of axes (see `order_regions`)."""
+    if prediction.center_index is None:
+        return prediction
+    return replace(prediction, center_index=restore_centers(prediction.center_index, shape, axes))
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if len(present) == len(parts) else None
 
 
 def _unexpected(response: predict_pb2.PredictResponse, found: str) -> ServingError:

@@ -25,6 +25,20 @@ class Regions(NamedTuple):
     center_index: np.ndarray
 
 
+def restore_centers(center_index: np.ndarray, shape: tuple[int, ...], axes: str) -> np.ndarray:
+    """Bring centres from the order that the model takes into the caller's; the inverse of `order_regions`.
+
+    Args:
+        center_index: [N, 3], in voxels of the regions, axes S, P, L.
+        shape: [N, D, H, W], of the caller's regions.
+        axes: As in `order_regions`.
+    """
+    order, turned = _order(axes)
+    restored = np.empty_like(center_index)
+    restored[:, order] = np.where(turned, np.asarray(shape[1:])[order] - 1 - center_index, center_index)
+    return restored
+
+
 def order_regions(hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str) -> Regions:
     """Bring regions of a CT into the order that the model takes.
 
@@ -38,6 +52,15 @@ def order_regions(hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarr
     Raises:
         ServingError: `axes` does not name three different axes.
     """
+    order, turned = _order(axes)
+    ordered, center = hu.transpose(0, *(order + 1)), center_index[:, order]
+    last = np.asarray(ordered.shape[1:]) - 1
+    flipped = np.flip(ordered, tuple((np.flatnonzero(turned) + 1).tolist()))
+    return Regions(flipped, spacing_mm[:, order], np.where(turned, last - center, center))
+
+
+def _order(axes: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the caller's axes is each of the model's, and which of these are turned."""
     named = [_AXIS.get(letter, -1) for letter in axes]
     if sorted(named) != [0, 1, 2]:
         raise ServingError(
@@ -48,8 +71,4 @@ def order_regions(hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarr
             arguments=("axes",),
         )
     order = np.argsort(named)
-    turned = np.array([axes[axis] != target for axis, target in zip(order, MODEL_AXES, strict=True)])
-    ordered, center = hu.transpose(0, *(order + 1)), center_index[:, order]
-    last = np.asarray(ordered.shape[1:]) - 1
-    flipped = np.flip(ordered, tuple((np.flatnonzero(turned) + 1).tolist()))
-    return Regions(flipped, spacing_mm[:, order], np.where(turned, last - center, center))
+    return order, np.array([axes[axis] != target for axis, target in zip(order, MODEL_AXES, strict=True)])

@@ -2,6 +2,7 @@
 
 SIGNATURE = "serving_default"
 SIGNATURE_ROI = "roi"
+SIGNATURE_RECENTERED = "roi_recentered"
 INPUT_HU = "hu"
 INPUT_SPACING = "spacing_mm"
 INPUT_CENTER = "center_index"
@@ -9,10 +10,22 @@ OUTPUT_PROBABILITIES = "probabilities"
 OUTPUT_MASK = "mask"
 OUTPUT_CLASS_NAMES = "class_names"
 OUTPUT_WARNING = "warning"
+OUTPUT_CENTER = INPUT_CENTER
+OUTPUT_MOVED = "moved_mm"
 
-INPUTS = {SIGNATURE: (INPUT_HU,), SIGNATURE_ROI: (INPUT_HU, INPUT_SPACING, INPUT_CENTER)}
+_REGION = (INPUT_HU, INPUT_SPACING, INPUT_CENTER)
+INPUTS = {SIGNATURE: (INPUT_HU,), SIGNATURE_ROI: _REGION, SIGNATURE_RECENTERED: _REGION}
 OUTPUTS = (OUTPUT_PROBABILITIES, OUTPUT_MASK, OUTPUT_CLASS_NAMES, OUTPUT_WARNING)
-"""The outputs of both signatures."""
+"""The outputs of all signatures."""
+CENTER_OUTPUTS = (OUTPUT_CENTER, OUTPUT_MOVED)
+"""The further outputs of `roi_recentered`."""
+
+
+def outputs_of(signature: str) -> tuple[str, ...]:
+    """The outputs of one signature."""
+    return OUTPUTS + CENTER_OUTPUTS if signature == SIGNATURE_RECENTERED else OUTPUTS
+
+
 DTYPES = {
     INPUT_HU: "float32",
     INPUT_SPACING: "float64",
@@ -21,6 +34,7 @@ DTYPES = {
     OUTPUT_MASK: "float32",
     OUTPUT_CLASS_NAMES: "string",
     OUTPUT_WARNING: "string",
+    OUTPUT_MOVED: "float64",
 }
 """Voxels are float32; positions are float64, as in DICOM."""
 
@@ -40,7 +54,9 @@ WARMUP_BATCHES = (1, 2, 4, 8, 16, 24)
 """Batch sizes of `serving_default`: those that batching rounds up to (`allowed_batch_sizes` in
 `serving/batching.config`)."""
 WARMUP_BATCHES_ROI = (1, 24)
-"""Batch sizes of `roi`. It runs the convolutions of `serving_default`, whose kernels are cached by shape."""
+"""Batch sizes of `roi`. It runs the convolutions of `serving_default`, whose kernels are cached by shape.
+
+`roi_recentered` has none: it would keep one more copy of the weights in the memory of servers that do not use it."""
 LARGEST_BATCH = 24
 """Patches per request: `serving/batching.config` allows no more, and 24 patches stay below gRPC's default 4 MiB."""
 
@@ -49,6 +65,9 @@ TOLERANCES = {
     "bfloat16": {OUTPUT_PROBABILITIES: 0.02, OUTPUT_MASK: 0.1},
 }
 """By precision: largest difference of the same weights on another machine, which adds in another order."""
+TOLERANCES_RECENTERED = {OUTPUT_CENTER: 1.0}
+"""Of `roi_recentered` at any precision, in voxels of the region: where the mask is near its threshold, such differences
+move the centre by a part of a voxel, and with it all other outputs, which `roi` computes by the same operations."""
 
 # 4: the axes of patch and region are S, P, L; before, those of the CT's file.
 SCHEMA = 4

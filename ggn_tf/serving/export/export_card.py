@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ggn_tf.cases.recentring import MOST_MOVES
 from ggn_tf.evaluation.report.model_card import optimism_warning, render_card, score_lines
 from ggn_tf.evaluation.report.run_tables import extent_warnings
 from ggn_tf.evaluation.statistics.run_scores import ExtentScore, StageScores, stage_document
@@ -51,6 +52,8 @@ def model_card(contract: ExportContract, provenance: Provenance, version: int) -
         shape_text=shape_text,
         spacing=" x ".join(f"{value:g}" for value in patch.spacing_mm_zyx),
         extent=" x ".join(f"{(patch.size - 1) * value:g}" for value in patch.spacing_mm_zyx),
+        most_moves=MOST_MOVES,
+        shift_mm=f"{contract.protocol.training.largest_shift_mm:g}",
         outside_hu=f"{patch.outside_hu:g}",
         window_hu=" to ".join(f"{value:g}" for value in patch.window_hu),
         origin=origin,

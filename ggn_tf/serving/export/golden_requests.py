@@ -20,13 +20,15 @@ _GOLDEN_BATCHES = (1, 1, 2)
 _REGION_SHAPE, _REGION_SPACING_MM = (28, 34, 36), (1.25, 0.75, 0.75)
 # Between voxels, and in the last region so close to its end that the patch extends beyond.
 _REGION_CENTERS = ((13.5, 16.25, 17.75), (14.25, 17.0, 17.5), (22.0, 17.5, 18.0))
+# Voxels from the nodule's centre: 4.1 mm.
+_BESIDE = (2.0, 3.0, -3.0)
 
 _ConstantTensor = tuple[float, tuple[int, ...]]
 """Value and shape."""
 
 
 def write_warmup(version_folder: Path, patch: PatchProtocol) -> None:
-    """Write the requests that a server runs before a version becomes available: both signatures, all batch sizes.
+    """Write the requests that a server runs before a version becomes available: two signatures, all batch sizes.
 
     Each tensor contains a single value that fills it, so that the file has some kilobytes instead of 10 MB.
     """
@@ -60,6 +62,9 @@ def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol)
     for rows in ([0], [1, 2]):
         hu, spacing_mm, center_index = (part[rows] for part in regions)
         requests.append(make_roi_request(Regions(hu, spacing_mm, center_index), wire.MODEL_NAME))
+    hu, spacing_mm, center_index = sample_regions(seed=1)
+    beside = Regions(hu[:2], spacing_mm[:2], center_index[:2] + _BESIDE)
+    requests.append(make_roi_request(beside, wire.MODEL_NAME, wire.SIGNATURE_RECENTERED))
     pairs = [(request, predict(servable, request)) for request in requests]
     for _, response in pairs:
         _check_finite(response)

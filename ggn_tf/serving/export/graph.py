@@ -1,4 +1,4 @@
-"""The graph that is served: from Hounsfield units to named outputs, by two signatures, with warnings."""
+"""The graph that is served: from Hounsfield units to named outputs, by three signatures, with warnings."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,12 +7,14 @@ import keras
 import tensorflow as tf
 
 from ggn_tf.cases.lung_context import BELOW_AIR_HU, LEAST_LUNG, MOST_BELOW_AIR, NO_LUNG_HU
+from ggn_tf.cases.recentring import WARNING_MM
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.serving.contract import warning_texts as texts
 from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.export_contract import ExportContract, SignatureContract
-from ggn_tf.serving.export.resampling import cut_patches, is_sound
+from ggn_tf.serving.export.recentring import NetworkOutputs, lengths, recenter
+from ggn_tf.serving.export.resampling import CutPatches, cut_patches, is_sound
 
 _VOXELS = (1, 2, 3, 4)
 # What was a 32-bit number may be 2.5000001.
@@ -44,9 +46,12 @@ def patch_warnings(hu: tf.Tensor, covered: tf.Tensor, mask: tf.Tensor) -> list[R
     ]
 
 
-def region_warnings(spacing_mm: tf.Tensor, covered: tf.Tensor) -> list[RaisedWarning]:
-    """Check the geometry: spacing [N, 3], and which of the patch's voxels [N, S, S, S, 1] the region covers."""
+def region_warnings(
+    hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor, covered: tf.Tensor
+) -> list[RaisedWarning]:
+    """Check the geometry: that of `is_sound`, and which of the patch's voxels [N, S, S, S, 1] the region covers."""
     return [
+        RaisedWarning(texts.BAD_GEOMETRY, ~is_sound(hu, spacing_mm, center_index)),
         RaisedWarning(texts.PARTLY_OUTSIDE_CT, ~tf.reduce_all(covered, _VOXELS)),
         RaisedWarning(
             texts.COARSE_SPACING, tf.reduce_max(spacing_mm, 1) > texts.COARSEST_SPACING_MM + _SPACING_TOLERANCE_MM
@@ -71,7 +76,7 @@ def _count(flags: tf.Tensor) -> tf.Tensor:
 
 
 class ServedModel(tf.Module):
-    """Both signatures around one network: patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
+    """All signatures around one network: patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
 
     A plain module, because a saved Keras model would include training functions.
     """
@@ -82,31 +87,45 @@ class ServedModel(tf.Module):
         class_names = tf.constant([contract.task.class_names])
         network = _network(model)
 
-        def run(hu: tf.Tensor, covered: tf.Tensor, about_region: Sequence[RaisedWarning]) -> dict[str, tf.Tensor]:
+        def predict(hu: tf.Tensor) -> NetworkOutputs:
             outputs = network(normalise_hu(hu, patch.window_hu))
-            mask = tf.cast(outputs["mask"], tf.float32)
-            warnings = [*about_region, *patch_warnings(hu, covered, mask)]
-            predicted = has_prediction(warnings)
+            return NetworkOutputs(*(tf.cast(outputs[name], tf.float32) for name in NetworkOutputs._fields))
+
+        def respond(
+            cut: CutPatches, predicted: NetworkOutputs, about_region: Sequence[RaisedWarning] = ()
+        ) -> dict[str, tf.Tensor]:
+            warnings = [*about_region, *patch_warnings(cut.hu, cut.covered, predicted.mask)]
+            valid = has_prediction(warnings)
             return {
-                wire.OUTPUT_PROBABILITIES: _or_nan(tf.cast(outputs["probabilities"], tf.float32), predicted),
-                wire.OUTPUT_MASK: _or_nan(mask, predicted),
-                wire.OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(hu)[0], 1]),
+                wire.OUTPUT_PROBABILITIES: _or_nan(predicted.probabilities, valid),
+                wire.OUTPUT_MASK: _or_nan(predicted.mask, valid),
+                wire.OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(cut.hu)[0], 1]),
                 wire.OUTPUT_WARNING: warning_output(warnings),
             }
 
         def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
             # Clients fill a patch with this value outside the CT; inside a chest it hardly occurs.
-            return run(hu, tf.not_equal(hu, patch.outside_hu), ())
+            return respond(CutPatches(hu, tf.not_equal(hu, patch.outside_hu)), predict(hu))
 
         def serve_roi(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> dict[str, tf.Tensor]:
             cut = cut_patches(hu, spacing_mm, center_index, patch)
-            bad_geometry = RaisedWarning(texts.BAD_GEOMETRY, ~is_sound(hu, spacing_mm, center_index))
-            return run(cut.hu, cut.covered, [bad_geometry, *region_warnings(spacing_mm, cut.covered)])
+            return respond(cut, predict(cut.hu), region_warnings(hu, spacing_mm, center_index, cut.covered))
+
+        def serve_recentered(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> dict[str, tf.Tensor]:
+            last, cut, predicted = recenter(hu, spacing_mm, center_index, patch, len(contract.task.classes), predict)
+            moved_mm = lengths((last - center_index) * spacing_mm)
+            moved_far = RaisedWarning(texts.MOVED_FAR, moved_mm > WARNING_MM)
+            about_region = [*region_warnings(hu, spacing_mm, center_index, cut.covered), moved_far]
+            outputs = respond(cut, predicted, about_region)
+            return {**outputs, wire.OUTPUT_CENTER: last, wire.OUTPUT_MOVED: moved_mm}
 
         signatures = {signature.name: signature for signature in contract.signatures}
         # AutoGraph has nothing to convert here, and would write into the temporary folder, which may be full.
         self.serve = tf.function(serve, _specs(signatures[wire.SIGNATURE]), autograph=False)
         self.serve_roi = tf.function(serve_roi, _specs(signatures[wire.SIGNATURE_ROI]), autograph=False)
+        self.serve_recentered = tf.function(
+            serve_recentered, _specs(signatures[wire.SIGNATURE_RECENTERED]), autograph=False
+        )
 
 
 def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
@@ -125,7 +144,7 @@ def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
         outputs: dict[str, tf.Tensor] = model.stateless_call(*constants, patch, training=False)[0]
         return outputs
 
-    # A function of its own, so that both signatures share one set of constants.
+    # A function of its own, so that all signatures share one set of constants.
     return tf.function(network, [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs], autograph=False)
 
 

@@ -87,7 +87,13 @@ def export_model(
 def _write(model: keras.Model, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> None:
     served = ServedModel(fold(model), contract)
     tf.saved_model.save(
-        served, str(folder), signatures={wire.SIGNATURE: served.serve, wire.SIGNATURE_ROI: served.serve_roi}
+        served,
+        str(folder),
+        signatures={
+            wire.SIGNATURE: served.serve,
+            wire.SIGNATURE_ROI: served.serve_roi,
+            wire.SIGNATURE_RECENTERED: served.serve_recentered,
+        },
     )
     extra = folder / wire.ASSETS_EXTRA
     extra.mkdir()

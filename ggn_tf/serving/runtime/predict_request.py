@@ -19,11 +19,26 @@ from tensorflow_serving.apis import predict_pb2
 from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract import tensors
 from ggn_tf.serving.contract.export_contract import read_contract
-from ggn_tf.serving.contract.messages import Prediction, make_request, make_roi_request, read_records, read_response
+from ggn_tf.serving.contract.messages import (
+    Prediction,
+    make_request,
+    make_roi_request,
+    read_records,
+    read_response,
+    restore_axes,
+)
 from ggn_tf.serving.contract.region_axes import MODEL_AXES, order_regions
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import find_version
-from ggn_tf.serving.contract.wire import ASSETS_EXTRA, MODEL_NAME, SIGNATURE, WARMUP_FILE, shape_text
+from ggn_tf.serving.contract.wire import (
+    ASSETS_EXTRA,
+    MODEL_NAME,
+    SIGNATURE,
+    SIGNATURE_RECENTERED,
+    SIGNATURE_ROI,
+    WARMUP_FILE,
+    shape_text,
+)
 from ggn_tf.serving.runtime.servable import Servable, StatusError, invalid, open_servable
 
 
@@ -228,11 +243,19 @@ class LocalModel(AbstractContextManager["LocalModel"]):
         return self._run(make_request(hu, MODEL_NAME), hu.shape)
 
     def predict_roi(
-        self, hu: np.ndarray, spacing_mm: np.ndarray, center_index: np.ndarray, axes: str = MODEL_AXES
+        self,
+        hu: np.ndarray,
+        spacing_mm: np.ndarray,
+        center_index: np.ndarray,
+        axes: str = MODEL_AXES,
+        *,
+        recenter: bool = False,
     ) -> Prediction:
         """Predict regions as `PredictionClient.predict_roi`; raises ServingError where the shapes are others."""
-        request = make_roi_request(order_regions(hu, spacing_mm, center_index, axes), MODEL_NAME)
-        return self._run(request, (len(hu), *(self.contract.protocol.patch.size,) * 3, 1))
+        signature = SIGNATURE_RECENTERED if recenter else SIGNATURE_ROI
+        request = make_roi_request(order_regions(hu, spacing_mm, center_index, axes), MODEL_NAME, signature)
+        prediction = self._run(request, (len(hu), *(self.contract.protocol.patch.size,) * 3, 1))
+        return restore_axes(prediction, hu.shape, axes)
 
     def _run(self, request: predict_pb2.PredictRequest, mask_shape: tuple[int, ...]) -> Prediction:
         try:

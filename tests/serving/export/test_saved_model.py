@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ OPERATIONS = {
     *("AddV2", "All", "Any", "Floor", "GatherV2", "Greater", "GreaterEqual", "IsFinite", "Less", "LessEqual"),
     *("LogicalAnd", "LogicalNot", "LogicalOr", "Max", "Maximum", "Minimum", "NotEqual", "RealDiv", "Reshape"),
     *("Select", "SelectV2", "Shape", "StridedSlice", "StringStrip", "Sum", "Tile"),
+    *("ArgMin", "BatchMatMulV2", "Fill", "OneHot", "Pad", "Round", "Sqrt", "Square", "StatelessWhile"),
 }
 
 NARROW = dataclasses.replace(
@@ -70,14 +72,15 @@ def names(exported):
     }
 
 
-@pytest.mark.parametrize("signature", ["serving_default", "roi"])
+@pytest.mark.parametrize("signature", ["serving_default", "roi", "roi_recentered"])
 def test_the_cpp_runtime_predicts_without_python(signature, exported, tiny, names, tmp_path):
-    if signature == "roi":
+    if signature != "serving_default":
         feeds = dict(zip(("hu", "spacing_mm", "center_index"), sample_regions(seed=5), strict=True))
     else:
         feeds = {"hu": sample_patches(tiny.patch, 2, seed=5)}
     with LocalModel(exported) as model:
-        expected = (model.predict_roi if signature == "roi" else model.predict)(*feeds.values())
+        predict = {"roi": model.predict_roi, "roi_recentered": partial(model.predict_roi, recenter=True)}
+        expected = predict.get(signature, model.predict)(*feeds.values())
     wire = names[signature]
     np.savez(tmp_path / "feeds.npz", **{wire[name]: array for name, array in feeds.items()})
     script = Path(__file__).parents[2] / "support" / "cpp_session.py"

@@ -28,20 +28,24 @@ def load_in_a_session(folder):
         return session, tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
 
 
+REGION = {
+    "hu": ("float32", [-1, -1, -1, -1]),
+    "spacing_mm": ("float64", [-1, 3]),
+    "center_index": ("float64", [-1, 3]),
+}
 INPUTS = {
     "serving_default": {"hu": ("float32", [-1, 32, 32, 32, 1])},
-    "roi": {
-        "hu": ("float32", [-1, -1, -1, -1]),
-        "spacing_mm": ("float64", [-1, 3]),
-        "center_index": ("float64", [-1, 3]),
-    },
+    "roi": REGION,
+    "roi_recentered": REGION,
 }
-OUTPUTS = {
+COMMON = {
     "probabilities": ("float32", [-1, 3]),
     "mask": ("float32", [-1, 32, 32, 32, 1]),
     "class_names": ("string", [-1, 3]),
     "warning": ("string", [-1]),
 }
+CENTERS = {"center_index": ("float64", [-1, 3]), "moved_mm": ("float64", [-1])}
+OUTPUTS = {"serving_default": COMMON, "roi": COMMON, "roi_recentered": {**COMMON, **CENTERS}}
 
 
 def described(tensors):
@@ -51,16 +55,16 @@ def described(tensors):
     }
 
 
-@pytest.mark.parametrize("name", ["serving_default", "roi"])
+@pytest.mark.parametrize("name", INPUTS)
 def test_a_signature_has_the_names_types_and_shapes_of_the_contract(name, exported):
     _, meta_graph = load_in_a_session(exported / "1")
     signature = meta_graph.signature_def[name]
-    assert (described(signature.inputs), described(signature.outputs)) == (INPUTS[name], OUTPUTS)
+    assert (described(signature.inputs), described(signature.outputs)) == (INPUTS[name], OUTPUTS[name])
 
 
 def test_no_training_signature_comes_along(exported):
     _, meta_graph = load_in_a_session(exported / "1")
-    assert set(meta_graph.signature_def) == {"serving_default", "roi", "__saved_model_init_op"}
+    assert set(meta_graph.signature_def) == {*INPUTS, "__saved_model_init_op"}
 
 
 def test_the_saved_model_predicts_like_the_keras_file(exported, tiny_model, patches, tmp_path, tiny):
@@ -197,7 +201,7 @@ def test_another_program_reads_names_types_and_shapes(stored):
 
     assert stored["class_names"] == ["AAH+AIS", "MIA", "IAC"]
     for name, signature in stored["signatures"].items():
-        assert (read(signature["inputs"]), read(signature["outputs"])) == (INPUTS[name], OUTPUTS)
+        assert (read(signature["inputs"]), read(signature["outputs"])) == (INPUTS[name], OUTPUTS[name])
     assert set(stored["signatures"]) == set(INPUTS)
 
 
@@ -252,6 +256,13 @@ def test_one_golden_region_ends_within_its_patch(exported):
     assert [len(sent["hu"]) for sent, _ in pairs] == [1, 2]
     outside = [b"partly_outside_ct" in warning for _, outputs in pairs for warning in outputs["warning"]]
     assert outside == [False, False, True]
+
+
+def test_golden_regions_are_recentered(exported):
+    ((sent, outputs),) = golden(exported, "roi_recentered")
+    assert len(sent["hu"]) == 2
+    distances_mm = np.linalg.norm((outputs["center_index"] - sent["center_index"]) * sent["spacing_mm"], axis=1)
+    np.testing.assert_allclose(outputs["moved_mm"], distances_mm)
 
 
 def test_the_model_card_says_what_it_is_not(exported):

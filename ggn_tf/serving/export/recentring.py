@@ -1,0 +1,175 @@
+"""Recentring inside the graph: `cases.recentring` and the loop of `prediction.recentring` without SciPy and SimpleITK.
+
+The loop contains the network once, so that it adds no weights to an export: it predicts at each row's centre until none
+moves any more. Rows that stay are predicted again with the others, which changes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ggn_tf.cases.patch_location import POINT_DECIMALS
+from ggn_tf.cases.recentring import MOST_MOVES, MOST_STEPS, REACH_VOXELS, STAYS_MM, axis_offsets_mm
+from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
+from ggn_tf.serving.export.resampling import CutPatches, cut_patches, is_sound
+
+
+class NetworkOutputs(NamedTuple):
+    """What the network predicts for patches.
+
+    Attributes:
+        probabilities: [N, C] float32.
+        mask: [N, S, S, S, 1] float32, from 0 to 1.
+    """
+
+    probabilities: tf.Tensor
+    mask: tf.Tensor
+
+
+class RecenteredPatches(NamedTuple):
+    """Patches around the last centres.
+
+    Attributes:
+        center_index: [N, 3] float64, z, y, x, in voxels of the region.
+        cut: The patches.
+        outputs: The prediction of these.
+    """
+
+    center_index: tf.Tensor
+    cut: CutPatches
+    outputs: NetworkOutputs
+
+
+class _State(NamedTuple):
+    """What an iteration passes to the next one: which rows move, and to which centres."""
+
+    moving: tf.Tensor
+    next_center: tf.Tensor
+    patches: RecenteredPatches
+
+
+def recenter(
+    hu: tf.Tensor,
+    spacing_mm: tf.Tensor,
+    center_index: tf.Tensor,
+    protocol: PatchProtocol,
+    classes: int,
+    predict: Callable[[tf.Tensor], NetworkOutputs],
+) -> RecenteredPatches:
+    """Cut patches, predict them, and move each centre to the centroid of the nodule there, at most three times.
+
+    A centre stays where there is no nodule, where its centroid is within `STAYS_MM`, or outside the region, and in rows
+    without a prediction. If no row has a sound geometry, no patch is cut and predicted.
+
+    Args:
+        hu: As in `cut_patches`, like the arguments that are not listed here.
+        spacing_mm: As in `cut_patches`.
+        center_index: As in `cut_patches`.
+        protocol: The patch's size, spacing, and value outside.
+        classes: Number of classes, C.
+        predict: The network, for patches [N, S, S, S, 1] in Hounsfield units.
+    """
+
+    def step(state: _State) -> tuple[_State]:
+        center = state.next_center
+        cut = cut_patches(hu, spacing_mm, center, protocol)
+        outputs = predict(cut.hu)
+        offset_mm, found = centroid_offsets_mm(outputs.mask, protocol.spacing_mm_zyx)
+        moved = _rounded(center + offset_mm / spacing_mm)
+        predicted = tf.reduce_all(tf.math.is_finite(cut.hu), (1, 2, 3, 4))
+        leaves = lengths(offset_mm) > STAYS_MM
+        moving = state.moving & predicted & found & leaves & is_sound(hu, spacing_mm, moved)
+        following = tf.where(moving[:, None], moved, center)
+        return (_State(moving, following, RecenteredPatches(center, cut, outputs)),)
+
+    size, count = protocol.size, tf.shape(hu)[0]
+    patch_shape = tf.stack([count, size, size, size, 1])
+    nothing = RecenteredPatches(
+        center_index,
+        CutPatches(tf.zeros(patch_shape), tf.zeros(patch_shape, tf.bool)),
+        NetworkOutputs(tf.zeros(tf.stack([count, classes])), tf.zeros(patch_shape)),
+    )
+    (last,) = tf.while_loop(
+        lambda state: tf.reduce_any(state.moving),
+        step,
+        [_State(is_sound(hu, spacing_mm, center_index), center_index, nothing)],
+        maximum_iterations=MOST_MOVES + 1,
+    )
+    return last.patches
+
+
+def centroid_offsets_mm(mask: tf.Tensor, spacing_mm_zyx: Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
+    """How far the centroids of the nodules at the centres are from the patches' centres.
+
+    Args:
+        mask: [N, S, S, S, 1], from 0 to 1.
+        spacing_mm_zyx: Distance of the patches' voxels along z, y, x.
+
+    Returns:
+        [N, 3] float64, mm along z, y, x, and [N] bool, whether there is a nodule; without one the offset is 0.
+    """
+    size = mask.shape[1]
+    shape = (size, size, size)
+    inside = mask[..., 0] >= MASK_THRESHOLD
+    thick = inside & _all_neighbours(inside)
+    candidates = tf.where(tf.reduce_any(thick, (1, 2, 3), keepdims=True), thick, inside)
+    z, y, x = axis_offsets_mm(shape, spacing_mm_zyx)
+    # Added in the graph, so that an export contains three short rows.
+    distances = tf.constant((z**2)[:, None, None]) + tf.constant((y**2)[:, None]) + tf.constant(x**2)
+    nearest = tf.argmin(tf.reshape(tf.where(candidates, distances, np.inf), [-1, size**3]), axis=1)
+    seed = tf.reshape(tf.one_hot(nearest, size**3, True, False, dtype=tf.bool), [-1, *shape]) & inside
+    piece = tf.cast(_followed(seed, inside), tf.float64)
+    count = tf.reduce_sum(piece, (1, 2, 3))
+    others = ((2, 3), (1, 3), (1, 2))
+    sums_mm = [
+        tf.reduce_sum(tf.reduce_sum(piece, across) * offset, axis=1)
+        for offset, across in zip((z, y, x), others, strict=True)
+    ]
+    return tf.stack(sums_mm, axis=1) / tf.maximum(count, 1.0)[:, None], count > 0
+
+
+def lengths(vectors: tf.Tensor) -> tf.Tensor:
+    """The length of each vector, [N], of [N, 3]."""
+    return tf.sqrt(tf.reduce_sum(tf.square(vectors), axis=1))
+
+
+def _all_neighbours(inside: tf.Tensor) -> tf.Tensor:
+    """Whether all six neighbours of a voxel are inside, [N, S, S, S]; those outside the patch are not."""
+    padded = tf.pad(inside, [(0, 0), (1, 1), (1, 1), (1, 1)])
+    middle, before, behind = slice(1, -1), slice(None, -2), slice(2, None)
+    sides = [(side, middle, middle) for side in (before, behind)]
+    sides += [(middle, side, middle) for side in (before, behind)]
+    sides += [(middle, middle, side) for side in (before, behind)]
+    return tf.reduce_all(tf.stack([padded[:, z, y, x] for z, y, x in sides]), axis=0)
+
+
+def _followed(seed: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
+    """The piece of a mask around a seed: as many steps as anything grows, at most `MOST_STEPS`."""
+
+    def step(piece: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        grown = _grown(piece) & inside
+        return grown, tf.reduce_any(grown != piece)
+
+    piece: tf.Tensor = tf.while_loop(
+        lambda _, growing: growing, step, (seed, tf.constant(True)), maximum_iterations=MOST_STEPS
+    )[0]
+    return piece
+
+
+def _grown(piece: tf.Tensor) -> tf.Tensor:
+    """All voxels that are at most `REACH_VOXELS` away along each axis, by products with a band of ones."""
+    steps = np.arange(piece.shape[1])
+    near = tf.constant(np.abs(steps[:, None] - steps) <= REACH_VOXELS, tf.float32)
+    # z, y, x become x, z, y with each product: after three they are in their order.
+    reached = tf.cast(piece, tf.float32)
+    for _ in range(3):
+        reached = tf.transpose(tf.linalg.matmul(reached, near), [0, 3, 1, 2])
+    return reached > 0
+
+
+def _rounded(center_index: tf.Tensor) -> tf.Tensor:
+    """As `round_point` rounds given centres."""
+    scale = 10.0**POINT_DECIMALS
+    return tf.round(center_index * scale) / scale
