@@ -147,7 +147,10 @@ def test_a_geometry_without_a_patch_has_no_prediction(geometry, model):
 
 
 def test_the_contract_contains_every_code_with_its_text(model):
-    default, roi = ({kind.code: kind.text for kind in signature.warnings} for signature in model.contract.signatures)
+    default, roi, recentered = (
+        {kind.code: kind.text for kind in signature.warnings} for signature in model.contract.signatures
+    )
     assert set(roi) - set(default) == {"bad_geometry", "partly_outside_ct", "coarse_spacing"}
+    assert set(recentered) - set(roi) == {"moved_far"}
     (warning,) = model.predict(lung_with(LUNG)).warnings
     assert warning == "no_nodule: " + default["no_nodule"]
