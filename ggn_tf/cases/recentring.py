@@ -5,7 +5,7 @@ millimetres off. Of a mask in several pieces one is followed: the piece at or ne
 was given to choose a nodule. The largest piece would lead from a small nodule to a large neighbour. Specks at the
 centre do not count while there is anything thicker.
 
-The rule has a fixed number of simple steps, so that a graph can compute the same.
+The rule has a fixed number of simple steps, so that the served graph computes the same (`serving.export.recentring`).
 """
 
 from collections.abc import Sequence
