@@ -191,7 +191,7 @@ def test_the_command_prints_one_document(server, exported):
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert (document["version"], document["drifted"]) == (1, False)
-    assert [part["signature"] for part in document["signatures"]] == ["serving_default", "roi"]
+    assert [part["signature"] for part in document["signatures"]] == ["serving_default", "roi", "roi_recentered"]
 
 
 def test_the_command_prints_a_summary(server, exported):

@@ -64,10 +64,10 @@ def test_no_operation_calls_python_and_no_function_has_a_gradient_of_its_own(exp
 
 @pytest.fixture(scope="module")
 def names(exported):
-    """The graph's tensors by signature, by the name on the wire."""
+    """The graph's inputs and outputs by signature, by the name on the wire."""
     (meta_graph,) = saved_model_pb2.SavedModel.FromString((exported / "1" / "saved_model.pb").read_bytes()).meta_graphs
     return {
-        signature: {name: info.name for name, info in (*tensors.inputs.items(), *tensors.outputs.items())}
+        signature: [{name: info.name for name, info in part.items()} for part in (tensors.inputs, tensors.outputs)]
         for signature, tensors in meta_graph.signature_def.items()
     }
 
@@ -81,10 +81,10 @@ def test_the_cpp_runtime_predicts_without_python(signature, exported, tiny, name
     with LocalModel(exported) as model:
         predict = {"roi": model.predict_roi, "roi_recentered": partial(model.predict_roi, recenter=True)}
         expected = predict.get(signature, model.predict)(*feeds.values())
-    wire = names[signature]
-    np.savez(tmp_path / "feeds.npz", **{wire[name]: array for name, array in feeds.items()})
+    inputs, outputs = names[signature]
+    np.savez(tmp_path / "feeds.npz", **{inputs[name]: array for name, array in feeds.items()})
     script = Path(__file__).parents[2] / "support" / "cpp_session.py"
-    fetches = [wire["probabilities"], wire["mask"]]
+    fetches = [outputs["probabilities"], outputs["mask"]]
     library = Path(tf.__file__).parent
     command = [sys.executable, script, library, exported / "1", tmp_path / "feeds.npz", *fetches]
     run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
