@@ -55,8 +55,11 @@ class PredictionService:
     def _predict(self, message: bytes) -> Generator[None, None, bytes]:
         try:
             check_fields(message)
+        except ValueError as error:
+            raise invalid(f"The request has {error}.") from error
+        try:
             request = predict_pb2.PredictRequest.FromString(message)
-        except (ValueError, DecodeError) as error:
+        except DecodeError as error:
             raise StatusError(grpc.StatusCode.INTERNAL, "The request cannot be parsed.") from error
         with self._versions.lease(_requested_version(self._versions.name, request)) as servable:
             response = yield from predict_in_parts(servable, request, self._bounds)

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2
 
 from ggn_tf.serving.contract.messages import make_request, make_roi_request
@@ -54,14 +55,19 @@ HOSTILE = {
     "names of outputs": b"\x1a\x00" * 10**6,
     "unknown fields": b"\xc0\x3e\x01" * 10**6,
     "groups": b"\x0b" * 10**6,
-    "an endless number": b"\xff" * 100,
-    "a cut field": b"\x12",
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_others_are_refused_soon(name: str) -> None:
     begun = time.process_time()
-    with pytest.raises(ValueError, match=r"field|number of more"):
+    with pytest.raises(ValueError, match="field"):
         check_fields(HOSTILE[name])
     assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("message", [b"\xff" * 100, b"\x12", b"\x12\x05\x0a"])
+def test_what_ends_within_a_field_is_left_to_protobuf(message: bytes) -> None:
+    check_fields(message)
+    with pytest.raises(DecodeError):
+        predict_pb2.PredictRequest.FromString(message)

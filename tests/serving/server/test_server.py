@@ -306,7 +306,7 @@ def test_a_full_queue_refuses_no_request_that_was_just_cancelled():
     async def leave():
         limits, ended = RequestLimits(running=1, waiting=2), threading.Event()
         tasks = [await started(limits, "a", lambda: ended.wait(DEADLINE_S)) for _ in range(3)]
-        other = asyncio.ensure_future(limits.run("b", lambda: "served"))
+        other = asyncio.ensure_future(limits.run("b", in_one_part(lambda: "served")))
         # It leaves the queue only after the other has looked for room.
         tasks[-1].cancel()
         await asyncio.sleep(0)
