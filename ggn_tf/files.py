@@ -121,7 +121,7 @@ def replaced_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
 def _temporary_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`, which is deleted at the end if it still has its name.
 
-    It is locked as long as this process lives: what a killed process left can be told from what another one writes.
+    It is locked as long as this process lives: what a killed process left differs from what another writes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _delete_abandoned(path)

@@ -77,8 +77,9 @@ def measure(image: sitk.Image, mask: sitk.Image, solid_hu: float = SOLID_HU) -> 
     voxel_mm3 = float(np.prod(grid.spacing_mm_xyz))
     volume_mm3, mean_hu = values.size * voxel_mm3, float(values.mean(dtype=np.float64))
     solid = inside & (block > solid_hu)
-    long_mm, short_mm = _diameters_mm(inside, grid)
-    solid_long_mm, solid_short_mm = _diameters_mm(_largest_part(solid), grid)
+    ends, solid_part = _row_ends_mm(inside, grid), _largest_part(solid)
+    long_mm, short_mm = _diameters_mm(inside, ends, grid)
+    solid_long_mm, solid_short_mm = _diameters_mm(solid_part, _row_ends_mm(solid_part, grid), grid)
     return Measurements(
         volume_mm3=volume_mm3,
         diameter_mm=(6 * volume_mm3 / np.pi) ** (1 / 3),
@@ -87,7 +88,7 @@ def measure(image: sitk.Image, mask: sitk.Image, solid_hu: float = SOLID_HU) -> 
         solid_fraction=float(np.mean(values > solid_hu)),
         perpendicular_diameter_mm=short_mm,
         mean_diameter_mm=(long_mm + short_mm) / 2,
-        diameter_3d_mm=_diameter_3d_mm(inside, grid),
+        diameter_3d_mm=_diameter_3d_mm(ends, grid),
         mass_mg=volume_mm3 * max(mean_hu - _AIR_HU, 0.0) / -_AIR_HU,
         solid_volume_mm3=int(np.count_nonzero(solid)) * voxel_mm3,
         solid_longest_diameter_mm=solid_long_mm,
@@ -102,10 +103,10 @@ def _largest_part(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return part
 
 
-def _diameters_mm(inside: npt.NDArray[np.bool_], grid: Grid) -> tuple[float, float]:
+def _diameters_mm(inside: npt.NDArray[np.bool_], ends: dict[int, Floats], grid: Grid) -> tuple[float, float]:
     """Long axis and longest perpendicular in the slice with the longest long axis; 0 where nothing is inside."""
     longest, ends_mm, level = -1.0, np.zeros((2, 2)), 0
-    for number, points_mm in _row_ends_mm(inside, grid).items():
+    for number, points_mm in ends.items():
         if np.linalg.norm(np.ptp(points_mm, axis=0)) <= longest:
             continue
         x, y = points_mm.T
@@ -157,9 +158,8 @@ def _perpendicular_mm(layer_yx: npt.NDArray[np.bool_], ends_mm: Floats, grid: Gr
     return float((last - first + 1).max() * step)
 
 
-def _diameter_3d_mm(inside: npt.NDArray[np.bool_], grid: Grid) -> float:
+def _diameter_3d_mm(ends: dict[int, Floats], grid: Grid) -> float:
     spacing_mm = np.array(grid.spacing_mm_xyz)
-    ends = _row_ends_mm(inside, grid)
     points = np.concatenate([np.column_stack([xy, np.full(len(xy), z * spacing_mm[2])]) for z, xy in ends.items()])
     if len(points) > _MOST_PAIRED:
         # Joggled, because a nodule may be flat.
