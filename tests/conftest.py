@@ -3,7 +3,12 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.case_fixtures", "tests.support.drawn_predictions", "tests.support.trained_run"]
+pytest_plugins = [
+    "tests.support.browser",
+    "tests.support.case_fixtures",
+    "tests.support.drawn_predictions",
+    "tests.support.trained_run",
+]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")

@@ -67,18 +67,24 @@ class PreviewWriter:
         self._tiles = []
 
 
-def outlined(slice_hu: np.ndarray, slice_mask: np.ndarray, enlarged: int = _ENLARGED) -> np.ndarray:
+def outlined(
+    slice_hu: np.ndarray,
+    slice_mask: np.ndarray,
+    enlarged: int = _ENLARGED,
+    window_hu: tuple[float, float] = _WINDOW_HU,
+) -> np.ndarray:
     """A slice as a picture with the outline of its mask.
 
     Args:
         slice_hu: [y, x], Hounsfield units.
         slice_mask: [y, x], 0 or 1.
         enlarged: Pixels per voxel along each axis.
+        window_hu: What is black, and what is white.
 
     Returns:
         uint8 [enlarged y, enlarged x, 3].
     """
-    low, high = _WINDOW_HU
+    low, high = window_hu
     gray = (np.clip((slice_hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     picture = np.repeat(_enlarge(gray, enlarged)[..., np.newaxis], 3, axis=2)
     inside = np.pad(_enlarge(slice_mask, enlarged).astype(bool), 1)

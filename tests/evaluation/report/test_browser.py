@@ -1,15 +1,10 @@
 """The reports of a run and of a study in a real browser: headless Chromium, as wide as a desktop and as a telephone."""
 
 import dataclasses
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -23,49 +18,10 @@ from ggn_tf.studies.analysis import PLANNED_PAIRS
 from ggn_tf.studies.study_report import Example, StudyData, StudyDescription, study_page
 from ggn_tf.studies.tables import TaskResults, tables_of
 from ggn_tf.tasks import INDOLENT_INVASIVE
+from tests.support.browser import WIDTHS, assert_complete_and_alone, opened, parts_beyond_the_screen
 from tests.support.described_run import evaluated
 from tests.support.slides import SIZE
 from tests.support.tiny_study import tiny_design
-
-WIDTHS = {"desktop": 1280, "telephone": 390}
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-def _program(*names: str) -> str:
-    """The first of these programs that is installed; required where scripts/test.sh has installed it."""
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        missing = f"{names[0]} is not installed: apt-get install chromium chromium-driver"
-        if os.environ.get("GGN_TF_REQUIRE_BROWSER"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = _program("chromium", "chromium-browser", "google-chrome")
-    service = webdriver.ChromeService(_program("chromedriver"))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = webdriver.Chrome(options, service)
-        try:
-            yield driver
-        finally:
-            driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -102,30 +58,15 @@ def page(request: pytest.FixtureRequest, browser):
     """An opened report; the messages of its console are in `page.console`."""
     kind, screen = request.param
     report: Path = request.getfixturevalue(f"{kind}_report")
-    metrics = {"width": WIDTHS[screen], "height": 900, "deviceScaleFactor": 1, "mobile": screen == "telephone"}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get_log("browser")
-    browser.get(report.as_uri())
-    browser.console = browser.get_log("browser")
-    return browser
+    return opened(browser, report, screen)
 
 
 def test_page_loads_completely_and_nothing_from_elsewhere(page):
-    assert page.console == []
-    loaded = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
-    assert [name for name in loaded if not name.startswith("data:")] == []
-    assert min(page.execute_script("return [...document.images].map(image => image.naturalWidth)")) > 0
+    assert_complete_and_alone(page)
 
 
 def test_page_fits_the_screen(page):
-    outside = page.execute_script("""
-        const right = document.documentElement.clientWidth + 0.5;
-        return [...document.querySelectorAll("html, body *")]
-            .filter(part => !part.closest(".scroll table, .slice"))
-            .filter(part => part.getBoundingClientRect().right > right)
-            .map(part => part.outerHTML.slice(0, 80));
-    """)
-    assert outside == []
+    assert parts_beyond_the_screen(page) == []
 
 
 def test_tables_leave_room_for_values_and_a_card_needs_no_scrolling(page):
