@@ -15,6 +15,8 @@ DEFAULT_SYSTEMS = (*STAGES, TRANSFER)
 SYSTEMS = (*DEFAULT_SYSTEMS, RADIOMICS)
 REPLICATES = 2000
 MARGIN_MM = 8.0
+COVERAGE = 0.9
+"""Share of prediction sets that must contain the true class."""
 # Nodules in the gallery of a run, and per task of a study: a page of four tasks has some two megabytes of slices.
 RUN_GALLERY, STUDY_GALLERY = 24, 12
 
@@ -49,6 +51,22 @@ def check_fraction(argument: str, value: float | None) -> None:
             expected="a number above 0 and at most 1",
             remedy="Write 95 % as 0.95.",
             arguments=(argument,),
+        )
+
+
+def check_coverage(coverage: float) -> None:
+    """Refuse a coverage that is not between 0 and 1.
+
+    Raises:
+        GgnError: No prediction set has this coverage.
+    """
+    if not 0 < coverage < 1:
+        raise GgnError(
+            "No prediction set has this coverage.",
+            found=str(coverage),
+            expected="a number above 0 and below 1",
+            remedy="Write 90 % as 0.9.",
+            arguments=("coverage",),
         )
 
 

@@ -7,7 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from ggn_tf.api.arguments import REPLICATES, RUN_GALLERY, OnProgress, Progress, check_fraction, ignore
+from ggn_tf.api.arguments import (
+    COVERAGE,
+    REPLICATES,
+    RUN_GALLERY,
+    OnProgress,
+    Progress,
+    check_coverage,
+    check_fraction,
+    ignore,
+)
 from ggn_tf.api.fit import Run, dataset_folder, run_folder
 from ggn_tf.api.prepare import PreparedDataset
 from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, run_data, write_evaluation
@@ -18,6 +27,7 @@ from ggn_tf.evaluation.run_predictions import describe_run, open_external, predi
 from ggn_tf.evaluation.statistics import run_scores
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
 from ggn_tf.evaluation.statistics.further_scores import score_further
+from ggn_tf.evaluation.statistics.prediction_sets import evaluate_sets
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL
 from ggn_tf.evaluation.statistics.scores import differences, score_predictions
 from ggn_tf.evaluation.statistics.subgroups import columns_of
@@ -60,6 +70,7 @@ def evaluate(
     sensitivity: float | None = None,
     by: Sequence[str] = (),
     interval_width: float = run_scores.INTERVAL_WIDTH,
+    coverage: float = COVERAGE,
     retest: bool = False,
     output: str | Path | None = None,
     shared: bool = False,
@@ -88,6 +99,8 @@ def evaluate(
             specificity, PPV and NPV are reported too, for two classes; None for none.
         by: Columns of the case table by which nodules are grouped, for example `("sex", "scanner")`.
         interval_width: Width of an interval for which the number of patients that it needs is reported.
+        coverage: Share of prediction sets that must contain the true class; their thresholds come from the validation
+            set, and their coverage and size are reported for the other sets.
         retest: Whether to predict the test set again with perturbed inputs by the last stage (test-retest): centres 2
             to 8 mm off, with and without recentring, noise, mirrors, thicker slices. Costs 11 to 30 further predictions
             of the test set.
@@ -97,7 +110,7 @@ def evaluate(
 
     Raises:
         GgnError: The folder cannot be written to, or contains something else; the dataset has no such column; or the
-            sensitivity is not in (0, 1].
+            sensitivity is not in (0, 1], or the coverage not in (0, 1).
         RunError: No stage is finished, the run's dataset is not there, the other dataset shares patients with it, or
             there is no test nodule for the test-retest analysis.
         DatasetError: A dataset cannot be read.
@@ -108,6 +121,7 @@ def evaluate(
 
     check_fraction("sensitivity", sensitivity)
     check_fraction("interval_width", interval_width)
+    check_coverage(coverage)
     opened = RunFolder.open(run_folder(run))
     folder = opened.folder / "evaluation" if output is None else Path(output)
     refuse_foreign_evaluation(folder)
@@ -141,6 +155,7 @@ def evaluate(
         further=tuple(score_further(frame, sensitivity, seed=seed, replicates=replicates)),
         sensitivity=sensitivity,
         interval_width=interval_width,
+        sets=evaluate_sets(frame, known, coverage, seed, replicates),
         retest=None if inputs.retested is None else summarise_retest(inputs.retested, trained_on, seed, replicates),
     )
     groups = main_subgroups(run_data(frame, report), trained_on.case_by_id, columns) if columns else []

@@ -14,6 +14,7 @@ from ggn_tf.cli.options import (
     PATH,
     FiniteRange,
     by_option,
+    coverage_option,
     json_option,
     own_dataset_option,
     sensitivity_option,
@@ -42,6 +43,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
     default=0.1,
     help="Width of an interval for which the number of patients that it needs is reported.",
 )
+@coverage_option
 @click.option(
     "--retest",
     is_flag=True,

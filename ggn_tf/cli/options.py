@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, SelectionSet
+from ggn_tf.api.arguments import COVERAGE, PrecisionChoice, SegmentationSet, SelectionSet
 from ggn_tf.errors import GgnError, with_arguments
 
 PATH = click.Path(path_type=Path)
@@ -171,6 +171,12 @@ sensitivity_option = click.option(
     type=FiniteRange(0, 1, min_open=True),
     help="Least sensitivity, on the validation set, of an operating point at which sensitivity, specificity, PPV and "
     "NPV are reported as well; for two classes.",
+)
+coverage_option = click.option(
+    "--coverage",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    default=COVERAGE,
+    help="Share of prediction sets that must contain the true class; the validation set determines their thresholds.",
 )
 by_option = click.option(
     "--by",

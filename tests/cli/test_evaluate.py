@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
 from ggn_tf.evaluation.statistics.further_scores import score_further
+from ggn_tf.evaluation.statistics.prediction_sets import fit_thresholds
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.retest import score_retest
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
@@ -78,13 +79,17 @@ def test_json_is_the_scores_and_nothing_else(tmp_path):
 
 def test_further_scores_operating_point_and_groups_are_in_scores_json(tmp_path):
     run = write_untrained_run(tmp_path, stages=("classify",)).folder
-    result = _evaluate(run, "--replicates", 50, "--by", "sex", "--sensitivity", 0.5, "--interval-width", 0.2)
+    result = _evaluate(
+        run, "--replicates", 50, "--by", "sex", "--sensitivity", 0.5, "--interval-width", 0.2, "--coverage", 0.5
+    )
     assert result.exit_code == 0, result.output
     stored = read_scores_file(run / "evaluation" / "scores.json")
     frame = read_predictions(run / "evaluation" / "predictions.csv")
     assert list(stored.further) == score_further(frame, 0.5, replicates=50)
     assert {score.group for score in stored.subgroups} == {"F", "M"}
     assert (stored.sensitivity, stored.interval_width) == (0.5, 0.2)
+    assert stored.sets.thresholds == fit_thresholds(frame[frame["set"] == "validation"], 0.5)
+    assert [score.value for score in stored.sets.scores[:2]] and "prediction sets of stage classify" in result.stdout
     report = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
     assert "specificity" in report and "By sex" in report and "HD95" in report
     assert "specificity" in result.stdout

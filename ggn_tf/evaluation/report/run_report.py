@@ -18,6 +18,7 @@ from ggn_tf.evaluation.report.further_scores import further_section
 from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.model_card import run_card
 from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.prediction_sets import sets_section
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.retest import retest_section
 from ggn_tf.evaluation.report.subgroups import subgroups_section
@@ -105,6 +106,7 @@ def run_page(
     sections = [scores_section(evaluation)]
     if not data.rows.empty:
         sections += analysis_sections(data, inputs)
+        sections += _sets_sections(data, evaluation)
         sections += [] if evaluation.retest is None else [retest_section(data, evaluation.retest)]
     carried = {name for case in (inputs.external or {}).values() for name in case.columns}
     external = replace(
@@ -115,7 +117,7 @@ def run_page(
         prefix="external-",
     )
     if not external.rows.empty:
-        inner = analysis_sections(external, ReportInputs(inputs.external))
+        inner = [*analysis_sections(external, ReportInputs(inputs.external)), *_sets_sections(external, evaluation)]
         sections.append(Section("external", f"External site: {evaluation.external_dataset}", inner=inner))
     selected = [run_tables.selection(run)] if run.select_on == "test" else []
     warnings = [Prose(text, warning=True) for text in (*run_tables.extent_warnings(evaluation.extent), *selected)]
@@ -125,6 +127,11 @@ def run_page(
         blocks=[*warnings, *tiles(evaluation)],
         sections=[*sections, _training(run, frame)],
     )
+
+
+def _sets_sections(data: ReportData, evaluation: Evaluation) -> list[Section]:
+    section = None if evaluation.sets is None else sets_section(data, evaluation.sets)
+    return [] if section is None else [section]
 
 
 def _training(run: TrainedRun, frame: pd.DataFrame) -> Section:

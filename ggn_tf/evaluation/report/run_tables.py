@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ggn_tf.evaluation.report.cells import Cell, Number, Table, cell_line, score_cell
 from ggn_tf.evaluation.report.further_scores import operating_table
+from ggn_tf.evaluation.report.prediction_sets import coverage_table, too_few_note
 from ggn_tf.evaluation.report.retest import retest_notes, retest_table
 from ggn_tf.evaluation.statistics.bootstrap import patients_for_width
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, PREDICTED_SETS, table_classes
@@ -177,8 +178,9 @@ def score_notes(scores: Scores) -> list[str]:
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
-    """What is undefined and why, and how many patients a narrower interval needs."""
-    return [*score_notes(evaluation.scores), *_patients_note(evaluation)]
+    """What is undefined and why, and how many patients a narrower interval and prediction sets need."""
+    too_few = [] if evaluation.sets is None else too_few_note(evaluation.sets)
+    return [*score_notes(evaluation.scores), *_patients_note(evaluation), *too_few]
 
 
 def _patients_note(evaluation: Evaluation) -> list[str]:
@@ -203,12 +205,13 @@ def summarise(evaluation: Evaluation) -> str:
     """The scores as plain text: one table per set, one row per stage, one column per score."""
     run = evaluation.run
     retest = evaluation.retest
-    tables = [*score_tables(evaluation), *([] if retest is None else [retest_table(retest)])]
+    sets = [] if evaluation.sets is None else [coverage_table(evaluation.sets, name) for name in _READING_ORDER]
+    tables = [*score_tables(evaluation), *sets, *([] if retest is None else [retest_table(retest)])]
     notes = [] if retest is None else retest_notes(retest)
     blocks = [
         *extent_warnings(evaluation.extent),
         f"{run.model}, task {run.task}, split {run.split}, seed {run.seed}\n{selection(run)}",
-        *(f"{table.caption}\n{text_table(table)}" for table in tables),
+        *(f"{table.caption}\n{text_table(table)}" for table in tables if table.rows),
         "\n".join([interval_note(evaluation.scores), *remarks(evaluation), *notes]),
     ]
     return "\n\n".join(blocks)

@@ -12,6 +12,7 @@ from typing import Any
 from ggn_tf.errors import RecordError, RunError
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.retest_score import Retest
+from ggn_tf.evaluation.statistics.set_thresholds import PredictionSets
 from ggn_tf.json_records import added_later, from_json, read_document, to_json, with_digest, without_digest
 
 
@@ -216,6 +217,7 @@ class Evaluation:
         subgroups: The scores of the last stage's nodules, grouped by columns of the case table.
         interval_width: Width of an interval for which the number of patients is reported.
         retest: The test-retest analysis; None where this was not requested.
+        sets: The prediction sets of the last stage; None where it does not classify, or nothing sets the thresholds.
     """
 
     scores: Scores
@@ -228,6 +230,7 @@ class Evaluation:
     subgroups: tuple[SubgroupScore, ...] = ()
     interval_width: float = INTERVAL_WIDTH
     retest: Retest | None = None
+    sets: PredictionSets | None = None
 
 
 SCORES_FILE = "scores.json"
@@ -269,6 +272,8 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
             document[name] = [asdict(score) for score in getattr(evaluation, name)]
     if evaluation.retest is not None:
         document["test_retest"] = to_json(evaluation.retest)
+    if evaluation.sets is not None:
+        document["prediction_sets"] = to_json(evaluation.sets)
     return {**document, "run": asdict(evaluation.run)}
 
 
@@ -322,6 +327,7 @@ def _evaluation(document: Mapping[str, Any]) -> Evaluation:
         subgroups,
         document.get("interval_width", INTERVAL_WIDTH),
         from_json(Retest, document["test_retest"]) if "test_retest" in document else None,
+        from_json(PredictionSets, document["prediction_sets"]) if "prediction_sets" in document else None,
     )
 
 

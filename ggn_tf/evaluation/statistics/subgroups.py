@@ -15,7 +15,7 @@ import pandas as pd
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.errors import GgnError, PredictionsError
-from ggn_tf.evaluation.statistics.bootstrap import resample
+from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.repeats import score_system
 from ggn_tf.evaluation.statistics.scores import REPLICATES, few_patients_reasons
@@ -114,6 +114,7 @@ def score_subgroups(
     set_name: str = "test",
     seed: int = 0,
     replicates: int = REPLICATES,
+    score: Callable[[SystemPredictions, Resampling], list[RepeatedScore]] = score_system,
 ) -> list[SubgroupScore]:
     """Score every system on every group of nodules.
 
@@ -135,11 +136,11 @@ def score_subgroups(
             remedy="Name the dataset that the predictions were made on.",
         )
     return [
-        _labelled(score, few_patients_reasons(part.rows, [score.metric]), characteristic.name, group)
+        _labelled(found, few_patients_reasons(part.rows, [found.metric]), characteristic.name, group)
         for system in systems
         for characteristic in characteristics
         for group, part in _parts(system, characteristic, cases)
-        for score in score_system(part, resample(part.patients, replicates, seed))
+        for found in score(part, resample(part.patients, replicates, seed))
     ]
 
 

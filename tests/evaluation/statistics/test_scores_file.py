@@ -21,6 +21,7 @@ from ggn_tf.evaluation.statistics.run_scores import (
     stage_document,
     write_scores_file,
 )
+from ggn_tf.evaluation.statistics.set_thresholds import ClassThreshold, PredictionSets, SetThresholds
 from tests.support.described_run import evaluated
 
 SITE = SiteDifference("joint", "accuracy", 0.8, 0.7, -0.1, -0.2, 0.1)
@@ -46,7 +47,16 @@ def test_evaluation_is_read_as_it_was_written(evaluation, drawn_frame, tmp_path)
         ),
     )
     retest = Retest("joint", 40, 30, 8.0, (6.0,), retest_scores)
-    more = {"further": further, "sensitivity": 0.9, "subgroups": groups, "interval_width": 0.2, "retest": retest}
+    thresholds = SetThresholds(0.9, (ClassThreshold("AAH+AIS", 9, 8, 0.0), ClassThreshold("MIA+IAC", 20, 19, 0.25)))
+    sets = PredictionSets("joint", "validation", thresholds, groups)
+    more = {
+        "sets": sets,
+        "further": further,
+        "sensitivity": 0.9,
+        "subgroups": groups,
+        "interval_width": 0.2,
+        "retest": retest,
+    }
     elsewhere = replace(evaluation, sites=(SITE,), external_dataset="elsewhere", extent=extent, **more)
     for number, written in enumerate((evaluation, elsewhere, evaluated(drawn_frame()))):
         write_scores_file(written, tmp_path / f"{number}.json")

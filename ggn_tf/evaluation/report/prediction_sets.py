@@ -1,0 +1,83 @@
+"""Prediction sets as tables and a note that report and terminal share."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from ggn_tf.evaluation.report.cells import Cell, Number, Table, score_cell
+from ggn_tf.evaluation.report.page import Block, Prose, Section
+from ggn_tf.evaluation.report.report_data import ReportData
+from ggn_tf.evaluation.statistics.bootstrap import LEAST_PATIENTS
+from ggn_tf.evaluation.statistics.prediction_sets import ALL_NODULES, SET_METRICS, TRUE_CLASS
+from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
+from ggn_tf.evaluation.statistics.set_thresholds import PredictionSets, patients_needed
+
+
+def sets_section(data: ReportData, sets: PredictionSets) -> Section | None:
+    """The thresholds, and coverage and size of the sets, on one set of nodules; None where there are none."""
+    scores = [score for score in sets.scores if score.set == data.set_name]
+    if not scores:
+        return None
+    explained = (
+        "A prediction set contains every class that cannot be excluded. If nodules are like those of the "
+        f"{sets.fitted_on} set, at least {sets.thresholds.coverage:.0%} of the sets contain the true class, for each "
+        "class, whatever the calibration of the probabilities; for groups of another kind this is not guaranteed. A "
+        f"group of fewer than {LEAST_PATIENTS} patients has only its numbers. In brackets {data.interval}."
+    )
+    tables = [_scores_table(list(group), kind, data) for kind, group in groupby(scores, lambda x: x.characteristic)]
+    blocks: list[Block] = [Prose(explained), thresholds_table(sets), *tables]
+    return Section(f"{data.prefix}prediction-sets", "Prediction sets", blocks)
+
+
+def thresholds_table(sets: PredictionSets) -> Table:
+    """One row per class."""
+    rows: list[list[Cell]] = [
+        [threshold.class_name, threshold.nodules, threshold.patients, Number(threshold.least_probability)]
+        for threshold in sets.thresholds.classes
+    ]
+    caption = (
+        f"Lowest probability with which a set contains the class, stage {sets.stage}, from the {sets.fitted_on} set"
+    )
+    return Table(["class", "nodules", "patients", "lowest probability"], rows, caption)
+
+
+def coverage_table(sets: PredictionSets, set_name: str) -> Table:
+    """Coverage and size of the sets of all nodules and of each class, for the terminal."""
+    scores = [
+        score for score in sets.scores if score.set == set_name and score.characteristic in (ALL_NODULES, TRUE_CLASS)
+    ]
+    caption = (
+        f"{set_name}: prediction sets of stage {sets.stage} for a coverage of {sets.thresholds.coverage:.0%}, "
+        f"thresholds from the {sets.fitted_on} set"
+    )
+    return Table(["nodules of", *_HEADING], _rows(scores), caption)
+
+
+def too_few_note(sets: PredictionSets) -> list[str]:
+    """Why there are no sets, if there are none."""
+    missing = [f"{threshold.patients} with {threshold.class_name}" for threshold in sets.thresholds.without_threshold]
+    if not missing:
+        return []
+    coverage = sets.thresholds.coverage
+    return [
+        f"No prediction sets for a coverage of {coverage:.0%}: they need {patients_needed(coverage)} patients of each "
+        f"class in the {sets.fitted_on} set, which has {' and '.join(missing)}."
+    ]
+
+
+_HEADING = ("nodules", "patients", "coverage", "classes in a set")
+
+
+def _scores_table(scores: Sequence[SubgroupScore], characteristic: str, data: ReportData) -> Table:
+    caption = data.caption if characteristic == ALL_NODULES else f"By {characteristic}"
+    return Table(["nodules" if characteristic == ALL_NODULES else characteristic, *_HEADING], _rows(scores), caption)
+
+
+def _rows(scores: Sequence[SubgroupScore]) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for group, members in groupby(scores, lambda score: score.group):
+        by_metric = {score.metric: score for score in members}
+        first = next(iter(by_metric.values()))
+        shown = [by_metric[metric] for metric in SET_METRICS]
+        cells = [score_cell(score) if score.value is not None else None for score in shown]
+        rows.append([group, first.nodules, first.patients, *cells])
+    return rows
