@@ -134,6 +134,16 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def working_folder(name: str) -> Iterator[Path]:
+    """Yield a folder among the system's temporary ones that only its owner may enter, and delete it at the end.
+
+    What killed processes left under the same name is deleted first.
+    """
+    with _temporary_folder(Path(tempfile.gettempdir(), name)) as folder:
+        yield folder
+
+
 def _new_locked(path: Path) -> tuple[Path, int | None]:
     """A new temporary folder and its locked descriptor; None where folders cannot be locked."""
     while True:

@@ -1,8 +1,10 @@
-"""Serve a model folder over gRPC from this process."""
+"""Serve a model folder from this process: over gRPC, and to 3D Slicer and OHIF."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from ggn_tf.monailabel.server import MonaiLabelOptions, MonaiLabelServer
 from ggn_tf.serving.contract.signing import read_public_key
 from ggn_tf.serving.contract.tls import server_tls
 from ggn_tf.serving.contract.trust import Trust
@@ -16,15 +18,27 @@ class Server(AbstractContextManager["Server"]):
     Attributes:
         address: HOST:PORT, with an IPv6 address in brackets.
         version: The version that was loaded first.
+        monailabel_address: URL for clients of MONAI Label's protocol; None where it is not served.
     """
 
-    def __init__(self, folder: Path, options: ServerOptions) -> None:
+    def __init__(self, folder: Path, options: ServerOptions, monailabel: MonaiLabelOptions | None = None) -> None:
         self._server = ModelServer(folder, options)
         self.version = self._server.start()
         self.address = self._server.address
+        self._monailabel = None if monailabel is None else MonaiLabelServer(self._server.versions, monailabel)
+        self.monailabel_address: str | None = None
+        if self._monailabel is not None:
+            try:
+                self._monailabel.start()
+            except BaseException:
+                self._server.stop()
+                raise
+            self.monailabel_address = self._monailabel.address
 
     def stop(self, grace_s: float = 30.0) -> None:
         """Reject new requests, finish those at work within `grace_s` seconds, then unload the model."""
+        if self._monailabel is not None:
+            self._monailabel.stop(grace_s)
         self._server.stop(grace_s)
 
     def __exit__(self, *_: object) -> None:
@@ -43,6 +57,10 @@ def serve(
     tls_cert: str | Path | None = None,
     tls_key: str | Path | None = None,
     tls_client_ca: str | Path | None = None,
+    monailabel_port: int | None = None,
+    monailabel_host: str = "127.0.0.1",
+    monailabel_images: str | Path | None = None,
+    monailabel_origins: Sequence[str] = (),
 ) -> Server:
     """Serve the newest version in a model folder, in TensorFlow Serving's protocol; newer versions replace it.
 
@@ -63,6 +81,11 @@ def serve(
         tls_cert: PEM file with the server's certificate chain, for TLS.
         tls_key: PEM file with the key of the certificate.
         tls_client_ca: PEM file with the authorities of the certificates that clients must have; None for any client.
+        monailabel_port: Port for MONAI Label's protocol (HTTP), by which 3D Slicer and OHIF use the model; 0 for a free
+            one, None for none.
+        monailabel_host: Address for MONAI Label's protocol, which has neither encryption nor accounts.
+        monailabel_images: A DICOM folder whose series clients may name by SeriesInstanceUID, as OHIF does.
+        monailabel_origins: Web pages whose scripts may use that protocol, such as `http://localhost:3000`.
 
     Raises:
         ExportError: The folder contains no export, or the key to verify with cannot be used.
@@ -76,4 +99,6 @@ def serve(
         trust=Trust(trust, None if verify is None else read_public_key(Path(verify))),
         tls=server_tls(tls_cert, tls_key, tls_client_ca),
     )
-    return Server(Path(folder), options)
+    images = None if monailabel_images is None else Path(monailabel_images)
+    monailabel = MonaiLabelOptions(monailabel_port or 0, monailabel_host, images, tuple(monailabel_origins))
+    return Server(Path(folder), options, None if monailabel_port is None else monailabel)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, FILE, PATH, FiniteRange
+from ggn_tf.errors import GgnError
 from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.server.tensorflow_model_server import PROGRAM, program_command
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
+    from ggn_tf.monailabel.server import MonaiLabelOptions
     from ggn_tf.serving.server.server import ModelServer, ServerOptions
 
 EMBEDDED = "embedded"
@@ -104,6 +106,31 @@ class _TensorFlowFlags(click.Command):
     help="PEM file with authorities: only clients with a certificate of one of them may connect.",
 )
 @click.option(
+    "--monailabel-port",
+    type=click.IntRange(0, 65535),
+    help="Port for MONAI Label's protocol, by which 3D Slicer and OHIF use the model; 0 picks a free one. Without this "
+    "option it is not served.",
+)
+@click.option(
+    "--monailabel-host",
+    default="127.0.0.1",
+    help="Address on which MONAI Label's protocol is served. It has neither encryption nor accounts.",
+)
+@click.option(
+    "--monailabel-images",
+    type=PATH,
+    metavar="FOLDER",
+    help="DICOM folder whose series OHIF may name by their SeriesInstanceUIDs; 3D Slicer sends its CTs.",
+)
+@click.option(
+    "--monailabel-origin",
+    "monailabel_origins",
+    multiple=True,
+    metavar="URL",
+    help="Web page whose scripts may use MONAI Label's protocol, such as OHIF's http://localhost:3000; can be "
+    "repeated.",
+)
+@click.option(
     "--engine",
     type=click.Choice([EMBEDDED, PROGRAM]),
     default=EMBEDDED,
@@ -128,12 +155,17 @@ def command(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    monailabel_port: int | None,
+    monailabel_host: str,
+    monailabel_images: Path | None,
+    monailabel_origins: tuple[str, ...],
     engine: str,
 ) -> None:
     """Serve the newest version in MODEL (MODELS/NAME) over gRPC, in TensorFlow Serving's protocol.
 
-    A newer version that appears is loaded and warmed up, and then replaces the old one. Ctrl-C or SIGTERM completes
-    the requests that run and wait, then stops.
+    With --monailabel-port also to 3D Slicer and OHIF, in MONAI Label's protocol. A newer version that appears is loaded
+    and warmed up, and then replaces the old one. Ctrl-C or SIGTERM completes the requests that run and wait, then
+    stops.
     """
     flags = tuple(argument for argument in given if argument.startswith("-"))
     folders = [argument for argument in (*given, model_base_path) if argument and not argument.startswith("-")]
@@ -141,11 +173,13 @@ def command(
         raise click.UsageError(f"No such option: {flags[0]}. Flags of TensorFlow Serving need --engine {PROGRAM}.")
     if len(folders) != 1:
         raise click.UsageError("Give one model folder: MODEL, or --model_base_path.")
+    if monailabel_port is None and (monailabel_images is not None or monailabel_origins):
+        raise click.UsageError("--monailabel-images and --monailabel-origin need --monailabel-port.")
     if batching_parameters_file is not None and not enable_batching:
         raise click.UsageError("--batching_parameters_file needs --enable_batching.")
     folder = Path(folders[0])
     if engine == PROGRAM:
-        _refuse_embedded_options(verify, tls_cert, tls_key, tls_client_ca)
+        _refuse_embedded_options(verify, tls_cert, tls_key, tls_client_ca, monailabel_port)
         shared = _shared_flags(
             poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments, cores_each
         )
@@ -154,6 +188,7 @@ def command(
     load_tensorflow()
     import tensorflow as tf
 
+    from ggn_tf.monailabel.server import MonaiLabelOptions
     from ggn_tf.serving.contract.signing import read_public_key
     from ggn_tf.serving.contract.tls import server_tls
     from ggn_tf.serving.contract.trust import Trust
@@ -170,13 +205,18 @@ def command(
         Trust(trust, None if verify is None else read_public_key(verify)),
         server_tls(tls_cert, tls_key, tls_client_ca),
     )
-    _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits, *safety))
+    viewers = None
+    if monailabel_port is not None:
+        viewers = MonaiLabelOptions(monailabel_port, monailabel_host, monailabel_images, monailabel_origins)
+    _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits, *safety), viewers)
 
 
-def _refuse_embedded_options(*files: Path | None) -> None:
+def _refuse_embedded_options(*options: Path | int | None) -> None:
     """Do not start a server that would silently lack what was asked for."""
-    if any(file is not None for file in files):
-        raise click.UsageError(f"--verify and the files for TLS need --engine {EMBEDDED}.")
+    if any(option is not None for option in options):
+        raise click.UsageError(
+            f"--verify, the files for TLS and MONAI Label's protocol (--monailabel-port) need --engine {EMBEDDED}."
+        )
 
 
 def _shared_flags(
@@ -197,7 +237,8 @@ def _shared_flags(
     )
 
 
-def _serve(folder: Path, options: "ServerOptions") -> None:
+def _serve(folder: Path, options: "ServerOptions", viewers: "MonaiLabelOptions | None") -> None:
+    from ggn_tf.monailabel.server import MonaiLabelServer
     from ggn_tf.serving.server.server import ModelServer
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
@@ -207,9 +248,20 @@ def _serve(folder: Path, options: "ServerOptions") -> None:
         signal.signal(number, lambda *_: stopping.set())
     server = ModelServer(folder, options)
     version = _start(server, stopping)
+    monailabel = None if viewers is None else MonaiLabelServer(server.versions, viewers)
+    if monailabel is not None:
+        try:
+            monailabel.start()
+        except GgnError:
+            server.stop()
+            raise
     with contextlib.suppress(OSError):  # a full disk behind stdout must not stop the server
         click.echo(f"serving {options.model_name} version {version} on {server.address}")
+        if monailabel is not None:
+            click.echo(f"serving MONAI Label's protocol on {monailabel.address}")
     stopping.wait()
+    if monailabel is not None:
+        monailabel.stop()
     server.stop()
     # Python's own end would wait for threads that may hang in TensorFlow.
     os._exit(0)

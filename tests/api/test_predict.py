@@ -1,12 +1,16 @@
 import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import encode_multipart
 
 import ggn_tf
-from ggn_tf.errors import ExportError, LocationError
+from ggn_tf.errors import ExportError, LocationError, ServingError
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.chest import CENTER, distance_mm, lung_grid, lung_with_balls, write_nifti
@@ -98,3 +102,26 @@ def test_errors(models: Path, ct: Path, tmp_path: Path) -> None:
             model.predict(ct, [])
         with pytest.raises(LocationError):
             model.predict(ct, [ggn_tf.Voxel(*GRID.size_xyz)])
+
+
+def test_3d_slicer_gets_the_prediction_of_predict(models: Path, ct: Path) -> None:
+    voxel = tuple(int(step) for step in np.rint(GRID.index_of(CENTER)))
+    click = json.dumps({"foreground": [voxel]})
+    with ggn_tf.load(models) as model:
+        expected = json.loads(json.dumps(model.predict(ct, [ggn_tf.Voxel(*voxel)]).nodules[0].to_dict()))
+    with ggn_tf.serve(models, port=0, monailabel_port=0) as server:
+        url = str(server.monailabel_address)
+        with ct.open("rb") as file:
+            boundary, form = encode_multipart({"params": click, "file": FileStorage(file)})
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        request = urllib.request.Request(f"{url}/infer/ggn?output=json", form, kind)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            assert json.load(response)["nodules"] == [expected]
+        with (
+            pytest.raises(ServingError) as raised,
+            ggn_tf.serve(models, port=0, monailabel_port=int(url.rpartition(":")[2])),
+        ):
+            pass
+        assert raised.value.arguments == ("monailabel_port",)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{url}/info/", timeout=5)

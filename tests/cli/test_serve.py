@@ -1,9 +1,12 @@
+import json
 import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -26,11 +29,17 @@ def models(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_prints_its_address_and_stops_at_a_signal(number, models):
+def test_serve_prints_its_address_and_stops_at_a_signal(number, models, tmp_path):
     command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(models), "--port", "0"]
-    flags = ["--model_name", "lung", "--file_system_poll_wait_seconds", "1"]
+    flags = ["--model_name", "lung", "--file_system_poll_wait_seconds", "1", "--monailabel-port", "0"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
-        [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        [*command, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=environment,
     )
     try:
         ready = process.stdout.readline()
@@ -38,6 +47,11 @@ def test_serve_prints_its_address_and_stops_at_a_signal(number, models):
         assert match, ready + process.stderr.read()
         with PredictionClient(match[1], model_name="lung") as client:
             assert client.patch_shape() == (16, 16, 16, 1)
+        url = process.stdout.readline().removeprefix("serving MONAI Label's protocol on ").strip()
+        with urllib.request.urlopen(f"{url}/info/", timeout=30) as response:
+            assert list(json.load(response)["models"]) == ["lung"]
+        (folder,) = tmp_path.glob(".ggn-tf-temporary.monailabel.*")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         os.kill(process.pid, number)
         out, err = process.communicate(timeout=30)
     finally:
@@ -45,6 +59,7 @@ def test_serve_prints_its_address_and_stops_at_a_signal(number, models):
     assert (process.returncode, out) == (0, "")
     assert "Traceback" not in err
     assert "version 1 of lung is unloaded" in err
+    assert not folder.exists()
 
 
 def test_a_folder_without_versions_is_refused(tmp_path):
@@ -125,6 +140,9 @@ def test_without_the_program_the_remedy_names_the_compose_file(tmp_path, models)
         ([], "--model_base_path"),
         (["MODEL", "--model_base_path", "MODEL"], "--model_base_path"),
         (["MODEL", "--batching_parameters_file", "x"], "--enable_batching"),
+        (["MODEL", "--monailabel-images", "x"], "--monailabel-port"),
+        (["MODEL", "--monailabel-origin", "http://localhost"], "--monailabel-port"),
+        (["MODEL", "--monailabel-port", "70000"], "--monailabel-port"),
         (["MODEL", "--grpc_channel_arguments", "x"], "NAME=VALUE"),
     ],
 )
@@ -174,9 +192,10 @@ def test_a_file_that_is_missing_is_reported_before_anything_is_loaded(given, nam
     assert named in result.stderr
 
 
-@pytest.mark.parametrize("option", ["--verify", "--tls-cert", "--tls-key", "--tls-client-ca"])
-def test_tensorflow_serving_does_not_silently_lack_a_protection(option, models):
-    result = CliRunner().invoke(main, ["serve", str(models), "--engine", "tensorflow_model_server", option, "file"])
+@pytest.mark.parametrize("option", ["--verify", "--tls-cert", "--tls-key", "--tls-client-ca", "--monailabel-port"])
+def test_tensorflow_serving_does_not_silently_lack_what_was_asked_for(option, models):
+    value = "0" if option == "--monailabel-port" else "file"
+    result = CliRunner().invoke(main, ["serve", str(models), "--engine", "tensorflow_model_server", option, value])
     assert result.exit_code == 2
     assert "--engine embedded" in result.stderr
 

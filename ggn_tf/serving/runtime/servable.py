@@ -27,20 +27,22 @@ _LONGEST_MESSAGE_BYTES = 1024
 _ABSOLUTE_PATH = re.compile(r"""(?<![^\s'"`(\[{=:;,])(?:\w+:)?/[^\s'"`)\]};,]+""")
 
 
-class StatusError(Exception):
-    """A request that ends with a gRPC status and a message; it never leaves the server.
+def client_text(message: str) -> str:
+    """A message for a client: at most 1024 bytes, one line, no control characters, no absolute path of the server."""
+    message = (
+        message[:_LONGEST_MESSAGE_BYTES]
+        .encode("utf-8", errors="replace")[:_LONGEST_MESSAGE_BYTES]
+        .decode(errors="ignore")
+    )
+    message = "".join(character if character.isprintable() else "?" for character in message)
+    return _ABSOLUTE_PATH.sub("(path)", message)
 
-    The message has at most 1024 bytes, one line, no control characters and no absolute path of the server.
-    """
+
+class StatusError(Exception):
+    """A request that ends with a gRPC status and a message as `client_text` has it; it never leaves the server."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        message = (
-            message[:_LONGEST_MESSAGE_BYTES]
-            .encode("utf-8", errors="replace")[:_LONGEST_MESSAGE_BYTES]
-            .decode(errors="ignore")
-        )
-        message = "".join(character if character.isprintable() else "?" for character in message)
-        message = _ABSOLUTE_PATH.sub("(path)", message)
+        message = client_text(message)
         super().__init__(code, message)
         self.code = code
         self.message = message

@@ -1,0 +1,90 @@
+"""The answer to a click: a mask on the grid of the CT's file, and a document with everything else."""
+
+import json
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Response
+
+from ggn_tf.monailabel.clicks import Clicks
+from ggn_tf.prediction.nodules import RESEARCH_ONLY, CtPrediction
+
+LABEL = "nodule"
+"""The name of the mask's only label, 1."""
+_OUTPUTS = ("all", "image", "json")
+_CHUNK_BYTES = 1 << 20
+_OCTETS = "application/octet-stream"
+
+
+def refuse_unknown_output(output: str) -> None:
+    """Raise BadRequest where there is no such form of an answer."""
+    if output not in _OUTPUTS:
+        raise BadRequest(f"output must be one of {', '.join(_OUTPUTS)}.")
+
+
+def answer(prediction: CtPrediction, clicks: Clicks, output: str, folder: Path) -> Response:
+    """Make the answer.
+
+    Args:
+        prediction: The prediction.
+        clicks: The request's parameters.
+        output: `all` for a form of `params` and `image`, or one of them alone: `json`, `image`.
+        folder: Where a file can be written to for a moment.
+    """
+    document = json.dumps(_document(prediction, clicks)).encode()
+    if output == "json":
+        return Response(document, content_type="application/json")
+    name, mask = f"{LABEL}-{secrets.token_hex(8)}{clicks.extension}", _mask(prediction, clicks, folder)
+    if output == "image":
+        return _in_chunks([mask], _OCTETS, {"Content-Disposition": f'attachment; filename="{name}"'})
+    boundary = secrets.token_hex(16)
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="params"\r\n'.encode(),
+        b"Content-Type: application/json\r\n\r\n",
+        document,
+        f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
+        f"Content-Type: {_OCTETS}\r\n\r\n".encode(),
+        mask,
+        f"\r\n--{boundary}--\r\n".encode(),
+    ]
+    return _in_chunks(parts, f"multipart/form-data; boundary={boundary}", {})
+
+
+def _document(prediction: CtPrediction, clicks: Clicks) -> dict[str, Any]:
+    return {
+        "label_names": {LABEL: 1},
+        "model_version": prediction.model_version,
+        "nodules": [nodule.to_dict() for nodule in prediction.nodules],
+        "warnings": [warning.to_dict() for warning in (*prediction.warnings, *clicks.warnings)],
+        "caution": RESEARCH_ONLY,
+    }
+
+
+def _mask(prediction: CtPrediction, clicks: Clicks, folder: Path) -> bytes:
+    # One value for all nodules: the clients expect the label that was clicked, and no other.
+    labels = sitk.GetArrayViewFromImage(prediction.labels)
+    image = sitk.GetImageFromArray((labels > 0).astype(np.uint16 if clicks.wide else np.uint8))
+    image.CopyInformation(prediction.labels)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        file = Path(temporary, f"mask{clicks.extension}")
+        sitk.WriteImage(image, str(file), useCompression=clicks.compressed)
+        return file.read_bytes()
+
+
+def _in_chunks(parts: list[bytes], content_type: str, headers: dict[str, str]) -> Response:
+    """A response in parts, each of which a client has some seconds to take."""
+
+    def chunks() -> Iterator[bytes]:
+        for part in parts:
+            for start in range(0, len(part), _CHUNK_BYTES):
+                yield part[start : start + _CHUNK_BYTES]
+
+    response = Response(chunks(), content_type=content_type, headers=headers)
+    response.content_length = sum(map(len, parts))
+    return response
