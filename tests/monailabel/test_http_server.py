@@ -27,8 +27,12 @@ def application(request: Request) -> Response:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpServer]:
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "_PATIENCE_S", 0.4)
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
     running = HttpServer("127.0.0.1", 0, application, lambda: None)
     running.start()
     yield running
@@ -70,15 +74,18 @@ def send_little(connection: socket.socket) -> None:
         wait_for_end(connection)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("first", [b"", b"GET /", _HEAD, _HEAD + bytes(4 << 20)])
 @pytest.mark.parametrize("further", [wait_for_end, send_little])
 def test_a_client_that_is_silent_or_slow_is_disconnected(
     first: bytes, further: Callable[[socket.socket], object], server: HttpServer
 ) -> None:
-    assert ended_after(server, first, further) < 3
+    # Not the ten seconds after which the test gives up, also on a busy machine.
+    assert ended_after(server, first, further) < 9
     assert ask(server) == (200, b"0")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_client_that_does_not_take_its_answer_is_disconnected(server: HttpServer) -> None:
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -97,6 +104,7 @@ def test_a_request_that_is_refused_unread_gets_its_answer(server: HttpServer) ->
     assert ask(server, "PUT", "/refuse", bytes(64 << 20)) == (413, b"refused")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_one_connection_too_many_is_closed_and_room_returns(server: HttpServer) -> None:
     address = ("127.0.0.1", server.server_port)
     held = [socket.create_connection(address, timeout=20) for _ in range(40)]
