@@ -41,7 +41,10 @@ CTS = ("ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha", "series", "packed", "enhanced
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("originals")
+    return write_originals(tmp_path_factory.mktemp("originals"))
+
+
+def write_originals(folder):
     image = noise(GRID)
     for name in CTS[:4]:
         sitk.WriteImage(image, str(folder / name))
@@ -111,21 +114,27 @@ def survives(originals, name, cut, reach, places):
         target = Path(place) / name
         (shutil.copytree if (originals / name).is_dir() else shutil.copy)(originals / name, target)
         damage(target / "0004.dcm" if target.is_dir() else target, cut, reach, places)
-        try:
-            if name == MARKUPS:
-                assert np.isfinite([point.center_mm_lps for point in read_markups(target)]).all()
-            elif name.startswith("cases."):
-                read_table_file(target)
-            elif name in MASKS:
-                mask = read_mask(target, GRID)
-                assert Grid.from_image(mask).same_as(GRID, 1e-9)
-                assert set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) == {0, 1}
-            else:
-                patch = cut_patch_from(target, NoduleTarget(center_mm_lps=CENTER), PROTOCOL, RepairPolicy(repair=True))
-                assert np.isfinite(patch.hu).all()
-                assert patch.ct_grid.covers(CENTER)
-        except GgnError as error:
-            assert error.found or error.remedy
+        check_read(target)
+
+
+def check_read(target):
+    """A finite patch, a mask on the CT's grid, points or a table; or an error of ours."""
+    name = target.name
+    try:
+        if name == MARKUPS:
+            assert np.isfinite([point.center_mm_lps for point in read_markups(target)]).all()
+        elif name.startswith("cases."):
+            read_table_file(target)
+        elif name in MASKS:
+            mask = read_mask(target, GRID)
+            assert Grid.from_image(mask).same_as(GRID, 1e-9)
+            assert set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) == {0, 1}
+        else:
+            patch = cut_patch_from(target, NoduleTarget(center_mm_lps=CENTER), PROTOCOL, RepairPolicy(repair=True))
+            assert np.isfinite(patch.hu).all()
+            assert patch.ct_grid.covers(CENTER)
+    except GgnError as error:
+        assert error.found or error.remedy
 
 
 def measured(originals, kind, number):

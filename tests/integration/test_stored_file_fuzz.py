@@ -43,8 +43,11 @@ BYTES = [b"", b"[" * 100_000, b'{"a":' * 5000, b"\xff\xfe", b"\0" * 100, b"1" * 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_originals(tmp_path_factory.mktemp("stored"))
+
+
+def write_originals(folder: Path) -> Path:
     """A dataset, a run, a checkpoint and the contract of an export."""
-    folder = tmp_path_factory.mktemp("stored")
     write_untrained_run(folder)
     arrays = {f"model/{number}": np.zeros((4, 5), np.float32) for number in range(3)}
     CheckpointStore(folder / "checkpoints", "joint").write(Checkpoint({"step": 3, "rows": [{"loss": 0.5}]}, arrays))
