@@ -50,7 +50,7 @@ _NAMES = {
 }
 # What these import reads settings for Keras: the first needs Keras itself, the second TensorFlow alone.
 _WITH_KERAS = ("ggn_tf.api.evaluate", "ggn_tf.api.export", "ggn_tf.api.fit", "ggn_tf.api.study")
-_WITH_TENSORFLOW = ("ggn_tf.api.load", "ggn_tf.api.serve", "ggn_tf.prediction.nodules")
+_WITH_TENSORFLOW = ("ggn_tf.api.serve",)
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [

@@ -1,12 +1,15 @@
-"""The lengths of TFRecord's records: TensorFlow reserves what a length announces, and ends the process if it cannot."""
+"""TFRecord files: the lengths of their records, which TensorFlow believes, and their contents without TensorFlow.
 
-from collections.abc import Iterable
+TensorFlow reserves the memory that a length announces, and ends the process if it cannot.
+"""
+
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 # Length (8 bytes) and its checksum (4) before the content, the content's checksum (4) after it.
 RECORD_OVERHEAD = 16
-_LENGTH_BYTES = 8
+_LENGTH_BYTES, _CHECKSUM_BYTES = 8, 4
 
 
 def check_records(path: Path, offsets: Iterable[int] | None = None) -> None:
@@ -26,9 +29,31 @@ def check_records(path: Path, offsets: Iterable[int] | None = None) -> None:
             for offset in offsets:
                 _end_of(stream, offset, size)
             return
-        position = 0
-        while position < size:
-            position = _end_of(stream, position, size)
+        for _ in _contents(stream, size):
+            pass
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The content of each record, without TensorFlow; their checksums are not compared.
+
+    Args:
+        path: A TFRecord file that is not compressed.
+
+    Raises:
+        ValueError: A record does not end within the file.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as stream:
+        for begin, end in _contents(stream, path.stat().st_size):
+            stream.seek(begin)
+            yield stream.read(end - begin)
+
+
+def _contents(stream: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    position = 0
+    while position < size:
+        begin, position = position, _end_of(stream, position, size)
+        yield begin + RECORD_OVERHEAD - _CHECKSUM_BYTES, position - _CHECKSUM_BYTES
 
 
 def _end_of(stream: BinaryIO, offset: int, size: int) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.tfrecords import check_records
+from ggn_tf.tfrecords import check_records, read_records
 
 
 def record(content: bytes, length: int | None = None) -> bytes:
@@ -17,6 +17,7 @@ def test_whole_records_are_accepted_at_every_offset(tmp_path: Path) -> None:
     path.write_bytes(record(b"one") + record(b""))
     check_records(path)
     check_records(path, (0, 19))
+    assert [*read_records(path)] == [b"one", b""]
     path.write_bytes(b"")
     check_records(path)
 
@@ -27,6 +28,8 @@ def test_a_record_that_ends_beyond_its_file_is_refused(tmp_path: Path, content: 
     path.write_bytes(content)
     with pytest.raises(ValueError, match="a record"):
         check_records(path)
+    with pytest.raises(ValueError, match="a record"):
+        [*read_records(path)]
 
 
 @pytest.mark.parametrize("offset", [-1, 4, 10**30])

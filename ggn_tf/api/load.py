@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.recentring import WARNING_MM
@@ -16,7 +17,10 @@ from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import client_tls
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.wire import MODEL_NAME
-from ggn_tf.serving.runtime.predict_request import LocalModel
+from ggn_tf.tensorflow_import import import_tensorflow
+
+if TYPE_CHECKING:
+    from ggn_tf.serving.runtime.predict_request import LocalModel
 
 _SCHEME = "grpc://"
 
@@ -30,7 +34,7 @@ class Model(AbstractContextManager["Model"]):
     """
 
     def __init__(
-        self, network: LocalModel | PredictionClient, protocol: PatchProtocol, source: Mapping[str, str]
+        self, network: "LocalModel | PredictionClient", protocol: PatchProtocol, source: Mapping[str, str]
     ) -> None:
         self.protocol, self.source, self._network = protocol, dict(source), network
 
@@ -127,6 +131,10 @@ def load(
         ServingError: The server cannot be reached, or serves another kind of model.
     """
     if not str(export).startswith(_SCHEME):
+        # Imported here, because clients of a server do not need TensorFlow, which takes seconds.
+        import_tensorflow()
+        from ggn_tf.serving.runtime.predict_request import LocalModel
+
         network = LocalModel(Path(export), Trust(trust))
         return Model(network, network.contract.protocol.patch, {"export": str(export)})
     target = str(export).removeprefix(_SCHEME)

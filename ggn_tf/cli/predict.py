@@ -138,7 +138,8 @@ def command(
     locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
     locations += [ggn_tf.Voxel(*index) for index in center_index]
     locations += [] if fiducials is None else ggn_tf.read_points(fiducials, line_midpoints=line_midpoints)
-    load_tensorflow()
+    if export is not None:
+        load_tensorflow()
     from ggn_tf.prediction.nodules import RESEARCH_ONLY
 
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}

@@ -7,7 +7,6 @@ import click
 
 from ggn_tf.cli.options import AT_LEAST_1, PATH, FiniteRange, json_option, proxy_option, tls_options
 from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
-from ggn_tf.tensorflow_import import load_tensorflow
 
 _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [default: by the export's precision]"
 
@@ -53,7 +52,6 @@ def command(
 
     The server may be ggn-tf serve or TensorFlow Serving. Exits with 1 if a prediction differs from the recorded one.
     """
-    load_tensorflow()
     from ggn_tf.serving.client.server_check import check_server
     from ggn_tf.serving.contract.tls import client_tls
 

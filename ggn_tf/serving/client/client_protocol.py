@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import grpc
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -29,6 +28,7 @@ from ggn_tf.serving.contract.messages import (
     restore_axes,
 )
 from ggn_tf.serving.contract.region_axes import Regions, order_regions
+from ggn_tf.serving.contract.tensors import TYPES
 
 _EXPECTED = {
     grpc.StatusCode.NOT_FOUND: "a model and version that the server has",
@@ -203,10 +203,7 @@ class ClientSession:
         signature = self._signatures.get(name, meta_graph_pb2.SignatureDef())
         tensors = {**signature.inputs, **signature.outputs}
         found = {alias: tensor.dtype for alias, tensor in tensors.items()}
-        expected = {
-            alias: tf.as_dtype(wire.DTYPES[alias]).as_datatype_enum
-            for alias in (*wire.INPUTS[name], *wire.outputs_of(name))
-        }
+        expected = {alias: TYPES[wire.DTYPES[alias]] for alias in (*wire.INPUTS[name], *wire.outputs_of(name))}
         if found != expected or not _is_mask(signature.outputs[wire.OUTPUT_MASK]):
             self._signatures = {}
             raise ServingError(

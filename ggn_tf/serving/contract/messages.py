@@ -4,20 +4,20 @@ An export contains recorded requests: TFRecord files of PredictionLog, TensorFlo
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract import tensors, wire
 from ggn_tf.serving.contract.region_axes import Regions, restore_centers
+from ggn_tf.serving.contract.version_folders import check_checksums, has_checksums
 from ggn_tf.shown_text import one_line, printable
-from ggn_tf.tfrecords import check_records
+from ggn_tf.tfrecords import read_records
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
 def _output(response: predict_pb2.PredictResponse, name: str, largest_bytes: int) -> np.ndarray:
     """An output; texts are decoded, with replacements where they are not UTF-8."""
     proto = response.outputs[name]
-    if proto.dtype != tf.as_dtype(wire.DTYPES[name]).as_datatype_enum:
+    if proto.dtype != tensors.TYPES[wire.DTYPES[name]]:
         raise ValueError(f"{name} has another type")
     array = tensors.decode(proto, largest_bytes)
     if array.dtype != object:
@@ -152,23 +152,15 @@ def _unexpected(response: predict_pb2.PredictResponse, found: str) -> ServingErr
     )
 
 
-def write_records(
-    file: Path, pairs: Iterable[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse | None]]
-) -> None:
-    """Write requests, each with its response where there is one."""
-    with tf.io.TFRecordWriter(str(file)) as writer:
-        for request, response in pairs:
-            log = prediction_log_pb2.PredictLog(request=request, response=response)
-            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+def read_requests(file: Path) -> Iterator[prediction_log_pb2.PredictLog]:
+    """Read requests with their responses; raises ValueError where the file is missing or cut off.
 
-
-def read_records(file: Path) -> Iterator[prediction_log_pb2.PredictLog]:
-    """Read requests with their responses; raises ValueError where the file is missing or damaged."""
+    TFRecord's own checksums are not compared: that of the version's list is.
+    """
     try:
-        check_records(file)
-        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
+        for record in read_records(file):
             yield prediction_log_pb2.PredictionLog.FromString(record).predict_log
-    except (OSError, tf.errors.OpError, DecodeError) as error:
+    except (OSError, DecodeError) as error:
         raise ValueError(str(error).splitlines()[0]) from error
 
 
@@ -176,11 +168,13 @@ def read_golden(version_folder: Path) -> list[tuple[predict_pb2.PredictRequest, 
     """Read the golden requests of a version with the responses that the export gave.
 
     Raises:
-        ExportError: There are none, or the file is damaged.
+        ExportError: There are none, the file is damaged, or the version differs from its list of checksums.
     """
+    if has_checksums(version_folder):
+        check_checksums(version_folder)
     file = version_folder / wire.ASSETS_EXTRA / wire.GOLDEN_FILE
     try:
-        pairs = [(log.request, log.response) for log in read_records(file)]
+        pairs = [(log.request, log.response) for log in read_requests(file)]
         if not pairs:
             raise ValueError("no record")
     except ValueError as error:

@@ -1,9 +1,10 @@
 """Tensors on the wire: `TensorProto` to NumPy and back, in microseconds per patch."""
 
+import importlib
 import math
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -11,7 +12,7 @@ LARGEST_BYTES = 2**31 - 1
 """No message can be larger: a declared shape alone must not make us reserve memory."""
 _MOST_DIMENSIONS = 8
 
-_TYPES = {"float32": types_pb2.DT_FLOAT, "float64": types_pb2.DT_DOUBLE}
+TYPES = {"float32": types_pb2.DT_FLOAT, "float64": types_pb2.DT_DOUBLE, "string": types_pb2.DT_STRING}
 _NUMBERS = {types_pb2.DT_FLOAT: ("<f4", "float_val"), types_pb2.DT_DOUBLE: ("<f8", "double_val")}
 """Element type and typed field."""
 
@@ -43,10 +44,19 @@ def leads_with_batch(info: meta_graph_pb2.TensorInfo) -> bool:
 
 def _bytes_each(dtype: int) -> int:
     """Size of an element in memory; for a string, of the reference to it."""
+    if dtype in _NUMBERS:
+        return np.dtype(_NUMBERS[dtype][0]).itemsize
+    if dtype == types_pb2.DT_STRING:
+        return 8
     try:
-        return tf.as_dtype(dtype).size or 8
+        return _tensorflow().as_dtype(dtype).size or 8
     except TypeError:
         return 8
+
+
+def _tensorflow() -> Any:
+    """For the types that only models of other programs have."""
+    return importlib.import_module("tensorflow")
 
 
 def decode(proto: tensor_pb2.TensorProto, largest_bytes: int = LARGEST_BYTES) -> np.ndarray:
@@ -65,7 +75,7 @@ def decode(proto: tensor_pb2.TensorProto, largest_bytes: int = LARGEST_BYTES) ->
     if proto.dtype == types_pb2.DT_STRING:
         return _filled(np.array(proto.string_val[: math.prod(shape)], object), shape)
     try:
-        return np.asarray(tf.make_ndarray(proto))
+        return np.asarray(_tensorflow().make_ndarray(proto))
     except (TypeError, IndexError, OverflowError) as error:
         raise ValueError(str(error)) from error
 
@@ -80,7 +90,7 @@ def _filled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def encode_content(values: np.ndarray, dtype: str) -> tensor_pb2.TensorProto:
     """A numeric array as `tensor_content` of `float32` or `float64`, the fast encoding that our client sends."""
-    proto = tensor_pb2.TensorProto(dtype=_TYPES[dtype], tensor_shape=_shape_proto(values.shape))
+    proto = tensor_pb2.TensorProto(dtype=TYPES[dtype], tensor_shape=_shape_proto(values.shape))
     proto.tensor_content = np.ascontiguousarray(values, _NUMBERS[proto.dtype][0]).tobytes()
     return proto
 
@@ -100,12 +110,12 @@ def encode_fields(values: np.ndarray) -> tensor_pb2.TensorProto:
         return tensor_pb2.TensorProto(
             dtype=types_pb2.DT_STRING, tensor_shape=_shape_proto(values.shape), string_val=values.ravel().tolist()
         )
-    return tf.make_tensor_proto(values)
+    return _tensorflow().make_tensor_proto(values)
 
 
 def repeat(value: float, shape: tuple[int, ...], dtype: str) -> tensor_pb2.TensorProto:
     """A constant `float32` or `float64` tensor in a few bytes: by the rules of `decode`, one value fills the shape."""
-    proto = tensor_pb2.TensorProto(dtype=_TYPES[dtype], tensor_shape=_shape_proto(shape))
+    proto = tensor_pb2.TensorProto(dtype=TYPES[dtype], tensor_shape=_shape_proto(shape))
     getattr(proto, _NUMBERS[proto.dtype][1]).append(value)
     return proto
 

@@ -1,15 +1,16 @@
 """The requests that an export brings along: for the warm-up of a server, and golden ones with their predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tensorflow_serving.apis import predict_pb2
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ggn_tf.errors import ExportError
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract import tensors, wire
-from ggn_tf.serving.contract.messages import make_request, make_roi_request, write_records
+from ggn_tf.serving.contract.messages import make_request, make_roi_request
 from ggn_tf.serving.contract.region_axes import Regions
 from ggn_tf.serving.runtime.predict_request import predict
 from ggn_tf.serving.runtime.servable import Servable
@@ -44,7 +45,7 @@ def write_warmup(version_folder: Path, patch: PatchProtocol) -> None:
             wire.INPUT_CENTER: (size / 2, (batch, 3)),
         }
         requests.append(_constant_request(wire.SIGNATURE_ROI, region))
-    write_records(version_folder / wire.ASSETS_EXTRA / wire.WARMUP_FILE, ((request, None) for request in requests))
+    _write_requests(version_folder / wire.ASSETS_EXTRA / wire.WARMUP_FILE, ((request, None) for request in requests))
 
 
 def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol) -> None:
@@ -68,7 +69,17 @@ def write_golden(version_folder: Path, servable: Servable, patch: PatchProtocol)
     pairs = [(request, predict(servable, request)) for request in requests]
     for _, response in pairs:
         _check_finite(response)
-    write_records(version_folder / wire.ASSETS_EXTRA / wire.GOLDEN_FILE, pairs)
+    _write_requests(version_folder / wire.ASSETS_EXTRA / wire.GOLDEN_FILE, pairs)
+
+
+def _write_requests(
+    file: Path, pairs: Iterable[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse | None]]
+) -> None:
+    """Write requests, each with its response where there is one."""
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for request, response in pairs:
+            log = prediction_log_pb2.PredictLog(request=request, response=response)
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
 
 def _check_finite(response: predict_pb2.PredictResponse) -> None:

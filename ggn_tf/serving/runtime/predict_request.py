@@ -23,7 +23,7 @@ from ggn_tf.serving.contract.messages import (
     Prediction,
     make_request,
     make_roi_request,
-    read_records,
+    read_requests,
     read_response,
     restore_axes,
 )
@@ -215,7 +215,7 @@ def warm_up(servable: Servable, version_folder: Path) -> int:
     if not file.exists():
         return count
     try:
-        for count, log in enumerate(read_records(file), start=1):
+        for count, log in enumerate(read_requests(file), start=1):
             if count > _MOST_RECORDS:
                 raise ValueError(f"more than {_MOST_RECORDS} records")
             predict(servable, log.request, _WARMUP_BOUNDS)

@@ -19,6 +19,7 @@ from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.server_check import check_server
 from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode, encode_fields
+from ggn_tf.serving.contract.version_folders import CHECKSUMS_FILE
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
@@ -177,6 +178,9 @@ def test_an_export_without_golden_predictions(content, server, exported, tmp_pat
     file.unlink()
     if content is not None:
         file.write_bytes(content)
+    with pytest.raises(ExportError, match="golden_predictions"):
+        check_server(target_of(server), tmp_path)
+    (tmp_path / "1" / CHECKSUMS_FILE).unlink()
     with pytest.raises(ExportError) as caught:
         check_server(target_of(server), tmp_path)
     assert caught.value.case == str(file)
