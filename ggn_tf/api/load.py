@@ -16,6 +16,7 @@ from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import client_tls
 from ggn_tf.serving.contract.trust import Trust
+from ggn_tf.serving.contract.version_folders import version_sha256
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import import_tensorflow
 
@@ -31,12 +32,17 @@ class Model(AbstractContextManager["Model"]):
     Attributes:
         protocol: The patch that the model takes.
         source: Where the model is: `export`, or `server` and `model_name`.
+        sha256: The SHA-256 of the export's list of checksums; None for a server, which does not report it.
     """
 
     def __init__(
-        self, network: "LocalModel | PredictionClient", protocol: PatchProtocol, source: Mapping[str, str]
+        self,
+        network: "LocalModel | PredictionClient",
+        protocol: PatchProtocol,
+        source: Mapping[str, str],
+        sha256: str | None = None,
     ) -> None:
-        self.protocol, self.source, self._network = protocol, dict(source), network
+        self.protocol, self.source, self.sha256, self._network = protocol, dict(source), sha256, network
 
     def predict(
         self,
@@ -82,6 +88,7 @@ class Model(AbstractContextManager["Model"]):
             self.source,
             recenter=self.protocol if recenter else None,
             warnings=[WITHOUT_SHIFTS] if recenter and self._needs_centers(patches) else [],
+            model_sha256=self.sha256,
         )
 
     def _needs_centers(self, patches: Sequence[NodulePatch]) -> bool:
@@ -136,7 +143,8 @@ def load(
         from ggn_tf.serving.runtime.predict_request import LocalModel
 
         network = LocalModel(Path(export), Trust(trust))
-        return Model(network, network.contract.protocol.patch, {"export": str(export)})
+        digest = version_sha256(network.folder)
+        return Model(network, network.contract.protocol.patch, {"export": str(export)}, digest)
     target = str(export).removeprefix(_SCHEME)
     client = PredictionClient(target, model_name, timeout, proxy=proxy, tls=client_tls(tls_ca, tls_cert, tls_key))
     try:

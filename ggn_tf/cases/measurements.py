@@ -97,6 +97,16 @@ def measure(image: sitk.Image, mask: sitk.Image, solid_hu: float = SOLID_HU) -> 
     )
 
 
+def slice_of_long_axis(inside: npt.NDArray[np.bool_], grid: Grid) -> int:
+    """The slice in which `Measurements.longest_diameter_mm` is measured.
+
+    Args:
+        inside: [z, y, x], not empty.
+        grid: Its spacing.
+    """
+    return _long_axis(_row_ends_mm(inside, grid))[2]
+
+
 def _largest_part(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     parts, count = label(inside, np.ones((3, 3, 3)))
     part: npt.NDArray[np.bool_] = parts == 1 + np.bincount(parts.ravel())[1:].argmax() if count else inside
@@ -105,6 +115,15 @@ def _largest_part(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 def _diameters_mm(inside: npt.NDArray[np.bool_], ends: dict[int, Floats], grid: Grid) -> tuple[float, float]:
     """Long axis and longest perpendicular in the slice with the longest long axis; 0 where nothing is inside."""
+    longest, ends_mm, level = _long_axis(ends)
+    if longest < 0:
+        return 0.0, 0.0
+    width_mm, height_mm, _ = grid.spacing_mm_xyz
+    return longest + float(np.sqrt(width_mm * height_mm)), _perpendicular_mm(inside[level], ends_mm, grid)
+
+
+def _long_axis(ends: dict[int, Floats]) -> tuple[float, Floats, int]:
+    """The longest distance between two points of one slice, these two, and the slice; negative without a point."""
     longest, ends_mm, level = -1.0, np.zeros((2, 2)), 0
     for number, points_mm in ends.items():
         if np.linalg.norm(np.ptp(points_mm, axis=0)) <= longest:
@@ -114,10 +133,7 @@ def _diameters_mm(inside: npt.NDArray[np.bool_], ends: dict[int, Floats], grid: 
         pair = np.unravel_index(between_centers.argmax(), between_centers.shape)
         if between_centers[pair] > longest:
             longest, ends_mm, level = float(between_centers[pair]), points_mm[list(pair)], number
-    if longest < 0:
-        return 0.0, 0.0
-    width_mm, height_mm, _ = grid.spacing_mm_xyz
-    return longest + float(np.sqrt(width_mm * height_mm)), _perpendicular_mm(inside[level], ends_mm, grid)
+    return longest, ends_mm, level
 
 
 def _row_ends_mm(inside: npt.NDArray[np.bool_], grid: Grid) -> dict[int, Floats]:

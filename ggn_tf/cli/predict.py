@@ -9,6 +9,7 @@ import click
 
 import ggn_tf
 from ggn_tf.cli.options import (
+    FILE,
     PATH,
     FiniteRange,
     json_option,
@@ -81,7 +82,20 @@ _BAR = 24
     is_flag=True,
     help="Also use an --export without checksums, or whose graph may use files or the network. A model is a program.",
 )
-@click.option("-o", "--output", type=PATH, help="Folder for result.json, masks (NIfTI, DICOM SEG) and overlays.")
+@click.option(
+    "-o", "--output", type=PATH, help="Folder for result.json, masks (NIfTI, DICOM SEG), DICOM SR and overlays."
+)
+@click.option(
+    "--codes",
+    type=FILE,
+    help="Table with the codes of the classes in the DICOM SR: columns class, code, scheme, meaning. Classes without a "
+    "row get codes of a private scheme.",
+)
+@click.option(
+    "--volumetric-sr",
+    is_flag=True,
+    help="Write a second DICOM SR, whose groups refer to the segments of the SEG, for dcmqi. OHIF 3.13 cannot open it.",
+)
 @click.option(
     "--keep-ids", is_flag=True, help="Include the path of the CT in the result, which often names the patient."
 )
@@ -110,14 +124,16 @@ def command(
     export: Path | None,
     trust: bool,
     output: Path | None,
+    codes: Path | None,
+    volumetric_sr: bool,
     keep_ids: bool,
     shared: bool,
     as_json: bool,
 ) -> None:
     """Classify and segment one or more nodules of a CT.
 
-    Warnings are printed where a nodule is outside the range that the model was trained on. A DICOM SEG names the
-    patient as its series does.
+    Warnings are printed where a nodule is outside the range that the model was trained on. DICOM SEG and SR name the
+    patient as the series does.
     """
     if sum(map(bool, (mask, center_mm, center_index, fiducials))) != 1:
         raise click.UsageError("Give the nodules by one of --mask, --center-mm, --center-index and --fiducials.")
@@ -133,7 +149,9 @@ def command(
         raise click.UsageError("--proxy needs a --server.")
     if server is None and (tls_ca or tls_cert or tls_key):
         raise click.UsageError("The files for TLS need a --server.")
-    _check_paths(ct, mask, export, output)
+    if output is None and (codes or volumetric_sr):
+        raise click.UsageError(f"{'--codes' if codes else '--volumetric-sr'} needs an --output.")
+    _check_paths(ct, mask, export, output, codes)
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
     locations += [ggn_tf.Voxel(*index) for index in center_index]
@@ -149,7 +167,9 @@ def command(
             ct, locations, series=series, repair=repair, align_masks=align_masks, recenter=recenter
         )
     result = (
-        prediction.to_dict(keep_ids) if output is None else prediction.write(output, keep_ids=keep_ids, shared=shared)
+        prediction.to_dict(keep_ids)
+        if output is None
+        else prediction.write(output, keep_ids=keep_ids, shared=shared, codes=codes, volumetric_sr=volumetric_sr)
     )
     if as_json:
         click.echo(json.dumps(result, indent=2))
@@ -166,10 +186,11 @@ def command(
     click.echo(RESEARCH_ONLY)
 
 
-def _check_paths(ct: Path, mask: Path | None, export: Path | None, output: Path | None) -> None:
+def _check_paths(ct: Path, mask: Path | None, export: Path | None, output: Path | None, codes: Path | None) -> None:
     """Report a wrong path before TensorFlow is loaded, which takes seconds."""
     from ggn_tf.cases.masks import refuse_missing_mask
     from ggn_tf.cases.volumes import refuse_missing_ct
+    from ggn_tf.prediction.class_codes import read_class_codes
     from ggn_tf.prediction.result_folder import refuse_foreign_folder
     from ggn_tf.serving.contract.export_contract import read_contract
     from ggn_tf.serving.contract.version_folders import find_version
@@ -177,8 +198,9 @@ def _check_paths(ct: Path, mask: Path | None, export: Path | None, output: Path 
     refuse_missing_ct(ct)
     if mask is not None:
         refuse_missing_mask(mask)
-    if export is not None:
-        read_contract(find_version(export)[1])
+    contract = None if export is None else read_contract(find_version(export)[1])
+    if codes is not None:
+        read_class_codes(codes, None if contract is None else contract.task.class_names)
     if output is not None:
         refuse_foreign_folder(output)
 

@@ -1,8 +1,6 @@
 """Nodule masks as a DICOM segmentation object (SEG) of the series that they were found on."""
 
-import unicodedata
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import highdicom
@@ -11,35 +9,31 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentationTypeValues, SegmentDescription
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
 
 from ggn_tf import __version__
 from ggn_tf.cases.dicom.segmentation import MAKER
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import VolumeError
+from ggn_tf.prediction.dicom_identity import ALGORITHM_FAMILY, FINDING, FINDING_CATEGORY, FINDING_SITE, Identity
 from ggn_tf.prediction.dicom_source_headers import pixel_measures, read_sources
 
 # The scanner's own series count from 1.
 _SERIES_NUMBER = 300
 # As in the overlays; without a colour every viewer picks its own.
 _COLOR = highdicom.color.CIELabColor.from_rgb(255, 220, 0)
-# Longest text of a segment's label in DICOM (LO): characters by the standard, bytes by dciodvfy.
-_LONGEST_TEXT = 64
 
 
-def write_segmentation(volume: Volume, labels: sitk.Image, names: Sequence[str], path: Path, model: str) -> None:
+def write_segmentation(volume: Volume, labels: sitk.Image, identity: Identity, path: Path) -> None:
     """Write a label map as a DICOM SEG that refers to the slices or frames of the CT that it was drawn on.
 
     Every frame of the object is on one of the series' own slices; labels on a repaired grid are resampled back to them.
-    The object takes patient and study from the series, so it names the patient as the series does. Each call makes new
-    UIDs.
+    The object takes patient and study from the series, so it names the patient as the series does.
 
     Args:
         volume: A DICOM series.
         labels: uint8 or uint16 on the volume's stored grid: 0, or the number of a nodule from 1.
-        names: Names of the nodules, label 1 first.
+        identity: The nodules, label 1 first, the model that found them, and the UIDs.
         path: The file to write.
-        model: The model that found the nodules, for the segments.
 
     Raises:
         VolumeError: The volume is not a DICOM series, or consists of several multi-frame files; its headers lack what a
@@ -51,7 +45,7 @@ def write_segmentation(volume: Volume, labels: sitk.Image, names: Sequence[str],
         # It warns about values of the series, such as names of one part.
         with warnings.catch_warnings(action="ignore"):
             sources, layers = read_sources(volume, used, on_slices[used])
-            written = _segmentation(sources, layers, pixel_measures(volume), names, model)
+            written = _segmentation(sources, layers, pixel_measures(volume), identity)
             # Required even where it is unknown (PS3.3 10.9); highdicom leaves it out then.
             written.ContentCreatorName = None
             written.save_as(path)
@@ -69,17 +63,16 @@ def _segmentation(
     sources: list[Dataset],
     layers: npt.NDArray[np.integer],
     measures: highdicom.PixelMeasuresSequence,
-    names: Sequence[str],
-    model: str,
+    identity: Identity,
 ) -> Segmentation:
     return Segmentation(
         source_images=sources,
         pixel_array=layers,
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=_descriptions(names, model),
-        series_instance_uid=highdicom.UID(),
+        segment_descriptions=_descriptions(identity),
+        series_instance_uid=identity.uid("segmentation series"),
         series_number=_SERIES_NUMBER,
-        sop_instance_uid=highdicom.UID(),
+        sop_instance_uid=identity.uid("segmentation"),
         instance_number=1,
         manufacturer=MAKER,
         manufacturer_model_name=MAKER,
@@ -91,31 +84,25 @@ def _segmentation(
     )
 
 
-def _descriptions(names: Sequence[str], model: str) -> list[SegmentDescription]:
+def _descriptions(identity: Identity) -> list[SegmentDescription]:
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=MAKER,
-        family=codes.cid7162.ArtificialIntelligence,
+        family=ALGORITHM_FAMILY,
         version=__version__,
-        parameters={"model": model},
+        parameters={"model": identity.model},
     )
     return [
         SegmentDescription(
             segment_number=number,
-            segment_label=_label(name, number),
-            # 3D Slicer shows this code by its older name, Morphologically Altered Structure.
-            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-            segmented_property_type=codes.SCT.Nodule,
+            segment_label=nodule.name,
+            segmented_property_category=FINDING_CATEGORY,
+            segmented_property_type=FINDING,
             algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
-            anatomic_regions=[codes.SCT.Lung],
+            tracking_uid=nodule.uid,
+            tracking_id=nodule.name,
+            anatomic_regions=[FINDING_SITE],
             display_color=_COLOR,
         )
-        for number, name in enumerate(names, start=1)
+        for number, nodule in enumerate(identity.nodules, start=1)
     ]
-
-
-def _label(name: str, number: int) -> str:
-    """A name as a value of DICOM: no control characters, no backslash, which separates values, and not empty."""
-    printable = "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in name)
-    text = printable.replace("\\", "/").strip().encode()[:_LONGEST_TEXT].decode(errors="ignore").strip()
-    return text or f"nodule {number}"

@@ -1,6 +1,7 @@
 """Headers of a CT series as an object that is derived from it needs them: complete, and the same in every slice."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -70,6 +71,21 @@ def read_sources(
     frames = np.zeros((int(header.NumberOfFrames), *layers.shape[1:]), layers.dtype)
     frames[[item.frame or 0 for item in slices]] = layers
     return [header], frames
+
+
+def read_headers(volume: Volume, numbers: Sequence[int]) -> list[Dataset]:
+    """The header of each slice of a DICOM series, or of the multi-frame file that it is a frame of.
+
+    Args:
+        volume: A DICOM series.
+        numbers: Indices of the slices in its stack.
+    """
+    slices = [volume.stack.slices[number] for number in numbers] if volume.stack else []
+    headers: dict[Path, Dataset] = {}
+    for item in slices:
+        if item.path not in headers:
+            headers[item.path] = _single(item, item, volume) if item.frame is None else _completed(item)
+    return [headers[item.path] for item in slices]
 
 
 def pixel_measures(volume: Volume) -> highdicom.PixelMeasuresSequence:

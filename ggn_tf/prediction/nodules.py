@@ -96,6 +96,7 @@ class CtPrediction:
         volume: The CT.
         source: Where the model was: `export`, or `server` and `model_name`.
         warnings: Reasons why all predictions may be wrong.
+        model_sha256: The SHA-256 of the export's files; None where a server does not report it.
     """
 
     nodules: tuple[NodulePrediction, ...]
@@ -104,6 +105,7 @@ class CtPrediction:
     volume: Volume = field(repr=False)
     source: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[PredictionWarning, ...] = ()
+    model_sha256: str | None = None
 
     def to_dict(self, keep_ids: bool = False) -> dict[str, Any]:
         """As JSON types, without voxels: the content of result.json before any file is written.
@@ -118,28 +120,43 @@ class CtPrediction:
             "nodules": [{"label": label, **nodule.to_dict()} for label, nodule in enumerate(self.nodules, start=1)],
             "mask": None,
             "segmentation": None,
+            "structured_report": None,
+            "volumetric_report": None,
             "overlays": [],
             "warnings": [warning.to_dict() for warning in self.warnings],
             "caution": RESEARCH_ONLY,
         }
 
-    def write(self, output: str | Path, *, keep_ids: bool = False, shared: bool = False) -> dict[str, Any]:
-        """Write result.json, the mask in NIfTI and on a DICOM series as DICOM SEG, and overlays.
+    def write(
+        self,
+        output: str | Path,
+        *,
+        keep_ids: bool = False,
+        shared: bool = False,
+        codes: str | Path | None = None,
+        volumetric_sr: bool = False,
+    ) -> dict[str, Any]:
+        """Write result.json, the mask in NIfTI, on a DICOM series also a DICOM SEG and SR, and overlays.
 
         Args:
             output: A folder that does not exist, is empty, or contains an earlier result, which is replaced.
             keep_ids: Whether to include the path of the CT, which often names the patient.
             shared: Whether the umask decides who may enter a new folder, and not its owner alone.
+            codes: Table with the codes of the classes in the DICOM SR (columns class, code, scheme, meaning).
+            volumetric_sr: Whether to write a second SR, whose groups refer to the segments of the SEG.
 
         Returns:
             The content of result.json.
 
         Raises:
-            GgnError: The folder cannot be written.
+            GgnError: The folder cannot be written, or the table of codes cannot be used.
         """
+        from ggn_tf.prediction.class_codes import read_class_codes
         from ggn_tf.prediction.result_folder import write_results
 
-        return write_results(self, Path(output), keep_ids, shared)
+        classes = [name for nodule in self.nodules[:1] for name in nodule.probabilities]
+        class_codes = {} if codes is None else read_class_codes(Path(codes), classes)
+        return write_results(self, Path(output), keep_ids, shared, class_codes, volumetric_sr)
 
 
 def predict_nodules(
@@ -150,6 +167,7 @@ def predict_nodules(
     *,
     recenter: PatchProtocol | None = None,
     warnings: Sequence[PredictionWarning] = (),
+    model_sha256: str | None = None,
 ) -> CtPrediction:
     """Predict the nodules of one CT.
 
@@ -161,6 +179,7 @@ def predict_nodules(
         recenter: The patch that the model takes: centres that are points move to the centroids of the nodules. None:
             all centres stay.
         warnings: Reasons why all predictions may be wrong.
+        model_sha256: As in `CtPrediction`.
     """
     if recenter is None:
         prediction = predict_patches(patches, predict)
@@ -182,7 +201,8 @@ def predict_nodules(
         for nodule, others in zip(nodules, shared, strict=True)
     )
     image = volume.stored_image(labels)
-    return CtPrediction(warned, image, prediction.model_version, volume, dict(source or {}), tuple(warnings))
+    version = prediction.model_version
+    return CtPrediction(warned, image, version, volume, dict(source or {}), tuple(warnings), model_sha256)
 
 
 def _on_ct(
@@ -217,10 +237,11 @@ def _trimmed(mask: sitk.Image) -> sitk.Image | None:
 
 def _part(block: sitk.Image, mask: sitk.Image) -> np.ndarray:
     """The block's values at the mask's voxels."""
-    return sitk.GetArrayViewFromImage(block)[_slices_of(Grid.from_image(block), mask)]
+    return sitk.GetArrayViewFromImage(block)[slices_of(Grid.from_image(block), mask)]
 
 
-def _slices_of(grid: Grid, mask: sitk.Image) -> tuple[slice, ...]:
+def slices_of(grid: Grid, mask: sitk.Image) -> tuple[slice, ...]:
+    """Where a block is in an array [z, y, x] of the whole grid."""
     x, y, z = np.rint(grid.index_of(mask.GetOrigin())).astype(int).tolist()
     return Box((x, y, z), mask.GetSize()).slices_zyx
 
@@ -233,7 +254,7 @@ def _add(labels: np.ndarray, grid: Grid, mask: sitk.Image | None, label: int) ->
     """
     if mask is None:
         return set()
-    part, inside = labels[_slices_of(grid, mask)], sitk.GetArrayViewFromImage(mask) > 0
+    part, inside = labels[slices_of(grid, mask)], sitk.GetArrayViewFromImage(mask) > 0
     taken = {int(other) - 1 for other in np.unique(part[inside]) if other > 0}
     part[inside & (part == 0)] = label
     return taken

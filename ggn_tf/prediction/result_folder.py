@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.files import refuse_read_only, replaced_folder
+from ggn_tf.prediction.class_codes import ClassCode
 from ggn_tf.prediction.overlay import draw_overlay
 from ggn_tf.prediction.patch_warnings import PredictionWarning
 
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 RESULT_FILE = "result.json"
 MASK_FILE = "nodule_mask.nii.gz"
 SEGMENTATION_FILE = "nodule_mask.seg.dcm"
+REPORT_FILE = "nodules.sr.dcm"
+VOLUMETRIC_REPORT_FILE = "nodules_volumetric.sr.dcm"
 OVERLAYS = "overlays"
-_OURS = {RESULT_FILE, MASK_FILE, SEGMENTATION_FILE, OVERLAYS}
+_OURS = {RESULT_FILE, MASK_FILE, SEGMENTATION_FILE, REPORT_FILE, VOLUMETRIC_REPORT_FILE, OVERLAYS}
 _OVERLAY = re.compile(r"nodule-\d{3,}\.png", re.ASCII)
 _ON_SLICES = PredictionWarning(
     "segmentation_on_slices",
@@ -48,15 +52,22 @@ def refuse_foreign_folder(folder: Path) -> None:
 
 
 def write_results(
-    prediction: "CtPrediction", folder: Path, keep_ids: bool = False, shared: bool = False
+    prediction: "CtPrediction",
+    folder: Path,
+    keep_ids: bool = False,
+    shared: bool = False,
+    class_codes: Mapping[str, ClassCode] | None = None,
+    volumetric: bool = False,
 ) -> dict[str, Any]:
     """Write everything that is known about the nodules; an earlier result is replaced as a whole.
 
     Args:
-        prediction: Its masks become one label map in NIfTI and, on a DICOM series, also a DICOM SEG.
+        prediction: Its masks become one label map in NIfTI and, on a DICOM series, also a DICOM SEG with a DICOM SR.
         folder: Created where it does not exist.
         keep_ids: Whether result.json contains the path of the CT.
         shared: Whether the umask decides who may enter a new folder, and not its owner alone.
+        class_codes: Codes of classes for the SR; other classes are in a private scheme.
+        volumetric: Whether to write a second SR, whose groups refer to the segments of the SEG.
 
     Returns:
         The content of result.json.
@@ -68,12 +79,12 @@ def write_results(
     try:
         with replaced_folder(folder, private=not shared) as fresh:
             sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
-            segmentation, warnings = _write_segmentation(prediction, fresh)
+            objects, warnings = _write_dicom(prediction, fresh, class_codes or {}, volumetric)
             known = prediction.to_dict(keep_ids)
             result = {
                 **known,
                 "mask": MASK_FILE,
-                "segmentation": segmentation,
+                **objects,
                 "overlays": _draw_overlays(prediction, fresh / OVERLAYS),
                 "warnings": [*known["warnings"], *(warning.to_dict() for warning in warnings)],
             }
@@ -96,24 +107,48 @@ def _not_writable(folder: Path, found: object) -> GgnError:
     )
 
 
-def _write_segmentation(prediction: "CtPrediction", folder: Path) -> tuple[str | None, list[PredictionWarning]]:
-    """A DICOM SEG where the CT is a DICOM series and there is a nodule to write."""
+def _write_dicom(
+    prediction: "CtPrediction", folder: Path, class_codes: Mapping[str, ClassCode], volumetric: bool
+) -> tuple[dict[str, str | None], list[PredictionWarning]]:
+    """SEG and SR of a DICOM series, by their names in the result, and why one of them is missing."""
     volume = prediction.volume
+    objects: dict[str, str | None] = {"segmentation": None, "structured_report": None, "volumetric_report": None}
     if volume.stack is None:
-        return None, []
-    if not np.any(sitk.GetArrayViewFromImage(prediction.labels)):
-        return None, [PredictionWarning("no_segmentation", "No DICOM SEG: no nodule was found.")]
+        return objects, []
     # Imported here: half a second that only a DICOM series is worth.
+    from ggn_tf.prediction.dicom_identity import identify
     from ggn_tf.prediction.dicom_seg_writer import write_segmentation
+    from ggn_tf.prediction.dicom_sr_writer import write_planar_report, write_volumetric_report
 
-    names = [nodule.name for nodule in prediction.nodules]
-    model = f"version {prediction.model_version}"
-    try:
-        write_segmentation(volume, prediction.labels, names, folder / SEGMENTATION_FILE, model)
-    except VolumeError as error:
-        (folder / SEGMENTATION_FILE).unlink(missing_ok=True)
-        return None, [PredictionWarning("no_segmentation", f"{error.what} {error.found}")]
-    return SEGMENTATION_FILE, [_ON_SLICES] if volume.positions else []
+    identity = identify(prediction, class_codes)
+    warnings: list[PredictionWarning] = []
+
+    def attempt(name: str, file: str, write: Callable[[Path], None]) -> bool:
+        try:
+            write(folder / file)
+        except VolumeError as error:
+            (folder / file).unlink(missing_ok=True)
+            warnings.append(PredictionWarning(f"no_{name}", f"{error.what} {error.found}"))
+            return False
+        objects[name] = file
+        return True
+
+    if not np.any(sitk.GetArrayViewFromImage(prediction.labels)):
+        warnings.append(PredictionWarning("no_segmentation", "No DICOM SEG: no nodule was found."))
+    elif attempt(
+        "segmentation", SEGMENTATION_FILE, lambda path: write_segmentation(volume, prediction.labels, identity, path)
+    ):
+        warnings += [_ON_SLICES] if volume.positions else []
+    reported = (prediction, class_codes, identity)
+    attempt("structured_report", REPORT_FILE, lambda path: write_planar_report(*reported, path))
+    if volumetric and objects["segmentation"] is not None:
+        segmentation = folder / SEGMENTATION_FILE
+        attempt(
+            "volumetric_report",
+            VOLUMETRIC_REPORT_FILE,
+            lambda path: write_volumetric_report(*reported, path, segmentation),
+        )
+    return objects, warnings
 
 
 def _draw_overlays(prediction: "CtPrediction", folder: Path) -> list[str]:

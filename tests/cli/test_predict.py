@@ -1,10 +1,12 @@
 import dataclasses
 import gzip
+import hashlib
 import json
 import shutil
 import socket
 from pathlib import Path
 
+import highdicom
 import keras
 import matplotlib.image
 import numpy as np
@@ -155,9 +157,14 @@ def test_several_nodules_of_a_dicom_series_are_answered_and_written_as_a_whole(
     points = [{"label": "upper", "position": CENTER}, {"label": "lower", "position": SECOND}]
     markups = write_markups(tmp_path / "F.mrk.json", "LPS", points)
     out = tmp_path / "answer"
-    document = answered("--ct", ct / "dicom", "--fiducials", markups, "--export", models, "-o", out)
+    codes = tmp_path / "codes.csv"
+    codes.write_text("class,code,scheme,meaning\nMIA+IAC,INVASIVE,99HOSPITAL,Invasive\n", encoding="utf-8")
+    asked = ("--ct", ct / "dicom", "--fiducials", markups, "--export", models, "-o", out)
+    document = answered(*asked, "--codes", codes, "--volumetric-sr")
     assert document == json.loads((out / "result.json").read_text(encoding="utf-8"))
-    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "nodule_mask.seg.dcm"])
+    objects = ["nodule_mask.seg.dcm", "nodules.sr.dcm", "nodules_volumetric.sr.dcm"]
+    assert [document[name] for name in ("segmentation", "structured_report", "volumetric_report")] == objects
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, *objects])
     assert [nodule["name"] for nodule in document["nodules"]] == ["upper", "lower"]
     assert [nodule["label"] for nodule in document["nodules"]] == [1, 2]
     assert [nodule["warnings"] for nodule in document["nodules"]] == [[], []]
@@ -183,10 +190,31 @@ def test_several_nodules_of_a_dicom_series_are_answered_and_written_as_a_whole(
     source = pydicom.dcmread(volume.slices[0])
     assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
     assert [segment.SegmentLabel for segment in segmentation.SegmentSequence] == ["upper", "lower"]
+    for name in objects[1:]:
+        content = highdicom.sr.srread(out / name).content
+        groups = [*content.get_planar_roi_measurement_groups(), *content.get_volumetric_roi_measurement_groups()]
+        assert [group.tracking_identifier for group in groups] == ["upper", "lower"]
+        parameters = [item for item in groups[0][0].ContentSequence if item.ValueType == "TEXT"]
+        digest = hashlib.sha256((models / "1" / "assets.extra" / "SHA256SUMS").read_bytes()).hexdigest()
+        assert any(digest in item.TextValue for item in parameters)
 
     for overlay in document["overlays"]:
         picture = matplotlib.image.imread(out / overlay)[..., :3]
         assert (np.abs(picture - np.array((255, 220, 0)) / 255).max(axis=2) < 0.01).sum() > 300
+
+
+def test_codes_that_the_model_has_no_class_for_are_refused_before_anything_is_written(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
+    codes = tmp_path / "codes.csv"
+    codes.write_text("class,code,scheme,meaning\nMIA,8256/3,ICDO3,MIA\n", encoding="utf-8")
+    asked = ("--ct", ct / "dicom", "--center-mm", *CENTER, "--export", models, "--codes", codes)
+    told = refused(*asked, "-o", tmp_path / "answer")
+    assert "row 2: class 'MIA' is none of the model's: AAH+AIS, MIA+IAC" in told and "--codes" in told
+    assert not (tmp_path / "answer").exists()
+    for option in (("--codes", codes), ("--volumetric-sr",)):
+        result = predict("--ct", ct / "dicom", "--center-mm", *CENTER, "--export", models, *option)
+        assert result.exit_code == 2 and "needs an --output" in result.output
 
 
 def test_of_a_volume_file_there_is_no_dicom(ct: Path, models: Path, tmp_path: Path) -> None:
@@ -217,7 +245,7 @@ def test_nothing_but_the_dicom_object_tells_who_it_was(ct: Path, models: Path, t
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         found = {secret for secret in secrets if secret.encode() in content}
         # It belongs to the patient's study, so it must name both.
-        assert path.name == document["segmentation"] or not found, (path.name, found)
+        assert path.name in (document["segmentation"], document["structured_report"]) or not found, (path.name, found)
     assert document["ct"] is None
     assert answered(*asked, "--keep-ids")["ct"] == str(tmp_path / "DOE_JOHN" / "ct")
 
@@ -352,15 +380,19 @@ def test_a_person_reads_which_nodule_is_which_and_what_to_doubt(ct: Path, models
     assert second.count("warning    ") == 2 and "(option --ras)" in second
 
 
-def test_without_any_nodule_there_is_no_dicom_object_and_it_is_said(ct: Path, models: Path, tmp_path: Path) -> None:
+def test_without_any_nodule_there_is_no_segmentation_and_the_report_has_a_point(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
     asked = ("--ct", ct / "dicom", "--center-mm", *EMPTY, "--export", models, "-o", tmp_path / "answer")
     document = answered(*asked)
     assert [warning["code"] for warning in document["nodules"][0]["warnings"]] == ["no_nodule"]
     assert document["segmentation"] is None
     assert [warning["code"] for warning in document["warnings"]] == ["no_segmentation"]
+    report = highdicom.sr.srread(tmp_path / "answer" / document["structured_report"])
+    assert [group.roi.GraphicType for group in report.content.get_planar_roi_measurement_groups()] == ["POINT"]
 
 
-def test_a_series_that_cannot_be_referred_to_is_answered_without_a_dicom_object(
+def test_a_series_without_a_frame_of_reference_is_answered_with_a_report_alone(
     ct: Path, models: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(ct / "dicom", tmp_path / "dicom")
@@ -370,7 +402,19 @@ def test_a_series_that_cannot_be_referred_to_is_answered_without_a_dicom_object(
         slice_.save_as(path)
     out = tmp_path / "answer"
     document = answered("--ct", tmp_path / "dicom", "--center-mm", *CENTER, "--export", models, "-o", out)
+    assert [warning["code"] for warning in document["warnings"]] == ["no_segmentation"]
     assert "cannot refer to" in document["warnings"][0]["text"]
+    assert sorted(path.name for path in out.iterdir()) == [*FILES[:1], "nodules.sr.dcm", *FILES[1:]]
+
+
+def test_a_series_that_cannot_be_referred_to_is_answered_without_a_dicom_object(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(ct / "dicom", tmp_path / "dicom")
+    edit(tmp_path / "dicom", lambda _, header: header.pop("StudyInstanceUID"))
+    out = tmp_path / "answer"
+    document = answered("--ct", tmp_path / "dicom", "--center-mm", *CENTER, "--export", models, "-o", out)
+    assert [warning["code"] for warning in document["warnings"]] == ["no_segmentation", "no_structured_report"]
     assert sorted(path.name for path in out.iterdir()) == FILES
 
 

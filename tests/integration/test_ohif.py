@@ -13,6 +13,7 @@ from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.prediction.dicom_seg_writer import write_segmentation
 from tests.support.chest import TURNED, lung_grid, lung_with_balls, tilt, write_dicom
 from tests.support.dicom_files import edit, write_enhanced
+from tests.support.dicom_predictions import identity
 from tests.support.dicom_segmentations import frames_of
 
 PARSER = Path(__file__).parents[1] / "ohif" / "bundle.mjs"
@@ -52,7 +53,7 @@ def test_ohifs_parser_puts_every_voxel_on_its_image(kind: Callable[[Path], Volum
     labels[20:24, 30:36, 30:39] = 1
     labels[22:25, 5:9, 5:15] = 2
     path = tmp_path / "seg.dcm"
-    write_segmentation(volume, volume.grid.image_of(labels), ["F-1", "F-2"], path, "version 1")
+    write_segmentation(volume, volume.grid.image_of(labels), identity("F-1", "F-2"), path)
     found = read(path, sorted(set(volume.slices)))
     expected: dict[tuple[str, int | None], np.ndarray] = {}
     for frame in frames_of(path):

@@ -20,6 +20,7 @@ from ggn_tf.prediction.dicom_seg_writer import write_segmentation
 from ggn_tf.protocol import PatchProtocol
 from tests.support.chest import STRAIGHT, TURNED, distance_mm, lung_grid, lung_with_balls, write_dicom
 from tests.support.dicom_files import edit, write_enhanced
+from tests.support.dicom_predictions import identity
 from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
 
 
@@ -47,7 +48,7 @@ def two_nodules(volume: Volume) -> np.ndarray:
 
 
 def write(volume: Volume, labels: np.ndarray, path: Path) -> pydicom.Dataset:
-    write_segmentation(volume, volume.stored_grid.image_of(labels), ["F-1", "F-2"], path, "version 7")
+    write_segmentation(volume, volume.stored_grid.image_of(labels), identity("F-1", "F-2"), path)
     return pydicom.dcmread(path)
 
 
@@ -102,6 +103,11 @@ def test_the_segments_say_what_they_are_and_who_found_them(volume: Volume, tmp_p
     assert segmentation.Modality == "SEG" and segmentation.SegmentationType == "BINARY"
 
 
+def test_the_segments_are_tracked_by_the_uids_of_their_nodules(volume: Volume, tmp_path: Path) -> None:
+    segments = write(volume, two_nodules(volume), tmp_path / "seg.dcm").SegmentSequence
+    assert [(item.TrackingID, item.TrackingUID) for item in segments] == [("F-1", "2.25.1"), ("F-2", "2.25.2")]
+
+
 def test_the_distance_of_slices_is_told(volume: Volume, tmp_path: Path) -> None:
     segmentation = write(volume, two_nodules(volume), tmp_path / "seg.dcm")
     measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
@@ -116,12 +122,6 @@ def test_a_nodule_without_a_voxel_is_a_segment_without_a_frame(volume: Volume, t
     found, _ = labels_of(tmp_path / "seg.dcm")
     np.testing.assert_array_equal(found, labels[20:24])
     assert highdicom.seg.segread(tmp_path / "seg.dcm").number_of_segments == 2
-
-
-def test_a_long_name_is_cut(volume: Volume, tmp_path: Path) -> None:
-    labels = volume.stored_grid.image_of(two_nodules(volume))
-    write_segmentation(volume, labels, ["n" * 100, ""], tmp_path / "seg.dcm", "version 1")
-    assert pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence[0].SegmentLabel == "n" * 64
 
 
 def test_a_series_without_a_frame_of_reference_is_refused(volume: Volume, tmp_path: Path) -> None:
@@ -318,22 +318,6 @@ def test_empty_and_invalid_values_of_the_series_count_as_absent(turned: Volume, 
         assert segmentation.get(keyword) != ""
     assert "ProcedureCodeSequence" not in segmentation and "ReferencedStudySequence" not in segmentation
     assert all(not segmentation[keyword].value for keyword in ("PatientSex", "PatientBirthDate", "StudyDate"))
-
-
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [
-        ("left\nupper\\lobe", "left upper/lobe"),
-        ("", "nodule 1"),
-        ("\x07", "nodule 1"),
-        ("左肺", "左肺"),
-        ("ü" * 40, "ü" * 32),
-    ],
-)
-def test_a_name_becomes_a_text_of_dicom(turned: Volume, tmp_path: Path, name: str, label: str) -> None:
-    labels = turned.stored_grid.image_of(two_nodules(turned))
-    write_segmentation(turned, labels, [name, "F-2"], tmp_path / "seg.dcm", "version 1")
-    assert pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence[0].SegmentLabel == label
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (Debian: dicom3tools)")

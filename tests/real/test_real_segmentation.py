@@ -8,6 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.prediction.dicom_seg_writer import write_segmentation
+from tests.support.dicom_predictions import identity
 from tests.support.dicom_segmentations import affine_of, labels_of
 from tests.support.whole_volumes import read_mask
 
@@ -27,7 +28,7 @@ def mask(real_data: Path, volume: Volume) -> sitk.Image:
 @pytest.fixture(scope="module")
 def written(volume: Volume, mask: sitk.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("seg") / "nodule.seg.dcm"
-    write_segmentation(volume, mask, ["R_4"], path, "version 1")
+    write_segmentation(volume, mask, identity("R_4"), path)
     return path
 
 

@@ -4,6 +4,7 @@ With the checksums a version that was damaged by a copy, a disk or a transfer is
 list: `cd MODELS/ggn/1 && sha256sum -c assets.extra/SHA256SUMS`.
 """
 
+import hashlib
 import os
 import re
 import stat
@@ -159,8 +160,21 @@ def read_record(version_folder: Path, name: str) -> bytes:
 
 def write_checksums(version_folder: Path) -> None:
     """List all files of a version directory."""
-    lines = [f"{sha256(file)}  {name}\n" for name, file in _files(version_folder).items()]
-    (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).write_text("".join(lines), encoding="utf-8")
+    (version_folder / ASSETS_EXTRA / CHECKSUMS_FILE).write_text(_checksums(version_folder), encoding="utf-8")
+
+
+def version_sha256(version_folder: Path) -> str:
+    """The digest of a version's list of checksums, of a version without a list that of the list it would have.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    listed = read_record(version_folder, CHECKSUMS_FILE) if has_checksums(version_folder) else None
+    return hashlib.sha256(listed or _checksums(version_folder).encode()).hexdigest()
+
+
+def _checksums(version_folder: Path) -> str:
+    return "".join(f"{sha256(file)}  {name}\n" for name, file in _files(version_folder).items())
 
 
 def has_checksums(version_folder: Path) -> bool:

@@ -1,0 +1,239 @@
+"""Predictions as DICOM structured reports: Comprehensive 3D SR, template TID 1500 with one group per nodule.
+
+The codes are those of DICOM PS3.16; what it has no code for is in a private scheme that the report declares.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from highdicom import sr
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from ggn_tf import __version__
+from ggn_tf.cases.dicom.segmentation import MAKER
+from ggn_tf.cases.dicom.series_writer import uid
+from ggn_tf.cases.volumes import Volume
+from ggn_tf.errors import VolumeError
+from ggn_tf.prediction.class_codes import PRIVATE_SCHEME, ClassCode, private_code
+from ggn_tf.prediction.dicom_identity import (
+    ALGORITHM_FAMILY,
+    FINDING,
+    FINDING_CATEGORY,
+    FINDING_SITE,
+    Identity,
+    dicom_text,
+)
+from ggn_tf.prediction.dicom_source_headers import read_headers
+from ggn_tf.prediction.nodules import RESEARCH_ONLY, CtPrediction, NodulePrediction
+from ggn_tf.prediction.slice_regions import SliceRegion, region_of
+from ggn_tf.shown_text import printable
+
+_Group = sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+# After the SEG's.
+_SERIES_NUMBERS = {"planar report": 301, "volumetric report": 302}
+_CT_OF_CHEST = sr.CodedConcept("169069000", "SCT", "CT of chest")
+_PREDICTED_CLASS = sr.CodedConcept("CLASS", PRIVATE_SCHEME, "Predicted class")
+_SOLID_SHARE = sr.CodedConcept("SOLID", PRIVATE_SCHEME, "Solid share of the volume")
+# What a library entry describes of a slice of a single-frame series.
+_DESCRIBED = (
+    "FrameOfReferenceUID",
+    "PixelSpacing",
+    "SliceThickness",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+)
+
+
+def write_planar_report(
+    prediction: CtPrediction, class_codes: Mapping[str, ClassCode], identity: Identity, path: Path
+) -> None:
+    """Write a report that viewers show: each group (TID 1410) has the nodule's outline on the slice of its long axis.
+
+    A nodule of which the model finds nothing has its centre instead, and no measurements.
+
+    Args:
+        prediction: The prediction about a DICOM series.
+        class_codes: Codes of classes by name; other classes are in the private scheme.
+        identity: Names and UIDs, as in the SEG.
+        path: The file to write.
+
+    Raises:
+        VolumeError: The series' headers lack what a DICOM object needs.
+    """
+    volume = prediction.volume
+    stack = volume.stack.slices if volume.stack else ()
+    with _unusable_headers(volume):
+        regions = [region_of(volume, nodule.mask, nodule.center_mm_lps) for nodule in prediction.nodules]
+        headers = read_headers(volume, [region.number for region in regions])
+        groups = []
+        for number, (region, header) in enumerate(zip(regions, headers, strict=True)):
+            where = _image_region(region, header, stack[region.number].frame)
+            content = _content(prediction, number, class_codes, identity)
+            group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=where, **content)
+            groups.append(_with_comments(group, prediction, number))
+        _document("planar report", groups, headers, headers, class_codes, identity).save_as(path)
+
+
+def write_volumetric_report(
+    prediction: CtPrediction, class_codes: Mapping[str, ClassCode], identity: Identity, path: Path, segmentation: Path
+) -> None:
+    """Write a report for dcmqi: each group (TID 1411) refers to the nodule's segment. OHIF 3.13 cannot open it.
+
+    Args:
+        prediction: As `write_planar_report`; nodules of which the model finds nothing are left out.
+        class_codes: As `write_planar_report`.
+        identity: As `write_planar_report`.
+        path: The file to write.
+        segmentation: The SEG of the same prediction.
+
+    Raises:
+        VolumeError: The series' headers lack what a DICOM object needs.
+    """
+    with _unusable_headers(prediction.volume):
+        seg = pydicom.dcmread(segmentation, stop_before_pixels=True)
+        headers = read_headers(prediction.volume, [0])
+        series = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID)
+        groups = []
+        for number, nodule in enumerate(prediction.nodules):
+            if nodule.mask is not None:
+                # Not its from_segmentation, which fails on a SEG of one segment.
+                segment = sr.ReferencedSegment(seg.SOPClassUID, seg.SOPInstanceUID, number + 1, source_series=series)
+                content = _content(prediction, number, class_codes, identity)
+                group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **content)
+                groups.append(_with_comments(group, prediction, number))
+        _document("volumetric report", groups, [*headers, seg], headers, class_codes, identity).save_as(path)
+
+
+@contextmanager
+def _unusable_headers(volume: Volume) -> Iterator[None]:
+    try:
+        # highdicom warns about values of the series, such as names of one part.
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise VolumeError(
+            "A DICOM report cannot refer to the series.",
+            case=volume.path,
+            found=str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}",
+            expected="a series with study, series and instance UIDs in every slice",
+            remedy="Use result.json, or export the series again with all of its headers.",
+        ) from error
+
+
+def _image_region(region: SliceRegion, header: Dataset, frame: int | None) -> sr.ImageRegion:
+    frames = None if frame is None else [frame + 1]
+    source = sr.SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID, frames)
+    kind = sr.GraphicTypeValues.POINT if len(region.points) == 1 else sr.GraphicTypeValues.POLYLINE
+    return sr.ImageRegion(kind, region.points, source)
+
+
+def _content(
+    prediction: CtPrediction, number: int, class_codes: Mapping[str, ClassCode], identity: Identity
+) -> dict[str, Any]:
+    """What groups of both kinds contain about a nodule."""
+    nodule, tracked = prediction.nodules[number], identity.nodules[number]
+    decision = class_codes.get(nodule.decision) or private_code("C", nodule.decision, nodule.decision)
+    return {
+        "tracking_identifier": sr.TrackingIdentifier(tracked.uid, tracked.name),
+        "finding_category": FINDING_CATEGORY,
+        "finding_type": FINDING,
+        "finding_sites": [sr.FindingSite(FINDING_SITE)],
+        "algorithm_id": sr.AlgorithmIdentification(
+            MAKER, __version__, [f"model {identity.model}"], family=ALGORITHM_FAMILY
+        ),
+        "measurements": [*_measurements(nodule), *_probabilities(nodule)],
+        "qualitative_evaluations": [sr.QualitativeEvaluation(_PREDICTED_CLASS, _concept(decision))],
+    }
+
+
+def _measurements(nodule: NodulePrediction) -> Iterator[sr.Measurement]:
+    measured = nodule.measurements
+    if measured is None:
+        return
+    yield sr.Measurement(codes.SCT.LongAxis, measured.longest_diameter_mm, codes.UCUM.Millimeter)
+    yield sr.Measurement(codes.SCT.ShortAxis, measured.perpendicular_diameter_mm, codes.UCUM.Millimeter)
+    yield sr.Measurement(codes.SCT.Volume, measured.volume_mm3, codes.UCUM.CubicMillimeter)
+    mean = codes.SCT.Mean
+    yield sr.Measurement(codes.DCM.AttenuationCoefficient, measured.mean_hu, codes.UCUM.HounsfieldUnit, derivation=mean)
+    yield sr.Measurement(_SOLID_SHARE, 100 * measured.solid_fraction, codes.UCUM.Percent)
+
+
+def _probabilities(nodule: NodulePrediction) -> Iterator[sr.Measurement]:
+    for name, probability in nodule.probabilities.items():
+        code = private_code("P", name, f"Probability of {name}")
+        yield sr.Measurement(_concept(code), 100 * probability, codes.UCUM.Percent)
+
+
+def _concept(code: ClassCode) -> sr.CodedConcept:
+    return sr.CodedConcept(code.value, code.scheme, dicom_text(code.meaning))
+
+
+def _with_comments(group: _Group, prediction: CtPrediction, number: int) -> _Group:
+    """The group with every warning about the nodule and about all nodules."""
+    found = (*prediction.warnings, *prediction.nodules[number].warnings)
+    for text in (RESEARCH_ONLY, *(warning.text for warning in found)):
+        group[0].ContentSequence.append(
+            sr.TextContentItem(codes.DCM.Comment, printable(text), sr.RelationshipTypeValues.CONTAINS)
+        )
+    return group
+
+
+def _document(
+    kind: str,
+    groups: Sequence[_Group],
+    evidence: Sequence[Dataset],
+    images: Sequence[Dataset],
+    class_codes: Mapping[str, ClassCode],
+    identity: Identity,
+) -> sr.Comprehensive3DSR:
+    observer = sr.DeviceObserverIdentifyingAttributes(
+        uid(f"{MAKER}/{__version__}/{identity.model}"),
+        MAKER,
+        manufacturer_name=MAKER,
+        model_name=f"{MAKER} {__version__}",
+    )
+    context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, observer))
+    library = {image.SOPInstanceUID: _described(image) for image in images}
+    report = sr.MeasurementReport(context, _CT_OF_CHEST, groups, referenced_images=[*library.values()])
+    return sr.Comprehensive3DSR(
+        evidence=evidence,
+        content=report,
+        series_instance_uid=identity.uid(f"{kind} series"),
+        series_number=_SERIES_NUMBERS[kind],
+        sop_instance_uid=identity.uid(kind),
+        instance_number=1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=__version__,
+        device_serial_number=__version__,
+        is_complete=True,
+        series_description=f"{MAKER} {kind} (research)",
+        coding_schemes=_schemes(class_codes),
+    )
+
+
+def _described(image: Dataset) -> Dataset:
+    """The part of a header that the image library describes; of a multi-frame file it has no single position."""
+    part = Dataset()
+    for name in ("SOPClassUID", "SOPInstanceUID", "Rows", "Columns"):
+        setattr(part, name, image[name].value)
+    part.Modality = "OT" if "NumberOfFrames" in image else "CT"
+    for name in _DESCRIBED:
+        if name in image:
+            setattr(part, name, image[name].value)
+    return part
+
+
+def _schemes(class_codes: Mapping[str, ClassCode]) -> list[CodingSchemeIdentificationItem]:
+    """The private schemes of the report; standard ones need no declaration."""
+    others = {code.scheme for code in class_codes.values() if code.scheme.startswith("99")} - {PRIVATE_SCHEME}
+    own = CodingSchemeIdentificationItem(
+        PRIVATE_SCHEME, f"{MAKER} classes and measures", responsible_organization=f"The {MAKER} contributors"
+    )
+    return [own, *map(CodingSchemeIdentificationItem, sorted(others))]
