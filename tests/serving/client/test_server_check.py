@@ -180,7 +180,7 @@ def test_an_export_without_golden_predictions(content, server, exported, tmp_pat
         file.write_bytes(content)
     with pytest.raises(ExportError, match="golden_predictions"):
         check_server(target_of(server), tmp_path)
-    (tmp_path / "1" / CHECKSUMS_FILE).unlink()
+    file.with_name(CHECKSUMS_FILE).unlink()
     with pytest.raises(ExportError) as caught:
         check_server(target_of(server), tmp_path)
     assert caught.value.case == str(file)
