@@ -1,6 +1,7 @@
-"""`ggn-tf export`: a run's model as a version directory that TensorFlow Serving loads."""
+"""`ggn-tf export`: one or several runs as a version directory that TensorFlow Serving loads."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,9 +9,12 @@ import ggn_tf
 from ggn_tf.cli.options import FILE, PATH
 from ggn_tf.tensorflow_import import load_tensorflow
 
+if TYPE_CHECKING:
+    from ggn_tf.serving.export.version_writer import ExportCost
+
 
 @click.command()
-@click.argument("run", type=PATH)
+@click.argument("runs", type=PATH, metavar="RUN...", nargs=-1, required=True)
 @click.option("-o", "--output", type=PATH, required=True, help="Model folder, for example MODELS/NAME.")
 @click.option(
     "--sign",
@@ -18,7 +22,21 @@ from ggn_tf.tensorflow_import import load_tensorflow
     metavar="KEY",
     help="PEM file with an Ed25519 private key to sign the version with, for a recipient who uses serve --verify.",
 )
-def command(run: Path, output: Path, sign: Path | None) -> None:
-    """Export the last finished stage of RUN as the next version of a model folder, and print its directory."""
+@click.option(
+    "--tta",
+    is_flag=True,
+    help="Predict the mean over the eight mirrors of each patch (test-time augmentation): a patch takes eight times as "
+    "long.",
+)
+def command(runs: tuple[Path, ...], output: Path, sign: Path | None, tta: bool) -> None:
+    """Export the last finished stage of RUN as the next version of a model folder, and print its directory.
+
+    Several RUNs, for example of several seeds, become one model: it predicts the mean of their probabilities and masks,
+    and the standard deviation of the probabilities over the runs (spread).
+    """
     load_tensorflow()
-    click.echo(ggn_tf.export(run, output, sign=sign))
+    click.echo(ggn_tf.export(runs, output, sign=sign, tta=tta, on_measured=_show_cost))
+
+
+def _show_cost(cost: "ExportCost") -> None:
+    click.echo(f"size {cost.size_bytes / 1e6:.1f} MB, one patch {cost.patch_ms:.1f} ms on this machine", err=True)

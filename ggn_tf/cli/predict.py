@@ -215,6 +215,10 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
             f"{name:<{width}}  {probability:5.3f}  {'#' * round(probability * _BAR)}".rstrip()
             for name, probability in nodule.probabilities.items()
         ),
+        *(
+            f"spread     {value:.3f} for {name} (standard deviation over the members)"
+            for name, value in (nodule.spread or {}).items()
+        ),
         f"decision   {nodule.decision}",
         f"centre     {point} mm (LPS){moved}",
         *(

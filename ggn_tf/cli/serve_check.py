@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ggn_tf.cli.options import AT_LEAST_1, PATH, FiniteRange, json_option, proxy_option, tls_options
-from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES
+from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES, OUTPUT_SPREAD
 
 _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [default: by the export's precision]"
 
@@ -20,7 +20,9 @@ _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [defau
 @click.option("--export", type=PATH, required=True, help="Folder of the export: MODELS/NAME, or a version.")
 @click.option("--model_name", "--model-name", default=MODEL_NAME, help="Name of the model on the server.")
 @click.option("--version", type=AT_LEAST_1, help="Version that must respond.  [default: the export's own number]")
-@click.option("--probability-tolerance", type=FiniteRange(min=0), help=_TOLERANCE.format("the probabilities"))
+@click.option(
+    "--probability-tolerance", type=FiniteRange(min=0), help=_TOLERANCE.format("the probabilities, or their spread")
+)
 @click.option("--mask-tolerance", type=FiniteRange(min=0), help=_TOLERANCE.format("the mask"))
 @click.option(
     "--repeats", type=AT_LEAST_1, default=20, help="Repetitions of one request per signature, for the median latency."
@@ -55,7 +57,11 @@ def command(
     from ggn_tf.serving.client.server_check import check_server
     from ggn_tf.serving.contract.tls import client_tls
 
-    given = {OUTPUT_PROBABILITIES: probability_tolerance, OUTPUT_MASK: mask_tolerance}
+    given = {
+        OUTPUT_PROBABILITIES: probability_tolerance,
+        OUTPUT_SPREAD: probability_tolerance,
+        OUTPUT_MASK: mask_tolerance,
+    }
     check = check_server(
         server,
         export,

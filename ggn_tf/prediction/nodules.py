@@ -37,6 +37,8 @@ class NodulePrediction:
     Attributes:
         name: The nodule's name.
         probabilities: By class name, in the order of the task.
+        spread: The standard deviation of each probability over the model's members (ddof 0); None where the model is of
+            a single run.
         center_mm_lps: The patch's centre.
         center_index_xyz: The same as an index of the CT's voxels, from 0, in the order x, y, z.
         given_center_mm_lps: The centre that was given, from which recentring moved it.
@@ -57,6 +59,7 @@ class NodulePrediction:
     measurements: Measurements | None
     block: sitk.Image
     warnings: tuple[PredictionWarning, ...]
+    spread: dict[str, float] | None = None
 
     @property
     def decision(self) -> str:
@@ -75,6 +78,7 @@ class NodulePrediction:
             "name": self.name,
             "decision": self.decision,
             "probabilities": self.probabilities,
+            "spread": self.spread,
             "center_mm_lps": list(self.center_mm_lps),
             "center_index_xyz": [round(index, 2) for index in self.center_index_xyz],
             "given_center_mm_lps": list(self.given_center_mm_lps),
@@ -188,10 +192,8 @@ def predict_nodules(
     labels = np.zeros(volume.grid.size_xyz[::-1], np.uint8 if len(patches) < 256 else np.uint16)
     nodules: list[NodulePrediction] = []
     shared: list[set[int]] = []
-    outputs = zip(patches, prediction.probabilities, prediction.mask[..., 0], strict=True)
-    for nodule_patch, probabilities, soft_mask in outputs:
-        by_class = dict(zip(prediction.class_names, probabilities.tolist(), strict=True))
-        nodules.append(_on_ct(volume, nodule_patch, by_class, soft_mask))
+    for row, nodule_patch in enumerate(patches):
+        nodules.append(_on_ct(volume, nodule_patch, prediction, row))
         shared.append(_add(labels, volume.grid, nodules[-1].mask, len(nodules)))
         for other in shared[-1]:
             shared[other].add(len(nodules) - 1)
@@ -205,10 +207,8 @@ def predict_nodules(
     return CtPrediction(warned, image, version, volume, dict(source or {}), tuple(warnings), model_sha256)
 
 
-def _on_ct(
-    volume: Volume, nodule_patch: NodulePatch, probabilities: dict[str, float], soft_mask: np.ndarray
-) -> NodulePrediction:
-    patch, grid = nodule_patch.patch, volume.grid
+def _on_ct(volume: Volume, nodule_patch: NodulePatch, prediction: Prediction, row: int) -> NodulePrediction:
+    patch, grid, soft_mask = nodule_patch.patch, volume.grid, prediction.mask[row, ..., 0]
     block = nodule_patch.block or volume.read(block_around(grid, patch.center_mm_lps, patch.grid))
     mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, MASK_THRESHOLD))
     inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
@@ -216,7 +216,7 @@ def _on_ct(
     nodule = (soft_mask >= MASK_THRESHOLD) & (mask is not None)
     return NodulePrediction(
         name=nodule_patch.name,
-        probabilities=probabilities,
+        probabilities=prediction.by_class(prediction.probabilities[row]),
         center_mm_lps=patch.center_mm_lps,
         center_index_xyz=vector(volume.stored_grid.index_of(patch.center_mm_lps)),
         given_center_mm_lps=nodule_patch.given_center_mm_lps,
@@ -225,6 +225,7 @@ def _on_ct(
         measurements=None if mask is None else measure(block, mask),
         block=block,
         warnings=(*series_warnings(volume), *patch_warnings(patch, nodule, inside_hu)),
+        spread=None if prediction.spread is None else prediction.by_class(prediction.spread[row]),
     )
 
 

@@ -74,4 +74,7 @@ def _next_center(patch: Patch, mask: np.ndarray) -> Vector | None:
 def _with_rows(prediction: Prediction, rows: Sequence[int], again: Prediction) -> Prediction:
     probabilities, mask = prediction.probabilities.copy(), prediction.mask.copy()
     probabilities[rows], mask[rows] = again.probabilities, again.mask
-    return replace(prediction, probabilities=probabilities, mask=mask)
+    spread = None if prediction.spread is None or again.spread is None else prediction.spread.copy()
+    if spread is not None:
+        spread[rows] = again.spread
+    return replace(prediction, probabilities=probabilities, mask=mask, spread=spread)

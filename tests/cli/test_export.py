@@ -1,15 +1,24 @@
 import json
+import re
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
 from ggn_tf.evaluation.statistics.run_scores import Estimate, StageScores
+from ggn_tf.files import sha256
 from ggn_tf.json_records import read_document, with_digest, without_digest
+from ggn_tf.models.systems import build_cascade
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.contract.export_contract import read_contract
+from ggn_tf.serving.runtime.predict_request import LocalModel
 from tests.support.described_run import write_test_scores
+from tests.support.tiny_protocol import SIZE
 from tests.support.untrained_run import write_untrained_run
+
+PATCHES = np.random.default_rng(0).uniform(-1, 1, (2, SIZE, SIZE, SIZE, 1)).astype(np.float32)
 
 
 def export(*arguments):
@@ -97,3 +106,112 @@ def test_a_model_that_cannot_be_asked_about_a_ct_is_refused(model, why, run, tmp
     assert f"model {model}, which {why}" in result.stderr
     assert "cascade or multitask" in result.stderr
     assert not (tmp_path / "models").exists()
+
+
+@pytest.fixture(scope="module")
+def runs(run, tmp_path_factory):
+    """Three runs that differ in their seed alone."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "dataset").symlink_to(run.parent / "dataset")
+    folders = [shutil.copytree(run, folder / "a")]
+    for seed, name in enumerate("bc", start=1):
+        folders.append(shutil.copytree(run, folder / name))
+        change_description(folders[-1], seed=seed)
+        retrain(folders[-1], seed)
+    return folders
+
+
+def change_description(folder, **values):
+    stored = without_digest(read_document(folder / "run.json"))
+    patch = values.pop("patch", {})
+    stored["protocol"]["patch"] |= patch
+    (folder / "run.json").write_text(json.dumps(with_digest({**stored, **values})), encoding="utf-8")
+
+
+def retrain(folder, seed):
+    opened = RunFolder.open(folder)
+    model = build_cascade(len(opened.description.task.classes), opened.description.protocol, seed=10 + seed)
+    opened.finish_stage(model, {"stage": "joint", "epochs": 2, "best_epoch": 1, "ended": "2 epochs"})
+
+
+def test_several_runs_become_one_model(runs, tmp_path):
+    result = export(*runs, "-o", tmp_path / "models")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path / 'models' / '1'}\n"
+    assert re.fullmatch(r"size \d+\.\d MB, one patch \d+\.\d ms on this machine\n", result.stderr)
+    contract = read_contract(tmp_path / "models" / "1")
+    assert [(member.run, member.seed, member.stage) for member in contract.members] == [
+        ("a", 0, "joint"),
+        ("b", 1, "joint"),
+        ("c", 2, "joint"),
+    ]
+    for folder, member in zip(runs, contract.members, strict=True):
+        assert member.model_sha256 == sha256(folder / "stages" / "joint.keras")
+        assert member.dataset_fingerprint == RunFolder.open(folder).description.dataset_fingerprint
+    assert contract.provenance["run"] is None and contract.provenance["split"] == 1
+    assert "trained on the same data with different seeds" in card_of(tmp_path / "models" / "1")
+    expected = [RunFolder.open(folder).load_model().predict(PATCHES, verbose=0) for folder in runs]
+    with LocalModel(tmp_path / "models") as model:
+        found = model.predict((PATCHES + 1) / 2 * 1424 - 1024)
+    np.testing.assert_allclose(found.mask, np.mean([each["mask"] for each in expected], axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.spread, np.std([each["probabilities"] for each in expected], axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "expected"),
+    [
+        ({"task": "AAH+AIS,MIA"}, "task AAH+AIS,MIA", "task AAH+AIS,IAC+MIA"),
+        ({"task": "MIA+IAC,AAH+AIS"}, "class order MIA+IAC,AAH+AIS", "class order AAH+AIS,MIA+IAC"),
+        ({"patch": {"size": 8}}, "patch size 8", "patch size 16"),
+        ({"patch": {"window_hu": [-1000.0, 400.0]}}, "patch window_hu (-1000.0, 400.0)", "window_hu (-1024.0, 400.0)"),
+        ({"patch": {"spacing_mm_zyx": [1.0, 0.8, 0.7]}}, "spacing_mm_zyx (1.0, 0.8, 0.7)", "(1.0, 0.7, 0.7)"),
+        ({"precision": "bfloat16"}, "precision bfloat16", "precision float32"),
+    ],
+)
+def test_runs_that_cannot_be_averaged_are_named_with_both_values(changes, found, expected, runs, tmp_path):
+    other = shutil.copytree(runs[1], tmp_path / "other")
+    change_description(other, **changes)
+    assert_refused([runs[0], runs[2], other], tmp_path, other, found, expected)
+
+
+def assert_refused(folders, tmp_path, named, *texts):
+    result = export(*folders, "-o", tmp_path / "models")
+    assert result.exit_code == 1
+    assert f"case:     {named}\n" in result.stderr
+    assert all(text in result.stderr for text in texts), result.stderr
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_run_on_a_dataset_of_another_schema_is_named(runs, tmp_path):
+    dataset, other = tmp_path / "dataset", shutil.copytree(runs[1], tmp_path / "other")
+    dataset.mkdir()
+    (dataset / "dataset.json").write_text('{"schema": 2}', encoding="utf-8")
+    change_description(other, dataset=str(dataset))
+    assert_refused([runs[0], other], tmp_path, other, "dataset schema 2", "dataset schema 3")
+
+
+@pytest.mark.parametrize("unfinished", [0, 1])
+def test_an_unfinished_run_is_named_whatever_its_place(unfinished, runs, tmp_path):
+    folders = [runs[0], shutil.copytree(runs[1], tmp_path / "other")]
+    ledger = without_digest(read_document(folders[1] / "stages.json"))
+    content = json.dumps(with_digest({"stages": ledger["stages"][:2]}))
+    (folders[1] / "stages.json").write_text(content, encoding="utf-8")
+    other = folders[1]
+    assert_refused(folders if unfinished else folders[::-1], tmp_path, other, "not finished: joint")
+
+
+@pytest.mark.parametrize("repeat", ["same", "link", "copy"])
+def test_a_run_that_occurs_twice_is_named(repeat, runs, tmp_path):
+    other = tmp_path / "other"
+    if repeat == "link":
+        other.symlink_to(runs[0])
+    elif repeat == "copy":
+        shutil.copytree(runs[0], other)
+    second = runs[0] if repeat == "same" else other
+    assert_refused([*runs, second], tmp_path, second, "the same model as in")
+
+
+def test_a_damaged_member_is_named_and_nothing_is_written(runs, tmp_path):
+    other = shutil.copytree(runs[1], tmp_path / "other")
+    (other / "stages" / "joint.keras").write_bytes(b"damaged")
+    assert_refused([runs[0], other], tmp_path, other / "stages" / "joint.keras", "another SHA-256")

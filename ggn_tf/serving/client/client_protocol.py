@@ -203,7 +203,9 @@ class ClientSession:
         signature = self._signatures.get(name, meta_graph_pb2.SignatureDef())
         tensors = {**signature.inputs, **signature.outputs}
         found = {alias: tensor.dtype for alias, tensor in tensors.items()}
-        expected = {alias: TYPES[wire.DTYPES[alias]] for alias in (*wire.INPUTS[name], *wire.outputs_of(name))}
+        further = (alias for alias in wire.FURTHER_OUTPUTS if alias in signature.outputs)
+        named = (*wire.INPUTS[name], *wire.outputs_of(name), *further)
+        expected = {alias: TYPES[wire.DTYPES[alias]] for alias in named}
         if found != expected or not _is_mask(signature.outputs[wire.OUTPUT_MASK]):
             self._signatures = {}
             raise ServingError(

@@ -31,7 +31,6 @@ from ggn_tf.serving.contract.wire import (
     OUTPUT_CLASS_NAMES,
     OUTPUT_WARNING,
     SIGNATURE_RECENTERED,
-    TOLERANCES,
     TOLERANCES_RECENTERED,
 )
 
@@ -176,7 +175,7 @@ def check_server(
     """Replay an export's golden requests of all signatures, compare the responses and measure the latency.
 
     The export is a version directory, or a model folder, whose newest version is taken. Without a version its own
-    number is used, without tolerances those of its precision (`TOLERANCES`). One request per signature is repeated for
+    number is used, without tolerances those of its contract. One request per signature is repeated for
     the median latency; `timeout_s` is the time for the connection and for each request, in seconds. The
     proxy is an HTTP proxy to connect through; None for none, whatever the environment names. `tls` has the files for an
     encrypted connection.
@@ -187,7 +186,8 @@ def check_server(
     """
     number, folder = find_version(export)
     model = ServedName(full_address(target), model_name, (number or None) if version is None else version)
-    allowed = {**TOLERANCES[read_contract(folder).precision], **(tolerances or {})}
+    given = tolerances or {}
+    allowed = {name: given.get(name, by) for name, by in read_contract(folder).tolerances.items()}
     settings = CheckSettings(model, allowed, repeats, timeout_s)
     golden: dict[str, list[tuple[predict_pb2.PredictRequest, predict_pb2.PredictResponse]]] = {}
     for request, response in read_golden(folder):

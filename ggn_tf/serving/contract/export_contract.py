@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import ExportError, RecordError
-from ggn_tf.json_records import from_json, parse_document, to_json
+from ggn_tf.json_records import added_later, from_json, parse_document, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract import wire
+from ggn_tf.serving.contract.members import Member
 from ggn_tf.serving.contract.version_folders import read_record
 from ggn_tf.serving.contract.warning_texts import MOVED_FAR, PATCH_WARNINGS, REGION_WARNINGS, WarningKind
 from ggn_tf.tasks import Task
@@ -63,12 +64,19 @@ _CENTERS = (
 
 @dataclass(frozen=True)
 class ExportContract:
-    """What one export takes and predicts; provenance is run, dataset, versions and scores, as in the model card."""
+    """What one export takes and predicts; provenance is run, dataset, versions and scores, as in the model card.
+
+    Attributes:
+        members: The runs whose predictions are averaged; none in the export of a single run.
+        mirrored: Whether the prediction is the mean over the eight mirrors of the patch.
+    """
 
     task: Task
     protocol: Protocol
     precision: str = "float32"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
+    mirrored: bool = False
 
     @property
     def signatures(self) -> tuple[SignatureContract, ...]:
@@ -102,7 +110,22 @@ class ExportContract:
             TensorContract(wire.OUTPUT_MASK, (None, size, size, size, 1), mask_meaning),
             TensorContract(wire.OUTPUT_CLASS_NAMES, (None, classes), "class names; batch, class"),
             TensorContract(wire.OUTPUT_WARNING, (None,), "lines `code: text`, empty without a reason; batch"),
+            *self.further_outputs,
         )
+
+    @property
+    def further_outputs(self) -> tuple[TensorContract, ...]:
+        """The outputs that this export adds to those of every export; `further_outputs` of its graph computes them."""
+        if len(self.members) < 2:
+            return ()
+        spread_meaning = "standard deviation (ddof 0) of the members' probabilities; batch, class"
+        return (TensorContract(wire.OUTPUT_SPREAD, (None, len(self.task.classes)), spread_meaning),)
+
+    @property
+    def tolerances(self) -> dict[str, float]:
+        """The largest difference of an output on another machine, by its name."""
+        allowed = wire.TOLERANCES[self.precision]
+        return {output.name: allowed[output.name] for output in self.outputs if output.name in allowed}
 
     def to_dict(self) -> dict[str, Any]:
         """The contract as JSON types; `from_dict` reads it back."""
@@ -115,10 +138,12 @@ class ExportContract:
             "patch_grid": self._patch_grid(),
             "largest_batch": wire.LARGEST_BATCH,
             "precision": self.precision,
-            "tolerances": wire.TOLERANCES[self.precision],
+            "tolerances": self.tolerances,
             "protocol": to_json(self.protocol),
             "protocol_sha256": _hash(to_json(self.protocol)),
             "provenance": dict(self.provenance),
+            **({"members": [to_json(member) for member in self.members]} if self.members else {}),
+            **({"mirrored": True} if self.mirrored else {}),
         }
 
     def _patch_grid(self) -> dict[str, Any]:
@@ -148,7 +173,14 @@ class ExportContract:
             raise ValueError("protocol_sha256 is not the hash of protocol")
         if document.precision not in wire.TOLERANCES:
             raise ValueError(f"precision is {document.precision}")
-        return cls(document.task, document.protocol, document.precision, document.provenance)
+        return cls(
+            document.task,
+            document.protocol,
+            document.precision,
+            document.provenance,
+            document.members,
+            document.mirrored,
+        )
 
 
 @dataclass(frozen=True)
@@ -161,6 +193,8 @@ class StoredContract:
     protocol: Protocol
     protocol_sha256: str
     provenance: dict[str, Any]
+    members: tuple[Member, ...] = added_later(())
+    mirrored: bool = added_later(False)
 
 
 def _hash(protocol: dict[str, Any]) -> str:

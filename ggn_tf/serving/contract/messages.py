@@ -32,6 +32,8 @@ class Prediction:
         warnings: [N], why a prediction may be unreliable: lines `code: text`, empty without a reason.
         center_index: [N, 3] float64, the patches' centres in voxels of the regions; None where centres do not move.
         moved_mm: [N] float64, how far they are from the given ones; None where centres do not move.
+        spread: [N, C] float32, standard deviation (ddof 0) of the members' probabilities; None where the model is of a
+            single run.
     """
 
     probabilities: np.ndarray
@@ -41,6 +43,11 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     center_index: np.ndarray | None = None
     moved_mm: np.ndarray | None = None
+    spread: np.ndarray | None = None
+
+    def by_class(self, values: np.ndarray) -> dict[str, float]:
+        """One row's values [C] by class name."""
+        return dict(zip(self.class_names, values.tolist(), strict=True))
 
 
 def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
@@ -79,17 +86,19 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     # No output is larger than the mask, except for the names of very small ones.
     largest_bytes = 4 * math.prod(mask_shape) + 2**20
     try:
-        names = (*wire.OUTPUTS, *(name for name in wire.CENTER_OUTPUTS if name in response.outputs))
+        optional = (*wire.CENTER_OUTPUTS, *wire.FURTHER_OUTPUTS)
+        names = (*wire.OUTPUTS, *(name for name in optional if name in response.outputs))
         arrays = {name: _output(response, name, largest_bytes) for name in names}
     except ValueError as error:
         raise _unexpected(response, str(error)) from error
     probabilities, mask = arrays[wire.OUTPUT_PROBABILITIES], arrays[wire.OUTPUT_MASK]
     class_names, warnings = arrays[wire.OUTPUT_CLASS_NAMES], arrays[wire.OUTPUT_WARNING]
     centers, moved = (arrays.get(name) for name in wire.CENTER_OUTPUTS)
-    rows = mask_shape[:1]
+    spread, rows = arrays.get(wire.OUTPUT_SPREAD), mask_shape[:1]
     fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == rows
     fits &= centers is None or centers.shape == (*rows, 3)
     fits &= moved is None or moved.shape == rows
+    fits &= spread is None or spread.shape == probabilities.shape
     fits &= probabilities.ndim == 2 and class_names.shape == probabilities.shape
     if not fits or (class_names != class_names[:1]).any():
         raise _unexpected(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
@@ -101,6 +110,7 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
         tuple(map(printable, warnings)),
         centers,
         moved,
+        spread,
     )
 
 
@@ -126,6 +136,7 @@ def join(parts: Sequence[Prediction]) -> Prediction:
         tuple(warning for part in parts for warning in part.warnings),
         _joined([part.center_index for part in parts]),
         _joined([part.moved_mm for part in parts]),
+        _joined([part.spread for part in parts]),
     )
 
 

@@ -12,6 +12,7 @@ OUTPUT_CLASS_NAMES = "class_names"
 OUTPUT_WARNING = "warning"
 OUTPUT_CENTER = INPUT_CENTER
 OUTPUT_MOVED = "moved_mm"
+OUTPUT_SPREAD = "spread"
 
 _REGION = (INPUT_HU, INPUT_SPACING, INPUT_CENTER)
 INPUTS = {SIGNATURE: (INPUT_HU,), SIGNATURE_ROI: _REGION, SIGNATURE_RECENTERED: _REGION}
@@ -19,6 +20,8 @@ OUTPUTS = (OUTPUT_PROBABILITIES, OUTPUT_MASK, OUTPUT_CLASS_NAMES, OUTPUT_WARNING
 """The outputs of all signatures."""
 CENTER_OUTPUTS = (OUTPUT_CENTER, OUTPUT_MOVED)
 """The further outputs of `roi_recentered`."""
+FURTHER_OUTPUTS = (OUTPUT_SPREAD,)
+"""The outputs that some exports add to all signatures; `ExportContract.further_outputs` lists those of one export."""
 
 
 def outputs_of(signature: str) -> tuple[str, ...]:
@@ -35,6 +38,7 @@ DTYPES = {
     OUTPUT_CLASS_NAMES: "string",
     OUTPUT_WARNING: "string",
     OUTPUT_MOVED: "float64",
+    OUTPUT_SPREAD: "float32",
 }
 """Voxels are float32; positions are float64, as in DICOM."""
 
@@ -61,10 +65,12 @@ LARGEST_BATCH = 24
 """Patches per request: `serving/batching.config` allows no more, and 24 patches stay below gRPC's default 4 MiB."""
 
 TOLERANCES = {
-    "float32": {OUTPUT_PROBABILITIES: 1e-3, OUTPUT_MASK: 1e-2},
-    "bfloat16": {OUTPUT_PROBABILITIES: 0.02, OUTPUT_MASK: 0.1},
+    "float32": {OUTPUT_PROBABILITIES: 1e-3, OUTPUT_MASK: 1e-2, OUTPUT_SPREAD: 1e-3},
+    "bfloat16": {OUTPUT_PROBABILITIES: 0.02, OUTPUT_MASK: 0.1, OUTPUT_SPREAD: 0.02},
 }
-"""By precision: largest difference of the same weights on another machine, which adds in another order."""
+"""By precision: largest difference of the same weights on another machine, which adds in another order.
+
+A standard deviation changes by no more than the largest change of the probabilities."""
 TOLERANCES_RECENTERED = {OUTPUT_CENTER: 1.0}
 """Of `roi_recentered` at any precision, in voxels of the region: where the mask is near its threshold, such differences
 move the centre by a part of a voxel, and with it all other outputs, which `roi` computes by the same operations."""

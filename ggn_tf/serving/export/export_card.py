@@ -9,7 +9,16 @@ from ggn_tf.evaluation.report.model_card import optimism_warning, render_card, s
 from ggn_tf.evaluation.report.run_tables import extent_warnings
 from ggn_tf.evaluation.statistics.run_scores import ExtentScore, StageScores, stage_document
 from ggn_tf.serving.contract.export_contract import ExportContract
+from ggn_tf.serving.contract.members import Difference, difference_of
 from ggn_tf.serving.contract.wire import shape_text
+
+_DIFFERENCES = {
+    Difference.SEEDS: "The members were trained on the same data with different seeds. Such members were found to be "
+    "better calibrated than folds (arXiv 2605.18329).",
+    Difference.FOLDS: "The members were trained on different parts of one dataset (folds or splits). Members with "
+    "different seeds on the same data were found to be better calibrated (arXiv 2605.18329).",
+    Difference.DATASETS: "The members were trained on different datasets.",
+}
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,12 @@ class Provenance:
 def model_card(contract: ExportContract, provenance: Provenance, version: int) -> str:
     """Write the card, as Markdown."""
     patch, versions = contract.protocol.patch, sorted(provenance.versions.items())
+    # Where there are members, their table has these.
+    of_one_run = [] if contract.members else ["run", "split", "seed"]
     origin = [
-        *((name, getattr(provenance, name)) for name in ("run", "model")),
+        *((name, getattr(provenance, name)) for name in (*of_one_run[:1], "model")),
         ("last stage", provenance.stage),
-        *((name, getattr(provenance, name)) for name in ("split", "seed", "precision")),
+        *((name, getattr(provenance, name)) for name in (*of_one_run[1:], "precision")),
         ("weights selected on", provenance.select_on),
         ("dataset fingerprint", provenance.dataset_fingerprint),
         ("packages", ", ".join(f"{name} {version}" for name, version in versions) or None),
@@ -49,6 +60,8 @@ def model_card(contract: ExportContract, provenance: Provenance, version: int) -
         "export_card.md",
         contract=contract,
         version=version,
+        members=contract.members,
+        difference=_DIFFERENCES[difference_of(contract.members)] if contract.members else "",
         shape_text=shape_text,
         spacing=" x ".join(f"{value:g}" for value in patch.spacing_mm_zyx),
         extent=" x ".join(f"{(patch.size - 1) * value:g}" for value in patch.spacing_mm_zyx),

@@ -83,7 +83,7 @@ def _write_requests(
 
 
 def _check_finite(response: predict_pb2.PredictResponse) -> None:
-    for name in (wire.OUTPUT_PROBABILITIES, wire.OUTPUT_MASK):
+    for name in sorted({wire.OUTPUT_PROBABILITIES, wire.OUTPUT_MASK, *wire.FURTHER_OUTPUTS} & set(response.outputs)):
         values = tensors.decode(response.outputs[name])
         if not np.isfinite(values).all():
             raise ExportError(

@@ -13,7 +13,8 @@ from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.serving.contract import warning_texts as texts
 from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.export_contract import ExportContract, SignatureContract
-from ggn_tf.serving.export.recentring import NetworkOutputs, lengths, recenter
+from ggn_tf.serving.export.ensemble import Network, NetworkOutputs, PatchOutputs, no_outputs, predict_patches
+from ggn_tf.serving.export.recentring import lengths, recenter
 from ggn_tf.serving.export.resampling import CutPatches, cut_patches, is_sound
 
 _VOXELS = (1, 2, 3, 4)
@@ -76,23 +77,22 @@ def _count(flags: tf.Tensor) -> tf.Tensor:
 
 
 class ServedModel(tf.Module):
-    """All signatures around one network: patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
+    """All signatures around one or several networks: patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
 
     A plain module, because a saved Keras model would include training functions.
     """
 
-    def __init__(self, model: keras.Model, contract: ExportContract) -> None:
+    def __init__(self, models: Sequence[keras.Model], contract: ExportContract) -> None:
         super().__init__()
         patch = contract.protocol.patch
         class_names = tf.constant([contract.task.class_names])
-        network = _network(model)
+        networks = [_network(model) for model in models]
 
-        def predict(hu: tf.Tensor) -> NetworkOutputs:
-            outputs = network(normalise_hu(hu, patch.window_hu))
-            return NetworkOutputs(*(tf.cast(outputs[name], tf.float32) for name in NetworkOutputs._fields))
+        def predict(hu: tf.Tensor) -> PatchOutputs:
+            return predict_patches(networks, contract, normalise_hu(hu, patch.window_hu))
 
         def respond(
-            cut: CutPatches, predicted: NetworkOutputs, about_region: Sequence[RaisedWarning] = ()
+            cut: CutPatches, predicted: PatchOutputs, about_region: Sequence[RaisedWarning] = ()
         ) -> dict[str, tf.Tensor]:
             warnings = [*about_region, *patch_warnings(cut.hu, cut.covered, predicted.mask)]
             valid = has_prediction(warnings)
@@ -101,6 +101,7 @@ class ServedModel(tf.Module):
                 wire.OUTPUT_MASK: _or_nan(predicted.mask, valid),
                 wire.OUTPUT_CLASS_NAMES: tf.tile(class_names, [tf.shape(cut.hu)[0], 1]),
                 wire.OUTPUT_WARNING: warning_output(warnings),
+                **{name: _or_nan(values, valid) for name, values in predicted.further.items()},
             }
 
         def serve(hu: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -112,7 +113,8 @@ class ServedModel(tf.Module):
             return respond(cut, predict(cut.hu), region_warnings(hu, spacing_mm, center_index, cut.covered))
 
         def serve_recentered(hu: tf.Tensor, spacing_mm: tf.Tensor, center_index: tf.Tensor) -> dict[str, tf.Tensor]:
-            last, cut, predicted = recenter(hu, spacing_mm, center_index, patch, len(contract.task.classes), predict)
+            nothing = no_outputs(contract, tf.shape(hu)[0])
+            last, cut, predicted = recenter(hu, spacing_mm, center_index, patch, predict, nothing)
             moved_mm = lengths((last - center_index) * spacing_mm)
             moved_far = RaisedWarning(texts.MOVED_FAR, moved_mm > WARNING_MM)
             about_region = [*region_warnings(hu, spacing_mm, center_index, cut.covered), moved_far]
@@ -128,7 +130,7 @@ class ServedModel(tf.Module):
         )
 
 
-def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
+def _network(model: keras.Model) -> Network:
     """The model with its weights as constants.
 
     Operations on a kernel alone, such as splitting, rounding and conversion to the processor's layout, then run once,
@@ -145,7 +147,13 @@ def _network(model: keras.Model) -> tf.types.experimental.GenericFunction:
         return outputs
 
     # A function of its own, so that all signatures share one set of constants.
-    return tf.function(network, [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs], autograph=False)
+    traced = tf.function(network, [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs], autograph=False)
+
+    def predict(patch: tf.Tensor) -> NetworkOutputs:
+        outputs = traced(patch)
+        return NetworkOutputs(*(tf.cast(outputs[name], tf.float32) for name in NetworkOutputs._fields))
+
+    return predict
 
 
 def _or_nan(values: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:

@@ -13,19 +13,8 @@ import tensorflow as tf
 from ggn_tf.cases.patch_location import POINT_DECIMALS
 from ggn_tf.cases.recentring import MOST_MOVES, MOST_STEPS, REACH_VOXELS, STAYS_MM, axis_offsets_mm
 from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
+from ggn_tf.serving.export.ensemble import PatchOutputs
 from ggn_tf.serving.export.resampling import CutPatches, cut_patches, is_sound
-
-
-class NetworkOutputs(NamedTuple):
-    """What the network predicts for patches.
-
-    Attributes:
-        probabilities: [N, C] float32.
-        mask: [N, S, S, S, 1] float32, from 0 to 1.
-    """
-
-    probabilities: tf.Tensor
-    mask: tf.Tensor
 
 
 class RecenteredPatches(NamedTuple):
@@ -39,7 +28,7 @@ class RecenteredPatches(NamedTuple):
 
     center_index: tf.Tensor
     cut: CutPatches
-    outputs: NetworkOutputs
+    outputs: PatchOutputs
 
 
 class _State(NamedTuple):
@@ -55,8 +44,8 @@ def recenter(
     spacing_mm: tf.Tensor,
     center_index: tf.Tensor,
     protocol: PatchProtocol,
-    classes: int,
-    predict: Callable[[tf.Tensor], NetworkOutputs],
+    predict: Callable[[tf.Tensor], PatchOutputs],
+    no_outputs: PatchOutputs,
 ) -> RecenteredPatches:
     """Cut patches, predict them, and move each centre to the centroid of the nodule there, at most three times.
 
@@ -68,8 +57,8 @@ def recenter(
         spacing_mm: As in `cut_patches`.
         center_index: As in `cut_patches`.
         protocol: The patch's size, spacing, and value outside.
-        classes: Number of classes, C.
-        predict: The network, for patches [N, S, S, S, 1] in Hounsfield units.
+        predict: The prediction of patches [N, S, S, S, 1] in Hounsfield units.
+        no_outputs: Outputs of as many rows, which are returned where nothing is predicted.
     """
 
     def step(state: _State) -> tuple[_State]:
@@ -89,7 +78,7 @@ def recenter(
     nothing = RecenteredPatches(
         center_index,
         CutPatches(tf.zeros(patch_shape), tf.zeros(patch_shape, tf.bool)),
-        NetworkOutputs(tf.zeros(tf.stack([count, classes])), tf.zeros(patch_shape)),
+        no_outputs,
     )
     (last,) = tf.while_loop(
         lambda state: tf.reduce_any(state.moving),

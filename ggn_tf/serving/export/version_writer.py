@@ -1,8 +1,12 @@
-"""Write a run's model as the next version directory of a model folder, with the origin of the weights."""
+"""Write models as the next version directory of a model folder, with the origin of the weights."""
 
 import errno
 import json
 import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -19,51 +23,91 @@ from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT
 from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.export_contract import ExportContract
+from ggn_tf.serving.contract.members import Member
+from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.contract.signing import sign
 from ggn_tf.serving.contract.trust import Trust
-from ggn_tf.serving.contract.version_folders import next_version, write_checksums
+from ggn_tf.serving.contract.version_folders import entries, next_version, write_checksums
 from ggn_tf.serving.export.export_card import Provenance, model_card
-from ggn_tf.serving.export.golden_requests import write_golden, write_warmup
+from ggn_tf.serving.export.golden_requests import sample_patches, write_golden, write_warmup
 from ggn_tf.serving.export.graph import ServedModel
-from ggn_tf.serving.runtime.predict_request import warm_up
-from ggn_tf.serving.runtime.servable import open_servable
+from ggn_tf.serving.runtime.predict_request import predict, warm_up
+from ggn_tf.serving.runtime.servable import Servable, open_servable
 from ggn_tf.tasks import Task
 
 _ATTEMPTS = 10
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+_REPEATS = 5
 _Shape = tuple[int | None, ...]
 
 
+@dataclass(frozen=True)
+class ExportCost:
+    """What an export costs, measured before it gets its name.
+
+    Attributes:
+        size_bytes: Size of all files.
+        patch_ms: Median time of one patch in this process, by the signature `serving_default`, ms.
+    """
+
+    size_bytes: int
+    patch_ms: float
+
+
+def _ignore(cost: ExportCost) -> None:
+    """Show nothing."""
+
+
 def export_model(
-    model: keras.Model,
+    model: keras.Model | Sequence[keras.Model],
     task: Task,
     protocol: Protocol,
     folder: Path,
     provenance: Provenance | None = None,
     key: Ed25519PrivateKey | None = None,
+    *,
+    members: Sequence[Member] = (),
+    mirrored: bool = False,
+    on_measured: Callable[[ExportCost], None] = _ignore,
 ) -> Path:
     """Write a model as the next version of a model folder: complete, loaded and warmed up once, or not at all.
 
-    Until it is complete, the directory has a name that is not a number, so that no server loads it. The model takes a
-    patch [N, S, S, S, 1] in [-1, 1] and returns `{"mask", "probabilities"}`; the task's classes are in the order of the
-    latter. With a key the checksums are signed.
+    Until it is complete, the directory has a name that is not a number, so that no server loads it.
+
+    Args:
+        model: Takes a patch [N, S, S, S, 1] in [-1, 1] and returns `{"mask", "probabilities"}`; or several of such,
+            whose mean is exported.
+        task: Its classes are in the order of the probabilities.
+        protocol: The patch's numbers.
+        folder: The model folder.
+        provenance: The origin of the weights.
+        key: Signs the checksums.
+        members: The runs of several models, in their order.
+        mirrored: Whether the export predicts the mean over the eight mirrors of a patch.
+        on_measured: Is called with size and latency before the directory gets its name.
 
     Returns:
         The version directory, for example MODELS/ggn/1.
 
     Raises:
-        ExportError: The model's inputs or outputs are not those of the contract, or the folder cannot be written.
+        ExportError: A model's inputs or outputs are not those of the contract, or the folder cannot be written.
     """
+    models = [model] if isinstance(model, keras.Model) else list(model)
     provenance = provenance or Provenance()
-    contract = ExportContract(task, protocol, _precision(model), provenance.to_dict())
-    _check_model(model, contract)
+    contract = ExportContract(
+        task, protocol, _precision(models[0]), provenance.to_dict(), tuple(members), mirrored=mirrored
+    )
+    names = [member.run for member in members] or [each.name for each in models]
+    for name, each in zip(names, models, strict=True):
+        _check_model(name, each, contract)
     for _ in range(_ATTEMPTS):
         version_folder = folder / str(next_version(folder))
         try:
             with atomic_folder(version_folder) as temporary:
-                _write(model, contract, provenance, int(version_folder.name), temporary)
+                patch_ms = _write(models, contract, provenance, int(version_folder.name), temporary)
                 if key is not None:
                     sign(temporary, key)
+                on_measured(ExportCost(sum(entry.status.st_size for entry in entries(temporary)), patch_ms))
         except (OSError, tf.errors.OpError) as error:
             if isinstance(error, OSError) and error.errno in _TAKEN and version_folder.exists():
                 continue
@@ -84,8 +128,11 @@ def export_model(
     )
 
 
-def _write(model: keras.Model, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> None:
-    served = ServedModel(fold(model), contract)
+def _write(
+    models: Sequence[keras.Model], contract: ExportContract, provenance: Provenance, version: int, folder: Path
+) -> float:
+    """Write all files but the signature, and return the median time of a patch, ms."""
+    served = ServedModel([fold(model) for model in models], contract)
     tf.saved_model.save(
         served,
         str(folder),
@@ -106,10 +153,22 @@ def _write(model: keras.Model, contract: ExportContract, provenance: Provenance,
     try:
         warm_up(servable, folder)
         write_golden(folder, servable, contract.protocol.patch)
+        patch_ms = _patch_ms(servable, contract)
     finally:
         servable.close()
     write_checksums(folder)
     Trust().check(folder)
+    return patch_ms
+
+
+def _patch_ms(servable: Servable, contract: ExportContract) -> float:
+    request = make_request(sample_patches(contract.protocol.patch, 1, seed=0), wire.MODEL_NAME)
+    seconds = []
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        predict(servable, request)
+        seconds.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(seconds)
 
 
 def _reason(error: OSError | tf.errors.OpError) -> str:
@@ -124,19 +183,19 @@ def _precision(model: keras.Model) -> str:
     return "bfloat16" if "bfloat16" in types else "float32"
 
 
-def _check_model(model: keras.Model, contract: ExportContract) -> None:
+def _check_model(name: str, model: keras.Model, contract: ExportContract) -> None:
     size = contract.protocol.patch.size
     patch: _Shape = (None, size, size, size, 1)
     expected = {"probabilities": (None, len(contract.task.classes)), "mask": patch}
     outputs = model.output if isinstance(model.output, dict) else {"": model.output}
     found = {name: tuple(tensor.shape) for name, tensor in outputs.items()}
-    inputs = [tuple(tensor.shape) for tensor in model.inputs]
-    if found != expected or inputs != [patch]:
+    inputs, precision = [tuple(tensor.shape) for tensor in model.inputs], _precision(model)
+    if found != expected or inputs != [patch] or precision != contract.precision:
         raise ExportError(
             "The model cannot be served.",
-            case=model.name,
-            found=f"input {' and '.join(map(wire.shape_text, inputs))}; outputs {_shapes_text(found)}",
-            expected=f"input {wire.shape_text(patch)}; outputs {_shapes_text(expected)}",
+            case=name,
+            found=f"{precision}; input {' and '.join(map(wire.shape_text, inputs))}; outputs {_shapes_text(found)}",
+            expected=f"{contract.precision}; input {wire.shape_text(patch)}; outputs {_shapes_text(expected)}",
             remedy="Export a model that segments and classifies, with the task and protocol it was trained with.",
         )
 
