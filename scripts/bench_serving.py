@@ -1,7 +1,7 @@
-"""The embedded server: its time beside the graph's own, under load, while versions change, and with batching.
+"""The embedded server: its time beside the graph's own, under load, while versions change, with batching; ensembles.
 
 python scripts/bench_serving.py [--precision float32] [--part overhead --part load --part batching --part memory]
-                                [--seconds 60] [--clients 8] [--json]
+                                [--part ensemble] [--seconds 60] [--clients 8] [--json]
 
 The weights are not trained, which does not change the times. Server and clients share the machine.
 """
@@ -25,6 +25,7 @@ from untrained import with_statistics
 
 from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import Protocol
+from ggn_tf.serving.contract.members import Member
 from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.export.version_writer import export_model
@@ -34,7 +35,7 @@ from ggn_tf.tasks import THREE_CLASSES
 
 MIXED = (1, 1, 1, 1, 2, 4, 8, 24)
 BATCHING = Path(__file__).parents[1] / "serving" / "batching.config"
-PARTS = ("overhead", "load", "batching", "memory")
+PARTS = ("overhead", "load", "batching", "memory", "ensemble")
 ROUNDS = 3
 
 
@@ -157,6 +158,33 @@ def memory(folder: Path, version: Path, patches: np.ndarray, clients: int, reque
     return {"rows": [row for at, row in enumerate(rows) if at in (0, len(rows) // 4, len(rows) // 2, len(rows) - 1)]}
 
 
+def ensemble(folder: Path, precision: str, patches: np.ndarray) -> dict[str, object]:
+    """Size, time to load, and time of a request: one model, five, and five over the eight mirrors, in turn."""
+    models = [with_statistics(build_cascade(3, Protocol(), precision=precision, seed=seed)) for seed in range(5)]
+    members = tuple(Member(f"seed{seed}", "joint", 1, seed, "", "") for seed in range(5))
+    versions = {
+        "1 run": export_model(models[0], THREE_CLASSES, Protocol(), folder / "one"),
+        "5 runs": export_model(models, THREE_CLASSES, Protocol(), folder / "five", members=members),
+        "5 runs, tta": export_model(models, THREE_CLASSES, Protocol(), folder / "tta", members=members, mirrored=True),
+    }
+    loading = measure({name: (lambda v=version: LocalModel(v).close()) for name, version in versions.items()}, ROUNDS)
+    rows: dict[str, dict[str, float]] = {}
+    opened = {name: LocalModel(version) for name, version in versions.items()}
+    for name, version in versions.items():
+        size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
+        rows[name] = {"size_mb": size / 1e6, "load_s": statistics.median(loading[name])}
+        with ServerProcess(served(folder / "served" / name, version)) as server:
+            load(server.target, 1, 1.0, patches, (1, 8))
+            rows[name]["server_mib"] = server.resident_mib
+    for batch in (1, 8):
+        runs = {name: (lambda m=model, b=batch: m.predict(patches[:b])) for name, model in opened.items()}
+        for name, seconds in measure(runs, 2 * ROUNDS + 1).items():
+            rows[name][f"batch_{batch}_ms"] = 1e3 * statistics.median(seconds)
+    for model in opened.values():
+        model.close()
+    return {"rows": rows}
+
+
 def percentile_ms(seconds: list[float], percent: float) -> float:
     return 1e3 * float(np.percentile(seconds, percent))
 
@@ -187,6 +215,13 @@ def show(console: Console, part: str, result: dict) -> None:
         for batch, row in result["rows"].items():
             share = 100 * row["overhead_ms"] / row["graph_ms"]
             table.add_row(str(batch), *(f"{row[key]:.2f}" for key in row), f"{share:.0f}")
+    elif part == "ensemble":
+        rows = result["rows"]
+        (first, *_), columns = rows.values(), list(rows["1 run"])
+        table = Table("model", *columns, *(f"{name} / 1 run" for name in columns), title="ensembles")
+        for name, row in rows.items():
+            ratios = (f"{row[key] / first[key]:.2f}" for key in columns)
+            table.add_row(name, *(f"{row[key]:.2f}" for key in columns), *ratios)
     elif part == "batching":
         table = Table("batching", "patches a second", "p50 ms", title="single patches")
         for name, row in result.items():
@@ -232,6 +267,7 @@ def main(
             "load": lambda: under_load(folder, versions, patches, clients, seconds, swap_seconds),
             "batching": lambda: batching(folder, versions[0], patches, clients, seconds / 10),
             "memory": lambda: memory(folder, versions[0], patches, clients, requests),
+            "ensemble": lambda: ensemble(folder / "ensemble", precision, patches),
         }
         for part in parts:
             result = runs[part]()

@@ -160,7 +160,7 @@ def test_several_runs_become_one_model(runs, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "found", "expected"),
     [
-        ({"task": "AAH+AIS,MIA"}, "task AAH+AIS,MIA", "task AAH+AIS,IAC+MIA"),
+        ({"task": "AAH+AIS,MIA"}, "task AAH+AIS,MIA", "task AAH+AIS,MIA+IAC"),
         ({"task": "MIA+IAC,AAH+AIS"}, "class order MIA+IAC,AAH+AIS", "class order AAH+AIS,MIA+IAC"),
         ({"patch": {"size": 8}}, "patch size 8", "patch size 16"),
         ({"patch": {"window_hu": [-1000.0, 400.0]}}, "patch window_hu (-1000.0, 400.0)", "window_hu (-1024.0, 400.0)"),

@@ -1,6 +1,7 @@
 """The runs of an export: whether they can be averaged, their models, and the origin of the whole."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from ggn_tf.serving.contract.members import Member
 from ggn_tf.serving.export.export_card import Provenance
 from ggn_tf.serving.export.version_writer import load_served_model, provenance_of
 from ggn_tf.tasks import Task
+
+_Facts = dict[str, Any]
+"""What all members must have in common, by the name that a message shows; without what is not known."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ def open_runs(folders: Sequence[Path]) -> ExportedRuns:
     if not folders:
         raise RunError("There is no run to export.", expected="at least one run", remedy="Name a run folder.")
     runs = [RunFolder.open(folder) for folder in folders]
-    for run in runs[1:]:
-        _refuse_difference(runs[0], run)
+    for (first, expected), (run, found) in itertools.combinations([(run, _facts(run)) for run in runs], 2):
+        _refuse_difference(first, expected, run, found)
     _refuse_unfinished(runs)
     _refuse_repetition(runs)
     models = tuple(load_served_model(run) for run in runs)
@@ -77,30 +81,30 @@ def _member(run: RunFolder) -> Member:
     )
 
 
-def _refuse_difference(first: RunFolder, run: RunFolder) -> None:
-    expected, found = _facts(first), _facts(run)
-    name = next((name for name in expected if found[name] != expected[name]), None)
+def _refuse_difference(first: RunFolder, expected: _Facts, run: RunFolder, found: _Facts) -> None:
+    name = next((name for name in expected if name in found and found[name] != expected[name]), None)
     if name is not None:
+        same_classes = len({frozenset(map(frozenset, each.description.task.classes)) for each in (first, run)}) == 1
+        shown = "class order" if name == "task" and same_classes else name
         raise RunError(
             "The runs cannot be averaged.",
             case=run.folder,
-            found=f"{name} {found[name]}",
-            expected=f"{name} {expected[name]}, as in {first.folder}",
+            found=f"{shown} {found[name]}",
+            expected=f"{shown} {expected[name]}, as in {first.folder}",
             remedy="Export runs of one task, patch and precision, trained on datasets of one schema.",
         )
 
 
-def _facts(run: RunFolder) -> dict[str, Any]:
-    """What all members have in common, by the name that a message shows."""
+def _facts(run: RunFolder) -> _Facts:
+    schema = _dataset_schema(run)
     description = run.description
     # The margin is of the dataset; networks never see it.
     patch = dataclasses.asdict(dataclasses.replace(description.protocol.patch, margin_mm=0.0))
     return {
-        "task": ",".join(sorted("+".join(sorted(labels)) for labels in description.task.classes)),
-        "class order": str(description.task),
+        "task": str(description.task),
         **{f"patch {name}": value for name, value in patch.items()},
         "precision": description.precision,
-        "dataset schema": _dataset_schema(run),
+        **({} if schema is None else {"dataset schema": schema}),
     }
 
 

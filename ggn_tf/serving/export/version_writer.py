@@ -38,6 +38,8 @@ from ggn_tf.tasks import Task
 _ATTEMPTS = 10
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 _REPEATS = 5
+# A graph is one protobuf message, below 2 GiB; besides weights it contains some MB.
+_MOST_WEIGHTS_BYTES = 2**31 - 2**26
 _Shape = tuple[int | None, ...]
 
 
@@ -132,7 +134,9 @@ def _write(
     models: Sequence[keras.Model], contract: ExportContract, provenance: Provenance, version: int, folder: Path
 ) -> float:
     """Write all files but the signature, and return the median time of a patch, ms."""
-    served = ServedModel([fold(model) for model in models], contract)
+    folded = [fold(model) for model in models]
+    _refuse_large(folded)
+    served = ServedModel(folded, contract)
     tf.saved_model.save(
         served,
         str(folder),
@@ -159,6 +163,17 @@ def _write(
     write_checksums(folder)
     Trust().check(folder)
     return patch_ms
+
+
+def _refuse_large(models: Sequence[keras.Model]) -> None:
+    total = sum(weight.numpy().nbytes for model in models for weight in model.weights)
+    if total > _MOST_WEIGHTS_BYTES:
+        raise ExportError(
+            "The models are too large for one graph.",
+            found=f"{len(models)} models with weights of {total / 1e6:.0f} MB",
+            expected=f"at most {_MOST_WEIGHTS_BYTES / 1e6:.0f} MB",
+            remedy="Export fewer runs.",
+        )
 
 
 def _patch_ms(servable: Servable, contract: ExportContract) -> float:
