@@ -22,6 +22,7 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from ggn_tf.api.arguments import Progress
+    from ggn_tf.api.crossval import Crossval, CrossvalPlan, crossval
     from ggn_tf.api.evaluate import Evaluation, evaluate
     from ggn_tf.api.export import export
     from ggn_tf.api.fit import Run, TrainingPlan, TrainingProgress, fit
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ggn_tf.protocol import Protocol
 
 _NAMES = {
+    "ggn_tf.api.crossval": ("Crossval", "CrossvalPlan", "crossval"),
     "ggn_tf.api.evaluate": ("Evaluation", "evaluate"),
     "ggn_tf.api.export": ("export",),
     "ggn_tf.api.fit": ("Run", "TrainingPlan", "TrainingProgress", "fit"),
@@ -49,11 +51,13 @@ _NAMES = {
     "ggn_tf.protocol": ("Protocol",),
 }
 # What these import reads settings for Keras: the first needs Keras itself, the second TensorFlow alone.
-_WITH_KERAS = ("ggn_tf.api.evaluate", "ggn_tf.api.export", "ggn_tf.api.fit", "ggn_tf.api.study")
+_WITH_KERAS = tuple(f"ggn_tf.api.{name}" for name in ("crossval", "evaluate", "export", "fit", "study"))
 _WITH_TENSORFLOW = ("ggn_tf.api.serve",)
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "Crossval",
+    "CrossvalPlan",
     "CtPrediction",
     "Evaluation",
     "GgnError",
@@ -73,6 +77,7 @@ __all__ = [
     "TrainingProgress",
     "Voxel",
     "__version__",
+    "crossval",
     "evaluate",
     "export",
     "fit",

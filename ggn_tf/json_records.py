@@ -85,14 +85,16 @@ def with_digest(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, _DIGEST: _digest_of(document)}
 
 
-def without_digest(document: Any) -> dict[str, Any]:
-    """The document that `with_digest` was given; one without a digest, as of older versions, is returned as it is.
+def without_digest(document: Any, *, required: bool = False) -> dict[str, Any]:
+    """The document that `with_digest` was given.
+
+    One without a digest, as of older versions, is returned as it is, unless the digest is `required`.
 
     Raises:
         ValueError: It is not an object, or does not have its digest.
     """
-    if not isinstance(document, dict):
-        raise ValueError("no JSON object")
+    if not isinstance(document, dict) or (required and _DIGEST not in document):
+        raise ValueError("no JSON object" if not isinstance(document, dict) else "no SHA-256")
     content = {name: value for name, value in document.items() if name != _DIGEST}
     if _DIGEST in document and document[_DIGEST] != _digest_of(content):
         raise ValueError("content that does not have its SHA-256")

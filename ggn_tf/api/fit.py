@@ -194,10 +194,10 @@ def fit(
     rank = rank_of(strategy, os.environ)
     if deterministic:
         request_determinism()
-    numbers = _with_numbers(protocol or Protocol(), epochs, learning_rates, patience, batch_size, joint_weight)
-    numbers = _with_shifts(numbers, shift_mm)
+    numbers = with_numbers(protocol or Protocol(), epochs, learning_rates, patience, batch_size, joint_weight)
+    numbers = with_shifts(numbers, shift_mm)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
-    _check_margin(numbers, opened)
+    check_margin(numbers, opened)
     chosen = read_split(opened, split) if splits is None else _own_split(opened, Path(splits), split)
     resolved, reason = resolve_precision(precision)
     description = RunDescription(
@@ -287,7 +287,7 @@ class _Reporter(Observer):
         self._on_progress(progress)
 
 
-def _with_numbers(
+def with_numbers(
     protocol: Protocol,
     epochs: Sequence[int] | None,
     learning_rates: Sequence[float] | None,
@@ -295,6 +295,7 @@ def _with_numbers(
     batch_size: int | None,
     joint_weight: float | None,
 ) -> Protocol:
+    """A protocol with other numbers of the training, as `fit` takes them; raises GgnError where they cannot be used."""
     training = protocol.training
     if batch_size is not None:
         training = dataclasses.replace(training, batch_size=batch_size)
@@ -323,7 +324,8 @@ def _with_numbers(
     return dataclasses.replace(protocol, training=training)
 
 
-def _with_shifts(protocol: Protocol, shift_mm: float | Sequence[float]) -> Protocol:
+def with_shifts(protocol: Protocol, shift_mm: float | Sequence[float]) -> Protocol:
+    """A protocol with shifts of the centre, as `fit` takes them; raises GgnError where they cannot be used."""
     shifts = (shift_mm,) if isinstance(shift_mm, int | float) else tuple(shift_mm)
     if len(shifts) not in (1, len(STAGE_NAMES)) or not all(0 <= shift < math.inf for shift in shifts):
         raise GgnError(
@@ -342,7 +344,8 @@ def _with_shifts(protocol: Protocol, shift_mm: float | Sequence[float]) -> Proto
     return dataclasses.replace(protocol, training=dataclasses.replace(protocol.training, **stages))
 
 
-def _check_margin(protocol: Protocol, dataset: "Dataset") -> None:
+def check_margin(protocol: Protocol, dataset: "Dataset") -> None:
+    """Refuse shifts beyond the margin of the dataset's patches; raises GgnError."""
     largest = max(getattr(protocol.training, name).shift_mm for name in STAGE_NAMES)
     if largest > dataset.protocol.margin_mm:
         raise GgnError(

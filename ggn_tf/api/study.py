@@ -38,7 +38,7 @@ from ggn_tf.tasks import PAPER_TASKS, Task
 from ggn_tf.tensorflow_import import keras_defaults
 
 REPORT_ITEM = "report"
-_PROTOCOLS = {"paper": Protocol, "quick": quick_protocol}
+PROTOCOLS = {"paper": Protocol, "quick": quick_protocol}
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ def study(
     planned = parse_pairs(pairs, (*models, *MEASURES), variants) or None
     plan = AnalysisPlan(primary, planned, equivalence, sensitivity, tuple(by))
     if not isinstance(protocol, Protocol):
-        check_choices("protocol", [protocol], _PROTOCOLS)
-    numbers = protocol if isinstance(protocol, Protocol) else _PROTOCOLS[protocol]()
+        check_choices("protocol", [protocol], PROTOCOLS)
+    numbers = protocol if isinstance(protocol, Protocol) else PROTOCOLS[protocol]()
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     columns_of(opened.cases, by)
     if isinstance(splits, str | Path):
@@ -207,7 +207,7 @@ def study(
     work.create()
     refuse_foreign_results(work.folder)
     on_start(StudyPlan(design, opened, reason, len(items)))
-    progress = _Progress(items, on_progress)
+    progress = ItemsProgress(items, on_progress)
     run_items(items, work, jobs, progress.item_at, stop)
     results = collect_results(design, items, work, plan)
     examples = collect_examples(design, results, work, gallery, progress.report)
@@ -217,17 +217,21 @@ def study(
     )
 
 
-class _Progress:
+class ItemsProgress:
+    """The progress of items as that of the whole, for `on_progress`."""
+
     def __init__(self, items: Sequence[Item], on_progress: Callable[[StudyProgress], None]) -> None:
         self._costs = {item.name: item.cost for item in items}
         self._shares = dict.fromkeys(self._costs, 0.0)
         self._on_progress = on_progress
 
     def item_at(self, message: WorkerMessage) -> None:
+        """Report the progress of an item."""
         self._shares[message.item] = message.share
         work_done = sum(self._costs[name] * share for name, share in self._shares.items()) / sum(self._costs.values())
         ended = sum(share == 1.0 for share in self._shares.values())
         self._on_progress(StudyProgress(message.item, message.what, message.share, ended, len(self._costs), work_done))
 
     def report(self, line: str) -> None:
+        """Report a step of what follows the items."""
         self._on_progress(StudyProgress(REPORT_ITEM, line, 0.0, len(self._costs), len(self._costs), 1.0))

@@ -28,6 +28,7 @@ COMMANDS = (
     "check",
     "prepare",
     "fit",
+    "crossval",
     "evaluate",
     "study",
     "export",

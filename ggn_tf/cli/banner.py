@@ -1,4 +1,4 @@
-"""What `fit` and `study` are about to do, for a person to read before the first step."""
+"""What `fit`, `crossval` and `study` are about to do, for a person to read before the first step."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ggn_tf.cli.options import with_options
 
 if TYPE_CHECKING:
+    from ggn_tf.api.crossval import CrossvalPlan
     from ggn_tf.api.fit import TrainingPlan
     from ggn_tf.api.study import StudyPlan
     from ggn_tf.dataset.records import Dataset
@@ -61,6 +62,25 @@ def study_text(plan: "StudyPlan", protocol: str) -> str:
         ("precision", f"{design.precision}: {plan.precision_reason}"),
         ("select on", _selection(design.select_on)),
         ("work", f"{plan.items} trainings and predictions"),
+    ]
+    return _aligned(lines)
+
+
+def crossval_text(plan: "CrossvalPlan", protocol: str) -> str:
+    """The plan of a cross-validation."""
+    run, folds = plan.design.run, plan.folds
+    drawn = f"seed {folds.random_state}" if folds.request.list_digest is None else "from the list"
+    sizes = ", ".join(str(len(split.test)) for split in folds.splits)
+    lines = [
+        ("dataset", _dataset(plan.dataset)),
+        ("task", str(run.task)),
+        ("model", f"{run.model}, seed {run.seed}"),
+        ("folds", f"{len(folds.splits)} by patient, {drawn}, of {sizes} nodules"),
+        ("members", f"{plan.design.members} per fold"),
+        ("protocol", protocol),
+        ("precision", f"{run.precision}: {plan.precision_reason}"),
+        ("select on", "validation, drawn from each fold's training part"),
+        ("work", f"{plan.trainings} trainings"),
     ]
     return _aligned(lines)
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,40 @@ def _paper(attribute: str) -> str:
     return f"{PER_STAGE}.  [default: {numbers}, the paper's]"
 
 
+_TRAINING = (
+    click.option("--epochs", type=CommaList(int, count=3), help=f"Largest number of epochs of {_paper('max_epochs')}"),
+    click.option(
+        "--learning-rates", type=CommaList(float, count=3), help=f"First learning rate of {_paper('learning_rate')}"
+    ),
+    click.option(
+        "--patience",
+        type=CommaList(int, count=3),
+        help=f"Number of epochs without a better score that end {_paper('patience')}",
+    ),
+    click.option("--batch-size", type=AT_LEAST_1, default=PAPER.batch_size, help="Number of patches per step."),
+    click.option(
+        "--joint-weight",
+        type=FiniteRange(min=0),
+        default=PAPER.joint_weight,
+        help="Weight lambda of the Dice loss in the paper's eq. 4.",
+    ),
+    click.option(
+        "--shift-mm",
+        type=CommaList(float, zero=True),
+        default="0",
+        help="How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for "
+        f"each of {PER_STAGE}. At most the dataset's margin; 0 is the paper's.",
+    ),
+)
+
+
+def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the arguments `epochs`, `learning_rates`, `patience`, `batch_size`, `joint_weight`, `shift_mm`."""
+    for option in reversed(_TRAINING):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("dataset", type=PATH, default=Path("dataset"))
 @click.option("--task", default=str(INDOLENT_INVASIVE), help="Classes of the task; a plus merges labels.")
@@ -58,29 +93,7 @@ def _paper(attribute: str) -> str:
     "validation or test) and optionally split, its number; or JSON.  [default: the dataset's splits]",
 )
 @click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of initial weights, order and augmentation.")
-@click.option("--epochs", type=CommaList(int, count=3), help=f"Largest number of epochs of {_paper('max_epochs')}")
-@click.option(
-    "--learning-rates", type=CommaList(float, count=3), help=f"First learning rate of {_paper('learning_rate')}"
-)
-@click.option(
-    "--patience",
-    type=CommaList(int, count=3),
-    help=f"Number of epochs without a better score that end {_paper('patience')}",
-)
-@click.option("--batch-size", type=AT_LEAST_1, default=PAPER.batch_size, help="Number of patches per step.")
-@click.option(
-    "--joint-weight",
-    type=FiniteRange(min=0),
-    default=PAPER.joint_weight,
-    help="Weight lambda of the Dice loss in the paper's eq. 4.",
-)
-@click.option(
-    "--shift-mm",
-    type=CommaList(float, zero=True),
-    default="0",
-    help="How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for each "
-    f"of {PER_STAGE}. At most the dataset's margin; 0 is the paper's.",
-)
+@training_options
 @segment_on_option
 @select_on_option
 @precision_option

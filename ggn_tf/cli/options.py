@@ -158,6 +158,12 @@ select_on_option = click.option(
     default="validation",
     help="Set whose score selects the weights; test is the paper's way, and its scores are optimistic.",
 )
+protocol_option = click.option(
+    "--protocol",
+    type=click.Choice(["paper", "quick"]),
+    default="paper",
+    help="Numbers of the training; quick is a tenth of the paper's epochs at three to ten times the learning rate.",
+)
 precision_option = click.option(
     "--precision",
     type=click.Choice(get_args(PrecisionChoice)),

@@ -18,6 +18,7 @@ from ggn_tf.cli.options import (
     NumbersOrFile,
     by_option,
     precision_option,
+    protocol_option,
     segment_on_option,
     select_on_option,
     sensitivity_option,
@@ -61,12 +62,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
     default=text_of(TABLE_5_JOINT_WEIGHTS),
     help="Values of lambda for the paper's Table 5, on the second task and the first split.",
 )
-@click.option(
-    "--protocol",
-    type=click.Choice(["paper", "quick"]),
-    default="paper",
-    help="Numbers of the training; quick is a tenth of the paper's epochs at three to ten times the learning rate.",
-)
+@protocol_option
 @click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the first repeat; the others count on.")
 @segment_on_option
 @select_on_option

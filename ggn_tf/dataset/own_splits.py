@@ -14,7 +14,7 @@ from ggn_tf.errors import RecordError, SplitError, TableError
 from ggn_tf.json_records import from_json, read_document
 from ggn_tf.protocol import SETS
 
-_MOST_BYTES = 32 << 20
+MOST_BYTES = 32 << 20
 _SHOWN = 5
 _REMEDY = "Correct the file, and repeat the command."
 
@@ -49,7 +49,7 @@ def read_own_splits(path: Path, dataset: Dataset, salt: bytes | None = None) -> 
     if not path.is_file():
         raise _refused(path, "The file of splits does not exist.", "no file", "a .csv, .xlsx or .json file")
     splits = _from_json(path) if path.suffix.lower() == ".json" else _from_table(path, dataset, salt)
-    known = _Ids(dataset.case_by_id, salt)
+    known = KnownIds(dataset.case_by_id, salt)
     found = {}
     for split in splits:
         sets = {name: tuple(sorted(known.in_dataset(getattr(split, name)))) for name in SETS}
@@ -65,7 +65,7 @@ def read_own_splits(path: Path, dataset: Dataset, salt: bytes | None = None) -> 
     return dict(sorted(found.items()))
 
 
-class _Ids:
+class KnownIds:
     """The ids that a file may use for the ids of a dataset: these, or those of the case table."""
 
     def __init__(self, ids: Iterable[str], salt: bytes | None) -> None:
@@ -84,8 +84,8 @@ class _Ids:
 
 def _from_json(path: Path) -> Sequence[Split]:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"more than {_MOST_BYTES} bytes")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
         content = read_document(path)
         if isinstance(content, dict) and "splits" not in content:
             content = {"splits": [{"number": 1, **content}]}
@@ -151,7 +151,7 @@ def _nodules_of(path: Path, assigned: _Sets, dataset: Dataset, salt: bytes | Non
     nodules: defaultdict[str, list[str]] = defaultdict(list)
     for case in dataset.cases:
         nodules[case.patient_id].append(case.case_id)
-    known, of_nodules, problems = _Ids(nodules, salt), {}, []
+    known, of_nodules, problems = KnownIds(nodules, salt), {}, []
     for number, sets in assigned.items():
         patients = {name: list(known.in_dataset(sets[name])) for name in SETS}
         counts = Counter(patient for ids in patients.values() for patient in ids)

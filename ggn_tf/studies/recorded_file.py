@@ -22,18 +22,25 @@ def recorded(path: Path) -> Iterator[None]:
         temporary.write_text(f"{sha256(path)}  {path.name}\n", encoding="utf-8")
 
 
-def check_recorded(path: Path) -> None:
+def check_recorded(path: Path, *, required: bool = False) -> None:
     """Refuse a file that is not the one that was written; files of older versions have no record.
+
+    Args:
+        path: The file.
+        required: Whether a missing file, and one without a record, are refused too.
 
     Raises:
         RunError: It has another digest.
     """
     record = _record_of(path)
     if not record.is_file():
-        return
-    with record.open("rb") as stream:
-        expected = stream.read(_LARGEST_BYTES).decode("utf-8", "replace").partition("  ")[0]
-    found = sha256(path)
+        if not required:
+            return
+        expected = f"in {record.name}"
+    else:
+        with record.open("rb") as stream:
+            expected = stream.read(_LARGEST_BYTES).decode("utf-8", "replace").partition("  ")[0]
+    found = sha256(path) if path.is_file() else "of no file"
     if found != expected:
         raise RunError(
             "A result of the study is not the one that was written.",

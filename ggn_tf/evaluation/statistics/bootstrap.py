@@ -124,15 +124,22 @@ class Resampling:
         return float(t.sf(deviate / np.sqrt(1 + 1 / freedom), freedom))
 
 
-def resample(patients: np.ndarray, replicates: int, seed: int) -> Resampling:
-    """Draw B replicates and the sets without one patient, for every score of nodules of these patients [N]."""
+def resample(patients: np.ndarray, replicates: int, seed: int, strata: np.ndarray | None = None) -> Resampling:
+    """Draw B replicates and the sets without one patient, for every score of nodules of these patients [N].
+
+    With strata [N], whole numbers, patients are drawn within each, independently of the others.
+    """
     identity = np.unique(patients)
     without = (identity[:, np.newaxis] != patients).astype(np.float64)
     if len(identity) == 1:
         # Without its only patient a set would be empty.
         without = np.ones_like(without)
     whole = np.ones((1, len(patients)))
-    return Resampling(np.concatenate([whole, draw_weights(patients, replicates, seed), without]), replicates)
+    drawn = draw_weights(patients, replicates, seed) if strata is None else np.empty((replicates, len(patients)))
+    for stratum in () if strata is None else np.unique(strata):
+        inside = strata == stratum
+        drawn[:, inside] = draw_weights(patients[inside], replicates, (seed, int(stratum)))
+    return Resampling(np.concatenate([whole, drawn, without]), replicates)
 
 
 def few_patients(patients: int) -> str:
@@ -171,7 +178,7 @@ def _reach(tail: float, patients: int) -> float:
     return float(np.sqrt(1 + 1 / freedom) * t.isf(tail, freedom))
 
 
-def draw_weights(patients: np.ndarray, replicates: int, seed: int) -> np.ndarray:
+def draw_weights(patients: np.ndarray, replicates: int, seed: int | tuple[int, ...]) -> np.ndarray:
     """Draw patients [N] with replacement; a nodule counts as often as its patient was drawn: float64 [B, N].
 
     Nodules of one patient are correlated, so resampling nodules would give intervals that are too narrow. The draw

@@ -19,8 +19,12 @@ TEXT_COLUMNS = ("case", "patient", "set", "model", "stage", "label")
 LEADING_COLUMNS = ("case", "patient", "split", "set", "model", "stage", "repeat", "label")
 PROBABILITY_PREFIX = "p_"
 EXTERNAL = "external"
+FOLD = "fold"
+"""The column of out-of-fold predictions: the number of the fold whose trainings predicted the nodule."""
+_OPTIONAL = (*MASK_COLUMNS, FOLD)
 PREDICTED_SETS = (*SETS, EXTERNAL)
 RUN_KEY = ["model", "split", "repeat"]
+_WHOLE = ("split", "repeat", FOLD)
 
 # A softmax in float32 sums to 1 within 1e-6; tables of other programs may be rounded to four digits.
 SUM_TOLERANCE = 1e-3
@@ -31,13 +35,13 @@ _NAME_ANOTHER = "Name the predictions.csv of an evaluation."
 def columns(class_names: Sequence[str]) -> list[str]:
     """The table's columns, in order; the classes in the order of the classifier's outputs.
 
-    They may be followed by `MASK_COLUMNS`, which tables of other programs and of older versions lack.
+    They may be followed by `MASK_COLUMNS`, which tables of other programs and of older versions lack, and by `FOLD`.
     """
     return [*LEADING_COLUMNS, *probability_names(class_names), "dice"]
 
 
 def _present_columns(frame: pd.DataFrame) -> list[str]:
-    return [*columns(table_classes(frame)), *(name for name in MASK_COLUMNS if name in frame.columns)]
+    return [*columns(table_classes(frame)), *(name for name in _OPTIONAL if name in frame.columns)]
 
 
 def probability_names(class_names: Sequence[str]) -> list[str]:
@@ -106,14 +110,14 @@ def check_predictions(frame: pd.DataFrame, source: object = None) -> pd.DataFram
     _check_columns(frame, source)
     _check_values(frame, source)
     _check_stages(frame, source)
-    return frame.astype({"split": np.int64, "repeat": np.int64})
+    return frame.astype({name: np.int64 for name in _WHOLE if name in frame.columns})
 
 
 def _check_columns(frame: pd.DataFrame, source: object) -> None:
     classes = table_classes(frame)
     expected = columns(classes)
     missing = [name for name in expected if name not in frame.columns]
-    unknown = [name for name in frame.columns if name not in (*expected, *MASK_COLUMNS)]
+    unknown = [name for name in frame.columns if name not in (*expected, *_OPTIONAL)]
     problem = None
     if missing:
         problem = f"no column {', '.join(missing)}"
@@ -138,12 +142,11 @@ def _check_values(frame: pd.DataFrame, source: object) -> None:
     given = ~np.isnan(probability).all(axis=1)
     wrong_sum = pd.Series(given & ~_sums_to_one(probability), index=frame.index)
     wrong_dice = frame["dice"].notna() & ~frame["dice"].between(0, 1)
-    whole, number = "a whole number", "Number splits and repeats."
+    whole, number = "a whole number", "Number splits, repeats and folds."
     class_remedy = "Write the class, not the label that it merges; every class needs a probability column."
     sum_expected = "probabilities in [0, 1] for all classes with sum 1, or none"
     for wrong, where, expected, remedy in (
-        (frame["split"] % 1 != 0, ["split"], whole, number),
-        (frame["repeat"] % 1 != 0, ["repeat"], whole, number),
+        *((frame[name] % 1 != 0, [name], whole, number) for name in _WHOLE if name in frame.columns),
         (~frame["set"].isin(PREDICTED_SETS), ["set"], " or ".join(PREDICTED_SETS), "Correct the set."),
         (~frame["label"].isin(classes), ["label"], "one of the classes " + ", ".join(classes), class_remedy),
         (wrong_sum, probability_names(classes), sum_expected, "Write the softmax outputs, not logits or percent."),

@@ -1,6 +1,7 @@
 """Scores of a run (paper section 3.3) with patient-bootstrap intervals, from its predictions table."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -61,8 +62,9 @@ def score_predictions(
     """
     checked = check_predictions(frame)
     _check_one_run(checked, class_names)
+    score_stage = partial(_score_stage, seed=seed, replicates=replicates)
     by_set = {
-        name: _score_set(checked[checked["set"] == name], class_names, seed, replicates)
+        name: score_set(checked[checked["set"] == name], class_names, score_stage)
         for name in SCORED_SETS
         if (checked["set"] == name).any()
     }
@@ -137,13 +139,16 @@ def _check_one_run(frame: pd.DataFrame, class_names: tuple[str, ...]) -> None:
         )
 
 
-def _score_set(frame: pd.DataFrame, class_names: tuple[str, ...], seed: int, replicates: int) -> SetScores:
+def score_set(
+    frame: pd.DataFrame, class_names: tuple[str, ...], score_stage: Callable[[pd.DataFrame], StageScores]
+) -> SetScores:
+    """The size of a set, and the scores of each of its stages as `score_stage` computes them from its rows."""
     nodules = frame.drop_duplicates("case")
     return SetScores(
         nodules=len(nodules),
         patients=int(nodules["patient"].nunique()),
         nodules_by_class={name: int((nodules["label"] == name).sum()) for name in class_names},
-        stages={str(stage): _score_stage(rows, seed, replicates) for stage, rows in frame.groupby("stage", sort=False)},
+        stages={str(stage): score_stage(rows) for stage, rows in frame.groupby("stage", sort=False)},
     )
 
 
@@ -153,7 +158,7 @@ def _score_stage(frame: pd.DataFrame, seed: int, replicates: int) -> StageScores
     few = few_patients_reasons(frame, values)
     return StageScores(
         **{
-            name: _estimate(name, value, reason or few.get(name), resampled[name], resampling)
+            name: estimate_of(name, value, reason or few.get(name), resampled[name], resampling)
             for name, (value, reason) in values.items()
         }
     )
@@ -180,9 +185,10 @@ def _auc(label: np.ndarray, probability: np.ndarray) -> float:
     return float(np.mean([roc_auc_score(label == index, scores) for index, scores in enumerate(probability.T)]))
 
 
-def _estimate(
+def estimate_of(
     name: str, value: float | None, reason: str | None, resampled: np.ndarray, resampling: bootstrap.Resampling
 ) -> Estimate:
+    """A score with its interval, from its values on resampled nodules; none where there is a reason against it."""
     if value is None or reason is not None:
         return Estimate(value, reason=reason)
     left_out = resampling.left_out(resampled)

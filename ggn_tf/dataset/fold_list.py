@@ -1,0 +1,109 @@
+"""The user's own folds: a list of training and validation ids, as in nnU-Net's `splits_final.json`.
+
+What nnU-Net calls `val` is the test part of a fold here: no weights are selected on it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggn_tf.dataset.folds import LEAST_FOLDS, FoldRequest, Folds, add_validation, problems_of_parts, shortened
+from ggn_tf.dataset.own_splits import MOST_BYTES, KnownIds
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.errors import RecordError, SplitError
+from ggn_tf.json_records import from_json, read_document
+from ggn_tf.protocol import SplitProtocol
+from ggn_tf.tasks import Task
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """An entry of the list."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Folds:
+    folds: tuple[_Fold, ...]
+
+
+def read_fold_list(path: Path, dataset: Dataset, task: Task, seed: int, salt: bytes | None = None) -> Folds:
+    """Read the user's folds and verify them; each fold's validation set is drawn from its list `train`.
+
+    Args:
+        path: A JSON file: a list with an object for each fold, whose lists `train` and `val` contain ids of nodules, or
+            all lists ids of patients.
+        dataset: The opened dataset.
+        task: The task whose nodules must each be in one list `val`.
+        seed: Seed of the validation sets.
+        salt: Salt of the ids, where the file may contain those of the case table; None where it is not known.
+
+    Raises:
+        SplitError: The file cannot be read or has an unknown id; a patient is in two lists `val`, or in both lists of a
+            fold; or a nodule of the task is in no list `val`, or twice.
+    """
+    folds = _read(path)
+    parts, unknown = _in_dataset(folds, dataset, salt)
+    problems = unknown or list(problems_of_parts(dataset, parts, task))
+    if problems:
+        expected = "ids of the dataset or of its case table, each patient in one test part (val) and in no other fold's"
+        raise _refused(path, "The folds of the file cannot be used.", shortened(problems), expected)
+    digest = hashlib.sha256(json.dumps([[fold.train, fold.val] for fold in folds]).encode()).hexdigest()
+    request = FoldRequest(len(folds), seed, SplitProtocol().validation_fraction, digest)
+    splits = (
+        add_validation(number, dataset.select(dict.fromkeys(training)), dataset.select(test), request)
+        for number, (training, test) in enumerate(parts, start=1)
+    )
+    return Folds(request, None, dataset.fingerprint, tuple(splits))
+
+
+def _read(path: Path) -> tuple[_Fold, ...]:
+    expected = (
+        f"a list of {LEAST_FOLDS} or more objects, each with lists of ids in train and val, as in splits_final.json"
+    )
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        folds = from_json(_Folds, {"folds": read_document(path)}).folds
+        if len(folds) < LEAST_FOLDS or not all(fold.train and fold.val for fold in folds):
+            raise ValueError(
+                f"{len(folds)} folds, {sum(not (fold.train and fold.val) for fold in folds)} with an empty list"
+            )
+    except (OSError, ValueError, RecordError) as error:
+        found = f"{error.case}: {error.found}" if isinstance(error, RecordError) else str(error)
+        raise _refused(path, "The file of folds cannot be read.", found, expected) from error
+    return folds
+
+
+_Parts = list[tuple[list[str], list[str]]]
+
+
+def _in_dataset(folds: Sequence[_Fold], dataset: Dataset, salt: bytes | None) -> tuple[_Parts, list[str]]:
+    """The nodules of each fold's parts, and the unknown ids: all ids are of nodules, or else all of patients."""
+    nodules_of: dict[str, list[str]] = {}
+    for case in dataset.cases:
+        nodules_of.setdefault(case.patient_id, []).append(case.case_id)
+    readings = []
+    for nodules in ({case_id: [case_id] for case_id in dataset.case_by_id}, nodules_of):
+        known = KnownIds(nodules, salt)
+        train, val = (
+            [[case for found in known.in_dataset(getattr(fold, part)) for case in nodules[found]] for fold in folds]
+            for part in ("train", "val")
+        )
+        readings.append((list(zip(train, val, strict=True)), known.unknown))
+    return min(readings, key=lambda reading: len(reading[1]))
+
+
+def _refused(path: Path, what: str, found: object, expected: object) -> SplitError:
+    return SplitError(
+        what,
+        case=path,
+        found=found,
+        expected=expected,
+        remedy="Correct the file, and repeat the command.",
+        arguments=("folds_from",),
+    )

@@ -1,0 +1,181 @@
+"""Scores of out-of-fold predictions: each score's mean over the folds, with an interval over the patients.
+
+A fold's score compares predictions of one model with each other. Pooled over folds, those of different models are
+compared, whose probabilities are not on one scale. The interval is of the mean: in each replicate patients are drawn
+within each fold, each fold is scored again, and the mean is taken. It does not contain the variation over trainings.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from ggn_tf.errors import PredictionsError
+from ggn_tf.evaluation.statistics import bootstrap
+from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
+from ggn_tf.evaluation.statistics.fold_score import BaselineComparison, FoldScore, PooledAuc
+from ggn_tf.evaluation.statistics.predictions_table import FOLD, check_predictions, probabilities
+from ggn_tf.evaluation.statistics.run_scores import Scores, StageScores
+from ggn_tf.evaluation.statistics.scores import (
+    class_indices,
+    estimate_of,
+    few_patients_reasons,
+    gives_probabilities,
+    resampled_class_auc,
+    resampled_scores,
+    score_set,
+    score_values,
+)
+
+COMPARED = "auc"
+
+_Values = dict[str, tuple[float | None, str | None]]
+
+
+def score_folds(frame: pd.DataFrame, class_names: tuple[str, ...], seed: int, replicates: int) -> Scores:
+    """The mean over the folds of every score, with its interval.
+
+    Args:
+        frame: Out-of-fold predictions of one run, with the column `fold`.
+        class_names: The classes of the task.
+        seed: Seed of the bootstrap.
+        replicates: Number of replicates.
+
+    Raises:
+        PredictionsError: The table is wrong.
+    """
+    scored = score_set(check_predictions(frame), class_names, partial(_score_stage, seed=seed, replicates=replicates))
+    return Scores({"test": scored}, replicates, seed, bootstrap.LEVEL)
+
+
+def scores_by_fold(frame: pd.DataFrame) -> list[FoldScore]:
+    """Every score of every fold, stage by stage."""
+    return [
+        FoldScore(str(stage), int(str(fold)), len(part), int(part["patient"].nunique()), metric, *value)
+        for stage, rows in frame.groupby("stage", sort=False)
+        for fold, part in rows.groupby(FOLD)
+        for metric, value in score_values(part).items()
+        if metric != "dice" or value[0] is not None
+    ]
+
+
+def score_pooled(frame: pd.DataFrame, seed: int, replicates: int) -> list[PooledAuc]:
+    """The AUC of every stage that classifies, on the nodules of all folds together."""
+    pooled = []
+    for stage, rows in frame.groupby("stage", sort=False):
+        if gives_probabilities(rows):
+            resampling = resample_in_folds(rows, replicates, seed)
+            resampled = resampled_class_auc(class_indices(rows)[0], probabilities(rows), resampling.weights)
+            value, reason = score_values(rows)[COMPARED]
+            reason = reason or few_patients_reasons(rows, [COMPARED]).get(COMPARED)
+            found = estimate_of(COMPARED, value, reason, resampled, resampling)
+            pooled.append(PooledAuc(str(stage), found.value, found.low, found.high, found.reason))
+    return pooled
+
+
+def compare_baselines(
+    frame: pd.DataFrame, baselines: Mapping[str, pd.DataFrame], seed: int, replicates: int
+) -> list[BaselineComparison]:
+    """Compare the last stage that classifies with baselines on the same nodules, by the AUC's mean over the folds.
+
+    Args:
+        frame: Out-of-fold predictions.
+        baselines: Those of each baseline, by its name.
+        seed: Seed of the bootstrap.
+        replicates: Number of replicates.
+
+    Raises:
+        PredictionsError: A baseline has other nodules, folds or labels.
+    """
+    classified = [rows for _, rows in frame.groupby("stage", sort=False) if gives_probabilities(rows)]
+    if not classified:
+        return []
+    rows = _sorted(classified[-1])
+    resampling = resample_in_folds(rows, replicates, seed)
+    system = _mean(rows, resampling.weights)
+    compared = []
+    for name, other in baselines.items():
+        baseline = _sorted(other)
+        if not baseline[_IDENTITY].equals(rows[_IDENTITY]):
+            raise PredictionsError(
+                "A baseline has other nodules than the cross-validation.",
+                case=name,
+                found=f"{len(baseline)} nodules",
+                expected=f"the {len(rows)} nodules of the cross-validation in the same folds",
+                remedy="Repeat the evaluation.",
+            )
+        compared.append(
+            _compare(name, str(rows["stage"].iloc[0]), system, _mean(baseline, resampling.weights), resampling)
+        )
+    return compared
+
+
+_IDENTITY = [FOLD, "case", "patient", "label"]
+
+
+def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sort_values([FOLD, "case"], ignore_index=True)
+
+
+def resample_in_folds(rows: pd.DataFrame, replicates: int, seed: int) -> Resampling:
+    """Draw patients with replacement within each fold, whose numbers of patients stay the same."""
+    return resample(rows["patient"].to_numpy(dtype=str), replicates, seed, rows[FOLD].to_numpy(dtype=np.int64))
+
+
+def _score_stage(rows: pd.DataFrame, seed: int, replicates: int) -> StageScores:
+    resampling = resample_in_folds(rows, replicates, seed)
+    values, resampled = _mean(rows, resampling.weights)
+    few = few_patients_reasons(rows, values)
+    return StageScores(
+        **{
+            name: estimate_of(name, value, reason or few.get(name), resampled[name], resampling)
+            for name, (value, reason) in values.items()
+        }
+    )
+
+
+def _mean(rows: pd.DataFrame, weights: np.ndarray) -> tuple[_Values, dict[str, np.ndarray]]:
+    """The mean over the folds of each score, and on resampled nodules [B] of their counts [B, N]."""
+    folds = rows[FOLD].to_numpy()
+    parts = {int(fold): folds == fold for fold in np.unique(folds)}
+    by_fold = {fold: score_values(rows[inside]) for fold, inside in parts.items()}
+    drawn = [resampled_scores(rows[inside], weights[:, inside]) for inside in parts.values()]
+    values = {metric: _mean_value(metric, by_fold) for metric in next(iter(by_fold.values()))}
+    return values, {metric: np.mean([scores[metric] for scores in drawn], axis=0) for metric in values}
+
+
+def _mean_value(metric: str, by_fold: Mapping[int, _Values]) -> tuple[float | None, str | None]:
+    values: Sequence[float | None] = [scores[metric][0] for scores in by_fold.values()]
+    undefined = next((fold for fold, scores in by_fold.items() if scores[metric][0] is None), None)
+    if undefined is not None:
+        return None, f"fold {undefined}: {by_fold[undefined][metric][1]}"
+    return float(np.mean(np.array(values, np.float64))), None
+
+
+def _compare(
+    name: str,
+    stage: str,
+    system: tuple[_Values, dict[str, np.ndarray]],
+    baseline: tuple[_Values, dict[str, np.ndarray]],
+    resampling: Resampling,
+) -> BaselineComparison:
+    (value, reason), (own, own_reason) = baseline[0][COMPARED], system[0][COMPARED]
+    low, high, difference, drawn = None, None, None, None
+    if value is not None and own is not None:
+        low, high = resampling.interval(baseline[1][COMPARED]) or (None, None)
+        difference, drawn = own - value, system[1][COMPARED] - baseline[1][COMPARED]
+    difference_low, difference_high = (None if drawn is None else resampling.difference_interval(drawn)) or (None, None)
+    return BaselineComparison(
+        model=name,
+        stage=stage,
+        metric=COMPARED,
+        value=value,
+        low=low,
+        high=high,
+        difference=difference,
+        difference_low=difference_low,
+        difference_high=difference_high,
+        p=None if drawn is None else resampling.p_value(drawn),
+        reason=reason or own_reason,
+    )

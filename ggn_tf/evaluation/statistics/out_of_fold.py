@@ -1,0 +1,37 @@
+"""Out-of-fold predictions: each nodule as the trainings predicted it that did not see its patient."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ggn_tf.evaluation.statistics.mask_measures import MASK_COLUMNS
+from ggn_tf.evaluation.statistics.predictions_table import FOLD, check_predictions, probability_names, table_classes
+
+_KEY = ["split", "stage", "case"]
+
+
+def out_of_fold(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join the test rows of all folds, averaged over the members of a fold.
+
+    Probabilities are averaged. So are Dice and the measurements of the masks, which are not those of a mean mask; what
+    one of the members does not have is empty.
+
+    Args:
+        frames: The predictions table of each training; `split` is the number of its fold, `repeat` of its member.
+
+    Returns:
+        A checked predictions table of one run (set `test`, `split` and `repeat` 1) with the column `fold`: one row per
+        nodule and stage, stage by stage in the order of the folds.
+
+    Raises:
+        PredictionsError: A nodule is in the test sets of two folds, or the members of a fold have different nodules.
+    """
+    rows = pd.concat([frame[frame["set"] == "test"] for frame in frames], ignore_index=True)
+    numbers = [*probability_names(table_classes(rows)), "dice", *(name for name in MASK_COLUMNS if name in rows)]
+    grouped = rows.groupby(_KEY, sort=False)[numbers]
+    mean = grouped.mean().where(grouped.count() == rows["repeat"].nunique())
+    joined = rows.drop_duplicates(_KEY).drop(columns=numbers).join(mean, on=_KEY)
+    stages = pd.CategoricalDtype(joined["stage"].unique().tolist(), ordered=True)
+    joined = joined.astype({"stage": stages}).sort_values(["stage", "split", "case"]).astype({"stage": str})
+    joined = joined.assign(**{FOLD: joined["split"]}).assign(split=1, repeat=1)[[*rows.columns, FOLD]]
+    return check_predictions(joined.reset_index(drop=True))

@@ -1,0 +1,119 @@
+"""What a cross-validation leaves on disk, and what it refuses."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggn_tf.dataset.folds import read_folds
+from ggn_tf.dataset.records import Dataset
+from ggn_tf.errors import GgnError, RunError, SplitError
+from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
+from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
+from ggn_tf.studies.crossval import cv_runs, read_out_of_fold
+from tests.support.tiny_crossval import cross_validate
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """Two folds with two members of the smallest model; not to be written to."""
+    return cross_validate(dataset, tmp_path_factory.mktemp("cv") / "cv", model="raw", members=2).folder
+
+
+@pytest.fixture
+def copy(whole: Path, dataset: Dataset, tmp_path: Path) -> Path:
+    # run.json names the dataset relative to the run.
+    shutil.copytree(dataset.folder, tmp_path / dataset.folder.name)
+    return Path(shutil.copytree(whole, tmp_path / "cv" / "cv"))
+
+
+def test_each_run_is_an_ordinary_run_of_its_fold(whole: Path, dataset: Dataset) -> None:
+    folds, runs = read_folds(whole / "folds.json"), cv_runs(whole)
+    assert [run.name for run in runs] == ["fold1-member1", "fold2-member1", "fold1-member2", "fold2-member2"]
+    assert {run.parent for run in runs} == {whole / "runs"}
+    for run, seed, split in zip(map(RunFolder.open, runs), (0, 0, 1, 1), folds.splits * 2, strict=True):
+        assert run.description.seed == seed
+        assert read_run_split(run, open_run_dataset(run)) == split
+
+
+def test_every_nodule_has_one_row_by_trainings_that_did_not_see_its_patient(whole: Path, dataset: Dataset) -> None:
+    frame, folds = read_out_of_fold(whole), read_folds(whole / "folds.json")
+    assert sorted(frame["case"]) == sorted(dataset.case_by_id)
+    assert list(frame.columns) == [*read_predictions(next((whole / "predictions").glob("*.csv"))).columns, "fold"]
+    for fold, rows in frame.groupby("fold"):
+        assert tuple(rows["case"]) == folds.by_number[fold].test
+
+
+def test_a_row_is_the_mean_over_the_members(whole: Path) -> None:
+    frame = read_out_of_fold(whole)
+    for fold, rows in frame.groupby("fold"):
+        members = [read_predictions(whole / "predictions" / f"fold{fold}-member{member}.csv") for member in (1, 2)]
+        tests = [part[part["set"] == "test"] for part in members]
+        assert not np.array_equal(*map(probabilities, tests))
+        np.testing.assert_allclose(probabilities(rows), np.mean([*map(probabilities, tests)], axis=0), rtol=1e-15)
+
+
+def test_the_same_call_repeats_nothing(copy: Path, dataset: Dataset) -> None:
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.keras")}
+    text = (copy / "predictions.csv").read_bytes()
+    moved = Dataset(copy.parents[1] / dataset.folder.name, dataset.protocol, dataset.fingerprint, dataset.cases)
+    cross_validate(moved, copy, model="raw", members=2)
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*.keras")} == before
+    assert (copy / "predictions.csv").read_bytes() == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"members": 1}, "2 members per fold"),
+        ({"folds": 3}, "other folds"),
+        ({"model": "reference"}, "model = raw"),
+        ({"seed": 1}, "other folds"),
+    ],
+)
+def test_other_settings_are_refused(whole: Path, dataset: Dataset, arguments: dict, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        cross_validate(dataset, whole, **{"model": "raw", "members": 2, **arguments})
+
+
+def test_an_unfinished_fold_is_named(copy: Path) -> None:
+    shutil.rmtree(copy / "runs" / "fold2-member1")
+    (copy / "runs" / "fold1-member2" / "stages.json").unlink()
+    for read in (cv_runs, read_out_of_fold):
+        with pytest.raises(RunError, match="not finished: fold2-member1, fold1-member2"):
+            read(copy)
+
+
+def test_a_run_of_another_fold_is_named(copy: Path) -> None:
+    shutil.rmtree(copy / "runs" / "fold2-member1")
+    (copy / "runs" / "fold1-member1").rename(copy / "runs" / "fold2-member1")
+    with pytest.raises(RunError, match="fold1-member1, fold2-member1"):
+        cv_runs(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("predictions.csv", RunError), ("folds.json", SplitError), ("crossval.json", RunError)]
+)
+def test_a_changed_file_is_refused(copy: Path, name: str, kind: type[GgnError]) -> None:
+    content = (copy / name).read_text(encoding="utf-8")
+    (copy / name).write_text(content.replace("1", "2", 1), encoding="utf-8")
+    for read in read_out_of_fold:
+        with pytest.raises(kind) as error:
+            read(copy)
+        assert name in str(error.value.case)
+
+
+def test_predictions_without_their_digest_are_refused(copy: Path) -> None:
+    (copy / "predictions.csv.sha256").unlink()
+    with pytest.raises(RunError, match="not the one that was written"):
+        read_out_of_fold(copy)
+
+
+def test_too_many_folds_leave_no_folder(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(SplitError, match="fewer patients than there are folds"):
+        cross_validate(dataset, tmp_path / "cv", folds=30)
+    for arguments in ({"folds": 1}, {"members": 0}, {"model": "svm"}, {"protocol": "slow"}):
+        with pytest.raises(GgnError):
+            cross_validate(dataset, tmp_path / "cv", **arguments)
+    assert not (tmp_path / "cv").exists()
