@@ -1,6 +1,6 @@
 """Evaluate a run: predictions, scores, figures and report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from ggn_tf.api.arguments import (
     check_fraction,
     ignore,
 )
+from ggn_tf.api.crossval import Crossval
 from ggn_tf.api.fit import Run, dataset_folder, run_folder
 from ggn_tf.api.prepare import PreparedDataset
+from ggn_tf.errors import RunError
 from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, run_data, write_evaluation
 from ggn_tf.evaluation.report.subgroups import main_subgroups
-from ggn_tf.evaluation.report_inputs import collect_report_inputs
+from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
 from ggn_tf.evaluation.retest import nodules_to_retest, retest_run, summarise_retest
 from ggn_tf.evaluation.run_predictions import describe_run, open_external, predict_external, predict_run
 from ggn_tf.evaluation.statistics import run_scores
@@ -33,6 +35,8 @@ from ggn_tf.evaluation.statistics.scores import differences, score_predictions
 from ggn_tf.evaluation.statistics.subgroups import columns_of
 from ggn_tf.files import refuse_read_only
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
+from ggn_tf.studies.crossval import cv_runs, is_crossval, read_out_of_fold
+from ggn_tf.studies.crossval_scores import collect_crossval_inputs, open_members, score_crossval
 from ggn_tf.tensorflow_import import keras_defaults
 from ggn_tf.training.tensorboard import write_scores
 
@@ -60,7 +64,7 @@ class Evaluation:
 
 @keras_defaults()
 def evaluate(
-    run: Run | str | Path,
+    run: Run | Crossval | str | Path,
     dataset: PreparedDataset | str | Path | None = None,
     *,
     own_dataset: PreparedDataset | str | Path | None = None,
@@ -78,7 +82,8 @@ def evaluate(
 ) -> Evaluation:
     """Score every finished stage of a run on its validation and test set, and on another site's nodules.
 
-    An earlier evaluation is replaced.
+    Of a cross-validation the out-of-fold predictions are scored: each score's mean over the folds, the pooled AUC
+    beside it, and the differences to baselines. An earlier evaluation is replaced.
 
     Example:
         >>> evaluation = ggn_tf.evaluate("runs/a")  # doctest: +SKIP
@@ -89,7 +94,7 @@ def evaluate(
         True
 
     Args:
-        run: The run from `fit`, or its folder.
+        run: The run from `fit`, or its folder; or the cross-validation from `crossval`, or its folder.
         dataset: Dataset of another site, for external validation.
         own_dataset: Where the run's own dataset is now; None where it was not moved.
         replicates: Number of bootstrap replicates.
@@ -100,7 +105,7 @@ def evaluate(
         by: Columns of the case table by which nodules are grouped, for example `("sex", "scanner")`.
         interval_width: Width of an interval for which the number of patients that it needs is reported.
         coverage: Share of prediction sets that must contain the true class; their thresholds come from the validation
-            set, and their coverage and size are reported for the other sets.
+            set, and their coverage and size are reported for the other sets. A cross-validation has no such set.
         retest: Whether to predict the test set again with perturbed inputs by the last stage (test-retest): centres 2
             to 8 mm off, with and without recentring, noise, mirrors, thicker slices. Costs 11 to 30 further predictions
             of the test set.
@@ -111,8 +116,9 @@ def evaluate(
     Raises:
         GgnError: The folder cannot be written to, or contains something else; the dataset has no such column; or the
             sensitivity is not in (0, 1], or the coverage not in (0, 1).
-        RunError: No stage is finished, the run's dataset is not there, the other dataset shares patients with it, or
-            there is no test nodule for the test-retest analysis.
+        RunError: No stage is finished, or a fold of a cross-validation is not; it cannot have a test-retest analysis,
+            sensitivity or external validation; the run's dataset is not there, the other dataset shares patients with
+            it, or there is no test nodule for the test-retest analysis.
         DatasetError: A dataset cannot be read.
     """
 
@@ -122,11 +128,19 @@ def evaluate(
     check_fraction("sensitivity", sensitivity)
     check_fraction("interval_width", interval_width)
     check_coverage(coverage)
-    opened = RunFolder.open(run_folder(run))
-    folder = opened.folder / "evaluation" if output is None else Path(output)
+    given = run.folder if isinstance(run, Crossval) else run_folder(run)
+    opened = RunFolder.open(cv_runs(given)[0] if is_crossval(given) else given)
+    folder = given / "evaluation" if output is None else Path(output)
     refuse_foreign_evaluation(folder)
     # It takes its name beside the former one.
     refuse_read_only(folder.absolute().parent)
+    if is_crossval(given):
+        _refuse_for_crossval(given, dataset=dataset, sensitivity=sensitivity, retest=retest or None)
+        moved = None if own_dataset is None else dataset_folder(own_dataset)
+        frame, report, inputs = _of_crossval(given, moved, by, (seed, replicates), gallery, announce)
+        report = replace(report, interval_width=interval_width)
+        write_evaluation(frame, report, folder, inputs, tuple(by), shared=shared)
+        return Evaluation(folder, report, frame)
     trained_on = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
     columns = columns_of(trained_on.cases, by)
     external = None if dataset is None else open_external(opened, trained_on, dataset_folder(dataset))
@@ -164,6 +178,38 @@ def evaluate(
     if scores.test is not None and output is None and (opened.folder / "tensorboard").is_dir():
         write_scores(opened.folder / "tensorboard", _by_tag(scores.test))
     return Evaluation(folder, report, frame)
+
+
+def _of_crossval(
+    folder: Path,
+    moved: Path | None,
+    by: Sequence[str],
+    bootstrap: tuple[int, int],
+    gallery: int,
+    announce: Callable[[str], None],
+) -> tuple[pd.DataFrame, run_scores.Evaluation, ReportInputs]:
+    """Score a cross-validation with the seed and the replicates of a bootstrap, and compute its report's inputs."""
+    members, folds, dataset = open_members(folder, moved)
+    columns = columns_of(dataset.cases, by)
+    frame = read_out_of_fold(folder)
+    inputs = collect_crossval_inputs(members, dataset, frame, gallery, announce)
+    report = score_crossval(members, folds, dataset, frame, *bootstrap)
+    groups = main_subgroups(run_data(frame, report), dataset.case_by_id, columns) if columns else []
+    return frame, replace(report, subgroups=tuple(groups)), inputs
+
+
+def _refuse_for_crossval(folder: Path, **given: object) -> None:
+    """Refuse what needs a validation set or one model."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise RunError(
+            "A cross-validation cannot be evaluated in this way.",
+            case=folder,
+            found=", ".join(name.replace("_", " ") for name in names),
+            expected="out-of-fold predictions alone: each nodule has one, and no set is left for validation",
+            remedy="Leave this out, or evaluate the runs of the folds.",
+            arguments=names,
+        )
 
 
 def _by_tag(scores: run_scores.SetScores) -> dict[str, float]:

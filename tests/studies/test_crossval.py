@@ -4,15 +4,23 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+import ggn_tf
 from ggn_tf.dataset.folds import read_folds
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import GgnError, RunError, SplitError
+from ggn_tf.evaluation.baselines import predict_by_measure
+from ggn_tf.evaluation.report.run_tables import summarise
+from ggn_tf.evaluation.statistics.fold_means import score_folds
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
+from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
 from ggn_tf.studies.crossval import cv_runs, read_out_of_fold
-from tests.support.tiny_crossval import cross_validate
+from ggn_tf.tasks import Task
+from tests.support.tiny_crossval import TASK, cross_validate
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +88,7 @@ def test_other_settings_are_refused(whole: Path, dataset: Dataset, arguments: di
 def test_an_unfinished_fold_is_named(copy: Path) -> None:
     shutil.rmtree(copy / "runs" / "fold2-member1")
     (copy / "runs" / "fold1-member2" / "stages.json").unlink()
-    for read in (cv_runs, read_out_of_fold):
+    for read in (cv_runs, read_out_of_fold, ggn_tf.evaluate):
         with pytest.raises(RunError, match="not finished: fold2-member1, fold1-member2"):
             read(copy)
 
@@ -98,7 +106,7 @@ def test_a_run_of_another_fold_is_named(copy: Path) -> None:
 def test_a_changed_file_is_refused(copy: Path, name: str, kind: type[GgnError]) -> None:
     content = (copy / name).read_text(encoding="utf-8")
     (copy / name).write_text(content.replace("1", "2", 1), encoding="utf-8")
-    for read in read_out_of_fold:
+    for read in (read_out_of_fold, ggn_tf.evaluate):
         with pytest.raises(kind) as error:
             read(copy)
         assert name in str(error.value.case)
@@ -117,3 +125,57 @@ def test_too_many_folds_leave_no_folder(dataset: Dataset, tmp_path: Path) -> Non
         with pytest.raises(GgnError):
             cross_validate(dataset, tmp_path / "cv", **arguments)
     assert not (tmp_path / "cv").exists()
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """Two folds of the cascade, whose masks are not empty; not to be written to."""
+    return cross_validate(dataset, tmp_path_factory.mktemp("cascade") / "cv").folder
+
+
+@pytest.fixture(scope="module")
+def evaluation(cascade: Path) -> ggn_tf.Evaluation:
+    return ggn_tf.evaluate(cascade, output=cascade.parent / "evaluation", replicates=100, gallery=3)
+
+
+def test_an_evaluation_scores_the_means_over_the_folds(cascade: Path, evaluation: ggn_tf.Evaluation) -> None:
+    frame = read_out_of_fold(cascade)
+    pd.testing.assert_frame_equal(evaluation.predictions, frame)
+    assert set(evaluation.scores.by_set) == {"test"}
+    assert evaluation.scores.test == score_folds(frame, Task.parse(TASK).class_names, 0, 100).test
+    assert list(evaluation.scores.test.stages) == ["segment", "classify", "joint"]
+
+
+def test_the_baselines_are_fitted_on_the_training_sets_of_the_folds(
+    cascade: Path, evaluation: ggn_tf.Evaluation, dataset: Dataset
+) -> None:
+    splits = read_folds(cascade / "folds.json").splits
+    task = Task.parse(TASK)
+    tests = [predict_by_measure(dataset.case_by_id, split, task, "diameter") for split in splits]
+    areas = [
+        roc_auc_score(rows["label"] == task.class_names[1], rows[f"p_{task.class_names[1]}"])
+        for rows in (frame[frame["set"] == "test"] for frame in tests)
+    ]
+    ruler = next(score for score in evaluation.report.crossval.baselines if score.model == "diameter")
+    assert ruler.value == pytest.approx(np.mean(areas)) and ruler.stage == "joint"
+    assert ruler.difference == pytest.approx(evaluation.scores.test["joint"].auc.value - ruler.value)
+
+
+def test_the_evaluation_has_a_whole_folder(cascade: Path, evaluation: ggn_tf.Evaluation) -> None:
+    folder = evaluation.folder
+    assert read_scores_file(folder / "scores.json") == evaluation.report
+    for name in ("report.html", "model_card.md"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "not on one scale" in text and "mean over the test sets of 2 folds" in text and "diameter" in text
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Test sets of 2 folds, pooled, n = 32 nodules" in page and "Split" not in page
+    assert page.count('class="sheet"') or "gallery" in page
+    shown = summarise(evaluation.report)
+    assert "pooled AUC" in shown and "joint - baseline" in shown and "2 folds" in shown
+
+
+def test_what_needs_a_validation_set_or_one_model_is_refused(cascade: Path, dataset: Dataset) -> None:
+    for arguments in ({"retest": True}, {"sensitivity": 0.9}, {"dataset": dataset.folder}):
+        with pytest.raises(RunError, match="cannot be evaluated in this way") as error:
+            ggn_tf.evaluate(cascade, **arguments)
+        assert error.value.arguments == tuple(arguments)

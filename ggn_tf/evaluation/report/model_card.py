@@ -36,10 +36,10 @@ def run_card(evaluation: Evaluation, frame: pd.DataFrame) -> str:
         "run_card.md",
         class_names=run.task.split(","),
         extent_warnings=run_tables.extent_warnings(evaluation.extent),
-        data=run_tables.data_facts(run),
+        data=run_tables.data_facts(evaluation),
         sets=run_tables.sets_table(frame),
         training=run_tables.training_facts(run),
-        stages=run_tables.training_table(run),
+        stages=run_tables.training_table(evaluation),
         scores=run_tables.score_tables(evaluation),
         remarks=[*warning, run_tables.interval_note(scores), *run_tables.remarks(evaluation), *retest],
     )

@@ -31,6 +31,7 @@ class ReportData:
         further: The scores of `score_further`, of every set.
         sensitivity: The least sensitivity of their operating point; None for none.
         prefix: Prefix of anchors and of file names of figures, for a page with several tasks or splits.
+        folds: Number of folds whose test sets are pooled; None where the rows are of one split.
     """
 
     frame: pd.DataFrame
@@ -43,6 +44,7 @@ class ReportData:
     further: tuple[RepeatedScore, ...] = ()
     sensitivity: float | None = None
     prefix: str = ""
+    folds: int | None = None
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -127,7 +129,8 @@ class ReportData:
         """The end of every caption: the set, n, the repeats, and whether the set selected the weights."""
         repeats = f", {self.repeats} repeats" if self.repeats > 1 else ""
         mark = " The weights were selected on this set: the results shown are optimistic." if self.mark else ""
-        return f"{self.set_name.capitalize()} set, n = {self.size}{repeats}.{mark}"
+        pooled = "" if self.folds is None else f"s of {self.folds} folds, pooled"
+        return f"{self.set_name.capitalize()} set{pooled}, n = {self.size}{repeats}.{mark}"
 
     @property
     def interval(self) -> str:

@@ -24,7 +24,7 @@ from ggn_tf.evaluation.report.retest import retest_section
 from ggn_tf.evaluation.report.subgroups import subgroups_section
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.predictions_table import EXTERNAL, write_predictions
-from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, Estimate, Evaluation, TrainedRun, write_scores_file
+from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, Estimate, Evaluation, write_scores_file
 from ggn_tf.files import replaced_folder
 
 
@@ -70,8 +70,11 @@ def tiles(evaluation: Evaluation) -> list[Block]:
         run_tables.METRIC_NAMES[name]: score for name, score in scores.by_metric().items() if score.value is not None
     }
     selected = " The weights were selected on this set." if evaluation.run.select_on == "test" else ""
+    name = (
+        "Test set" if evaluation.crossval is None else f"Mean over the test sets of {evaluation.crossval.folds} folds"
+    )
     text = (
-        f"Test set, stage {stage}: {test.nodules} nodules of {test.patients} other patients of the same dataset "
+        f"{name}, stage {stage}: {test.nodules} nodules of {test.patients} other patients of the same dataset "
         f"(internal validation).{selected}"
     )
     return [Tiles(defined), Prose(text)]
@@ -94,6 +97,7 @@ def run_data(
         by=by,
         further=evaluation.further,
         sensitivity=evaluation.sensitivity,
+        folds=None if evaluation.crossval is None else evaluation.crossval.folds,
     )
 
 
@@ -123,9 +127,9 @@ def run_page(
     warnings = [Prose(text, warning=True) for text in (*run_tables.extent_warnings(evaluation.extent), *selected)]
     return Page(
         title=f"{run.model}, task {run.task}",
-        subtitle=f"Split {run.split}, seed {run.seed}, dataset {run.dataset}",
+        subtitle=f"{run_tables.parts_of(evaluation).capitalize()}, seed {run.seed}, dataset {run.dataset}",
         blocks=[*warnings, *tiles(evaluation)],
-        sections=[*sections, _training(run, frame)],
+        sections=[*sections, _training(evaluation, frame)],
     )
 
 
@@ -134,10 +138,10 @@ def _sets_sections(data: ReportData, evaluation: Evaluation) -> list[Section]:
     return [] if section is None else [section]
 
 
-def _training(run: TrainedRun, frame: pd.DataFrame) -> Section:
-    facts = Table([], [*run_tables.training_facts(run), *run_tables.data_facts(run)])
+def _training(evaluation: Evaluation, frame: pd.DataFrame) -> Section:
+    facts = Table([], [*run_tables.training_facts(evaluation.run), *run_tables.data_facts(evaluation)])
     return Section(
-        "training", "What was trained", [facts, run_tables.sets_table(frame), run_tables.training_table(run)]
+        "training", "What was trained", [facts, run_tables.sets_table(frame), run_tables.training_table(evaluation)]
     )
 
 

@@ -10,6 +10,7 @@ from rich.table import Table as TextTable
 from rich.text import Text
 
 from ggn_tf.evaluation.report.cells import Cell, Number, Table, cell_line, score_cell
+from ggn_tf.evaluation.report.folds import fold_facts, fold_notes, fold_tables, fold_text, fold_training_table
 from ggn_tf.evaluation.report.further_scores import operating_table
 from ggn_tf.evaluation.report.prediction_sets import coverage_table, too_few_note
 from ggn_tf.evaluation.report.retest import retest_notes, retest_table
@@ -56,6 +57,11 @@ def extent_warnings(extent: Iterable[ExtentScore]) -> list[str]:
     ]
 
 
+def parts_of(evaluation: Evaluation) -> str:
+    """The split, or the folds and members of a cross-validation."""
+    return f"split {evaluation.run.split}" if evaluation.crossval is None else fold_text(evaluation.crossval)
+
+
 def training_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
     """How the run was trained: names and values."""
     return [
@@ -68,9 +74,11 @@ def training_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
     ]
 
 
-def data_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
+def data_facts(evaluation: Evaluation) -> list[tuple[str, Cell]]:
     """What the run was trained on: names and values."""
-    return [("Dataset", run.dataset), ("Dataset fingerprint", run.dataset_fingerprint), ("Split", run.split)]
+    run, folds = evaluation.run, evaluation.crossval
+    parts: list[tuple[str, Cell]] = [("Split", run.split)] if folds is None else fold_facts(folds)
+    return [("Dataset", run.dataset), ("Dataset fingerprint", run.dataset_fingerprint), *parts]
 
 
 def sets_table(frame: pd.DataFrame) -> Table:
@@ -84,9 +92,11 @@ def sets_table(frame: pd.DataFrame) -> Table:
     return Table(["set", "nodules", "patients", *classes], rows, "Nodules of each set; no patient is in two sets")
 
 
-def training_table(run: TrainedRun) -> Table:
-    """How every stage was trained, one row per stage."""
-    rows = [[stage.stage, stage.epochs, stage.best_epoch, stage.ended] for stage in run.stages]
+def training_table(evaluation: Evaluation) -> Table:
+    """How every stage was trained, one row per stage, and of a cross-validation per training."""
+    if evaluation.crossval is not None:
+        return fold_training_table(evaluation.crossval)
+    rows = [[stage.stage, stage.epochs, stage.best_epoch, stage.ended] for stage in evaluation.run.stages]
     return Table(["stage", "epochs", "best epoch", "ended by"], rows, "Stages of the training")
 
 
@@ -100,6 +110,8 @@ def score_tables(evaluation: Evaluation) -> list[Table]:
             tables += [table for table in [operating_table(found, caption, evaluation.sensitivity)] if table.rows]
     if evaluation.external_dataset:
         tables.append(_sites_table(evaluation))
+    if evaluation.crossval is not None:
+        tables += fold_tables(evaluation.crossval, METRIC_NAMES)
     return [*tables, _extent_table(evaluation)] if evaluation.extent else tables
 
 
@@ -112,7 +124,8 @@ def _set_table(evaluation: Evaluation, set_name: str, scores: SetScores) -> Tabl
     ]
     classes = ", ".join(f"{name} {count}" for name, count in scores.nodules_by_class.items())
     selected = ", weights selected on it" if evaluation.run.select_on == set_name else ""
-    caption = f"{set_name}: {scores.nodules} nodules of {scores.patients} patients ({classes}){selected}"
+    name = set_name if evaluation.crossval is None else f"mean over the test sets of {evaluation.crossval.folds} folds"
+    caption = f"{name}: {scores.nodules} nodules of {scores.patients} patients ({classes}){selected}"
     return Table(["stage", *(METRIC_NAMES[metric] for metric in shown)], rows, caption)
 
 
@@ -179,8 +192,9 @@ def score_notes(scores: Scores) -> list[str]:
 
 def remarks(evaluation: Evaluation) -> list[str]:
     """What is undefined and why, and how many patients a narrower interval and prediction sets need."""
+    folds = [] if evaluation.crossval is None else fold_notes(evaluation.crossval)
     too_few = [] if evaluation.sets is None else too_few_note(evaluation.sets)
-    return [*score_notes(evaluation.scores), *_patients_note(evaluation), *too_few]
+    return [*score_notes(evaluation.scores), *folds, *_patients_note(evaluation), *too_few]
 
 
 def _patients_note(evaluation: Evaluation) -> list[str]:
@@ -210,7 +224,7 @@ def summarise(evaluation: Evaluation) -> str:
     notes = [] if retest is None else retest_notes(retest)
     blocks = [
         *extent_warnings(evaluation.extent),
-        f"{run.model}, task {run.task}, split {run.split}, seed {run.seed}\n{selection(run)}",
+        f"{run.model}, task {run.task}, {parts_of(evaluation)}, seed {run.seed}\n{selection(run)}",
         *(f"{table.caption}\n{text_table(table)}" for table in tables if table.rows),
         "\n".join([interval_note(evaluation.scores), *remarks(evaluation), *notes]),
     ]

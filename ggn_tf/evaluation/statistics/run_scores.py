@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import RecordError, RunError
+from ggn_tf.evaluation.statistics.fold_score import FoldScores
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.retest_score import Retest
 from ggn_tf.evaluation.statistics.set_thresholds import PredictionSets
@@ -130,8 +131,8 @@ class TrainedRun:
     Attributes:
         task: Its classes with commas between, as `Task.parse` reads them.
         model: Name of the model.
-        split: Number of the split.
-        seed: Seed of the training.
+        split: Number of the split; None for a cross-validation.
+        seed: Seed of the training, or of the first of several.
         precision: Precision of the training, for example `float32`.
         select_on: The set whose scores selected the weights.
         dataset_fingerprint: Fingerprint of the dataset's content.
@@ -142,7 +143,7 @@ class TrainedRun:
 
     task: str
     model: str
-    split: int
+    split: int | None
     seed: int
     precision: str
     select_on: str
@@ -218,6 +219,7 @@ class Evaluation:
         interval_width: Width of an interval for which the number of patients is reported.
         retest: The test-retest analysis; None where this was not requested.
         sets: The prediction sets of the last stage; None where it does not classify, or nothing sets the thresholds.
+        crossval: The folds of a cross-validation, whose `scores` are means over them; None for a run.
     """
 
     scores: Scores
@@ -231,6 +233,7 @@ class Evaluation:
     interval_width: float = INTERVAL_WIDTH
     retest: Retest | None = None
     sets: PredictionSets | None = None
+    crossval: FoldScores | None = None
 
 
 SCORES_FILE = "scores.json"
@@ -274,6 +277,8 @@ def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
         document["test_retest"] = to_json(evaluation.retest)
     if evaluation.sets is not None:
         document["prediction_sets"] = to_json(evaluation.sets)
+    if evaluation.crossval is not None:
+        document["cross_validation"] = to_json(evaluation.crossval)
     return {**document, "run": asdict(evaluation.run)}
 
 
@@ -328,6 +333,7 @@ def _evaluation(document: Mapping[str, Any]) -> Evaluation:
         document.get("interval_width", INTERVAL_WIDTH),
         from_json(Retest, document["test_retest"]) if "test_retest" in document else None,
         from_json(PredictionSets, document["prediction_sets"]) if "prediction_sets" in document else None,
+        from_json(FoldScores, document["cross_validation"]) if "cross_validation" in document else None,
     )
 
 
