@@ -1,6 +1,7 @@
 """What a cross-validation leaves on disk, and what it refuses."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,55 +19,74 @@ from ggn_tf.evaluation.statistics.fold_means import score_folds
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
-from ggn_tf.studies.crossval import cv_runs, read_out_of_fold
+from ggn_tf.studies.crossval import cv_runs, read_design, read_out_of_fold, trainings_of, write_design
 from ggn_tf.tasks import Task
 from tests.support.tiny_crossval import TASK, cross_validate
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """Two folds with two members of the smallest model; not to be written to."""
-    return cross_validate(dataset, tmp_path_factory.mktemp("cv") / "cv", model="raw", members=2).folder
+    """Two folds of the cascade; not to be written to."""
+    return cross_validate(dataset, tmp_path_factory.mktemp("cv") / "cv").folder
 
 
 @pytest.fixture
 def copy(whole: Path, dataset: Dataset, tmp_path: Path) -> Path:
     # run.json names the dataset relative to the run.
-    shutil.copytree(dataset.folder, tmp_path / dataset.folder.name)
+    shutil.copytree(dataset.folder.parent, tmp_path / dataset.folder.parent.name)
     return Path(shutil.copytree(whole, tmp_path / "cv" / "cv"))
 
 
 def test_each_run_is_an_ordinary_run_of_its_fold(whole: Path, dataset: Dataset) -> None:
     folds, runs = read_folds(whole / "folds.json"), cv_runs(whole)
-    assert [run.name for run in runs] == ["fold1-member1", "fold2-member1", "fold1-member2", "fold2-member2"]
+    assert [run.name for run in runs] == ["fold1-member1", "fold2-member1"]
     assert {run.parent for run in runs} == {whole / "runs"}
-    for run, seed, split in zip(map(RunFolder.open, runs), (0, 0, 1, 1), folds.splits * 2, strict=True):
-        assert run.description.seed == seed
+    for run, split in zip(map(RunFolder.open, runs), folds.splits, strict=True):
+        assert run.description.seed == 0
         assert read_run_split(run, open_run_dataset(run)) == split
 
 
 def test_every_nodule_has_one_row_by_trainings_that_did_not_see_its_patient(whole: Path, dataset: Dataset) -> None:
     frame, folds = read_out_of_fold(whole), read_folds(whole / "folds.json")
+    assert list(frame["stage"].unique()) == ["segment", "classify", "joint"]
+    frame = frame[frame["stage"] == "joint"]
     assert sorted(frame["case"]) == sorted(dataset.case_by_id)
     assert list(frame.columns) == [*read_predictions(next((whole / "predictions").glob("*.csv"))).columns, "fold"]
     for fold, rows in frame.groupby("fold"):
         assert tuple(rows["case"]) == folds.by_number[fold].test
 
 
-def test_a_row_is_the_mean_over_the_members(whole: Path) -> None:
+def test_a_row_is_that_of_the_folds_own_training(whole: Path) -> None:
     frame = read_out_of_fold(whole)
     for fold, rows in frame.groupby("fold"):
-        members = [read_predictions(whole / "predictions" / f"fold{fold}-member{member}.csv") for member in (1, 2)]
-        tests = [part[part["set"] == "test"] for part in members]
-        assert not np.array_equal(*map(probabilities, tests))
-        np.testing.assert_allclose(probabilities(rows), np.mean([*map(probabilities, tests)], axis=0), rtol=1e-15)
+        own = read_predictions(whole / "predictions" / f"fold{fold}-member1.csv")
+        np.testing.assert_array_equal(probabilities(rows), probabilities(own[own["set"] == "test"]))
+
+
+def test_members_differ_in_their_seed_alone(whole: Path) -> None:
+    design, folds = replace(read_design(whole), members=3), read_folds(whole / "folds.json")
+    trainings = trainings_of(design, folds)
+    assert [training.name for training in trainings[2:4]] == ["fold1-member2", "fold2-member2"]
+    assert [training.description.seed for training in trainings] == [0, 0, 1, 1, 2, 2]
+    assert replace(trainings[4].description, seed=0) == trainings[0].description
+
+
+def test_members_can_be_added_and_not_taken_away(copy: Path) -> None:
+    design = read_design(copy)
+    write_design(replace(design, members=2), copy)
+    with pytest.raises(RunError, match="not finished: fold1-member2, fold2-member2"):
+        cv_runs(copy)
+    with pytest.raises(RunError, match="2 members per fold") as error:
+        write_design(design, copy)
+    assert error.value.arguments == ("members", "folder")
 
 
 def test_the_same_call_repeats_nothing(copy: Path, dataset: Dataset) -> None:
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.keras")}
     text = (copy / "predictions.csv").read_bytes()
-    moved = Dataset(copy.parents[1] / dataset.folder.name, dataset.protocol, dataset.fingerprint, dataset.cases)
-    cross_validate(moved, copy, model="raw", members=2)
+    folder = copy.parents[1] / dataset.folder.parent.name / dataset.folder.name
+    moved = Dataset(folder, dataset.protocol, dataset.fingerprint, dataset.cases)
+    cross_validate(moved, copy)
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*.keras")} == before
     assert (copy / "predictions.csv").read_bytes() == text
 
@@ -74,22 +94,21 @@ def test_the_same_call_repeats_nothing(copy: Path, dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"members": 1}, "2 members per fold"),
         ({"folds": 3}, "other folds"),
-        ({"model": "reference"}, "model = raw"),
+        ({"model": "raw"}, "model = cascade"),
         ({"seed": 1}, "other folds"),
     ],
 )
 def test_other_settings_are_refused(whole: Path, dataset: Dataset, arguments: dict, message: str) -> None:
     with pytest.raises(RunError, match=message):
-        cross_validate(dataset, whole, **{"model": "raw", "members": 2, **arguments})
+        cross_validate(dataset, whole, **arguments)
 
 
 def test_an_unfinished_fold_is_named(copy: Path) -> None:
     shutil.rmtree(copy / "runs" / "fold2-member1")
-    (copy / "runs" / "fold1-member2" / "stages.json").unlink()
+    (copy / "runs" / "fold1-member1" / "stages" / "joint.keras").unlink()
     for read in (cv_runs, read_out_of_fold, ggn_tf.evaluate):
-        with pytest.raises(RunError, match="not finished: fold2-member1, fold1-member2"):
+        with pytest.raises(RunError, match="not finished: fold1-member1, fold2-member1"):
             read(copy)
 
 
@@ -128,28 +147,22 @@ def test_too_many_folds_leave_no_folder(dataset: Dataset, tmp_path: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def cascade(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """Two folds of the cascade, whose masks are not empty; not to be written to."""
-    return cross_validate(dataset, tmp_path_factory.mktemp("cascade") / "cv").folder
+def evaluation(whole: Path) -> ggn_tf.Evaluation:
+    return ggn_tf.evaluate(whole, output=whole.parent / "evaluation", replicates=50, gallery=2)
 
 
-@pytest.fixture(scope="module")
-def evaluation(cascade: Path) -> ggn_tf.Evaluation:
-    return ggn_tf.evaluate(cascade, output=cascade.parent / "evaluation", replicates=100, gallery=3)
-
-
-def test_an_evaluation_scores_the_means_over_the_folds(cascade: Path, evaluation: ggn_tf.Evaluation) -> None:
-    frame = read_out_of_fold(cascade)
+def test_an_evaluation_scores_the_means_over_the_folds(whole: Path, evaluation: ggn_tf.Evaluation) -> None:
+    frame = read_out_of_fold(whole)
     pd.testing.assert_frame_equal(evaluation.predictions, frame)
     assert set(evaluation.scores.by_set) == {"test"}
-    assert evaluation.scores.test == score_folds(frame, Task.parse(TASK).class_names, 0, 100).test
+    assert evaluation.scores.test == score_folds(frame, Task.parse(TASK).class_names, 0, 50).test
     assert list(evaluation.scores.test.stages) == ["segment", "classify", "joint"]
 
 
 def test_the_baselines_are_fitted_on_the_training_sets_of_the_folds(
-    cascade: Path, evaluation: ggn_tf.Evaluation, dataset: Dataset
+    whole: Path, evaluation: ggn_tf.Evaluation, dataset: Dataset
 ) -> None:
-    splits = read_folds(cascade / "folds.json").splits
+    splits = read_folds(whole / "folds.json").splits
     task = Task.parse(TASK)
     tests = [predict_by_measure(dataset.case_by_id, split, task, "diameter") for split in splits]
     areas = [
@@ -161,7 +174,7 @@ def test_the_baselines_are_fitted_on_the_training_sets_of_the_folds(
     assert ruler.difference == pytest.approx(evaluation.scores.test["joint"].auc.value - ruler.value)
 
 
-def test_the_evaluation_has_a_whole_folder(cascade: Path, evaluation: ggn_tf.Evaluation) -> None:
+def test_the_evaluation_has_a_whole_folder(whole: Path, evaluation: ggn_tf.Evaluation) -> None:
     folder = evaluation.folder
     assert read_scores_file(folder / "scores.json") == evaluation.report
     for name in ("report.html", "model_card.md"):
@@ -169,13 +182,12 @@ def test_the_evaluation_has_a_whole_folder(cascade: Path, evaluation: ggn_tf.Eva
         assert "not on one scale" in text and "mean over the test sets of 2 folds" in text and "diameter" in text
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Test sets of 2 folds, pooled, n = 32 nodules" in page and "Split" not in page
-    assert page.count('class="sheet"') or "gallery" in page
     shown = summarise(evaluation.report)
     assert "pooled AUC" in shown and "joint - baseline" in shown and "2 folds" in shown
 
 
-def test_what_needs_a_validation_set_or_one_model_is_refused(cascade: Path, dataset: Dataset) -> None:
+def test_what_needs_a_validation_set_or_one_model_is_refused(whole: Path, dataset: Dataset) -> None:
     for arguments in ({"retest": True}, {"sensitivity": 0.9}, {"dataset": dataset.folder}):
         with pytest.raises(RunError, match="cannot be evaluated in this way") as error:
-            ggn_tf.evaluate(cascade, **arguments)
+            ggn_tf.evaluate(whole, **arguments)
         assert error.value.arguments == tuple(arguments)

@@ -7,7 +7,7 @@ from ggn_tf.evaluation.statistics.fold_score import FoldScores
 
 _POOLED = (
     "Pooled AUC: the nodules of all folds together. The probabilities of different models are not on one scale, so it "
-    "is no mean over the models, and can be lower"
+    "differs from the mean over the folds, and is often lower"
 )
 _BASELINES = (
     "Baselines, each fitted on one measure of the reference mask in the training sets of the same folds: mean AUC over "

@@ -20,7 +20,7 @@ class FoldScore:
 class PooledAuc:
     """The AUC of one stage on the out-of-fold rows of all folds together, with its interval over patients at 95 %.
 
-    The probabilities of different models are not on one scale, so it is no mean over models and can be lower.
+    The probabilities of different models are not on one scale, so it differs from the mean over the folds.
     """
 
     stage: str
