@@ -96,7 +96,7 @@ def test_the_pooled_auc_compares_nodules_of_different_folds(frame: pd.DataFrame)
 def test_shuffled_labels_give_one_half(drawn_frame: Draw) -> None:
     rng, means, covered = np.random.default_rng(0), [], 0
     for seed in range(30):
-        table = drawn_frame(cases=75, seed=seed)
+        table = drawn_frame(cases=90, seed=seed)
         by_patient = table.drop_duplicates("patient").set_index("patient")["label"]
         shuffled = dict(zip(by_patient.index, rng.permutation(by_patient.to_numpy()), strict=True))
         frame = in_folds(table.assign(label=table["patient"].map(shuffled)), seed=seed)
