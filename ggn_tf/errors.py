@@ -170,5 +170,9 @@ class ServingError(GgnError):
     """A model server cannot be started or reached, or its answer does not follow the contract."""
 
 
+class PacsError(GgnError):
+    """A DICOM archive cannot be reached or used, or does not do what was requested."""
+
+
 class PredictionsError(GgnError):
     """A file is not a predictions table, or lacks what a statistic needs."""

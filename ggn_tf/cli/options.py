@@ -143,6 +143,36 @@ def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return authorities(cert(key(command)))
 
 
+def pacs_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the arguments `pacs`, `study` and `send`, and the files with which it connects."""
+    options = (
+        click.option(
+            "--pacs",
+            metavar="URL",
+            help="DICOMweb archive that has the CT, https://HOST/PATH. A token is read from the variable "
+            "GGN_TF_PACS_TOKEN, a user from GGN_TF_PACS_USER and GGN_TF_PACS_PASSWORD.",
+        ),
+        click.option("--study", help="StudyInstanceUID of the CT in the --pacs; needed where --series is not given."),
+        click.option("--send", is_flag=True, help="Store the DICOM SEG and SR in the --pacs."),
+        click.option(
+            "--pacs-credentials",
+            type=FILE,
+            help='JSON file instead of the variables, which only its owner may read: {"token": ...} or {"user": ..., '
+            '"password": ...}.',
+        ),
+        click.option(
+            "--pacs-ca",
+            type=FILE,
+            help="PEM file with the authorities whose archives are trusted.  [default: Mozilla's]",
+        ),
+        click.option("--pacs-cert", type=FILE, help="PEM file with this client's certificate for the archive."),
+        click.option("--pacs-key", type=FILE, help="PEM file with the key of --pacs-cert, without a password."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 own_dataset_option = click.option(
     "--own-dataset", type=PATH, help="Folder of the run's own dataset, where it was moved since the training."
 )

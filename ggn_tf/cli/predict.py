@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from ggn_tf.cli.options import (
     PATH,
     FiniteRange,
     json_option,
+    pacs_options,
     proxy_option,
     repair_options,
     shared_option,
@@ -23,14 +25,16 @@ from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
+    from ggn_tf.api.archive import ArchivedSeries
     from ggn_tf.prediction.locations import Location
 
 _BAR = 24
 
 
 @click.command()
-@click.option("--ct", type=PATH, required=True, help="Volume file or DICOM folder of the CT.")
-@click.option("--series", help="SeriesInstanceUID of the CT, where the DICOM folder contains several.")
+@click.option("--ct", type=PATH, help="Volume file or DICOM folder of the CT.")
+@click.option("--series", help="SeriesInstanceUID of the CT, where the DICOM folder or the --study contains several.")
+@pacs_options
 @click.option(
     "--mask", type=PATH, help="Mask of one or more nodules; the centroid of each becomes the centre of a patch."
 )
@@ -74,7 +78,7 @@ _BAR = 24
     "--timeout",
     type=FiniteRange(min=0.1),
     default=60.0,
-    help="Seconds for one request to the server, retries included.",
+    help="Seconds for one request to the server, retries included, and for each wait for data of a --pacs.",
 )
 @click.option("--export", type=PATH, help="Model folder or version directory that predicts, without a server.")
 @click.option(
@@ -102,8 +106,15 @@ _BAR = 24
 @shared_option
 @json_option
 def command(
-    ct: Path,
+    ct: Path | None,
     series: str | None,
+    pacs: str | None,
+    study: str | None,
+    send: bool,
+    pacs_credentials: Path | None,
+    pacs_ca: Path | None,
+    pacs_cert: Path | None,
+    pacs_key: Path | None,
     mask: Path | None,
     segment: str | None,
     center_mm: Sequence[tuple[float, float, float]],
@@ -135,6 +146,12 @@ def command(
     Warnings are printed where a nodule is outside the range that the model was trained on. DICOM SEG and SR name the
     patient as the series does.
     """
+    if (ct is None) == (pacs is None):
+        raise click.UsageError("Name either a --ct or a --pacs.")
+    if pacs is None and (study or send or pacs_credentials or pacs_ca or pacs_cert or pacs_key):
+        raise click.UsageError("--study, --send and the files for an archive need a --pacs.")
+    if pacs is not None and (keep_ids or not (study or series)):
+        raise click.UsageError("--pacs needs a --series or a --study, and takes no --keep-ids.")
     if sum(map(bool, (mask, center_mm, center_index, fiducials))) != 1:
         raise click.UsageError("Give the nodules by one of --mask, --center-mm, --center-index and --fiducials.")
     if mask is None and (segment is not None or align_masks):
@@ -149,13 +166,17 @@ def command(
         raise click.UsageError("--proxy needs a --server.")
     if server is None and (tls_ca or tls_cert or tls_key):
         raise click.UsageError("The files for TLS need a --server.")
-    if output is None and (codes or volumetric_sr):
-        raise click.UsageError(f"{'--codes' if codes else '--volumetric-sr'} needs an --output.")
+    if output is None and not send and (codes or volumetric_sr):
+        raise click.UsageError(f"{'--codes' if codes else '--volumetric-sr'} needs an --output or --send.")
     _check_paths(ct, mask, export, output, codes)
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
     locations += [ggn_tf.Voxel(*index) for index in center_index]
     locations += [] if fiducials is None else ggn_tf.read_points(fiducials, line_midpoints=line_midpoints)
+    archived = None
+    if ct is None:
+        archived = _fetch(str(pacs), study, series, timeout, pacs_credentials, pacs_ca, pacs_cert, pacs_key)
+        ct, series = archived.folder, archived.found.series
     if export is not None:
         load_tensorflow()
     from ggn_tf.prediction.nodules import RESEARCH_ONLY
@@ -166,11 +187,16 @@ def command(
         prediction = model.predict(
             ct, locations, series=series, repair=repair, align_masks=align_masks, recenter=recenter
         )
+    folder = output
+    if send and output is None:
+        folder = Path(click.get_current_context().with_resource(TemporaryDirectory())) / "result"
     result = (
         prediction.to_dict(keep_ids)
-        if output is None
-        else prediction.write(output, keep_ids=keep_ids, shared=shared, codes=codes, volumetric_sr=volumetric_sr)
+        if folder is None
+        else prediction.write(folder, keep_ids=keep_ids, shared=shared, codes=codes, volumetric_sr=volumetric_sr)
     )
+    if send and archived is not None and folder is not None:
+        result["sent"] = archived.send(folder, result)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
@@ -183,10 +209,33 @@ def command(
     click.echo(f"model      version {prediction.model_version}")
     if output is not None:
         click.echo(f"written    {output}")
+    if send:
+        click.echo(f"sent       {result['sent']} objects to {pacs}")
     click.echo(RESEARCH_ONLY)
 
 
-def _check_paths(ct: Path, mask: Path | None, export: Path | None, output: Path | None, codes: Path | None) -> None:
+def _fetch(
+    url: str,
+    study: str | None,
+    series: str | None,
+    timeout: float,
+    credentials: Path | None,
+    authorities: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+) -> "ArchivedSeries":
+    """Fetch the CT before TensorFlow is loaded, which takes seconds; the command's end deletes it."""
+    from ggn_tf.api.archive import fetch_series
+    from ggn_tf.pacs.credentials import read_credentials
+
+    known = read_credentials(credentials, authorities, certificate, key)
+    archived = fetch_series(url, study, series, known, timeout)
+    return click.get_current_context().with_resource(archived)
+
+
+def _check_paths(
+    ct: Path | None, mask: Path | None, export: Path | None, output: Path | None, codes: Path | None
+) -> None:
     """Report a wrong path before TensorFlow is loaded, which takes seconds."""
     from ggn_tf.cases.masks import refuse_missing_mask
     from ggn_tf.cases.volumes import refuse_missing_ct
@@ -195,7 +244,8 @@ def _check_paths(ct: Path, mask: Path | None, export: Path | None, output: Path 
     from ggn_tf.serving.contract.export_contract import read_contract
     from ggn_tf.serving.contract.version_folders import find_version
 
-    refuse_missing_ct(ct)
+    if ct is not None:
+        refuse_missing_ct(ct)
     if mask is not None:
         refuse_missing_mask(mask)
     contract = None if export is None else read_contract(find_version(export)[1])

@@ -32,6 +32,7 @@ from tests.support.bare_command import exit_without_tensorflow
 from tests.support.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, tilt, write_dicom, write_nifti
 from tests.support.dicom_files import edit, write_enhanced
 from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
+from tests.support.fake_dicomweb import Archive
 from tests.support.threshold_model import build_threshold_model
 from tests.support.tiny_protocol import tiny_protocol
 
@@ -215,6 +216,45 @@ def test_codes_that_the_model_has_no_class_for_are_refused_before_anything_is_wr
     for option in (("--codes", codes), ("--volumetric-sr",)):
         result = predict("--ct", ct / "dicom", "--center-mm", *CENTER, "--export", models, *option)
         assert result.exit_code == 2 and "needs an --output" in result.output
+
+
+def test_a_series_of_an_archive_is_answered_and_the_objects_are_sent_to_it(
+    ct: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dicomweb_client.web", reason="needs the extra pacs")
+    archive = Archive()
+    archive.add(ct / "dicom")
+    study = pydicom.dcmread(ct / "dicom" / "0001.dcm").StudyInstanceUID
+    monkeypatch.setenv("GGN_TF_PACS_TOKEN", "secret")
+    with archive.serve() as url:
+        asked = ("--pacs", url, "--study", study, "--center-mm", *CENTER, "--export", models)
+        documents = [answered(*asked, "--send") for _ in range(2)]
+        archive.status["store"] = 503
+        told = refused(*asked, "--send")
+    (expected,) = answered("--ct", ct / "dicom", "--center-mm", *CENTER, "--export", models)["nodules"]
+    assert [document["nodules"] for document in documents] == [[expected]] * 2
+    assert [document["sent"] for document in documents] == [2, 2]
+    added = [header for header in archive.headers() if header.Modality != "CT"]
+    assert sorted(header.Modality for header in added) == ["SEG", "SR"]
+    assert {header.StudyInstanceUID for header in added} == {study}
+    assert told.startswith("error: The archive failed") and "503" in told and "--pacs" in told
+    assert "secret" not in told and "PHANTOM" not in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--ct", "ct", "--pacs", "https://pacs"),
+        ("--pacs", "https://pacs"),
+        ("--ct", "ct", "--send"),
+        ("--ct", "ct", "--study", "1.2"),
+        ("--pacs", "https://pacs", "--study", "1.2", "--keep-ids"),
+    ],
+)
+def test_options_of_an_archive_that_do_not_fit_are_refused(options: tuple[str, ...]) -> None:
+    result = predict(*options, "--center-mm", *CENTER, "--export", "models")
+    assert result.exit_code == 2 and "--pacs" in result.output
 
 
 def test_of_a_volume_file_there_is_no_dicom(ct: Path, models: Path, tmp_path: Path) -> None:

@@ -1,46 +1,15 @@
 """Encrypted connections: who may connect, and what is said of files that cannot be used."""
 
 import os
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.x509.oid import NameOID
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import ClientTls, ServerTls, client_tls, server_tls
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
-
-PEM = serialization.Encoding.PEM
-
-
-def write_pair(folder, name, days=1, issuer=None):
-    """NAME.pem and NAME.key for 127.0.0.1; without an issuer an authority."""
-    key, now = generate_private_key(SECP256R1()), datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    authority, signing_key = issuer or (subject, key)
-    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(authority)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=2))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(names, critical=False)
-        .sign(signing_key, hashes.SHA256())
-    )
-    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(PEM))
-    private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / f"{name}.key").write_bytes(private)
-    return subject, key
+from tests.support.certificates import write_pair
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""DICOM archives as sources of series and destinations of results."""
