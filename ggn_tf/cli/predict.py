@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -200,6 +200,15 @@ def command(
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
+    _print_summary(prediction, result)
+    if output is not None:
+        click.echo(f"written    {output}")
+    if send:
+        click.echo(f"sent       {result['sent']} objects to {pacs}")
+    click.echo(RESEARCH_ONLY)
+
+
+def _print_summary(prediction: "ggn_tf.CtPrediction", result: dict[str, Any]) -> None:
     for label, nodule in enumerate(prediction.nodules, start=1):
         if len(prediction.nodules) > 1:
             click.echo(f"{label}: {nodule.name}")
@@ -207,11 +216,6 @@ def command(
     for warning in result["warnings"]:
         click.echo(f"warning    {warning['text']}")
     click.echo(f"model      version {prediction.model_version}")
-    if output is not None:
-        click.echo(f"written    {output}")
-    if send:
-        click.echo(f"sent       {result['sent']} objects to {pacs}")
-    click.echo(RESEARCH_ONLY)
 
 
 def _fetch(

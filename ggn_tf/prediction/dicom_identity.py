@@ -57,8 +57,9 @@ class Identity:
 def identify(prediction: "CtPrediction", class_codes: Mapping[str, ClassCode]) -> Identity:
     """Derive the UIDs of a prediction's objects.
 
-    Those of the objects depend on the series, the model, the version of this program, the class codes and the nodules
-    with their names and given centres; the tracking UID of a nodule on the series, its given centre and the model.
+    Those of the objects depend on the series, the model, the version of this program, the class codes, and of each
+    nodule on its name, its given centre, how often the centre moved, and whether the model found it; the tracking UID
+    of a nodule on the series, its given centre and the model.
 
     Args:
         prediction: The prediction about a DICOM series.
