@@ -196,7 +196,10 @@ def command(
         else prediction.write(folder, keep_ids=keep_ids, shared=shared, codes=codes, volumetric_sr=volumetric_sr)
     )
     if send and archived is not None and folder is not None:
-        result["sent"] = archived.send(folder, result)
+        sent = archived.send(folder, result)
+        # Without an --output no file remains that the result could name.
+        kept = result if output is not None else {**prediction.to_dict(), "warnings": result["warnings"]}
+        result = {**kept, "sent": sent}
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

@@ -233,7 +233,7 @@ def test_a_series_of_an_archive_is_answered_and_the_objects_are_sent_to_it(
         told = refused(*asked, "--send")
     (expected,) = answered("--ct", ct / "dicom", "--center-mm", *CENTER, "--export", models)["nodules"]
     assert [document["nodules"] for document in documents] == [[expected]] * 2
-    assert [document["sent"] for document in documents] == [2, 2]
+    assert [(document["sent"], document["segmentation"]) for document in documents] == [(2, None)] * 2
     added = [header for header in archive.headers() if header.Modality != "CT"]
     assert sorted(header.Modality for header in added) == ["SEG", "SR"]
     assert {header.StudyInstanceUID for header in added} == {study}
