@@ -179,8 +179,6 @@ def command(
         ct, series = archived.folder, archived.found.series
     if export is not None:
         load_tensorflow()
-    from ggn_tf.prediction.nodules import RESEARCH_ONLY
-
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     source = export or f"grpc://{server}"
     with ggn_tf.load(source, model_name=model_name, timeout=timeout, proxy=proxy, trust=trust, **tls) as model:
@@ -202,16 +200,13 @@ def command(
         result = {**kept, "sent": sent}
     if as_json:
         click.echo(json.dumps(result, indent=2))
-        return
-    _print_summary(prediction, result)
-    if output is not None:
-        click.echo(f"written    {output}")
-    if send:
-        click.echo(f"sent       {result['sent']} objects to {pacs}")
-    click.echo(RESEARCH_ONLY)
+    else:
+        _print_summary(prediction, result, output)
 
 
-def _print_summary(prediction: "ggn_tf.CtPrediction", result: dict[str, Any]) -> None:
+def _print_summary(prediction: "ggn_tf.CtPrediction", result: dict[str, Any], output: Path | None) -> None:
+    from ggn_tf.prediction.nodules import RESEARCH_ONLY
+
     for label, nodule in enumerate(prediction.nodules, start=1):
         if len(prediction.nodules) > 1:
             click.echo(f"{label}: {nodule.name}")
@@ -219,6 +214,11 @@ def _print_summary(prediction: "ggn_tf.CtPrediction", result: dict[str, Any]) ->
     for warning in result["warnings"]:
         click.echo(f"warning    {warning['text']}")
     click.echo(f"model      version {prediction.model_version}")
+    if output is not None:
+        click.echo(f"written    {output}")
+    if "sent" in result:
+        click.echo(f"sent       {result['sent']} objects to the archive")
+    click.echo(RESEARCH_ONLY)
 
 
 def _fetch(
