@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ggn_tf.api.arguments import ignore
+from ggn_tf.api.crossval import Crossval
 from ggn_tf.api.fit import Run, run_folder
 from ggn_tf.serving.contract.signing import read_private_key
 from ggn_tf.serving.export.run_members import open_runs
@@ -13,7 +14,7 @@ from ggn_tf.tensorflow_import import keras_defaults
 
 @keras_defaults()
 def export(
-    run: Run | str | Path | Sequence[Run | str | Path],
+    run: Run | Crossval | str | Path | Sequence[Run | str | Path],
     output: str | Path,
     *,
     sign: str | Path | None = None,
@@ -29,7 +30,8 @@ def export(
         PosixPath('models/ggn/2')
 
     Args:
-        run: The run from `fit`, or its folder; or several, which differ in seed or split. Several runs become one
+        run: The run from `fit`, or its folder; several, which differ in seed or split; or the folder of a
+            cross-validation. Several runs become one
             export: the mean of their probabilities and masks, and as `spread` the standard deviation of the
             probabilities over the runs (ddof 0).
         output: The model folder, created where it does not exist.
@@ -47,6 +49,8 @@ def export(
         ExportError: The folder cannot be written, or the key cannot be used.
     """
     key = None if sign is None else read_private_key(Path(sign))
+    if isinstance(run, Crossval):
+        run = run.folder
     runs = open_runs([run_folder(each) for each in ([run] if isinstance(run, Run | str | Path) else run)])
     return export_model(
         runs.models,

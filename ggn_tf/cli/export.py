@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("runs", type=PATH, metavar="RUN...", nargs=-1, required=True)
+@click.argument("runs", type=PATH, metavar="RUN...|CV", nargs=-1, required=True)
 @click.option("-o", "--output", type=PATH, required=True, help="Model folder, for example MODELS/NAME.")
 @click.option(
     "--sign",
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def command(runs: tuple[Path, ...], output: Path, sign: Path | None, tta: bool) -> None:
     """Export the last finished stage of RUN as the next version of a model folder, and print its directory.
 
-    Several RUNs, for example of several seeds, become one model: it predicts the mean of their probabilities and masks,
-    and the standard deviation of the probabilities over the runs (spread).
+    Several RUNs, for example of several seeds, or the runs of a cross-validation (CV), become one model: it predicts
+    the mean of their probabilities and masks, and the standard deviation of the probabilities over the runs (spread).
     """
     load_tensorflow()
     click.echo(ggn_tf.export(runs, output, sign=sign, tta=tta, on_measured=_show_cost))

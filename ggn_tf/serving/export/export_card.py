@@ -16,7 +16,8 @@ _DIFFERENCES = {
     Difference.SEEDS: "The members were trained on the same data with different seeds. Such members were found to be "
     "better calibrated than folds (arXiv 2605.18329).",
     Difference.FOLDS: "The members were trained on different parts of one dataset (folds or splits). Members with "
-    "different seeds on the same data were found to be better calibrated (arXiv 2605.18329).",
+    "different seeds on the same data were found to be better calibrated (arXiv 2605.18329). Where each nodule is in "
+    "the test set of one member, as in a cross-validation, scores on this dataset are of single members.",
     Difference.DATASETS: "The members were trained on different datasets.",
 }
 

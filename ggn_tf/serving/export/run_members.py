@@ -18,6 +18,7 @@ from ggn_tf.runs.stages import STAGES
 from ggn_tf.serving.contract.members import Member
 from ggn_tf.serving.export.export_card import Provenance
 from ggn_tf.serving.export.version_writer import load_served_model, provenance_of
+from ggn_tf.studies.crossval import cv_runs, is_crossval
 from ggn_tf.tasks import Task
 
 _Facts = dict[str, Any]
@@ -46,13 +47,17 @@ class ExportedRuns:
 def open_runs(folders: Sequence[Path]) -> ExportedRuns:
     """Open runs, check that their predictions can be averaged, and load their models.
 
+    Args:
+        folders: Run folders; the folder of a cross-validation counts as all of its runs.
+
     Raises:
         RunError: There is no run, a folder is not a run or occurs twice, a run is not finished or cannot be served, or
             it differs from the first one in its task, patch, precision or dataset's schema.
     """
     if not folders:
         raise RunError("There is no run to export.", expected="at least one run", remedy="Name a run folder.")
-    runs = [RunFolder.open(folder) for folder in folders]
+    given = [(run, is_crossval(folder)) for folder in folders for run in _runs_of(folder)]
+    runs = [RunFolder.open(folder) for folder, _ in given]
     for (first, expected), (run, found) in itertools.combinations([(run, _facts(run)) for run in runs], 2):
         _refuse_difference(first, expected, run, found)
     _refuse_unfinished(runs)
@@ -61,14 +66,18 @@ def open_runs(folders: Sequence[Path]) -> ExportedRuns:
     protocols, origins = [run.description.protocol for run in runs], [provenance_of(run) for run in runs]
     return ExportedRuns(
         models,
-        tuple(map(_member, runs)) if len(runs) > 1 else (),
+        tuple(_member(run, is_fold) for run, (_, is_fold) in zip(runs, given, strict=True)) if len(runs) > 1 else (),
         runs[0].description.task,
         min(protocols, key=lambda protocol: protocol.training.largest_shift_mm),
         _common(origins) if len(runs) > 1 else origins[0],
     )
 
 
-def _member(run: RunFolder) -> Member:
+def _runs_of(folder: Path) -> list[Path]:
+    return cv_runs(folder) if is_crossval(folder) else [folder]
+
+
+def _member(run: RunFolder, is_fold: bool) -> Member:
     description, stage = run.description, run.finished_stages()[-1]
     return Member(
         run=run.folder.resolve().name,
@@ -78,6 +87,7 @@ def _member(run: RunFolder) -> Member:
         model_sha256=str(_digest_of_model(run)),
         dataset_fingerprint=description.dataset_fingerprint,
         split_digest=description.split_digest,
+        fold=description.split if is_fold else None,
     )
 
 
