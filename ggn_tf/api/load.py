@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import client_tls
 from ggn_tf.serving.contract.trust import Trust
-from ggn_tf.serving.contract.version_folders import version_sha256
-from ggn_tf.serving.contract.wire import MODEL_NAME
+from ggn_tf.serving.contract.version_folders import read_record, version_sha256
+from ggn_tf.serving.contract.wire import MODEL_CARD_FILE, MODEL_NAME
 from ggn_tf.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Model(AbstractContextManager["Model"]):
         protocol: The patch that the model takes.
         source: Where the model is: `export`, or `server` and `model_name`.
         sha256: The SHA-256 of the export's list of checksums; None for a server, which does not report it.
+        card: The model card in Markdown; None for a server, or where an export has none.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class Model(AbstractContextManager["Model"]):
         protocol: PatchProtocol,
         source: Mapping[str, str],
         sha256: str | None = None,
+        card: str | None = None,
     ) -> None:
+        self.card = card
         self.protocol, self.source, self.sha256, self._network = protocol, dict(source), sha256, network
 
     def predict(
@@ -81,7 +85,7 @@ class Model(AbstractContextManager["Model"]):
         policy = RepairPolicy(repair, align_masks)
         margin_mm = WARNING_MM if recenter else 0.0
         volume, patches = open_patches(Path(ct), series, locations, self.protocol, policy, margin_mm)
-        return predict_nodules(
+        prediction = predict_nodules(
             volume,
             patches,
             self._network.predict,
@@ -90,6 +94,7 @@ class Model(AbstractContextManager["Model"]):
             warnings=[WITHOUT_SHIFTS] if recenter and self._needs_centers(patches) else [],
             model_sha256=self.sha256,
         )
+        return replace(prediction, model_card=self.card)
 
     def _needs_centers(self, patches: Sequence[NodulePatch]) -> bool:
         """Whether there are points, and the model was trained without shifts; a server does not report this."""
@@ -144,7 +149,7 @@ def load(
 
         network = LocalModel(Path(export), Trust(trust))
         digest = version_sha256(network.folder)
-        return Model(network, network.contract.protocol.patch, {"export": str(export)}, digest)
+        return Model(network, network.contract.protocol.patch, {"export": str(export)}, digest, _card(network.folder))
     target = str(export).removeprefix(_SCHEME)
     client = PredictionClient(target, model_name, timeout, proxy=proxy, tls=client_tls(tls_ca, tls_cert, tls_key))
     try:
@@ -152,6 +157,14 @@ def load(
     except BaseException:
         client.close()
         raise
+
+
+def _card(version_folder: Path) -> str | None:
+    """The model card of an export; None where another program wrote the export without one."""
+    try:
+        return read_record(version_folder, MODEL_CARD_FILE).decode("utf-8", errors="replace")
+    except OSError:
+        return None
 
 
 def _served_protocol(client: PredictionClient) -> PatchProtocol:

@@ -87,7 +87,10 @@ _BAR = 24
     help="Also use an --export without checksums, or whose graph may use files or the network. A model is a program.",
 )
 @click.option(
-    "-o", "--output", type=PATH, help="Folder for result.json, masks (NIfTI, DICOM SEG), DICOM SR and overlays."
+    "-o",
+    "--output",
+    type=PATH,
+    help="Folder for result.json, answer.html, masks (NIfTI, DICOM SEG), DICOM SR and overlays.",
 )
 @click.option(
     "--codes",

@@ -101,6 +101,7 @@ class CtPrediction:
         source: Where the model was: `export`, or `server` and `model_name`.
         warnings: Reasons why all predictions may be wrong.
         model_sha256: The SHA-256 of the export's files; None where a server does not report it.
+        model_card: The model card in Markdown; None where a server does not send it.
     """
 
     nodules: tuple[NodulePrediction, ...]
@@ -110,6 +111,7 @@ class CtPrediction:
     source: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[PredictionWarning, ...] = ()
     model_sha256: str | None = None
+    model_card: str | None = field(default=None, repr=False)
 
     def to_dict(self, keep_ids: bool = False) -> dict[str, Any]:
         """As JSON types, without voxels: the content of result.json before any file is written.
@@ -127,6 +129,7 @@ class CtPrediction:
             "structured_report": None,
             "volumetric_report": None,
             "overlays": [],
+            "page": None,
             "warnings": [warning.to_dict() for warning in self.warnings],
             "caution": RESEARCH_ONLY,
         }

@@ -1,8 +1,9 @@
-"""The folder that a prediction is written to: result, masks and overlays, whole or not at all."""
+"""The folder that a prediction is written to: result, masks, overlays and page, whole or not at all."""
 
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,16 @@ SEGMENTATION_FILE = "nodule_mask.seg.dcm"
 REPORT_FILE = "nodules.sr.dcm"
 VOLUMETRIC_REPORT_FILE = "nodules_volumetric.sr.dcm"
 OVERLAYS = "overlays"
-_OURS = {RESULT_FILE, MASK_FILE, SEGMENTATION_FILE, REPORT_FILE, VOLUMETRIC_REPORT_FILE, OVERLAYS}
+PAGE_FILE = "answer.html"
+_OURS = {
+    RESULT_FILE,
+    MASK_FILE,
+    SEGMENTATION_FILE,
+    REPORT_FILE,
+    VOLUMETRIC_REPORT_FILE,
+    OVERLAYS,
+    PAGE_FILE,
+}
 _OVERLAY = re.compile(r"nodule-\d{3,}\.png", re.ASCII)
 _ON_SLICES = PredictionWarning(
     "segmentation_on_slices",
@@ -86,8 +96,13 @@ def write_results(
                 "mask": MASK_FILE,
                 **objects,
                 "overlays": _draw_overlays(prediction, fresh / OVERLAYS),
+                "page": PAGE_FILE,
                 "warnings": [*known["warnings"], *(warning.to_dict() for warning in warnings)],
             }
+            # Imported here: the page's template engine is worth it only where something is written.
+            from ggn_tf.prediction.answer_page import write_answer
+
+            write_answer(prediction, result, datetime.now(UTC).date(), fresh / PAGE_FILE)
             (fresh / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
             # Something may have been put there since.
             refuse_foreign_folder(folder)

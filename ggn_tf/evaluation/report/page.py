@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.cells import Link, cell_detail, cell_text
-from ggn_tf.evaluation.report.figure_style import save_figure, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Block(Protocol):
@@ -42,7 +43,7 @@ class Drawing:
 
     name: str
     caption: str
-    draw: Callable[[], Figure]
+    draw: Callable[[], "Figure"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ def _arranged(blocks: Iterable[Block]) -> list[tuple[str, Block | list[Block]]]:
 
 def _drawn(drawing: Drawing, figures: Path) -> bytes:
     """The SVG of a figure. The page shows it as an image: inline SVGs of matplotlib share element ids."""
+    # Imported here: the page of a prediction has no figure.
+    from ggn_tf.evaluation.report.figure_style import save_figure, style
+
     with style():
         return save_figure(drawing.draw(), figures / drawing.name).read_bytes()
 
