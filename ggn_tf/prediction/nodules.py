@@ -143,7 +143,7 @@ class CtPrediction:
         codes: str | Path | None = None,
         volumetric_sr: bool = False,
     ) -> dict[str, Any]:
-        """Write result.json, the mask in NIfTI, on a DICOM series also a DICOM SEG and SR, and overlays.
+        """Write result.json, answer.html, the mask in NIfTI, on a DICOM series also a DICOM SEG and SR, and overlays.
 
         Args:
             output: A folder that does not exist, is empty, or contains an earlier result, which is replaced.

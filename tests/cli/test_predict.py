@@ -40,7 +40,7 @@ from tests.support.tiny_protocol import tiny_protocol
 SECOND = (CENTER[0] - 5.0, CENTER[1] + 3.0, CENTER[2] - 24.0)
 EMPTY = (CENTER[0], CENTER[1], CENTER[2] + 24.0)
 GRID = lung_grid(direction=TURNED)
-FILES = ["nodule_mask.nii.gz", "overlays", "result.json"]
+FILES = ["answer.html", "nodule_mask.nii.gz", "overlays", "result.json"]
 
 
 @pytest.fixture(scope="module")

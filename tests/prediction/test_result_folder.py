@@ -12,7 +12,7 @@ from ggn_tf.prediction.result_folder import refuse_foreign_folder
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "result"
     (folder / "overlays").mkdir(parents=True)
-    for name in ("result.json", "nodule_mask.nii.gz", "overlays/nodule-001.png"):
+    for name in ("result.json", "nodule_mask.nii.gz", "answer.html", "overlays/nodule-001.png"):
         (folder / name).touch()
     return folder
 

@@ -75,7 +75,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class Region:
-    """A region of a CT around a nodule, with axes L, P and S.
+    """A region around one nodule, with axes L, P and S.
 
     Attributes:
         title: A name for the reader, on one line.
