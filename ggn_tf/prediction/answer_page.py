@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ggn_tf import __version__
 from ggn_tf.cases.measure_texts import MEASURE_TEXTS
-from ggn_tf.evaluation.report.cells import UNKNOWN, Cell, Link, Number, Table
+from ggn_tf.evaluation.report.cells import UNKNOWN, Cell, Label, Link, Number, Table
 from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, write_page
 from ggn_tf.evaluation.report.viewer import Viewer, region_of
 from ggn_tf.shown_text import one_line, printable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ggn_tf.prediction.nodules import CtPrediction, NodulePrediction
 
 _NO_MASK = "There are no measurements: the model found no nodule here."
+_TYPICALITY = "share of held-out nodules that are at least as far from those of the training"
 _PATIENT_IMAGES = "The slices are of a patient's CT: handle this page as you would handle the CT."
 
 
@@ -132,13 +133,13 @@ def _finite(value: float) -> float | None:
 
 
 def _probabilities(entry: Mapping[str, Any]) -> list[ClassProbability]:
-    spread, in_set = entry.get("spread"), entry.get("in_set")
+    spread, prediction_set = entry.get("spread"), entry.get("prediction_set")
     return [
         ClassProbability(
             one_line(name),
             _finite(probability),
             None if spread is None else spread[name],
-            None if in_set is None else name in in_set,
+            None if prediction_set is None else name in prediction_set,
         )
         for name, probability in entry["probabilities"].items()
     ]
@@ -153,8 +154,8 @@ def _facts(entry: Mapping[str, Any]) -> Table:
         rows.append(["given centre", _point(entry["given_center_mm_lps"], "mm (LPS)")])
         rows.append(["moved by recentring", f"{entry['moved_mm']:.1f} mm"])
     if entry.get("typicality") is not None:
-        rows.append(["typicality", Number(entry["typicality"])])
-    return Table([], rows, "Location")
+        rows.append([Label("typicality", _TYPICALITY), Number(entry["typicality"])])
+    return Table([], rows, "Further facts")
 
 
 def _point(point: Sequence[float], frame: str) -> str:
@@ -190,7 +191,7 @@ def _model_sections(prediction: "CtPrediction", result: Mapping[str, Any]) -> li
     }
     rows: list[list[Cell]] = [[name, one_line(str(value))] for name, value in facts.items()]
     card = prediction.model_card
-    missing = "The server does not send the model card: it is in the export that the server loaded."
+    missing = "There is no model card here: it is in the export that a server loads, and a server does not send it."
     text = Prose(missing) if card is None else Preformatted(printable(card))
     return [Section("model", "Model", [Table([], rows)]), Section("card", "Model card", [text])]
 

@@ -17,7 +17,7 @@ NODULES = 12
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nodules = [drawn_nodule(f"nodule {number} with a long name", moves=1) for number in range(1, NODULES)]
-    further = {"spread": {"AAH+AIS": 0.04, "MIA+IAC": 0.05}, "in_set": ["MIA+IAC"], "typicality": 0.125}
+    further = {"spread": {"AAH+AIS": 0.04, "MIA+IAC": 0.05}, "prediction_set": ["MIA+IAC"], "typicality": 0.125}
     return write_page_of(drawn_prediction(*nodules, nodule_not_found()), tmp_path_factory.mktemp("many"), **further)
 
 
