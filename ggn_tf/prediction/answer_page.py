@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     # TensorFlow comes with it.
     from ggn_tf.prediction.nodules import CtPrediction, NodulePrediction
 
+# Markups may name thousands of nodules, and a browser keeps the voxels of all pictures in memory.
+_MOST_PICTURES = 50
 _NO_MASK = "There are no measurements: the model found no nodule here."
 _TYPICALITY = "share of held-out nodules that are at least as far from those of the training"
 _PATIENT_IMAGES = "The slices are of a patient's CT: handle this page as you would handle the CT."
@@ -48,7 +50,7 @@ class NoduleAnswer:
 
     decision: str
     probabilities: Sequence[ClassProbability]
-    viewer: Viewer
+    viewer: Viewer | Prose
     facts: Table
     measures: Table | Prose
 
@@ -109,11 +111,15 @@ def _overview(entries: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 def _nodule_section(entry: Mapping[str, Any], nodule: "NodulePrediction") -> Section:
     title = _title(entry)
-    region = region_of(title, nodule.block, nodule.mask, nodule.center_mm_lps)
+    if entry["label"] > _MOST_PICTURES:
+        viewer: Viewer | Prose = Prose(f"No pictures here: the page has those of the first {_MOST_PICTURES} nodules.")
+    else:
+        region = region_of(title, nodule.block, nodule.mask, nodule.center_mm_lps)
+        viewer = Viewer(f"{_anchor(entry)}-viewer", [region])
     answer = NoduleAnswer(
         decision=one_line(entry["decision"]),
         probabilities=_probabilities(entry),
-        viewer=Viewer(f"{_anchor(entry)}-viewer", [region]),
+        viewer=viewer,
         facts=_facts(entry),
         measures=Prose(_NO_MASK) if nodule.mask is None else _measures(entry),
     )

@@ -89,6 +89,13 @@ def test_several_nodules_have_an_overview_with_links(tmp_path: Path) -> None:
     assert len(set(re.findall(' id="([^"]*)"', text))) == len(re.findall(' id="', text))
 
 
+def test_only_the_first_of_very_many_nodules_have_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ggn_tf.prediction.answer_page._MOST_PICTURES", 1)
+    page = write_page_of(drawn_prediction(drawn_nodule(), drawn_nodule()), tmp_path)
+    assert page.read_text(encoding="utf-8").count('class="region"') == 1
+    assert "No pictures here: the page has those of the first 1 nodules." in text_of(page)
+
+
 def test_an_undefined_probability_is_not_a_number(tmp_path: Path) -> None:
     nodule = drawn_nodule(probabilities={"AAH+AIS": float("nan"), "MIA+IAC": float("nan")})
     assert "AAH+AIS undefined" in text_of(write_page_of(drawn_prediction(nodule, drawn_nodule()), tmp_path))

@@ -152,11 +152,10 @@ def _own_grid(ct: Grid, center_mm_lps: Vector, field_mm: float) -> Grid | None:
     """The block's voxels in the field; None where these cannot be shown as they are."""
     if not np.allclose(ct.direction, LPS, atol=_STRAIGHT):
         return None
-    half = field_mm / 2 / np.asarray(ct.spacing_mm_xyz)
-    index = ct.index_of(center_mm_lps)
-    first = np.maximum(np.ceil(index - half), 0).astype(int)
-    last = np.minimum(np.floor(index + half), np.asarray(ct.size_xyz) - 1).astype(int)
-    last = np.maximum(first, last)
+    half, index = field_mm / 2 / np.asarray(ct.spacing_mm_xyz), ct.index_of(center_mm_lps)
+    end = np.asarray(ct.size_xyz) - 1
+    first = np.clip(np.ceil(index - half), 0, end).astype(int)
+    last = np.clip(np.floor(index + half), first, end).astype(int)
     return ct.part(Box.between(first.tolist(), last.tolist())) if np.prod(last - first + 1) <= _MOST_VOXELS else None
 
 

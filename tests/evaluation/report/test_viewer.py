@@ -113,6 +113,13 @@ def test_the_region_ends_where_the_ct_ends() -> None:
     assert set(voxels_of(region).ravel()) == {2**15 - 1}
 
 
+def test_slices_thicker_than_the_field_are_shown() -> None:
+    grid = Grid.around(CENTER, (40, 40, 2), (1.0, 1.0, 90.0), STRAIGHT)
+    hu = np.random.default_rng(1).integers(-1024, 3000, (2, 40, 40)).astype(np.float32)
+    region = region_of("F-1", grid.image_of(hu), None, tuple(grid.point_of((20, 20, 1.4)).tolist()), field_mm=20)
+    np.testing.assert_array_equal(voxels_of(region), hu[1:, 10:31, 10:31])
+
+
 def test_the_page_contains_the_voxels_and_escapes_the_title(tmp_path: Path) -> None:
     hu = np.full(GRID.size_xyz[::-1], LUNG_HU, np.float32)
     region = region_of("<script>alert(1)</script>\u202e\n", GRID.image_of(hu), None, CENTER)
