@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
-from ggn_tf.evaluation.statistics.run_scores import Estimate
 from ggn_tf.shown_text import one_line
+
+if TYPE_CHECKING:
+    # pandas comes with them, which the page of a prediction does not need.
+    from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
+    from ggn_tf.evaluation.statistics.run_scores import Estimate
 
 NOT_GIVEN, UNDEFINED = "-", "undefined"
 
@@ -84,7 +87,7 @@ class Table:
     caption: str = ""
 
 
-def score_cell(score: Estimate | RepeatedScore) -> Number:
+def score_cell(score: "Estimate | RepeatedScore") -> Number:
     """A score with its interval."""
     return Number(score.value, score.low, score.high)
 
