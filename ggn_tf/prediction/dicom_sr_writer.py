@@ -166,8 +166,11 @@ def _measurements(nodule: NodulePrediction) -> Iterator[sr.Measurement]:
 
 def _probabilities(nodule: NodulePrediction) -> Iterator[sr.Measurement]:
     for name, probability in nodule.probabilities.items():
-        code = private_code("P", name, f"Probability of {name}")
-        yield sr.Measurement(_concept(code), 100 * probability, codes.UCUM.Percent)
+        concept = _concept(private_code("P", name, f"Probability of {name}"))
+        yield sr.Measurement(concept, 100 * probability, codes.UCUM.Percent)
+        if nodule.spread is not None:
+            deviation = codes.SCT.StandardDeviation
+            yield sr.Measurement(concept, 100 * nodule.spread[name], codes.UCUM.Percent, derivation=deviation)
 
 
 def _concept(code: ClassCode) -> sr.CodedConcept:

@@ -142,6 +142,18 @@ def test_a_class_without_a_code_is_in_the_declared_private_scheme(prediction: Ct
     assert declared == ["99GGNTF", "99HOSPITAL"]
 
 
+def test_the_spread_of_an_ensemble_is_stated(prediction: CtPrediction, tmp_path: Path) -> None:
+    spread = {"AAH+AIS": 0.02, "MIA": 0.03, "IAC": 0.01}
+    first = dataclasses.replace(prediction.nodules[0], spread=spread)
+    document = planar(dataclasses.replace(prediction, nodules=(first,)), tmp_path / "sr.dcm")
+    (group,) = groups_of(document)
+    derived = [item for item in group.get_measurements() if item.derivation is not None]
+    deviations = [item for item in derived if item.derivation == codes.SCT.StandardDeviation]
+    assert [item.value for item in deviations] == pytest.approx([2, 3, 1])
+    if shutil.which("dciodvfy"):
+        assert errors_in(tmp_path) == {"sr": []}
+
+
 def test_finding_site_and_tracking_are_those_of_the_seg(
     written: dict[str, pydicom.Dataset], groups: dict[str, list]
 ) -> None:
