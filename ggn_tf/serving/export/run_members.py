@@ -60,9 +60,10 @@ def open_runs(folders: Sequence[Path]) -> ExportedRuns:
     runs = [RunFolder.open(folder) for folder, _ in given]
     for (first, expected), (run, found) in itertools.combinations([(run, _facts(run)) for run in runs], 2):
         _refuse_difference(first, expected, run, found)
+    # A damaged model is reported as such before it counts as an unfinished stage.
+    models = tuple(load_served_model(run) for run in runs)
     _refuse_unfinished(runs)
     _refuse_repetition(runs)
-    models = tuple(load_served_model(run) for run in runs)
     protocols, origins = [run.description.protocol for run in runs], [provenance_of(run) for run in runs]
     return ExportedRuns(
         models,
