@@ -23,6 +23,12 @@ _LEAST_SPACING_MM, _LARGEST_SIZE = 0.05, 512
 MASK_THRESHOLD = 0.5
 """A voxel belongs to the nodule where the soft mask is at least this; the paper names none."""
 
+SOLID_HU = -300.0
+"""Above it voxels of a nodule are solid: where software and radiologists agree best (Scholten et al. 2015, European
+Radiology 25:488)."""
+SOLID_RANGE_HU = (AIR_HU, 400.0)
+"""Thresholds that can be chosen."""
+
 
 @dataclass(frozen=True)
 class PatchProtocol:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ggn_tf.errors import GgnError
 from ggn_tf.models.names import RADIOMICS, TRANSFER
+from ggn_tf.protocol import SOLID_RANGE_HU
 from ggn_tf.runs.stages import STAGES
 
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
@@ -67,6 +68,19 @@ def check_coverage(coverage: float) -> None:
             expected="a number above 0 and below 1",
             remedy="Write 90 % as 0.9.",
             arguments=("coverage",),
+        )
+
+
+def check_solid_hu(solid_hu: float) -> None:
+    """Refuse a threshold that divides no nodule; raises GgnError."""
+    low, high = SOLID_RANGE_HU
+    if not low <= solid_hu <= high:
+        raise GgnError(
+            "The solid threshold cannot be used.",
+            found=f"{solid_hu} HU",
+            expected=f"{low:g} to {high:g} HU",
+            remedy="Give the threshold in Hounsfield units; published ones are -300 and -160.",
+            arguments=("solid_hu",),
         )
 
 

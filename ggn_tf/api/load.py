@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggn_tf.api.arguments import check_solid_hu
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.recentring import WARNING_MM
 from ggn_tf.errors import ServingError
@@ -13,7 +14,7 @@ from ggn_tf.prediction.ct_patches import NodulePatch, open_patches
 from ggn_tf.prediction.locations import Location
 from ggn_tf.prediction.nodules import CtPrediction, predict_nodules
 from ggn_tf.prediction.patch_warnings import WITHOUT_SHIFTS
-from ggn_tf.protocol import PatchProtocol
+from ggn_tf.protocol import SOLID_HU, PatchProtocol
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import client_tls
 from ggn_tf.serving.contract.trust import Trust
@@ -57,6 +58,7 @@ class Model(AbstractContextManager["Model"]):
         repair: bool = False,
         align_masks: bool = False,
         recenter: bool = True,
+        solid_hu: float = SOLID_HU,
     ) -> CtPrediction:
         """Classify and segment nodules of one CT, which is opened once.
 
@@ -76,12 +78,14 @@ class Model(AbstractContextManager["Model"]):
             align_masks: Whether masks on another grid of the same scan are resampled onto the CT's grid.
             recenter: Whether the centre of a point or voxel moves to the centroid of the nodule that the model finds,
                 at most three times, before it is classified. The paper does not.
+            solid_hu: Voxels above it are solid, in the measurements. HU.
 
         Raises:
             LocationError: There is no location, or one is outside the CT.
             VolumeError, MaskError: The CT or a mask cannot be used.
             ServingError: The server rejects the request or cannot be reached.
         """
+        check_solid_hu(solid_hu)
         policy = RepairPolicy(repair, align_masks)
         margin_mm = WARNING_MM if recenter else 0.0
         volume, patches = open_patches(Path(ct), series, locations, self.protocol, policy, margin_mm)
@@ -93,6 +97,7 @@ class Model(AbstractContextManager["Model"]):
             recenter=self.protocol if recenter else None,
             warnings=[WITHOUT_SHIFTS] if recenter and self._needs_centers(patches) else [],
             model_sha256=self.sha256,
+            solid_hu=solid_hu,
         )
         return replace(prediction, model_card=self.card)
 

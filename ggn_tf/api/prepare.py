@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from ggn_tf.api.arguments import MARGIN_MM, OnProgress, Progress, check_choices, ignore
+from ggn_tf.api.arguments import MARGIN_MM, OnProgress, Progress, check_choices, check_solid_hu, ignore
 from ggn_tf.cases import table_consistency
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import Patch
@@ -30,7 +30,7 @@ from ggn_tf.dataset.table_check import nodule_of, notes_on
 from ggn_tf.errors import DatasetError, GgnError, RejectedCasesError, TableError
 from ggn_tf.files import refuse_read_only
 from ggn_tf.machine import processor_count
-from ggn_tf.protocol import LARGEST_MARGIN_MM, SETS, PatchProtocol, Protocol, SplitProtocol
+from ggn_tf.protocol import LARGEST_MARGIN_MM, SETS, SOLID_HU, PatchProtocol, Protocol, SplitProtocol
 from ggn_tf.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def prepare(
     merge_labels: bool = False,
     margin_mm: float = MARGIN_MM,
     radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
     allow_rejects: bool = False,
     keep_ids: bool = False,
     salt_file: str | Path | None = None,
@@ -106,6 +107,7 @@ def prepare(
         merge_labels: Whether labels that differ in spelling only, such as `4` and `4.0`, become one label.
         margin_mm: Width of what is stored around each patch, so that training can shift centres (`fit(shift_mm=...)`).
         radiomics: Whether to measure each nodule's radiomic features too; needs pyradiomics.
+        solid_hu: Voxels above it are solid, in each nodule's measurements. HU.
         allow_rejects: Whether cases that cannot be used are left out instead of ending the call.
         keep_ids: Whether to keep the table's ids instead of salted hashes of them.
         salt_file: The file with the salt for hashing ids, created at first use; None for the user's own.
@@ -127,6 +129,7 @@ def prepare(
         GgnError: There is no runner of this name.
     """
     check_choices("runner", [runner], get_args(Runner))
+    check_solid_hu(solid_hu)
     if not 0 <= margin_mm <= LARGEST_MARGIN_MM:
         raise GgnError(
             "The margin cannot be used.",
@@ -151,9 +154,9 @@ def prepare(
     policy, protocol = RepairPolicy(repair, align_masks), Protocol()
     patch = dataclasses.replace(protocol.patch, margin_mm=margin_mm)
     if runner == "beam":
-        cut = _cut_by_beam(cases, patch, beam_options, policy, staging, radiomics)
+        cut = _cut_by_beam(cases, patch, beam_options, policy, staging, radiomics, solid_hu)
     else:
-        cut = cut_cases(cases, patch, jobs, policy, radiomics=radiomics, on_progress=on_progress)
+        cut = cut_cases(cases, patch, jobs, policy, radiomics=radiomics, solid_hu=solid_hu, on_progress=on_progress)
     on_start(len(cases))
     # Imported here: TensorFlow comes with it, and a wrong table is rejected before.
     import_tensorflow()
@@ -184,11 +187,13 @@ def cut_cases(
     repair_policy: RepairPolicy,
     *,
     radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
     on_progress: OnProgress = ignore,
 ) -> CutCases:
     """As `prepare_cases`, with progress; None for `jobs` takes every processor."""
     jobs = max(1, min(jobs or processor_count(), len(cases)))
-    with closing(prepare_cases(cases, protocol, jobs, repair_policy, radiomics=radiomics)) as prepared:
+    prepared = prepare_cases(cases, protocol, jobs, repair_policy, radiomics=radiomics, solid_hu=solid_hu)
+    with closing(prepared):
         for done, outcome in enumerate(prepared):
             on_progress(Progress("cutting patches", done, len(cases)))
             yield outcome
@@ -294,6 +299,7 @@ def _cut_by_beam(
     repair_policy: RepairPolicy,
     staging: str | None,
     radiomics: bool,
+    solid_hu: float,
 ) -> CutCases:
     try:
         from ggn_tf.dataset.beam import prepare_by_beam
@@ -303,4 +309,6 @@ def _cut_by_beam(
             found=error,
             remedy='In an environment of its own, without constraints.txt: pip install "ggn-tf[beam]"',
         ) from error
-    return prepare_by_beam(cases, protocol, options, repair_policy, staging=staging, radiomics=radiomics)
+    return prepare_by_beam(
+        cases, protocol, options, repair_policy, staging=staging, radiomics=radiomics, solid_hu=solid_hu
+    )

@@ -13,9 +13,8 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from ggn_tf.cases.geometry.grid import Box, Floats, Grid
+from ggn_tf.protocol import SOLID_HU
 
-# Scholten et al. 2015 (European Radiology 25:488): above it software and radiologists agree best on what is solid.
-SOLID_HU = -300.0
 # Air; water is 0 HU and 1 mg/mm3.
 _AIR_HU = -1000.0
 # Of the perpendicular diameter: a third of a pixel.
@@ -43,6 +42,7 @@ class Measurements(NamedTuple):
             adenocarcinoma, TNM 8 and 9); 0 without one.
         solid_mean_diameter_mm: Its mean diameter (Fleischner Society 2017; Lung-RADS).
         consolidation_to_tumor_ratio: Long axis of the solid part, divided by that of the nodule (JCOG 0201), at most 1.
+        solid_hu: The solid threshold, HU.
     """
 
     volume_mm3: float
@@ -58,6 +58,7 @@ class Measurements(NamedTuple):
     solid_longest_diameter_mm: float
     solid_mean_diameter_mm: float
     consolidation_to_tumor_ratio: float
+    solid_hu: float
 
 
 def measure(image: sitk.Image, mask: sitk.Image, solid_hu: float = SOLID_HU) -> Measurements:
@@ -94,6 +95,7 @@ def measure(image: sitk.Image, mask: sitk.Image, solid_hu: float = SOLID_HU) -> 
         solid_longest_diameter_mm=solid_long_mm,
         solid_mean_diameter_mm=(solid_long_mm + solid_short_mm) / 2,
         consolidation_to_tumor_ratio=solid_long_mm / long_mm,
+        solid_hu=float(solid_hu),
     )
 
 

@@ -18,7 +18,7 @@ from ggn_tf.cases.patch_location import Masks, NoduleTarget, PatchLocation, loca
 from ggn_tf.cases.radiomics import measure_radiomics
 from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import MaskError
-from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
+from ggn_tf.protocol import MASK_THRESHOLD, SOLID_HU, PatchProtocol
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def cut_patch(
     repair_policy: RepairPolicy = STRICT,
     *,
     radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
 ) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
 
@@ -70,6 +71,7 @@ def cut_patch(
         protocol: The patch's size, spacing, and value outside the CT.
         repair_policy: What may be repaired instead of being rejected.
         radiomics: Whether to measure the mask's radiomic features too.
+        solid_hu: Above it voxels are solid, in the measurements of the mask.
 
     Raises:
         VolumeError: The CT cannot be read, or the centre is outside it.
@@ -77,7 +79,7 @@ def cut_patch(
     """
     with naming_case(target.case):
         location = locate_patch(Masks(volume, repair_policy), target, protocol)
-        return _cut(volume, location, volume.read(location.box), protocol, radiomics)
+        return _cut(volume, location, volume.read(location.box), protocol, radiomics, solid_hu)
 
 
 def cut_patches(
@@ -87,6 +89,7 @@ def cut_patches(
     repair_policy: RepairPolicy = STRICT,
     *,
     radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
     masks: Masks | None = None,
 ) -> list[Patch]:
     """Cut the patches of several nodules of one CT; a compressed file is decompressed once for all of them.
@@ -102,7 +105,7 @@ def cut_patches(
     patches = []
     for target, location, image in zip(targets, locations, images, strict=True):
         with naming_case(target.case):
-            patches.append(_cut(volume, location, image, protocol, radiomics))
+            patches.append(_cut(volume, location, image, protocol, radiomics, solid_hu))
     return patches
 
 
@@ -114,6 +117,7 @@ def cut_patch_from(
     *,
     series: str | None = None,
     radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
 ) -> Patch:
     """Open a CT and cut one patch.
 
@@ -124,10 +128,11 @@ def cut_patch_from(
         repair_policy: As in `cut_patch`.
         series: SeriesInstanceUID of the CT. None: the series that `choose_series` finds by the mask and the centre.
         radiomics: As in `cut_patch`.
+        solid_hu: As in `cut_patch`.
     """
     with naming_case(target.case):
         volume = open_ct_of(target, image_path, series, repair_policy)
-    return cut_patch(volume, target, protocol, repair_policy, radiomics=radiomics)
+    return cut_patch(volume, target, protocol, repair_policy, radiomics=radiomics, solid_hu=solid_hu)
 
 
 def move_patch(patch: Patch, block: sitk.Image, center_mm_lps: Vector, protocol: PatchProtocol) -> Patch:
@@ -169,7 +174,14 @@ def paste_mask(
     return ct_grid.image_of(mask)
 
 
-def _cut(volume: Volume, location: PatchLocation, image: sitk.Image, protocol: PatchProtocol, radiomics: bool) -> Patch:
+def _cut(
+    volume: Volume,
+    location: PatchLocation,
+    image: sitk.Image,
+    protocol: PatchProtocol,
+    radiomics: bool,
+    solid_hu: float,
+) -> Patch:
     mask, center, grid, _, repaired = location
     hu = _resampled(image, grid, volume.grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
@@ -186,7 +198,7 @@ def _cut(volume: Volume, location: PatchLocation, image: sitk.Image, protocol: P
     features = measure_radiomics(image, mask) if radiomics else None
     start = np.rint(volume.grid.index_of(mask.GetOrigin())).astype(int).tolist()
     box = Box((start[0], start[1], start[2]), mask.GetSize())
-    measured = measure(image, mask)
+    measured = measure(image, mask, solid_hu)
     known = Patch(hu, patch_mask, center, grid, volume.grid, measured, repaired, features, box, volume.series)
     return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask)
 

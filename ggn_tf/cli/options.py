@@ -10,6 +10,7 @@ import click
 
 from ggn_tf.api.arguments import COVERAGE, PrecisionChoice, SegmentationSet, SelectionSet
 from ggn_tf.errors import GgnError, with_arguments
+from ggn_tf.protocol import SOLID_HU, SOLID_RANGE_HU
 
 PATH = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -214,11 +215,18 @@ coverage_option = click.option(
     default=COVERAGE,
     help="Share of prediction sets that must contain the true class; the validation set determines their thresholds.",
 )
+solid_option = click.option(
+    "--solid-hu",
+    type=FiniteRange(*SOLID_RANGE_HU),
+    default=SOLID_HU,
+    help="Voxels above it are solid, in the measurements. HU; published thresholds are -300 and -160.",
+)
 by_option = click.option(
     "--by",
     multiple=True,
     metavar="COLUMN",
-    help="Column of the case table by whose values the nodules are grouped, for example sex; may be repeated.",
+    help="Column of the case table by whose values the nodules are grouped, for example sex; or a measurement, for "
+    "example mass_mg, by whose thirds they are. May be repeated.",
 )
 
 

@@ -18,6 +18,7 @@ from ggn_tf.cli.options import (
     proxy_option,
     repair_options,
     shared_option,
+    solid_option,
     tls_options,
     with_options,
 )
@@ -67,6 +68,7 @@ _BAR = 24
     help="Move a given centre to the centroid of the mask that the model predicts, at most three times, and classify "
     "the patch around it. --no-recenter classifies the patch around the given centre, as the paper does.",
 )
+@solid_option
 @repair_options
 @click.option(
     "--server", metavar="HOST:PORT", help="Address of the model server that predicts; an IPv6 address in brackets."
@@ -126,6 +128,7 @@ def command(
     fiducials: Path | None,
     line_midpoints: bool,
     recenter: bool,
+    solid_hu: float,
     repair: bool,
     align_masks: bool,
     server: str | None,
@@ -186,7 +189,13 @@ def command(
     source = export or f"grpc://{server}"
     with ggn_tf.load(source, model_name=model_name, timeout=timeout, proxy=proxy, trust=trust, **tls) as model:
         prediction = model.predict(
-            ct, locations, series=series, repair=repair, align_masks=align_masks, recenter=recenter
+            ct,
+            locations,
+            series=series,
+            repair=repair,
+            align_masks=align_masks,
+            recenter=recenter,
+            solid_hu=solid_hu,
         )
     folder = output
     if send and output is None:
@@ -289,8 +298,8 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
                 f"axes       {measured.longest_diameter_mm:.1f} x {measured.perpendicular_diameter_mm:.1f} mm, "
                 f"mean {measured.mean_diameter_mm:.1f} mm; longest in 3D {measured.diameter_3d_mm:.1f} mm",
                 f"density    {measured.mean_hu:.0f} HU on average, mass {measured.mass_mg:.0f} mg",
-                f"solid      {measured.solid_fraction:.0%}, {measured.solid_volume_mm3:.0f} mm3, "
-                f"long axis {measured.solid_longest_diameter_mm:.1f} mm",
+                f"solid      {measured.solid_fraction:.0%} above {measured.solid_hu:g} HU, "
+                f"{measured.solid_volume_mm3:.0f} mm3, long axis {measured.solid_longest_diameter_mm:.1f} mm",
             ]
         ),
         *(f"warning    {with_options(warning.text, warning.arguments)}" for warning in nodule.warnings),

@@ -17,6 +17,7 @@ from ggn_tf.cli.options import (
     jobs_option,
     repair_options,
     shared_option,
+    solid_option,
     table_options,
 )
 from ggn_tf.errors import RejectedCasesError
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also measure each nodule's radiomic features on the CT's own voxels, for the SVM; needs pyradiomics.",
 )
+@solid_option
 @click.option("--keep-ids", is_flag=True, help="Keep the table's ids, instead of salted hashes of them.")
 @click.option(
     "--salt-file",

@@ -22,7 +22,7 @@ from ggn_tf.cases.reader_process import ReaderProcess
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.preparation import cut_group, groups_of
 from ggn_tf.errors import DatasetError, GgnError
-from ggn_tf.protocol import PatchProtocol
+from ggn_tf.protocol import SOLID_HU, PatchProtocol
 
 # Number of groups in a staged file, usually 10 MB of patches; less where that keeps more workers busy.
 _MOST_GROUPS = 64
@@ -36,6 +36,7 @@ class _Work(NamedTuple):
     protocol: PatchProtocol
     repair_policy: RepairPolicy
     radiomics: bool
+    solid_hu: float
 
 
 def prepare_by_beam(
@@ -46,6 +47,7 @@ def prepare_by_beam(
     *,
     staging: str | None = None,
     radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch, as `prepare_cases`; one block of patches is in memory at a time.
 
@@ -57,6 +59,7 @@ def prepare_by_beam(
         staging: Path or URL of a new folder that the workers and this process reach; deleted at the end. None uses a
             temporary folder on this machine.
         radiomics: Whether to measure the masks' radiomic features too.
+        solid_hu: Above it voxels are solid, in the measurements of the masks.
 
     Yields:
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
@@ -67,7 +70,7 @@ def prepare_by_beam(
     pipeline_options = PipelineOptions(list(options))
     _check_reachable(pipeline_options, staging)
     with _staging_folder(staging) as folder:
-        work = _Work(folder, protocol, repair_policy, radiomics)
+        work = _Work(folder, protocol, repair_policy, radiomics, solid_hu)
         count = 0
         for count, block in enumerate(_blocks(cases), start=1):
             _write(_cases_name(folder, count - 1), block)
@@ -83,7 +86,9 @@ def cut_block(number: int, work: _Work) -> None:
             outcome
             for group in _read(_cases_name(work.staging, number))
             for outcome in zip(
-                group, cut_group(reader, group, work.protocol, work.repair_policy, work.radiomics), strict=True
+                group,
+                cut_group(reader, group, work.protocol, work.repair_policy, work.radiomics, work.solid_hu),
+                strict=True,
             )
         ]
     _write(_patches_name(work.staging, number), outcomes)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ggn_tf.json_records import added_later
+from ggn_tf.protocol import SOLID_HU
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class CaseRecord:
         covered_share: Share of the patch's voxels that are inside the CT.
         mask_faces: The ends of the CT that the mask touches, as in `FieldOfView`; usually none.
         repaired: What was wrong with the CT or the mask and was repaired; usually empty.
+        solid_hu: Above it voxels are solid, in these measurements.
         shard: Name of the file with the patch; empty until it is written, as are the following.
         offset: Position of its record in that file, in bytes.
         digest: SHA-256 of the patch's and the mask's bytes.
@@ -63,6 +65,7 @@ class CaseRecord:
     covered_share: float
     mask_faces: tuple[str, ...]
     repaired: tuple[str, ...] = added_later(())
+    solid_hu: float = added_later(SOLID_HU)
     shard: str = ""
     offset: int = 0
     digest: str = ""

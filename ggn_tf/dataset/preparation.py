@@ -16,7 +16,7 @@ from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.table import Case
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import GgnError, MaskError, VolumeError
-from ggn_tf.protocol import PatchProtocol
+from ggn_tf.protocol import SOLID_HU, PatchProtocol
 
 # Results that wait for their turn: enough to keep the workers busy behind one slow CT, within bounded memory.
 _AHEAD_PER_JOB = 16
@@ -39,6 +39,7 @@ def prepare_cases(
     repair_policy: RepairPolicy = STRICT,
     *,
     radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch; a compressed CT of neighbouring rows is decompressed once.
 
@@ -48,6 +49,7 @@ def prepare_cases(
         jobs: Number of processes that read; none of them is this one, which no file can end.
         repair_policy: What may be repaired instead of being refused.
         radiomics: Whether to measure the masks' radiomic features too.
+        solid_hu: Above it voxels are solid, in the measurements of the masks.
 
     Yields:
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
@@ -68,7 +70,7 @@ def prepare_cases(
         def cut(group: list[Case]) -> list[_Outcome]:
             reader = readers.get()
             try:
-                return cut_group(reader, group, protocol, repair_policy, radiomics)
+                return cut_group(reader, group, protocol, repair_policy, radiomics, solid_hu)
             finally:
                 readers.put(reader)
 
@@ -96,6 +98,7 @@ def cut_group(
     protocol: PatchProtocol,
     repair_policy: RepairPolicy = STRICT,
     radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
 ) -> list[_Outcome]:
     """Cut the patches of cases of one CT in another process; CTs and masks may be at URLs.
 
@@ -105,27 +108,34 @@ def cut_group(
         protocol: As in `prepare_cases`, like the following arguments.
         repair_policy: What may be repaired.
         radiomics: Whether to measure radiomic features.
+        solid_hu: The threshold of what is solid.
     """
     if any(url_of(path) for case in cases for path in (case.image, case.mask) if path):
         with fetched(cases) as copies:
             here = [case for case in copies if isinstance(case, Case)]
-            outcomes = iter(cut_group(reader, here, protocol, repair_policy, radiomics))
+            outcomes = iter(cut_group(reader, here, protocol, repair_policy, radiomics, solid_hu))
             return [copy if isinstance(copy, GgnError) else next(outcomes) for copy in copies]
     if not cases:
         return []
     try:
-        return reader.run(prepare_group, cases, protocol, repair_policy, radiomics)
+        return reader.run(prepare_group, cases, protocol, repair_policy, radiomics, solid_hu)
     except ReaderEndedError as error:
         if len(cases) > 1:
             # One of them caused it.
             return [
-                outcome for case in cases for outcome in cut_group(reader, [case], protocol, repair_policy, radiomics)
+                outcome
+                for case in cases
+                for outcome in cut_group(reader, [case], protocol, repair_policy, radiomics, solid_hu)
             ]
         return [_ended(cases[0], error)]
 
 
 def prepare_group(
-    cases: Sequence[Case], protocol: PatchProtocol, repair_policy: RepairPolicy = STRICT, radiomics: bool = False
+    cases: Sequence[Case],
+    protocol: PatchProtocol,
+    repair_policy: RepairPolicy = STRICT,
+    radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
 ) -> list[_Outcome]:
     """Cut the patches of cases of one CT, as `prepare_case`."""
     if len(cases) > 1 and all(case.mask for case in cases):
@@ -133,12 +143,16 @@ def prepare_group(
         # After an error, of whatever type, each is cut alone, so that only the wrong nodule is rejected.
         with suppress(Exception):
             volume = open_volume(cases[0].image, repair=repair_policy.repair)
-            return list(cut_patches(volume, targets, protocol, repair_policy, radiomics=radiomics))
-    return [prepare_case(case, protocol, repair_policy, radiomics) for case in cases]
+            return list(cut_patches(volume, targets, protocol, repair_policy, radiomics=radiomics, solid_hu=solid_hu))
+    return [prepare_case(case, protocol, repair_policy, radiomics, solid_hu) for case in cases]
 
 
 def prepare_case(
-    case: Case, protocol: PatchProtocol, repair_policy: RepairPolicy = STRICT, radiomics: bool = False
+    case: Case,
+    protocol: PatchProtocol,
+    repair_policy: RepairPolicy = STRICT,
+    radiomics: bool = False,
+    solid_hu: float = SOLID_HU,
 ) -> Patch | GgnError:
     """Cut one case's patch; an error about the case is returned, not raised."""
     try:
@@ -151,7 +165,9 @@ def prepare_case(
                 remedy="Segment the nodule, or remove the case; a centre alone is enough for prediction.",
             )
         target = NoduleTarget(case.mask, case.segment, case.center_mm_lps, case.case_id)
-        return cut_patch_from(case.image, target, protocol, repair_policy, series=case.series, radiomics=radiomics)
+        return cut_patch_from(
+            case.image, target, protocol, repair_policy, series=case.series, radiomics=radiomics, solid_hu=solid_hu
+        )
     except GgnError as error:
         return error
     except MemoryError:

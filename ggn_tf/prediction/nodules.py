@@ -24,7 +24,7 @@ from ggn_tf.prediction.patch_warnings import (
     series_warnings,
 )
 from ggn_tf.prediction.recentring import predict_patches, predict_recentered
-from ggn_tf.protocol import MASK_THRESHOLD, PatchProtocol
+from ggn_tf.protocol import MASK_THRESHOLD, SOLID_HU, PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 
 RESEARCH_ONLY = "for research only; not a medical device"
@@ -175,6 +175,7 @@ def predict_nodules(
     recenter: PatchProtocol | None = None,
     warnings: Sequence[PredictionWarning] = (),
     model_sha256: str | None = None,
+    solid_hu: float = SOLID_HU,
 ) -> CtPrediction:
     """Predict the nodules of one CT.
 
@@ -187,6 +188,7 @@ def predict_nodules(
             all centres stay.
         warnings: Reasons why all predictions may be wrong.
         model_sha256: As in `CtPrediction`.
+        solid_hu: Voxels above it are solid, in the measurements.
     """
     if recenter is None:
         prediction = predict_patches(patches, predict)
@@ -196,7 +198,7 @@ def predict_nodules(
     nodules: list[NodulePrediction] = []
     shared: list[set[int]] = []
     for row, nodule_patch in enumerate(patches):
-        nodules.append(_on_ct(volume, nodule_patch, prediction, row))
+        nodules.append(_on_ct(volume, nodule_patch, prediction, row, solid_hu))
         shared.append(_add(labels, volume.grid, nodules[-1].mask, len(nodules)))
         for other in shared[-1]:
             shared[other].add(len(nodules) - 1)
@@ -210,7 +212,9 @@ def predict_nodules(
     return CtPrediction(warned, image, version, volume, dict(source or {}), tuple(warnings), model_sha256)
 
 
-def _on_ct(volume: Volume, nodule_patch: NodulePatch, prediction: Prediction, row: int) -> NodulePrediction:
+def _on_ct(
+    volume: Volume, nodule_patch: NodulePatch, prediction: Prediction, row: int, solid_hu: float
+) -> NodulePrediction:
     patch, grid, soft_mask = nodule_patch.patch, volume.grid, prediction.mask[row, ..., 0]
     block = nodule_patch.block or volume.read(block_around(grid, patch.center_mm_lps, patch.grid))
     mask = _trimmed(paste_mask(soft_mask, patch.grid, grid, MASK_THRESHOLD))
@@ -225,7 +229,7 @@ def _on_ct(volume: Volume, nodule_patch: NodulePatch, prediction: Prediction, ro
         given_center_mm_lps=nodule_patch.given_center_mm_lps,
         moves=nodule_patch.moves,
         mask=mask,
-        measurements=None if mask is None else measure(block, mask),
+        measurements=None if mask is None else measure(block, mask, solid_hu),
         block=block,
         warnings=(*series_warnings(volume), *patch_warnings(patch, nodule, inside_hu)),
         spread=None if prediction.spread is None else prediction.by_class(prediction.spread[row]),

@@ -108,6 +108,8 @@ def test_3d_slicer_gets_the_prediction_of_predict(models: Path, ct: Path) -> Non
     voxel = tuple(int(step) for step in np.rint(GRID.index_of(CENTER)))
     click = json.dumps({"foreground": [voxel]})
     with ggn_tf.load(models) as model:
+        denser = model.predict(ct, [ggn_tf.Voxel(*voxel)], solid_hu=-600.0).nodules[0].measurements
+        assert denser is not None and denser.solid_hu == -600.0 and denser.solid_fraction > 0.5
         expected = json.loads(json.dumps(model.predict(ct, [ggn_tf.Voxel(*voxel)]).nodules[0].to_dict()))
     with ggn_tf.serve(models, port=0, monailabel_port=0) as server:
         url = str(server.monailabel_address)

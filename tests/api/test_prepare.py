@@ -18,10 +18,14 @@ def test_a_dataset_is_what_was_written(tmp_path: Path) -> None:
     seen: list[ggn_tf.Progress] = []
     salt = tmp_path / "salt"
     table = write_case_files(tmp_path / "cases", 12)
-    dataset = ggn_tf.prepare(table, tmp_path / "dataset", jobs=1, salt_file=salt, on_progress=seen.append)
+    dataset = ggn_tf.prepare(
+        table, tmp_path / "dataset", jobs=1, salt_file=salt, solid_hu=-600.0, on_progress=seen.append
+    )
     written = open_dataset(dataset.folder, PatchProtocol())
     assert (dataset.fingerprint, dataset.cases) == (written.fingerprint, written.cases)
     assert dataset.rejected == () and salt.is_file()
+    # The nodules have -550 to -450 HU.
+    assert {(case.solid_hu, case.solid_fraction) for case in written.cases} == {(-600.0, 1.0)}
     assert {label: sum(counts.values()) for label, counts in dataset.split_counts.items()} == dict(written.label_counts)
     assert [progress.done for progress in seen] == list(range(13)) and {progress.total for progress in seen} == {12}
 
@@ -44,6 +48,14 @@ def test_an_unknown_runner_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ggn_tf.GgnError) as caught:
         ggn_tf.prepare(table, tmp_path / "dataset", runner="threads")  # type: ignore[arg-type]
     assert caught.value.arguments == ("runner",)
+
+
+@pytest.mark.parametrize("solid_hu", [-1025.0, 401.0, math.nan])
+def test_a_threshold_that_divides_no_nodule_is_refused(solid_hu: float, tmp_path: Path) -> None:
+    table = write_case_files(tmp_path / "cases", 2)
+    with pytest.raises(ggn_tf.GgnError) as caught:
+        ggn_tf.prepare(table, tmp_path / "dataset", solid_hu=solid_hu)
+    assert caught.value.arguments == ("solid_hu",)
 
 
 def test_a_check_finds_what_prepare_would(tmp_path: Path) -> None:

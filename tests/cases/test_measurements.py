@@ -68,3 +68,13 @@ def test_without_a_solid_part_its_measurements_are_zero():
 
 def test_what_is_below_air_has_no_negative_mass():
     assert measured(np.ones((2, 2, 2), bool), -1010.0).mass_mg == 0.0
+
+
+def test_what_is_solid_depends_on_the_threshold_which_is_recorded():
+    hu = np.full((4, 4, 4), -400.0)
+    hu[:2] = -250.0
+    hu[0] = -100.0
+    for threshold, fraction in ((-300.0, 0.5), (-250.0, 0.25), (-160.0, 0.25), (-450.0, 1.0)):
+        found = measured(np.ones((4, 4, 4), bool), hu, spacing_xyz=(1.0, 1.0, 1.0), solid_hu=threshold)
+        assert (found.solid_hu, found.solid_fraction, found.solid_volume_mm3) == (threshold, fraction, 64 * fraction)
+    assert measured(np.ones((4, 4, 4), bool), hu).solid_hu == -300.0

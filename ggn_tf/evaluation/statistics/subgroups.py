@@ -6,6 +6,7 @@ nodules of two patients.
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -61,8 +62,8 @@ class Measurement:
 # Longest diameter in a slice: 6 and 8 mm are limits of the Fleischner Society (MacMahon 2017), 10 mm is the upper limit
 # of the paper's subcentimetre nodules, 15 mm is the next limit of Lung-RADS.
 SIZE = Measurement("longest diameter", " mm", (6, 8, 10, 15), lambda case: case.longest_diameter_mm)
-# Share of the mask above -300 HU. Up to 5 % is noise and vessels: pure ground glass. 25 and 50 % are cut points of the
-# consolidation-to-tumour ratio (JCOG0201, Suzuki 2011), which is a ratio of diameters.
+# Share of the mask above the solid threshold. Up to 5 % is noise and vessels: pure ground glass. 25 and 50 % are cut
+# points of the consolidation-to-tumour ratio (JCOG0201, Suzuki 2011), which is a ratio of diameters.
 TEXTURE = Measurement("solid share", " %", (5, 25, 50), lambda case: float(np.round(100 * case.solid_fraction, 6)))
 # Distance of slices. The paper's CTs have 1 to 1.25 mm; thin-section CT is said to end at 1.5, and 2.5 was common.
 SPACING = Measurement("slice spacing", " mm", (1.0, 1.5, 2.5), lambda case: case.spacing_mm_zyx[0])
@@ -83,24 +84,53 @@ class Column:
         return case.columns.get(self.name, "").strip() or NOT_GIVEN
 
 
-def columns_of(cases: Iterable[CaseRecord], names: Sequence[str]) -> tuple[Column, ...]:
-    """The columns of these names, with all values that occur.
+# The measurements of `CaseRecord` with their units.
+_UNITS = {
+    "volume_mm3": " mm3",
+    "diameter_mm": " mm",
+    "longest_diameter_mm": " mm",
+    "mean_hu": " HU",
+    "solid_fraction": "",
+    "perpendicular_diameter_mm": " mm",
+    "mean_diameter_mm": " mm",
+    "diameter_3d_mm": " mm",
+    "mass_mg": " mg",
+    "solid_volume_mm3": " mm3",
+    "solid_longest_diameter_mm": " mm",
+    "solid_mean_diameter_mm": " mm",
+    "consolidation_to_tumor_ratio": "",
+}
+
+
+def columns_of(cases: Iterable[CaseRecord], names: Sequence[str]) -> tuple[Characteristic, ...]:
+    """The columns of these names, with all values that occur; of a measurement's name its thirds in the dataset.
 
     Raises:
-        GgnError: The dataset has no such column.
+        GgnError: The dataset has no such column, and there is no such measurement.
     """
     known = list(cases)
     carried = sorted({name for case in known for name in case.columns})
-    unknown = [name for name in names if name not in carried]
+    unknown = [name for name in names if name not in carried and name not in _UNITS]
     if unknown:
         raise GgnError(
-            "The dataset has no column of this name.",
+            "The dataset has no column or measurement of this name.",
             found=", ".join(unknown),
-            expected=" or ".join(carried) or "a dataset whose case table had further columns",
-            remedy="Name a column of the case table. Columns that can identify a patient are not in the dataset.",
+            expected=" or ".join((*carried, *_UNITS)),
+            remedy="Name a further column of the case table, or a measurement. Columns that can identify a patient are "
+            "not in the dataset.",
             arguments=("by",),
         )
-    return tuple(Column(name, _values(Column(name, ()), known)) for name in names)
+    return tuple(
+        Column(name, _values(Column(name, ()), known)) if name in carried else _thirds(name, known) for name in names
+    )
+
+
+def _thirds(name: str, cases: Sequence[CaseRecord]) -> Measurement:
+    """Groups of about equal size, with limits of three digits; fewer groups where many nodules have one value."""
+    measure = operator.attrgetter(name)
+    limits = np.quantile([measure(case) for case in cases], (1 / 3, 2 / 3))
+    rounded = sorted({float(f"{limit:.3g}") for limit in limits})
+    return Measurement(name, _UNITS[name], tuple(rounded), measure)
 
 
 def _values(column: Column, cases: Sequence[CaseRecord]) -> tuple[str, ...]:
