@@ -1,6 +1,7 @@
 """README.md and docs/: the code runs, the site builds, and what the pages list is complete."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -88,6 +89,36 @@ def test_the_example_of_the_readme_runs(walked: Path) -> None:
     names = {"CT": walked / "ct" / row["image"], "MASK": walked / "ct" / row["mask"]}
     exec(compile(code, "README.md", "exec"), names)
     assert set(names["nodule"].probabilities) == {"AAH+AIS", "MIA+IAC"}
+
+
+_NOTEBOOK = (("NODULES = 40", "NODULES = 12"), ("EPOCHS = (20, 20, 20)", "EPOCHS = (1, 1, 1)"))
+
+
+def _code_cells(notebook: Path) -> list[str]:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(walked: Path) -> None:
+    code = "\n".join(_code_cells(DOCS / "workflow.ipynb"))
+    for written, for_test in _NOTEBOOK:
+        assert written in code
+        code = code.replace(written, for_test)
+    names: dict[str, object] = {}
+    exec(compile(code, "workflow.ipynb", "exec"), names)
+    assert (walked / "notebook/run/evaluation/report.html").is_file()
+    assert set(names["served"].probabilities) == {"AAH+AIS", "MIA+IAC"}
+
+
+def test_the_notebook_has_no_outputs_and_its_links_lead_to_files() -> None:
+    notebook = json.loads((DOCS / "workflow.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    for target in re.findall(r"\]\(([^)#\s]+)\)", json.dumps(notebook)):
+        assert (DOCS / target).exists(), target
 
 
 def test_every_runnable_block_is_tested() -> None:
