@@ -99,7 +99,7 @@ def _code_cells(notebook: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_notebook_runs(walked: Path) -> None:
     code = "\n".join(_code_cells(DOCS / "workflow.ipynb"))
     for written, for_test in _NOTEBOOK:
