@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from ggn_tf.cases.measurements import SOLID_HU
-
 
 class MeasureText(NamedTuple):
     """One measurement as people read it.
@@ -38,7 +36,7 @@ MEASURE_TEXTS = {
     "diameter_mm": MeasureText("Diameter of the ball of that volume"),
     "mass_mg": MeasureText("Mass", "mg", 0, "growth of ground-glass nodules (de Hoop et al. 2010)"),
     "mean_hu": MeasureText("Mean density", "HU", 0),
-    "solid_fraction": MeasureText(f"Solid fraction, above {SOLID_HU:g} HU", "%", 0, factor=100.0),
+    "solid_fraction": MeasureText("Solid fraction", "%", 0, factor=100.0),
     "solid_volume_mm3": MeasureText("Volume of the solid part", "mm³", 0, "Lung-RADS"),
     "solid_longest_diameter_mm": MeasureText(
         "Long axis of the solid part", used_by="TNM (T of part-solid adenocarcinoma)"
@@ -47,5 +45,6 @@ MEASURE_TEXTS = {
         "Mean diameter of the solid part", used_by="Fleischner Society 2017, Lung-RADS"
     ),
     "consolidation_to_tumor_ratio": MeasureText("Consolidation-to-tumour ratio", "", 2, "JCOG 0201"),
+    "solid_hu": MeasureText("Threshold above which voxels are solid", "HU", 0),
 }
 """By the field of `Measurements`, in the order of reading."""

@@ -6,7 +6,6 @@ nodules of two patients.
 
 import dataclasses
 import itertools
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from ggn_tf.cases.measure_texts import MEASURE_TEXTS
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.errors import GgnError, PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
@@ -84,22 +84,7 @@ class Column:
         return case.columns.get(self.name, "").strip() or NOT_GIVEN
 
 
-# The measurements of `CaseRecord` with their units.
-_UNITS = {
-    "volume_mm3": " mm3",
-    "diameter_mm": " mm",
-    "longest_diameter_mm": " mm",
-    "mean_hu": " HU",
-    "solid_fraction": "",
-    "perpendicular_diameter_mm": " mm",
-    "mean_diameter_mm": " mm",
-    "diameter_3d_mm": " mm",
-    "mass_mg": " mg",
-    "solid_volume_mm3": " mm3",
-    "solid_longest_diameter_mm": " mm",
-    "solid_mean_diameter_mm": " mm",
-    "consolidation_to_tumor_ratio": "",
-}
+_MEASURES = {field: text for field, text in MEASURE_TEXTS.items() if field != "solid_hu"}
 
 
 def columns_of(cases: Iterable[CaseRecord], names: Sequence[str]) -> tuple[Characteristic, ...]:
@@ -110,12 +95,12 @@ def columns_of(cases: Iterable[CaseRecord], names: Sequence[str]) -> tuple[Chara
     """
     known = list(cases)
     carried = sorted({name for case in known for name in case.columns})
-    unknown = [name for name in names if name not in carried and name not in _UNITS]
+    unknown = [name for name in names if name not in carried and name not in _MEASURES]
     if unknown:
         raise GgnError(
             "The dataset has no column or measurement of this name.",
             found=", ".join(unknown),
-            expected=" or ".join((*carried, *_UNITS)),
+            expected=" or ".join((*carried, *_MEASURES)),
             remedy="Name a further column of the case table, or a measurement. Columns that can identify a patient are "
             "not in the dataset.",
             arguments=("by",),
@@ -127,10 +112,14 @@ def columns_of(cases: Iterable[CaseRecord], names: Sequence[str]) -> tuple[Chara
 
 def _thirds(name: str, cases: Sequence[CaseRecord]) -> Measurement:
     """Groups of about equal size, with limits of three digits; fewer groups where many nodules have one value."""
-    measure = operator.attrgetter(name)
+    text = _MEASURES[name]
+
+    def measure(case: CaseRecord) -> float:
+        return float(getattr(case, name)) * text.factor
+
     limits = np.quantile([measure(case) for case in cases], (1 / 3, 2 / 3))
     rounded = sorted({float(f"{limit:.3g}") for limit in limits})
-    return Measurement(name, _UNITS[name], tuple(rounded), measure)
+    return Measurement(name, f" {text.unit}".rstrip(), tuple(rounded), measure)
 
 
 def _values(column: Column, cases: Sequence[CaseRecord]) -> tuple[str, ...]:

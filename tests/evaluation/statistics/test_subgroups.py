@@ -112,7 +112,7 @@ def test_column_that_the_dataset_lacks_is_refused_with_those_it_has():
     with pytest.raises(GgnError) as caught:
         columns_of([case], ["sex", "age"])
     assert (caught.value.found, caught.value.arguments) == ("age", ("by",))
-    assert (caught.value.expected or "").startswith("scanner or sex or volume_mm3 or ")
+    assert (caught.value.expected or "").startswith("scanner or sex or longest_diameter_mm or ")
 
 
 def test_nodules_are_grouped_by_the_thirds_of_a_measurement():
@@ -122,7 +122,7 @@ def test_nodules_are_grouped_by_the_thirds_of_a_measurement():
     assert [mass.group_of(case) for case in cases] == [group for group in mass.groups for _ in range(3)]
     solid = [dataclasses.replace(_case(), solid_volume_mm3=volume) for volume in (0.0, 0.0, 0.0, 0.0, 8.0, 9.0)]
     (volume,) = columns_of(solid, ["solid_volume_mm3"])
-    assert [volume.group_of(case) for case in solid] == ["0 to < 2.67 mm3"] * 4 + ["≥ 2.67 mm3"] * 2
+    assert [volume.group_of(case) for case in solid] == ["0 to < 2.67 mm³"] * 4 + ["≥ 2.67 mm³"] * 2
 
 
 def test_a_column_of_the_table_precedes_the_measurement_of_its_name():
