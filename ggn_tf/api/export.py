@@ -1,12 +1,19 @@
 """Export the model of a run, or the mean of several."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ggn_tf.api.arguments import ignore
+from ggn_tf.api.arguments import OnProgress, Progress, check_coverage, ignore
 from ggn_tf.api.crossval import Crossval
-from ggn_tf.api.fit import Run, run_folder
+from ggn_tf.api.fit import Run, dataset_folder, run_folder
+from ggn_tf.api.prepare import PreparedDataset
+from ggn_tf.errors import GgnWarning
+from ggn_tf.evaluation.statistics.set_thresholds import patients_needed
+from ggn_tf.evaluation.statistics.typicality import nodules_needed
+from ggn_tf.evaluation.uncertainty import Uncertainty, measure_uncertainty
 from ggn_tf.serving.contract.signing import read_private_key
+from ggn_tf.serving.contract.warning_texts import ATYPICAL_BELOW
 from ggn_tf.serving.export.run_members import open_runs
 from ggn_tf.serving.export.version_writer import ExportCost, export_model
 from ggn_tf.tensorflow_import import keras_defaults
@@ -19,6 +26,9 @@ def export(
     *,
     sign: str | Path | None = None,
     tta: bool = False,
+    coverage: float | None = None,
+    own_dataset: PreparedDataset | str | Path | None = None,
+    on_progress: OnProgress = ignore,
     on_measured: Callable[[ExportCost], None] = ignore,
 ) -> Path:
     """Export the last finished stage of a run, or the mean of several runs, as the next version of a model folder.
@@ -38,6 +48,11 @@ def export(
         sign: PEM file with the Ed25519 private key to sign the version with; None for no signature.
         tta: Whether to predict the mean over the eight mirrors of each patch (test-time augmentation), which takes
             eight times as long.
+        coverage: Share of prediction sets that must contain the true class, for example 0.9: adds the outputs `in_set`
+            and `typicality` and the warnings `undecided` and `atypical`, which held-out nodules of the runs calibrate;
+            None for an export without them.
+        own_dataset: Where the runs' dataset is now, which a coverage needs; None where it was not moved.
+        on_progress: Called at every step.
         on_measured: Is called with the export's size and latency before its directory gets its name.
 
     Returns:
@@ -47,11 +62,25 @@ def export(
         RunError: There is no run, its model cannot be served, or several runs cannot be averaged: they differ in task,
             patch, precision or dataset's schema, one is not finished, or one occurs twice.
         ExportError: The folder cannot be written, or the key cannot be used.
+        GgnError: The coverage is not in (0, 1).
     """
+    if coverage is not None:
+        check_coverage(coverage)
     key = None if sign is None else read_private_key(Path(sign))
     if isinstance(run, Crossval):
         run = run.folder
     runs = open_runs([run_folder(each) for each in ([run] if isinstance(run, Run | str | Path) else run)])
+    uncertainty = None
+    if coverage is not None:
+        uncertainty = measure_uncertainty(
+            runs.runs,
+            runs.models,
+            coverage,
+            mirrored=tta,
+            own_dataset=None if own_dataset is None else dataset_folder(own_dataset),
+            announce=lambda line: on_progress(Progress(line)),
+        )
+        _warn_of_few(uncertainty)
     return export_model(
         runs.models,
         runs.task,
@@ -61,5 +90,26 @@ def export(
         key,
         members=runs.members,
         mirrored=tta,
+        uncertainty=uncertainty,
         on_measured=on_measured,
     )
+
+
+def _warn_of_few(uncertainty: Uncertainty) -> None:
+    thresholds, needed = uncertainty.thresholds, nodules_needed(ATYPICAL_BELOW)
+    for threshold in thresholds.without_threshold:
+        warnings.warn(
+            f"Every prediction set will contain {threshold.class_name}: the validation set has {threshold.patients} "
+            f"patients with it, and a coverage of {thresholds.coverage:.0%} needs "
+            f"{patients_needed(thresholds.coverage)}.",
+            GgnWarning,
+            stacklevel=3,
+        )
+    fewest = min(len(distribution.held_out) for distribution in uncertainty.distributions)
+    if fewest < needed:
+        warnings.warn(
+            f"No nodule will be atypical: the validation and test sets have {fewest} nodules, and a typicality below "
+            f"{ATYPICAL_BELOW:g} needs {needed}.",
+            GgnWarning,
+            stacklevel=3,
+        )

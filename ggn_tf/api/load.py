@@ -19,7 +19,7 @@ from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import client_tls
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import read_record, version_sha256
-from ggn_tf.serving.contract.wire import MODEL_CARD_FILE, MODEL_NAME
+from ggn_tf.serving.contract.wire import MODEL_CARD_FILE, MODEL_NAME, OUTPUT_SET
 from ggn_tf.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Model(AbstractContextManager["Model"]):
         align_masks: bool = False,
         recenter: bool = True,
         solid_hu: float = SOLID_HU,
+        sets: bool = False,
     ) -> CtPrediction:
         """Classify and segment nodules of one CT, which is opened once.
 
@@ -79,13 +80,24 @@ class Model(AbstractContextManager["Model"]):
             recenter: Whether the centre of a point or voxel moves to the centroid of the nodule that the model finds,
                 at most three times, before it is classified. The paper does not.
             solid_hu: Voxels above it are solid, in the measurements. HU.
+            sets: Whether the prediction must have a prediction set and a typicality. Where the model gives them, it has
+                them in any case.
 
         Raises:
             LocationError: There is no location, or one is outside the CT.
             VolumeError, MaskError: The CT or a mask cannot be used.
-            ServingError: The server rejects the request or cannot be reached.
+            ServingError: The server rejects the request or cannot be reached, or the model gives no prediction sets.
         """
         check_solid_hu(solid_hu)
+        if sets and OUTPUT_SET not in self._network.output_names():
+            raise ServingError(
+                "The model gives no prediction sets.",
+                case=", ".join(self.source.values()),
+                found="an export without them",
+                expected=f"an export with the output {OUTPUT_SET}",
+                remedy="Export the run again with a coverage, for example 0.9, or predict without sets.",
+                arguments=("sets",),
+            )
         policy = RepairPolicy(repair, align_masks)
         margin_mm = WARNING_MM if recenter else 0.0
         volume, patches = open_patches(Path(ct), series, locations, self.protocol, policy, margin_mm)

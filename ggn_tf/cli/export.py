@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 import ggn_tf
-from ggn_tf.cli.options import FILE, PATH
+from ggn_tf.cli.options import FILE, PATH, FiniteRange, own_dataset_option
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
@@ -28,14 +28,38 @@ if TYPE_CHECKING:
     help="Predict the mean over the eight mirrors of each patch (test-time augmentation): a patch takes eight times as "
     "long.",
 )
-def command(runs: tuple[Path, ...], output: Path, sign: Path | None, tta: bool) -> None:
+@click.option(
+    "--coverage",
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    help="Share of prediction sets that must contain the true class, for example 0.9. The export then also returns the "
+    "set and how typical the nodule is; the runs' validation sets calibrate both.  [default: no prediction sets]",
+)
+@own_dataset_option
+def command(
+    runs: tuple[Path, ...],
+    output: Path,
+    sign: Path | None,
+    tta: bool,
+    coverage: float | None,
+    own_dataset: Path | None,
+) -> None:
     """Export the last finished stage of RUN as the next version of a model folder, and print its directory.
 
     Several RUNs, for example of several seeds, or the runs of a cross-validation (CV), become one model: it predicts
     the mean of their probabilities and masks, and the standard deviation of the probabilities over the runs (spread).
     """
     load_tensorflow()
-    click.echo(ggn_tf.export(runs, output, sign=sign, tta=tta, on_measured=_show_cost))
+    version = ggn_tf.export(
+        runs,
+        output,
+        sign=sign,
+        tta=tta,
+        coverage=coverage,
+        own_dataset=own_dataset,
+        on_progress=lambda progress: click.echo(progress.step, err=True),
+        on_measured=_show_cost,
+    )
+    click.echo(version)
 
 
 def _show_cost(cost: "ExportCost") -> None:

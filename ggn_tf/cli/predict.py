@@ -109,6 +109,7 @@ _BAR = 24
     "--keep-ids", is_flag=True, help="Include the path of the CT in the result, which often names the patient."
 )
 @shared_option
+@click.option("--sets", is_flag=True, help="Refuse a model that gives no prediction sets.")
 @json_option
 def command(
     ct: Path | None,
@@ -145,6 +146,7 @@ def command(
     volumetric_sr: bool,
     keep_ids: bool,
     shared: bool,
+    sets: bool,
     as_json: bool,
 ) -> None:
     """Classify and segment one or more nodules of a CT.
@@ -196,6 +198,7 @@ def command(
             align_masks=align_masks,
             recenter=recenter,
             solid_hu=solid_hu,
+            sets=sets,
         )
     folder = output
     if send and output is None:
@@ -289,6 +292,8 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
             for name, value in (nodule.spread or {}).items()
         ),
         f"decision   {nodule.decision}",
+        *([] if nodule.prediction_set is None else [f"set        {', '.join(nodule.prediction_set) or 'no class'}"]),
+        *([] if nodule.typicality is None else [f"typicality {nodule.typicality:.3f}"]),
         f"centre     {point} mm (LPS){moved}",
         *(
             ["volume     0 mm3"]

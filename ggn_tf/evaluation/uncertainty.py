@@ -7,6 +7,7 @@ test set can show their coverage; typicality needs no label, and its held-out no
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -56,6 +57,7 @@ def measure_uncertainty(
     coverage: float,
     *,
     mirrored: bool = False,
+    own_dataset: Path | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Uncertainty:
     """Measure what the export of one or several runs needs.
@@ -68,6 +70,7 @@ def measure_uncertainty(
         models: The model of each, with a sub-model `classification`.
         coverage: Share of prediction sets that must contain the true class.
         mirrored: Whether probabilities are means over the eight mirrors of the patch.
+        own_dataset: Where the runs' dataset is now; None where it was not moved.
         announce: Called with a line for each member.
 
     Raises:
@@ -77,7 +80,7 @@ def measure_uncertainty(
     tables, distributions = [], []
     for run, model in zip(runs, models, strict=True):
         announce(f"prediction sets and typicality: nodules of {run.folder.name}")
-        measured = _measure(run, model, mirrored)
+        measured = _measure(run, model, mirrored, own_dataset)
         tables.append(measured.rows)
         distributions.append(fit_distribution(measured.trained, measured.held_out))
     rows = pd.concat(tables)
@@ -85,8 +88,8 @@ def measure_uncertainty(
     return Uncertainty(fit_thresholds(mean, coverage), tuple(distributions))
 
 
-def _measure(run: RunFolder, model: keras.Model, mirrored: bool) -> _Measured:
-    dataset, task = open_run_dataset(run), run.description.task
+def _measure(run: RunFolder, model: keras.Model, mirrored: bool, own_dataset: Path | None) -> _Measured:
+    dataset, task = open_run_dataset(run, own_dataset), run.description.task
     split = read_run_split(run, dataset)
     validation = nodules_of(dataset.select(split.validation), task)
     if not validation:

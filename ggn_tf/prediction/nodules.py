@@ -22,6 +22,7 @@ from ggn_tf.prediction.patch_warnings import (
     patch_warnings,
     recentring_warnings,
     series_warnings,
+    uncertainty_warnings,
 )
 from ggn_tf.prediction.recentring import predict_patches, predict_recentered
 from ggn_tf.protocol import MASK_THRESHOLD, SOLID_HU, PatchProtocol
@@ -39,6 +40,8 @@ class NodulePrediction:
         probabilities: By class name, in the order of the task.
         spread: The standard deviation of each probability over the model's members (ddof 0); None where the model is of
             a single run.
+        prediction_set: The classes that cannot be excluded; None where the model gives no prediction sets.
+        typicality: Share of held-out nodules that are at least as far from those for training; None likewise.
         center_mm_lps: The patch's centre.
         center_index_xyz: The same as an index of the CT's voxels, from 0, in the order x, y, z.
         given_center_mm_lps: The centre that was given, from which recentring moved it.
@@ -60,6 +63,8 @@ class NodulePrediction:
     block: sitk.Image
     warnings: tuple[PredictionWarning, ...]
     spread: dict[str, float] | None = None
+    prediction_set: tuple[str, ...] | None = None
+    typicality: float | None = None
 
     @property
     def decision(self) -> str:
@@ -79,6 +84,8 @@ class NodulePrediction:
             "decision": self.decision,
             "probabilities": self.probabilities,
             "spread": self.spread,
+            "prediction_set": None if self.prediction_set is None else list(self.prediction_set),
+            "typicality": None if self.typicality is None else round(self.typicality, 4),
             "center_mm_lps": list(self.center_mm_lps),
             "center_index_xyz": [round(index, 2) for index in self.center_index_xyz],
             "given_center_mm_lps": list(self.given_center_mm_lps),
@@ -221,6 +228,8 @@ def _on_ct(
     inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
     # A speck between the CT's voxels is on none of them: no nodule.
     nodule = (soft_mask >= MASK_THRESHOLD) & (mask is not None)
+    prediction_set = prediction.prediction_set(row)
+    typicality = None if prediction_set is None or prediction.typicality is None else float(prediction.typicality[row])
     return NodulePrediction(
         name=nodule_patch.name,
         probabilities=prediction.by_class(prediction.probabilities[row]),
@@ -231,8 +240,14 @@ def _on_ct(
         mask=mask,
         measurements=None if mask is None else measure(block, mask, solid_hu),
         block=block,
-        warnings=(*series_warnings(volume), *patch_warnings(patch, nodule, inside_hu)),
+        warnings=(
+            *series_warnings(volume),
+            *patch_warnings(patch, nodule, inside_hu),
+            *uncertainty_warnings(prediction_set == prediction.class_names, typicality),
+        ),
         spread=None if prediction.spread is None else prediction.by_class(prediction.spread[row]),
+        prediction_set=prediction_set,
+        typicality=typicality,
     )
 
 

@@ -14,6 +14,8 @@ from ggn_tf.cases.patches import Patch
 from ggn_tf.cases.recentring import WARNING_MM
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.serving.contract.warning_texts import (
+    ATYPICAL,
+    ATYPICAL_BELOW,
     BELOW_AIR,
     COARSE_SPACING,
     COARSEST_SPACING_MM,
@@ -25,6 +27,7 @@ from ggn_tf.serving.contract.warning_texts import (
     NO_LUNG,
     NO_NODULE,
     PARTLY_OUTSIDE_CT,
+    UNDECIDED,
     WarningKind,
 )
 
@@ -114,6 +117,14 @@ def recentring_warnings(moved_mm: float, outside_mm: float, nearer: list[str]) -
     else:
         return warnings
     return [*warnings, PredictionWarning("another_nodule", f"The centre may have moved to another nodule: {reason}.")]
+
+
+def uncertainty_warnings(undecided: bool, typicality: float | None) -> list[PredictionWarning]:
+    """The warnings about a prediction set and a typicality; None where the model does not give any."""
+    warnings = [PredictionWarning.of(UNDECIDED)] if undecided else []
+    if typicality is not None and typicality < ATYPICAL_BELOW:
+        warnings.append(PredictionWarning.of(ATYPICAL))
+    return warnings
 
 
 WITHOUT_SHIFTS = PredictionWarning(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 
 Predict = Callable[[np.ndarray], Prediction]
+_BY_ROW = ("probabilities", "mask", "spread", "in_set", "typicality")
 
 
 def predict_patches(patches: Sequence[NodulePatch], predict: Predict) -> Prediction:
@@ -72,9 +74,10 @@ def _next_center(patch: Patch, mask: np.ndarray) -> Vector | None:
 
 
 def _with_rows(prediction: Prediction, rows: Sequence[int], again: Prediction) -> Prediction:
-    probabilities, mask = prediction.probabilities.copy(), prediction.mask.copy()
-    probabilities[rows], mask[rows] = again.probabilities, again.mask
-    spread = None if prediction.spread is None or again.spread is None else prediction.spread.copy()
-    if spread is not None:
-        spread[rows] = again.spread
-    return replace(prediction, probabilities=probabilities, mask=mask, spread=spread)
+    changed: dict[str, Any] = dict.fromkeys(_BY_ROW)
+    for name in _BY_ROW:
+        before, fresh = getattr(prediction, name), getattr(again, name)
+        if before is not None and fresh is not None:
+            changed[name] = before.copy()
+            changed[name][rows] = fresh
+    return replace(prediction, **changed)

@@ -18,9 +18,6 @@ from sklearn.covariance import LedoitWolf
 
 from ggn_tf.errors import GgnError
 
-ATYPICAL = 0.01
-"""A nodule with a smaller p value is atypical."""
-
 
 @dataclass(frozen=True)
 class FeatureDistribution:
@@ -46,13 +43,8 @@ class FeatureDistribution:
         values: np.ndarray = (1 + len(self.held_out) - nearer) / (len(self.held_out) + 1)
         return values
 
-    @property
-    def can_be_atypical(self) -> bool:
-        """Whether there are enough held-out nodules for a p value below `ATYPICAL`."""
-        return len(self.held_out) >= nodules_needed()
 
-
-def nodules_needed(level: float = ATYPICAL) -> int:
+def nodules_needed(level: float) -> int:
     """The fewest held-out nodules with which a p value can be below a level: 100 for 0.01."""
     return math.floor(1 / level + 1e-9)
 

@@ -82,6 +82,10 @@ class PredictionClient(_Client, AbstractContextManager["PredictionClient"]):
         """
         return self._run(self._session.patch_shape())
 
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs of the served model for patches; raises as `patch_shape`."""
+        return self._run(self._session.output_names())
+
     def predict(self, hu: np.ndarray) -> Prediction:
         """Predict patches, in as many requests as needed, all by one version.
 

@@ -122,6 +122,11 @@ class ClientSession:
         signature = yield from self._signature(wire.SIGNATURE)
         return tuple(dim.size for dim in signature.outputs[wire.OUTPUT_MASK].tensor_shape.dim)[1:]
 
+    def output_names(self) -> Exchange[tuple[str, ...]]:
+        """The outputs for patches."""
+        signature = yield from self._signature(wire.SIGNATURE)
+        return tuple(signature.outputs)
+
     def predict(self, hu: np.ndarray) -> Exchange[Prediction]:
         """Predict patches [N, S, S, S, 1]."""
         patch_shape = yield from self.patch_shape()

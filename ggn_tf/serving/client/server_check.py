@@ -25,18 +25,28 @@ from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode
 from ggn_tf.serving.contract.tls import ClientTls
 from ggn_tf.serving.contract.version_folders import find_version
-from ggn_tf.serving.contract.warning_texts import DENSE, LARGER_THAN_PATCH, MOVED_FAR, NO_NODULE, PARTLY_OUTSIDE_CT
+from ggn_tf.serving.contract.warning_texts import (
+    ATYPICAL,
+    DENSE,
+    LARGER_THAN_PATCH,
+    MOVED_FAR,
+    NO_NODULE,
+    PARTLY_OUTSIDE_CT,
+    UNDECIDED,
+)
 from ggn_tf.serving.contract.wire import (
     MODEL_NAME,
     OUTPUT_CLASS_NAMES,
+    OUTPUT_PROBABILITIES,
+    OUTPUT_SET,
     OUTPUT_WARNING,
     SIGNATURE_RECENTERED,
     TOLERANCES_RECENTERED,
 )
 
 _LEAST_BYTES = 2**20
-# These depend on single voxels of the mask, which may differ within the mask's tolerance.
-_MASK_WARNINGS = {kind.code for kind in (NO_NODULE, LARGER_THAN_PATCH, DENSE)}
+# These depend on single voxels of the mask, on probabilities and ranks, which may differ within their tolerance.
+_MASK_WARNINGS = {kind.code for kind in (NO_NODULE, LARGER_THAN_PATCH, DENSE, UNDECIDED, ATYPICAL)}
 # And these on the centre that the mask leads to.
 _CENTER_WARNINGS = {MOVED_FAR.code, PARTLY_OUTSIDE_CT.code}
 
@@ -63,7 +73,7 @@ def compare_responses(
         tolerances: The largest difference allowed, by the names of the outputs whose numbers are compared.
         ignored: The codes of warnings that may differ.
     """
-    comparison = Comparison()
+    comparison, moved = Comparison(), dict[str, np.ndarray]()
     for name in sorted(recorded.outputs):
         if name not in response.outputs:
             comparison.drift.append(f"{name} is missing")
@@ -78,7 +88,10 @@ def compare_responses(
             comparison.drift.append(
                 f"{name} is {found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"
             )
-        elif name in tolerances:
+            continue
+        if name in (OUTPUT_SET, OUTPUT_PROBABILITIES):
+            moved[name] = np.sign(found - expected)
+        if name in tolerances:
             difference = comparison.differences[name] = float(np.max(np.abs(found - expected), initial=0.0))
             # A difference of NaN is drift, too.
             if not difference <= tolerances[name]:
@@ -87,6 +100,8 @@ def compare_responses(
             name == OUTPUT_WARNING and _codes(found, ignored) != _codes(expected, ignored)
         ):
             comparison.drift.append(f"{name}: {_text(found)} instead of {_text(expected)}")
+    if len(moved) == 2 and ((moved[OUTPUT_SET] != 0) & (moved[OUTPUT_SET] != moved[OUTPUT_PROBABILITIES])).any():
+        comparison.drift.append(f"{OUTPUT_SET} differs where the probabilities do not")
     return comparison
 
 

@@ -12,8 +12,16 @@ from ggn_tf.json_records import added_later, from_json, parse_document, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.members import Member
+from ggn_tf.serving.contract.uncertainty import UncertaintyContract
 from ggn_tf.serving.contract.version_folders import read_record
-from ggn_tf.serving.contract.warning_texts import MOVED_FAR, PATCH_WARNINGS, REGION_WARNINGS, WarningKind
+from ggn_tf.serving.contract.warning_texts import (
+    ATYPICAL,
+    MOVED_FAR,
+    PATCH_WARNINGS,
+    REGION_WARNINGS,
+    UNDECIDED,
+    WarningKind,
+)
 from ggn_tf.tasks import Task
 
 
@@ -69,6 +77,7 @@ class ExportContract:
     Attributes:
         members: The runs whose predictions are averaged; none in the export of a single run.
         mirrored: Whether the prediction is the mean over the eight mirrors of the patch.
+        uncertainty: How prediction sets and typicality were fitted; None in exports without them.
     """
 
     task: Task
@@ -77,6 +86,7 @@ class ExportContract:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
     mirrored: bool = False
+    uncertainty: UncertaintyContract | None = None
 
     @property
     def signatures(self) -> tuple[SignatureContract, ...]:
@@ -90,13 +100,13 @@ class ExportContract:
             TensorContract(wire.INPUT_CENTER, (None, 3), center_meaning),
         )
         return (
-            SignatureContract(wire.SIGNATURE, (patch,), self.outputs, PATCH_WARNINGS),
-            SignatureContract(wire.SIGNATURE_ROI, region, self.outputs, REGION_WARNINGS + PATCH_WARNINGS),
+            SignatureContract(wire.SIGNATURE, (patch,), self.outputs, self._patch_warnings),
+            SignatureContract(wire.SIGNATURE_ROI, region, self.outputs, REGION_WARNINGS + self._patch_warnings),
             SignatureContract(
                 wire.SIGNATURE_RECENTERED,
                 region,
                 (*self.outputs, *_CENTERS),
-                (*REGION_WARNINGS, MOVED_FAR, *PATCH_WARNINGS),
+                (*REGION_WARNINGS, MOVED_FAR, *self._patch_warnings),
             ),
         )
 
@@ -116,10 +126,20 @@ class ExportContract:
     @property
     def further_outputs(self) -> tuple[TensorContract, ...]:
         """The outputs that this export adds to those of every export; `further_outputs` of its graph computes them."""
-        if len(self.members) < 2:
-            return ()
-        spread_meaning = "standard deviation (ddof 0) of the members' probabilities; batch, class"
-        return (TensorContract(wire.OUTPUT_SPREAD, (None, len(self.task.classes)), spread_meaning),)
+        by_class, outputs = (None, len(self.task.classes)), []
+        if len(self.members) > 1:
+            meaning = "standard deviation (ddof 0) of the members' probabilities; batch, class"
+            outputs.append(TensorContract(wire.OUTPUT_SPREAD, by_class, meaning))
+        if self.uncertainty is not None:
+            meaning = "1 where the prediction set contains the class, else 0; batch, class"
+            outputs.append(TensorContract(wire.OUTPUT_SET, by_class, meaning))
+            meaning = "p value of the distance from the training nodules, the mean over the members; batch"
+            outputs.append(TensorContract(wire.OUTPUT_TYPICALITY, (None,), meaning))
+        return tuple(outputs)
+
+    @property
+    def _patch_warnings(self) -> tuple[WarningKind, ...]:
+        return PATCH_WARNINGS if self.uncertainty is None else (*PATCH_WARNINGS, UNDECIDED, ATYPICAL)
 
     @property
     def tolerances(self) -> dict[str, float]:
@@ -144,6 +164,7 @@ class ExportContract:
             "provenance": dict(self.provenance),
             **({"members": [to_json(member) for member in self.members]} if self.members else {}),
             **({"mirrored": True} if self.mirrored else {}),
+            **({} if self.uncertainty is None else {"uncertainty": to_json(self.uncertainty)}),
         }
 
     def _patch_grid(self) -> dict[str, Any]:
@@ -180,6 +201,7 @@ class ExportContract:
             document.provenance,
             document.members,
             document.mirrored,
+            document.uncertainty,
         )
 
 
@@ -195,6 +217,7 @@ class StoredContract:
     provenance: dict[str, Any]
     members: tuple[Member, ...] = added_later(())
     mirrored: bool = added_later(False)
+    uncertainty: UncertaintyContract | None = added_later(None)  # noqa: RUF009
 
 
 def _hash(protocol: dict[str, Any]) -> str:

@@ -34,6 +34,8 @@ class Prediction:
         moved_mm: [N] float64, how far they are from the given ones; None where centres do not move.
         spread: [N, C] float32, standard deviation (ddof 0) of the members' probabilities; None where the model is of a
             single run.
+        in_set: [N, C] float32, 1 where the prediction set contains the class, else 0; None without prediction sets.
+        typicality: [N] float32, p values of the nodules' distances from those for training; None likewise.
     """
 
     probabilities: np.ndarray
@@ -44,10 +46,18 @@ class Prediction:
     center_index: np.ndarray | None = None
     moved_mm: np.ndarray | None = None
     spread: np.ndarray | None = None
+    in_set: np.ndarray | None = None
+    typicality: np.ndarray | None = None
 
     def by_class(self, values: np.ndarray) -> dict[str, float]:
         """One row's values [C] by class name."""
         return dict(zip(self.class_names, values.tolist(), strict=True))
+
+    def prediction_set(self, row: int) -> tuple[str, ...] | None:
+        """The classes in the prediction set of one row; None without a set."""
+        if self.in_set is None or np.isnan(self.in_set[row]).any():
+            return None
+        return tuple(name for name, inside in zip(self.class_names, self.in_set[row], strict=True) if inside)
 
 
 def make_request(hu: np.ndarray, model_name: str) -> predict_pb2.PredictRequest:
@@ -94,11 +104,13 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     probabilities, mask = arrays[wire.OUTPUT_PROBABILITIES], arrays[wire.OUTPUT_MASK]
     class_names, warnings = arrays[wire.OUTPUT_CLASS_NAMES], arrays[wire.OUTPUT_WARNING]
     centers, moved = (arrays.get(name) for name in wire.CENTER_OUTPUTS)
-    spread, rows = arrays.get(wire.OUTPUT_SPREAD), mask_shape[:1]
+    spread, in_set, typicality = (arrays.get(name) for name in wire.FURTHER_OUTPUTS)
+    rows = mask_shape[:1]
     fits = mask.shape == mask_shape and probabilities.shape[:1] == warnings.shape == rows
     fits &= centers is None or centers.shape == (*rows, 3)
     fits &= moved is None or moved.shape == rows
-    fits &= spread is None or spread.shape == probabilities.shape
+    fits &= all(part is None or part.shape == probabilities.shape for part in (spread, in_set))
+    fits &= typicality is None or typicality.shape == rows
     fits &= probabilities.ndim == 2 and class_names.shape == probabilities.shape
     if not fits or (class_names != class_names[:1]).any():
         raise _unexpected(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
@@ -111,6 +123,8 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
         centers,
         moved,
         spread,
+        in_set,
+        typicality,
     )
 
 
@@ -137,6 +151,8 @@ def join(parts: Sequence[Prediction]) -> Prediction:
         _joined([part.center_index for part in parts]),
         _joined([part.moved_mm for part in parts]),
         _joined([part.spread for part in parts]),
+        _joined([part.in_set for part in parts]),
+        _joined([part.typicality for part in parts]),
     )
 
 

@@ -74,5 +74,14 @@ MOVED_FAR = WarningKind(
     "was meant.",
 )
 
+UNDECIDED = WarningKind("undecided", "The prediction set contains all classes: none of them can be excluded.")
+# Of nodules like those on which the model was tested, one in a hundred.
+ATYPICAL_BELOW = 0.01
+ATYPICAL = WarningKind(
+    "atypical",
+    f"At most {ATYPICAL_BELOW:.0%} of the nodules on which the model was tested are as far from those on which it was "
+    "trained: it may not know such nodules.",
+)
+
 PATCH_WARNINGS = (NOT_FINITE, NO_LUNG, BELOW_AIR, DENSE, NO_NODULE, LARGER_THAN_PATCH)
 REGION_WARNINGS = (BAD_GEOMETRY, PARTLY_OUTSIDE_CT, COARSE_SPACING)

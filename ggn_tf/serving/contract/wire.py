@@ -13,6 +13,8 @@ OUTPUT_WARNING = "warning"
 OUTPUT_CENTER = INPUT_CENTER
 OUTPUT_MOVED = "moved_mm"
 OUTPUT_SPREAD = "spread"
+OUTPUT_SET = "in_set"
+OUTPUT_TYPICALITY = "typicality"
 
 _REGION = (INPUT_HU, INPUT_SPACING, INPUT_CENTER)
 INPUTS = {SIGNATURE: (INPUT_HU,), SIGNATURE_ROI: _REGION, SIGNATURE_RECENTERED: _REGION}
@@ -20,7 +22,7 @@ OUTPUTS = (OUTPUT_PROBABILITIES, OUTPUT_MASK, OUTPUT_CLASS_NAMES, OUTPUT_WARNING
 """The outputs of all signatures."""
 CENTER_OUTPUTS = (OUTPUT_CENTER, OUTPUT_MOVED)
 """The further outputs of `roi_recentered`."""
-FURTHER_OUTPUTS = (OUTPUT_SPREAD,)
+FURTHER_OUTPUTS = (OUTPUT_SPREAD, OUTPUT_SET, OUTPUT_TYPICALITY)
 """The outputs that some exports add to all signatures; `ExportContract.further_outputs` lists those of one export."""
 
 
@@ -39,6 +41,8 @@ DTYPES = {
     OUTPUT_WARNING: "string",
     OUTPUT_MOVED: "float64",
     OUTPUT_SPREAD: "float32",
+    OUTPUT_SET: "float32",
+    OUTPUT_TYPICALITY: "float32",
 }
 """Voxels are float32; positions are float64, as in DICOM."""
 
@@ -65,12 +69,13 @@ LARGEST_BATCH = 24
 """Patches per request: `serving/batching.config` allows no more, and 24 patches stay below gRPC's default 4 MiB."""
 
 TOLERANCES = {
-    "float32": {OUTPUT_PROBABILITIES: 1e-3, OUTPUT_MASK: 1e-2, OUTPUT_SPREAD: 1e-3},
-    "bfloat16": {OUTPUT_PROBABILITIES: 0.02, OUTPUT_MASK: 0.1, OUTPUT_SPREAD: 0.02},
+    "float32": {OUTPUT_PROBABILITIES: 1e-3, OUTPUT_MASK: 1e-2, OUTPUT_SPREAD: 1e-3, OUTPUT_TYPICALITY: 0.05},
+    "bfloat16": {OUTPUT_PROBABILITIES: 0.02, OUTPUT_MASK: 0.1, OUTPUT_SPREAD: 0.02, OUTPUT_TYPICALITY: 0.2},
 }
 """By precision: largest difference of the same weights on another machine, which adds in another order.
 
-A standard deviation changes by no more than the largest change of the probabilities."""
+A standard deviation changes by no more than the largest change of the probabilities; typicality is a rank, which
+changes in steps. `in_set` has no tolerance: it may change only where the probability moved in the same direction."""
 TOLERANCES_RECENTERED = {OUTPUT_CENTER: 1.0}
 """Of `roi_recentered` at any precision, in voxels of the region: where the mask is near its threshold, such differences
 move the centre by a part of a voxel, and with it all other outputs, which `roi` computes by the same operations."""

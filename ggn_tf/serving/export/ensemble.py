@@ -23,10 +23,12 @@ class NetworkOutputs(NamedTuple):
     Attributes:
         probabilities: [N, C] float32.
         mask: [N, S, S, S, 1] float32, from 0 to 1.
+        typicality: [N] float32, p value of the distance from the training nodules; 1 in exports without it.
     """
 
     probabilities: tf.Tensor
     mask: tf.Tensor
+    typicality: tf.Tensor
 
 
 class PatchOutputs(NamedTuple):
@@ -64,6 +66,10 @@ def further_outputs(
         A tensor [N, ...] for each of the listed names.
     """
     outputs = {}
+    if contract.uncertainty is not None:
+        inside = mean.probabilities >= tf.constant(contract.uncertainty.least_probabilities, tf.float32)
+        outputs[wire.OUTPUT_SET] = tf.cast(inside, tf.float32)
+        outputs[wire.OUTPUT_TYPICALITY] = mean.typicality
     if wire.OUTPUT_SPREAD in (output.name for output in contract.further_outputs):
         deviations = tf.stack([member.probabilities - mean.probabilities for member in members])
         outputs[wire.OUTPUT_SPREAD] = tf.sqrt(tf.reduce_mean(tf.square(deviations), axis=0))
@@ -74,7 +80,7 @@ def predict_patches(networks: Sequence[Network], contract: ExportContract, patch
     """Predict patches [N, S, S, S, 1] in [-1, 1] by all members."""
     members = _over_mirrors(networks, contract, patch) if contract.mirrored else [run(patch) for run in networks]
     mean = members[0] if len(members) == 1 else NetworkOutputs(*map(_mean, zip(*members, strict=True)))
-    return PatchOutputs(*mean, further_outputs(contract, mean, members))
+    return PatchOutputs(mean.probabilities, mean.mask, further_outputs(contract, mean, members))
 
 
 def no_outputs(contract: ExportContract, count: tf.Tensor) -> PatchOutputs:
@@ -82,13 +88,16 @@ def no_outputs(contract: ExportContract, count: tf.Tensor) -> PatchOutputs:
     further = {
         output.name: tf.zeros(tf.stack([count, *output.shape[1:]]), output.dtype) for output in contract.further_outputs
     }
-    return PatchOutputs(*_no_prediction(contract, count), further)
+    nothing = _no_prediction(contract, count)
+    return PatchOutputs(nothing.probabilities, nothing.mask, further)
 
 
 def _no_prediction(contract: ExportContract, count: tf.Tensor) -> NetworkOutputs:
     size = contract.protocol.patch.size
     return NetworkOutputs(
-        tf.zeros(tf.stack([count, len(contract.task.classes)])), tf.zeros(tf.stack([count, size, size, size, 1]))
+        tf.zeros(tf.stack([count, len(contract.task.classes)])),
+        tf.zeros(tf.stack([count, size, size, size, 1])),
+        tf.zeros(count[tf.newaxis]),
     )
 
 

@@ -1,6 +1,7 @@
 """The graph that is served: from Hounsfield units to named outputs, by three signatures, with warnings."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -9,6 +10,8 @@ import tensorflow as tf
 from ggn_tf.cases.lung_context import BELOW_AIR_HU, LEAST_LUNG, MOST_BELOW_AIR, NO_LUNG_HU
 from ggn_tf.cases.recentring import WARNING_MM
 from ggn_tf.dataset.pipeline import normalise_hu
+from ggn_tf.evaluation.statistics.typicality import FeatureDistribution
+from ggn_tf.models.features import FEATURES
 from ggn_tf.protocol import MASK_THRESHOLD
 from ggn_tf.serving.contract import warning_texts as texts
 from ggn_tf.serving.contract import wire
@@ -60,6 +63,16 @@ def region_warnings(
     ]
 
 
+def uncertainty_warnings(further: Mapping[str, tf.Tensor]) -> list[RaisedWarning]:
+    """The warnings that follow from the outputs `in_set` and `typicality`, where an export has them."""
+    if wire.OUTPUT_SET not in further:
+        return []
+    return [
+        RaisedWarning(texts.UNDECIDED, tf.reduce_all(further[wire.OUTPUT_SET] > 0, axis=1)),
+        RaisedWarning(texts.ATYPICAL, further[wire.OUTPUT_TYPICALITY] < texts.ATYPICAL_BELOW),
+    ]
+
+
 def warning_output(warnings: Sequence[RaisedWarning]) -> tf.Tensor:
     """All warnings of a patch as one text, [N]; without a prediction only those that explain why there is none."""
     predicted = has_prediction(warnings)
@@ -79,14 +92,17 @@ def _count(flags: tf.Tensor) -> tf.Tensor:
 class ServedModel(tf.Module):
     """All signatures around one or several networks: patch [N, S, S, S, 1] in [-1, 1] -> `{"mask", "probabilities"}`.
 
-    A plain module, because a saved Keras model would include training functions.
+    A plain module, because a saved Keras model would include training functions. With distributions, one per network,
+    the networks also return `features`.
     """
 
-    def __init__(self, models: Sequence[keras.Model], contract: ExportContract) -> None:
+    def __init__(
+        self, models: Sequence[keras.Model], contract: ExportContract, distributions: Sequence[FeatureDistribution] = ()
+    ) -> None:
         super().__init__()
         patch = contract.protocol.patch
         class_names = tf.constant([contract.task.class_names])
-        networks = [_network(model) for model in models]
+        networks = [_network(*each) for each in itertools.zip_longest(models, distributions)]
 
         def predict(hu: tf.Tensor) -> PatchOutputs:
             return predict_patches(networks, contract, normalise_hu(hu, patch.window_hu))
@@ -94,7 +110,8 @@ class ServedModel(tf.Module):
         def respond(
             cut: CutPatches, predicted: PatchOutputs, about_region: Sequence[RaisedWarning] = ()
         ) -> dict[str, tf.Tensor]:
-            warnings = [*about_region, *patch_warnings(cut.hu, cut.covered, predicted.mask)]
+            about_patch = patch_warnings(cut.hu, cut.covered, predicted.mask)
+            warnings = [*about_region, *about_patch, *uncertainty_warnings(predicted.further)]
             valid = has_prediction(warnings)
             return {
                 wire.OUTPUT_PROBABILITIES: _or_nan(predicted.probabilities, valid),
@@ -130,8 +147,8 @@ class ServedModel(tf.Module):
         )
 
 
-def _network(model: keras.Model) -> Network:
-    """The model with its weights as constants.
+def _network(model: keras.Model, distribution: FeatureDistribution | None) -> Network:
+    """The model with its weights as constants, and how typical its features are.
 
     Operations on a kernel alone, such as splitting, rounding and conversion to the processor's layout, then run once,
     at a version's first request. With variables a CPU repeats them at each request, 20 % of a single patch's time.
@@ -150,10 +167,25 @@ def _network(model: keras.Model) -> Network:
     traced = tf.function(network, [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs], autograph=False)
 
     def predict(patch: tf.Tensor) -> NetworkOutputs:
-        outputs = traced(patch)
-        return NetworkOutputs(*(tf.cast(outputs[name], tf.float32) for name in NetworkOutputs._fields))
+        outputs = {name: tf.cast(values, tf.float32) for name, values in traced(patch).items()}
+        probabilities = outputs["probabilities"]
+        typicality = (
+            tf.ones_like(probabilities[:, 0]) if distribution is None else _typicality(outputs[FEATURES], distribution)
+        )
+        return NetworkOutputs(probabilities, outputs["mask"], typicality)
 
     return predict
+
+
+def _typicality(features: tf.Tensor, distribution: FeatureDistribution) -> tf.Tensor:
+    """`FeatureDistribution.typicality` in the graph, [N] float32."""
+    mean, precision, held_out = (
+        tf.constant(part, tf.float32) for part in (distribution.mean, distribution.precision, distribution.held_out)
+    )
+    offset = features - mean
+    distance = tf.sqrt(tf.maximum(tf.reduce_sum(tf.matmul(offset, precision) * offset, axis=1), 0.0))
+    farther = tf.reduce_sum(tf.cast(held_out >= distance[:, None], tf.float32), axis=1)
+    return (1 + farther) / (len(distribution.held_out) + 1)
 
 
 def _or_nan(values: tf.Tensor, predicted: tf.Tensor) -> tf.Tensor:

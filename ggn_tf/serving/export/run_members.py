@@ -30,6 +30,7 @@ class ExportedRuns:
     """What `export_model` needs of one or several runs.
 
     Attributes:
+        runs: The runs, those of a cross-validation each.
         models: One model per run.
         members: One entry per run; none for a single run.
         task: The task of all runs.
@@ -37,6 +38,7 @@ class ExportedRuns:
         provenance: What all runs have in common.
     """
 
+    runs: tuple[RunFolder, ...]
     models: tuple[keras.Model, ...]
     members: tuple[Member, ...]
     task: Task
@@ -66,6 +68,7 @@ def open_runs(folders: Sequence[Path]) -> ExportedRuns:
     _refuse_repetition(runs)
     protocols, origins = [run.description.protocol for run in runs], [provenance_of(run) for run in runs]
     return ExportedRuns(
+        tuple(runs),
         models,
         tuple(_member(run, is_fold) for run, (_, is_fold) in zip(runs, given, strict=True)) if len(runs) > 1 else (),
         runs[0].description.task,

@@ -15,8 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ggn_tf.errors import ExportError, RunError
 from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, Evaluation, StageScores, read_scores_file
+from ggn_tf.evaluation.statistics.set_thresholds import patients_needed
+from ggn_tf.evaluation.uncertainty import Uncertainty
 from ggn_tf.files import atomic_folder
 from ggn_tf.models.fast.folding import fold
+from ggn_tf.models.features import with_features
 from ggn_tf.models.names import RAW, REFERENCE
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_folder import RunFolder
@@ -27,6 +30,7 @@ from ggn_tf.serving.contract.members import Member
 from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.contract.signing import sign
 from ggn_tf.serving.contract.trust import Trust
+from ggn_tf.serving.contract.uncertainty import UncertaintyContract
 from ggn_tf.serving.contract.version_folders import entries, next_version, write_checksums
 from ggn_tf.serving.export.export_card import Provenance, model_card
 from ggn_tf.serving.export.golden_requests import sample_patches, write_golden, write_warmup
@@ -70,6 +74,7 @@ def export_model(
     *,
     members: Sequence[Member] = (),
     mirrored: bool = False,
+    uncertainty: Uncertainty | None = None,
     on_measured: Callable[[ExportCost], None] = _ignore,
 ) -> Path:
     """Write a model as the next version of a model folder: complete, loaded and warmed up once, or not at all.
@@ -86,6 +91,8 @@ def export_model(
         key: Signs the checksums.
         members: The runs of several models, in their order.
         mirrored: Whether the export predicts the mean over the eight mirrors of a patch.
+        uncertainty: What prediction sets and typicality need, of models with a sub-model `classification`; None for an
+            export without them.
         on_measured: Is called with size and latency before the directory gets its name.
 
     Returns:
@@ -97,7 +104,13 @@ def export_model(
     models = [model] if isinstance(model, keras.Model) else list(model)
     provenance = provenance or Provenance()
     contract = ExportContract(
-        task, protocol, _precision(models[0]), provenance.to_dict(), tuple(members), mirrored=mirrored
+        task,
+        protocol,
+        _precision(models[0]),
+        provenance.to_dict(),
+        tuple(members),
+        mirrored=mirrored,
+        uncertainty=None if uncertainty is None else _described(uncertainty),
     )
     names = [member.run for member in members] or [each.name for each in models]
     for name, each in zip(names, models, strict=True):
@@ -106,7 +119,8 @@ def export_model(
         version_folder = folder / str(next_version(folder))
         try:
             with atomic_folder(version_folder) as temporary:
-                patch_ms = _write(models, contract, provenance, int(version_folder.name), temporary)
+                served = _served(models, contract, uncertainty)
+                patch_ms = _write(served, contract, provenance, int(version_folder.name), temporary)
                 if key is not None:
                     sign(temporary, key)
                 on_measured(ExportCost(sum(entry.status.st_size for entry in entries(temporary)), patch_ms))
@@ -130,13 +144,25 @@ def export_model(
     )
 
 
-def _write(
-    models: Sequence[keras.Model], contract: ExportContract, provenance: Provenance, version: int, folder: Path
-) -> float:
-    """Write all files but the signature, and return the median time of a patch, ms."""
-    folded = [fold(model) for model in models]
+def _described(uncertainty: Uncertainty) -> UncertaintyContract:
+    thresholds = uncertainty.thresholds
+    return UncertaintyContract(
+        thresholds.coverage,
+        tuple(threshold.patients for threshold in thresholds.classes),
+        patients_needed(thresholds.coverage),
+        tuple(threshold.least_probability for threshold in thresholds.classes),
+        tuple(len(distribution.held_out) for distribution in uncertainty.distributions),
+    )
+
+
+def _served(models: Sequence[keras.Model], contract: ExportContract, uncertainty: Uncertainty | None) -> ServedModel:
+    folded = [fold(model if uncertainty is None else with_features(model)) for model in models]
     _refuse_large(folded)
-    served = ServedModel(folded, contract)
+    return ServedModel(folded, contract, () if uncertainty is None else uncertainty.distributions)
+
+
+def _write(served: ServedModel, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> float:
+    """Write all files but the signature, and return the median time of a patch, ms."""
     tf.saved_model.save(
         served,
         str(folder),

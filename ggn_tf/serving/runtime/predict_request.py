@@ -238,6 +238,10 @@ class LocalModel(AbstractContextManager["LocalModel"]):
         self.contract = read_contract(self.folder)
         self._servable = open_servable(self.folder, MODEL_NAME, version, trust=trust)
 
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs for patches."""
+        return tuple(output.name for output in self.contract.outputs)
+
     def predict(self, hu: np.ndarray) -> Prediction:
         """Predict patches [N, 32, 32, 32, 1] of HU, axes S, P, L; raises ServingError where their shape is another."""
         return self._run(make_request(hu, MODEL_NAME), hu.shape)
