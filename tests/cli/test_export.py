@@ -14,6 +14,7 @@ from ggn_tf.models.systems import build_cascade
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.runtime.predict_request import LocalModel
+from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_nifti
 from tests.support.described_run import write_test_scores
 from tests.support.tiny_protocol import SIZE
 from tests.support.untrained_run import write_untrained_run
@@ -45,6 +46,30 @@ def test_export_prints_the_version_directory_and_nothing_else(run, tmp_path):
     provenance = read_contract(tmp_path / "models" / "ggn" / "2").provenance
     assert (provenance["run"], provenance["stage"], provenance["seed"]) == ("run", "joint", 0)
     assert len(provenance["dataset_fingerprint"]) > 8
+
+
+def test_sets_are_in_the_contract_and_in_every_output_of_a_prediction(run, tmp_path):
+    result = export(run, "-o", tmp_path / "models", "--coverage", 0.5)
+    assert result.exit_code == 0, result.output
+    assert "No nodule will be atypical" in result.stderr and "needs 100" in result.stderr
+    uncertainty = read_contract(tmp_path / "models" / "1").uncertainty
+    assert (uncertainty.coverage, uncertainty.patients_needed) == (0.5, 1)
+    ct = write_nifti(lung_with_balls(lung_grid(), [(CENTER, 6.0)]), tmp_path / "ct.nii")
+    point = ["predict", "--ct", ct, "--center-mm", *CENTER, "--export", tmp_path / "models", "-o", tmp_path / "out"]
+    predicted = CliRunner().invoke(main, list(map(str, [*point, "--sets"])))
+    assert predicted.exit_code == 0, predicted.output
+    (nodule,) = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["nodules"]
+    least = dict(zip(nodule["probabilities"], uncertainty.least_probabilities, strict=True))
+    inside = [name for name, probability in nodule["probabilities"].items() if probability >= least[name]]
+    assert nodule["prediction_set"] == inside and 0 < nodule["typicality"] <= 1
+    assert f"set        {', '.join(inside) or 'no class'}" in predicted.stdout and "typicality " in predicted.stdout
+
+
+def test_too_few_patients_for_a_coverage_are_named_with_their_number(run, tmp_path):
+    result = export(run, "-o", tmp_path / "models", "--coverage", 0.9)
+    assert result.exit_code == 0, result.output
+    assert "Every prediction set will contain AAH+AIS" in result.stderr and "needs 9" in result.stderr
+    assert read_contract(tmp_path / "models" / "1").uncertainty.least_probabilities == (0.0, 0.0)
 
 
 def test_the_card_tells_the_scores_of_the_exported_stage(run, tmp_path):

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
-from tensorflow_serving.apis import prediction_service_pb2_grpc
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ggn_tf.cli import main
 from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.models.systems import build_cascade
-from ggn_tf.serving.client.server_check import check_server
+from ggn_tf.serving.client.server_check import check_server, compare_responses
 from ggn_tf.serving.contract.messages import read_golden
-from ggn_tf.serving.contract.tensors import decode, encode_fields
+from ggn_tf.serving.contract.tensors import decode, encode_content, encode_fields
 from ggn_tf.serving.contract.version_folders import CHECKSUMS_FILE
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
@@ -212,3 +212,24 @@ def test_the_command_exits_with_1_on_drift(exported):
     assert json.loads(result.stdout)["drifted"] is True
     for part in ("error: ", "case:", "found:", "expected:", "remedy:"):
         assert part in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("in_set", "probability", "drifts"),
+    [
+        ([1, 0], 0.3, False),
+        ([1, 1], 0.3, True),
+        ([1, 1], 0.3004, False),
+        ([0, 0], 0.3004, False),
+        ([0, 0], 0.2996, True),
+    ],
+)
+def test_a_set_changes_only_with_its_probability(in_set, probability, drifts):
+    def response(inside, second):
+        built = predict_pb2.PredictResponse()
+        built.outputs["in_set"].CopyFrom(encode_content(np.float32([inside]), "float32"))
+        built.outputs["probabilities"].CopyFrom(encode_content(np.float32([[1 - second, second]]), "float32"))
+        return built
+
+    found = compare_responses(response(in_set, probability), response([1, 0], 0.3), {"probabilities": 1e-3})
+    assert bool(found.drift) == drifts

@@ -152,3 +152,15 @@ def test_an_export_without_them_is_refused_by_name_where_they_are_required(tmp_p
         assert caught.value.case == str(plain)
         found = model._network.predict(PATCHES[:1])
     assert found.in_set is None and found.typicality is None and found.prediction_set(0) is None
+
+
+def test_openvino_predicts_alike(exported, local):
+    openvino = pytest.importorskip("openvino")
+    expected, names = local.predict(PATCHES), ["probabilities", "in_set", "typicality"]
+    converted = openvino.convert_model(str(exported), output=names)
+    compiled = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": openvino.Type.f32})
+    found = compiled(PATCHES)
+    np.testing.assert_allclose(found["probabilities"], expected.probabilities, atol=1e-5)
+    near = np.abs(expected.probabilities - read_contract(exported).uncertainty.least_probabilities) < 1e-5
+    assert ((found["in_set"] == expected.in_set) | near).all()
+    np.testing.assert_allclose(found["typicality"], expected.typicality, atol=0.02)
