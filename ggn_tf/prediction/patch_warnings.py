@@ -122,7 +122,8 @@ def recentring_warnings(moved_mm: float, outside_mm: float, nearer: list[str]) -
 def uncertainty_warnings(undecided: bool, typicality: float | None) -> list[PredictionWarning]:
     """The warnings about a prediction set and a typicality; None where the model does not give any."""
     warnings = [PredictionWarning.of(UNDECIDED)] if undecided else []
-    if typicality is not None and typicality < ATYPICAL_BELOW:
+    # In the graph's precision: as float32, 0.01 is less than 0.01.
+    if typicality is not None and np.float32(typicality) < np.float32(ATYPICAL_BELOW):
         warnings.append(PredictionWarning.of(ATYPICAL))
     return warnings
 
