@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,13 +14,14 @@ import pandas as pd
 
 from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, SelectionSet, check_choices, ignore
 from ggn_tf.api.prepare import PreparedDataset, known_salt
+from ggn_tf.api.start_from import open_source
 from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split, digest_of, read_split
 from ggn_tf.errors import GgnError, SplitError
 from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import CASCADE
-from ggn_tf.protocol import Protocol
+from ggn_tf.protocol import Protocol, start_protocol
 from ggn_tf.runs.reproducibility import Conditions, conditions_here, differences, keep_threads, request_determinism
 from ggn_tf.runs.run_description import RunDescription, package_versions
 from ggn_tf.runs.run_folder import RunFolder
@@ -30,7 +32,7 @@ from ggn_tf.training.distributed.cluster import Rank, Strategy, connect_replicas
 from ggn_tf.training.monitor import EpochResult
 from ggn_tf.training.replicas import Replicas
 from ggn_tf.training.train_options import Observer, TrainOptions
-from ggn_tf.training.trainer import Plan, plan_run, train, train_run
+from ggn_tf.training.trainer import Plan, plan_run, started_plan, train, train_run
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
 
@@ -66,6 +68,7 @@ class TrainingPlan:
         precision_reason: Why the precision was chosen.
         conditions: What the process trains with, and how exactly its numbers can be reproduced.
         changed: What differs from the conditions under which the run was begun.
+        lowered_rates: Whether the learning rates are a tenth of the protocol's, as the run starts from trained weights.
     """
 
     run: RunFolder | None
@@ -75,6 +78,7 @@ class TrainingPlan:
     precision_reason: str
     conditions: Conditions
     changed: tuple[str, ...] = ()
+    lowered_rates: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ def fit(
     split: int = 1,
     splits: str | Path | None = None,
     seed: int = 0,
+    start_from: "Run | str | Path | None" = None,
+    freeze: int = 0,
     protocol: Protocol | None = None,
     epochs: Sequence[int] | None = None,
     learning_rates: Sequence[float] | None = None,
@@ -149,10 +155,15 @@ def fit(
         splits: A file with your own splits, for example by date or by centre: a table with `case_id` or `patient_id`,
             `set` (train, validation or test) and optionally `split`, or JSON; None for the dataset's splits.
         seed: Seed of the initial weights, the order of the cases, augmentation and dropout.
+        start_from: A run, the folder of an export, or a `.keras` file, whose weights are taken layer by layer instead
+            of the initial ones; the last layer of the classifier only where the classes are the same.
+        freeze: Number of convolution blocks that stay fixed, from the input of each part of the network (U-Net,
+            classifier) whose weights are taken from `start_from`.
         protocol: All numbers of the method; None for the paper's.
         epochs: Largest number of epochs of `segment`, `classify` and `joint`; None for the protocol's, like the
             following four.
-        learning_rates: First learning rate of each of the three stages.
+        learning_rates: First learning rate of each of the three stages; with `start_from`, None is a tenth of the
+            protocol's.
         patience: Number of epochs without a better score after which each of the three stages stops.
         batch_size: Patches per step.
         joint_weight: Lambda of eq. 4.
@@ -183,7 +194,9 @@ def fit(
         DatasetError: There is no dataset, or it was made by another protocol.
         TaskError, SplitError: The task or the split does not suit the dataset, or the file of splits is not one.
         GgnError: An argument is out of its range.
-        RunError: The folder contains another run, or the loss is no longer finite.
+        RunError: The folder contains another run, the loss is no longer finite, or the run cannot start from the
+            weights: the reasons are those of `start_weights`.
+        ExportError: The export to start from is damaged.
     """
     parsed = task if isinstance(task, Task) else Task.parse(task)
     check_choices("model", [model], STAGES)
@@ -194,7 +207,8 @@ def fit(
     rank = rank_of(strategy, os.environ)
     if deterministic:
         request_determinism()
-    numbers = with_numbers(protocol or Protocol(), epochs, learning_rates, patience, batch_size, joint_weight)
+    numbers = _for_start(protocol or Protocol(), start_from, freeze)
+    numbers = with_numbers(numbers, epochs, learning_rates, patience, batch_size, joint_weight)
     numbers = with_shifts(numbers, shift_mm)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     check_margin(numbers, opened)
@@ -214,13 +228,18 @@ def fit(
     )
     plan = plan_run(description, opened, chosen, stage)
     folder = Path(run) if run else Path("runs") / _run_name(description)
+    if start_from is not None:
+        source = run_folder(start_from)
+        plan = started_plan(plan, folder, source, partial(open_source, source, opened), opened, freeze)
+        description = plan.description
 
     def begin(opened_run: RunFolder | None) -> Replicas:
         if opened_run is not None and run_threads:
             keep_threads(opened_run.conditions)
         conditions = conditions_here(deterministic, rank.expected_replicas)
         changed = () if opened_run is None else tuple(_changed(opened_run, conditions))
-        on_start(TrainingPlan(opened_run, rank, opened, plan, reason, conditions, changed))
+        lowered = start_from is not None and learning_rates is None
+        on_start(TrainingPlan(opened_run, rank, opened, plan, reason, conditions, changed, lowered))
         with connecting or nullcontext():
             return connect_replicas(rank, numbers.training.batch_size)
 
@@ -285,6 +304,20 @@ class _Reporter(Observer):
     def _report(self, progress: TrainingProgress) -> None:
         self._last = progress
         self._on_progress(progress)
+
+
+def _for_start(protocol: Protocol, start_from: object | None, freeze: int) -> Protocol:
+    if start_from is None:
+        if freeze:
+            raise GgnError(
+                "Only weights that were taken from a source can stay fixed.",
+                found=f"{freeze} blocks, and no source",
+                expected="a source of the first weights",
+                remedy="Name a source, or freeze nothing.",
+                arguments=("freeze", "start_from"),
+            )
+        return protocol
+    return start_protocol(protocol)
 
 
 def with_numbers(

@@ -21,12 +21,14 @@ from ggn_tf.api.prepare import PreparedDataset, known_salt
 from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split, digest_of
+from ggn_tf.errors import GgnError
 from ggn_tf.evaluation.baselines import MEASURES
 from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.subgroups import columns_of
 from ggn_tf.machine import resolve_precision
-from ggn_tf.models.names import ABLATIONS
+from ggn_tf.models.names import ABLATIONS, STARTED, base_model
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, quick_protocol
+from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.ablations import variant_models
 from ggn_tf.studies.analysis import PRIMARY, AnalysisPlan, parse_pairs
 from ggn_tf.studies.design import StudyDesign, items_of
@@ -34,6 +36,7 @@ from ggn_tf.studies.item import Item, WorkFolder
 from ggn_tf.studies.pool import WorkerMessage, run_items
 from ggn_tf.studies.study_report import collect_examples, refuse_foreign_results, write_study
 from ggn_tf.studies.tables import ScoreTable, collect_results, tables_of
+from ggn_tf.studies.training import Training
 from ggn_tf.tasks import PAPER_TASKS, Task
 from ggn_tf.tensorflow_import import keras_defaults
 
@@ -135,7 +138,9 @@ def study(
         dataset: The dataset from `prepare`, or its folder.
         folder: The study's folder.
         tasks: Tasks, each as in `fit`.
-        models: Systems: models of `fit`, `transfer` (the reference classifier on automatic masks) and `radiomics`.
+        models: Systems: models of `fit`, `transfer` (the reference classifier on automatic masks) and `radiomics`. A
+            model with a run, for example `cascade@runs/texture`, starts from it as in `fit`, with a tenth of the
+            learning rates, and is compared with the same model without.
         splits: Numbers of the dataset's splits; or a file with your own, all of which are used, as in `fit`.
         repeats: Number of trainings per system, task and split.
         joint_weights: Values of lambda (eq. 4) for Table 5, on the second task and the first split.
@@ -166,7 +171,7 @@ def study(
         KeyboardInterrupt: `stop` returned true; the same call resumes the study.
         GgnError: The first item that failed; or an argument has no such value; or the dataset does not suit the tasks.
     """
-    check_choices("models", models, SYSTEMS)
+    models, sources = _started_models(models)
     check_choices("segment_on", [segment_on], get_args(SegmentationSet))
     check_choices("select_on", [select_on], get_args(SelectionSet))
     check_choices("precision", [precision], get_args(PrecisionChoice))
@@ -202,8 +207,12 @@ def study(
         split_digests=tuple(map(digest_of, own.values())) if own else (),
         ablations=tuple(dict.fromkeys(ablations)),
     )
-    items = items_of(design, opened, own)
+    items = items_of(design, opened, own, sources)
     work = WorkFolder(Path(folder), opened, command, shared, own)
+    for item in items:
+        if isinstance(item, Training) and item.source is not None and item.repeat == 1:
+            # Before the others have trained for days.
+            item.plan(work)
     work.create()
     refuse_foreign_results(work.folder)
     on_start(StudyPlan(design, opened, reason, len(items)))
@@ -215,6 +224,28 @@ def study(
     return Study(
         write_study(design, opened, results, tables, Path(folder), examples, plan, shared=shared), tuple(tables)
     )
+
+
+def _started_models(models: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Path]]:
+    """The names of the systems, and the runs that some of them start from."""
+    check_choices("models", [model for model in models if STARTED not in model], SYSTEMS)
+    check_choices("models", [base_model(model) for model in models if STARTED in model], STAGES)
+    names: list[str] = []
+    sources: dict[str, Path] = {}
+    for model in models:
+        base, started, run = model.partition(STARTED)
+        names.append(f"{base}{STARTED}{Path(run).resolve().name}" if started else model)
+        if started:
+            sources[names[-1]] = Path(run)
+    if len(sources) < sum(STARTED in model for model in models):
+        raise GgnError(
+            "Two systems of the study have the same name.",
+            found=", ".join(names),
+            expected="runs whose folders have different names",
+            remedy="Name each system once, or rename a run folder.",
+            arguments=("models",),
+        )
+    return tuple(names), sources
 
 
 class ItemsProgress:

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.runs.reproducibility import Exactness
     from ggn_tf.runs.stages import Stage
+    from ggn_tf.runs.started_from import StartedFrom
+
+
+_UNCHECKED = {
+    "run": "its dataset, or that of a run before it, is not available",
+    "export": "an export does not name the patients of its training",
+    "file": "a .keras file does not name the patients of its training",
+}
 
 
 def training_text(plan: "TrainingPlan") -> str:
@@ -24,6 +32,7 @@ def training_text(plan: "TrainingPlan") -> str:
         ("dataset", _dataset(plan.dataset)),
         ("task", str(description.task)),
         ("model", f"{description.model}, split {description.split}, seed {description.seed}"),
+        *(_start(description.start_from, plan.lowered_rates) if description.start_from else []),
         ("device", _device()),
         *([("replicas", f"{conditions.replicas} devices share every batch")] if conditions.replicas > 1 else []),
         ("precision", f"{description.precision}: {plan.precision_reason}"),
@@ -91,6 +100,21 @@ def _aligned(lines: Iterable[tuple[str, str]]) -> str:
 
 def _dataset(dataset: "Dataset") -> str:
     return f"{dataset.folder}, {len(dataset.cases)} nodules, fingerprint {dataset.fingerprint[:12]}"
+
+
+def _start(start: "StartedFrom", lowered_rates: bool) -> list[tuple[str, str]]:
+    source = f"{start.kind} {start.name} ({start.model}{f', task {start.task}' if start.task else ''})"
+    new = f"; with initial weights: {', '.join(start.initialised)}" if start.initialised else ""
+    lines = [("start from", f"{source}: {len(start.taken)} layers{new}")]
+    if start.frozen:
+        lines.append(("frozen", ", ".join(start.frozen)))
+    if lowered_rates:
+        lines.append(("rates", "a tenth of the default learning rates, as the run starts from trained weights"))
+    if not start.patients_checked:
+        lines.append(
+            ("note", f"whether the source was trained on test patients cannot be checked: {_UNCHECKED[start.kind]}")
+        )
+    return lines
 
 
 def _selection(select_on: str) -> str:

@@ -93,6 +93,20 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "validation or test) and optionally split, its number; or JSON.  [default: the dataset's splits]",
 )
 @click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of initial weights, order and augmentation.")
+@click.option(
+    "--start-from",
+    type=PATH,
+    metavar="RUN|EXPORT|FILE.keras",
+    help="Run, export or .keras file whose weights are taken layer by layer. Default learning rates are then divided "
+    "by ten.  [default: the initial weights of the seed]",
+)
+@click.option(
+    "--freeze",
+    type=AT_LEAST_0,
+    default=0,
+    help="Number of convolution blocks that stay fixed, from the input of U-Net and classifier, where their weights "
+    "are taken.",
+)
 @training_options
 @segment_on_option
 @select_on_option

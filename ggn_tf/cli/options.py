@@ -10,6 +10,7 @@ import click
 
 from ggn_tf.api.arguments import COVERAGE, PrecisionChoice, SegmentationSet, SelectionSet
 from ggn_tf.errors import GgnError, with_arguments
+from ggn_tf.models.names import base_model
 from ggn_tf.protocol import SOLID_HU, SOLID_RANGE_HU
 
 PATH = click.Path(path_type=Path)
@@ -59,7 +60,7 @@ class CommaList(click.ParamType):
         except ValueError:
             self.fail(f"{value!r} is not {self._kind.__name__} values with commas between them", param, ctx)
         for part in parts:
-            if isinstance(part, str) and part not in self._known:
+            if isinstance(part, str) and base_model(part) not in self._known:
                 self.fail(f"{part!r} is not one of {', '.join(self._known)}", param, ctx)
             if not isinstance(part, str) and not (0 < part < math.inf or (self._zero and part == 0)):
                 self.fail(f"{part} is not a positive number{' or 0' if self._zero else ''}", param, ctx)

@@ -45,7 +45,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
     type=CommaList(str, SYSTEMS),
     default=text_of(DEFAULT_SYSTEMS),
     help="Systems to compare. transfer is the reference classifier on automatic masks; radiomics needs a dataset that "
-    "was prepared with --radiomics.",
+    "was prepared with --radiomics; MODEL@RUN starts from the weights of a run, as fit --start-from does.",
 )
 @click.option(
     "--splits",

@@ -87,19 +87,21 @@ def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
     return hashlib.sha256(hu.astype("<f4").tobytes() + mask.astype(np.uint8).tobytes()).hexdigest()
 
 
-def patch_digests(dataset: Dataset, *, stored: bool) -> dict[str, str]:
-    """The digests of all patches and masks by case id.
+def patch_digests(dataset: Dataset, *, stored: bool, case_ids: Sequence[str] | None = None) -> dict[str, str]:
+    """The digests of patches and masks by case id.
 
     Args:
         dataset: An opened dataset.
         stored: Whether with the margin, as the description lists them. Otherwise all patches are read.
+        case_ids: The cases; None for all.
 
     Raises:
         DatasetError: As in `read_patches`.
     """
-    ids = [case.case_id for case in dataset.cases]
+    cases = dataset.cases if case_ids is None else dataset.select(case_ids)
+    ids = [case.case_id for case in cases]
     if stored:
-        return {case.case_id: case.digest for case in dataset.cases}
+        return {case.case_id: case.digest for case in cases}
     digests: dict[str, str] = {}
     for start in range(0, len(ids), _READ_AT_ONCE):
         part = ids[start : start + _READ_AT_ONCE]

@@ -21,7 +21,7 @@ from ggn_tf.evaluation.statistics.predictions_table import (
     nodules_of,
     probability_columns,
 )
-from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
+from ggn_tf.evaluation.statistics.run_scores import FirstWeights, TrainedRun, TrainedStage
 from ggn_tf.json_records import to_json
 from ggn_tf.protocol import MASK_THRESHOLD, SETS
 from ggn_tf.runs.run_folder import RunFolder
@@ -160,11 +160,14 @@ def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
         TrainedStage(entry["stage"], *(entry.get(key) for key in ("epochs", "best_epoch", "ended")))
         for entry in run.ledger.entries()
     )
+    start = run.description.start_from
+    first = None if start is None else FirstWeights(start.kind, start.name, start.sha256, start.patients_checked)
     return TrainedRun(
         **{name: description[name] for name in names},
         dataset=dataset.folder.resolve().name,
         versions=run.versions,
         stages=tuple(stages),
+        start_from=first,
     )
 
 

@@ -22,3 +22,11 @@ BACKGROUND_0_HU: Final = "background-0hu"
 FROZEN_UNET: Final = "frozen-unet"
 BINARY_MASKS: Final = "binary-masks"
 ABLATIONS: Final = (BACKGROUND_AIR, BACKGROUND_0_HU, FROZEN_UNET, BINARY_MASKS)
+
+STARTED: Final = "@"
+"""Between a model and the run whose weights it starts from, in the systems of a study: `cascade@texture`."""
+
+
+def base_model(system: str) -> str:
+    """The model of a system, without the run that it starts from."""
+    return system.partition(STARTED)[0]

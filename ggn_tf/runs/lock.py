@@ -24,6 +24,8 @@ _LOCK = ".lock"
 _FILES = (
     _LOCK,
     "run.json",
+    "start.keras",
+    "source_cases.json",
     ".former.run.json",
     "stages.json",
     ".former.stages.json",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ggn_tf.errors import RunError
 from ggn_tf.json_records import added_later, to_json
 from ggn_tf.protocol import Protocol
+from ggn_tf.runs.started_from import StartedFrom
 from ggn_tf.tasks import Task
 
 _PACKAGES = ("ggn-tf", "tensorflow", "keras", "numpy", "scikit-learn", "SimpleITK")
@@ -38,6 +39,7 @@ class RunDescription:
         dataset_fingerprint: Fingerprint of the dataset's content.
         segment_on: The nodules of the stage `segment`: `all` of the set, whatever their label, or those of the `task`.
         split_digest: `digest_of` the split; None in runs that did not record it.
+        start_from: The source of the first weights; None for the initial ones of the seed.
     """
 
     task: Task
@@ -50,6 +52,12 @@ class RunDescription:
     dataset_fingerprint: str
     segment_on: str = added_later("task")
     split_digest: str | None = added_later(None)
+    start_from: StartedFrom | None = added_later(None)  # noqa: RUF009 - a field, which is made once per class
+
+
+def frozen_layers(description: RunDescription) -> tuple[str, ...]:
+    """The layers that stay fixed in every stage."""
+    return () if description.start_from is None else description.start_from.frozen
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,10 @@ def check_extension(folder: Path, stored: RunDescription, requested: RunDescript
         RunError: Something else differs, or a closed stage's epochs do; the message shows the differences.
     """
     former, now = _flat(to_json(stored)), _flat(to_json(requested))
-    different = [name for name in former if former[name] != now.get(name)]
-    if not all(_is_more_epochs(name, former[name], now.get(name)) for name in different):
+    # The digests of single layers follow from the source's.
+    names = [name for name in {**former, **now} if not name.startswith("start_from.taken.")]
+    different = [name for name in names if former.get(name) != now.get(name)]
+    if not all(_is_more_epochs(name, former.get(name), now.get(name)) for name in different):
         raise _refusal("The run folder contains a run with other settings.", folder, former, now, different)
     late = [name for name in different if name.split(".")[-2] in closed]
     if late:
@@ -114,7 +124,7 @@ def _refusal(
     return RunError(
         what,
         case=folder,
-        found="; ".join(f"{name} = {former[name]}" for name in names),
+        found="; ".join(f"{name} = {former.get(name)}" for name in names),
         expected="; ".join(f"{name} = {now.get(name)}" for name in names),
         remedy=remedy,
         arguments=arguments,

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,23 @@ from ggn_tf.json_records import from_json, to_json
 from ggn_tf.runs.checkpoints import CheckpointStore
 from ggn_tf.runs.ledger import Ledger, StopReason, read_json, stop_reason_of, write_json
 from ggn_tf.runs.lock import refuse_run_links
-from ggn_tf.runs.model_file import check_model_file
+from ggn_tf.runs.model_file import UNREADABLE, check_model_file
 from ggn_tf.runs.run_description import RunDescription, StoredBeginning, StoredConditions, check_extension
 from ggn_tf.runs.stages import STAGES
+from ggn_tf.runs.started_from import UNTRAINED, TrainedOn
 
 # 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file.
 SCHEMA = 2
-OWN_SPLIT = "split.json"
+OWN_SPLIT, SOURCE_CASES, START = "split.json", "source_cases.json", "start.keras"
 
 
 class RunFolder:
     """A run on disk.
 
     Layout: `run.json`, `stages.json` (both with a hidden copy of their former version), `history.csv`, `checkpoints/`,
-    `stages/<stage>.keras`, `model.keras` (the last finished stage's), `tensorboard/`, `evaluation/`, and `split.json`
-    where the split is the user's own. `history.csv` and `model.keras` are copies for people, which the product does not
-    read.
+    `stages/<stage>.keras`, `model.keras` (the last finished stage's), `tensorboard/`, `evaluation/`, `split.json` where
+    the split is the user's own, and where the run started from existing weights `start.keras` and `source_cases.json`.
+    `history.csv` and `model.keras` are copies for people, which the product does not read.
     """
 
     def __init__(
@@ -115,6 +115,25 @@ class RunFolder:
         """Store the user's own split, which the dataset does not contain."""
         write_json(self.folder / OWN_SPLIT, to_json(split))
 
+    def keep_source_cases(self, cases: TrainedOn) -> None:
+        """Store of whom the source of the first weights has learned, for runs that start from this one."""
+        write_json(self.folder / SOURCE_CASES, to_json(cases))
+
+    def source_cases(self) -> TrainedOn:
+        """Of whom the source of the first weights has learned, as far as known; raises RunError where it is damaged."""
+        if self.description.start_from is None:
+            return UNTRAINED
+        try:
+            return from_json(TrainedOn, read_json(self.folder / SOURCE_CASES))
+        except RecordError as error:
+            raise RunError(
+                "The run's record of its source's patients is not valid.",
+                case=self.folder / SOURCE_CASES,
+                found=f"{error.case}: {error.found}",
+                expected="the file that the training wrote",
+                remedy="Restore the file from a copy of the run.",
+            ) from error
+
     def finished_stages(self) -> tuple[str, ...]:
         """The names of the stages whose models are saved, in the order of training."""
         return self.ledger.finished()
@@ -138,6 +157,25 @@ class RunFolder:
         """The model with the best weights of a stage (None: the last finished one), as its builder describes it.
 
         Raises:
+            RunError: As `model_file`, or the file cannot be read.
+        """
+        file = self.model_file(stage)
+        try:
+            check_model_file(file)
+            return keras.saving.load_model(file, compile=False)
+        except UNREADABLE as error:
+            raise RunError(
+                "A stage's model cannot be read.",
+                case=file,
+                found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                expected="the .keras file that the training wrote",
+                remedy="Train the run again in another folder; run.json contains its command.",
+            ) from error
+
+    def model_file(self, stage: str | None = None) -> Path:
+        """The `.keras` file of a stage (None: the last finished one), which is the one that was saved.
+
+        Raises:
             RunError: The stage is not finished, or its file is damaged or is not the one that was saved.
         """
         finished = self.finished_stages()
@@ -159,17 +197,7 @@ class RunFolder:
                 expected="the file whose SHA-256 is in stages.json",
                 remedy="Restore the file from a copy of the run, or train the run again in another folder.",
             )
-        try:
-            check_model_file(file)
-            return keras.saving.load_model(file, compile=False)
-        except (OSError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
-            raise RunError(
-                "A stage's model cannot be read.",
-                case=file,
-                found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-                expected="the .keras file that the training wrote",
-                remedy="Train the run again in another folder; run.json contains its command.",
-            ) from error
+        return file
 
     def finish_stage(self, model: keras.Model, entry: dict[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> None:
         """Save a finished stage's model, then enter the stage in the ledger, with its rows of history.csv.

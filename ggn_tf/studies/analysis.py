@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ggn_tf.errors import GgnError
 from ggn_tf.evaluation.statistics import paper_systems as paper
 from ggn_tf.evaluation.statistics.system_predictions import System
+from ggn_tf.models.names import base_model
 from ggn_tf.runs.stages import CLASSIFY, STAGES
 from ggn_tf.studies.ablations import VARIANTS
 
@@ -44,11 +45,16 @@ class AnalysisPlan:
     by: tuple[str, ...] = ()
 
     def pairs_among(self, present: Collection[System]) -> list[tuple[System, System]]:
-        """The pairs to compare: all that were named, or those of paper and ablations whose systems are present."""
+        """The pairs to compare: all that were named, or those of which there are predictions.
+
+        These are the pairs of paper and ablations, and each system that starts from a run with the same one without.
+        """
         if self.pairs is not None:
             return list(self.pairs)
         variants = [(variant.system, variant.base) for variant in VARIANTS]
-        return [pair for pair in (*PLANNED_PAIRS, *variants) if set(pair) <= set(present)]
+        started = [(system, System(base_model(system.model), system.stage)) for system in present]
+        pairs = (*PLANNED_PAIRS, *variants, *sorted(pair for pair in started if pair[0] != pair[1]))
+        return [pair for pair in pairs if set(pair) <= set(present)]
 
 
 DEFAULT_PLAN = AnalysisPlan()
@@ -67,7 +73,7 @@ def parse_pairs(
     Raises:
         GgnError: A text is not a pair, or names a model or stage that the study does not have.
     """
-    stages = {model: [each.name for each in STAGES.get(model, (CLASSIFY,))] for model in models}
+    stages = {model: [each.name for each in STAGES.get(base_model(model), (CLASSIFY,))] for model in models}
     return tuple(_pair(text, {**stages, **(variants or {})}) for text in texts)
 
 

@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split, digest_of, read_split
 from ggn_tf.json_records import added_later
-from ggn_tf.models.names import BINARY_MASKS, CASCADE, FROZEN_UNET, RADIOMICS, REFERENCE, TRANSFER
-from ggn_tf.protocol import Protocol
+from ggn_tf.models.names import BINARY_MASKS, CASCADE, FROZEN_UNET, RADIOMICS, REFERENCE, TRANSFER, base_model
+from ggn_tf.protocol import Protocol, start_protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import CLASSIFY, JOINT, SEGMENT, STAGES
 from ggn_tf.studies.ablations import (
@@ -33,7 +34,7 @@ class StudyDesign:
 
     Attributes:
         tasks: The paper's four, or others.
-        models: Models that can be trained, `transfer` and `radiomics`.
+        models: Models that can be trained, `transfer` and `radiomics`; and models started from a run, `MODEL@RUN`.
         splits: Numbers of the splits.
         repeats: Number of trainings per system, task and split, each with its own seed.
         joint_weights: Values of lambda for the paper's Table 5, on the second (or only) task and the first split.
@@ -75,13 +76,19 @@ def weighted_system(weight: float) -> str:
     return f"{CASCADE}-lambda{weight:g}"
 
 
-def items_of(design: StudyDesign, dataset: Dataset, own_splits: Mapping[int, Split] | None = None) -> list[Item]:
+def items_of(
+    design: StudyDesign,
+    dataset: Dataset,
+    own_splits: Mapping[int, Split] | None = None,
+    sources: Mapping[str, Path] | None = None,
+) -> list[Item]:
     """Every item of a study, after those that it needs; one repeat of everything before the next repeat.
 
     Args:
         design: What is compared.
         dataset: The opened dataset.
         own_splits: The user's own splits by number; None for the dataset's.
+        sources: The run from which each model `MODEL@RUN` starts.
     """
     items: dict[str, Item] = {}
     segmenters: dict[str, str] = {}
@@ -89,13 +96,19 @@ def items_of(design: StudyDesign, dataset: Dataset, own_splits: Mapping[int, Spl
         read_radiomics(dataset)
     for repeat, split, task in product(range(1, design.repeats + 1), design.splits, design.tasks):
         chosen = read_split(dataset, split) if own_splits is None else own_splits[split]
-        for item in _items(design, dataset, segmenters, task, chosen, repeat):
+        for item in _items(design, dataset, segmenters, task, chosen, repeat, sources or {}):
             items.setdefault(item.name, item)
     return list(items.values())
 
 
 def _items(
-    design: StudyDesign, dataset: Dataset, segmenters: dict[str, str], task: Task, chosen: Split, repeat: int
+    design: StudyDesign,
+    dataset: Dataset,
+    segmenters: dict[str, str],
+    task: Task,
+    chosen: Split,
+    repeat: int,
+    sources: Mapping[str, Path],
 ) -> Iterator[Item]:
     split = chosen.number
     description = RunDescription(
@@ -125,6 +138,10 @@ def _items(
     for model in alone:
         name = table_name(model, task, split, repeat)
         yield Training(name, dataclasses.replace(description, model=model), repeat, model)
+    for system, source in sources.items():
+        name, numbers = table_name(system, task, split, repeat), start_protocol(description.protocol)
+        changed = dataclasses.replace(description, model=base_model(system), protocol=numbers)
+        yield Training(name, changed, repeat, system, source=source)
     if segmenter and CASCADE in design.models:
         yield from _cascades(design, description, repeat, segmenter)
     if segmenter and TRANSFER in design.models:

@@ -21,9 +21,10 @@ from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System, split_by_system
-from ggn_tf.runs.stages import CLASSIFY
+from ggn_tf.models.names import STARTED, base_model
+from ggn_tf.runs.stages import CLASSIFY, STAGES
 from ggn_tf.shown_text import in_markdown
-from ggn_tf.studies.ablations import VARIANTS
+from ggn_tf.studies.ablations import VARIANTS, Variant
 from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
 from ggn_tf.studies.design import StudyDesign, weighted_system
 from ggn_tf.studies.item import Item, WorkFolder
@@ -286,7 +287,13 @@ def _other_systems(scores: _TestScores) -> ScoreTable:
 
 def _ablations(scores: _TestScores) -> ScoreTable:
     """Each variant below the paper's system from which it differs in one thing."""
-    present = [variant for variant in VARIANTS if scores.has(variant.system)]
+    started = [
+        Variant("", System(base_model(model), stage.name), model, f"started from {model.partition(STARTED)[2]}")
+        for model in scores.design.models
+        if STARTED in model
+        for stage in STAGES[base_model(model)]
+    ]
+    present = [variant for variant in (*VARIANTS, *started) if scores.has(variant.system)]
     rows: list[tuple[Cell, ...]] = []
     for split, task in product(scores.design.splits, scores.tasks):
         for base in dict.fromkeys(variant.base for variant in present):
@@ -303,7 +310,7 @@ def _ablations(scores: _TestScores) -> ScoreTable:
         rows,
         _CAPTION,
         name="ablations",
-        title="Ablations: where the paper leaves a choice",
+        title="Ablations: where the paper leaves a choice, and other first weights",
         keys=3,
     )
 

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
@@ -18,9 +19,10 @@ from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.initial_model import reuse_stage
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
+from ggn_tf.training.start_weights import run_source
 from ggn_tf.training.tensorboard import write_scores
 from ggn_tf.training.train_options import Observer, TrainOptions
-from ggn_tf.training.trainer import plan_run, train_run
+from ggn_tf.training.trainer import Plan, plan_run, started_plan, train_run
 
 # Measured on a CPU in bfloat16: an epoch of each stage, relative to one of the joint training.
 EPOCH_COST = {RAW: 0.2, REFERENCE: 0.2, System(CASCADE, SEGMENT.name): 0.6, FROZEN: 0.45, JOINT: 1.0, MULTITASK: 0.7}
@@ -41,6 +43,7 @@ class Training:
         last_stage: The last stage to train; None for all stages of the model.
         reused: Stages that are not trained, each with the name of the training that it is taken from.
         predicted_stages: The stages whose predictions are kept; None for all.
+        source: The run to start from; None for initial weights.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Training:
     last_stage: str | None = None
     reused: tuple[tuple[str, str], ...] = ()
     predicted_stages: tuple[str, ...] | None = None
+    source: Path | None = None
 
     @property
     def task(self) -> Task:
@@ -86,17 +90,18 @@ class Training:
             return False
         run = RunFolder.open(path)
         # A run with other settings is not done: `run` then raises an error that says what differs.
-        finished = run.description == self.description and all(run.is_complete(stage.name) for stage in self._stages())
+        same = dataclasses.replace(run.description, start_from=None) == self.description
+        same = same and (run.description.start_from is None) == (self.source is None)
+        finished = same and all(run.is_complete(stage.name) for stage in self._stages())
         return finished and (self.predicted_stages == () or folder.has_predictions(self.name))
 
     def run(self, folder: WorkFolder, channel: WorkerChannel) -> None:
         """Reuse stages, train the others, and write the predictions."""
         split = folder.split(self.description.split)
-        plan = plan_run(self.description, folder.dataset, split, self.last_stage)
         run = train_run(
             folder.run(self.name),
             folder.dataset,
-            plan,
+            self.plan(folder),
             TrainOptions((_ProgressReporter(self, channel),), channel.stop_requested, keep_last_checkpoint=False),
             command=folder.command,
             begin=partial(self._reuse_stages, folder),
@@ -111,6 +116,14 @@ class Training:
         if self.predicted_stages is not None:
             frame = frame[frame["stage"].isin(self.predicted_stages)]
         folder.write_predictions(self.name, frame)
+
+    def plan(self, folder: WorkFolder) -> Plan:
+        """What the training will do; raises the errors of `started_plan` where it cannot start from its source."""
+        plan = plan_run(self.description, folder.dataset, folder.split(self.description.split), self.last_stage)
+        if self.source is None:
+            return plan
+        opened = partial(run_source, self.source, folder.dataset)
+        return started_plan(plan, folder.run(self.name), self.source, opened, folder.dataset)
 
     def _reuse_stages(self, folder: WorkFolder, run: RunFolder) -> Replicas:
         for stage, donor in self.reused:

@@ -45,6 +45,7 @@ def stage_key(
         "precision": description.precision,
         "select_on": description.select_on,
         "dataset": description.dataset_fingerprint,
+        "start_from": description.start_from and to_json(description.start_from),
         "numbers": {name: numbers[name] for name in ("patch", "unet", "augmentation")},
         "training": {name: training[name] for name in ("batch_size", "l2", "batch_norm_momentum", *done)},
     }

@@ -30,7 +30,10 @@ SUMS = ("loss", "classification_loss", "dice_loss")
 
 @dataclass(frozen=True)
 class StageSetup:
-    """What one stage trains on and how: everything that decides its weights. The monitored cases select the weights."""
+    """What one stage trains on and how: everything that decides its weights. The monitored cases select the weights.
+
+    The `frozen` layers stay as they are, whatever the stage trains.
+    """
 
     stage: Stage
     protocol: Protocol
@@ -38,6 +41,7 @@ class StageSetup:
     monitored: CaseStream
     monitored_set: str
     seed: int
+    frozen: tuple[str, ...] = ()
 
 
 @dataclass
@@ -89,7 +93,7 @@ class StageLoop:
         self._store, self._record = store, record
         training = setup.protocol.training
         self._stage, self._batch_size = setup.stage, training.batch_size
-        self._train_step = TrainStep(model, setup.stage, training, replicas)
+        self._train_step = TrainStep(model, setup.stage, training, replicas, setup.frozen)
         self._optimizer = self._train_step.optimizer
         self._monitor = build_monitor(model, setup.stage, setup.monitored, training, replicas)
         self._best: list[np.ndarray] = []

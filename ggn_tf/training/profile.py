@@ -18,7 +18,7 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split
 from ggn_tf.errors import RunError
 from ggn_tf.protocol import TrainingProtocol
-from ggn_tf.runs.run_description import RunDescription
+from ggn_tf.runs.run_description import RunDescription, frozen_layers
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES, Stage
 from ggn_tf.training.initial_model import initial_model
@@ -71,7 +71,8 @@ def profile_run(run: RunFolder, dataset: Dataset, split: Split, folder: Path, *,
     stage = _stage(run)
     training = description.protocol.training
     stream = plan_run(description, dataset, split, stage.name).stream(dataset, stage, "train")
-    step = TrainStep(run.load_model() if run.finished_stages() else initial_model(description), stage, training)
+    model = run.load_model() if run.finished_stages() else initial_model(description)
+    step = TrainStep(model, stage, training, frozen=frozen_layers(description))
     batches = _batches(stream, training, stage, run.description)
     for batch in itertools.islice(batches, warm_up):
         step(batch)

@@ -1,6 +1,6 @@
 """One training step of a stage: forward, loss, gradients, Adam (paper section 3.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import Batch
 from ggn_tf.models.fast.batch_layers import sum_over_replicas
+from ggn_tf.models.named_layers import named_layers
 from ggn_tf.protocol import TrainingProtocol
 from ggn_tf.runs.stages import Stage, set_trainable
 from ggn_tf.training.losses import DiceLoss, classification_loss, joint_loss
@@ -60,12 +61,20 @@ class FusedAdam(keras.optimizers.Adam):
 
 
 class TrainStep:
-    """A stage's training step, traced once. Freezes the parts of the model that the stage does not train."""
+    """A stage's training step, traced once. Freezes what the stage does not train, and the `frozen` layers."""
 
     def __init__(
-        self, model: keras.Model, stage: Stage, protocol: TrainingProtocol, replicas: Replicas = ONE_REPLICA
+        self,
+        model: keras.Model,
+        stage: Stage,
+        protocol: TrainingProtocol,
+        replicas: Replicas = ONE_REPLICA,
+        frozen: Iterable[str] = (),
     ) -> None:
         set_trainable(model, stage)
+        layers = named_layers(model)
+        for name in frozen:
+            layers[name].trainable = False
         self._network = stage.network(model)
         self._losses = stage.losses
         self._joint_weight = protocol.joint_weight if len(stage.losses) == 2 else 1.0

@@ -14,21 +14,31 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.pipeline import CaseStream
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split
-from ggn_tf.errors import SplitError
+from ggn_tf.errors import RunError, SplitError
 from ggn_tf.json_records import to_json
+from ggn_tf.models.named_layers import named_layers
 from ggn_tf.protocol import SETS
 from ggn_tf.runs.ledger import StopReason
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.reproducibility import Conditions, conditions_here
-from ggn_tf.runs.run_description import RunDescription, package_versions
-from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.run_description import RunDescription, frozen_layers, package_versions
+from ggn_tf.runs.run_folder import START, RunFolder
 from ggn_tf.runs.stages import SEGMENT, STAGES, Stage, trained_stages
+from ggn_tf.runs.started_from import StartedFrom
 from ggn_tf.tasks import Task
 from ggn_tf.training.audit import audit_stage, snapshot, summarise
 from ggn_tf.training.initial_model import initial_model
 from ggn_tf.training.loop import Progress, StageLoop, StageSetup
 from ggn_tf.training.monitor import best_epoch
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
+from ggn_tf.training.start_weights import (
+    Source,
+    StartWeights,
+    hash_weights,
+    keep_start,
+    start_weights,
+    stored_start,
+)
 from ggn_tf.training.tensorboard import EventWriter
 from ggn_tf.training.train_options import TrainOptions
 
@@ -43,6 +53,7 @@ class Plan:
         cases: The ids of the task's cases in each set.
         class_counts: Their number per class.
         segment_cases: The ids of the cases of the stage `segment` in each set.
+        start: The weights to take; None for the initial ones, or where the run has stored what it took.
     """
 
     description: RunDescription
@@ -50,6 +61,7 @@ class Plan:
     cases: dict[str, tuple[str, ...]]
     class_counts: dict[str, tuple[int, ...]]
     segment_cases: dict[str, tuple[str, ...]]
+    start: StartWeights | None = None
 
     def stream(self, dataset: Dataset, stage: Stage, set_name: str) -> CaseStream:
         """The cases of a set that a stage trains on or is monitored by; those of `segment` may have no class."""
@@ -96,6 +108,41 @@ def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_s
     )
 
 
+def started_plan(
+    plan: Plan, folder: Path, path: Path, source: Callable[[], Source], dataset: Dataset, freeze: int = 0
+) -> Plan:
+    """The plan of a run that starts from existing weights.
+
+    A run that has stored the weights of a source of this name needs it no more, whatever became of it.
+
+    Args:
+        plan: The plan of the same run without a source.
+        folder: The run folder.
+        path: The source's.
+        source: Opens the source.
+        dataset: The run's dataset.
+        freeze: As in `start_weights`.
+
+    Raises:
+        RunError, GgnError: As in `start_weights`, or the source cannot be opened.
+    """
+    begun = _taken_before(folder)
+    if begun is not None and begun.name == path.resolve().name:
+        start, record = None, dataclasses.replace(begun, freeze=freeze)
+    else:
+        start = start_weights(source(), plan.description, dataset, plan.cases["test"], freeze)
+        record = start.record
+    return dataclasses.replace(plan, description=dataclasses.replace(plan.description, start_from=record), start=start)
+
+
+def _taken_before(folder: Path) -> StartedFrom | None:
+    try:
+        return RunFolder.open(folder).description.start_from if (folder / START).is_file() else None
+    except RunError:
+        # Opening it for the training decides whether it can be begun again.
+        return None
+
+
 def _check_assigned(split: Split, case_ids: Iterable[str]) -> None:
     assigned = {case_id for name in SETS for case_id in getattr(split, name)}
     left_out = [case_id for case_id in case_ids if case_id not in assigned]
@@ -132,11 +179,15 @@ def train(
         if replicas.any(replicas.is_chief and run.is_complete(stage.name)):
             continue
         # Read back even what was just saved: a run that was stopped in between starts from the same bits.
-        load = partial(run.load_model, former.name) if former else None
+        if former is not None:
+            load: Callable[[], keras.Model] | None = partial(run.load_model, former.name)
+        else:
+            load = None if description.start_from is None else partial(stored_start, run)
         model = replicas.model(partial(initial_model, description), load)
         seed = _stage_seed(description.seed, description.model, stage)
         training, monitored = (plan.stream(dataset, stage, name) for name in ("train", monitored_set))
-        setup = StageSetup(stage, description.protocol, training, monitored, monitored_set, seed)
+        frozen = frozen_layers(description)
+        setup = StageSetup(stage, description.protocol, training, monitored, monitored_set, seed, frozen)
         _train_stage(run, model, setup, options, replicas)
     if replicas.is_chief and not options.keep_last_checkpoint:
         run.checkpoints(plan.stages[-1].name).clear()
@@ -154,13 +205,19 @@ def _train_stage(
     reason = loop.run()
     entry = {
         **_outcome(setup, loop.progress, reason),
-        **summarise(audit_stage(model, stage, before)),
+        **summarise(audit_stage(model, stage, before, setup.frozen)),
+        **_frozen(model, setup.frozen),
         "conditions": conditions_here(options.deterministic, replicas.count).to_dict(),
     }
     if replicas.is_chief:
         run.finish_stage(model, entry, loop.progress.rows)
     for observer in options.observers:
         observer.stage_done(stage, entry["best"])
+
+
+def _frozen(model: keras.Model, names: tuple[str, ...]) -> dict[str, Any]:
+    layers = named_layers(model)
+    return {"frozen": {name: hash_weights(layers[name].get_weights()) for name in names}} if names else {}
 
 
 def _class_counts(task: Task, cases: list[CaseRecord]) -> tuple[int, ...]:
@@ -216,6 +273,9 @@ def train_run(
         run = RunFolder.create(folder, plan.description, dataset.folder, package_versions(), command, stored)
         if own_split is not None:
             run.keep_split(own_split)
+        if plan.start is not None:
+            run.keep_source_cases(plan.start.trained_on)
+            keep_start(run, plan.start)
         replicas = begin(run)
         events = EventWriter(folder / "tensorboard", plan.description, histograms=histograms)
         observed = dataclasses.replace(options, observers=(events, *options.observers))

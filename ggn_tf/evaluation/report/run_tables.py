@@ -68,10 +68,19 @@ def training_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
         ("Task", run.task),
         ("Model", run.model),
         ("Selection of the weights", selection(run)),
+        *_first_weights(run),
         ("Seed of the training", run.seed),
         ("Precision", run.precision),
         ("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
     ]
+
+
+def _first_weights(run: TrainedRun) -> list[tuple[str, Cell]]:
+    start = run.start_from
+    if start is None:
+        return []
+    note = "" if start.patients_checked else "; whether they have learned of test patients cannot be checked"
+    return [("First weights", f"of the {start.kind} {start.name}, SHA-256 {start.sha256[:12]}{note}")]
 
 
 def data_facts(evaluation: Evaluation) -> list[tuple[str, Cell]]:

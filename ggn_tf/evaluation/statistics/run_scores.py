@@ -125,6 +125,16 @@ class TrainedStage:
 
 
 @dataclass(frozen=True)
+class FirstWeights:
+    """The source of a run's first weights, as in `StartedFrom`."""
+
+    kind: str
+    name: str
+    sha256: str
+    patients_checked: bool
+
+
+@dataclass(frozen=True)
 class TrainedRun:
     """What was trained.
 
@@ -139,6 +149,7 @@ class TrainedRun:
         dataset: Name of the dataset's folder.
         versions: Versions of the packages, by name.
         stages: The finished stages, in the order of training.
+        start_from: The source of the first weights; None for the initial ones of the seed.
     """
 
     task: str
@@ -151,6 +162,7 @@ class TrainedRun:
     dataset: str
     versions: Mapping[str, str]
     stages: tuple[TrainedStage, ...]
+    start_from: FirstWeights | None = added_later(None)  # noqa: RUF009 - a field, which is made once per class
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ GOLDEN_FILE = "golden_predictions"
 LABELS_FILE = "labels.txt"
 CONTRACT_FILE = "contract.json"
 MODEL_CARD_FILE = "model_card.md"
+WEIGHTS_FILE = "model.keras"
+"""The network before its batch normalisation was folded into the convolutions, from which a training can start."""
 
 WARMUP_BATCHES = (1, 2, 4, 8, 16, 24)
 """Batch sizes of `serving_default`: those that batching rounds up to (`allowed_batch_sizes` in

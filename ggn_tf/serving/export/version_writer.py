@@ -21,6 +21,7 @@ from ggn_tf.files import atomic_folder
 from ggn_tf.models.fast.folding import fold
 from ggn_tf.models.features import with_features
 from ggn_tf.models.names import RAW, REFERENCE
+from ggn_tf.models.systems import BUILDERS
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT
@@ -177,6 +178,8 @@ def _write(served: ServedModel, contract: ExportContract, provenance: Provenance
     (extra / wire.LABELS_FILE).write_text("\n".join(contract.task.class_names) + "\n", encoding="utf-8")
     (extra / wire.CONTRACT_FILE).write_text(json.dumps(contract.to_dict(), indent=2) + "\n", encoding="utf-8")
     (extra / wire.MODEL_CARD_FILE).write_text(model_card(contract, provenance, version), encoding="utf-8")
+    if model.name in BUILDERS:
+        model.save(extra / wire.WEIGHTS_FILE)
     write_warmup(folder, contract.protocol.patch)
     # It gets its checksums when it is complete.
     servable = open_servable(folder, wire.MODEL_NAME, version, trust=Trust(any_program=True))
