@@ -33,7 +33,7 @@ sense of that licence: no creator of the data endorses them.
 
 For research. Not a medical device.
 
-`NAME-SEED.keras` are for `ggn-tf fit --start-from`, `models/NAME` is for `ggn-tf predict --export`. A card and the
+`NAME-SEED.keras` are for `ggn-tf fit --start-from`; `models/NAME`, their mean, for `ggn-tf predict --export`. A card and the
 scores of each training are beside it. The weights are stored in half precision; the scores are of the weights in single
 precision. Tests on LIDC-IDRI, LUNA16 or NODE21 have patients among the test cases of whom these weights have learned.
 """
@@ -95,8 +95,9 @@ def train(table: Path, out: Path, networks: Sequence[Network], protocol: Protoco
             store_half(run.folder / "stages" / f"{run.stages[-1]}.keras", asset / f"{network.name}-{seed}.keras")
             for name in ("model_card.md", "scores.json"):
                 shutil.copy(run.folder / "evaluation" / name, asset / f"{network.name}-{seed}.{name}")
-            if seed == 0:
-                ggn_tf.export(run, asset / "models" / network.name)
+        for network in networks:
+            members = [run for owner, _, run in runs if owner == network]
+            ggn_tf.export(members, asset / "models" / network.name)
         (asset / "README.md").write_text(ATTRIBUTION, encoding="utf-8")
         files = sorted(file for file in asset.rglob("*") if file.is_file())
         sums = "".join(f"{sha256(file)}  {file.relative_to(asset).as_posix()}\n" for file in files)

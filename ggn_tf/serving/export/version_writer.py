@@ -178,8 +178,8 @@ def _write(served: ServedModel, contract: ExportContract, provenance: Provenance
     (extra / wire.LABELS_FILE).write_text("\n".join(contract.task.class_names) + "\n", encoding="utf-8")
     (extra / wire.CONTRACT_FILE).write_text(json.dumps(contract.to_dict(), indent=2) + "\n", encoding="utf-8")
     (extra / wire.MODEL_CARD_FILE).write_text(model_card(contract, provenance, version), encoding="utf-8")
-    if model.name in BUILDERS:
-        model.save(extra / wire.WEIGHTS_FILE)
+    if len(models) == 1 and models[0].name in BUILDERS:
+        models[0].save(extra / wire.WEIGHTS_FILE)
     write_warmup(folder, contract.protocol.patch)
     # It gets its checksums when it is complete.
     servable = open_servable(folder, wire.MODEL_NAME, version, trust=Trust(any_program=True))
