@@ -33,9 +33,10 @@ sense of that licence: no creator of the data endorses them.
 
 For research. Not a medical device.
 
-`NAME-SEED.keras` are for `ggn-tf fit --start-from`; `models/NAME`, their mean, for `ggn-tf predict --export`. A card and the
-scores of each training are beside it. The weights are stored in half precision; the scores are of the weights in single
-precision. Tests on LIDC-IDRI, LUNA16 or NODE21 have patients among the test cases of whom these weights have learned.
+`NAME-SEED.keras` are for `ggn-tf fit --start-from`; `models/NAME`, their mean, for `ggn-tf predict --export`. A card
+and the scores of each training are beside it. The `.keras` files are in half precision; the scores are of the weights
+in single precision. Tests on LIDC-IDRI, LUNA16 or NODE21 have patients among the test cases of whom these weights have
+learned.
 """
 
 
