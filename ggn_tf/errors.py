@@ -162,6 +162,10 @@ class RunError(GgnError):
     """A run folder is missing, damaged, in use, or belongs to other settings."""
 
 
+class FollowUpError(GgnError):
+    """Two scans cannot be compared: of other patients or in the wrong order, or their registration failed."""
+
+
 class ExportError(GgnError):
     """An export cannot be written or is not one of ours."""
 

@@ -69,7 +69,7 @@ def open_patches(
         LocationError: There is no location, or a voxel is outside the CT.
         VolumeError, MaskError: The CT or a mask cannot be used.
     """
-    return _in_reader(ct, read_patches, ct, series, tuple(locations), protocol, repair_policy, margin_mm)
+    return in_reader(ct, read_patches, ct, series, tuple(locations), protocol, repair_policy, margin_mm)
 
 
 def move_patches(
@@ -92,7 +92,7 @@ def move_patches(
     boxes = [block_around(volume.grid, center, patch_grid(center, volume.grid, protocol)) for center in centers]
     known = [_if_covering(box, nodule.block, volume.grid) for nodule, box in zip(nodules, boxes, strict=True)]
     unread = [box for block, box in zip(known, boxes, strict=True) if block is None]
-    read = iter(_in_reader(volume.path, volume.read_blocks, unread) if unread else [])
+    read = iter(in_reader(volume.path, volume.read_blocks, unread) if unread else [])
     blocks = [next(read) if block is None else block for block in known]
     return [
         replace(
@@ -149,7 +149,17 @@ def _if_covering(box: Box, block: sitk.Image | None, ct_grid: Grid) -> sitk.Imag
     return block if read is not None and read.joined(box) == read else None
 
 
-def _in_reader(ct: Path, function: Callable[..., _Result], *arguments: object) -> _Result:
+def in_reader(ct: Path, function: Callable[..., _Result], *arguments: object) -> _Result:
+    """Run a function that reads a CT in another process; the end of that process is an error about the CT.
+
+    Args:
+        ct: The CT that an error names.
+        function: A function of a module.
+        arguments: What can be pickled, like the result.
+
+    Raises:
+        VolumeError: The process ended, or raised what is not one of the product's errors.
+    """
     try:
         return run_in_reader(function, *arguments)
     except ReaderEndedError as error:

@@ -1,0 +1,227 @@
+"""The rigid registration of two CTs of a patient around a nodule.
+
+Rigid, because a growing nodule must not be registered away, and local, because a chest is not rigid. First overviews of
+the whole CTs are registered, then the block around the nodule. The metric is the mean square difference of Hounsfield
+units, which have one scale in both.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from ggn_tf.cases.geometry.grid import Floats, Grid, Vector, vector
+from ggn_tf.cases.volumes import Volume
+from ggn_tf.protocol import AIR_HU
+
+BLOCK_MM = 60.0
+"""Edge of the registered block: some of the vessels and lobes around a nodule."""
+LEAST_CORRELATION = 0.6
+"""Below it the registration has failed: the blocks of different patients reach 0.5 (docs/follow-up.md)."""
+CERTAIN_CORRELATION = 0.8
+"""Below it there is a warning."""
+LEAST_OVERLAP = 0.5
+"""The later CT must contain this fraction of the block."""
+MOST_ROTATION_DEGREES = 30.0
+"""More is a warning: patients lie on their back in both scans, or are turned by far more."""
+SURE_CORRELATION = 0.95
+"""From it on no further start is tried."""
+# How far the overviews may be wrong where the chest moved: the later block is larger by this on every side.
+_MARGIN_MM = 25.0
+_OVERVIEW_MM, _VOXEL_MM = 5.0, 1.0
+# Bone and contrast agents would outweigh the lung.
+_HIGHEST_HU = 200.0
+_STEPS = 200
+# With less there may be no sample in both.
+_OVERLAP_AT_START = 0.2
+_FEWEST_VOXELS = 8
+# No value of a CT.
+_OUTSIDE = -32768.0
+_STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where points of the earlier CT are in the later one.
+
+    Attributes:
+        rotation: Three rows of three numbers; a point p of the earlier CT is at rotation (p - center) + center + shift.
+        center_mm_lps: The nodule's centre in the earlier CT.
+        shift_mm: The displacement of this centre along L, P, S.
+        rms_difference_hu: Root of the metric, over the block.
+        correlation: Pearson's, of the Hounsfield units of the block in both CTs.
+        overlap: Fraction of the block that the later CT contains.
+    """
+
+    rotation: tuple[float, ...]
+    center_mm_lps: Vector
+    shift_mm: Vector
+    rms_difference_hu: float
+    correlation: float
+    overlap: float
+
+    @property
+    def rotation_degrees(self) -> float:
+        """The angle of the rotation."""
+        trace = self.rotation[0] + self.rotation[4] + self.rotation[8]
+        return float(np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1))))
+
+    @property
+    def displacement_mm(self) -> float:
+        """How far the nodule's centre is from where it was, in the scanners' coordinates."""
+        return float(np.linalg.norm(self.shift_mm))
+
+    @property
+    def failed(self) -> bool:
+        """Whether it must not be used: the blocks are not alike, or hardly overlap."""
+        return not (self.correlation >= LEAST_CORRELATION and self.overlap >= LEAST_OVERLAP)
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether it may be wrong."""
+        return self.correlation < CERTAIN_CORRELATION or self.rotation_degrees > MOST_ROTATION_DEGREES
+
+    def carried(self, point_mm_lps: Vector) -> Vector:
+        """A point of the earlier CT in the later one."""
+        return vector(self.transform().TransformPoint(point_mm_lps))
+
+    def carried_back(self, point_mm_lps: Vector) -> Vector:
+        """A point of the later CT in the earlier one."""
+        return vector(self.transform().GetInverse().TransformPoint(point_mm_lps))
+
+    def transform(self) -> sitk.Transform:
+        """From the earlier CT to the later one, as SimpleITK has it."""
+        transform = sitk.AffineTransform(3)
+        transform.SetCenter(self.center_mm_lps)
+        transform.SetMatrix(self.rotation)
+        transform.SetTranslation(self.shift_mm)
+        return transform
+
+
+def register(
+    earlier: Volume, later: Volume, center_mm_lps: Vector, later_center_mm_lps: Vector | None = None
+) -> Registration | None:
+    """Register the later CT to the earlier one around a nodule.
+
+    Args:
+        earlier: The earlier CT.
+        later: The later CT.
+        center_mm_lps: The nodule's centre in the earlier CT.
+        later_center_mm_lps: Its centre in the later CT, if it is known.
+
+    Returns:
+        The best of what was found from several starts: the known centre, or that both CTs have the same coordinates,
+        that their middles are one point, and how their overviews fit. None: the CTs do not overlap from any of them.
+        Whether it can be used is for the caller to decide.
+
+    Raises:
+        VolumeError: A CT cannot be read.
+    """
+    fixed = _block(earlier, center_mm_lps, BLOCK_MM / 2)
+    best: Registration | None = None
+    for start in _starts(earlier, later, center_mm_lps, later_center_mm_lps):
+        moving = _block(later, vector(start.TransformPoint(center_mm_lps)), BLOCK_MM / 2 + _MARGIN_MM)
+        if fixed is None or moving is None:
+            continue
+        # The start itself comes first: only a better fit moves a CT that is in its place.
+        found = [_compared(fixed, moving, start)]
+        if found[0].overlap >= _OVERLAP_AT_START:
+            refined = _refined(fixed, moving, start, [4, 2, 1], [4.0, 2.0, 0.0])
+            found += [] if refined is None else [_compared(fixed, moving, refined)]
+        best = min([*found, *([best] if best else [])], key=_rank)
+        if best.correlation >= SURE_CORRELATION and not best.failed:
+            break
+    return best
+
+
+def _starts(
+    earlier: Volume, later: Volume, center_mm_lps: Vector, later_center_mm_lps: Vector | None
+) -> Iterator[sitk.Euler3DTransform]:
+    if later_center_mm_lps is not None:
+        yield _shifted(center_mm_lps, np.subtract(later_center_mm_lps, center_mm_lps))
+        return
+    here, there = (volume.grid.corners_mm_lps().mean(axis=0) for volume in (earlier, later))
+    simple = [_shifted(center_mm_lps, shift) for shift in (np.zeros(3), there - here)]
+    yield from simple
+    overviews = (_shrunk(earlier.read(), _OVERVIEW_MM), _shrunk(later.read(), _OVERVIEW_MM))
+    for start in simple:
+        if _compared(*overviews, start).overlap >= _OVERLAP_AT_START:
+            refined = _refined(*overviews, start, [4, 2], [8.0, 4.0])
+            yield from [] if refined is None else [refined]
+
+
+def _shifted(center_mm_lps: Vector, shift_mm: Floats) -> sitk.Euler3DTransform:
+    transform = sitk.Euler3DTransform()
+    transform.SetCenter(center_mm_lps)
+    transform.SetTranslation(vector(shift_mm))
+    return transform
+
+
+def _block(volume: Volume, center_mm_lps: Vector, half_mm: float) -> sitk.Image | None:
+    """The CT's voxels around a point; None where it has none there."""
+    edge = int(2 * half_mm) + 1
+    box = volume.grid.box_around(Grid.around(center_mm_lps, (edge,) * 3, (1.0, 1.0, 1.0), _STRAIGHT))
+    return None if box is None or min(box.size_xyz) < _FEWEST_VOXELS else _shrunk(volume.read(box), _VOXEL_MM)
+
+
+def _shrunk(image: sitk.Image, voxel_mm: float) -> sitk.Image:
+    """Means of voxels, of about the given spacing or the image's own, without what is denser than tissue."""
+    factors = [
+        max(1, min(round(voxel_mm / step), size // _FEWEST_VOXELS))
+        for step, size in zip(image.GetSpacing(), image.GetSize(), strict=True)
+    ]
+    return sitk.BinShrink(sitk.Clamp(image, sitk.sitkFloat32, AIR_HU, _HIGHEST_HU), factors)
+
+
+def _refined(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    start: sitk.Euler3DTransform,
+    factors: Sequence[int],
+    sigmas_mm: Sequence[float],
+) -> sitk.Euler3DTransform | None:
+    """The rigid transform that the metric leads to; None where the images do not overlap."""
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMeanSquares()
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=2.0, minStep=1e-3, numberOfIterations=_STEPS, gradientMagnitudeTolerance=1e-8
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel(factors)
+    method.SetSmoothingSigmasPerLevel(sigmas_mm)
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    transform = sitk.Euler3DTransform(start)
+    method.SetInitialTransform(transform, inPlace=True)
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    # ITK prints one for every step at which one image is moved out of the other.
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        method.Execute(fixed, moving)
+    except RuntimeError:
+        return None
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+    return transform
+
+
+def _compared(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Euler3DTransform) -> Registration:
+    """A transform with how well it fits."""
+    here = sitk.GetArrayViewFromImage(fixed)
+    there = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkLinear, _OUTSIDE))
+    both = there > _OUTSIDE
+    one, other = here[both].astype(np.float64), there[both].astype(np.float64)
+    alike = both.any() and one.std() > 0 and other.std() > 0
+    return Registration(
+        rotation=tuple(transform.GetMatrix()),
+        center_mm_lps=transform.GetCenter(),
+        shift_mm=transform.GetTranslation(),
+        rms_difference_hu=float(np.sqrt(np.mean((one - other) ** 2))) if both.any() else float("inf"),
+        correlation=float(np.corrcoef(one, other)[0, 1]) if alike else 0.0,
+        overlap=float(both.mean()),
+    )
+
+
+def _rank(registration: Registration) -> tuple[bool, float]:
+    return registration.overlap < LEAST_OVERLAP, registration.rms_difference_hu
