@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from ggn_tf.api.evaluate import Evaluation, evaluate
     from ggn_tf.api.export import export
     from ggn_tf.api.fit import Run, TrainingPlan, TrainingProgress, fit
+    from ggn_tf.api.follow import follow
     from ggn_tf.api.load import Model, load
     from ggn_tf.api.prepare import PreparedDataset, prepare
     from ggn_tf.api.serve import Server, serve
     from ggn_tf.api.study import Study, StudyPlan, StudyProgress, study
     from ggn_tf.errors import GgnError
+    from ggn_tf.prediction.follow_up import FollowUp
     from ggn_tf.prediction.locations import Mask, Point, Voxel, read_points
     from ggn_tf.prediction.nodules import CtPrediction, NodulePrediction
     from ggn_tf.protocol import Protocol
@@ -40,12 +42,14 @@ _NAMES = {
     "ggn_tf.api.evaluate": ("Evaluation", "evaluate"),
     "ggn_tf.api.export": ("export",),
     "ggn_tf.api.fit": ("Run", "TrainingPlan", "TrainingProgress", "fit"),
+    "ggn_tf.api.follow": ("follow",),
     "ggn_tf.api.load": ("Model", "load"),
     "ggn_tf.api.prepare": ("PreparedDataset", "prepare"),
     "ggn_tf.api.arguments": ("Progress",),
     "ggn_tf.api.serve": ("Server", "serve"),
     "ggn_tf.api.study": ("Study", "StudyPlan", "StudyProgress", "study"),
     "ggn_tf.errors": ("GgnError",),
+    "ggn_tf.prediction.follow_up": ("FollowUp",),
     "ggn_tf.prediction.locations": ("Mask", "Point", "Voxel", "read_points"),
     "ggn_tf.prediction.nodules": ("CtPrediction", "NodulePrediction"),
     "ggn_tf.protocol": ("Protocol",),
@@ -60,6 +64,7 @@ __all__ = [
     "CrossvalPlan",
     "CtPrediction",
     "Evaluation",
+    "FollowUp",
     "GgnError",
     "Mask",
     "Model",
@@ -81,6 +86,7 @@ __all__ = [
     "evaluate",
     "export",
     "fit",
+    "follow",
     "load",
     "prepare",
     "read_points",

@@ -4,8 +4,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from ggn_tf.cases.measurements import Measurements
+if TYPE_CHECKING:
+    # It needs SimpleITK, and the command line needs the limits alone.
+    from ggn_tf.cases.measurements import Measurements
 
 VOLUME_LIMIT_PERCENT = 27.0
 """95 % of 233 stable solid nodules changed by less on a second scan (Marchianò et al. 2009, Radiology 251:919)."""
@@ -68,6 +71,11 @@ class Change:
         return 100 * self.absolute / self.earlier if self.earlier else None
 
     @property
+    def limit_unit(self) -> str:
+        """`%` or `mm`."""
+        return "%" if self.measurement in IN_PERCENT else "mm"
+
+    @property
     def compared(self) -> Compared:
         """Whether the change, in either direction, is more than its limit."""
         most = self.limit / 100 * self.earlier if self.measurement in IN_PERCENT else self.limit
@@ -93,7 +101,7 @@ def doubling_days(earlier: float, later: float, days: int | None) -> float | Non
     return days * math.log(2) / math.log(later / earlier)
 
 
-def changes(earlier: Measurements, later: Measurements, limits: Limits, days: int | None) -> tuple[Change, ...]:
+def changes(earlier: "Measurements", later: "Measurements", limits: Limits, days: int | None) -> tuple[Change, ...]:
     """The change of volume, mass and every diameter.
 
     Args:
@@ -105,7 +113,7 @@ def changes(earlier: Measurements, later: Measurements, limits: Limits, days: in
     return tuple(_changes(earlier, later, limits, days))
 
 
-def _changes(earlier: Measurements, later: Measurements, limits: Limits, days: int | None) -> Iterator[Change]:
+def _changes(earlier: "Measurements", later: "Measurements", limits: Limits, days: int | None) -> Iterator[Change]:
     for name in IN_PERCENT:
         before, after = getattr(earlier, name), getattr(later, name)
         yield Change(name, before, after, limits.volume_percent, doubling_days(before, after, days))

@@ -35,6 +35,7 @@ COMMANDS = (
     "serve",
     "serve-check",
     "predict",
+    "follow",
     "runs",
     "profile",
     "doctor",
@@ -42,7 +43,7 @@ COMMANDS = (
 
 
 # The commands whose result is what they print, unless files were requested.
-_PRINTED = ("check", "serve-check", "predict", "runs", "doctor", "profile")
+_PRINTED = ("check", "serve-check", "predict", "follow", "runs", "doctor", "profile")
 
 
 class _CommandGroup(click.Group):

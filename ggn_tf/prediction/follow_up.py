@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
-from ggn_tf.cases.growth import IN_PERCENT, Change, Limits, changes
+from ggn_tf.cases.growth import Change, Limits, changes
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.measurements import Measurements, measure
 from ggn_tf.cases.patch_location import Masks, NoduleTarget, locate_patch
@@ -268,7 +268,7 @@ def _change_dict(change: Change) -> dict[str, Any]:
         "absolute": change.absolute,
         "relative_percent": change.relative_percent,
         "limit": change.limit,
-        "limit_unit": "%" if change.measurement in IN_PERCENT else "mm",
+        "limit_unit": change.limit_unit,
         "compared": change.compared.value,
         "doubling_days": change.doubling_days,
     }
