@@ -113,7 +113,8 @@ def command(
     if others["align_masks"] and earlier_mask is None and later_mask is None:
         raise click.UsageError("--align-masks needs a mask.")
     _check_paths((earlier, later), (earlier_mask, later_mask), export, output)
-    load_tensorflow()
+    if export is not None:
+        load_tensorflow()
     network = ("model_name", "timeout", "proxy", "trust", "tls_ca", "tls_cert", "tls_key")
     settings = {name: others.pop(name) for name in network}
     source = export or (None if server is None else f"grpc://{server}")
