@@ -32,8 +32,8 @@ def vessels(seed: int = 0) -> list[np.ndarray]:
         start, heading = np.add(CENTER, generator.uniform(-30, 30, 3)), generator.normal(size=3)
         heading /= np.linalg.norm(heading)
         places += [start + step * heading for step in np.arange(-25, 25, 2.0)]
-    # Not in the nodule.
-    return [place for place in places if np.linalg.norm(place - CENTER) > 12]
+    # Not in the patch around the nodule.
+    return [place for place in places if np.linalg.norm(place - CENTER) > 23]
 
 
 def lung(radius_mm: float = 6.0, moved: sitk.Transform | None = None, seed: int = 0, grid: Grid = GRID) -> sitk.Image:
