@@ -18,15 +18,13 @@ from ggn_tf.protocol import AIR_HU
 BLOCK_MM = 60.0
 """Edge of the registered block: some of the vessels and lobes around a nodule."""
 LEAST_CORRELATION = 0.6
-"""Below it the registration has failed: the blocks of different patients reach 0.5 (docs/follow-up.md)."""
-CERTAIN_CORRELATION = 0.8
-"""Below it there is a warning."""
+"""Below it the registration has failed: half of the pairs of different patients are (docs/follow-up.md)."""
 LEAST_OVERLAP = 0.5
 """The later CT must contain this fraction of the block."""
 MOST_ROTATION_DEGREES = 30.0
 """More is a warning: patients are on their back in both scans, or are turned by far more."""
 SURE_CORRELATION = 0.95
-"""From it on no further start is tried."""
+"""From it on no further start is tried; below it there is a warning. Pairs of different patients reached 0.92."""
 # How far the overviews may be wrong where the chest moved: the later block is larger by this on every side.
 _MARGIN_MM = 25.0
 _OVERVIEW_MM, _VOXEL_MM = 5.0, 1.0
@@ -82,7 +80,7 @@ class Registration:
     @property
     def uncertain(self) -> bool:
         """Whether it may be wrong."""
-        return self.correlation < CERTAIN_CORRELATION or self.rotation_degrees > MOST_ROTATION_DEGREES
+        return self.correlation < SURE_CORRELATION or self.rotation_degrees > MOST_ROTATION_DEGREES
 
     def carried(self, point_mm_lps: Vector) -> Vector:
         """A point of the earlier CT in the later one."""
