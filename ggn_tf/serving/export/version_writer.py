@@ -121,7 +121,8 @@ def export_model(
         try:
             with atomic_folder(version_folder) as temporary:
                 served = _served(models, contract, uncertainty)
-                patch_ms = _write(served, contract, provenance, int(version_folder.name), temporary)
+                trainable = models[0] if len(models) == 1 and models[0].name in BUILDERS else None
+                patch_ms = _write(served, trainable, contract, provenance, int(version_folder.name), temporary)
                 if key is not None:
                     sign(temporary, key)
                 on_measured(ExportCost(sum(entry.status.st_size for entry in entries(temporary)), patch_ms))
@@ -162,7 +163,14 @@ def _served(models: Sequence[keras.Model], contract: ExportContract, uncertainty
     return ServedModel(folded, contract, () if uncertainty is None else uncertainty.distributions)
 
 
-def _write(served: ServedModel, contract: ExportContract, provenance: Provenance, version: int, folder: Path) -> float:
+def _write(
+    served: ServedModel,
+    trainable: keras.Model | None,
+    contract: ExportContract,
+    provenance: Provenance,
+    version: int,
+    folder: Path,
+) -> float:
     """Write all files but the signature, and return the median time of a patch, ms."""
     tf.saved_model.save(
         served,
@@ -178,8 +186,8 @@ def _write(served: ServedModel, contract: ExportContract, provenance: Provenance
     (extra / wire.LABELS_FILE).write_text("\n".join(contract.task.class_names) + "\n", encoding="utf-8")
     (extra / wire.CONTRACT_FILE).write_text(json.dumps(contract.to_dict(), indent=2) + "\n", encoding="utf-8")
     (extra / wire.MODEL_CARD_FILE).write_text(model_card(contract, provenance, version), encoding="utf-8")
-    if len(models) == 1 and models[0].name in BUILDERS:
-        models[0].save(extra / wire.WEIGHTS_FILE)
+    if trainable is not None:
+        trainable.save(extra / wire.WEIGHTS_FILE)
     write_warmup(folder, contract.protocol.patch)
     # It gets its checksums when it is complete.
     servable = open_servable(folder, wire.MODEL_NAME, version, trust=Trust(any_program=True))
