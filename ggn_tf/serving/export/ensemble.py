@@ -97,7 +97,7 @@ def _no_prediction(contract: ExportContract, count: tf.Tensor) -> NetworkOutputs
     return NetworkOutputs(
         tf.zeros(tf.stack([count, len(contract.task.classes)])),
         tf.zeros(tf.stack([count, size, size, size, 1])),
-        tf.zeros(count[tf.newaxis]),
+        tf.zeros(tf.stack([count])),
     )
 
 
