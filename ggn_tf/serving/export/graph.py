@@ -170,7 +170,9 @@ def _network(model: keras.Model, distribution: FeatureDistribution | None) -> Ne
         outputs = {name: tf.cast(values, tf.float32) for name, values in traced(patch).items()}
         probabilities = outputs["probabilities"]
         typicality = (
-            tf.ones_like(probabilities[:, 0]) if distribution is None else _typicality(outputs[FEATURES], distribution)
+            tf.ones(tf.stack([tf.shape(patch)[0]]))
+            if distribution is None
+            else _typicality(outputs[FEATURES], distribution)
         )
         return NetworkOutputs(probabilities, outputs["mask"], typicality)
 
