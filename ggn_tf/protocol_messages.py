@@ -8,6 +8,7 @@ afterwards.
 import importlib
 import importlib.util
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 _MESSAGES = (
@@ -29,8 +30,10 @@ def _import_messages() -> None:
     package.__path__ = list(spec.submodule_search_locations or ())
     sys.modules["tensorflow"] = package
     try:
-        for name in _MESSAGES:
-            importlib.import_module(name)
+        # What is missing is reported by the module that needs it.
+        with suppress(ImportError):
+            for name in _MESSAGES:
+                importlib.import_module(name)
     finally:
         del sys.modules["tensorflow"]
 
