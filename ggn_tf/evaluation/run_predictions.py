@@ -26,6 +26,7 @@ from ggn_tf.json_records import to_json
 from ggn_tf.protocol import MASK_THRESHOLD, SETS
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
+from ggn_tf.runs.started_from import TrainedOn
 from ggn_tf.tasks import Task
 from ggn_tf.training.losses import dice_score
 from ggn_tf.training.monitor import traced_inference
@@ -185,30 +186,39 @@ def open_external(run: RunFolder, own_dataset: Dataset, folder: Path) -> Dataset
     """Open another site's dataset for a run.
 
     Ids are salted hashes. A patient of both datasets is recognised where both were prepared with one salt; otherwise
-    only an identical patch is.
+    only an identical patch is. The patients of whom the source of the run's first weights has learned count too, as far
+    as they are known (`StartedFrom.patients_checked`).
 
     Raises:
         DatasetError: The dataset cannot be read, or its patches were cut with other settings.
-        RunError: A patient or a patch is in both datasets.
+        RunError: A patient or a patch is in both datasets, or the source of the run's first weights has learned of it.
     """
     other = open_dataset(folder, run.description.protocol.patch)
-    patients = {case.patient_id for case in own_dataset.cases}
-    shared = sorted({case.patient_id for case in other.cases} & patients)
-    if shared:
-        raise _overlap("patients", folder, f"{len(shared)} patients in both, for example {shared[0]}")
     # Digests cover the margin, which may differ.
-    margins = {dataset.protocol.stored_zyx for dataset in (own_dataset, other)}
-    patches, others = (patch_digests(dataset, stored=len(margins) == 1) for dataset in (own_dataset, other))
-    copies = [case_id for case_id, digest in others.items() if digest in set(patches.values())]
-    if copies:
-        found = f"{len(copies)} identical patches under other ids, for example {copies[0]}"
-        raise _overlap("nodules", folder, found, "With one salt file for both tables, equal ids show which they are.")
+    stored = own_dataset.protocol.stored_zyx == other.protocol.stored_zyx
+    own = TrainedOn(tuple(case.patient_id for case in own_dataset.cases), ())
+    _refuse_shared(own, other, "the run's own dataset")
+    own_patches = tuple(patch_digests(own_dataset, stored=stored).values())
+    _refuse_shared(TrainedOn((), own_patches), other, "the run's own dataset", stored=stored)
+    _refuse_shared(run.source_cases(), other, "those that the source of the run's first weights was trained on")
     return other
 
 
-def _overlap(what: str, folder: Path, found: str, hint: str = "") -> RunError:
+def _refuse_shared(known: TrainedOn, other: Dataset, whose: str, *, stored: bool = False) -> None:
+    shared = sorted({case.patient_id for case in other.cases} & set(known.patients))
+    if shared:
+        raise _overlap("patients", whose, other.folder, f"{len(shared)} patients in both, for example {shared[0]}")
+    digests = patch_digests(other, stored=stored) if known.patches else {}
+    copies = [case_id for case_id, digest in digests.items() if digest in set(known.patches)]
+    if copies:
+        found = f"{len(copies)} identical patches under other ids, for example {copies[0]}"
+        hint = "With one salt file for both tables, equal ids show which they are."
+        raise _overlap("nodules", whose, other.folder, found, hint)
+
+
+def _overlap(what: str, whose: str, folder: Path, found: str, hint: str = "") -> RunError:
     return RunError(
-        f"The other dataset contains {what} of the run's own dataset.",
+        f"The other dataset contains {what} of {whose}.",
         case=folder,
         found=found,
         expected="patients that the run has never seen",

@@ -11,13 +11,14 @@ from sklearn.metrics import accuracy_score
 
 import ggn_tf
 from ggn_tf.cli import main
-from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.records import Dataset, open_dataset, patch_digests
 from ggn_tf.errors import RunError, TaskError
 from ggn_tf.evaluation.run_predictions import open_external, predict_external
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval, resampled_mean
 from ggn_tf.evaluation.statistics.scores import differences
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
+from ggn_tf.runs.started_from import UNTRAINED, TrainedOn
 from tests.support.case_files import write_case_files
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_protocol import SIZE
@@ -67,10 +68,24 @@ def test_a_nodule_of_both_sites_is_refused_whatever_the_margins(tmp_path: Path):
         salt = tmp_path / f"{name}.salt"
         ggn_tf.prepare(table, tmp_path / name, margin_mm=margin_mm, salt_file=salt, jobs=1)
     protocol = dataclasses.replace(PatchProtocol(), margin_mm=8.0)
-    run = SimpleNamespace(description=SimpleNamespace(protocol=SimpleNamespace(patch=protocol)))
+    description = SimpleNamespace(protocol=SimpleNamespace(patch=protocol))
+    run = SimpleNamespace(description=description, source_cases=lambda: UNTRAINED)
     with pytest.raises(RunError, match="contains nodules of the run's own") as caught:
         open_external(run, open_dataset(tmp_path / "own", protocol), tmp_path / "other")
     assert "12 identical patches under other ids" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["patients", "nodules"])
+def test_what_the_source_of_the_first_weights_was_trained_on_is_refused(
+    run: RunFolder, own: Dataset, other: Dataset, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    patients = tuple(case.patient_id for case in other.cases[:3])
+    patches = tuple(patch_digests(other, stored=False, case_ids=[case.case_id for case in other.cases[:3]]).values())
+    seen = TrainedOn(patients, ()) if kind == "patients" else TrainedOn(("someone else",), patches)
+    monkeypatch.setattr(run, "source_cases", lambda: seen)
+    with pytest.raises(RunError, match=f"contains {kind} of those that the source") as caught:
+        open_external(run, own, other.folder)
+    assert str(caught.value.found).startswith("3 ") and caught.value.case == str(other.folder)
 
 
 def test_another_sites_labels_have_to_be_the_tasks(run: RunFolder, tmp_path: Path):

@@ -62,6 +62,9 @@ def parts_of(evaluation: Evaluation) -> str:
     return f"split {evaluation.run.split}" if evaluation.crossval is None else fold_text(evaluation.crossval)
 
 
+UNCHECKED = "whether they have learned of test patients, or of those of another site, cannot be checked"
+
+
 def training_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
     """How the run was trained: names and values."""
     return [
@@ -79,7 +82,7 @@ def _first_weights(run: TrainedRun) -> list[tuple[str, Cell]]:
     start = run.start_from
     if start is None:
         return []
-    note = "" if start.patients_checked else "; whether they have learned of test patients cannot be checked"
+    note = "" if start.patients_checked else f"; {UNCHECKED}"
     return [("First weights", f"of the {start.kind} {start.name}, SHA-256 {start.sha256[:12]}{note}")]
 
 
@@ -200,10 +203,12 @@ def score_notes(scores: Scores) -> list[str]:
 
 
 def remarks(evaluation: Evaluation) -> list[str]:
-    """What is undefined and why, and how many patients a narrower interval and prediction sets need."""
+    """What is undefined or unchecked and why, and how many patients a narrower interval and prediction sets need."""
     folds = [] if evaluation.crossval is None else fold_notes(evaluation.crossval)
     too_few = [] if evaluation.sets is None else too_few_note(evaluation.sets)
-    return [*score_notes(evaluation.scores), *folds, *_patients_note(evaluation), *too_few]
+    start = evaluation.run.start_from
+    unchecked = [] if start is None or start.patients_checked else [f"First weights of {start.name}: {UNCHECKED}."]
+    return [*score_notes(evaluation.scores), *folds, *_patients_note(evaluation), *too_few, *unchecked]
 
 
 def _patients_note(evaluation: Evaluation) -> list[str]:
