@@ -1,7 +1,8 @@
 """What an export needs to say how sure its predictions are: thresholds of prediction sets, distributions of features.
 
 Both come from nodules on which a model was not trained. The thresholds are from the validation set alone, so that the
-test set can show their coverage; typicality needs no label, and its held-out nodules are those of both sets.
+test set can show their coverage; typicality needs no label, and its held-out nodules are those of both sets. The
+validation set has also selected the weights, which makes the thresholds slightly optimistic.
 """
 
 import itertools
@@ -34,7 +35,7 @@ class Uncertainty:
     """What was measured on held-out nodules.
 
     Attributes:
-        thresholds: Those of the mean probabilities of all members.
+        thresholds: Those of the mean probabilities of all members, on their common validation set.
         distributions: One per member.
     """
 
@@ -62,8 +63,8 @@ def measure_uncertainty(
 ) -> Uncertainty:
     """Measure what the export of one or several runs needs.
 
-    A nodule in the validation sets of several members has their mean probabilities, as in the export. Where members are
-    of different splits, those that were trained on the nodule do not count.
+    The thresholds are fitted on the mean probabilities of all members, as the export compares them. Members of
+    different splits have no common validation set: of its nodules some members would have learned.
 
     Args:
         runs: The members.
@@ -74,9 +75,11 @@ def measure_uncertainty(
         announce: Called with a line for each member.
 
     Raises:
-        RunError: A run's dataset is not there, or it has no validation nodule.
+        RunError: The runs are of different datasets or splits, a run's dataset is not there, or it has no validation
+            nodule.
         GgnError: The features of a model have no distribution.
     """
+    _refuse_different_splits(runs)
     tables, distributions = [], []
     for run, model in zip(runs, models, strict=True):
         announce(f"prediction sets and typicality: nodules of {run.folder.name}")
@@ -86,6 +89,31 @@ def measure_uncertainty(
     rows = pd.concat(tables)
     mean = rows.groupby(["case", "patient", "label"], as_index=False).mean()
     return Uncertainty(fit_thresholds(mean, coverage), tuple(distributions))
+
+
+def _refuse_different_splits(runs: Sequence[RunFolder]) -> None:
+    first, expected = runs[0], _split_of(runs[0])
+    other = next((run for run in runs if _split_of(run) != expected), None)
+    if other is not None:
+        raise RunError(
+            "Runs of different splits cannot have common prediction sets: some have learned of the nodules in the "
+            "validation set of others, so that their mean probabilities have no thresholds with this coverage.",
+            case=other.folder,
+            found=_shown_split(other),
+            expected=f"dataset and split of {first.folder}: {_shown_split(first)}",
+            remedy="Export without a coverage, or export the runs of one split.",
+            arguments=("coverage",),
+        )
+
+
+def _split_of(run: RunFolder) -> tuple[str, str | int]:
+    description = run.description
+    return description.dataset_fingerprint, description.split_digest or description.split
+
+
+def _shown_split(run: RunFolder) -> str:
+    fingerprint, split = _split_of(run)
+    return f"dataset {fingerprint[:12]}, split {run.description.split} ({str(split)[:12]})"
 
 
 def _measure(run: RunFolder, model: keras.Model, mirrored: bool, own_dataset: Path | None) -> _Measured:

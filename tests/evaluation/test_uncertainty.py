@@ -1,4 +1,6 @@
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -63,6 +65,14 @@ def validation_rows(run: RunFolder) -> pd.DataFrame:
 def test_thresholds_of_a_run_are_those_of_its_evaluation(run, models, validation_rows):
     found = measure_uncertainty([run], models[:1], 0.5)
     assert found.thresholds == fit_thresholds(validation_rows, 0.5)
+
+
+@pytest.mark.parametrize("changed", [{"split": 2}, {"split_digest": "f" * 64}, {"dataset_fingerprint": "f" * 64}])
+def test_runs_of_different_splits_or_datasets_are_refused(run, changed):
+    other = SimpleNamespace(folder=Path("other"), description=dataclasses.replace(run.description, **changed))
+    with pytest.raises(RunError, match="Runs of different splits cannot have common prediction sets") as caught:
+        measure_uncertainty([run, other], [None, None], 0.9)
+    assert caught.value.arguments == ("coverage",) and caught.value.case == "other"
 
 
 def test_distribution_is_of_training_and_held_out_nodules(run, models):

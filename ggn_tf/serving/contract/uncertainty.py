@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class UncertaintyContract:
-    """How the outputs `in_set` and `typicality` were fitted, on nodules of patients on whom no member was trained.
+    """How the outputs `in_set` and `typicality` were fitted: on held-out nodules, those outside the training sets.
+
+    All members have one split. The thresholds are from its validation set, which also selected the weights.
 
     Attributes:
         coverage: Share of prediction sets that contain the true class, for nodules like the held-out ones.
