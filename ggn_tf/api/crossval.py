@@ -32,6 +32,7 @@ from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.crossval import (
     OUT_OF_FOLD,
     CrossvalDesign,
+    check_design,
     cv_runs,
     read_out_of_fold,
     trainings_of,
@@ -43,6 +44,8 @@ from ggn_tf.studies.pool import run_items
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 from ggn_tf.tensorflow_import import keras_defaults
 from ggn_tf.training.trainer import plan_run
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def crossval(
     *,
     task: str | Task = INDOLENT_INVASIVE,
     model: str = CASCADE,
-    folds: int = 5,
+    folds: int | None = None,
     members: int = 1,
     folds_from: str | Path | None = None,
     seed: int = 0,
@@ -129,7 +132,9 @@ def crossval(
         folder: The folder of the cross-validation.
         task: As in `fit`.
         model: As in `fit`.
-        folds: Number of folds. They are drawn by patient, stratified by label, and do not depend on the task.
+        folds: Number of folds; None for 5, or for those of `folds_from`. They are drawn by patient, stratified by
+            label, and do not depend on the task, unless a class of it is absent from a fold: then the next seed is
+            tried.
         members: Number of trainings per fold, each with its own seed; their probabilities are averaged.
         folds_from: A file with your own folds in place of drawn ones, as nnU-Net's `splits_final.json`: a list of
             objects with lists `train` and `val` of nodule or patient ids. `val` is the fold's test set.
@@ -154,8 +159,10 @@ def crossval(
         KeyboardInterrupt: `stop` returned true; the same call resumes.
         SplitError: A class has fewer patients than there are folds; the file of folds cannot be used; or the stored
             folds were changed.
-        RunError: The folder contains a cross-validation with other settings or folds, or a training failed.
-        GgnError: An argument has no such value; or the dataset does not suit the task.
+        RunError: The folder contains a cross-validation with other settings or folds, epochs were added to a stage that
+            can no longer be extended, or a training failed.
+        GgnError: An argument has no such value, `folds` and `folds_from` differ in number, or the dataset does not suit
+            the task.
     """
     check_choices("model", [model], STAGES)
     check_choices("segment_on", [segment_on], get_args(SegmentationSet))
@@ -163,7 +170,7 @@ def crossval(
     if not isinstance(protocol, Protocol):
         check_choices("protocol", [protocol], PROTOCOLS)
         protocol = PROTOCOLS[protocol]()
-    _check_least("folds", folds, LEAST_FOLDS)
+    _check_least("folds", FOLDS if folds is None else folds, LEAST_FOLDS)
     _check_least("members", members, 1)
     numbers = with_numbers(protocol, epochs, learning_rates, patience, batch_size, joint_weight)
     numbers = with_shifts(numbers, shift_mm)
@@ -187,6 +194,7 @@ def crossval(
     trainings = trainings_of(design, chosen)
     for training in trainings:
         plan_run(training.description, opened, chosen.by_number[training.description.split])
+    check_design(design, trainings, path)
     work = WorkFolder(path, opened, command, shared, chosen.by_number)
     work.create()
     write_folds(chosen, path / FOLDS_FILE)
@@ -199,11 +207,21 @@ def crossval(
     return Crossval(path)
 
 
-def _folds(folder: Path, dataset: Dataset, task: Task, count: int, seed: int, given: Path | None) -> Folds:
+def _folds(folder: Path, dataset: Dataset, task: Task, count: int | None, seed: int, given: Path | None) -> Folds:
     """The folder's folds where they are the requested ones, else new ones."""
     file = folder / FOLDS_FILE
     listed = None if given is None else read_fold_list(given, dataset, task, seed, known_salt())
-    request = FoldRequest(count, seed, SplitProtocol().validation_fraction) if listed is None else listed.request
+    drawn = FoldRequest(FOLDS if count is None else count, seed, SplitProtocol().validation_fraction)
+    request = drawn if listed is None else listed.request
+    if count not in (None, request.count):
+        raise GgnError(
+            "The file of folds has another number of folds.",
+            case=given,
+            found=f"{request.count} folds",
+            expected=f"{count} folds",
+            remedy="Leave out the number of folds, or name a file with as many.",
+            arguments=("folds", "folds_from"),
+        )
     if not file.exists():
         return listed or draw_folds(dataset, task, request)
     stored = read_folds(file)

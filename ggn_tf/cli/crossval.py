@@ -32,7 +32,11 @@ from ggn_tf.tensorflow_import import load_tensorflow
 @click.option("-o", "--out", "folder", type=PATH, required=True, help="Folder of the cross-validation.")
 @click.option("--task", default=str(INDOLENT_INVASIVE), help="Classes of the task; a plus merges labels.")
 @click.option("--model", type=click.Choice(tuple(STAGES)), default=CASCADE, help="System, as in fit.")
-@click.option("--folds", type=click.IntRange(2), default=5, help="Number of folds, by patient, stratified by label.")
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    help="Number of folds, by patient, stratified by label.  [default: 5, or those of the file]",
+)
 @click.option("--members", type=AT_LEAST_1, default=1, help="Number of trainings per fold, each with its own seed.")
 @click.option(
     "--folds-from",

@@ -1,8 +1,9 @@
 """Folds of a cross-validation: parts by patient, each of which is the test set of one split.
 
 scikit-learn draws them, stratified by label, or a list names them (`fold_list`). They do not depend on the task's
-grouping of labels. The validation set of a fold is drawn from its own training part. Folds are saved with a digest of
-the file and the fingerprint of the dataset, which are verified at every read.
+grouping of labels, unless one of its classes is absent from a fold: then the next seed is tried. The validation set of
+a fold is drawn from its own training part. Folds are saved with a digest of the file and the fingerprint of the
+dataset, which are verified at every read.
 """
 
 import json

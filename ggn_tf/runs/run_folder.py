@@ -86,6 +86,17 @@ class RunFolder:
         return cls(folder, description, dataset, versions, conditions)
 
     @classmethod
+    def check(cls, folder: Path, description: RunDescription) -> None:
+        """Verify that `create` would accept these settings; writes nothing.
+
+        Raises:
+            RunError: As in `create`.
+        """
+        if (folder / "run.json").exists() and not _only_begun(folder):
+            run = cls.open(folder)
+            check_extension(folder, run.description, description, run._closed_stages())
+
+    @classmethod
     def open(cls, folder: Path) -> "RunFolder":
         """Open an existing run.
 

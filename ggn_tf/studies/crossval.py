@@ -67,14 +67,19 @@ def trainings_of(design: CrossvalDesign, folds: Folds) -> list[Training]:
     ]
 
 
-def write_design(design: CrossvalDesign, folder: Path) -> None:
-    """Save what is trained; in place of a former design of the same runs with fewer members or epochs.
+def check_design(design: CrossvalDesign, trainings: Sequence[Training], folder: Path) -> None:
+    """Verify that a folder can be begun, resumed or extended with a design; writes nothing.
 
     Raises:
-        RunError: The folder contains a cross-validation with other settings or more members.
+        RunError: As in `write_design`; or a run has other settings, or a stage that can no longer be extended.
     """
-    file = folder / CROSSVAL_FILE
-    if file.exists():
+    _check_former(design, folder)
+    for training in trainings:
+        RunFolder.check(folder / RUNS / training.name, training.description)
+
+
+def _check_former(design: CrossvalDesign, folder: Path) -> None:
+    if (folder / CROSSVAL_FILE).exists():
         former = read_design(folder)
         check_extension(folder, former.run, design.run, ())
         if former.members > design.members:
@@ -86,7 +91,16 @@ def write_design(design: CrossvalDesign, folder: Path) -> None:
                 remedy="Name at least as many members, or choose another folder.",
                 arguments=("members", "folder"),
             )
-    with atomic_file(file) as temporary:
+
+
+def write_design(design: CrossvalDesign, folder: Path) -> None:
+    """Save what is trained; in place of a former design of the same runs with fewer members or epochs.
+
+    Raises:
+        RunError: The folder contains a cross-validation with other settings or more members.
+    """
+    _check_former(design, folder)
+    with atomic_file(folder / CROSSVAL_FILE) as temporary:
         text = json.dumps(with_digest({"schema": SCHEMA, **to_json(design)}), indent=1)
         temporary.write_text(text + "\n", encoding="utf-8")
 
