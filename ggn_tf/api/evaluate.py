@@ -74,7 +74,7 @@ def evaluate(
     sensitivity: float | None = None,
     by: Sequence[str] = (),
     interval_width: float = run_scores.INTERVAL_WIDTH,
-    coverage: float = COVERAGE,
+    coverage: float | None = None,
     retest: bool = False,
     output: str | Path | None = None,
     shared: bool = False,
@@ -104,8 +104,9 @@ def evaluate(
             specificity, PPV and NPV are reported too, for two classes; None for none.
         by: Columns of the case table by which nodules are grouped, for example `("sex", "scanner")`.
         interval_width: Width of an interval for which the number of patients that it needs is reported.
-        coverage: Share of prediction sets that must contain the true class; their thresholds come from the validation
-            set, and their coverage and size are reported for the other sets. A cross-validation has no such set.
+        coverage: Share of prediction sets that must contain the true class, None for 0.9; their thresholds come from
+            the validation set, and their coverage and size are reported for the other sets. A cross-validation has no
+            such set.
         retest: Whether to predict the test set again with perturbed inputs by the last stage (test-retest): centres 2
             to 8 mm off, with and without recentring, noise, mirrors, thicker slices. Costs 11 to 30 further predictions
             of the test set.
@@ -117,8 +118,9 @@ def evaluate(
         GgnError: The folder cannot be written to, or contains something else; the dataset has no such column; or the
             sensitivity is not in (0, 1], or the coverage not in (0, 1).
         RunError: No stage is finished, or a fold of a cross-validation is not; it cannot have a test-retest analysis,
-            sensitivity or external validation; the run's dataset is not there, the other dataset shares patients with
-            it, or there is no test nodule for the test-retest analysis.
+            sensitivity, coverage or external validation; the run's dataset is not there, the other dataset shares
+            patients with it or with the source of its first weights, or there is no test nodule for the test-retest
+            analysis.
         DatasetError: A dataset cannot be read.
     """
 
@@ -127,7 +129,8 @@ def evaluate(
 
     check_fraction("sensitivity", sensitivity)
     check_fraction("interval_width", interval_width)
-    check_coverage(coverage)
+    set_coverage = COVERAGE if coverage is None else coverage
+    check_coverage(set_coverage)
     given = run.folder if isinstance(run, Crossval) else run_folder(run)
     opened = RunFolder.open(cv_runs(given)[0] if is_crossval(given) else given)
     folder = given / "evaluation" if output is None else Path(output)
@@ -135,7 +138,7 @@ def evaluate(
     # It takes its name beside the former one.
     refuse_read_only(folder.absolute().parent)
     if is_crossval(given):
-        _refuse_for_crossval(given, dataset=dataset, sensitivity=sensitivity, retest=retest or None)
+        _refuse_for_crossval(given, dataset=dataset, sensitivity=sensitivity, coverage=coverage, retest=retest or None)
         moved = None if own_dataset is None else dataset_folder(own_dataset)
         frame, report, inputs = _of_crossval(given, moved, by, (seed, replicates), gallery, announce)
         report = replace(report, interval_width=interval_width)
@@ -169,7 +172,7 @@ def evaluate(
         further=tuple(score_further(frame, sensitivity, seed=seed, replicates=replicates)),
         sensitivity=sensitivity,
         interval_width=interval_width,
-        sets=evaluate_sets(frame, known, coverage, seed, replicates),
+        sets=evaluate_sets(frame, known, set_coverage, seed, replicates),
         retest=None if inputs.retested is None else summarise_retest(inputs.retested, trained_on, seed, replicates),
     )
     groups = main_subgroups(run_data(frame, report), trained_on.case_by_id, columns) if columns else []

@@ -21,7 +21,7 @@ from ggn_tf.tensorflow_import import keras_defaults
 
 @keras_defaults()
 def export(
-    run: Run | Crossval | str | Path | Sequence[Run | str | Path],
+    run: Run | Crossval | str | Path | Sequence[Run | Crossval | str | Path],
     output: str | Path,
     *,
     sign: str | Path | None = None,
@@ -40,17 +40,17 @@ def export(
         PosixPath('models/ggn/2')
 
     Args:
-        run: The run from `fit`, or its folder; several, which differ in seed or split; or the folder of a
-            cross-validation. Several runs become one
-            export: the mean of their probabilities and masks, and as `spread` the standard deviation of the
-            probabilities over the runs (ddof 0).
+        run: The run from `fit`, or its folder; a cross-validation from `crossval`, or its folder, for all of its runs;
+            or several of these, which differ in seed or split. Several runs become one export: the mean of their
+            probabilities and masks, and as `spread` the standard deviation of the probabilities over the runs (ddof 0).
         output: The model folder, created where it does not exist.
         sign: PEM file with the Ed25519 private key to sign the version with; None for no signature.
         tta: Whether to predict the mean over the eight mirrors of each patch (test-time augmentation), which takes
             eight times as long.
         coverage: Share of prediction sets that must contain the true class, for example 0.9: adds the outputs `in_set`
-            and `typicality` and the warnings `undecided` and `atypical`, which held-out nodules of the runs calibrate;
-            None for an export without them.
+            and `typicality` and the warnings `undecided` and `atypical`, which held-out nodules of the runs calibrate.
+            Several runs must have one dataset and one split, so a cross-validation cannot have it. None for an export
+            without them.
         own_dataset: Where the runs' dataset is now, which a coverage needs; None where it was not moved.
         on_progress: Called at every step.
         on_measured: Is called with the export's size and latency before its directory gets its name.
@@ -60,16 +60,16 @@ def export(
 
     Raises:
         RunError: There is no run, its model cannot be served, or several runs cannot be averaged: they differ in task,
-            patch, precision or dataset's schema, one is not finished, or one occurs twice.
+            patch, precision or dataset's schema, one is not finished, or one occurs twice. Or a coverage is requested
+            and they differ in dataset or split.
         ExportError: The folder cannot be written, or the key cannot be used.
         GgnError: The coverage is not in (0, 1).
     """
     if coverage is not None:
         check_coverage(coverage)
     key = None if sign is None else read_private_key(Path(sign))
-    if isinstance(run, Crossval):
-        run = run.folder
-    runs = open_runs([run_folder(each) for each in ([run] if isinstance(run, Run | str | Path) else run)])
+    given = [run] if isinstance(run, Run | Crossval | str | Path) else run
+    runs = open_runs([each.folder if isinstance(each, Crossval) else run_folder(each) for each in given])
     uncertainty = None
     if coverage is not None:
         uncertainty = measure_uncertainty(

@@ -213,8 +213,8 @@ sensitivity_option = click.option(
 coverage_option = click.option(
     "--coverage",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
-    default=COVERAGE,
-    help="Share of prediction sets that must contain the true class; the validation set determines their thresholds.",
+    help="Share of prediction sets that must contain the true class; the validation set determines their thresholds."
+    f"  [default: {COVERAGE:g}]",
 )
 solid_option = click.option(
     "--solid-hu",

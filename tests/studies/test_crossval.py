@@ -1,5 +1,6 @@
 """What a cross-validation leaves on disk, and what it refuses."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from ggn_tf.evaluation.report.run_tables import summarise
 from ggn_tf.evaluation.statistics.fold_means import score_folds
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
+from ggn_tf.runs.ledger import write_json
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
 from ggn_tf.studies.crossval import cv_runs, read_design, read_out_of_fold, trainings_of, write_design
 from ggn_tf.tasks import Task
@@ -89,6 +91,26 @@ def test_the_same_call_repeats_nothing(copy: Path, dataset: Dataset) -> None:
     cross_validate(moved, copy)
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*.keras")} == before
     assert (copy / "predictions.csv").read_bytes() == text
+
+
+def test_epochs_that_a_closed_stage_cannot_take_change_nothing(copy: Path, dataset: Dataset) -> None:
+    for file in (copy / "runs").glob("*/stages.json"):
+        stages = json.loads(file.read_text(encoding="utf-8"))["stages"]
+        write_json(file, {"stages": [{**stage, "ended_code": "all_epochs"} for stage in stages]})
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match="cannot be extended any more") as error:
+        cross_validate(dataset, copy, epochs=(2, 1, 1))
+    assert error.value.case == str(copy / "runs" / "fold1-member1") and "epochs" in error.value.arguments
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_a_list_with_another_number_of_folds_is_refused(whole: Path, dataset: Dataset, tmp_path: Path) -> None:
+    splits = read_folds(whole / "folds.json").splits
+    listed = [{"train": [*split.train, *split.validation], "val": split.test} for split in splits]
+    (tmp_path / "folds.json").write_text(json.dumps(listed), encoding="utf-8")
+    with pytest.raises(GgnError, match="another number of folds") as error:
+        cross_validate(dataset, tmp_path / "cv", folds=5, folds_from=tmp_path / "folds.json")
+    assert error.value.arguments == ("folds", "folds_from") and not (tmp_path / "cv").exists()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +209,7 @@ def test_the_evaluation_has_a_whole_folder(whole: Path, evaluation: ggn_tf.Evalu
 
 
 def test_what_needs_a_validation_set_or_one_model_is_refused(whole: Path, dataset: Dataset) -> None:
-    for arguments in ({"retest": True}, {"sensitivity": 0.9}, {"dataset": dataset.folder}):
+    for arguments in ({"retest": True}, {"sensitivity": 0.9}, {"coverage": 0.9}, {"dataset": dataset.folder}):
         with pytest.raises(RunError, match="cannot be evaluated in this way") as error:
             ggn_tf.evaluate(whole, **arguments)
         assert error.value.arguments == tuple(arguments)
