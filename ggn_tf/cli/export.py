@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     "--coverage",
     type=FiniteRange(0, 1, min_open=True, max_open=True),
     help="Share of prediction sets that must contain the true class, for example 0.9. The export then also returns the "
-    "set and how typical the nodule is; the runs' validation sets calibrate both.  [default: no prediction sets]",
+    "set, calibrated on the validation set, and how typical the nodule is, on the validation and test set. Several "
+    "runs must have one split.  [default: no prediction sets]",
 )
 @own_dataset_option
 def command(

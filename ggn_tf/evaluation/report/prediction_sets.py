@@ -20,7 +20,8 @@ def sets_section(data: ReportData, sets: PredictionSets) -> Section | None:
     explained = (
         "A prediction set contains every class that cannot be excluded. If nodules are like those of the "
         f"{sets.fitted_on} set, at least {sets.thresholds.coverage:.0%} of the sets contain the true class, for each "
-        "class, whatever the calibration of the probabilities; for groups of another kind this is not guaranteed. A "
+        "class, whatever the calibration of the probabilities; for groups of another kind this is not guaranteed. The "
+        "thresholds come from the validation set, which also selected the weights: they are slightly optimistic. A "
         f"group of fewer than {LEAST_PATIENTS} patients has only its numbers. In brackets {data.interval}."
     )
     tables = [_scores_table(list(group), kind, data) for kind, group in groupby(scores, lambda x: x.characteristic)]

@@ -75,12 +75,12 @@ MOVED_FAR = WarningKind(
 )
 
 UNDECIDED = WarningKind("undecided", "The prediction set contains all classes: none of them can be excluded.")
-# Of nodules like those on which the model was tested, one in a hundred.
+# Of nodules like the held-out ones one in a hundred; with several models, whose p values are averaged, up to two.
 ATYPICAL_BELOW = 0.01
 ATYPICAL = WarningKind(
     "atypical",
-    f"At most {ATYPICAL_BELOW:.0%} of the nodules on which the model was tested are as far from those on which it was "
-    "trained: it may not know such nodules.",
+    "Hardly any nodules of the validation and the test set are as far from those on which the model was trained: it may "
+    "not know such nodules.",
 )
 
 PATCH_WARNINGS = (NOT_FINITE, NO_LUNG, BELOW_AIR, DENSE, NO_NODULE, LARGER_THAN_PATCH)
