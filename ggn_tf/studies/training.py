@@ -19,7 +19,7 @@ from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.initial_model import reuse_stage
 from ggn_tf.training.replicas import ONE_REPLICA, Replicas
-from ggn_tf.training.start_weights import run_source
+from ggn_tf.training.start_weights import may_be_source, run_source
 from ggn_tf.training.tensorboard import write_scores
 from ggn_tf.training.train_options import Observer, TrainOptions
 from ggn_tf.training.trainer import Plan, plan_run, started_plan, train_run
@@ -91,7 +91,10 @@ class Training:
         run = RunFolder.open(path)
         # A run with other settings is not done: `run` then raises an error that says what differs.
         same = dataclasses.replace(run.description, start_from=None) == self.description
-        same = same and (run.description.start_from is None) == (self.source is None)
+        start = run.description.start_from
+        same = same and (
+            start is None if self.source is None else start is not None and may_be_source(self.source, start)
+        )
         finished = same and all(run.is_complete(stage.name) for stage in self._stages())
         return finished and (self.predicted_stages == () or folder.has_predictions(self.name))
 

@@ -159,6 +159,25 @@ def start_weights(
     return StartWeights(record, taken, source.trained_on)
 
 
+def may_be_source(path: Path, record: StartedFrom) -> bool:
+    """Whether the weights of a record may be from this path.
+
+    They are not where the name differs, or where a run or a `.keras` file with other weights is there. What is gone,
+    damaged or an export may be the source.
+    """
+    if path.resolve().name != record.name:
+        return False
+    try:
+        if (path / "run.json").is_file():
+            # A later stage may have been finished since.
+            digests = {entry.get("sha256") for entry in RunFolder.open(path).ledger.entries()}
+        else:
+            digests = {sha256(path)} if path.is_file() else set()
+    except (RunError, OSError):
+        return True
+    return not digests or record.sha256 in digests
+
+
 def hash_weights(weights: Sequence[np.ndarray]) -> str:
     """SHA-256 of a layer's weights, in the layer's order."""
     return hashlib.sha256(b"".join(weight.tobytes() for weight in weights)).hexdigest()

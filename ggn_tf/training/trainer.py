@@ -36,6 +36,7 @@ from ggn_tf.training.start_weights import (
     StartWeights,
     hash_weights,
     keep_start,
+    may_be_source,
     start_weights,
     stored_start,
 )
@@ -113,7 +114,8 @@ def started_plan(
 ) -> Plan:
     """The plan of a run that starts from existing weights.
 
-    A run that has stored the weights of a source of this name needs it no more, whatever became of it.
+    A run that has stored the weights of a source of this name needs it no more. Where another run or file has this path
+    now, the plan is of that one, and `RunFolder.create` refuses it.
 
     Args:
         plan: The plan of the same run without a source.
@@ -127,7 +129,7 @@ def started_plan(
         RunError, GgnError: As in `start_weights`, or the source cannot be opened.
     """
     begun = _taken_before(folder)
-    if begun is not None and begun.name == path.resolve().name:
+    if begun is not None and may_be_source(path, begun):
         start, record = None, dataclasses.replace(begun, freeze=freeze)
     else:
         start = start_weights(source(), plan.description, dataset, plan.cases["test"], freeze)

@@ -29,7 +29,7 @@ from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.tasks import Task
 from ggn_tf.training.initial_model import initial_model, reuse_stage
-from ggn_tf.training.start_weights import hash_weights
+from ggn_tf.training.start_weights import hash_weights, keep_start
 from ggn_tf.training.trainer import Plan, plan_run, started_plan
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_fit import results, tiny_description
@@ -383,6 +383,31 @@ def test_a_source_that_changed_before_its_weights_were_taken_is_named_by_digest(
         RunFolder.create(tmp_path / "run", changed.description, dataset.folder, {}, "")
     record = plan.description.start_from
     assert record is not None and str(caught.value.found) == f"start_from.sha256 = {record.sha256}"
+
+
+@pytest.mark.parametrize("kind", ["file", "run"])
+def test_another_source_of_the_same_name_is_refused(
+    dataset: Dataset, whole_run: RunFolder, cascade_file: Path, tmp_path: Path, kind: str
+) -> None:
+    first, second = tmp_path / "a" / "source.keras", tmp_path / "b" / "source.keras"
+    first.parent.mkdir(), second.parent.mkdir()
+    shutil.copy(cascade_file, first)
+    if kind == "file":
+        shutil.copy(whole_run.model_file(), second)
+    else:
+        shutil.copytree(whole_run.folder, second)
+    plan = started(dataset, first)
+    assert plan.start is not None
+    run = RunFolder.create(tmp_path / "run", plan.description, dataset.folder, {}, "")
+    keep_start(run, plan.start)
+
+    def again(path: Path) -> Plan:
+        return started_plan(planned(dataset), run.folder, path, partial(open_source, path, dataset), dataset)
+
+    assert again(first).start is None and again(tmp_path / "gone" / "source.keras").start is None
+    changed = again(second)
+    with pytest.raises(RunError, match="start_from.sha256"):
+        RunFolder.create(run.folder, changed.description, dataset.folder, {}, "")
 
 
 def test_other_settings_of_the_source_are_another_run(

@@ -79,8 +79,8 @@ UNDECIDED = WarningKind("undecided", "The prediction set contains all classes: n
 ATYPICAL_BELOW = 0.01
 ATYPICAL = WarningKind(
     "atypical",
-    "Hardly any nodules of the validation and the test set are as far from those on which the model was trained: it may "
-    "not know such nodules.",
+    "Hardly any nodules of the validation and the test set are as far from those on which the model was trained: it "
+    "may not know such nodules.",
 )
 
 PATCH_WARNINGS = (NOT_FINITE, NO_LUNG, BELOW_AIR, DENSE, NO_NODULE, LARGER_THAN_PATCH)
