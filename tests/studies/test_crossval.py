@@ -159,6 +159,13 @@ def test_predictions_without_their_digest_are_refused(copy: Path) -> None:
         read_out_of_fold(copy)
 
 
+def test_an_export_takes_a_list_of_cross_validations(copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copy / "runs" / "fold2-member1")
+    for given in (ggn_tf.Crossval(copy), [ggn_tf.Crossval(copy)]):
+        with pytest.raises(RunError, match="not finished: fold2-member1"):
+            ggn_tf.export(given, tmp_path / "models")
+
+
 def test_too_many_folds_leave_no_folder(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="fewer patients than there are folds"):
         cross_validate(dataset, tmp_path / "cv", folds=30)

@@ -9,7 +9,15 @@ from ggn_tf.evaluation.report.model_card import run_card
 from ggn_tf.evaluation.report.page import Prose
 from ggn_tf.evaluation.report.run_report import run_page
 from ggn_tf.evaluation.report.run_tables import OPTIMISTIC, summarise
-from ggn_tf.evaluation.statistics.run_scores import Estimate, Evaluation, ExtentScore, Scores, SetScores, StageScores
+from ggn_tf.evaluation.statistics.run_scores import (
+    Estimate,
+    Evaluation,
+    ExtentScore,
+    FirstWeights,
+    Scores,
+    SetScores,
+    StageScores,
+)
 from tests.support.described_run import RUN, evaluated
 
 
@@ -55,6 +63,16 @@ def test_summary_in_full(small_evaluation):
         "Patients like those of the test set that an interval 0.1 wide would need, stage joint: accuracy 453, "
         "average F1 453, MCC 3216, Dice 9. The test set has 201."
     )
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_summary_notes_first_weights_whose_patients_are_not_known(small_evaluation, checked):
+    run = replace(RUN, start_from=FirstWeights("file", "source.keras", "a" * 64, checked))
+    note = (
+        "First weights of source.keras: whether they have learned of test patients, or of those of another site, "
+        "cannot be checked."
+    )
+    assert summarise(replace(small_evaluation, run=run)).endswith(note) is not checked
 
 
 def test_summary_has_the_test_set_first_and_marks_the_set_that_selected_the_weights(evaluation):
