@@ -36,8 +36,6 @@ def export(
     Example:
         >>> ggn_tf.export("runs/a", "models/ggn")  # doctest: +SKIP
         PosixPath('models/ggn/1')
-        >>> ggn_tf.export(["runs/a", "runs/b", "runs/c"], "models/ggn")  # doctest: +SKIP
-        PosixPath('models/ggn/2')
 
     Args:
         run: The run from `fit`, or its folder; a cross-validation from `crossval`, or its folder, for all of its runs;
