@@ -66,6 +66,8 @@ def read_credentials(
         raise _incomplete(case, ", ".join(name for name, value in known.items() if value))
     if any(not value.isprintable() for value in known.values()):
         raise _incomplete(case, "control characters")
+    if not known["token"].isascii():
+        raise _incomplete(case, "a token with characters that are not ASCII")
     user = (known["user"], known["password"]) if known["user"] else None
     return PacsCredentials(known["token"] or None, user, authorities, certificate, key)
 
@@ -105,8 +107,8 @@ def refuse_unsafe_url(url: str) -> None:
         host, port = parts.hostname, parts.port
     except ValueError:
         parts, host, port = urlsplit(""), None, None
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        # The address is not repeated: it may contain a password.
+    if set(url) & set("@?#"):
+        # The address is not repeated: it may contain a password, also where it is not a URL.
         raise _unsafe("credentials or a query in the address")
     encrypted = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
     # The client library does not take IPv6 addresses.

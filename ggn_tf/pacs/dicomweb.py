@@ -5,9 +5,10 @@ dicomweb-client's, of the extra `pacs`.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,10 @@ class DicomWeb:
             session.cert = certificate if key is None else (certificate, str(key))
         if credentials.token is not None:
             session.headers["Authorization"] = f"Bearer {credentials.token}"
-        session.auth = credentials.user
+        if credentials.user is not None:
+            # requests encodes texts as Latin-1.
+            name, password = credentials.user
+            session.auth = name.encode(), password.encode()
         self._url, self._session, self._timeout = url, session, timeout
         self._client = DICOMwebClient(url.rstrip("/"), session, timeout=timeout, callback=_plain_type)
         # A repeated request would only multiply the wait; the caller may repeat the command.
@@ -84,7 +88,7 @@ class DicomWeb:
         """
         filters = {} if series is None else {"SeriesInstanceUID": series}
         with self._explained("search for the series"):
-            rows = self._client.search_for_series(study, search_filters=filters)
+            rows = _all_rows(partial(self._client.search_for_series, study, search_filters=filters))
             found = [(_text(row, "study") or study or "", _text(row, "series"), _text(row, "modality")) for row in rows]
         if series is None:
             found = [item for item in found if item[2] == "CT"]
@@ -107,7 +111,7 @@ class DicomWeb:
             PacsError: The request fails, or the archive sends other instances than it announced.
         """
         with self._explained("list of the instances"):
-            rows = self._client.search_for_instances(wanted.study, wanted.series)
+            rows = _all_rows(partial(self._client.search_for_instances, wanted.study, wanted.series))
             announced = {_text(row, "instance") for row in rows}
         received: set[str] = set()
         with self._explained("retrieval of the series"):
@@ -207,6 +211,20 @@ def _status(code: int) -> str:
         return f"{code} {HTTPStatus(code).phrase}"
     except ValueError:
         return f"status {code}"
+
+
+def _all_rows(search: Callable[..., Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """The rows of every page: archives limit how many one response contains, and some ignore the offset."""
+    rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
+    offset = 0
+    while len(rows) <= _MOST_INSTANCES:
+        page = search(offset=offset or None)
+        found = {tuple(_text(row, name) for name in _UID_TAG): row for row in page}
+        if found.keys() <= rows.keys():
+            return [*rows.values()]
+        rows |= found
+        offset += len(page)
+    raise ValueError("more rows than a series or a study has")
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:

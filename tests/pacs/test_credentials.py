@@ -35,6 +35,8 @@ def test_they_are_not_shown() -> None:
         {"GGN_TF_PACS_PASSWORD": "secret"},
         {**TOKEN, "GGN_TF_PACS_USER": "me", "GGN_TF_PACS_PASSWORD": "secret"},
         {"GGN_TF_PACS_TOKEN": "secret\r\nHost: elsewhere"},
+        {"GGN_TF_PACS_TOKEN": "secret\u5c71"},
+        {"GGN_TF_PACS_TOKEN": "secret\u00fc"},
     ],
 )
 def test_incomplete_credentials_are_refused_without_repeating_them(environment: dict[str, str]) -> None:
@@ -68,6 +70,11 @@ def test_a_missing_file_for_tls_is_refused(tmp_path: Path, argument: str) -> Non
         "http://pacs.example.org/dicom-web",
         "https://me:secret@pacs.example.org/dicom-web",
         "https://pacs.example.org/dicom-web?token=secret",
+        "https://pacs.example.org:x/dicom-web?token=secret",
+        "me:secret@pacs.example.org/dicom-web",
+        "me:secret@pacs.example.org:8042",
+        "https://me:1/secret@pacs.example.org/dicom-web",
+        "//me:secret@[pacs.example.org",
         "ftp://pacs.example.org",
         "https://[::1]/dicom-web",
         "https://pacs.example.org:x/",

@@ -4,6 +4,8 @@ import dataclasses
 import logging
 import socket
 import ssl
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -96,6 +98,46 @@ def test_a_user_is_shown_as_basic_authentication(archive: Archive, found: PacsSe
         connected(url, PacsCredentials(user=("me", "secret"))).find(found.study, None)
     # echo -n me:secret | base64
     assert archive.requests[0][2] == "Basic bWU6c2VjcmV0"
+
+
+def test_a_user_outside_latin_1_is_sent_in_utf_8(archive: Archive, found: PacsSeries) -> None:
+    with archive.serve() as url:
+        connected(url, PacsCredentials(user=("\u5c71\u7530", "\u00fc\u20ac"))).find(found.study, None)
+    assert archive.requests[0][2] == "Basic " + b64encode("\u5c71\u7530:\u00fc\u20ac".encode()).decode()
+
+
+@pytest.mark.parametrize("page", [1, 2, 5])
+def test_searches_are_read_to_their_last_page(archive: Archive, found: PacsSeries, tmp_path: Path, page: int) -> None:
+    other = pydicom.dcmread(BytesIO(next(iter(archive.instances.values()))))
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "2.25.7"
+    other.SeriesInstanceUID, other.Modality = "2.25.8", "SR"
+    other.save_as(tmp_path / "other.dcm")
+    # The series of other modalities come first.
+    archive.instances = {"2.25.7": (tmp_path / "other.dcm").read_bytes(), **archive.instances}
+    archive.page = page
+    (tmp_path / "ct").mkdir()
+    with archive.serve() as url:
+        client = connected(url)
+        assert client.find(found.study, None) == found
+        client.fetch(found, tmp_path / "ct")
+    assert len([*(tmp_path / "ct").iterdir()]) == 5
+
+
+def test_an_archive_that_ignores_the_offset_is_asked_twice(archive: Archive, found: PacsSeries, tmp_path: Path) -> None:
+    archive.ignores_offset = True
+    with archive.serve() as url:
+        connected(url).fetch(found, tmp_path)
+    assert len([path for _, path, _ in archive.requests if "/instances" in path]) == 2
+
+
+def test_a_search_that_does_not_end_is_an_error(
+    archive: Archive, found: PacsSeries, result: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggn_tf.pacs.dicomweb._MOST_INSTANCES", 3)
+    archive.page = 1
+    with archive.serve() as url:
+        refused("retrieve", url, found, tmp_path, result)
+    assert len(archive.requests) == 4 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("action", ["search", "retrieve", "store"])

@@ -30,6 +30,8 @@ class Archive:
         silent: Whether it never answers.
         refused: SOP class whose objects it does not store, though it answers 200.
         body: What every answer contains instead.
+        page: How many rows an answer to a search contains at most.
+        ignores_offset: Whether each answer to a search begins with the first row.
         requests: Method, path and credentials of each request.
     """
 
@@ -39,6 +41,8 @@ class Archive:
     silent: bool = False
     refused: str | None = None
     body: bytes | None = None
+    page: int | None = None
+    ignores_offset: bool = False
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     def add(self, folder: Path) -> None:
@@ -71,7 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
             r"/dicom-web(?:/studies/([\d.]+))?/series(?:/([\d.]+)(/instances)?)?(?:\?(.*))?", self.path
         )
         study, series, listed, query = found.groups() if found else (None,) * 4
-        wanted = series or dict(pair.split("=") for pair in (query or "").split("&") if pair).get("SeriesInstanceUID")
+        parameters = dict(pair.split("=") for pair in (query or "").split("&") if pair)
+        wanted = series or parameters.get("SeriesInstanceUID")
         headers = [
             header
             for header in self.archive.headers()
@@ -92,7 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
             for name in names[0 if listed else 1 :]:
                 row[name] = header[name]
             rows[header.SOPInstanceUID if listed else header.SeriesInstanceUID] = row.to_json_dict()
-        self._answer("search", json.dumps([*rows.values()]).encode(), JSON)
+        start = 0 if self.archive.ignores_offset else int(parameters.get("offset", 0))
+        shown = [*rows.values()][start:][: self.archive.page]
+        self._answer("search", json.dumps(shown).encode(), JSON)
 
     def do_POST(self) -> None:
         if self.headers.get("Transfer-Encoding") == "chunked":
