@@ -1,11 +1,13 @@
 """What the DICOM objects of one prediction have in common: UIDs, tracking of nodules, finding, site and algorithm."""
 
+import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import SimpleITK as sitk  # noqa: N813
 from pydicom.sr.codedict import codes
 
 from ggn_tf import __version__
@@ -16,7 +18,7 @@ from ggn_tf.prediction.class_codes import ClassCode
 
 if TYPE_CHECKING:
     # TensorFlow comes with it.
-    from ggn_tf.prediction.nodules import CtPrediction
+    from ggn_tf.prediction.nodules import CtPrediction, NodulePrediction
 
 # 3D Slicer shows this code by its older name, Morphologically Altered Structure.
 FINDING_CATEGORY = codes.SCT.MorphologicallyAbnormalStructure
@@ -57,9 +59,10 @@ class Identity:
 def identify(prediction: "CtPrediction", class_codes: Mapping[str, ClassCode]) -> Identity:
     """Derive the UIDs of a prediction's objects.
 
-    Those of the objects depend on the series, the model, the version of this program, the class codes, and of each
-    nodule on its name, its given centre, how often the centre moved, and whether the model found it; the tracking UID
-    of a nodule on the series, its given centre and the model.
+    Those of the objects depend on the series, the model, the version of this program, the class codes, the warnings'
+    codes, and of each nodule on its name, its given centre, how often the centre moved, whether the model found it, and
+    the solid threshold; where the model's digest is not known, also on its output. The tracking UID of a nodule depends
+    on the series, its given centre and the model.
 
     Args:
         prediction: The prediction about a DICOM series.
@@ -71,9 +74,15 @@ def identify(prediction: "CtPrediction", class_codes: Mapping[str, ClassCode]) -
         key = f"{source}/{_key(nodule.given_center_mm_lps)}"
         known[key] += 1
         nodules.append(TrackedNodule(dicom_text(nodule.name) or f"nodule {number}", uid(f"{key}/{known[key]}")))
-    moves = [(nodule.moves, nodule.name, nodule.mask is None) for nodule in prediction.nodules]
-    seed = (source, __version__, sorted(class_codes.items()), [nodule.uid for nodule in nodules], moves)
     digest = prediction.model_sha256
+    content = [
+        (nodule.name, nodule.moves, nodule.mask is None, nodule.measurements and nodule.measurements.solid_hu)
+        for nodule in prediction.nodules
+    ]
+    warned = [[warning.code for warning in each.warnings] for each in (prediction, *prediction.nodules)]
+    outputs = [] if digest else [_output_digest(nodule) for nodule in prediction.nodules]
+    tracking = [nodule.uid for nodule in nodules]
+    seed = (source, __version__, sorted(class_codes.items()), tracking, content, warned, outputs)
     model = f"version {prediction.model_version}" + (f", SHA-256 {digest}" if digest else "")
     return Identity(model, tuple(nodules), f"{MAKER}/{seed}")
 
@@ -87,6 +96,16 @@ def dicom_text(text: str) -> str:
 def _served(prediction: "CtPrediction") -> str:
     """A model behind a server, whose digest is not known."""
     return f"{prediction.source.get('model_name', '')}/{prediction.model_version}"
+
+
+def _output_digest(nodule: "NodulePrediction") -> str:
+    """SHA-256 of what the model predicts about a nodule."""
+    values = (nodule.probabilities, nodule.spread, nodule.prediction_set, nodule.typicality)
+    digest = hashlib.sha256(repr(values).encode())
+    if nodule.mask is not None:
+        digest.update(repr((nodule.mask.GetSize(), nodule.mask.GetOrigin())).encode())
+        digest.update(sitk.GetArrayViewFromImage(nodule.mask).tobytes())
+    return digest.hexdigest()
 
 
 def _key(center_mm_lps: Vector) -> str:

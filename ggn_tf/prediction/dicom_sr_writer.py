@@ -178,13 +178,26 @@ def _concept(code: ClassCode) -> sr.CodedConcept:
 
 
 def _with_comments(group: _Group, prediction: CtPrediction, number: int) -> _Group:
-    """The group with every warning about the nodule and about all nodules."""
-    found = (*prediction.warnings, *prediction.nodules[number].warnings)
-    for text in (RESEARCH_ONLY, *(warning.text for warning in found)):
+    """The group with what has no code, and every warning about the nodule and about all nodules."""
+    nodule = prediction.nodules[number]
+    found = (*prediction.warnings, *nodule.warnings)
+    for text in (RESEARCH_ONLY, *_notes(nodule), *(warning.text for warning in found)):
         group[0].ContentSequence.append(
             sr.TextContentItem(codes.DCM.Comment, printable(text), sr.RelationshipTypeValues.CONTAINS)
         )
     return group
+
+
+def _notes(nodule: NodulePrediction) -> Iterator[str]:
+    if nodule.measurements is not None:
+        yield f"Solid share: voxels above {nodule.measurements.solid_hu:g} HU."
+    further = []
+    if nodule.prediction_set is not None:
+        further.append(f"Prediction set: {', '.join(nodule.prediction_set) or 'no class'}.")
+    if nodule.typicality is not None:
+        further.append(f"Typicality: {nodule.typicality:.2g}, the share of held-out nodules that are no more typical.")
+    if further:
+        yield " ".join(further)
 
 
 def _document(

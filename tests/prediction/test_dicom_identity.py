@@ -6,6 +6,7 @@ from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.prediction.class_codes import ClassCode
 from ggn_tf.prediction.dicom_identity import identify
 from ggn_tf.prediction.nodules import CtPrediction
+from ggn_tf.prediction.patch_warnings import PredictionWarning
 from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_dicom
 from tests.support.dicom_predictions import predicted
 
@@ -65,6 +66,44 @@ def test_names_and_codes_change_the_objects_and_not_the_tracking(prediction: CtP
     assert len({identity.uid("planar report") for identity in (one, renamed, coded)}) == 3
     for other in (renamed, coded):
         assert [nodule.uid for nodule in other.nodules] == [nodule.uid for nodule in one.nodules]
+
+
+@pytest.mark.parametrize("change", ["threshold", "warning", "warning about all"])
+def test_another_threshold_or_warning_gives_other_objects_of_the_same_nodules(
+    prediction: CtPrediction, change: str
+) -> None:
+    first, *rest = prediction.nodules
+    warning = PredictionWarning("other", "Text.")
+    if change == "threshold":
+        measured = first.measurements._replace(solid_hu=first.measurements.solid_hu + 50)
+        first = dataclasses.replace(first, measurements=measured)
+    elif change == "warning":
+        first = dataclasses.replace(first, warnings=(*first.warnings, warning))
+    about_all = (warning,) if change == "warning about all" else ()
+    changed = dataclasses.replace(prediction, nodules=(first, *rest), warnings=about_all)
+    one, other = identify(prediction, {}), identify(changed, {})
+    assert one.uid("planar report") != other.uid("planar report")
+    assert one.nodules == other.nodules
+
+
+@pytest.mark.parametrize("change", ["probabilities", "mask", "spread", "prediction_set", "typicality"])
+def test_another_output_of_a_server_gives_other_objects_of_the_same_nodules(
+    prediction: CtPrediction, change: str
+) -> None:
+    first, *rest = prediction.nodules
+    values = {
+        "probabilities": {"AAH+AIS": 0.25, "MIA": 0.5, "IAC": 0.25},
+        "mask": first.mask * 0,
+        "spread": dict.fromkeys(first.probabilities, 0.1),
+        "prediction_set": ("MIA",),
+        "typicality": 0.5,
+    }
+    served = dataclasses.replace(prediction, model_sha256=None)
+    changed = dataclasses.replace(served, nodules=(dataclasses.replace(first, **{change: values[change]}), *rest))
+    one, other = identify(served, {}), identify(changed, {})
+    assert one.uid("segmentation") != other.uid("segmentation")
+    assert one.nodules == other.nodules
+    assert identify(dataclasses.replace(served), {}) == one
 
 
 def test_a_nodule_that_is_given_twice_is_tracked_as_two(prediction: CtPrediction) -> None:

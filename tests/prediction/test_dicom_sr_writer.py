@@ -154,6 +154,23 @@ def test_the_spread_of_an_ensemble_is_stated(prediction: CtPrediction, tmp_path:
         assert errors_in(tmp_path) == {"sr": []}
 
 
+def test_prediction_set_and_typicality_are_stated_where_the_model_gives_them(
+    prediction: CtPrediction, tmp_path: Path
+) -> None:
+    (first, _, empty) = prediction.nodules
+    first = dataclasses.replace(first, prediction_set=("MIA", "IAC"), typicality=0.25)
+    empty = dataclasses.replace(empty, prediction_set=())
+    document = planar(dataclasses.replace(prediction, nodules=(first, empty)), tmp_path / "sr.dcm")
+    both, alone = map(comments_of, groups_of(document))
+    assert both[1:3] == [
+        "Solid share: voxels above -300 HU.",
+        "Prediction set: MIA, IAC. Typicality: 0.25, the share of held-out nodules that are no more typical.",
+    ]
+    assert alone == [RESEARCH_ONLY, "Prediction set: no class.", COARSE.text]
+    if shutil.which("dciodvfy"):
+        assert errors_in(tmp_path) == {"sr": []}
+
+
 def test_finding_site_and_tracking_are_those_of_the_seg(
     written: dict[str, pydicom.Dataset], groups: dict[str, list]
 ) -> None:
@@ -169,8 +186,9 @@ def test_finding_site_and_tracking_are_those_of_the_seg(
 
 
 def test_warnings_and_the_algorithm_are_stated(written: dict[str, pydicom.Dataset], groups: dict[str, list]) -> None:
-    for group in groups["planar"]:
-        assert comments_of(group) == [RESEARCH_ONLY, COARSE.text]
+    for number, group in enumerate(groups["planar"]):
+        threshold = [] if number == 2 else ["Solid share: voxels above -300 HU."]
+        assert comments_of(group) == [RESEARCH_ONLY, *threshold, COARSE.text]
         texts = {item.ConceptNameCodeSequence[0].CodeValue: item.get("TextValue") for item in group[0].ContentSequence}
         # DICOM PS3.16 TID 4019.
         assert (texts["111001"], texts["111003"]) == ("ggn_tf", __version__)
@@ -184,7 +202,7 @@ def test_a_warning_about_all_nodules_is_in_every_group_without_control_character
 ) -> None:
     changed = dataclasses.replace(prediction, warnings=(PredictionWarning("code", "about\x1ball"),))
     for group in groups_of(planar(changed, tmp_path / "sr.dcm")):
-        assert comments_of(group) == [RESEARCH_ONLY, "about\\u001ball", COARSE.text]
+        assert comments_of(group)[-2:] == ["about\\u001ball", COARSE.text]
 
 
 def test_volumetric_groups_refer_to_the_segments(written: dict[str, pydicom.Dataset], groups: dict[str, list]) -> None:
