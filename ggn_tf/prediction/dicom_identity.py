@@ -79,7 +79,8 @@ def identify(prediction: "CtPrediction", class_codes: Mapping[str, ClassCode]) -
         (nodule.name, nodule.moves, nodule.mask is None, nodule.measurements and nodule.measurements.solid_hu)
         for nodule in prediction.nodules
     ]
-    warned = [[warning.code for warning in each.warnings] for each in (prediction, *prediction.nodules)]
+    warnings = (prediction.warnings, *(nodule.warnings for nodule in prediction.nodules))
+    warned = [[warning.code for warning in each] for each in warnings]
     outputs = [] if digest else [_output_digest(nodule) for nodule in prediction.nodules]
     tracking = [nodule.uid for nodule in nodules]
     seed = (source, __version__, sorted(class_codes.items()), tracking, content, warned, outputs)
