@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request, Response
 
 from ggn_tf.errors import GgnError
 from ggn_tf.monailabel.answers import LABEL, answer, refuse_unknown_output
-from ggn_tf.monailabel.clicks import read_clicks
+from ggn_tf.monailabel.clicks import Clicks, read_clicks
 from ggn_tf.monailabel.sessions import Session, Sessions
 from ggn_tf.monailabel.uploads import form_bytes, receive_form
 from ggn_tf.prediction.locations import Voxel
@@ -63,7 +63,9 @@ class Application:
         local: bool = True,
     ) -> None:
         self._model_name, self._sessions, self._predict = model_name, sessions, predict
-        self._images, self._origins, self._local = images, {origin.rstrip("/") for origin in origins}, local
+        # Absolute, for errors show clients no absolute path.
+        self._images = None if images is None else images.resolve()
+        self._origins, self._local = {origin.rstrip("/") for origin in origins}, local
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer a request."""
@@ -86,7 +88,7 @@ class Application:
         except MemoryError:
             return _failure(503, "The server has too little memory for this request.")
         except Exception as error:  # a request must not write a traceback, nor show clients what the error says
-            log.error("a request failed: %s: %s", type(error).__name__, error)
+            log.error("a request failed: %s", type(error).__name__)
             log.debug("", exc_info=True)
             return _failure(500, "The server cannot process this request.")
 
@@ -159,8 +161,17 @@ class Application:
             clicks = read_clicks(form.get("params") or "{}")
             if ct is None:
                 ct, series = self._stored(request.args.get("image", ""))
-            prediction = self._predict(ct, series, clicks.nodules)
+            prediction = self._predicted(ct, series, clicks)
             return answer(prediction, clicks, output, self._sessions.folder)
+
+    def _predicted(self, ct: Path, series: str | None, clicks: Clicks) -> CtPrediction:
+        try:
+            return self._predict(ct, series, clicks.nodules)
+        except GgnError as error:
+            if series is not None:
+                # They may describe the folder's other series, which the client did not send.
+                error.found = error.expected = None
+            raise
 
     def _form_bytes(self, request: Request) -> int:
         return form_bytes(request, self._sessions.limits.upload_bytes)

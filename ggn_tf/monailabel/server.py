@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from ggn_tf.serving.contract.export_contract import ExportContract, read_contrac
 from ggn_tf.serving.contract.messages import Prediction, make_request, read_response
 from ggn_tf.serving.contract.version_folders import list_versions
 from ggn_tf.serving.runtime.predict_request import predict
-from ggn_tf.serving.runtime.servable import Servable
+from ggn_tf.serving.runtime.servable import Servable, not_served
 from ggn_tf.serving.server.version_manager import VersionManager
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class MonaiLabelServer:
     def __init__(self, versions: VersionManager, options: MonaiLabelOptions) -> None:
         self._versions, self._options = versions, options
         self._turn, self._open = threading.Lock(), ExitStack()
+        # A version's folder may be deleted while it is served.
+        self._contracts = WeakKeyDictionary[Servable, ExportContract]()
         self.address = ""
 
     def start(self) -> None:
@@ -112,7 +115,13 @@ class MonaiLabelServer:
             ) from error
 
     def _contract(self, servable: Servable) -> ExportContract:
-        return read_contract(list_versions(self._versions.folder)[servable.version])
+        contract = self._contracts.get(servable)
+        if contract is None:
+            folder = list_versions(self._versions.folder).get(servable.version)
+            if folder is None:
+                raise not_served(servable.name, servable.version)
+            contract = self._contracts[servable] = read_contract(folder)
+        return contract
 
     def predict(self, ct: Path, series: str | None, nodules: Sequence[Voxel]) -> CtPrediction:
         """Predict the nodules of a CT by the newest version, one call after another; their centres move to them.

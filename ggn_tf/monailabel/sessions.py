@@ -123,7 +123,7 @@ class Sessions:
 
     def _find(self, name: str) -> Session:
         session = self._known.get(name)
-        if session is None or session.image is None:
+        if session is None or session.image is None or session.deleted:
             raise NotFound("There is no such session. Sessions end an hour after their last use: upload the CT again.")
         return session
 
@@ -152,6 +152,7 @@ class Sessions:
 
     def _forget(self, session: Session) -> None:
         session.deleted = True
-        self._known.pop(session.name, None)
+        # Until then its folder takes space.
         if not session.users:
+            self._known.pop(session.name, None)
             shutil.rmtree(session.folder, ignore_errors=True)

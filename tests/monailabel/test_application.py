@@ -4,6 +4,7 @@ import email
 import email.message
 import email.policy
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from werkzeug.test import Client, TestResponse
 from ggn_tf.cases.dicom.repair import STRICT
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.recentring import WARNING_MM
+from ggn_tf.errors import VolumeError
 from ggn_tf.monailabel.application import Application
 from ggn_tf.monailabel.sessions import SessionLimits, Sessions
 from ggn_tf.prediction.ct_patches import read_patches
@@ -213,7 +215,21 @@ def test_ohif_names_a_series_and_gets_its_slices_in_its_own_order(sessions: Sess
     assert len(levels) == 9
     # The older plug-in decodes the answer as text.
     assert max(parts(response)[2]) < 128
-    assert infer(client, "", click, image="1.2.3").status_code == 400
+    refused = infer(client, "", click, image="1.2.3")
+    assert refused.status_code == 400
+    assert "Found" not in refused.text and slices[0].SeriesInstanceUID not in refused.text
+
+
+def test_errors_about_stored_images_show_no_path_and_no_other_series(
+    sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(ct: Path, series: str | None, _: Sequence[Voxel]) -> CtPrediction:
+        raise VolumeError(f"There is no series {series} in {ct}.", found="1.2.840", expected="1.2.841", remedy="None.")
+
+    monkeypatch.chdir(tmp_path)
+    client = Client(Application("ggn", sessions, fail, images=Path("secret/folder")))
+    response = infer(client, "", {"foreground": [[1, 2, 3]]}, image="1.2.3")
+    assert response.json == {"detail": "There is no series 1.2.3 in (path) None."}
 
 
 @pytest.mark.parametrize(
@@ -311,7 +327,9 @@ def test_pages_of_other_origins_and_other_names_of_the_machine_are_refused(clien
         assert client.get("/info/", f"http://{name}").status_code == status
 
 
-def test_errors_of_the_program_are_not_shown(sessions: Sessions, cts: list[Path]) -> None:
+def test_errors_of_the_program_are_not_shown(
+    sessions: Sessions, cts: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(*_: object) -> CtPrediction:
         raise RuntimeError(f"at {cts[0]}")
 
@@ -319,3 +337,5 @@ def test_errors_of_the_program_are_not_shown(sessions: Sessions, cts: list[Path]
     response = infer(client, create(client, cts[0]), {"foreground": [[1, 2, 3]]})
     assert response.status_code == 500
     assert response.json == {"detail": "The server cannot process this request."}
+    shown = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert shown == ["a request failed: RuntimeError"]

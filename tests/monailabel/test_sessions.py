@@ -46,6 +46,21 @@ def test_a_ct_in_use_is_deleted_at_the_end_of_its_use(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("limits", [SessionLimits(most=1), SessionLimits(total_bytes=15)])
+def test_a_deleted_ct_takes_space_until_the_end_of_its_use(limits: SessionLimits, tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path, limits)
+    session = add(sessions)
+    with sessions.use(session.name):
+        sessions.delete(session.name)
+        with pytest.raises(NotFound):
+            sessions.delete(session.name)
+        with pytest.raises(NoSpaceError):
+            add(sessions)
+        assert [path.name for path in tmp_path.iterdir()] == [session.name]
+    assert [path.name for path in tmp_path.iterdir()] == []
+    add(sessions)
+
+
 @pytest.mark.parametrize("limits", [SessionLimits(most=2), SessionLimits(total_bytes=25)])
 def test_a_new_session_takes_the_place_of_the_one_that_was_used_the_longest_ago(
     limits: SessionLimits, tmp_path: Path
