@@ -89,7 +89,8 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     """Read a response of any signature and check it against the contract, with a mask of (N, S, S, S, 1).
 
     Raises:
-        ServingError: An output is missing or damaged, or its shape does not fit the request.
+        ServingError: An output is missing or damaged, its shape does not fit the request, or a number is not finite in
+            a row for which no warning says that there is no prediction.
     """
     if not set(wire.OUTPUTS) <= set(response.outputs):
         raise _unexpected(response, "an output is missing")
@@ -114,6 +115,10 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
     fits &= probabilities.ndim == 2 and class_names.shape == probabilities.shape
     if not fits or (class_names != class_names[:1]).any():
         raise _unexpected(response, ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))
+    numbers = [part for part in (probabilities, spread, typicality) if part is not None]
+    finite = np.isfinite(np.column_stack(numbers)).all(axis=1)
+    if not all(map(_has_no_prediction, warnings[~finite])):
+        raise _unexpected(response, "numbers that are not finite, without a warning that says so")
     return Prediction(
         probabilities,
         mask,
@@ -126,6 +131,15 @@ def read_response(response: predict_pb2.PredictResponse, mask_shape: tuple[int, 
         in_set,
         typicality,
     )
+
+
+def _has_no_prediction(warnings: str) -> bool:
+    """Whether one of a row's warnings says that it has no prediction."""
+    # Imported here: it imports SciPy, and few responses need it.
+    from ggn_tf.serving.contract.warning_texts import PATCH_WARNINGS, REGION_WARNINGS
+
+    codes = {kind.code for kind in (*PATCH_WARNINGS, *REGION_WARNINGS) if not kind.predicted}
+    return any(line.partition(":")[0] in codes for line in warnings.splitlines())
 
 
 def _output(response: predict_pb2.PredictResponse, name: str, largest_bytes: int) -> np.ndarray:
