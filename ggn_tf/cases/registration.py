@@ -6,7 +6,8 @@ units, which have one scale in both.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -49,7 +50,7 @@ class Registration:
         rotation: Three rows of three numbers; a point p of the earlier CT is at rotation (p - center) + center + shift.
         center_mm_lps: The nodule's centre in the earlier CT.
         shift_mm: The displacement of this centre along L, P, S.
-        rms_difference_hu: Root of the metric, over the block.
+        rms_difference_hu: Root of the metric, over the block; infinite where the blocks do not overlap.
         correlation: Pearson's, of the Hounsfield units of the block in both CTs.
         overlap: Fraction of the block that the later CT contains.
     """
@@ -89,6 +90,11 @@ class Registration:
     def carried_back(self, point_mm_lps: Vector) -> Vector:
         """A point of the later CT in the earlier one."""
         return vector(self.transform().GetInverse().TransformPoint(point_mm_lps))
+
+    def shifted_to(self, later_center_mm_lps: Vector) -> Self:
+        """The shift that carries the nodule's centre to a point; how the blocks fit stays that of what was found."""
+        shift = vector(np.subtract(later_center_mm_lps, self.center_mm_lps))
+        return replace(self, rotation=_STRAIGHT, shift_mm=shift)
 
     def transform(self) -> sitk.Transform:
         """From the earlier CT to the later one, as SimpleITK has it."""

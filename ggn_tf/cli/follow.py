@@ -170,11 +170,13 @@ def _lines(follow_up: "FollowUp", result: dict[str, Any]) -> Iterator[str]:
     from ggn_tf.prediction.growth_texts import change_texts, doubling_text
 
     registration = follow_up.registration
+    overlaps = registration.overlap > 0
+    difference = f"difference {registration.rms_difference_hu:.0f} HU (RMS)" if overlaps else "the scans do not overlap"
     days = follow_up.interval.days
     yield f"days       {'unknown' if days is None else days} ({follow_up.interval.source or 'no dates'})"
     yield (
         f"moved      {registration.displacement_mm:.1f} mm, rotated by {registration.rotation_degrees:.1f} degrees; "
-        f"correlation {registration.correlation:.3f}, difference {registration.rms_difference_hu:.0f} HU (RMS)"
+        f"correlation {registration.correlation:.3f}, {difference}"
     )
     for change in follow_up.changes:
         earlier, later, absolute, relative, limit, compared = change_texts(change)

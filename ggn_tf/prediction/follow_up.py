@@ -76,7 +76,8 @@ class FollowUp:
     Attributes:
         earlier: The nodule in the earlier scan.
         later: The nodule in the later scan.
-        registration: Where points of the earlier scan are in the later one.
+        registration: Where points of the earlier scan are in the later one; a failed one is the shift between the given
+            centres.
         interval: The days between them.
         limits: Up to which changes are within the error of measurement.
         source: Where the model is: `export`, or `server` and `model_name`; empty with given masks.
@@ -204,7 +205,7 @@ def masked_nodule(volume: Volume, mask: Path, center_mm_lps: Vector, repair_poli
 def refuse_failed(
     registration: Registration | None, later: Volume, later_center_mm_lps: Vector | None
 ) -> tuple[Registration, list[PredictionWarning]]:
-    """A registration that can be used, with warnings about it.
+    """A registration that can be used, with warnings about it; of a failed one, the shift to the given centre.
 
     Args:
         registration: What `register` found.
@@ -216,10 +217,10 @@ def refuse_failed(
     """
     what, found = "The registration of the scans failed.", "blocks around the nodule that do not overlap"
     if registration is not None:
-        found = (
-            f"a correlation of {registration.correlation:.2f} and an overlap of {registration.overlap:.0%} of the "
-            f"blocks around the nodule, {registration.rms_difference_hu:.0f} HU of root mean square difference"
-        )
+        if registration.overlap > 0:
+            found = _fit_text(registration)
+        if registration.failed and later_center_mm_lps is not None:
+            registration = registration.shifted_to(later_center_mm_lps)
         if not registration.failed or later_center_mm_lps is not None:
             place = registration.carried(registration.center_mm_lps)
             if later.grid.covers(place):
@@ -232,6 +233,13 @@ def refuse_failed(
         expected="two scans of one patient that show the same part of the lung",
         remedy="Check that both scans contain the nodule of one patient; then give its centre in the later scan.",
         arguments=("later_center_mm",),
+    )
+
+
+def _fit_text(registration: Registration) -> str:
+    return (
+        f"a correlation of {registration.correlation:.2f} and an overlap of {registration.overlap:.0%} of the "
+        f"blocks around the nodule, {registration.rms_difference_hu:.0f} HU of root mean square difference"
     )
 
 
@@ -253,7 +261,7 @@ def _registration_dict(registration: Registration) -> dict[str, Any]:
         "displacement_mm": registration.displacement_mm,
         "rotation_degrees": registration.rotation_degrees,
         "metric": "mean_squares",
-        "rms_difference_hu": registration.rms_difference_hu,
+        "rms_difference_hu": registration.rms_difference_hu if registration.overlap > 0 else None,
         "correlation": registration.correlation,
         "overlap": registration.overlap,
         "failed": registration.failed,

@@ -30,6 +30,11 @@ _LIMITS = (
 _REGISTERED = (
     "The later scan was moved onto the earlier one by the registration; measurements are of the unmoved voxels."
 )
+_SHIFTED = (
+    "The registration failed: the later scan was only shifted, so that the nodule's centre in the earlier scan and the "
+    "given centre in the later one are one point. Measurements are of the unmoved voxels; correlation, overlap and "
+    "difference are those of the registration that failed."
+)
 
 
 def write_growth_page(follow_up: "FollowUp", result: Mapping[str, Any], path: Path) -> None:
@@ -41,13 +46,14 @@ def write_growth_page(follow_up: "FollowUp", result: Mapping[str, Any], path: Pa
         path: The HTML file; it needs no other file and no network.
     """
     days = result["days"]
+    moved = _SHIFTED if follow_up.registration.failed else _REGISTERED
     page = Page(
         title="Follow-up of a nodule",
         subtitle=f"{'Unknown number of' if days is None else days} days between the scans. {_PATIENT_IMAGES}",
         blocks=_warnings(result["warnings"]),
         sections=[
             Section("changes", "Changes", _changes(follow_up.changes)),
-            Section("scans", "Both scans", [Prose(_REGISTERED), Viewer("both-scans", _regions(follow_up))]),
+            Section("scans", "Both scans", [Prose(moved), Viewer("both-scans", _regions(follow_up))]),
             *(_scan_section(name, result[name]) for name in ("earlier", "later")),
             Section("registration", "Registration", [_registration(result["registration"])]),
         ],
@@ -98,10 +104,11 @@ def _scan_section(name: str, entry: Mapping[str, Any]) -> Section:
 
 
 def _registration(entry: Mapping[str, Any]) -> Table:
+    difference_hu = entry["rms_difference_hu"]
     rows: list[list[Cell]] = [
         ["displacement of the nodule's place", f"{entry['displacement_mm']:.1f} mm"],
         ["rotation", f"{entry['rotation_degrees']:.1f} degrees"],
-        ["root mean square difference", f"{entry['rms_difference_hu']:.0f} HU"],
+        ["root mean square difference", "unknown" if difference_hu is None else f"{difference_hu:.0f} HU"],
         ["correlation", f"{entry['correlation']:.3f}"],
         ["overlap of the block", f"{entry['overlap']:.0%}"],
     ]

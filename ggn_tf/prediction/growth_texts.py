@@ -12,8 +12,8 @@ def change_texts(change: Change) -> tuple[str, str, str, str, str, str]:
     return (
         text.printed(change.earlier),
         text.printed(change.later),
-        f"{change.absolute:+.{text.decimals}f} {text.unit}",
-        "undefined" if relative is None else f"{relative:+.1f} %",
+        f"{change.absolute:+z.{text.decimals}f} {text.unit}",
+        "undefined" if relative is None else f"{relative:+z.1f} %",
         f"{change.limit:g} {change.limit_unit}",
         COMPARED_TEXTS[change.compared],
     )

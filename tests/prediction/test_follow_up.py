@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,12 @@ import SimpleITK as sitk  # noqa: N813
 
 import ggn_tf
 from ggn_tf.api.load import Model
-from ggn_tf.cases.growth import Compared
+from ggn_tf.cases.growth import Change, Compared
+from ggn_tf.cases.registration import Registration
+from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import FollowUpError, GgnError, MaskError, VolumeError
+from ggn_tf.prediction.follow_up import refuse_failed
+from ggn_tf.prediction.growth_texts import change_texts
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 from tests.support.chest import CENTER, write_dicom, write_nifti
@@ -132,6 +137,35 @@ def test_a_failed_registration_is_an_error_and_with_a_given_centre_a_warning(fol
     follow_up = masked(folder, **masks, later_center=POINT)
     assert "registration_failed" in codes(follow_up.warnings)
     assert follow_up.later.start_mm_lps == CENTER
+    # Nothing depends on what the failed registration found.
+    assert follow_up.registration.failed and follow_up.registration.rotation_degrees == 0
+    assert follow_up.registration.carried(follow_up.earlier.center_mm_lps) == pytest.approx(CENTER)
+    assert "nodules_apart" not in codes(follow_up.warnings)
+
+
+FAR = Registration((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0), CENTER, (900.0, 0.0, 0.0), 300.0, 0.2, 0.1)
+
+
+def test_of_a_failed_registration_only_the_fit_is_used(folder: Path):
+    later = open_volume(folder / "later.nii")
+    place = MOVED.TransformPoint(CENTER)
+    registration, warnings = refuse_failed(FAR, later, place)
+    assert registration.carried(CENTER) == pytest.approx(place) and registration.rotation_degrees == 0
+    assert (registration.correlation, registration.failed) == (0.2, True)
+    assert codes(warnings) == {"registration_failed"} and "0.20" in warnings[0].text
+    with pytest.raises(FollowUpError, match="outside the later scan"):
+        refuse_failed(FAR, later, (900.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("found", [None, replace(FAR, rms_difference_hu=math.inf, overlap=0.0)])
+def test_scans_that_do_not_overlap_have_no_difference(folder: Path, found: Registration | None):
+    with pytest.raises(FollowUpError) as caught:
+        refuse_failed(found, open_volume(folder / "later.nii"), None)
+    assert caught.value.found == "blocks around the nodule that do not overlap"
+
+
+def test_a_change_of_nothing_has_no_negative_sign():
+    assert change_texts(Change("volume_mm3", 100.3, 100.0, 25.0))[2:4] == ("+0 mm³", "-0.3 %")
 
 
 def test_headers_of_dicom_are_compared(folder: Path, tmp_path: Path):
