@@ -129,7 +129,7 @@ def test_another_nodule_is_warned_about(folder: Path, tmp_path: Path):
     assert "nodules_apart" in codes(follow_up.warnings)
 
 
-def test_a_failed_registration_is_an_error_and_with_a_given_centre_a_warning(folder: Path):
+def test_a_failed_registration_is_an_error_and_with_a_given_centre_a_warning(folder: Path, tmp_path: Path):
     masks = {"later": "other", "later_mask": folder / "earlier_mask.nii"}
     with pytest.raises(FollowUpError) as caught:
         masked(folder, **masks)
@@ -141,6 +141,11 @@ def test_a_failed_registration_is_an_error_and_with_a_given_centre_a_warning(fol
     assert follow_up.registration.failed and follow_up.registration.rotation_degrees == 0
     assert follow_up.registration.carried(follow_up.earlier.center_mm_lps) == pytest.approx(CENTER)
     assert "nodules_apart" not in codes(follow_up.warnings)
+    without_overlap = replace(follow_up.registration, rms_difference_hu=math.inf, overlap=0.0)
+    result = replace(follow_up, registration=without_overlap).write(tmp_path / "growth")
+    assert result["registration"]["rms_difference_hu"] is None
+    page = (tmp_path / "growth" / "growth.html").read_text(encoding="utf-8")
+    assert "the later scan was only shifted" in page and "inf HU" not in page
 
 
 FAR = Registration((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0), CENTER, (900.0, 0.0, 0.0), 300.0, 0.2, 0.1)
