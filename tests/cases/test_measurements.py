@@ -63,7 +63,7 @@ def test_the_solid_part_is_the_largest_connected_one():
 
 def test_without_a_solid_part_its_measurements_are_zero():
     found = measured(ellipsoid((12, 12, 12), (1.0, 1.0, 1.0), (4.0, 4.0, 4.0)), spacing_xyz=(1.0, 1.0, 1.0))
-    assert found[-4:] == (0.0, 0.0, 0.0, 0.0)
+    assert found[-5:] == (0.0, 0.0, 0.0, 0.0, -300.0)
 
 
 def test_what_is_below_air_has_no_negative_mass():
