@@ -13,6 +13,7 @@ from ggn_tf.cli.options import (
     AT_LEAST_1,
     PATH,
     FiniteRange,
+    export_options,
     json_option,
     proxy_option,
     repair_options,
@@ -72,12 +73,7 @@ _POINT: dict[str, Any] = {"type": float, "nargs": 3, "metavar": "X Y Z"}
     default=60.0,
     help="Seconds for one request to the server, retries included.",
 )
-@click.option("--export", type=PATH, help="Model folder or version directory that predicts, without a server.")
-@click.option(
-    "--trust",
-    is_flag=True,
-    help="Also use an --export without checksums, or whose graph may use files or the network. A model is a program.",
-)
+@export_options
 @click.option("-o", "--output", type=PATH, help="Folder for growth.json, growth.html, masks and overlays.")
 @click.option(
     "--keep-ids", is_flag=True, help="Include the paths of the CTs in the result, which often name the patient."

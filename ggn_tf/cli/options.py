@@ -133,6 +133,20 @@ proxy_option = click.option(
 )
 
 
+def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that predicts by an export or a server the arguments `export` and `trust`."""
+    export = click.option(
+        "--export", type=PATH, help="Model folder or version directory that predicts, without a server."
+    )
+    trust = click.option(
+        "--trust",
+        is_flag=True,
+        help="Also use an --export without checksums, or whose graph may use files or the network. A model is a "
+        "program.",
+    )
+    return export(trust(command))
+
+
 def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command that is a client of a model server the arguments `tls_ca`, `tls_cert` and `tls_key`."""
     authorities = click.option(

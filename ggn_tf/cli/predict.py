@@ -13,6 +13,7 @@ from ggn_tf.cli.options import (
     FILE,
     PATH,
     FiniteRange,
+    export_options,
     json_option,
     pacs_options,
     proxy_option,
@@ -82,12 +83,7 @@ _BAR = 24
     default=60.0,
     help="Seconds for one request to the server, retries included, and for each wait for data of a --pacs.",
 )
-@click.option("--export", type=PATH, help="Model folder or version directory that predicts, without a server.")
-@click.option(
-    "--trust",
-    is_flag=True,
-    help="Also use an --export without checksums, or whose graph may use files or the network. A model is a program.",
-)
+@export_options
 @click.option(
     "-o",
     "--output",
