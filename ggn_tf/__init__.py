@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ggn_tf.api.serve import Server, serve
     from ggn_tf.api.study import Study, StudyPlan, StudyProgress, study
     from ggn_tf.errors import GgnError
+    from ggn_tf.prediction.dicom_points import read_dicom_points
     from ggn_tf.prediction.follow_up import FollowUp
     from ggn_tf.prediction.locations import Mask, Point, Voxel, read_points
     from ggn_tf.prediction.nodules import CtPrediction, NodulePrediction
@@ -49,6 +50,7 @@ _NAMES = {
     "ggn_tf.api.serve": ("Server", "serve"),
     "ggn_tf.api.study": ("Study", "StudyPlan", "StudyProgress", "study"),
     "ggn_tf.errors": ("GgnError",),
+    "ggn_tf.prediction.dicom_points": ("read_dicom_points",),
     "ggn_tf.prediction.follow_up": ("FollowUp",),
     "ggn_tf.prediction.locations": ("Mask", "Point", "Voxel", "read_points"),
     "ggn_tf.prediction.nodules": ("CtPrediction", "NodulePrediction"),
@@ -89,6 +91,7 @@ __all__ = [
     "follow",
     "load",
     "prepare",
+    "read_dicom_points",
     "read_points",
     "serve",
     "study",

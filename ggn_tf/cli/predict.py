@@ -61,6 +61,12 @@ _BAR = 24
 @click.option(
     "--fiducials", type=PATH, help="Markups file of 3D Slicer (.mrk.json, .fcsv) with one point on each nodule."
 )
+@click.option(
+    "--points-from",
+    type=FILE,
+    help="DICOM SR (TID 1500) with a point, line or outline on each nodule, for example a length that OHIF saved; or a "
+    "DICOM SEG with a segment for each.",
+)
 @click.option("--line-midpoints", is_flag=True, help="Use the midpoint of each line in the --fiducials file.")
 @click.option(
     "--recenter/--no-recenter",
@@ -123,6 +129,7 @@ def command(
     ras: bool,
     center_index: Sequence[tuple[int, int, int]],
     fiducials: Path | None,
+    points_from: Path | None,
     line_midpoints: bool,
     recenter: bool,
     solid_hu: float,
@@ -156,8 +163,10 @@ def command(
         raise click.UsageError("--study, --send and the files for an archive need a --pacs.")
     if pacs is not None and (keep_ids or not (study or series)):
         raise click.UsageError("--pacs needs a --series or a --study, and takes no --keep-ids.")
-    if sum(map(bool, (mask, center_mm, center_index, fiducials))) != 1:
-        raise click.UsageError("Give the nodules by one of --mask, --center-mm, --center-index and --fiducials.")
+    if sum(map(bool, (mask, center_mm, center_index, fiducials, points_from))) != 1:
+        raise click.UsageError(
+            "Give the nodules by one of --mask, --center-mm, --center-index, --fiducials and --points-from."
+        )
     if mask is None and (segment is not None or align_masks):
         raise click.UsageError(f"{'--align-masks' if align_masks else '--segment'} needs a --mask.")
     if ras and not center_mm:
@@ -181,6 +190,8 @@ def command(
     if ct is None:
         archived = _fetch(str(pacs), study, series, timeout, pacs_credentials, pacs_ca, pacs_cert, pacs_key)
         ct, series = archived.folder, archived.found.series
+    if points_from is not None:
+        locations += ggn_tf.read_dicom_points(points_from, ct, series=series, repair=repair)
     if export is not None:
         load_tensorflow()
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}

@@ -257,6 +257,18 @@ def test_options_of_an_archive_that_do_not_fit_are_refused(options: tuple[str, .
     assert result.exit_code == 2 and "--pacs" in result.output
 
 
+@pytest.mark.parametrize("name", ["nodules.sr.dcm", "nodule_mask.seg.dcm"])
+def test_the_nodules_of_a_report_or_segmentation_are_found_again(
+    ct: Path, models: Path, tmp_path: Path, name: str
+) -> None:
+    asked = ("--ct", ct / "dicom", "--export", models)
+    answered(*asked, "--center-mm", *CENTER, "--center-mm", *SECOND, "-o", tmp_path / "answer")
+    document = answered(*asked, "--points-from", tmp_path / "answer" / name)
+    given = [nodule["given_center_mm_lps"] for nodule in document["nodules"]]
+    assert [nodule["name"] for nodule in document["nodules"]] == ["nodule 1", "nodule 2"]
+    assert np.abs(np.subtract(given, [CENTER, SECOND])).max() < 0.7
+
+
 def test_of_a_volume_file_there_is_no_dicom(ct: Path, models: Path, tmp_path: Path) -> None:
     out = tmp_path / "answer"
     document = answered("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--export", models, "-o", out)

@@ -28,7 +28,7 @@ FRACTION = 0.5
 # The manufacturer of segmentations that this package writes, with a segment for each nodule.
 MAKER = "ggn_tf"
 _LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
-_SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
 # Of a grid that the frames make; a damaged position announces any number.
 _MOST_VOXELS = 2**29
 # Of direction cosines, for the rounding of headers.
@@ -61,7 +61,7 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
     with errors_as(partial(_unusable, path)):
         whole = read_bounded(path)
         kind = str(whole.get("SOPClassUID"))
-        if kind not in _SEGMENTATIONS:
+        if kind not in SEGMENTATIONS:
             raise ValueError(f"SOP class {pydicom.uid.UID(kind).name}")
         is_label_map = kind == _LABEL_MAP or whole.get("SegmentationType") == "LABELMAP"
         names = names_by_number((item.SegmentNumber, item.get("SegmentLabel")) for item in whole.SegmentSequence)
