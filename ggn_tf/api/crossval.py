@@ -1,6 +1,6 @@
 """Cross-validation: every nodule predicted by trainings that did not see its patient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -40,7 +40,7 @@ from ggn_tf.studies.crossval import (
     write_out_of_fold,
 )
 from ggn_tf.studies.item import WorkFolder
-from ggn_tf.studies.pool import run_items
+from ggn_tf.studies.workers import choose_workers, run_items
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 from ggn_tf.tensorflow_import import keras_defaults
 from ggn_tf.training.trainer import plan_run
@@ -108,7 +108,9 @@ def crossval(
     shift_mm: float | Sequence[float] = 0.0,
     segment_on: SegmentationSet = "all",
     precision: PrecisionChoice = "auto",
-    jobs: int = 1,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    resources: Mapping[str, float] | None = None,
     shared: bool = False,
     command: str = "ggn_tf.crossval",
     on_start: Callable[[CrossvalPlan], None] = ignore,
@@ -148,7 +150,9 @@ def crossval(
         shift_mm: How far the centre of each patch is shifted at most.
         segment_on: As in `fit`.
         precision: As in `fit`.
-        jobs: Number of trainings that run at a time.
+        jobs: As in `study`, like the following two.
+        cluster: Dask cluster that does the trainings.
+        resources: How much each training takes of its worker's resources.
         shared: Whether the umask decides who may enter a new folder, and not its owner alone.
         command: The command, for the records.
         on_start: Called once, before anything is trained.
@@ -164,6 +168,7 @@ def crossval(
         GgnError: An argument has no such value, `folds` and `folds_from` differ in number, or the dataset does not suit
             the task.
     """
+    workers = choose_workers(jobs, cluster, resources)
     check_choices("model", [model], STAGES)
     check_choices("segment_on", [segment_on], get_args(SegmentationSet))
     check_choices("precision", [precision], get_args(PrecisionChoice))
@@ -202,7 +207,7 @@ def crossval(
     on_start(CrossvalPlan(design, chosen, opened, reason, len(trainings)))
     if not all(training.is_done(work) for training in trainings):
         (path / OUT_OF_FOLD).unlink(missing_ok=True)
-    run_items(trainings, work, jobs, ItemsProgress(trainings, on_progress).item_at, stop)
+    run_items(trainings, work, workers, ItemsProgress(trainings, on_progress).item_at, stop)
     write_out_of_fold(trainings, work)
     return Crossval(path)
 

@@ -1,6 +1,6 @@
 """Train and compare every system of the paper's tables on one dataset."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -33,10 +33,11 @@ from ggn_tf.studies.ablations import variant_models
 from ggn_tf.studies.analysis import PRIMARY, AnalysisPlan, parse_pairs
 from ggn_tf.studies.design import StudyDesign, items_of
 from ggn_tf.studies.item import Item, WorkFolder
-from ggn_tf.studies.pool import WorkerMessage, run_items
+from ggn_tf.studies.pool import WorkerMessage
 from ggn_tf.studies.study_report import collect_examples, refuse_foreign_results, write_study
 from ggn_tf.studies.tables import ScoreTable, collect_results, tables_of
 from ggn_tf.studies.training import Training
+from ggn_tf.studies.workers import choose_workers, run_items
 from ggn_tf.tasks import PAPER_TASKS, Task
 from ggn_tf.tensorflow_import import keras_defaults
 
@@ -117,7 +118,9 @@ def study(
     equivalence: float | None = None,
     sensitivity: float | None = None,
     by: Sequence[str] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    resources: Mapping[str, float] | None = None,
     shared: bool = False,
     command: str = "ggn_tf.study",
     on_start: Callable[[StudyPlan], None] = ignore,
@@ -159,7 +162,12 @@ def study(
         equivalence: Largest difference that is irrelevant; every comparison is then inside, outside or undecided.
         sensitivity: As in `evaluate`.
         by: As in `evaluate`.
-        jobs: Number of trainings that run at a time.
+        jobs: Number of trainings that run at a time, in processes of this machine; None for 1.
+        cluster: Dask cluster that does the trainings instead: the address of its scheduler, for example
+            `tcp://HOST:8786`, or `local:2` for one with two workers that is started on this machine. Its workers see
+            dataset and folder under the same paths.
+        resources: How much each training takes of its worker's resources, for example `{"GPU": 1}`, by the names with
+            which the workers were started.
         shared: Whether the umask decides who may enter a new folder of the study, and not its owner alone.
         command: The command, for the records in run.json.
         on_start: Called once, before anything is trained.
@@ -171,6 +179,7 @@ def study(
         KeyboardInterrupt: `stop` returned true; the same call resumes the study.
         GgnError: The first item that failed; or an argument has no such value; or the dataset does not suit the tasks.
     """
+    workers = choose_workers(jobs, cluster, resources)
     models, sources = _started_models(models)
     check_choices("segment_on", [segment_on], get_args(SegmentationSet))
     check_choices("select_on", [select_on], get_args(SelectionSet))
@@ -217,7 +226,7 @@ def study(
     refuse_foreign_results(work.folder)
     on_start(StudyPlan(design, opened, reason, len(items)))
     progress = ItemsProgress(items, on_progress)
-    run_items(items, work, jobs, progress.item_at, stop)
+    run_items(items, work, workers, progress.item_at, stop)
     results = collect_results(design, items, work, plan)
     examples = collect_examples(design, results, work, gallery, progress.report)
     tables = tables_of(design, results)

@@ -19,6 +19,7 @@ from ggn_tf.cli.options import (
     protocol_option,
     segment_on_option,
     shared_option,
+    workers_options,
 )
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.models.names import CASCADE
@@ -50,7 +51,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 @training_options
 @segment_on_option
 @precision_option
-@click.option("--jobs", type=AT_LEAST_1, default=1, help="Number of trainings that run at a time.")
+@workers_options
 @shared_option
 def command(dataset: Path, folder: Path, protocol: Any, **arguments: Any) -> None:
     """Train on DATASET once or more per fold, and predict every nodule with trainings that did not see its patient.

@@ -83,6 +83,24 @@ class NumbersOrFile(click.ParamType):
         return CommaList(int).convert(value, param, ctx)
 
 
+class Amounts(click.ParamType):
+    """Names with a positive number each, with commas or, as for `dask worker --resources`, spaces between them."""
+
+    name = "name=amount,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, float]:
+        """Parse the parts."""
+        if isinstance(value, dict):
+            return value
+        amounts = {}
+        for part in value.replace(",", " ").split():
+            name, _, amount = part.partition("=")
+            if not name:
+                self.fail(f"{part!r} has no name", param, ctx)
+            amounts[name] = FiniteRange(0, min_open=True).convert(amount, param, ctx)
+        return amounts
+
+
 def text_of(values: Iterable[object]) -> str:
     """Values as they are given on the command line, for help and defaults."""
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
@@ -131,6 +149,24 @@ proxy_option = click.option(
     metavar="HOST:PORT",
     help="HTTP proxy to the model server. Proxies that the environment names are not used.",
 )
+
+
+def workers_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that trains several networks the arguments `jobs`, `cluster` and `resources`."""
+    jobs = click.option("--jobs", type=AT_LEAST_1, help="Number of trainings that run at a time.  [default: 1]")
+    cluster = click.option(
+        "--cluster",
+        metavar="ADDRESS|local:N",
+        help="Dask cluster that does the trainings, by the address of its scheduler, for example tcp://HOST:8786; or a "
+        "cluster with N workers on this machine.  [default: processes of this machine]",
+    )
+    resources = click.option(
+        "--resources",
+        type=Amounts(),
+        help="What each training takes of its worker in the cluster, for example GPU=1, by the names given to dask "
+        "worker --resources.",
+    )
+    return jobs(cluster(resources(command)))
 
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,6 +24,7 @@ from ggn_tf.cli.options import (
     sensitivity_option,
     shared_option,
     text_of,
+    workers_options,
 )
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.models.names import ABLATIONS
@@ -100,7 +101,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
 )
 @sensitivity_option
 @by_option
-@click.option("--jobs", type=AT_LEAST_1, default=1, help="Number of trainings that run at a time.")
+@workers_options
 @shared_option
 def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments: Any) -> None:
     """Train and compare every system on DATASET: the paper's Tables 2 to 6.

@@ -100,6 +100,10 @@ class Item(Protocol):
         """The classes that it predicts."""
 
     @property
+    def split(self) -> int:
+        """Number of its split."""
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The names of the items that must be done first."""
 

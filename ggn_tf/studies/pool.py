@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.synchronize import Event
 from typing import TYPE_CHECKING
 
 from ggn_tf.errors import GgnError, GgnWarning, RunError
@@ -38,13 +38,18 @@ def done_message(item: str) -> WorkerMessage:
     return WorkerMessage(item, 1.0, "done", done=True)
 
 
-def run_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -> None:
+def run_item(
+    load: "Callable[[], tuple[Item, WorkFolder]]",
+    parent: int,
+    stop_requested: Callable[[], bool],
+    connection: Connection,
+) -> None:
     """Do an item and send its progress; at the end its error, if it is one that a user can correct.
 
     Args:
-        pickled: The item and its work folder; pickled separately, because unpickling them imports TensorFlow.
+        load: Gives the item and its work folder; unpickling them imports TensorFlow.
         parent: The process that started this one.
-        stop: Set when the work shall stop where it can be resumed.
+        stop_requested: Whether the work shall stop where it can be resumed.
         connection: Where `WorkerMessage` are sent.
     """
     # Ctrl-C reaches every process of a terminal, SIGTERM those of a batch job; only the parent decides what they mean.
@@ -55,17 +60,17 @@ def run_item(pickled: bytes, parent: int, stop: Event, connection: Connection) -
     load_tensorflow()
     from ggn_tf.studies.item import WorkerChannel
 
-    item, folder = pickle.loads(pickled)
-
     def send(message: WorkerMessage) -> None:
         with suppress(BrokenPipeError):
             connection.send(message)
 
-    # The children of a killed parent would train on, and keep the locks that the repeated command needs.
-    channel = WorkerChannel(
-        lambda share, step: send(WorkerMessage(item.name, share, step)), lambda: stop.is_set() or os.getppid() != parent
-    )
     try:
+        item, folder = load()
+        # The children of a killed parent would train on, and keep the locks that the repeated command needs.
+        channel = WorkerChannel(
+            lambda share, step: send(WorkerMessage(item.name, share, step)),
+            lambda: stop_requested() or os.getppid() != parent,
+        )
         item.run(folder, channel)
         send(done_message(item.name))
     except KeyboardInterrupt:
@@ -112,9 +117,8 @@ def run_items(
             waiting = [item for item in waiting if item not in ready]
             for item in ready:
                 ours, theirs = context.Pipe(duplex=False)
-                process = context.Process(
-                    target=run_item, args=(pickle.dumps((item, folder)), os.getpid(), stop, theirs)
-                )
+                load = partial(pickle.loads, pickle.dumps((item, folder)))
+                process = context.Process(target=run_item, args=(load, os.getpid(), stop.is_set, theirs))
                 process.start()
                 theirs.close()
                 running[ours] = _Worker(item, process)

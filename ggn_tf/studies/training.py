@@ -61,6 +61,11 @@ class Training:
         return self.description.task
 
     @property
+    def split(self) -> int:
+        """Number of the run's split."""
+        return self.description.split
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The trainings from which stages are reused."""
         return tuple(dict.fromkeys(donor for _, donor in self.reused))

@@ -8,11 +8,14 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from distributed.cli.dask_scheduler import main as dask_scheduler
+from distributed.cli.dask_worker import main as dask_worker
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from ggn_tf.cli.fit import command as fit
 from ggn_tf.cli.prepare import command as prepare
+from ggn_tf.cli.study import command as study
 from ggn_tf.serving.contract.wire import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 from ggn_tf.serving.runtime.batching import read_batching_parameters
 from ggn_tf.training.distributed.cluster import Rank, rank_of
@@ -21,7 +24,7 @@ FOLDER = Path(__file__).parents[2] / "serving"
 SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["tensorflow-serving"]
 MANIFESTS = {
     f"{folder}/{manifest['kind']}": manifest
-    for folder in ("kubernetes", "preparing", "training")
+    for folder in ("kubernetes", "preparing", "study", "training")
     for file in sorted((FOLDER / folder).glob("*.yaml"))
     for manifest in yaml.safe_load_all(file.read_text(encoding="utf-8"))
 }
@@ -128,3 +131,54 @@ def test_only_training_pods_reach_each_other():
     selectors = (policy["podSelector"]["matchLabels"], MANIFESTS["training/Service"]["spec"]["selector"])
     assert selectors == (labels, labels)
     assert policy["ingress"][0]["from"] == [{"podSelector": {"matchLabels": labels}}]
+
+
+STUDY = MANIFESTS["study/Job"]["spec"]["template"]
+WORKERS = MANIFESTS["study/Deployment"]["spec"]["template"]
+
+
+def test_study_and_workers_reach_the_scheduler_and_the_same_folders():
+    (command,), (worker,) = STUDY["spec"]["containers"], WORKERS["spec"]["containers"]
+    assert command["args"][:2] == ["ggn-tf", "study"]
+    params = study.make_context("study", command["args"][2:]).params
+    port = MANIFESTS["study/Service"]["spec"]["ports"][0]["port"]
+    assert params["cluster"] == f"tcp://127.0.0.1:{port}"
+    assert MANIFESTS["study/Service"]["spec"]["selector"].items() <= STUDY["metadata"]["labels"].items()
+    line = re.fullmatch(r'dask scheduler (.+) & exec "\$@"', command["command"][2])
+    assert dask_scheduler.make_context("scheduler", line[1].split()).params["port"] == str(port)
+    params = dask_worker.make_context("worker", list(worker["args"])).params
+    assert params["scheduler"] == f"tcp://{MANIFESTS['study/Service']['metadata']['name']}:{port}"
+    assert (params["nthreads"], params["n_workers"], params["memory_limit"]) == (1, "1", "0")
+    assert command["volumeMounts"] == worker["volumeMounts"]
+    assert STUDY["spec"]["volumes"] == WORKERS["spec"]["volumes"]
+
+
+def test_only_pods_of_the_study_reach_its_scheduler_and_workers():
+    policy = MANIFESTS["study/NetworkPolicy"]["spec"]
+    labels = policy["podSelector"]["matchLabels"]
+    assert all(labels.items() <= pod["metadata"]["labels"].items() for pod in (STUDY, WORKERS))
+    assert policy["ingress"] == [{"from": [{"podSelector": {"matchLabels": labels}}]}]
+
+
+def test_the_slurm_job_gives_workers_and_command_one_encrypted_scheduler(tmp_path):
+    """Runs with programs in place of the cluster's: they write down how they were called."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("srun", "dask", "ggn-tf"):
+        log = f'echo "{name} $* $DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION" >> {tmp_path}/calls'
+        check = 'grep -q "BEGIN CERT" "$DASK_DISTRIBUTED__COMM__TLS__CA_FILE" || exit 5'
+        check += ' ; grep -q "PRIVATE KEY" "$DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY" || exit 6'
+        (programs / name).write_text(f"#!/bin/sh\n{log}\n{check}\nsleep 0.2\n")
+        (programs / name).chmod(0o755)
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(tmp_path), "SLURM_JOB_ID": "123456"}
+    command = ["bash", str(FOLDER / "study" / "study.sbatch"), "/data/set", "/data/study", "--repeats=2"]
+    subprocess.run(command, env=environment, check=True)
+    address = f"tls://{subprocess.check_output(['hostname'], text=True).strip()}:23456"
+    calls = sorted((tmp_path / "calls").read_text().splitlines())
+    assert calls[1] == f"ggn-tf study /data/set -o /data/study --cluster {address} --repeats=2 True"
+    assert calls[0] == "dask scheduler --protocol tls --port 23456 --no-dashboard True"
+    worker = calls[2].removesuffix(" True").split()
+    assert worker[:4] == ["srun", "--kill-on-bad-exit=0", "dask", "worker"]
+    params = dask_worker.make_context("worker", worker[4:]).params
+    assert (params["scheduler"], params["nthreads"], params["memory_limit"]) == (address, 1, "0")
+    assert not list(tmp_path.glob(".ggn-study.*"))

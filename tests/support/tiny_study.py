@@ -1,6 +1,6 @@
 """A whole study with tiny networks. As a program, `ggn-tf study` with a tiny protocol in place of the quick one:
 
-python -m tests.support.tiny_study DATASET STUDY EPOCHS
+python -m tests.support.tiny_study DATASET STUDY EPOCHS [--cluster=CLUSTER]
 """
 
 import sys
@@ -38,11 +38,11 @@ def tiny_design(
 
 OPTIONS = (
     "--protocol=quick --tasks=AAH+AIS,MIA+IAC --models=raw,cascade,transfer --splits=1 --repeats=1 --joint-weights=1 "
-    "--precision=float32 --gallery=0 --jobs=2"
+    "--precision=float32 --gallery=0"
 )
 
 if __name__ == "__main__":
-    dataset, study, epochs = sys.argv[1:]
+    dataset, study, epochs, *workers = sys.argv[1:]
     # The processes of the trainings receive the numbers, and need no patch.
     with patch.dict("ggn_tf.api.study.PROTOCOLS", quick=partial(tiny_protocol, int(epochs))):
-        main(["study", dataset, "-o", study, *OPTIONS.split()])
+        main(["study", dataset, "-o", study, *OPTIONS.split(), *(workers or ["--jobs=2"])])
