@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -204,3 +205,8 @@ def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"<(script|img|link|iframe)[^>]+(src|href)=\"(https?:)?//", text), page.name
+
+
+def test_hours_of_a_grid_are_those_that_the_script_calculates() -> None:
+    rows = runpy.run_path(str(ROOT / "scripts" / "grid_hours.py"))["rows"]()
+    assert "\n".join(rows) in (DOCS / "scale.md").read_text(encoding="utf-8")
