@@ -84,6 +84,13 @@ def atomic_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
         _reach_disk(path.parent)
 
 
+def move_folder(folder: Path, path: Path) -> None:
+    """Rename a folder to a free name; a power cut leaves it under one of both names."""
+    folder.rename(path)
+    for parent in {folder.parent, path.parent}:
+        _reach_disk(parent)
+
+
 @contextmanager
 def replaced_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a new folder; it replaces `path` at the end, which stays unchanged after an error.

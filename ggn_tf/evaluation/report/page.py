@@ -75,9 +75,13 @@ NOT_A_DEVICE = "For research. This is not a medical device: no output may guide 
 
 def write_page(page: Page, path: Path, figures: Path) -> None:
     """Write a report: one HTML file that needs no network and no other file, and its figures as PNG and SVG."""
+    path.write_text(page_html(page, figures), encoding="utf-8")
+
+
+def page_html(page: Page, figures: Path = Path()) -> str:
+    """The HTML of a page; its figures are written to a folder."""
     template = _environment().get_template("page.html")
-    html = template.render(page=page, not_a_device=NOT_A_DEVICE, svg=partial(_drawn, figures=figures))
-    path.write_text(html, encoding="utf-8")
+    return template.render(page=page, not_a_device=NOT_A_DEVICE, svg=partial(_drawn, figures=figures))
 
 
 @cache

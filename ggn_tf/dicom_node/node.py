@@ -1,0 +1,125 @@
+"""A node: what it receives is answered, and the answers are delivered, each in a thread of its own."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pydicom
+
+from ggn_tf.dicom_node.receiver import Receiver, ReceiverOptions
+from ggn_tf.dicom_node.status_page import StatusPage
+from ggn_tf.dicom_node.study import State, Study
+from ggn_tf.dicom_node.study_queue import StudyQueue
+from ggn_tf.errors import GgnError, PacsError, ServingError
+
+log = logging.getLogger(__name__)
+
+Answer = Callable[[Path, Path], Sequence[Path]]
+"""Makes the DICOM objects about a study from its instances (`StudyQueue.instances`), in a folder that it may create or
+replace; returns their paths in it."""
+Deliver = Callable[[Sequence[Path]], None]
+"""Stores DICOM objects of one study in an archive; the same ones may be stored again."""
+# Their causes pass without a change of the study.
+_TEMPORARY = (ServingError, PacsError, OSError, MemoryError)
+_POLL_S = 0.2
+
+
+class DicomNode(AbstractContextManager["DicomNode"]):
+    """Works until its `with` block is left; what is under way then is continued by the next node with the same queue.
+
+    Args:
+        queue: Where studies are.
+        options: Who may send what.
+        answer: Makes the answer to a study.
+        deliver: Delivers it.
+        status_port: Port of the status page on loopback; 0 picks a free one, None for no page.
+
+    Attributes:
+        address: HOST:PORT for DICOM.
+        status_address: URL of the status page; None for none.
+
+    Raises:
+        PacsError: It cannot listen, or another process uses the queue.
+    """
+
+    def __init__(
+        self,
+        queue: StudyQueue,
+        options: ReceiverOptions,
+        answer: Answer,
+        deliver: Deliver,
+        status_port: int | None = None,
+    ) -> None:
+        self._queue, self._answer, self._deliver = queue, answer, deliver
+        self._stopping = threading.Event()
+        with ExitStack() as opened:
+            opened.enter_context(queue.opened())
+            receiver = Receiver(options, queue.receive)
+            opened.callback(receiver.close)
+            self.address, self.status_address = receiver.address, None
+            if status_port is not None:
+                page = StatusPage(queue, status_port)
+                opened.callback(page.close)
+                self.status_address = page.address
+            steps = ((State.READY, self._answer_study), (State.ANSWERED, self._deliver_study))
+            threads = [threading.Thread(target=self._work, args=step, daemon=True) for step in steps]
+            for thread in threads:
+                thread.start()
+                opened.callback(thread.join)
+            opened.callback(self._stopping.set)
+            receiver.start()
+            self._opened = opened.pop_all()
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def _work(self, state: State, step: Callable[[Study], None]) -> None:
+        while not self._stopping.is_set():
+            study = None
+            try:
+                if state is State.READY:
+                    self._queue.settle()
+                study = self._queue.take(state)
+                if study is not None:
+                    step(study)
+            except Exception as error:  # a full disk, or an error in this program, must not end the node
+                log.error("the queue failed: %s", type(error).__name__)
+                log.debug("", exc_info=True)
+                if study is not None:
+                    self._queue.postpone(study, f"An unexpected error ({type(error).__name__}).")
+            if study is None:
+                self._stopping.wait(_POLL_S)
+
+    def _answer_study(self, study: Study) -> None:
+        try:
+            files = self._answer(self._queue.instances(study), self._queue.answer(study))
+            uids = [_uid(path) for path in files]
+        except _TEMPORARY as error:
+            self._queue.postpone(study, _reason(error))
+        except Exception as error:  # of one study, which must not keep others from their answer
+            log.debug("", exc_info=True)
+            self._queue.fail(study, _reason(error))
+        else:
+            self._queue.answered(study, files, uids)
+
+    def _deliver_study(self, study: Study) -> None:
+        try:
+            self._deliver([self._queue.answer(study) / name for name in study.record.files])
+        except Exception as error:  # the archive may take them later
+            self._queue.postpone(study, _reason(error))
+        else:
+            self._queue.delivered(study)
+
+
+def _uid(file: Path) -> str:
+    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+    return str(header.SOPInstanceUID)
+
+
+def _reason(error: Exception) -> str:
+    """Why an attempt failed, without what was found: it may quote a header or a path."""
+    if isinstance(error, PacsError):
+        return f"{error.what} {error.found or ''}".strip()
+    return error.what if isinstance(error, GgnError) else f"An unexpected error ({type(error).__name__})."

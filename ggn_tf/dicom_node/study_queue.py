@@ -1,0 +1,284 @@
+"""Received studies on the disk: each is answered and delivered once, also if the process is killed at any moment.
+
+A study is a folder, and its state is the folder that contains it; both change by one rename. There are no names of
+patients in paths, records and reasons: studies and instances are named by digests of their UIDs.
+"""
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ggn_tf.dicom_node.study import (
+    ANSWER,
+    ENDED,
+    INSTANCES,
+    MARKERS,
+    RECORD,
+    Instance,
+    Record,
+    State,
+    Study,
+    digest_of,
+    read_study,
+)
+from ggn_tf.errors import PacsError
+from ggn_tf.files import atomic_file, atomic_folder, clean_folder, make_private_folder, move_folder
+from ggn_tf.json_records import to_json
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _MOST_DOUBLINGS = 5.0, 10
+
+
+class QueueFullError(Exception):
+    """An instance is beyond the limits; the sender may try again later."""
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """What studies may use.
+
+    Attributes:
+        quiet_s: Seconds without a new instance after which a study with a CT and a marked nodule is answered.
+        patience_s: Seconds after which a study that lacks one of them has failed.
+        kept_s: Seconds for which it is known that a study was delivered or has failed.
+        instances: Instances of a study.
+        studies: Studies that are neither delivered nor failed.
+        total_bytes: Size of their instances.
+        spare_bytes: Free space that is left on the disk.
+        longest_pause_s: Between two attempts; the first pauses are shorter.
+    """
+
+    quiet_s: float = 30.0
+    patience_s: float = 3600.0
+    kept_s: float = 90 * 86400.0
+    instances: int = 20_000
+    studies: int = 1000
+    total_bytes: int = 50 << 30
+    spare_bytes: int = 1 << 30
+    longest_pause_s: float = 600.0
+
+
+class StudyQueue:
+    """The studies in one private folder, which belongs to this object while it is `opened`.
+
+    Args:
+        folder: The folder.
+        limits: What studies may use.
+        clock: Unix time, seconds.
+    """
+
+    def __init__(self, folder: Path, limits: QueueLimits | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.folder, self._limits, self._clock = folder, limits or QueueLimits(), clock
+        self._changed = threading.RLock()
+        self._studies: dict[str, Study] = {}
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Take the folder for this process, and what an earlier one has left in it.
+
+        Raises:
+            PacsError: Another process uses it.
+        """
+        for folder in (self.folder, *(self.folder / state for state in State)):
+            make_private_folder(folder)
+        try:
+            with FileLock(self.folder / ".lock", blocking=False):
+                for path in [path for state in State for path in (self.folder / state).iterdir()]:
+                    _tidy(path)
+                self.scan()
+                yield
+        except Timeout:
+            raise PacsError(
+                "Another process uses the queue.",
+                case=self.folder,
+                expected="one process for each queue",
+                remedy="Stop it, or name another folder.",
+                arguments=("queue",),
+            ) from None
+
+    def scan(self) -> None:
+        """Read the folder as it is at the moment; nothing is changed."""
+        paths = [path for state in State for path in (self.folder / state).glob("[0-9a-f]*-*")]
+        self._studies = {path.name: study for path in paths if (study := read_study(path)) is not None}
+
+    def receive(self, instance: Instance) -> None:
+        """Store an instance, unless it is there: it is on the disk when this returns.
+
+        Raises:
+            QueueFullError: It is beyond the limits.
+            OSError: It cannot be written.
+        """
+        size = sum(map(len, instance.parts))
+        with self._changed:
+            study = self._growing(digest_of(instance.study))
+            self._refuse_overflow(study, size)
+            study = study or self._begin(digest_of(instance.study))
+            group = MARKERS if instance.series is None else digest_of(instance.series)
+            file = self.instances(study) / group / f"{digest_of(instance.uid)}.dcm"
+            if not file.exists():
+                make_private_folder(file.parent)
+                with atomic_file(file) as temporary, temporary.open("wb") as stream:
+                    stream.writelines(instance.parts)
+                study.instances, study.size = study.instances + 1, study.size + size
+            study.changed_at = self._clock()
+
+    def settle(self) -> None:
+        """Let studies be answered whose last instance is some time ago, and forget what is known for too long."""
+        with self._changed:
+            for study in list(self._studies.values()):
+                waited_s = self._clock() - study.changed_at
+                if study.state is State.RECEIVING and waited_s >= self._limits.quiet_s:
+                    self._settle(study, expired=waited_s >= self._limits.patience_s)
+                elif study.state in ENDED and waited_s >= self._limits.kept_s:
+                    self._forget(study)
+
+    def take(self, state: State) -> Study | None:
+        """The study in a state that waits the longest, which is then busy; None if there is none."""
+        with self._changed:
+            now = self._clock()
+            due = [
+                item for item in self._studies.values() if item.state is state and not item.busy and item.due_at <= now
+            ]
+            study = min(due, key=lambda item: item.changed_at, default=None)
+            if study is not None:
+                # After a restart the last one: a study that ends the process must not keep others from their answer.
+                study.busy, study.changed_at = True, now
+                os.utime(self._path(study), (now, now))
+            return study
+
+    def answered(self, study: Study, files: Sequence[Path], uids: Sequence[str]) -> None:
+        """The answer is written.
+
+        Args:
+            study: A ready study.
+            files: DICOM objects in `answer`.
+            uids: Their SOPInstanceUIDs: if the archive routes them here, they are not answered.
+        """
+        names = tuple(str(path.relative_to(self.answer(study))) for path in files)
+        known = (*(path.stem for path in self._markers(study)), *map(digest_of, uids))
+        self._write(study, Record(files=names, known=known))
+        self._move(study, State.ANSWERED)
+
+    def delivered(self, study: Study) -> None:
+        """The archive has the answer: instances and answer are deleted."""
+        self._move(study, State.DELIVERED)
+
+    def fail(self, study: Study, reason: str) -> None:
+        """Give a study up and delete its instances; it is answered if it is sent again."""
+        self._write(study, Record(reason=reason))
+        self._move(study, State.FAILED)
+
+    def postpone(self, study: Study, reason: str) -> None:
+        """Try again after a pause, which becomes longer."""
+        with self._changed:
+            pause_s = min(self._limits.longest_pause_s, _FIRST_PAUSE_S * 2 ** min(study.attempts, _MOST_DOUBLINGS))
+            study.attempts, study.due_at = study.attempts + 1, self._clock() + pause_s
+            study.reason, study.busy = reason, False
+
+    def instances(self, study: Study) -> Path:
+        """The folder of a study's instances: `MARKERS`, and one for each CT series."""
+        return self._path(study) / INSTANCES
+
+    def answer(self, study: Study) -> Path:
+        """The folder of a study's answer."""
+        return self._path(study) / ANSWER
+
+    def status(self) -> dict[str, Any]:
+        """Numbers by state, and the studies that are not delivered, as JSON types without names of patients."""
+        with self._changed:
+            studies = sorted(self._studies.values(), key=lambda study: study.changed_at, reverse=True)
+            counts = Counter(study.state for study in studies)
+            return {
+                "states": {str(state): counts[state] for state in State},
+                "bytes": sum(study.size for study in studies),
+                "studies": [study.described() for study in studies if study.state is not State.DELIVERED],
+            }
+
+    def _path(self, study: Study) -> Path:
+        return self.folder / study.state / study.name
+
+    def _markers(self, study: Study) -> set[Path]:
+        return set((self.instances(study) / MARKERS).glob("*.dcm"))
+
+    def _growing(self, digest: str) -> Study | None:
+        """The study to which a new instance belongs; None if it begins one."""
+        for study in self._studies.values():
+            if study.digest == digest and study.state in (State.RECEIVING, State.READY) and not study.busy:
+                if study.state is State.READY:
+                    self._move(study, State.RECEIVING)
+                return study
+        return None
+
+    def _begin(self, digest: str) -> Study:
+        study = Study(f"{digest}-{time.time_ns():x}", State.RECEIVING, self._clock())
+        with atomic_folder(self._path(study), private=True) as folder:
+            make_private_folder(folder / INSTANCES)
+        self._studies[study.name] = study
+        return study
+
+    def _refuse_overflow(self, study: Study | None, size: int) -> None:
+        limits, pending = self._limits, [item for item in self._studies.values() if item.state not in ENDED]
+        too_many = len(pending) >= limits.studies if study is None else study.instances >= limits.instances
+        too_large = sum(item.size for item in pending) + size > limits.total_bytes
+        if too_many or too_large or shutil.disk_usage(self.folder).free < size + limits.spare_bytes:
+            raise QueueFullError
+
+    def _settle(self, study: Study, *, expired: bool) -> None:
+        others = [other for other in self._studies.values() if other.digest == study.digest and other is not study]
+        if any(other.state is State.READY for other in others):
+            return
+        known, markers = {digest for other in others for digest in other.record.known}, self._markers(study)
+        repeated = {path for path in markers if path.stem in known}
+        has_ct = any(path.name != MARKERS for path in self.instances(study).iterdir())
+        if has_ct and markers > repeated:
+            for path in repeated:
+                path.unlink()
+            self._move(study, State.READY)
+        elif known and (expired or (markers and markers == repeated)):
+            log.info("study %s was sent again", study.digest)
+            self._forget(study)
+        elif expired:
+            self.fail(study, "No CT was received." if markers else "No SR or SEG was received that marks nodules.")
+
+    def _move(self, study: Study, state: State) -> None:
+        with self._changed:
+            move_folder(self._path(study), self.folder / state / study.name)
+            study.state, study.changed_at, study.attempts, study.due_at = state, self._clock(), 0, 0.0
+            study.busy, study.reason = False, study.record.reason
+            if state in ENDED:
+                study.instances = study.size = 0
+                _tidy(self._path(study))
+        log.info("study %s: %s %s", study.digest, state, study.reason)
+
+    def _write(self, study: Study, record: Record) -> None:
+        with atomic_file(self._path(study) / RECORD) as file:
+            file.write_text(json.dumps(to_json(record)), encoding="utf-8")
+        study.record = record
+
+    def _forget(self, study: Study) -> None:
+        shutil.rmtree(self._path(study), ignore_errors=True)
+        del self._studies[study.name]
+
+
+def _tidy(path: Path) -> None:
+    """Delete what a killed process has not finished writing or deleting; of an ended study all but its record."""
+    if path.name.startswith("."):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for folder in path.iterdir():
+        if folder.is_dir() and (path.parent.name in ENDED or folder.name.startswith(".")):
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in (path, *(path / INSTANCES).glob("*")):
+        clean_folder(folder)
