@@ -50,6 +50,7 @@ _SUCCESS, _OUT_OF_RESOURCES, _NO_MATCH, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900
 _PDU_BYTES = 128 << 10
 _COMMAND_BYTES = 16 << 10
 _RECEIVED_BYTES = 64 << 10
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,15 @@ class _Connection:
     def __init__(self, inner: Any, options: ReceiverOptions) -> None:
         self._inner, self._options = inner, options
         self.message_bytes = self.command_bytes = 0
-        inner.socket.settimeout(options.pdu_s)
+        self._connection: socket.socket = inner.socket
+        self._connection.settimeout(options.pdu_s)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    def release(self) -> None:
+        """Close the socket, which pynetdicom leaves open if the peer was the first."""
+        self._connection.close()
 
     @property
     def ready(self) -> bool:
@@ -212,14 +218,13 @@ class _Connection:
         if nr_bytes > _PDU_BYTES or self.message_bytes > self._options.instance_bytes + _PDU_BYTES:
             raise OSError("too much data")
         received, ends = bytearray(), time.monotonic() + self._options.pdu_s
-        connection: socket.socket = self._inner.socket
         while len(received) < nr_bytes:
-            connection.settimeout(max(ends - time.monotonic(), 1e-3))
-            part = connection.recv(min(nr_bytes - len(received), _RECEIVED_BYTES))
+            self._connection.settimeout(max(ends - time.monotonic(), 1e-3))
+            part = self._connection.recv(min(nr_bytes - len(received), _RECEIVED_BYTES))
             if not part:
                 break
             received += part
-        connection.settimeout(self._options.pdu_s)
+        self._connection.settimeout(self._options.pdu_s)
         return received
 
 
@@ -233,13 +238,18 @@ def _bound(event: evt.Event, options: ReceiverOptions) -> None:
 
 def _guarded(association: Association, run: Callable[[], None]) -> Callable[[], None]:
     """A thread's function that ends by an exception without a traceback, which may quote a data set."""
+    dul: Any = association.dul
 
     def guarded() -> None:
         try:
             run()
         except Exception as error:  # whatever malformed PDUs and commands cause in pynetdicom
             log.info("an association ended: %s", type(error).__name__)
-            association.dul.kill_dul()
+            dul.kill_dul()
+        if threading.current_thread() is association:
+            while dul.is_alive():
+                time.sleep(_POLL_S)
+            dul.socket.release()
 
     return guarded
 

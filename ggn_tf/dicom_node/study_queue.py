@@ -120,16 +120,16 @@ class StudyQueue:
             QueueFullError: It is beyond the limits.
             OSError: It cannot be written.
         """
-        size = sum(map(len, instance.parts))
+        size, digest = sum(map(len, instance.parts)), digest_of(instance.study)
+        group = MARKERS if instance.series is None else digest_of(instance.series)
+        name = Path(group, f"{digest_of(instance.uid)}.dcm")
         with self._changed:
-            study = self._growing(digest_of(instance.study))
-            self._refuse_overflow(study, size)
-            study = study or self._begin(digest_of(instance.study))
-            group = MARKERS if instance.series is None else digest_of(instance.series)
-            file = self.instances(study) / group / f"{digest_of(instance.uid)}.dcm"
-            if not file.exists():
-                make_private_folder(file.parent)
-                with atomic_file(file) as temporary, temporary.open("wb") as stream:
+            study = self._growing(digest)
+            if study is None or not (self.instances(study) / name).exists():
+                self._refuse_overflow(study, size)
+                study = study or self._begin(digest)
+                make_private_folder(self.instances(study) / group)
+                with atomic_file(self.instances(study) / name) as temporary, temporary.open("wb") as stream:
                     stream.writelines(instance.parts)
                 study.instances, study.size = study.instances + 1, study.size + size
             study.changed_at = self._clock()
