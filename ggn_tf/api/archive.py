@@ -11,7 +11,8 @@ from ggn_tf.errors import PacsError
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.dicomweb import DicomWeb, PacsSeries
 
-_OBJECTS = ("segmentation", "structured_report", "volumetric_report")
+OBJECTS = ("segmentation", "structured_report", "volumetric_report")
+"""The names of DICOM objects in result.json."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ArchivedSeries:
         Raises:
             PacsError: There is no object, or the archive does not confirm every one.
         """
-        objects = [output / result[name] for name in _OBJECTS if result[name] is not None]
+        objects = [output / result[name] for name in OBJECTS if result[name] is not None]
         if not objects:
             raise PacsError(
                 "There is no DICOM object to send.",
@@ -76,3 +77,8 @@ def fetch_series(
             yield ArchivedSeries(Path(folder), found, archive)
     finally:
         archive.close()
+
+
+def connect_archive(url: str, credentials: PacsCredentials, timeout: float, calling_aet: str) -> DicomWeb:
+    """Connect to an archive; the arguments are those of `fetch_series`."""
+    return DicomWeb(url, credentials, timeout)

@@ -36,6 +36,7 @@ COMMANDS = (
     "serve-check",
     "predict",
     "follow",
+    "listen",
     "runs",
     "profile",
     "doctor",

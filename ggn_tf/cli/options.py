@@ -206,6 +206,16 @@ def pacs_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--study", help="StudyInstanceUID of the CT in the --pacs; needed where --series is not given."),
         click.option("--send", is_flag=True, help="Store the DICOM SEG and SR in the --pacs."),
+    )
+    command = pacs_file_options(command)
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def pacs_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the files with which it connects to an archive."""
+    options = (
         click.option(
             "--pacs-credentials",
             type=FILE,

@@ -1,0 +1,157 @@
+"""`ggn-tf listen`: a DICOM node that answers the studies that an archive routes to it."""
+
+import contextlib
+import json
+import logging
+import re
+import signal
+import threading
+import warnings
+from pathlib import Path
+
+import click
+
+import ggn_tf
+from ggn_tf.cli.options import FILE, PATH, FiniteRange, export_options, json_option, pacs_file_options, tls_options
+from ggn_tf.serving.contract.wire import MODEL_NAME
+from ggn_tf.tensorflow_import import load_tensorflow
+
+_A_TITLE = re.compile(r"(?! )[ -\[\]-~]{1,16}(?<! )", re.ASCII)
+
+
+class _Title(click.ParamType):
+    name = "aet"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Reject what cannot be an AE title."""
+        if not _A_TITLE.fullmatch(value):
+            self.fail("an AE title has 1 to 16 ASCII characters, without a backslash", param, ctx)
+        return value
+
+
+@click.command()
+@click.option("--aet", type=_Title(), default="GGNTF", help="AE title of this node.")
+@click.option("--port", type=click.IntRange(0, 65535), default=11112, help="Port for DICOM; 0 picks a free one.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on. Nothing is encrypted.")
+@click.option(
+    "--known-aet",
+    "known_aets",
+    type=_Title(),
+    multiple=True,
+    help="Calling AE title that may send; can be repeated. All others are refused.",
+)
+@export_options
+@click.option(
+    "--server", metavar="HOST:PORT", help="Address of the model server that predicts, instead of an --export."
+)
+@tls_options
+@click.option("--model-name", "--model_name", default=MODEL_NAME, help="Name of the model on the server.")
+@click.option(
+    "--send-to",
+    metavar="URL",
+    help="Archive that stores the DICOM SEG and SR: https://HOST/PATH of DICOMweb, or dicom://AET@HOST:PORT. A token "
+    "or user is read from the variables that predict --pacs uses.",
+)
+@pacs_file_options
+@click.option(
+    "--timeout",
+    type=FiniteRange(min=0.1),
+    default=60.0,
+    help="Seconds for one request to the server, and for each wait for the archive.",
+)
+@click.option("--codes", type=FILE, help="Table with the codes of the classes in the DICOM SR, as for predict.")
+@click.option(
+    "--queue",
+    type=PATH,
+    required=True,
+    help="Folder for received studies, which only its owner may enter. They are deleted when they are delivered.",
+)
+@click.option(
+    "--quiet",
+    "quiet_s",
+    type=FiniteRange(min=0.1),
+    default=30.0,
+    help="Seconds without a new instance after which a study is complete.",
+)
+@click.option(
+    "--status-port", type=click.IntRange(0, 65535), help="Port of a status page for this machine; 0 picks a free one."
+)
+@json_option
+def command(
+    aet: str,
+    port: int,
+    host: str,
+    known_aets: tuple[str, ...],
+    export: Path | None,
+    trust: bool,
+    server: str | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    model_name: str,
+    send_to: str | None,
+    pacs_credentials: Path | None,
+    pacs_ca: Path | None,
+    pacs_cert: Path | None,
+    pacs_key: Path | None,
+    timeout: float,
+    codes: Path | None,
+    queue: Path,
+    quiet_s: float,
+    status_port: int | None,
+    as_json: bool,
+) -> None:
+    """Predict the nodules of studies that an archive sends with an SR or SEG that marks them, and send SEG and SR back.
+
+    Each study is answered once, also if the node is stopped and started again. With --json, only the status of the
+    --queue is printed, whether a node runs or not.
+    """
+    if as_json:
+        from ggn_tf.dicom_node.study_queue import StudyQueue
+
+        studies = StudyQueue(queue)
+        studies.scan()
+        click.echo(json.dumps(studies.status(), indent=2))
+        return
+    if not known_aets or send_to is None or (export is None) == (server is None):
+        raise click.UsageError("Give a --send-to, at least one --known-aet, and either an --export or a --server.")
+    if server is None and (tls_ca or tls_cert or tls_key):
+        raise click.UsageError("The files for TLS need a --server.")
+    from ggn_tf.api.listen import listen
+    from ggn_tf.pacs.credentials import read_credentials
+
+    credentials = read_credentials(pacs_credentials, pacs_ca, pacs_cert, pacs_key)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("ggn_tf").setLevel(logging.INFO)
+    # Libraries quote values of data sets in theirs.
+    warnings.simplefilter("ignore")
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    if export is not None:
+        load_tensorflow()
+    tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
+    with (
+        ggn_tf.load(
+            export or f"grpc://{server}", model_name=model_name, timeout=timeout, proxy=None, trust=trust, **tls
+        ) as model,
+        listen(
+            model,
+            aet,
+            known_aets,
+            send_to,
+            queue,
+            port=port,
+            host=host,
+            credentials=credentials,
+            timeout=timeout,
+            quiet_s=quiet_s,
+            codes=codes,
+            status_port=status_port,
+        ) as node,
+    ):
+        with contextlib.suppress(OSError):  # a full disk behind stdout must not stop the node
+            click.echo(f"{aet} receives on {node.address}, for {', '.join(known_aets)}")
+            if node.status_address is not None:
+                click.echo(f"status on {node.status_address}")
+        stopping.wait()

@@ -1,0 +1,100 @@
+"""The node of the API, with a model of these tests, and the command."""
+
+import json
+from pathlib import Path
+
+import pydicom
+import pytest
+from click.testing import CliRunner
+
+from ggn_tf.api.listen import listen
+from ggn_tf.cases.volumes import open_volume
+from ggn_tf.cli import main
+from ggn_tf.errors import GgnError
+from ggn_tf.prediction.locations import Location
+from ggn_tf.prediction.nodules import CtPrediction
+from tests.dicom_node.test_node import wait
+from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_dicom
+from tests.support.dicom_predictions import predicted
+from tests.support.fake_dicomweb import Archive
+from tests.support.marked_reports import group, in_patient, write_marks
+from tests.support.node_studies import ARCHIVE, CT, NODE, SEG, SR, instance, send
+
+OUTSIDE = (500.0, 0.0, 0.0)
+
+
+class Model:
+    """Finds a ball of 6 mm at each location."""
+
+    def predict(self, ct: Path, locations: list[Location]) -> CtPrediction:
+        volume = open_volume(ct)
+        return predicted(volume, *((location.target(volume.stored_grid).center_mm_lps, 6.0) for location in locations))
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> list[pydicom.Dataset]:
+    folder = write_dicom(lung_with_balls(lung_grid())[:, :, 20:52], tmp_path_factory.mktemp("ct") / "dicom")
+    return [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+
+
+def marked(ct: pydicom.Dataset, folder: Path, *points: tuple[float, float, float]) -> pydicom.Dataset:
+    groups = [group(in_patient("POINT", point, ct.FrameOfReferenceUID)) for point in points]
+    report = pydicom.dcmread(write_marks(folder / "marks.dcm", *groups))
+    report.StudyInstanceUID = ct.StudyInstanceUID
+    return report
+
+
+def states(queue: Path) -> dict[str, int]:
+    result = CliRunner().invoke(main, ["listen", "--queue", str(queue), "--json"])
+    return {state: count for state, count in json.loads(result.stdout)["states"].items() if count}
+
+
+def test_a_routed_series_with_a_point_comes_back_as_seg_and_sr(series: list[pydicom.Dataset], tmp_path: Path) -> None:
+    archive, queue = Archive(), tmp_path / "queue"
+    # Another series of the study, in which nothing is marked.
+    other = instance("other", CT)
+    other.StudyInstanceUID = series[0].StudyInstanceUID
+    report = marked(series[0], tmp_path, CENTER)
+    with archive.serve() as url, listen(Model(), NODE, [ARCHIVE], url, queue, port=0, quiet_s=0.3) as node:
+        assert {*send(node.address, [*series, other, report])} == {0}
+        wait(lambda: states(queue) == {"delivered": 1}, 20)
+        # The archive routes them here.
+        objects = archive.headers()
+        assert send(node.address, objects) == [0, 0] and states(queue) == {"delivered": 1}
+    assert sorted(item.SOPClassUID for item in objects) == [SEG, SR]
+    assert {item.StudyInstanceUID for item in objects} == {series[0].StudyInstanceUID}
+    (found,) = (item for item in objects if item.SOPClassUID == SEG)
+    assert found.ReferencedSeriesSequence[0].SeriesInstanceUID == series[0].SeriesInstanceUID
+
+
+def test_a_mark_outside_the_ct_fails_with_its_reason(series: list[pydicom.Dataset], tmp_path: Path) -> None:
+    queue = tmp_path / "queue"
+    with Archive().serve() as url, listen(Model(), NODE, [ARCHIVE], url, queue, port=0, quiet_s=0.3) as node:
+        send(node.address, [*series, marked(series[0], tmp_path, OUTSIDE)])
+        wait(lambda: states(queue) == {"failed": 1}, 20)
+    result = CliRunner().invoke(main, ["listen", "--queue", str(queue), "--json"])
+    (study,) = json.loads(result.stdout)["studies"]
+    assert study["reason"] == "No nodules can be taken from the DICOM object."
+
+
+def test_an_archive_that_cannot_be_used_is_an_error_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(GgnError):
+        listen(Model(), NODE, [ARCHIVE], "http://pacs.example.org/dicom-web", tmp_path / "queue", port=0)
+    assert not (tmp_path / "queue").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--known-aet", "A", "--export", "model"],
+        ["--send-to", "https://h/x", "--export", "model"],
+        ["--send-to", "https://h/x", "--known-aet", "A"],
+        ["--send-to", "https://h/x", "--known-aet", "A", "--export", "model", "--server", "h:1"],
+        ["--send-to", "https://h/x", "--known-aet", "A", "--export", "model", "--tls-ca", "ca.pem"],
+        ["--aet", "A TITLE WITH 18 LET"],
+        ["--known-aet", "A\\B"],
+        ["--aet", ""],
+    ],
+)
+def test_what_is_missing_or_contradicts_is_a_usage_error(arguments: list[str], tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["listen", "--queue", str(tmp_path), *arguments]).exit_code == 2
