@@ -117,14 +117,7 @@ class Receiver:
                 server_class=_Server,
             )
         except OSError as error:
-            raise PacsError(
-                "The DICOM node cannot listen.",
-                case=join_address(host, options.port),
-                found=error.strerror or error,
-                expected="a free port of this machine",
-                remedy="Choose another port (0 picks a free one), or stop the program that uses it.",
-                arguments=("port",),
-            ) from error
+            raise cannot_listen(join_address(host, options.port), error, "port") from error
         self.address = join_address(host, self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="receiver", daemon=True)
 
@@ -152,6 +145,18 @@ class Receiver:
         except Exception as error:  # whatever a data set causes, its sender gets a status
             log.warning("an instance cannot be used: %s", type(error).__name__)
             return _NOT_UNDERSTOOD
+
+
+def cannot_listen(address: str, error: OSError, argument: str) -> PacsError:
+    """The error of a port that cannot be used; `argument` sets it."""
+    return PacsError(
+        "The DICOM node cannot listen.",
+        case=address,
+        found=error.strerror or error,
+        expected="a free port of this machine",
+        remedy="Choose another port (0 picks a free one), or stop the program that uses it.",
+        arguments=(argument,),
+    )
 
 
 def _read(event: evt.Event) -> Instance | int:

@@ -6,8 +6,8 @@ from typing import Any
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
 from werkzeug.wrappers import Request, Response
 
+from ggn_tf.dicom_node.receiver import cannot_listen
 from ggn_tf.dicom_node.study_queue import StudyQueue
-from ggn_tf.errors import PacsError
 from ggn_tf.evaluation.report.cells import Table
 from ggn_tf.evaluation.report.page import Page, Section, page_html
 from ggn_tf.monailabel.http_server import HttpServer
@@ -36,14 +36,7 @@ class StatusPage:
         try:
             self._server = HttpServer(_HOST, port, Request.application(self._respond), lambda: None)
         except OSError as error:
-            raise PacsError(
-                "The status page cannot be served.",
-                case=f"{_HOST}:{port}",
-                found=error.strerror or error,
-                expected="a free port of this machine",
-                remedy="Choose another port; 0 picks a free one.",
-                arguments=("status_port",),
-            ) from error
+            raise cannot_listen(f"{_HOST}:{port}", error, "status_port") from error
         self._server.start()
         self.address = f"http://{_HOST}:{self._server.server_port}"
 
