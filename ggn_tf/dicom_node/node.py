@@ -12,7 +12,7 @@ from ggn_tf.dicom_node.receiver import Receiver, ReceiverOptions
 from ggn_tf.dicom_node.status_page import StatusPage
 from ggn_tf.dicom_node.study import State, Study
 from ggn_tf.dicom_node.study_queue import StudyQueue
-from ggn_tf.errors import GgnError, PacsError, ServingError
+from ggn_tf.errors import GgnError, LocationError, PacsError, ServingError
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def _uid(file: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why an attempt failed, without what was found: it may quote a header or a path."""
-    if isinstance(error, PacsError):
-        return f"{error.what} {error.found or ''}".strip()
+    """Why an attempt failed; what was found only where it never quotes a header or a path."""
+    if isinstance(error, PacsError | LocationError) and error.found:
+        return f"{error.what} Found: {error.found}."
     return error.what if isinstance(error, GgnError) else f"An unexpected error ({type(error).__name__})."

@@ -127,7 +127,8 @@ class Receiver:
 
     def close(self) -> None:
         """Accept no more connections and abort the associations; what was confirmed is stored."""
-        BaseServer.shutdown(self._server)
+        if self._thread.is_alive():
+            BaseServer.shutdown(self._server)
         self._server.server_close()
         for association in self._server.active_associations:
             association.abort()
@@ -275,4 +276,4 @@ def _count(event: evt.Event) -> None:
 
 
 def _log_rejected(event: evt.Event) -> None:
-    log.warning("an association was refused from %s", event.assoc.requestor.address)
+    log.warning("an association was refused from %s", event.assoc.remote["address"])

@@ -57,7 +57,7 @@ def test_a_routed_series_with_a_point_comes_back_as_seg_and_sr(series: list[pydi
     report = marked(series[0], tmp_path, CENTER)
     with archive.serve() as url, listen(Model(), NODE, [ARCHIVE], url, queue, port=0, quiet_s=0.3) as node:
         assert {*send(node.address, [*series, other, report])} == {0}
-        wait(lambda: states(queue) == {"delivered": 1}, 20)
+        wait(lambda: states(queue) == {"delivered": 1}, 90)
         # The archive routes them here.
         objects = archive.headers()
         assert send(node.address, objects) == [0, 0] and states(queue) == {"delivered": 1}
@@ -71,10 +71,10 @@ def test_a_mark_outside_the_ct_fails_with_its_reason(series: list[pydicom.Datase
     queue = tmp_path / "queue"
     with Archive().serve() as url, listen(Model(), NODE, [ARCHIVE], url, queue, port=0, quiet_s=0.3) as node:
         send(node.address, [*series, marked(series[0], tmp_path, OUTSIDE)])
-        wait(lambda: states(queue) == {"failed": 1}, 20)
+        wait(lambda: states(queue) == {"failed": 1}, 90)
     result = CliRunner().invoke(main, ["listen", "--queue", str(queue), "--json"])
     (study,) = json.loads(result.stdout)["studies"]
-    assert study["reason"] == "No nodules can be taken from the DICOM object."
+    assert "(500.00, 0.00, 0.00) mm (LPS), outside the CT" in study["reason"]
 
 
 def test_an_archive_that_cannot_be_used_is_an_error_before_anything_starts(tmp_path: Path) -> None:

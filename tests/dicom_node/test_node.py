@@ -11,7 +11,7 @@ import requests
 
 from ggn_tf.dicom_node.node import DicomNode
 from ggn_tf.dicom_node.study_queue import StudyQueue
-from ggn_tf.errors import LocationError, ServingError
+from ggn_tf.errors import PacsError, ServingError, VolumeError
 from tests.support.fake_dicomweb import Archive
 from tests.support.node_studies import (
     NAME,
@@ -37,7 +37,7 @@ def running(folder: Path, respond: Callable = answer, archive: Archive | None = 
         yield node, queue, archive
 
 
-def wait(condition: Callable[[], bool], patience_s: float = 10.0) -> None:
+def wait(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
     ends = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < ends, "it takes too long"
@@ -96,7 +96,7 @@ def test_an_archive_that_does_not_take_the_answer_gets_it_later(tmp_path: Path) 
 def test_a_model_server_that_is_away_is_asked_again_and_a_study_that_cannot_be_answered_has_failed(
     tmp_path: Path,
 ) -> None:
-    errors = [ServingError("No server."), LocationError("No nodule.", case=NAME, found=NAME), ValueError(NAME)]
+    errors = [ServingError("No server."), VolumeError("No CT.", case=NAME, found=NAME), ValueError(NAME)]
 
     def respond(instances: Path, output: Path) -> list[Path]:
         raise errors.pop(0)
@@ -106,7 +106,7 @@ def test_a_model_server_that_is_away_is_asked_again_and_a_study_that_cannot_be_a
             send(node.address, whole_study(study))
             wait(lambda study=study: states(queue) == {"failed": study})
         reasons = [study["reason"] for study in queue.status()["studies"]]
-    assert reasons == ["An unexpected error (ValueError).", "No nodule."] and not archive.requests
+    assert reasons == ["An unexpected error (ValueError).", "No CT."] and not archive.requests
     assert not [*tmp_path.rglob("*.dcm")]
     # Sent again, it is answered.
     with running(tmp_path) as (node, queue, archive):
@@ -116,15 +116,17 @@ def test_a_model_server_that_is_away_is_asked_again_and_a_study_that_cannot_be_a
 
 
 def test_a_queue_belongs_to_one_process(tmp_path: Path) -> None:
-    from ggn_tf.errors import PacsError
-
     with running(tmp_path), pytest.raises(PacsError) as caught, running(tmp_path):
         pass
     assert caught.value.arguments == ("queue",)
 
 
 def test_the_status_page_is_for_this_machine(tmp_path: Path) -> None:
-    with running(tmp_path) as (node, _, _):
+    with running(tmp_path / "queue") as (node, _, _):
+        taken = int(node.status_address.rsplit(":", 1)[1])
+        with pytest.raises(PacsError) as caught:
+            DicomNode(StudyQueue(tmp_path / "other"), options(), answer, deliver_to(""), status_port=taken)
+        assert caught.value.arguments == ("status_port",)
         strange = requests.get(node.status_address, headers={"Host": "evil.example:80"}, timeout=5)
         assert strange.status_code == 403
         assert requests.get(f"{node.status_address}/other", timeout=5).status_code == 404
