@@ -21,17 +21,18 @@ from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import AssociationServer
 
 from ggn_tf.cases.dicom.elements import IMPLICIT, PIXELS, PREAMBLE, walk
-from ggn_tf.cases.dicom.segmentation import MAKER
+from ggn_tf.cases.dicom.folder import ENHANCED
+from ggn_tf.cases.dicom.segmentation import MAKER, SEGMENTATIONS
 from ggn_tf.dicom_node.study import Instance
 from ggn_tf.dicom_node.study_queue import QueueFullError
 from ggn_tf.errors import PacsError
+from ggn_tf.pacs.points import REPORTS
 from ggn_tf.serving.contract.addresses import join_address
 
 log = logging.getLogger(__name__)
 
-_CT = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("2", "2.1", "2.2"))
-# SEG; Enhanced, Comprehensive, Comprehensive 3D and Extensible SR.
-_MARKERS = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("66.4", "88.22", "88.33", "88.34", "88.35"))
+_CT = ("1.2.840.10008.5.1.4.1.1.2", *ENHANCED)
+_MARKERS = (*SEGMENTATIONS, *REPORTS)
 _ECHO = "1.2.840.10008.1.1"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 # Without deflated data sets. Lossless and lossy JPEG, JPEG-LS, JPEG 2000 and RLE as they are.
