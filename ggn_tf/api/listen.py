@@ -8,6 +8,7 @@ from ggn_tf.api.archive import OBJECTS, connect_archive
 from ggn_tf.api.load import Model
 from ggn_tf.errors import GgnError, LocationError, PacsError, VolumeError
 from ggn_tf.pacs.credentials import PacsCredentials
+from ggn_tf.prediction.class_codes import read_class_codes
 from ggn_tf.prediction.dicom_points import read_dicom_points
 from ggn_tf.prediction.locations import Location
 
@@ -47,12 +48,14 @@ def listen(
         status_port: Port of the status page on loopback; 0 for a free one, None for no page.
 
     Raises:
-        PacsError: The archive's address or the port cannot be used, another process uses the queue, or the extra
-            `pacs` is not installed.
+        GgnError: The archive's address, the port or the table of codes cannot be used, another process uses the queue,
+            or the extra `pacs` is not installed.
     """
     known = credentials or PacsCredentials()
-    # Its address and files are checked now, and not when the first study is answered.
+    # Address and files are checked now, and not when the first study is answered.
     connect_archive(send_to, known, timeout, title).close()
+    if codes is not None:
+        read_class_codes(codes, None)
     try:
         from ggn_tf.dicom_node.node import DicomNode
         from ggn_tf.dicom_node.receiver import ReceiverOptions

@@ -4,8 +4,7 @@ import contextlib
 import json
 import logging
 import re
-import signal
-import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -13,10 +12,12 @@ import click
 
 import ggn_tf
 from ggn_tf.cli.options import FILE, PATH, FiniteRange, export_options, json_option, pacs_file_options, tls_options
+from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
 _A_TITLE = re.compile(r"(?! )[ -\[\]-~]{1,16}(?<! )", re.ASCII)
+_POLL_S = 0.2
 
 
 class _Title(click.ParamType):
@@ -125,13 +126,11 @@ def command(
     logging.getLogger("ggn_tf").setLevel(logging.INFO)
     # Libraries quote values of data sets in theirs.
     warnings.simplefilter("ignore")
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
     if export is not None:
         load_tensorflow()
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     with (
+        StopSignal("The node stops after what it answers and sends at the moment.") as stop,
         ggn_tf.load(
             export or f"grpc://{server}", model_name=model_name, timeout=timeout, proxy=None, trust=trust, **tls
         ) as model,
@@ -154,4 +153,5 @@ def command(
             click.echo(f"{aet} receives on {node.address}, for {', '.join(known_aets)}")
             if node.status_address is not None:
                 click.echo(f"status on {node.status_address}")
-        stopping.wait()
+        while not stop.requested():
+            time.sleep(_POLL_S)

@@ -1,6 +1,8 @@
 """The node of the API, with a model of these tests, and the command."""
 
 import json
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pydicom
@@ -65,6 +67,18 @@ def test_a_routed_series_with_a_point_comes_back_as_seg_and_sr(series: list[pydi
     assert {item.StudyInstanceUID for item in objects} == {series[0].StudyInstanceUID}
     (found,) = (item for item in objects if item.SOPClassUID == SEG)
     assert found.ReferencedSeriesSequence[0].SeriesInstanceUID == series[0].SeriesInstanceUID
+
+
+def test_the_command_receives_until_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ggn_tf.load", lambda *_, **__: nullcontext(Model()))
+    monkeypatch.setattr("ggn_tf.cli.listen.StopSignal.requested", lambda _: True)
+    with Archive().serve() as url:
+        given = ["--port", "0", "--known-aet", ARCHIVE, "--server", "h:1", "--send-to", url, "--status-port", "0"]
+        result = CliRunner().invoke(main, ["listen", *given, "--queue", str(tmp_path / "queue")])
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(
+        rf"GGNTF receives on 127.0.0.1:\d+, for {ARCHIVE}\nstatus on http://127.0.0.1:\d+\n", result.stdout
+    )
 
 
 def test_a_mark_outside_the_ct_fails_with_its_reason(series: list[pydicom.Dataset], tmp_path: Path) -> None:
