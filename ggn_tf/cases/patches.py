@@ -1,6 +1,7 @@
 """The patch around a nodule that the networks see (paper section 3.1), and its mask back on the CT."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from ggn_tf.cases.measurements import Measurements, measure
 from ggn_tf.cases.patch_location import Masks, NoduleTarget, PatchLocation, locate_patch, open_ct_of, patch_grid
 from ggn_tf.cases.radiomics import measure_radiomics
 from ggn_tf.cases.volumes import Volume, naming_case
-from ggn_tf.errors import MaskError
+from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import MASK_THRESHOLD, SOLID_HU, PatchProtocol
 
 
@@ -38,6 +39,8 @@ class Patch:
         series: SeriesInstanceUID of the CT; None for a volume file.
         stored_hu: `hu` with the protocol's margin on every side; the same array where it has none.
         stored_mask: `mask` likewise.
+        ct_digest: Digest of the CT's middle slice, which is equal for every file and format of one CT, if it was
+            requested; None also where all of its voxels are equal.
     """
 
     hu: npt.NDArray[np.float32]
@@ -52,6 +55,7 @@ class Patch:
     series: str | None = None
     stored_hu: npt.NDArray[np.float32] | None = None
     stored_mask: npt.NDArray[np.uint8] | None = None
+    ct_digest: str | None = None
 
 
 def cut_patch(
@@ -62,6 +66,7 @@ def cut_patch(
     *,
     radiomics: bool = False,
     solid_hu: float = SOLID_HU,
+    ct_digest: bool = False,
 ) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
 
@@ -72,6 +77,7 @@ def cut_patch(
         repair_policy: What may be repaired instead of being rejected.
         radiomics: Whether to measure the mask's radiomic features too.
         solid_hu: Above it voxels are solid, in the measurements of the mask.
+        ct_digest: Whether to read the CT's middle slice too, for its digest.
 
     Raises:
         VolumeError: The CT cannot be read, or the centre is outside it.
@@ -79,7 +85,8 @@ def cut_patch(
     """
     with naming_case(target.case):
         location = locate_patch(Masks(volume, repair_policy), target, protocol)
-        return _cut(volume, location, volume.read(location.box), protocol, radiomics, solid_hu)
+        (image,), digest = _read(volume, [location.box], ct_digest)
+        return _cut(volume, location, image, protocol, radiomics, solid_hu, digest)
 
 
 def cut_patches(
@@ -90,6 +97,7 @@ def cut_patches(
     *,
     radiomics: bool = False,
     solid_hu: float = SOLID_HU,
+    ct_digest: bool = False,
     masks: Masks | None = None,
 ) -> list[Patch]:
     """Cut the patches of several nodules of one CT; a compressed file is decompressed once for all of them.
@@ -101,11 +109,11 @@ def cut_patches(
     for target in targets:
         with naming_case(target.case):
             locations.append(locate_patch(masks, target, protocol))
-    images = volume.read_blocks([location.box for location in locations])
+    images, digest = _read(volume, [location.box for location in locations], ct_digest)
     patches = []
     for target, location, image in zip(targets, locations, images, strict=True):
         with naming_case(target.case):
-            patches.append(_cut(volume, location, image, protocol, radiomics, solid_hu))
+            patches.append(_cut(volume, location, image, protocol, radiomics, solid_hu, digest))
     return patches
 
 
@@ -118,6 +126,7 @@ def cut_patch_from(
     series: str | None = None,
     radiomics: bool = False,
     solid_hu: float = SOLID_HU,
+    ct_digest: bool = False,
 ) -> Patch:
     """Open a CT and cut one patch.
 
@@ -129,10 +138,13 @@ def cut_patch_from(
         series: SeriesInstanceUID of the CT. None: the series that `choose_series` finds by the mask and the centre.
         radiomics: As in `cut_patch`.
         solid_hu: As in `cut_patch`.
+        ct_digest: As in `cut_patch`.
     """
     with naming_case(target.case):
         volume = open_ct_of(target, image_path, series, repair_policy)
-    return cut_patch(volume, target, protocol, repair_policy, radiomics=radiomics, solid_hu=solid_hu)
+    return cut_patch(
+        volume, target, protocol, repair_policy, radiomics=radiomics, solid_hu=solid_hu, ct_digest=ct_digest
+    )
 
 
 def move_patch(patch: Patch, block: sitk.Image, center_mm_lps: Vector, protocol: PatchProtocol) -> Patch:
@@ -174,6 +186,20 @@ def paste_mask(
     return ct_grid.image_of(mask)
 
 
+def _read(volume: Volume, boxes: list[Box], with_digest: bool) -> tuple[list[sitk.Image], str | None]:
+    """Blocks of a CT and the digest of its middle slice, read at once."""
+    if not with_digest:
+        return volume.read_blocks(boxes), None
+    width, height, depth = volume.grid.size_xyz
+    try:
+        *images, middle = volume.read_blocks([*boxes, Box((0, 0, depth // 2), (width, height, 1))])
+    except VolumeError:
+        # What is damaged may be the middle slice alone.
+        return volume.read_blocks(boxes), None
+    hu = np.rint(sitk.GetArrayViewFromImage(middle)).astype("<i2")
+    return images, None if hu.min() == hu.max() else hashlib.sha256(hu).hexdigest()
+
+
 def _cut(
     volume: Volume,
     location: PatchLocation,
@@ -181,11 +207,12 @@ def _cut(
     protocol: PatchProtocol,
     radiomics: bool,
     solid_hu: float,
+    ct_digest: str | None,
 ) -> Patch:
     mask, center, grid, _, repaired = location
     hu = _resampled(image, grid, volume.grid, sitk.sitkLinear, protocol.outside_hu)
     if mask is None:
-        return Patch(hu, None, center, grid, volume.grid, repaired=repaired, series=volume.series)
+        return Patch(hu, None, center, grid, volume.grid, repaired=repaired, series=volume.series, ct_digest=ct_digest)
     patch_mask = _resampled(mask, grid, volume.grid, sitk.sitkNearestNeighbor, 0)
     stored_hu, stored_mask = hu, patch_mask
     if protocol.margin_mm:
@@ -200,7 +227,7 @@ def _cut(
     box = Box((start[0], start[1], start[2]), mask.GetSize())
     measured = measure(image, mask, solid_hu)
     known = Patch(hu, patch_mask, center, grid, volume.grid, measured, repaired, features, box, volume.series)
-    return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask)
+    return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask, ct_digest=ct_digest)
 
 
 def _resampled(image: sitk.Image, grid: Grid, ct_grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:

@@ -143,7 +143,11 @@ def prepare_group(
         # After an error, of whatever type, each is cut alone, so that only the wrong nodule is rejected.
         with suppress(Exception):
             volume = open_volume(cases[0].image, repair=repair_policy.repair)
-            return list(cut_patches(volume, targets, protocol, repair_policy, radiomics=radiomics, solid_hu=solid_hu))
+            return list(
+                cut_patches(
+                    volume, targets, protocol, repair_policy, radiomics=radiomics, solid_hu=solid_hu, ct_digest=True
+                )
+            )
     return [prepare_case(case, protocol, repair_policy, radiomics, solid_hu) for case in cases]
 
 
@@ -166,7 +170,14 @@ def prepare_case(
             )
         target = NoduleTarget(case.mask, case.segment, case.center_mm_lps, case.case_id)
         return cut_patch_from(
-            case.image, target, protocol, repair_policy, series=case.series, radiomics=radiomics, solid_hu=solid_hu
+            case.image,
+            target,
+            protocol,
+            repair_policy,
+            series=case.series,
+            radiomics=radiomics,
+            solid_hu=solid_hu,
+            ct_digest=True,
         )
     except GgnError as error:
         return error

@@ -2,6 +2,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
@@ -90,6 +91,26 @@ def test_one_series_under_two_patients_is_refused_once_it_is_read(tmp_path: Path
         ggn_tf.prepare(table, tmp_path / "dataset", jobs=1, keep_ids=True)
     assert "'MRN-0000' and 'MRN-0002' (SMITH-0000, SMITH-0004)" in str(caught.value.found)
     assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.parametrize("form", ["nii.gz", "nrrd", "dicom"])
+def test_one_ct_in_two_formats_under_two_patients_is_refused(tmp_path: Path, form: str) -> None:
+    table = write_case_files(tmp_path / "cases", 12)
+    rows = read_rows(table)
+    image = sitk.ReadImage(str(table.parent / rows[0]["image"]))
+    if form == "dicom":
+        write_dicom(image, table.parent / "one")
+    else:
+        sitk.WriteImage(image, str(table.parent / f"one.{form}"))
+    # Another nodule of the same CT.
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(table.parent / rows[0]["mask"])))
+    other = sitk.GetImageFromArray(np.roll(mask, 2, axis=2))
+    other.CopyInformation(image)
+    sitk.WriteImage(other, str(table.parent / "other.nii.gz"))
+    rows[4].update(image="one" if form == "dicom" else f"one.{form}", mask="other.nii.gz")
+    write_table(table, rows)
+    with pytest.raises(TableError, match="One CT is entered under several patients"):
+        ggn_tf.prepare(table, tmp_path / "dataset", jobs=1, keep_ids=True)
 
 
 def test_accepted_ids_and_merged_labels_are_in_the_dataset(tmp_path: Path) -> None:

@@ -175,6 +175,18 @@ def test_only_the_slices_of_the_patch_matter(save_series):
     np.testing.assert_array_equal(patch.hu, expected.hu)
 
 
+def test_damage_of_the_middle_slice_leaves_the_patch_without_a_digest(save):
+    size = (80, 80, 120)
+    grid = Grid.around((0.0, 0.0, 0.0), size, (0.8, 0.8, 1.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    hu = np.random.default_rng(0).normal(-800, 30, size[::-1]).astype(np.float32)
+    target = NoduleTarget(center_mm_lps=(0.0, 0.0, -35.0))
+    sound = cut_patch_from(save(grid.image_of(hu), "sound.nrrd"), target, PROTOCOL, ct_digest=True)
+    hu[60, 0, 0] = np.nan
+    damaged = cut_patch_from(save(grid.image_of(hu), "damaged.nrrd"), target, PROTOCOL, ct_digest=True)
+    np.testing.assert_array_equal(damaged.hu, sound.hu)
+    assert sound.ct_digest and damaged.ct_digest is None
+
+
 def test_a_centre_outside_the_ct_is_refused_with_both(save):
     path = save(ramp(Grid((41, 31, 21), (0.5, 0.5, 2.0), (1.0, -40.0, 10.0))), "ct.nii")
     with pytest.raises(VolumeError, match="centre is outside the CT") as caught:

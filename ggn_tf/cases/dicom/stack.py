@@ -19,6 +19,8 @@ from ggn_tf.cases.geometry.grid import Floats, Grid, vector
 
 # Scanners that write positions with one decimal are up to 0.05 mm off the true position.
 POSITION_TOLERANCE_MM = 0.1
+# Headers in whole millimetres; and the share of distances that are long: of a spacing of 1.25 mm each fourth.
+_WHOLE_MM, _MOST_MISSING = 1e-3, 0.1
 # Defined terms of RescaleType (PS3.3, C.11.1.1.2): HU, modified HU, and unspecified, which some exporters write for HU.
 _HOUNSFIELD = ("HU", "HU_MOD", "HOUNSFIELD", "HOUNSFIELD UNITS", "US", "UNSPECIFIED", "")
 
@@ -255,7 +257,14 @@ def _spacing_problems(slices: list[Slice], positions: Floats) -> Iterator[Proble
         return
     usual = float(statistics.median_low(apart.tolist()))
     gaps = np.flatnonzero(steps > 1.5 * usual)
-    if gaps.size:
+    if not repeated.size and _rounded(positions, len(gaps)):
+        yield Problem(
+            f"positions rounded to whole millimetres: distances from {apart.min():.0f} to {apart.max():.0f} mm",
+            f"uniform spacing, within {POSITION_TOLERANCE_MM} mm",
+            "Export the original series again; or allow the repair that interpolates between the slices' positions.",
+            repairable=True,
+        )
+    elif gaps.size:
         missing = sum(round(float(steps[index]) / usual) - 1 for index in gaps)
         listed = ", ".join(
             f"{steps[index]:.2f} mm from {slices[index].name} to {slices[index + 1].name}" for index in gaps[:4]
@@ -267,6 +276,13 @@ def _spacing_problems(slices: list[Slice], positions: Floats) -> Iterator[Proble
         )
     elif not repeated.size:
         yield from _uneven(positions, apart)
+
+
+def _rounded(positions: Floats, gaps: int) -> bool:
+    """Whether evenly spaced positions were rounded: too many long distances, too regular for missing slices."""
+    even = np.linspace(positions[0], positions[-1], len(positions))
+    whole = np.abs(positions - np.rint(positions)).max() < _WHOLE_MM
+    return bool(whole and gaps > _MOST_MISSING * len(positions) and np.abs(positions - even).max() < 1)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -31,13 +31,21 @@ class _Ended(Generic[Result]):
     value: Result
 
 
+@dataclass(frozen=True, eq=False)
+class _Ticket:
+    """A request that waits for a thread."""
+
+    granted: "asyncio.Future[None]"
+    large: bool
+
+
 @dataclass
 class _Connection:
     """What a connection has used, seconds of a thread, and its requests that run and wait."""
 
     used_s: float
     running: int = 0
-    waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
+    waiting: deque[_Ticket] = field(default_factory=deque)
 
     @property
     def idle(self) -> bool:
@@ -49,9 +57,10 @@ class RequestLimits:
 
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
-    requests. A large request runs in parts, each in a turn of its own. If the queue is full, the connection with the
-    most waiting requests loses its newest. A request that is cancelled, because its client left or its deadline passed,
-    leaves the queue, and ends after the part that runs. All methods are called in one event loop.
+    requests. A large request runs in parts, each in a turn of its own; while small requests wait, large ones take no
+    more than half of the threads. If the queue is full, the connection with the most waiting requests loses its newest.
+    A request that is cancelled, because its client left or its deadline passed, leaves the queue, and ends after the
+    part that runs. All methods are called in one event loop.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -60,41 +69,45 @@ class RequestLimits:
         self._begun = 0
         self._free = running
         self._running = running
+        self._large = 0
         self._threads = ThreadPoolExecutor(running, "predict")
         self._connections: dict[str, _Connection] = {}
         self._floor_s = 0.0
         self._ended = asyncio.Event()
 
-    async def run(self, connection: str, parts: Generator[None, None, Result]) -> Result:
+    async def run(self, connection: str, parts: Generator[None, None, Result], *, large: bool = False) -> Result:
         """Run a request in threads, a part at a time, each after the requests whose turn is first.
 
         Args:
             connection: Whose request it is.
             parts: Yields between its parts, and returns the response.
+            large: Whether a part may take far longer than a usual request.
 
         Raises:
             StatusError: UNAVAILABLE, the queue is full.
         """
-        await self._turn(connection)
-        ended = await self._run_part(connection, parts)
+        await self._turn(connection, large)
+        ended = await self._run_part(connection, parts, large)
         if ended is None:
             self._begun += 1
             try:
                 while ended is None:
-                    await self._turn(connection, begun=True)
-                    ended = await self._run_part(connection, parts)
+                    await self._turn(connection, large, begun=True)
+                    ended = await self._run_part(connection, parts, large)
             finally:
                 self._begun -= 1
         return ended.value
 
-    async def _run_part(self, connection: str, parts: Generator[None, None, Result]) -> "_Ended[Result] | None":
+    async def _run_part(
+        self, connection: str, parts: Generator[None, None, Result], large: bool
+    ) -> "_Ended[Result] | None":
         loop, start = asyncio.get_running_loop(), time.monotonic()
         future = self._threads.submit(self._advance, parts)
 
         def end(_: "Future[_Ended[Result] | None]") -> None:
             # The loop may have ended: a stop does not wait for a request that hangs.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._end, connection, time.monotonic() - start)
+                loop.call_soon_threadsafe(self._end, connection, large, time.monotonic() - start)
 
         future.add_done_callback(end)
         return await asyncio.wrap_future(future)
@@ -120,28 +133,28 @@ class RequestLimits:
             pass
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _turn(self, connection: str, *, begun: bool = False) -> None:
+    async def _turn(self, connection: str, large: bool, *, begun: bool = False) -> None:
         """Wait for a thread; returns with `running` counted. A request that has begun is the next of its connection."""
         sender = self._sender(connection)
         if self._free and not self._waiting:
-            self._start(sender)
+            self._start(sender, large)
             return
         if not begun:
             await self._make_room(sender)
-        ticket = asyncio.get_running_loop().create_future()
+        ticket = _Ticket(asyncio.get_running_loop().create_future(), large)
         if begun:
             sender.waiting.appendleft(ticket)
         else:
             sender.waiting.append(ticket)
         self._waiting += 1
         try:
-            await ticket
+            await ticket.granted
         except asyncio.CancelledError:
-            if ticket.cancelled():
+            if ticket.granted.cancelled():
                 self._leave(sender, ticket)
             else:
                 # The thread was granted in the same turn of the loop.
-                self._end(connection, 0.0)
+                self._end(connection, large, 0.0)
             raise
 
     def _sender(self, connection: str) -> _Connection:
@@ -169,33 +182,39 @@ class RequestLimits:
         ticket = largest.waiting.pop()
         self._waiting -= 1
         # A request that was cancelled just now is still in its queue.
-        if not ticket.done():
-            ticket.set_exception(full)
+        if not ticket.granted.done():
+            ticket.granted.set_exception(full)
 
-    def _leave(self, sender: _Connection, ticket: "asyncio.Future[None]") -> None:
+    def _leave(self, sender: _Connection, ticket: _Ticket) -> None:
         if ticket in sender.waiting:
             sender.waiting.remove(ticket)
             self._waiting -= 1
         self._ended.set()
 
-    def _start(self, sender: _Connection) -> None:
+    def _start(self, sender: _Connection, large: bool) -> None:
         self._free -= 1
+        self._large += large
         sender.running += 1
         self._floor_s = max(self._floor_s, sender.used_s)
 
-    def _end(self, connection: str, took_s: float) -> None:
+    def _end(self, connection: str, large: bool, took_s: float) -> None:
         sender = self._connections[connection]
+        self._large -= large
         sender.running -= 1
         # A client that floods has many waiting, and uses up its share sooner than one that waits for its responses.
         sender.used_s += took_s * math.sqrt(1 + len(sender.waiting))
         self._free += 1
         while self._free and self._waiting:
-            following = min(
-                (entry for entry in self._connections.values() if entry.waiting), key=lambda entry: entry.used_s
-            )
+            following = self._following()
             ticket = following.waiting.popleft()
             self._waiting -= 1
-            if not ticket.done():
-                self._start(following)
-                ticket.set_result(None)
+            if not ticket.granted.done():
+                self._start(following, ticket.large)
+                ticket.granted.set_result(None)
         self._ended.set()
+
+    def _following(self) -> _Connection:
+        """The connection that has used the least; one with a small request first while large ones have their half."""
+        full = self._large >= max(1, self._running // 2)
+        waiting = [entry for entry in self._connections.values() if entry.waiting]
+        return min(waiting, key=lambda entry: (full and entry.waiting[0].large, entry.used_s))

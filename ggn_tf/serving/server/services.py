@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 SIGNATURE_DEF = "signature_def"
+# Four patches, or a large region: longer to compute than most requests.
+_LARGE_BYTES = 1 << 19
 
 _Request: TypeAlias = (
     predict_pb2.PredictRequest
@@ -50,7 +52,8 @@ class PredictionService:
     async def predict(self, message: bytes, context: aio.ServicerContext) -> bytes:
         """Predict: request and response as bytes; cancelled if the client leaves or its deadline passes."""
         async with _status_of_errors(context):
-            return await self._limits.run(context.peer(), self._predict(message))
+            large = len(message) > _LARGE_BYTES
+            return await self._limits.run(context.peer(), self._predict(message), large=large)
 
     def _predict(self, message: bytes) -> Generator[None, None, bytes]:
         try:

@@ -91,6 +91,28 @@ def test_missing_slices_cannot_be_repaired(save_series):
     assert caught.value.arguments == ()
 
 
+def test_positions_in_whole_millimetres_are_no_missing_slices(save_series):
+    grid = Grid((60, 60, 40), (0.8, 0.8, 1.25), (-20.0, -40.0, 10.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    values = ramp_hu(points_of(grid))
+    folder = save_series(grid.image_of(np.rint(values).astype(np.int16)))
+
+    def whole(_, dataset):
+        dataset.ImagePositionPatient = [*dataset.ImagePositionPatient[:2], round(dataset.ImagePositionPatient[2])]
+
+    edit(folder, whole)
+    with pytest.raises(VolumeError) as caught:
+        open_volume(folder)
+    assert "positions rounded to whole millimetres: distances from 1 to 2 mm" in caught.value.found
+    assert caught.value.arguments == ("repair",)
+    volume = open_volume(folder, repair=True)
+    center = grid.point_of((30, 30, 20)).tolist()
+    hu = cut_patch_from(folder, NoduleTarget(center_mm_lps=tuple(center)), PROTOCOL, REPAIR).hu
+    assert volume.grid.spacing_mm_xyz == (0.8, 0.8, 1.0)
+    # Half a millimetre of rounding, and half a Hounsfield unit.
+    slope = np.abs(np.diff(values, axis=0)).max() / 1.25
+    assert np.abs(hu[15:17, 15:17, 15:17].mean() - ramp_hu(np.array(center))) <= 0.51 * slope + 2
+
+
 def test_a_sound_series_is_not_touched(save_series):
     image = EVEN.image_of(np.random.default_rng(0).integers(-1000, 300, EVEN.size_xyz[::-1]).astype(np.int16))
     volume = open_volume(save_series(image), repair=True)

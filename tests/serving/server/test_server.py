@@ -163,9 +163,9 @@ def in_one_part(work):
     yield
 
 
-async def started(limits, connection, work):
+async def started(limits, connection, work, *, large=False):
     """A request that has its turn or waits for it."""
-    task = asyncio.ensure_future(limits.run(connection, in_one_part(work)))
+    task = asyncio.ensure_future(limits.run(connection, in_one_part(work), large=large))
     await asyncio.sleep(0)
     return task
 
@@ -246,6 +246,25 @@ def test_a_connection_with_many_requests_delays_another_by_one():
 
 def test_a_connection_with_large_requests_waits_until_others_have_used_as_much():
     assert order_of("aaabbb", {"a": 0.2, "b": 0.01}) == "abbbaa"
+
+
+def test_large_requests_have_half_of_the_threads_while_small_ones_wait():
+    async def queue_up():
+        limits, ended, begun, order = RequestLimits(running=2, waiting=4), threading.Event(), threading.Event(), []
+        tasks = [
+            await started(limits, "a", lambda: ended.wait(DEADLINE_S), large=True),
+            await started(limits, "b", lambda: begun.wait(DEADLINE_S)),
+            await started(limits, "c", lambda: order.append("large"), large=True),
+            await started(limits, "b", lambda: order.append("small")),
+        ]
+        begun.set()
+        # Without small ones the large ones take every thread.
+        await asyncio.gather(*tasks[1:])
+        ended.set()
+        await tasks[0]
+        return order
+
+    assert asyncio.run(queue_up()) == ["small", "large"]
 
 
 async def parts_in_turns(requests, cancelled=""):
