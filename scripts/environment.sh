@@ -57,3 +57,28 @@ PY
   fi
   rm -r "$shim"
 }
+
+# The archive of the integration tests: Debian's packages, unpacked and neither installed nor started.
+install_orthanc() {
+  local folder
+  if [ -x .venv/orthanc/usr/sbin/Orthanc ] || command -v Orthanc > /dev/null; then
+    return
+  fi
+  folder="$(mktemp -d)"
+  mkdir "$folder/partial"
+  download_orthanc() {
+    apt-get install -qq --yes --download-only --no-install-recommends -o APT::Sandbox::User=root \
+      -o "Dir::Cache::archives=$folder" orthanc orthanc-dicomweb > /dev/null
+  }
+  if ! { download_orthanc || { apt-get update -qq && download_orthanc; }; } 2> /dev/null; then
+    rm -r "$folder"
+    echo "note: Orthanc cannot be downloaded here (it needs root, apt-get and Debian's packages)" >&2
+    return 1
+  fi
+  rm -rf .venv/orthanc.part
+  for package in "$folder"/*.deb; do
+    dpkg -x "$package" .venv/orthanc.part
+  done
+  mv .venv/orthanc.part .venv/orthanc
+  rm -r "$folder"
+}

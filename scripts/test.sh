@@ -19,6 +19,8 @@ esac
 install "[test,docs]"
 # Without it, the tests that measure radiomic features are skipped and say so.
 install_radiomics || true
+# Without it, the tests with a real archive are.
+install_orthanc || true
 export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3
 # Tests start some hundred processes: none has to compile the modules again.
 unset PYTHONDONTWRITEBYTECODE

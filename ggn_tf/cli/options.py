@@ -11,6 +11,7 @@ import click
 from ggn_tf.api.arguments import COVERAGE, PrecisionChoice, SegmentationSet, SelectionSet
 from ggn_tf.errors import GgnError, with_arguments
 from ggn_tf.models.names import base_model
+from ggn_tf.pacs.entity import CALLING_AET
 from ggn_tf.protocol import SOLID_HU, SOLID_RANGE_HU
 
 PATH = click.Path(path_type=Path)
@@ -196,13 +197,22 @@ def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pacs_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments `pacs`, `study` and `send`, and the files with which it connects."""
+    """Give a command the arguments `pacs`, `study` and `send`, and those with which it connects."""
     options = (
         click.option(
             "--pacs",
             metavar="URL",
-            help="DICOMweb archive that has the CT, https://HOST/PATH. A token is read from the variable "
-            "GGN_TF_PACS_TOKEN, a user from GGN_TF_PACS_USER and GGN_TF_PACS_PASSWORD.",
+            help="Archive that has the CT: https://HOST/PATH of DICOMweb, or dicom://AET@HOST:PORT (dicom-tls:// with "
+            "TLS). For DICOMweb, a token is read from the variable GGN_TF_PACS_TOKEN, a user from GGN_TF_PACS_USER and "
+            "GGN_TF_PACS_PASSWORD.",
+        ),
+        click.option(
+            "--calling-aet", help=f"AE title of this client, for a --pacs dicom://.  [default: {CALLING_AET}]"
+        ),
+        click.option(
+            "--move-port",
+            type=click.IntRange(1, 65535),
+            help="Port of this machine at which a --pacs dicom:// delivers by C-MOVE; without it, C-GET is used.",
         ),
         click.option("--study", help="StudyInstanceUID of the CT in the --pacs; needed where --series is not given."),
         click.option("--send", is_flag=True, help="Store the DICOM SEG and SR in the --pacs."),
@@ -225,7 +235,8 @@ def pacs_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--pacs-ca",
             type=FILE,
-            help="PEM file with the authorities whose archives are trusted.  [default: Mozilla's]",
+            help="PEM file with the authorities whose archives are trusted.  [default: Mozilla's; of dicom-tls:// the "
+            "system's]",
         ),
         click.option("--pacs-cert", type=FILE, help="PEM file with this client's certificate for the archive."),
         click.option("--pacs-key", type=FILE, help="PEM file with the key of --pacs-cert, without a password."),

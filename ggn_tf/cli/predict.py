@@ -23,6 +23,8 @@ from ggn_tf.cli.options import (
     tls_options,
     with_options,
 )
+from ggn_tf.pacs.credentials import PacsCredentials, read_credentials
+from ggn_tf.pacs.entity import CALLING_AET, is_dicom_url
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -67,6 +69,7 @@ _BAR = 24
     help="DICOM SR (TID 1500) with a point, line or outline on each nodule, for example a length that OHIF saved; or a "
     "DICOM SEG with a segment for each.",
 )
+@click.option("--points-series", help="SeriesInstanceUID of such an SR or SEG in the --pacs.")
 @click.option("--line-midpoints", is_flag=True, help="Use the midpoint of each line in the --fiducials file.")
 @click.option(
     "--recenter/--no-recenter",
@@ -117,6 +120,8 @@ def command(
     ct: Path | None,
     series: str | None,
     pacs: str | None,
+    calling_aet: str | None,
+    move_port: int | None,
     study: str | None,
     send: bool,
     pacs_credentials: Path | None,
@@ -130,6 +135,7 @@ def command(
     center_index: Sequence[tuple[int, int, int]],
     fiducials: Path | None,
     points_from: Path | None,
+    points_series: str | None,
     line_midpoints: bool,
     recenter: bool,
     solid_hu: float,
@@ -159,13 +165,14 @@ def command(
     """
     if (ct is None) == (pacs is None):
         raise click.UsageError("Name either a --ct or a --pacs.")
-    if pacs is None and (study or send or pacs_credentials or pacs_ca or pacs_cert or pacs_key):
-        raise click.UsageError("--study, --send and the files for an archive need a --pacs.")
+    if pacs is None and (study or send or points_series or pacs_credentials or pacs_ca or pacs_cert or pacs_key):
+        raise click.UsageError("--study, --send, --points-series and the files for an archive need a --pacs.")
     if pacs is not None and (keep_ids or not (study or series)):
         raise click.UsageError("--pacs needs a --series or a --study, and takes no --keep-ids.")
-    if sum(map(bool, (mask, center_mm, center_index, fiducials, points_from))) != 1:
+    if sum(map(bool, (mask, center_mm, center_index, fiducials, points_from, points_series))) != 1:
         raise click.UsageError(
-            "Give the nodules by one of --mask, --center-mm, --center-index, --fiducials and --points-from."
+            "Give the nodules by one of --mask, --center-mm, --center-index, --fiducials, --points-from and "
+            "--points-series."
         )
     if mask is None and (segment is not None or align_masks):
         raise click.UsageError(f"{'--align-masks' if align_masks else '--segment'} needs a --mask.")
@@ -181,6 +188,7 @@ def command(
         raise click.UsageError("The files for TLS need a --server.")
     if output is None and not send and (codes or volumetric_sr):
         raise click.UsageError(f"{'--codes' if codes else '--volumetric-sr'} needs an --output or --send.")
+    _check_archive(pacs, calling_aet, move_port, pacs_credentials)
     _check_paths(ct, mask, export, output, codes)
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
@@ -188,8 +196,9 @@ def command(
     locations += [] if fiducials is None else ggn_tf.read_points(fiducials, line_midpoints=line_midpoints)
     archived = None
     if ct is None:
-        archived = _fetch(str(pacs), study, series, timeout, pacs_credentials, pacs_ca, pacs_cert, pacs_key)
-        ct, series = archived.folder, archived.found.series
+        known = read_credentials(pacs_credentials, pacs_ca, pacs_cert, pacs_key)
+        archived = _fetch(str(pacs), study, series, timeout, known, points_series, calling_aet, move_port)
+        ct, series, points_from = archived.folder, archived.found.series, archived.marks or points_from
     if points_from is not None:
         locations += ggn_tf.read_dicom_points(points_from, ct, series=series, repair=repair)
     if export is not None:
@@ -248,18 +257,30 @@ def _fetch(
     study: str | None,
     series: str | None,
     timeout: float,
-    credentials: Path | None,
-    authorities: Path | None,
-    certificate: Path | None,
-    key: Path | None,
+    credentials: PacsCredentials,
+    points_series: str | None,
+    calling_aet: str | None,
+    move_port: int | None,
 ) -> "ArchivedSeries":
     """Fetch the CT before TensorFlow is loaded, which takes seconds; the command's end deletes it."""
     from ggn_tf.api.archive import fetch_series
-    from ggn_tf.pacs.credentials import read_credentials
 
-    known = read_credentials(credentials, authorities, certificate, key)
-    archived = fetch_series(url, study, series, known, timeout)
+    aet = calling_aet or CALLING_AET
+    archived = fetch_series(
+        url, study, series, credentials, timeout, points_series=points_series, calling_aet=aet, move_port=move_port
+    )
     return click.get_current_context().with_resource(archived)
+
+
+def _check_archive(
+    pacs: str | None, calling_aet: str | None, move_port: int | None, pacs_credentials: Path | None
+) -> None:
+    """Refuse options of the other kind of archive."""
+    is_dicom = pacs is not None and is_dicom_url(pacs)
+    if not is_dicom and (calling_aet is not None or move_port is not None):
+        raise click.UsageError("--calling-aet and --move-port need a --pacs dicom://.")
+    if is_dicom and pacs_credentials is not None:
+        raise click.UsageError("--pacs-credentials needs a --pacs https://.")
 
 
 def _check_paths(

@@ -7,7 +7,6 @@ dicomweb-client's, of the extra `pacs`.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -17,22 +16,13 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from ggn_tf.errors import PacsError
+from ggn_tf.pacs.archive import MOST_INSTANCES, SEND_AGAIN, STORED, PacsSeries, choose_series, refuse_incomplete
 from ggn_tf.pacs.credentials import PacsCredentials, refuse_unsafe_url
 
 if TYPE_CHECKING:
     import requests
 
-# Thin slices of a thorax are 1000; two reconstructions in one series 3000.
-_MOST_INSTANCES = 20_000
 _UID_TAG = {"study": "0020000D", "series": "0020000E", "instance": "00080018", "modality": "00080060"}
-
-
-@dataclass(frozen=True)
-class PacsSeries:
-    """A series of an archive."""
-
-    study: str
-    series: str
 
 
 class DicomWeb:
@@ -90,19 +80,7 @@ class DicomWeb:
         with self._explained("search for the series"):
             rows = _all_rows(partial(self._client.search_for_series, study, search_filters=filters))
             found = [(_text(row, "study") or study or "", _text(row, "series"), _text(row, "modality")) for row in rows]
-        if series is None:
-            found = [item for item in found if item[2] == "CT"]
-        matching = {(one, other) for one, other, _ in found if one and other and series in (None, other)}
-        if len(matching) != 1:
-            raise PacsError(
-                "The archive has no such series." if not matching else "The study has several CT series.",
-                case=self._url,
-                found=", ".join(sorted(other for _, other in matching)) or "no series",
-                expected="one CT series",
-                remedy="Give the UID of the series." if matching else "Check the UIDs and the rights of the account.",
-                arguments=("series",),
-            )
-        return PacsSeries(*matching.pop())
+        return choose_series(found, series, self._url)
 
     def fetch(self, wanted: PacsSeries, folder: Path) -> None:
         """Write every instance of a series into an empty folder.
@@ -118,19 +96,11 @@ class DicomWeb:
             instances = self._client.iter_series(wanted.study, wanted.series, media_types=(("application/dicom", "*"),))
             for number, instance in enumerate(instances):
                 uid = str(instance.SOPInstanceUID)
-                if number >= _MOST_INSTANCES or instance.SeriesInstanceUID != wanted.series:
+                if number >= MOST_INSTANCES or instance.SeriesInstanceUID != wanted.series:
                     raise ValueError("instances that were not requested")
                 received.add(uid)
                 instance.save_as(folder / f"{number:05d}.dcm")
-        if not announced or received != announced:
-            others = len(received - announced)
-            raise PacsError(
-                "The archive did not deliver the series that it announced.",
-                case=self._url,
-                found=f"{len(received & announced)} of {len(announced)} instances, and {others} others",
-                expected="every instance that it lists for the series",
-                remedy="Repeat the command when the archive has received the whole series.",
-            )
+        refuse_incomplete(announced, received, self._url)
 
     def send(self, study: str, objects: Sequence[Path]) -> int:
         """Store objects in one request; the archive keeps one copy of what is stored again.
@@ -153,9 +123,8 @@ class DicomWeb:
                 "The archive did not store every object.",
                 case=self._url,
                 found=f"{len(sent & stored)} of {len(sent)} confirmed, failure {', '.join(codes) or 'without a code'}",
-                expected="every object stored",
-                remedy="Look up the code in DICOM PS3.18, Annex I.2.2, or in the archive's log. Sending again is safe: "
-                "the objects keep their UIDs.",
+                expected=STORED,
+                remedy=f"Look up the code in DICOM PS3.18, Annex I.2.2, or in the archive's log. {SEND_AGAIN}",
             )
         return len(sent)
 
@@ -217,7 +186,7 @@ def _all_rows(search: Callable[..., Sequence[Mapping[str, Any]]]) -> list[Mappin
     """The rows of every page: archives limit how many one response contains, and some ignore the offset."""
     rows: dict[tuple[str, ...], Mapping[str, Any]] = {}
     offset = 0
-    while len(rows) <= _MOST_INSTANCES:
+    while len(rows) <= MOST_INSTANCES:
         page = search(offset=offset or None)
         found = {tuple(_text(row, name) for name in _UID_TAG): row for row in page}
         if found.keys() <= rows.keys():

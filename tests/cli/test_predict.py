@@ -250,6 +250,9 @@ def test_a_series_of_an_archive_is_answered_and_the_objects_are_sent_to_it(
         ("--ct", "ct", "--send"),
         ("--ct", "ct", "--study", "1.2"),
         ("--pacs", "https://pacs", "--study", "1.2", "--keep-ids"),
+        ("--pacs", "https://pacs", "--study", "1.2", "--calling-aet", "A"),
+        ("--pacs", "https://pacs", "--study", "1.2", "--move-port", "11112"),
+        ("--pacs", "dicom://A@pacs:104", "--study", "1.2", "--pacs-credentials", "file"),
     ],
 )
 def test_options_of_an_archive_that_do_not_fit_are_refused(options: tuple[str, ...]) -> None:

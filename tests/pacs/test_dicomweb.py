@@ -12,8 +12,9 @@ import pydicom
 import pytest
 
 from ggn_tf.errors import PacsError
+from ggn_tf.pacs.archive import PacsSeries
 from ggn_tf.pacs.credentials import PacsCredentials
-from ggn_tf.pacs.dicomweb import DicomWeb, PacsSeries
+from ggn_tf.pacs.dicomweb import DicomWeb
 from tests.support.certificates import write_pair
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom
 from tests.support.fake_dicomweb import Archive
@@ -133,7 +134,7 @@ def test_an_archive_that_ignores_the_offset_is_asked_twice(archive: Archive, fou
 def test_a_search_that_does_not_end_is_an_error(
     archive: Archive, found: PacsSeries, result: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ggn_tf.pacs.dicomweb._MOST_INSTANCES", 3)
+    monkeypatch.setattr("ggn_tf.pacs.dicomweb.MOST_INSTANCES", 3)
     archive.page = 1
     with archive.serve() as url:
         refused("retrieve", url, found, tmp_path, result)

@@ -1,0 +1,82 @@
+"""What archives of every protocol have in common: series, and the checks of what was found and received."""
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ggn_tf.errors import PacsError
+
+MOST_INSTANCES = 20_000
+"""Thin slices of a thorax are 1000; two reconstructions in one series 3000."""
+STORED = "every object stored"
+SEND_AGAIN = "Sending again is safe: the objects keep their UIDs."
+
+
+@dataclass(frozen=True)
+class PacsSeries:
+    """A series of an archive."""
+
+    study: str
+    series: str
+
+
+class Archive(Protocol):
+    """A connection to an archive; each method raises a PacsError where the archive fails."""
+
+    def find(self, study: str | None, series: str | None) -> PacsSeries:
+        """Find a series by its UID, or the one CT series of a study."""
+
+    def fetch(self, wanted: PacsSeries, folder: Path) -> None:
+        """Write every instance of a series into an empty folder."""
+
+    def send(self, study: str, objects: Sequence[Path]) -> int:
+        """Store objects; the archive keeps one copy of what is stored again. Returns their number."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+def choose_series(found: Iterable[tuple[str, str, str]], series: str | None, case: str) -> PacsSeries:
+    """The requested series, or the one CT series.
+
+    Args:
+        found: Study, series and modality of each.
+        series: SeriesInstanceUID; None for the one CT series.
+        case: The archive, for errors.
+
+    Raises:
+        PacsError: There is none, or more than one.
+    """
+    matching = {
+        (study, uid)
+        for study, uid, modality in found
+        if study and uid and (modality == "CT" if series is None else uid == series)
+    }
+    if len(matching) != 1:
+        raise PacsError(
+            "The archive has no such series." if not matching else "The study has several CT series.",
+            case=case,
+            found=", ".join(sorted(uid for _, uid in matching)) or "no series",
+            expected="one CT series" if series is None else "the series",
+            remedy="Give the UID of the series." if matching else "Check the UIDs and the rights of the account.",
+            arguments=("series", "study"),
+        )
+    return PacsSeries(*matching.pop())
+
+
+def refuse_incomplete(announced: AbstractSet[str], received: AbstractSet[str], case: str) -> None:
+    """Reject other instances than an archive lists for a series.
+
+    Raises:
+        PacsError: Instances are missing, or were not announced.
+    """
+    if not announced or received != announced:
+        raise PacsError(
+            "The archive did not deliver the series that it announced.",
+            case=case,
+            found=f"{len(received & announced)} of {len(announced)} instances, and {len(received - announced)} others",
+            expected="every instance that it lists for the series",
+            remedy="Repeat the command when the archive has received the whole series.",
+        )
