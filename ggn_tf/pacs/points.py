@@ -36,8 +36,8 @@ _OUTLINES = ("POLYLINE", "POLYGON")
 _TRIANGLE, _FLAT_MM2 = 3, 1e-3
 # Begin the tracking identifiers of Cornerstone's tools (OHIF), which name the tool.
 _TOOLS = ("cornerstone",)
-# Far more than a report has: a group takes about 3000 bytes.
-_MOST_BYTES, _MOST_GROUPS, _LONGEST_NAME = 32 << 20, 10_000, 64
+# Far more than a report has: a group takes 500 to 3000 bytes, and 3 ms to read.
+_MOST_BYTES, _MOST_GROUPS, _LONGEST_NAME = 8 << 20, 1000, 64
 
 
 @dataclass(frozen=True)
