@@ -21,3 +21,9 @@ def real_data() -> Path:
     if not (folder / "lidc_voi" / "cases.csv").is_file():
         pytest.skip(f"no real CT in {folder}: set GGN_TF_REAL_DATA to the folder that contains lidc_voi/")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with slow tests first: the two processes then end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -13,23 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from ggn_tf.cli import main
-from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.client import PredictionClient
-from ggn_tf.serving.export.version_writer import export_model
-from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.support.tiny_protocol import tiny_protocol
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "ggn"
-    protocol = tiny_protocol()
-    export_model(build_cascade(2, protocol), INDOLENT_INVASIVE, protocol, folder)
-    return folder
+def models(small_export):
+    return small_export
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_prints_its_address_and_stops_at_a_signal(number, models, tmp_path):
+def test_serve_prints_its_address_and_stops_at_a_signal(models, tmp_path):
     command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(models), "--port", "0"]
     flags = ["--model_name", "lung", "--file_system_poll_wait_seconds", "1", "--monailabel-port", "0"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -46,13 +38,13 @@ def test_serve_prints_its_address_and_stops_at_a_signal(number, models, tmp_path
         match = re.fullmatch(r"serving lung version 1 on (127\.0\.0\.1:\d+)\n", ready)
         assert match, ready + process.stderr.read()
         with PredictionClient(match[1], model_name="lung") as client:
-            assert client.patch_shape() == (16, 16, 16, 1)
+            assert client.patch_shape() == (32, 32, 32, 1)
         url = process.stdout.readline().removeprefix("serving MONAI Label's protocol on ").strip()
         with urllib.request.urlopen(f"{url}/info/", timeout=30) as response:
             assert list(json.load(response)["models"]) == ["lung"]
         (folder,) = tmp_path.glob(".ggn-tf-temporary.monailabel.*")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        os.kill(process.pid, number)
+        process.terminate()
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
@@ -160,6 +152,7 @@ def test_batching_parameters_that_cannot_be_used_are_refused(models, tmp_path):
     assert "(option --batching_parameters_file)" in result.stderr
 
 
+@pytest.mark.nightly
 def test_a_full_disk_behind_stdout_does_not_stop_the_server(models):
     if not os.path.exists("/dev/full"):  # noqa: PTH110 a device, not a file
         pytest.skip("this system has no /dev/full")
@@ -171,7 +164,7 @@ def test_a_full_disk_behind_stdout_does_not_stop_the_server(models):
         process = subprocess.Popen(command, stdout=full, stderr=full)
     try:
         with PredictionClient(f"127.0.0.1:{port}", timeout_s=120, pauses_s=[0.2] * 600) as client:
-            assert client.patch_shape() == (16, 16, 16, 1)
+            assert client.patch_shape() == (32, 32, 32, 1)
         assert process.poll() is None
     finally:
         process.kill()
@@ -200,7 +193,7 @@ def test_tensorflow_serving_does_not_silently_lack_what_was_asked_for(option, mo
     assert "--engine embedded" in result.stderr
 
 
-def test_a_signal_ends_a_start_that_hangs(tmp_path):
+def test_ctrl_c_ends_a_start_that_hangs(tmp_path):
     """As TensorFlow would, if a version's file became a pipe after it was checked."""
     code = (
         "import time, ggn_tf.serving.server.server as server\n"
@@ -210,5 +203,5 @@ def test_a_signal_ends_a_start_that_hangs(tmp_path):
     command = [sys.executable, "-c", code, "serve", str(tmp_path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout.readline() == "starting\n"
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0

@@ -20,12 +20,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
-from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
-from ggn_tf.tasks import THREE_CLASSES
 from tests.support.tiny_protocol import TINY
 
 CLIENTS = Path(__file__).parents[2] / "serving" / "clients"
@@ -85,22 +82,15 @@ REFUSED_IN_FULL = REFUSED | {
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clients") / "ggn"
-    export_model(build_cascade(3, TINY, seed=1), THREE_CLASSES, TINY, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def target(exported):
-    with ModelServer(exported, ServerOptions(port=0)) as server:
+def target(small_export):
+    with ModelServer(small_export, ServerOptions(port=0)) as server:
         yield f"127.0.0.1:{server.port}"
 
 
 @pytest.fixture(scope="module")
-def expected(exported):
+def expected(small_export):
     """The probabilities of a patch that is -500 HU throughout."""
-    with LocalModel(exported) as model:
+    with LocalModel(small_export) as model:
         return model.predict(np.full((1, 32, 32, 32, 1), -500, np.float32)).probabilities[0].tolist()
 
 
@@ -278,14 +268,14 @@ def from_right_with_slices_second(hu, spacing_mm, center_index):
 
 @commands
 @pytest.mark.parametrize("kind", ["patch", "region", "region RSP"])
-def test_an_example_predicts(kind, command, target, exported, tmp_path):
+def test_an_example_predicts(kind, command, target, small_export, tmp_path):
     patch, region = (sample_patches(TINY.patch, 1, seed=3),), [part[:1] for part in sample_regions(seed=3)]
     inputs = patch if kind == "patch" else region
     sent, axes = (from_right_with_slices_second(*region), ["--axes", "RSP"]) if "RSP" in kind else (inputs, [])
     result = run_example(*command(target, tmp_path, *sent), *axes)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    with LocalModel(exported) as model:
+    with LocalModel(small_export) as model:
         expected = (model.predict if kind == "patch" else model.predict_roi)(*inputs)
     assert (found["warning"], found["version"]) == (expected.warnings[0], 1)
     assert list(found["probabilities"]) == ["AAH+AIS", "MIA", "IAC"]

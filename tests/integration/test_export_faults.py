@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from ggn_tf.errors import ExportError
-from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.version_folders import list_versions
 from ggn_tf.serving.export.golden_requests import sample_patches
@@ -21,22 +20,21 @@ from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
 from tests.support.processes import Process
 from tests.support.small_disk import small_disk
+from tests.support.small_model import build_small_model
 from tests.support.tiny_protocol import TINY
 
 PATCHES = sample_patches(TINY.patch, 1, seed=0)
 
 
 def write_version(folder: Path) -> None:
-    """Write the next version of a model folder, a small cascade."""
-    export_model(build_cascade(3, TINY, seed=1), THREE_CLASSES, TINY, folder)
+    """Write the next version of a model folder."""
+    export_model(build_small_model(), THREE_CLASSES, TINY, folder)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, small_export: Path) -> Path:
     """A model folder with version 1."""
-    folder = tmp_path_factory.mktemp("models") / "ggn"
-    write_version(folder)
-    return folder
+    return Path(shutil.copytree(small_export, tmp_path_factory.mktemp("models") / "ggn"))
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +64,12 @@ def only_version_1(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reached", ["", "saved_model.pb", "assets.extra/tf_serving_warmup_requests"])
-def test_an_export_killed_for_good_leaves_the_served_version(reached: str, folder: Path, client: PredictionClient):
+def test_an_export_killed_for_good_leaves_the_served_version(folder: Path, client: PredictionClient):
     expected = client.predict(PATCHES)
     process = Process(write_version, folder)
-    while process.poll() is None and not list(folder.glob(f".ggn-tf-temporary.2.*/{reached}")):
+    while process.poll() is None and not list(
+        folder.glob(".ggn-tf-temporary.2.*/assets.extra/tf_serving_warmup_requests")
+    ):
         time.sleep(0.001)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "the export ended before it was killed: kill earlier"

@@ -15,7 +15,6 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ggn_tf.cli import main
 from ggn_tf.errors import ExportError, ServingError
-from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.server_check import check_server, compare_responses
 from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode, encode_content, encode_fields
@@ -23,6 +22,7 @@ from ggn_tf.serving.contract.version_folders import CHECKSUMS_FILE
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
+from tests.support.small_model import build_small_model
 
 
 def target_of(server):
@@ -74,7 +74,7 @@ def test_the_server_of_the_export_passes(server, exported):
 
 
 def test_other_weights_are_drift_in_both_signatures(tiny, exported, tmp_path):
-    export_model(build_cascade(3, tiny, seed=2), THREE_CLASSES, tiny, tmp_path)
+    export_model(build_small_model(seed=2), THREE_CLASSES, tiny, tmp_path)
     with ModelServer(tmp_path, ServerOptions(port=0)) as other:
         check = check_server(target_of(other), exported, repeats=1)
     error = drift_of(check)

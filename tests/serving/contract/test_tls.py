@@ -4,10 +4,12 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import ClientTls, ServerTls, client_tls, server_tls
+from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from tests.support.certificates import write_pair
 
@@ -94,8 +96,12 @@ def test_a_missing_file_is_reported():
 @pytest.mark.parametrize(
     ("host", "encrypted", "warned"), [("127.0.0.1", False, False), ("0.0.0.0", False, True), ("0.0.0.0", True, False)]
 )
-def test_a_server_that_others_can_reach_warns_if_nothing_is_encrypted(host, encrypted, warned, exported, files, caplog):
-    options = ServerOptions(host=host, port=0, tls=server_files(files) if encrypted else None)
-    with ModelServer(exported, options):
+def test_a_server_that_others_can_reach_warns_if_nothing_is_encrypted(host, encrypted, warned, files, caplog, tmp_path):
+    """A model that computes nothing is loaded in no time."""
+    module = tf.Module()
+    module.serve = tf.function(lambda x: {"y": x}, [tf.TensorSpec([None], name="x")])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.serve})
+    tls, trust = server_files(files) if encrypted else None, Trust(any_program=True)
+    with ModelServer(tmp_path, ServerOptions(host=host, port=0, tls=tls, trust=trust)):
         pass
     assert ("not encrypted" in caplog.text) == warned

@@ -7,6 +7,7 @@ import pytest
 from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.tasks import THREE_CLASSES
+from tests.support.shared_folder import shared_folder
 from tests.support.tiny_protocol import TINY
 
 
@@ -24,6 +25,8 @@ def tiny_model() -> keras.Model:
 @pytest.fixture(scope="session")
 def exported(tiny_model: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with version 1; not to be written to."""
-    folder = tmp_path_factory.mktemp("models") / "ggn"
-    export_model(tiny_model, THREE_CLASSES, TINY, folder)
-    return folder
+
+    def write(folder: Path) -> None:
+        export_model(tiny_model, THREE_CLASSES, TINY, folder / "ggn")
+
+    return shared_folder(tmp_path_factory, "cascade-export", write) / "ggn"

@@ -1,24 +1,19 @@
 """The runs of a cross-validation, exported as one model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from ggn_tf.dataset.records import open_dataset
 from ggn_tf.errors import RunError
 from ggn_tf.json_records import read_document, with_digest, without_digest
 from ggn_tf.serving.contract.members import Difference, difference_of
 from ggn_tf.serving.export.run_members import open_runs
-from tests.support.synthetic import write_synthetic_dataset
-from tests.support.tiny_crossval import cross_validate
-from tests.support.tiny_protocol import SIZE, tiny_protocol
 
 
-def test_a_cross_validation_counts_as_all_of_its_runs(tmp_path: Path) -> None:
-    protocol = tiny_protocol(1, prior=0.5)
-    write_synthetic_dataset(tmp_path / "dataset", 30, nodules_per_patient=2, size=SIZE)
-    folder = cross_validate(open_dataset(tmp_path / "dataset", protocol.patch), tmp_path / "cv").folder
+def test_a_cross_validation_counts_as_all_of_its_runs(whole_crossval: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(whole_crossval, tmp_path / "cv"))
     opened = open_runs([folder])
     assert [(member.run, member.fold, member.seed) for member in opened.members] == [
         ("fold1-member1", 1, 0),

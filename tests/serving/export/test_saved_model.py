@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.systems import build_cascade, build_multitask
-from ggn_tf.protocol import Protocol
+from ggn_tf.protocol import PatchProtocol, Protocol
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel
@@ -34,6 +35,7 @@ OPERATIONS = {
 
 NARROW = dataclasses.replace(
     Protocol(),
+    patch=PatchProtocol(size=16),
     cnn=dataclasses.replace(Protocol().cnn, channels=(4,) * 8, fc_units=(8, 8)),
     unet=dataclasses.replace(Protocol().unet, channels_down=(4,) * 8, channels_up=(4,) * 6),
 )
@@ -49,12 +51,21 @@ def operations(folder: Path) -> set[str]:
     return {node.op for nodes in (graph.node, *(f.node_def for f in graph.library.function)) for node in nodes}
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"), [("float32", 1e-5), pytest.param("bfloat16", 0.02, marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("build", [build_cascade, build_multitask])
-def test_only_standard_operations_are_used(build, precision, tmp_path):
-    """The paper's depth, so that every kind of layer is there; few channels, so that it takes seconds."""
-    folder = export_model(build(3, NARROW, precision=precision), THREE_CLASSES, NARROW, tmp_path)
+def test_only_standard_operations_are_used_and_predict_as_the_model(build, precision, tolerance, tmp_path):
+    """The paper's depth, so that every kind of layer is there; few channels and voxels, so that it takes seconds."""
+    model = build(3, NARROW, precision=precision)
+    folder = export_model(model, THREE_CLASSES, NARROW, tmp_path)
     assert operations(folder) - OPERATIONS == set()
+    patches = sample_patches(NARROW.patch, 2, seed=5)
+    expected = model(normalise_hu(patches, NARROW.patch.window_hu), training=False)
+    with LocalModel(folder) as served:
+        prediction = served.predict(patches)
+    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=tolerance)
+    np.testing.assert_allclose(prediction.mask, expected["mask"], atol=tolerance)
 
 
 def test_no_operation_calls_python_and_no_function_has_a_gradient_of_its_own(exported):
@@ -94,6 +105,7 @@ def test_the_cpp_runtime_predicts_without_python(signature, exported, tiny, name
     np.testing.assert_allclose(mask.reshape(expected.mask.shape), expected.mask, atol=1e-5)
 
 
+@pytest.mark.nightly
 def test_openvino_predicts_alike(exported, tiny):
     """An independent runtime. It has no string operations, so only the numeric outputs are converted."""
     openvino = pytest.importorskip("openvino")

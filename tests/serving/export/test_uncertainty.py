@@ -154,6 +154,7 @@ def test_an_export_without_them_is_refused_by_name_where_they_are_required(tmp_p
     assert found.in_set is None and found.typicality is None and found.prediction_set(0) is None
 
 
+@pytest.mark.nightly
 def test_openvino_predicts_alike(exported, local):
     openvino = pytest.importorskip("openvino")
     expected, names = local.predict(PATCHES), ["probabilities", "in_set", "typicality"]

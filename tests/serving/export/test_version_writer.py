@@ -9,7 +9,7 @@ import tensorflow as tf
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ExportError
 from ggn_tf.evaluation.statistics.run_scores import Estimate, StageScores
-from ggn_tf.models.systems import build_cascade, build_multitask, build_raw, build_reference
+from ggn_tf.models.systems import build_raw, build_reference
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode
@@ -19,13 +19,22 @@ from ggn_tf.serving.export.export_card import Provenance
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.tasks import INDOLENT_INVASIVE, THREE_CLASSES
+from tests.support.small_model import build_small_model
 
 
-def load_in_a_session(folder):
+@pytest.fixture(scope="module")
+def in_a_session(exported):
+    """A session with the version's graph, and the meta graph."""
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph)
     with graph.as_default():
-        return session, tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        return session, tf.compat.v1.saved_model.load(session, ["serve"], str(exported / "1"))
+
+
+@pytest.fixture(scope="module")
+def local(exported):
+    with LocalModel(exported) as model:
+        yield model
 
 
 REGION = {
@@ -56,72 +65,63 @@ def described(tensors):
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_a_signature_has_the_names_types_and_shapes_of_the_contract(name, exported):
-    _, meta_graph = load_in_a_session(exported / "1")
-    signature = meta_graph.signature_def[name]
+def test_a_signature_has_the_names_types_and_shapes_of_the_contract(name, in_a_session):
+    signature = in_a_session[1].signature_def[name]
     assert (described(signature.inputs), described(signature.outputs)) == (INPUTS[name], OUTPUTS[name])
 
 
-def test_no_training_signature_comes_along(exported):
-    _, meta_graph = load_in_a_session(exported / "1")
-    assert set(meta_graph.signature_def) == {*INPUTS, "__saved_model_init_op"}
+def test_no_training_signature_comes_along(in_a_session):
+    assert set(in_a_session[1].signature_def) == {*INPUTS, "__saved_model_init_op"}
 
 
-def test_the_saved_model_predicts_like_the_keras_file(exported, tiny_model, patches, tmp_path, tiny):
+def test_the_saved_model_predicts_like_the_keras_file(local, tiny_model, patches, tmp_path, tiny):
     tiny_model.save(tmp_path / "model.keras")
     kept = keras.saving.load_model(tmp_path / "model.keras")
-    expected = kept.predict(normalise_hu(patches, tiny.patch.window_hu), verbose=0)
-    with LocalModel(exported) as model:
-        prediction = model.predict(patches)
+    expected = kept(normalise_hu(patches, tiny.patch.window_hu), training=False)
+    prediction = local.predict(patches)
     np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=1e-5)
     np.testing.assert_allclose(prediction.mask, expected["mask"], atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("build", "precision", "tolerance"),
-    [(build_cascade, "bfloat16", 0.02), (build_multitask, "float32", 1e-5)],
-    ids=["bfloat16", "multitask"],
-)
-def test_other_models_predict_in_float32_too(build, precision, tolerance, tiny, patches, tmp_path):
-    model = build(3, tiny, precision=precision, seed=2)
+def test_a_model_in_bfloat16_predicts_in_float32(tiny, patches, tmp_path):
+    model = build_small_model("mixed_bfloat16")
     export_model(model, THREE_CLASSES, tiny, tmp_path)
-    expected = model.predict(normalise_hu(patches, tiny.patch.window_hu), verbose=0)
+    expected = model(normalise_hu(patches, tiny.patch.window_hu), training=False)
     with LocalModel(tmp_path) as served:
         prediction = served.predict(patches)
+        assert served.contract.precision == "bfloat16"
     assert prediction.probabilities.dtype == prediction.mask.dtype == np.float32
-    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=tolerance)
-    np.testing.assert_allclose(prediction.mask, expected["mask"], atol=tolerance)
+    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=0.02)
+    np.testing.assert_allclose(prediction.mask, expected["mask"], atol=0.02)
 
 
-def test_different_patches_get_different_predictions(exported, patches):
-    with LocalModel(exported) as model:
-        prediction = model.predict(patches)
+def test_different_patches_get_different_predictions(local, patches):
+    prediction = local.predict(patches)
     assert np.ptp(prediction.probabilities, axis=0).max() > 1e-4
     assert np.ptp(prediction.mask) > 1e-2
 
 
-def test_the_window_is_inside_the_graph(exported):
+def test_the_window_is_inside_the_graph(local):
     def flat(hu):
         return np.full((1, 32, 32, 32, 1), hu, np.float32)
 
-    with LocalModel(exported) as model:
-        low, lower, high, higher = (model.predict(flat(hu)).probabilities for hu in (-1024, -3000, 400, 3000))
+    low, lower, high, higher = (local.predict(flat(hu)).probabilities for hu in (-1024, -3000, 400, 3000))
     np.testing.assert_array_equal(low, lower)
     np.testing.assert_array_equal(high, higher)
     assert not np.array_equal(low, high)
 
 
-def test_class_names_lead_with_the_batch(exported, patches):
-    session, meta_graph = load_in_a_session(exported / "1")
+def test_class_names_lead_with_the_batch(in_a_session, patches):
+    session, meta_graph = in_a_session
     signature = meta_graph.signature_def["serving_default"]
     names = session.run(signature.outputs["class_names"].name, {signature.inputs["hu"].name: patches})
     assert names.tolist() == [[b"AAH+AIS", b"MIA", b"IAC"]] * 3
 
 
-def test_versions_count_up_from_the_largest(tiny_model, tmp_path, tiny):
+def test_versions_count_up_from_the_largest(tmp_path):
     (tmp_path / "00000041").mkdir()
     (tmp_path / "notes").mkdir()
-    assert export_model(tiny_model, THREE_CLASSES, tiny, tmp_path) == tmp_path / "42"
+    assert next_version(tmp_path) == 42
 
 
 def test_a_new_folder_begins_with_version_1(tmp_path):
@@ -135,26 +135,25 @@ def test_a_name_that_is_no_number_is_no_version(tmp_path):
     assert list_versions(tmp_path) == {1: tmp_path / "1", 123: tmp_path / "00000123"}
 
 
-@pytest.mark.parametrize("step", ["write_warmup", "open_servable", "write_golden"])
-def test_an_export_that_dies_leaves_nothing(step, tiny_model, tmp_path, monkeypatch, tiny):
+def test_an_export_that_dies_leaves_nothing(small_model, tmp_path, monkeypatch, tiny):
     def die(*_, **__):
         seen.extend(path.name for path in tmp_path.iterdir())
         raise KeyboardInterrupt
 
     seen: list[str] = []
-    monkeypatch.setattr(export_module, step, die)
+    monkeypatch.setattr(export_module, "write_golden", die)
     with pytest.raises(KeyboardInterrupt):
-        export_model(tiny_model, THREE_CLASSES, tiny, tmp_path)
+        export_model(small_model, THREE_CLASSES, tiny, tmp_path)
     assert len(seen) == 1 and not seen[0].isdigit()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_number_taken_in_the_meantime_is_skipped(tiny_model, tmp_path, monkeypatch, tiny):
+def test_a_number_taken_in_the_meantime_is_skipped(small_model, tmp_path, monkeypatch, tiny):
     numbers = iter([1, 2])
     monkeypatch.setattr(export_module, "next_version", lambda _: next(numbers))
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_text("another export was first", encoding="utf-8")
-    assert export_model(tiny_model, THREE_CLASSES, tiny, tmp_path).name == "2"
+    assert export_model(small_model, THREE_CLASSES, tiny, tmp_path).name == "2"
 
 
 def test_a_folder_that_cannot_be_created_is_an_export_error(tiny_model, tmp_path, tiny):
@@ -246,7 +245,7 @@ def test_golden_predictions_are_the_keras_models(exported, tiny_model, tiny):
     pairs = list(golden(exported, "serving_default"))
     assert [len(sent["hu"]) for sent, _ in pairs] == [1, 1, 2]
     for sent, outputs in pairs:
-        expected = tiny_model.predict(normalise_hu(sent["hu"], tiny.patch.window_hu), verbose=0)
+        expected = tiny_model(normalise_hu(sent["hu"], tiny.patch.window_hu), training=False)
         np.testing.assert_allclose(outputs["probabilities"], expected["probabilities"], atol=1e-5)
         np.testing.assert_allclose(outputs["mask"], expected["mask"], atol=1e-5)
 
@@ -272,10 +271,10 @@ def test_the_model_card_says_what_it_is_not(exported):
     assert "dataset fingerprint: not recorded" in card
 
 
-def test_the_model_card_contains_origin_and_scores(tiny_model, tmp_path, tiny):
+def test_the_model_card_contains_origin_and_scores(small_model, tmp_path, tiny):
     scores = StageScores(accuracy=Estimate(0.75, 0.5, 0.875), auc=Estimate(None))
     origin = Provenance(run="first", dataset_fingerprint="abc123", select_on="test", scores=scores)
-    folder = export_model(tiny_model, THREE_CLASSES, tiny, tmp_path, origin)
+    folder = export_model(small_model, THREE_CLASSES, tiny, tmp_path, origin)
     card = (folder / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
     assert "- dataset fingerprint: abc123" in card
     assert "- accuracy: 0.750 [0.500, 0.875]" in card

@@ -26,6 +26,7 @@ from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel
+from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.serving.server.version_manager import State
 from ggn_tf.tasks import THREE_CLASSES
 from scripts.serving_load import ServerProcess, add_version, load
@@ -262,11 +263,11 @@ def _has_slot(target):
 
 
 def test_a_message_over_the_limit_is_refused(exported):
-    limit = "--grpc_channel_arguments=grpc.max_receive_message_length=1000000"
-    with ServerProcess(exported, limit) as server:
-        assert responds(server.target, patches=7)
+    limit = ("grpc.max_receive_message_length", 1_000_000)
+    with ModelServer(exported, ServerOptions(port=0, channel_arguments=(limit,))) as server:
+        assert responds(server.address, patches=7)
         with pytest.raises(grpc.RpcError) as caught:
-            responds(server.target, patches=8)
+            responds(server.address, patches=8)
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in caught.value.details()
 
@@ -283,15 +284,14 @@ def test_a_disk_that_is_full_of_half_a_copy_leaves_the_old_version_serving(expor
     size = sum(file.stat().st_size for file in exported.rglob("*") if file.is_file())
     with small_disk(tmp_path / "disk", 3 * size // 2) as disk:
         shutil.copytree(exported, disk / "ggn")
-        with ServerProcess(disk / "ggn", "--file_system_poll_wait_seconds=0.1") as server:
+        with ModelServer(disk / "ggn", ServerOptions(port=0, poll_wait_seconds=0.1)) as server:
             with pytest.raises(shutil.Error, match="No space left on device"):
                 shutil.copytree(disk / "ggn" / "1", disk / "ggn" / "2")
-            _until(lambda: _state(server.target, 2) == State.END)
-            assert all(responds(server.target) for _ in range(5))
-            assert _state(server.target, 1) == State.AVAILABLE
+            _until(lambda: _state(server.address, 2) == State.END)
+            assert all(responds(server.address) for _ in range(5))
+            assert _state(server.address, 1) == State.AVAILABLE
             shutil.rmtree(disk / "ggn" / "2")
-            _until(lambda: responds(server.target))
-            assert server.terminate() == 0
+            _until(lambda: responds(server.address))
 
 
 def _state(target, version):

@@ -363,7 +363,7 @@ def test_it_listens_on_loopback_by_default():
     assert ServerOptions().host == "127.0.0.1"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_tensorflow_keeps_a_thread_for_each_core_that_a_request_may_use(exported):
     """Independent of the machine's cores."""
     flag = "--tensorflow_intra_op_parallelism"
