@@ -2,6 +2,7 @@
 
 import doctest
 import shutil
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -42,6 +43,6 @@ def test_the_examples_give_what_they_show(folder: Path, dataset: Dataset, monkey
     assert run_examples("ggn_tf.api.prepare") == (0, 2)
     shutil.rmtree(folder / "dataset")
     shutil.copytree(dataset.folder, folder / "dataset")
-    monkeypatch.setattr("ggn_tf.api.fit.Protocol", tiny_protocol)
+    monkeypatch.setattr("ggn_tf.api.fit.Protocol", partial(tiny_protocol, 1))
     for name, examples in (("fit", 3), ("evaluate", 4), ("export", 1), ("serve", 1), ("load", 4)):
         assert run_examples(f"ggn_tf.api.{name}") == (0, examples)

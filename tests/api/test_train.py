@@ -1,6 +1,5 @@
 """`fit`, `evaluate`, `export` and `study` with tiny networks."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -97,22 +96,6 @@ def test_numbers_are_those_given(dataset: Dataset, tmp_path: Path) -> None:
         (3, 0.3, 6),
     ]
     assert (training.batch_size, training.joint_weight) == (5, 0.5)
-
-
-def test_a_run_is_evaluated_exported_and_predicts(whole_run: RunFolder, tmp_path: Path) -> None:
-    run = shutil.copytree(whole_run.folder, tmp_path / "run")
-    seen: list[ggn_tf.Progress] = []
-    evaluation = ggn_tf.evaluate(
-        ggn_tf.Run(run, whole_run.finished_stages()), replicates=50, gallery=2, on_progress=seen.append
-    )
-    assert (evaluation.folder / "report.html").is_file() and seen
-    assert set(evaluation.predictions["set"]) == {"train", "validation", "test"}
-    version = ggn_tf.export(run, tmp_path / "models")
-    assert version == tmp_path / "models" / "1"
-    with ggn_tf.load(version) as model:
-        assert model.protocol.size == 16
-    with pytest.raises(ggn_tf.GgnError):
-        ggn_tf.export(tmp_path, tmp_path / "models")
 
 
 @pytest.mark.nightly

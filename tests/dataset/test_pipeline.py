@@ -178,6 +178,7 @@ def compare_devices(folder: Path) -> None:
     assert_same(arrays(there), arrays(host))
 
 
+@pytest.mark.nightly
 def test_batches_are_augmented_on_the_device(synthetic: Dataset) -> None:
     assert Process(compare_devices, synthetic.folder).wait() == 0
 

@@ -1,6 +1,7 @@
 """The fast networks against the same networks of stock Keras layers."""
 
 import dataclasses
+from itertools import product
 
 import keras
 import numpy as np
@@ -127,8 +128,17 @@ def test_predictions_are_equal(network, count, small):
         assert_close(a, e, network, 1e-5)
 
 
-@pytest.mark.parametrize("network", BUILDERS)
-@pytest.mark.parametrize("count", [1, 3])
+# The parts of the others, each at one size of a batch.
+EVERY_RUN = {("cnn", 1), ("unet", 3)}
+
+
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [
+        pytest.param(network, count, marks=[] if (network, count) in EVERY_RUN else pytest.mark.nightly)
+        for network, count in product(BUILDERS, (1, 3))
+    ],
+)
 def test_gradients_of_every_variable_and_ten_steps_of_statistics_are_equal(network, count, small):
     stock, fast = map(smoothed, stock_and_fast(network, small))
     batch = make_batch(16, count)

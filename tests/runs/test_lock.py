@@ -11,12 +11,7 @@ from ggn_tf.evaluation.run_list import describe
 from ggn_tf.files import _warn_of_mount, atomic_file
 from ggn_tf.runs.lock import is_locked, lock_run
 from ggn_tf.runs.run_folder import RunFolder
-
-
-def hold(folder: Path, held, release) -> None:
-    with lock_run(folder):
-        held.set()
-        release.wait(30)
+from tests.support.held_lock import hold
 
 
 def test_one_process_trains_a_run(tmp_path: Path):

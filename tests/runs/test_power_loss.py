@@ -27,11 +27,12 @@ def copied(whole_run: RunFolder, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole_run.folder, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("name", ["stages.json", "stages/joint.keras", "model.keras", "history.csv"])
-def test_a_truncated_file_is_made_again(
-    name: str, copied: Path, whole_run: RunFolder, description: RunDescription, dataset: Dataset
+@pytest.mark.parametrize("names", [("stages.json",), ("stages/joint.keras",), ("model.keras", "history.csv")])
+def test_truncated_files_are_made_again(
+    names: tuple[str, ...], copied: Path, whole_run: RunFolder, description: RunDescription, dataset: Dataset
 ):
-    truncate(copied / name)
+    for name in names:
+        truncate(copied / name)
     run = fit(copied, description, dataset)
     assert results(run) == results(whole_run)
     assert entries(run) == entries(whole_run)

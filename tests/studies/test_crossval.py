@@ -27,9 +27,8 @@ from tests.support.tiny_crossval import TASK, cross_validate
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """Two folds of the cascade; not to be written to."""
-    return cross_validate(dataset, tmp_path_factory.mktemp("cv") / "cv").folder
+def whole(whole_crossval: Path) -> Path:
+    return whole_crossval
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """What the items and the finished study leave on disk, and that no item is done twice.
 
-One file, because its tests share a study that takes a minute.
+One file, because its tests share a study.
 """
 
 import dataclasses
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from ggn_tf.studies.study_report import collect_examples, write_study
 from ggn_tf.studies.tables import TaskResults, collect_results, tables_of
 from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import tiny_design
+from tests.support.untrained_training import finish_untrained
 
 REPEAT = "AAH+AIS_MIA+IAC-split1-repeat1"
 DESIGN = tiny_design(joint_weights=(0.5, 1.0))
@@ -35,10 +37,11 @@ TASK = "AAH+AIS,MIA+IAC"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> WorkFolder:
-    """A study of every system on one task, split and repeat, with two lambdas."""
+    """A study of every system on one task, split and repeat, with two lambdas; training is tested elsewhere."""
     folder = WorkFolder(tmp_path_factory.mktemp("study") / "whole", dataset, "ggn-tf study")
-    for item in items_of(DESIGN, dataset):
-        item.run(folder, WorkerChannel())
+    with patch("ggn_tf.studies.training.train_run", finish_untrained):
+        for item in items_of(DESIGN, dataset):
+            item.run(folder, WorkerChannel())
     return folder
 
 
@@ -74,11 +77,9 @@ def test_the_cascades_start_from_the_shared_unet(finished: WorkFolder):
         np.testing.assert_array_equal(a, b)
 
 
-def test_another_lambda_gives_other_probabilities(finished: WorkFolder):
-    full, half = (
-        read_predictions(finished.predictions(f"{name}-{REPEAT}")) for name in ("cascade", "cascade-lambda0.5")
-    )
-    assert not np.array_equal(probabilities(full[full["stage"] == "joint"]), probabilities(half))
+def test_another_lambda_is_that_of_a_run_of_its_own(finished: WorkFolder):
+    runs = (RunFolder.open(finished.run(f"{name}-{REPEAT}")) for name in ("cascade", "cascade-lambda0.5"))
+    assert [run.description.protocol.training.joint_weight for run in runs] == [1.0, 0.5]
 
 
 def test_the_transfer_gives_the_reference_classifier_the_unets_mask(finished: WorkFolder, dataset: Dataset):
@@ -103,8 +104,10 @@ def test_nothing_is_done_twice(finished: WorkFolder, dataset: Dataset):
 
 def test_a_study_with_other_numbers_does_not_take_over_what_is_there(finished: WorkFolder, dataset: Dataset):
     design = dataclasses.replace(tiny_design(models=("raw",)), select_on="test")
+    (raw,) = items_of(design, dataset)
+    assert not raw.is_done(finished)
     with pytest.raises(RunError, match="a run with other settings"):
-        run_items(items_of(design, dataset), finished, 1, ignore_message, lambda: False)
+        raw.run(finished, WorkerChannel())
 
 
 def test_an_item_that_is_asked_to_stop_stops(dataset: Dataset, tmp_path: Path):

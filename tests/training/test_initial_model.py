@@ -43,6 +43,7 @@ def adopt(folder: Path, description: RunDescription, dataset: Dataset, donor: Ru
     return run
 
 
+@pytest.mark.nightly
 def test_another_task_continues_from_the_shared_unet_as_from_its_own(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):
@@ -53,6 +54,7 @@ def test_another_task_continues_from_the_shared_unet_as_from_its_own(
     assert results(adopted) == results(trained)
 
 
+@pytest.mark.nightly
 def test_another_lambda_continues_from_the_shared_classifier_as_from_its_own(
     donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):

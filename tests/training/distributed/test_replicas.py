@@ -70,6 +70,10 @@ def assert_equal_to_rounding(shared: RunFolder, one: RunFolder) -> None:
     pd.testing.assert_frame_equal(ours, expected, rtol=1e-3, atol=1e-4)
     # Before rounding has had time to grow: the first epoch's losses.
     np.testing.assert_allclose(ours["loss"][0], expected["loss"][0], rtol=1e-6)
+    assert_weights_equal_to_rounding(shared, one)
+
+
+def assert_weights_equal_to_rounding(shared: RunFolder, one: RunFolder) -> None:
     for weight, other in zip(shared.load_model().weights, one.load_model().weights, strict=True):
         # Adam divides a gradient by its size: where it is next to nothing, rounding decides on a whole step.
         np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=1e-3, atol=2e-4, err_msg=weight.path)
@@ -87,7 +91,7 @@ def test_only_the_chief_writes(two_workers: Path):
     assert [entry["conditions"]["replicas"] for entry in entries] == [2, 2, 2]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_devices_of_a_process_train_what_one_trains(dataset: Dataset, one: RunFolder, tmp_path: Path):
     answers = ended([shared_fit.start(dataset, tmp_path / "run", "mirrored", devices=2, epochs=1)])
     assert answers[0][0] == 0, answers
@@ -157,9 +161,9 @@ def test_workers_that_were_asked_for_different_runs_refuse(dataset: Dataset, tmp
     assert "other than the chief's: protocol, stages" in answers[1][1]
 
 
-@pytest.mark.nightly
-def test_batches_of_fewer_cases_than_devices_are_everyones(tmp_path: Path):
-    """Three devices: shares of 1, 1 and 2 cases; of the last batch, of two cases, each device takes all."""
+@pytest.mark.slow
+def test_three_devices_of_a_process_train_what_one_trains_whatever_the_size_of_the_batch(tmp_path: Path):
+    """The U-Net's stage. Shares of 1, 1 and 2 cases; of the last batch, of two cases, each device takes all."""
     dataset = write_synthetic_dataset(tmp_path / "dataset", cases=30, size=16)
     assert len(read_split(dataset, 1).train) % 4 == 2
     answers = ended([shared_fit.start(dataset, tmp_path / "run", "mirrored", devices=3, epochs=1, stage="segment")])
@@ -167,3 +171,4 @@ def test_batches_of_fewer_cases_than_devices_are_everyones(tmp_path: Path):
     alone = fit(tmp_path / "one", tiny_description(dataset, 1, shared_fit.LEARNING_RATE), dataset, "segment")
     ours, expected = (pd.read_csv(run / "history.csv") for run in (tmp_path / "run", alone.folder))
     pd.testing.assert_frame_equal(ours, expected, rtol=1e-4, atol=1e-5)
+    assert_weights_equal_to_rounding(RunFolder.open(tmp_path / "run"), alone)
