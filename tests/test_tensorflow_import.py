@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import ggn_tf
+from ggn_tf.tensorflow_import import keras_defaults
+
 OTHERS = """{"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}"""
 
 
@@ -57,22 +60,29 @@ def test_settings_for_other_programs_have_no_effect_and_stay(tmp_path: Path, ker
 
 
 def test_the_host_keeps_its_own_settings_and_the_api_does_not_see_them():
-    done = python(
-        "import keras; keras.config.set_floatx('float16'); keras.config.set_dtype_policy('mixed_float16')\n"
-        "from ggn_tf.tensorflow_import import keras_defaults\n"
-        "def show(): print(keras.config.floatx(), keras.config.dtype_policy().name)\n"
-        "keras_defaults()(show)(); show()"
-    )
-    assert done.stdout.splitlines() == ["float32 float32", "float16 mixed_float16"], done.stderr
+    import keras
+
+    def settings() -> tuple[str, str]:
+        return keras.config.floatx(), keras.config.dtype_policy().name
+
+    former = settings()
+    try:
+        keras.config.set_floatx("float16")
+        keras.config.set_dtype_policy("mixed_float16")
+        assert keras_defaults()(settings)() == ("float32", "float32")
+        assert settings() == ("float16", "mixed_float16")
+    finally:
+        keras.config.set_floatx(former[0])
+        keras.config.set_dtype_policy(former[1])
 
 
-def test_a_host_with_another_backend_is_refused_in_one_block_but_may_predict():
-    done = python(
-        "import keras, ggn_tf\n"
-        "keras.config.backend = lambda: 'jax'\n"
-        "for name in ('fit', 'evaluate', 'export', 'study'):\n"
-        "    try: getattr(ggn_tf, name)\n"
-        "    except ggn_tf.GgnError as error: print(error.what, error.found)\n"
-        "ggn_tf.load, ggn_tf.serve"
-    )
-    assert done.stdout.splitlines() == 4 * ["Keras runs on another backend in this process. backend jax"], done.stderr
+@pytest.mark.parametrize("name", ["fit", "evaluate", "export", "study"])
+def test_a_host_with_another_backend_is_refused_but_may_predict(name: str, monkeypatch: pytest.MonkeyPatch):
+    import keras
+
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    monkeypatch.delitem(vars(ggn_tf), name, raising=False)
+    with pytest.raises(ggn_tf.GgnError, match="Keras runs on another backend in this process.") as caught:
+        getattr(ggn_tf, name)
+    assert caught.value.found == "backend jax"
+    assert callable(ggn_tf.load) and callable(ggn_tf.serve)

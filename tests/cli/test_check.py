@@ -1,8 +1,6 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from ggn_tf.cases.table import CENTER
 from ggn_tf.cli import main
+from tests.support.bare_command import exits_without_tensorflow
 from tests.support.case_files import SPACING_MM_XYZ, read_rows, shift_mask, tilt_case, write_case_files, write_table
 
 YELLOW = np.array((255, 220, 0)) / 255
@@ -209,15 +208,7 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_needs_no_tensorflow(table: Path, tmp_path: Path) -> None:
-    script = (
-        "import sys; from ggn_tf.cli import main\n"
-        f"try: main(['check', {str(table)!r}, '--jobs', '1', '-o', {str(tmp_path / 'look')!r}])\n"
-        "except SystemExit as end: print('tensorflow' in sys.modules, 'keras' in sys.modules, end.code)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8", timeout=120, check=False
-    )
-    assert result.stdout.splitlines()[-1] == "False False 0", result.stderr
+    assert exits_without_tensorflow(["check", table, "--jobs", 1, "-o", tmp_path / "look"]) == [0]
 
 
 def test_ten_mistakes_of_a_spreadsheet_are_named_in_one_run(copied: Path) -> None:

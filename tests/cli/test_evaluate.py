@@ -61,22 +61,6 @@ def test_scores_are_those_of_the_predictions(evaluated):
     assert stored == score_predictions(read_predictions(run / "evaluation" / "predictions.csv"), TWO, replicates=50)
 
 
-def test_json_is_the_scores_and_nothing_else(tmp_path):
-    write_untrained_run(tmp_path, stages=("segment",))
-    run = tmp_path / "run"
-    printed = json.loads(_evaluate(run, "--replicates", 50, "--seed", 3, "--json").stdout)
-    assert printed.pop("evaluation") == str(run / "evaluation")
-    stored = json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))
-    assert stored.pop("sha256") and printed == stored
-    assert printed["bootstrap"] == {
-        "unit": "patient",
-        "interval": "BCa",
-        "replicates": 50,
-        "seed": 3,
-        "level": 0.95,
-    }
-
-
 def test_further_scores_operating_point_and_groups_are_in_scores_json(tmp_path):
     run = write_untrained_run(tmp_path, stages=("classify",)).folder
     result = _evaluate(
@@ -111,29 +95,15 @@ def test_retest_is_in_every_output(tmp_path):
         assert "Test-retest" in (run / "evaluation" / name).read_text(encoding="utf-8")
     assert "centre 4 mm off, recentred" in result.stdout and "test_retest.csv" in result.stdout
     assert "test-retest: stage classify, test set" in result.stderr
-    again = _evaluate(run, "--replicates", 50, "--gallery", 0, "--json")
-    assert again.exit_code == 0 and "test_retest" not in json.loads(again.stdout)
-    assert not (run / "evaluation" / "test_retest.csv").exists()
-
-
-def test_selection_on_the_test_set_is_marked_everywhere(tmp_path):
-    run = write_untrained_run(tmp_path, stages=("segment",), select_on="test").folder
-    result = _evaluate(run, "--replicates", 50)
-    assert "WEIGHTS SELECTED ON THE TEST SET" in result.stdout
-    assert "WEIGHTS SELECTED ON THE TEST SET" in (run / "evaluation" / "report.html").read_text(encoding="utf-8")
-    assert json.loads((run / "evaluation" / "scores.json").read_text(encoding="utf-8"))["run"]["select_on"] == "test"
 
 
 @pytest.mark.parametrize("reveals", [True, False])
-def test_scores_that_the_extent_of_the_ct_explains_are_marked_on_top(tmp_path, reveals):
-    run = write_untrained_run(tmp_path, stages=("segment",)).folder
-
-    def cover(description):
-        for case in description["cases"]:
-            case["covered_layers"] = 20 if reveals and case["label"] in ("MIA", "IAC") else 10
-
-    edit_description(tmp_path / "dataset", cover)
-    result = _evaluate(run, "--replicates", 50)
+def test_scores_that_the_extent_of_the_ct_explains_are_marked_on_top(evaluated, tmp_path, reveals):
+    run, result = evaluated
+    if reveals:
+        run = write_untrained_run(tmp_path, stages=("segment",)).folder
+        edit_description(tmp_path / "dataset", extend_invasive_nodules)
+        result = _evaluate(run, "--replicates", 50)
     warning = "THE SCORES OF THE TEST SET CANNOT BE TRUSTED"
     assert result.stdout.startswith(warning) is reveals
     for name in ("report.html", "model_card.md"):
@@ -142,7 +112,12 @@ def test_scores_that_the_extent_of_the_ct_explains_are_marked_on_top(tmp_path, r
     assert [score["value"] for score in stored] == ([1.0, 0.5] if reveals else [0.5, 0.5])
 
 
-def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_path):
+def extend_invasive_nodules(description):
+    for case in description["cases"]:
+        case["covered_layers"] = 20 if case["label"] in ("MIA", "IAC") else 10
+
+
+def test_moved_dataset_has_to_be_named_a_former_evaluation_is_replaced_and_json_is_the_scores_alone(tmp_path):
     run = write_untrained_run(tmp_path, stages=("segment",)).folder
     (tmp_path / "dataset").rename(tmp_path / "moved")
     (run / "evaluation").mkdir()
@@ -156,12 +131,19 @@ def test_moved_dataset_has_to_be_named_and_a_former_evaluation_is_replaced(tmp_p
     refused = _evaluate(run, "--own-dataset", tmp_path / "moved")
     assert refused.exit_code == 1 and "my notes.txt" in refused.stderr
     (run / "evaluation" / "my notes.txt").unlink()
-    assert _evaluate(run, "--own-dataset", tmp_path / "moved", "--replicates", 50).exit_code == 0
-    assert former.read_text(encoding="utf-8") != "former"
+    (run / "evaluation" / "test_retest.csv").write_text("former", encoding="utf-8")
+    result = _evaluate(run, "--own-dataset", tmp_path / "moved", "--replicates", 50, "--seed", 3, "--json")
+    printed, stored = (json.loads(text) for text in (result.stdout, former.read_text(encoding="utf-8")))
+    assert printed.pop("evaluation") == str(run / "evaluation")
+    assert stored.pop("sha256") and printed == stored
+    bootstrap = {"unit": "patient", "interval": "BCa", "replicates": 50, "seed": 3, "level": 0.95}
+    assert printed["bootstrap"] == bootstrap
+    assert "test_retest" not in printed and not (run / "evaluation" / "test_retest.csv").exists()
 
 
 def test_a_read_only_run_is_refused_before_it_predicts_and_evaluated_elsewhere(tmp_path, monkeypatch):
-    run = write_untrained_run(tmp_path, stages=("segment",)).folder
+    """Its weights were selected on the test set, which is marked everywhere."""
+    run = write_untrained_run(tmp_path, stages=("segment",), select_on="test").folder
     genuine = tempfile.TemporaryFile
 
     def read_only(*arguments, dir=None, **named):
@@ -177,7 +159,10 @@ def test_a_read_only_run_is_refused_before_it_predicts_and_evaluated_elsewhere(t
     result = _evaluate(run, "-o", tmp_path / "elsewhere", "--replicates", 50)
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "elsewhere" / "report.html") in result.stdout
-    assert (tmp_path / "elsewhere" / "scores.json").is_file()
+    assert "WEIGHTS SELECTED ON THE TEST SET" in result.stdout
+    assert "WEIGHTS SELECTED ON THE TEST SET" in (tmp_path / "elsewhere" / "report.html").read_text(encoding="utf-8")
+    scores = json.loads((tmp_path / "elsewhere" / "scores.json").read_text(encoding="utf-8"))
+    assert scores["run"]["select_on"] == "test"
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 

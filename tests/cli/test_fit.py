@@ -68,8 +68,7 @@ def test_machines_that_are_not_known_begin_no_run(folder: Path, monkeypatch, str
     assert not (folder / "runs").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [pytest.param(0, marks=pytest.mark.nightly), pytest.param(1, marks=pytest.mark.slow)])
 def test_a_machine_that_waits_for_another_is_ended_by_ctrl_c(folder: Path, index: int):
     config = configurations(2)[index]
     command = [sys.executable, "-m", "ggn_tf", "fit", "--strategy", "multiworker", "-o", "run"]

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ggn_tf.cli import main
-from tests.support.bare_command import exit_without_tensorflow
+from tests.support.bare_command import exits_without_tensorflow
 from tests.support.chest import CENTER, write_dicom, write_nifti
 from tests.support.follow_scans import lung, write_mask
 
@@ -87,10 +87,10 @@ def test_wrong_paths_are_reported_before_tensorflow_is_loaded(folder: Path, tmp_
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     good = [*scans(folder), *centre(), *masks(folder)]
-    for wrong in (
+    wrong = (
         ["follow", "--earlier", "no.nii", *good[3:]],
         [*good[:-1], "--later-mask=no.nii"],
         [*good, "-o", str(tmp_path / "mine")],
         [*good, f"--export={tmp_path}"],
-    ):
-        assert exit_without_tensorflow(*wrong) == 1
+    )
+    assert exits_without_tensorflow(*wrong) == [1, 1, 1, 1]

@@ -23,16 +23,16 @@ from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.cli import main
 from ggn_tf.dataset.pipeline import normalise_hu
-from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import INDOLENT_INVASIVE
-from tests.support.bare_command import exit_without_tensorflow
+from tests.support.bare_command import exits_without_tensorflow
 from tests.support.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, tilt, write_dicom, write_nifti
 from tests.support.dicom_files import edit, write_enhanced
 from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
 from tests.support.fake_dicomweb import Archive
+from tests.support.small_model import build_small_model
 from tests.support.threshold_model import build_threshold_model
 from tests.support.tiny_protocol import tiny_protocol
 
@@ -95,12 +95,12 @@ def write_markups(path: Path, system: str, points: list[dict]) -> Path:
 
 
 def test_by_export_and_by_server_the_answer_is_the_models(ct: Path, protocol: Protocol, tmp_path: Path) -> None:
-    model = build_cascade(2, protocol, seed=3)
+    model = build_small_model(classes=2)
     models = tmp_path / "ggn"
     export_model(model, INDOLENT_INVASIVE, protocol, models)
     patch = cut_patch_from(ct / "ct.nii.gz", NoduleTarget(ct / "mask.nii.gz"), protocol.patch)
     hu = normalise_hu(patch.hu[None, ..., None], protocol.patch.window_hu)
-    expected = model.predict(hu, verbose=0)["probabilities"][0]
+    expected = model(hu, training=False)["probabilities"].numpy()[0]
     asked = ("--ct", ct / "ct.nii.gz", "--mask", ct / "mask.nii.gz")
     with ModelServer(models, ServerOptions(port=0)) as server:
         by_server = answered(*asked, "--server", f"127.0.0.1:{server.port}")
@@ -498,11 +498,11 @@ def refused(*arguments: object) -> str:
     return result.stderr
 
 
-@pytest.mark.parametrize("wrong", ["ct", "mask", "export"])
-def test_a_wrong_path_is_reported_before_tensorflow_is_loaded(ct: Path, models: Path, tmp_path: Path, wrong: str):
-    paths = {"ct": ct / "ct.nii.gz", "mask": ct / "ct.nii.gz", "export": models, wrong: tmp_path / "none"}
-    options = [part for name, path in paths.items() for part in (f"--{name}", path)]
-    assert exit_without_tensorflow("predict", *options) == 1
+def test_a_wrong_path_is_reported_before_tensorflow_is_loaded(ct: Path, models: Path, tmp_path: Path):
+    paths = {"ct": ct / "ct.nii.gz", "mask": ct / "ct.nii.gz", "export": models}
+    given = [{**paths, wrong: tmp_path / "none"} for wrong in paths]
+    commands = [["predict", *(f"--{name}={path}" for name, path in each.items())] for each in given]
+    assert exits_without_tensorflow(*commands) == [1, 1, 1]
 
 
 def test_a_folder_that_is_no_export_is_refused(ct: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ggn_tf.cli import main
 from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import PatchProtocol
-from tests.support.bare_command import exit_without_tensorflow
+from tests.support.bare_command import exits_without_tensorflow
 from tests.support.case_files import read_rows, write_case_files, write_table
 
 
@@ -264,13 +264,13 @@ def test_numbers_out_of_range_are_a_usage_error(table: Path, option: list[str]) 
 
 
 def test_a_wrong_table_is_reported_before_tensorflow_is_loaded(tmp_path: Path) -> None:
-    assert exit_without_tensorflow("prepare", tmp_path / "none.csv", "-o", tmp_path / "dataset") == 1
+    assert exits_without_tensorflow(["prepare", tmp_path / "none.csv", "-o", tmp_path / "dataset"]) == [1]
 
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_behind(table: Path, tmp_path: Path) -> None:
     shutil.copytree(table.parent, tmp_path / "cases")
-    many = [{**row, "case_id": f"{row['case_id']}-{n}"} for n in range(2000) for row in read_rows(table)]
+    many = [{**row, "case_id": f"{row['case_id']}-{n}"} for n in range(200) for row in read_rows(table)]
     write_table(tmp_path / "cases" / "cases.csv", many)
     work = tmp_path / "work"
     work.mkdir()
@@ -299,7 +299,7 @@ def test_ctrl_c_leaves_nothing_behind(table: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_lidc_crop_is_accepted(real_data: Path, tmp_path: Path) -> None:
     table = real_data / "lidc_voi" / "cases.csv"
     arguments = [str(table), "--label-column", "malignancy", "-o", str(tmp_path / "dataset"), "--jobs", "2"]

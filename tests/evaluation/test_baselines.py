@@ -81,7 +81,7 @@ def test_shuffled_labels_cannot_be_predicted(tmp_path: Path) -> None:
     assert low < 0.5 < high
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_noise_cannot_be_predicted_and_a_selection_on_all_cases_would_show(tmp_path: Path) -> None:
     labels = drawn_labels(CASES)
     noise = np.random.default_rng(3).normal(size=(CASES, 400))
@@ -91,7 +91,7 @@ def test_noise_cannot_be_predicted_and_a_selection_on_all_cases_would_show(tmp_p
     assert auc_interval(write_features(tmp_path / "leaky", leaked, labels))[0] > 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_selection_outside_the_folds_would_show_in_cross_validation() -> None:
     label = np.random.default_rng(0).integers(0, 2, 120)
     noise, patients = np.random.default_rng(1).normal(size=(120, 400)), [f"p{i // 2}" for i in range(120)]

@@ -27,7 +27,7 @@ from tests.support.untrained_run import write_untrained_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return write_untrained_run(tmp_path_factory.mktemp("own"), stages=("segment", "classify"))
+    return write_untrained_run(tmp_path_factory.mktemp("own"), stages=("classify",))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_evaluate_puts_both_sites_side_by_side(run: RunFolder, other: Dataset):
     assert "test set against the external set" in result.stdout
     document = json.loads((run.folder / "evaluation" / "scores.json").read_text(encoding="utf-8"))
     assert document["external_dataset"] == "dataset"
-    assert {row["stage"] for row in document["sites"]} == {"segment", "classify"}
+    assert {row["stage"] for row in document["sites"]} == {"classify"}
 
 
 def test_evaluate_refuses_a_shared_patient_and_leaves_the_former_evaluation(run: RunFolder, own: Dataset):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 
 from ggn_tf.dataset.records import Dataset
@@ -35,8 +36,13 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def inputs(run: RunFolder, dataset: Dataset) -> ReportInputs:
-    return collect_report_inputs(run, dataset, predict_run(run, dataset, read_split(dataset, 1)), gallery=2)
+def frame(run: RunFolder, dataset: Dataset) -> pd.DataFrame:
+    return predict_run(run, dataset, read_split(dataset, 1))
+
+
+@pytest.fixture(scope="module")
+def inputs(run: RunFolder, dataset: Dataset, frame: pd.DataFrame) -> ReportInputs:
+    return collect_report_inputs(run, dataset, frame, gallery=2)
 
 
 def test_masks_are_shown_where_the_system_makes_some(run: RunFolder, inputs: ReportInputs):
@@ -51,8 +57,7 @@ def test_only_a_cascade_has_an_error_budget(inputs: ReportInputs):
     assert inputs.reference is None
 
 
-def test_report_is_written(run: RunFolder, dataset: Dataset, inputs: ReportInputs):
-    frame = predict_run(run, dataset, read_split(dataset, 1))
+def test_report_is_written(run: RunFolder, dataset: Dataset, frame: pd.DataFrame, inputs: ReportInputs):
     scores = score_predictions(frame, run.description.task.class_names, replicates=20)
     write_evaluation(frame, Evaluation(scores, describe_run(run, dataset)), run.folder / "evaluation", inputs)
     text = (run.folder / "evaluation" / "report.html").read_text(encoding="utf-8")

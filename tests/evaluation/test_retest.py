@@ -199,7 +199,7 @@ def test_the_size_of_batches_changes_nothing(dataset, centred_table):
 
 def test_a_run_is_tested_by_its_last_stage(tmp_path: Path):
     write_synthetic_dataset(tmp_path / "dataset", 30, nodules_per_patient=2, size=SIZE, margin_mm=2.0)
-    run = write_untrained_run(tmp_path)
+    run = write_untrained_run(tmp_path, stages=("classify", "joint"))
     opened = open_run_dataset(run)
     split = read_split(opened, 1)
     lines: list[str] = []

@@ -7,7 +7,7 @@ from tests.support.clinic import Clinic, coverage, false_alarms, false_alarms_of
 @pytest.mark.parametrize("clinic", [Clinic(60, 2, 1.2), Clinic(60, 3, 1.2)], ids=["two classes", "three classes"])
 def test_interval_of_95_percent_covers_in_93_to_97(clinic):
     """60 patients with some 115 nodules, which depend on each other; 1000 studies tell a share to 0.7 %."""
-    shares = coverage(clinic, studies=1000, replicates=400)
+    shares = coverage(clinic, studies=1000, replicates=200)
     shares.pop("auc, Obuchowski", None)
     assert shares.keys() == clinic.truth.keys()
     assert {name: share for name, share in shares.items() if not 0.93 <= share <= 0.97} == {}
@@ -16,7 +16,7 @@ def test_interval_of_95_percent_covers_in_93_to_97(clinic):
 @pytest.mark.slow
 def test_tests_find_a_difference_where_there_is_none_in_3_to_7_percent():
     """McNemar's exact test by patient is conservative, as every exact test of counts."""
-    shares = false_alarms(Clinic(60, 2, 1.2), studies=1000, replicates=400)
+    shares = false_alarms(Clinic(60, 2, 1.2), studies=1000, replicates=200)
     assert shares.pop("accuracy") < 0.06
     assert {name: share for name, share in shares.items() if not 0.03 <= share <= 0.07} == {}
 
