@@ -37,8 +37,11 @@ def cut(ct: Path, mask: Path | None = None, point: tuple[float, float, float] | 
     return cut_patch_from(ct, NoduleTarget(mask, None, point), PROTOCOL)
 
 
-@pytest.mark.parametrize("grid", [STRAIGHT, OBLIQUE], ids=["straight", "oblique"])
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize(
+    ("suffix", "grid"),
+    [(".nii.gz", OBLIQUE), (".nrrd", OBLIQUE), (".mha", OBLIQUE), (".nii.gz", STRAIGHT)],
+    ids=["nii-oblique", "nrrd-oblique", "mha-oblique", "nii-straight"],
+)
 def test_all_48_orders_of_a_file_give_one_patch_to_the_bit(tmp_path: Path, suffix: str, grid: Grid) -> None:
     assert len(CODES) == 48
     whole = {code: write(tmp_path, suffix, grid, code) for code in CODES}

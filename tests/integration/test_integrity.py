@@ -21,6 +21,7 @@ from ggn_tf.serving.export.version_writer import export_model, load_served_model
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from ggn_tf.training.initial_model import reuse_stage
 from tests.support.description_edits import edit_description
+from tests.support.small_model import build_small_model
 from tests.support.tiny_protocol import SIZE, TINY
 from tests.support.untrained_run import write_untrained_run
 
@@ -163,7 +164,7 @@ def _exchange_records(path: Path, dataset: Dataset) -> None:
 
 
 def test_a_model_whose_golden_predictions_are_not_finite_is_not_exported(tmp_path: Path):
-    model = build_cascade(2, TINY)
+    model = build_small_model(classes=2)
     kernel = next(variable for variable in reversed(model.trainable_variables) if variable.name == "kernel")
     kernel.assign(np.full(kernel.shape, np.nan, np.float32))
     with pytest.raises(ExportError, match="not numbers"):

@@ -20,7 +20,7 @@ from tests.support.tiny_fit import results
 from tests.support.untrained_run import write_untrained_run
 
 STAGES = ("segment", "classify", "joint")
-TIMES = [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
+KILLS = 20
 
 
 def fit(dataset: Dataset, run: Path, epochs: int) -> Process:
@@ -100,9 +100,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_case_files(tmp_path_factory.mktemp("cases"), 12)
 
 
-@pytest.mark.parametrize("kills", TIMES)
+@pytest.mark.nightly
 def test_a_prepare_killed_at_random_moments_leaves_no_dataset_and_succeeds_when_repeated(
-    kills: int, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
 
@@ -111,7 +111,7 @@ def test_a_prepare_killed_at_random_moments_leaves_no_dataset_and_succeeds_when_
 
     assert begin("whole").wait() == 0
     generator = np.random.default_rng(2)
-    for _ in range(kills):
+    for _ in range(KILLS):
         process = begin()
         # Half of the kills hit the writing of the dataset, the others what comes before.
         ready = partial(has_begun_writing, tmp_path, "dataset") if generator.uniform() < 0.5 else at_once
@@ -122,8 +122,8 @@ def test_a_prepare_killed_at_random_moments_leaves_no_dataset_and_succeeds_when_
     assert again.fingerprint == whole.fingerprint
 
 
-@pytest.mark.parametrize("kills", TIMES)
-def test_an_export_killed_at_random_moments_is_no_version_and_succeeds_when_repeated(kills: int, tmp_path: Path):
+@pytest.mark.nightly
+def test_an_export_killed_at_random_moments_is_no_version_and_succeeds_when_repeated(tmp_path: Path):
     run, models = write_untrained_run(tmp_path).folder, tmp_path / "models" / "ggn"
     models.mkdir(parents=True)
 
@@ -131,7 +131,7 @@ def test_an_export_killed_at_random_moments_is_no_version_and_succeeds_when_repe
         return Process(run_module, "ggn_tf", "export", run, "-o", models)
 
     generator = np.random.default_rng(3)
-    for _ in range(kills):
+    for _ in range(KILLS):
         process = begin()
         ready = partial(has_begun_writing, models, "1") if generator.uniform() < 0.7 else at_once
         kill_when(process, ready, float(generator.uniform(0, 2.0)))

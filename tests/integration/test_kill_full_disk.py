@@ -30,8 +30,7 @@ from tests.support.untrained_run import write_untrained_run
 DISK = 64 * 2**20
 LONGEST_S = 300
 FOREIGN = (".gitlab-ci.yml", ".pre-commit-config.yaml", ".run-notes.json", "thesis.txt", "stages.json.former")
-KILLS = [pytest.param(2, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.nightly)]
-NIGHTLY = [pytest.param(20, marks=pytest.mark.nightly)]
+MANY = 20
 
 
 class Case(NamedTuple):
@@ -43,12 +42,18 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A case table, a run with its dataset, and a dataset to train on."""
+    """A case table."""
     folder = tmp_path_factory.mktemp("sources")
     write_case_files(folder / "cases", 12)
-    write_untrained_run(folder)
-    write_synthetic_dataset(folder / "training", cases=32, size=SIZE)
     return folder
+
+
+@pytest.fixture(scope="module")
+def more_sources(sources: Path) -> Path:
+    """And a run with its dataset, and a dataset to train on."""
+    write_untrained_run(sources)
+    write_synthetic_dataset(sources / "training", cases=32, size=SIZE)
+    return sources
 
 
 def command(*arguments: object) -> Process:
@@ -147,18 +152,19 @@ def kill_again_and_again(case: Case, disk: Path, kills: int) -> None:
     assert manifest(disk) == before
 
 
-@pytest.mark.parametrize("kills", KILLS)
-@pytest.mark.parametrize("name", ["prepare", "export"])
-def test_a_command_killed_on_a_disk_that_fills_up(
-    name: str, kills: int, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "kills", [pytest.param(2, marks=pytest.mark.slow), pytest.param(MANY, marks=pytest.mark.nightly)]
+)
+def test_prepare_killed_on_a_disk_that_fills_up(
+    kills: int, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
     with small_disk(tmp_path / "disk", DISK) as disk:
-        kill_again_and_again(cases(sources)[name], disk, kills)
+        kill_again_and_again(cases(sources)["prepare"], disk, kills)
 
 
-@pytest.mark.parametrize("kills", NIGHTLY)
-@pytest.mark.parametrize("name", ["evaluate", "fit", "study"])
-def test_a_long_command_killed_on_a_disk_that_fills_up(name: str, kills: int, sources: Path, tmp_path: Path):
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["export", "evaluate", "fit", "study"])
+def test_a_command_killed_on_a_disk_that_fills_up(name: str, more_sources: Path, tmp_path: Path):
     with small_disk(tmp_path / "disk", DISK) as disk:
-        kill_again_and_again(cases(sources)[name], disk, kills)
+        kill_again_and_again(cases(more_sources)[name], disk, MANY)

@@ -101,8 +101,8 @@ def released(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (out / "logs" / "prepare.txt").write_text(result.stdout, encoding="utf-8")
     protocol = tiny_protocol(1, size=32)
     dataset = open_dataset(out / "dataset", protocol.patch)
-    description = dataclasses.replace(tiny_description(dataset), protocol=protocol)
-    fit(out / "runs" / "one", description, dataset)
+    description = dataclasses.replace(tiny_description(dataset), model="multitask", protocol=protocol)
+    fit(out / "runs" / "one", description, dataset, "classify")
     (out / "logs" / "evaluate.txt").write_text(call("evaluate", out / "runs" / "one"), encoding="utf-8")
     (out / "logs" / "export.txt").write_text(
         call("export", out / "runs" / "one", "-o", out / "models" / "ggn"), encoding="utf-8"
@@ -122,12 +122,8 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def leaks(folder: Path, secrets: set[bytes]) -> list[str]:
-    return [
-        f"{name}: {secret.decode()}"
-        for name, content in contents(folder)
-        for secret in secrets
-        if secret in name.lower().encode() or secret in content.lower()
-    ]
+    texts = ((name, b"\n".join((name.encode(), content)).lower()) for name, content in contents(folder))
+    return [f"{name}: {secret.decode()}" for name, text in texts for secret in secrets if secret in text]
 
 
 def test_no_file_of_dataset_run_and_export_tells_who_it_was(released: Path, secrets: set[bytes]) -> None:
