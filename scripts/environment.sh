@@ -27,8 +27,8 @@ install() {
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     locked=product
     [ -z "$extras" ] || locked=test
-    # Every downloaded file is compared with its digest.
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "scripts/locked/$locked.txt"
+    # Every downloaded file is compared with its digest. What is imported is compiled then: all of it would take a minute.
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r "scripts/locked/$locked.txt"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
     echo "$state $extras" > .venv/installed
   fi

@@ -26,8 +26,11 @@ export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3
 unset PYTHONDONTWRITEBYTECODE
 ruff format --check .
 ruff check .
+# It takes one core, and the others the other.
+mypy &
+types=$!
 git ls-files -z | xargs -0 codespell
-mypy
 lint-imports
+wait "$types"
 # All tests of a file run in the same process. The order is that of the files: those with few tests take longest.
 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "${tests[@]}" "$@"
