@@ -8,8 +8,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.errors import GgnError
-from ggn_tf.files import refuse_read_only, replaced_folder
+from ggn_tf.prediction.output_folder import OutputFolder
 from ggn_tf.prediction.overlay import draw_overlay
 
 if TYPE_CHECKING:
@@ -18,21 +17,9 @@ if TYPE_CHECKING:
 
 GROWTH_FILE, PAGE_FILE = "growth.json", "growth.html"
 _SCANS = ("earlier", "later")
-_OURS = {GROWTH_FILE, PAGE_FILE, *(f"{scan}{end}" for scan in _SCANS for end in (".png", "_mask.nii.gz"))}
-
-
-def refuse_foreign_folder(folder: Path) -> None:
-    """Reject a folder that contains anything but an earlier follow-up, before any work is done.
-
-    Raises:
-        GgnError: It is a file, or contains something that this module did not write.
-    """
-    refuse_read_only(folder.absolute().parent)
-    if not folder.exists():
-        return
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
-    if found - _OURS or (found and GROWTH_FILE not in found):
-        raise _not_writable(folder, ", ".join(sorted(found - _OURS or found)[:5]))
+_FILES = frozenset({PAGE_FILE, *(f"{scan}{end}" for scan in _SCANS for end in (".png", "_mask.nii.gz"))})
+_FOLDER = OutputFolder("follow-up", GROWTH_FILE, _FILES)
+refuse_foreign_folder = _FOLDER.refuse_foreign
 
 
 def write_follow_up(
@@ -54,21 +41,15 @@ def write_follow_up(
     """
     from ggn_tf.prediction.follow_up_page import write_growth_page
 
-    refuse_foreign_folder(folder)
     result = follow_up.to_dict(keep_ids)
-    try:
-        with replaced_folder(folder, private=not shared) as fresh:
-            for scan, nodule in zip(_SCANS, (follow_up.earlier, follow_up.later), strict=True):
-                result["files"][f"{scan}_overlay"] = f"{scan}.png"
-                draw_overlay(fresh / f"{scan}.png", f"{scan} scan", nodule.block, nodule.mask, nodule.center_mm_lps)
-                result["files"][f"{scan}_mask"] = _write_mask(nodule, fresh / f"{scan}_mask.nii.gz")
-            result["files"]["page"] = PAGE_FILE
-            write_growth_page(follow_up, result, fresh / PAGE_FILE)
-            (fresh / GROWTH_FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            # Something may have been put there since.
-            refuse_foreign_folder(folder)
-    except (OSError, RuntimeError) as error:
-        raise _not_writable(folder, error) from error
+    with _FOLDER.replaced(folder, shared) as fresh:
+        for scan, nodule in zip(_SCANS, (follow_up.earlier, follow_up.later), strict=True):
+            result["files"][f"{scan}_overlay"] = f"{scan}.png"
+            draw_overlay(fresh / f"{scan}.png", f"{scan} scan", nodule.block, nodule.mask, nodule.center_mm_lps)
+            result["files"][f"{scan}_mask"] = _write_mask(nodule, fresh / f"{scan}_mask.nii.gz")
+        result["files"]["page"] = PAGE_FILE
+        write_growth_page(follow_up, result, fresh / PAGE_FILE)
+        (fresh / GROWTH_FILE).write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return result
 
 
@@ -84,14 +65,3 @@ def _write_mask(nodule: "FollowedNodule", path: Path) -> str | None:
     labels[box.slices_zyx] = sitk.GetArrayViewFromImage(nodule.mask)
     sitk.WriteImage(nodule.volume.stored_image(labels), str(path), useCompression=True)
     return path.name
-
-
-def _not_writable(folder: Path, found: object) -> GgnError:
-    return GgnError(
-        "The follow-up cannot be written.",
-        case=folder,
-        found=found,
-        expected="a folder that does not exist, is empty, or contains an earlier follow-up",
-        remedy="Name another folder.",
-        arguments=("output",),
-    )

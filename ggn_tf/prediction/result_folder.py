@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.errors import GgnError, VolumeError
-from ggn_tf.files import refuse_read_only, replaced_folder
+from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.class_codes import ClassCode
+from ggn_tf.prediction.output_folder import OutputFolder
 from ggn_tf.prediction.overlay import draw_overlay
 from ggn_tf.prediction.patch_warnings import PredictionWarning
 
@@ -27,38 +27,16 @@ REPORT_FILE = "nodules.sr.dcm"
 VOLUMETRIC_REPORT_FILE = "nodules_volumetric.sr.dcm"
 OVERLAYS = "overlays"
 PAGE_FILE = "answer.html"
-_OURS = {
-    RESULT_FILE,
-    MASK_FILE,
-    SEGMENTATION_FILE,
-    REPORT_FILE,
-    VOLUMETRIC_REPORT_FILE,
-    OVERLAYS,
-    PAGE_FILE,
-}
-_OVERLAY = re.compile(r"nodule-\d{3,}\.png", re.ASCII)
+_NAMES = {MASK_FILE, SEGMENTATION_FILE, REPORT_FILE, VOLUMETRIC_REPORT_FILE, OVERLAYS, PAGE_FILE}
+_FOLDER = OutputFolder(
+    "result", RESULT_FILE, frozenset(_NAMES), {OVERLAYS: re.compile(r"nodule-\d{3,}\.png", re.ASCII)}
+)
+refuse_foreign_folder = _FOLDER.refuse_foreign
 _ON_SLICES = PredictionWarning(
     "segmentation_on_slices",
     "The DICOM SEG is on the series' own slices, which are not parallel, aligned and uniformly spaced. Programs that "
     f"assume that they are, 3D Slicer among them, show it out of place; {MASK_FILE} is in its place everywhere.",
 )
-
-
-def refuse_foreign_folder(folder: Path) -> None:
-    """Reject a folder that contains anything but an earlier result, before any work is done.
-
-    Raises:
-        GgnError: It is a file, or contains something that this module did not write.
-    """
-    refuse_read_only(folder.absolute().parent)
-    if not folder.exists():
-        return
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
-    overlays = folder / OVERLAYS
-    drawn = {path.name for path in overlays.iterdir()} if overlays.is_dir() else set()
-    foreign = found - _OURS | {f"{OVERLAYS}/{name}" for name in drawn if not _OVERLAY.fullmatch(name)}
-    if not folder.is_dir() or foreign or (found and RESULT_FILE not in found):
-        raise _not_writable(folder, ", ".join(sorted(foreign or found)[:5]))
 
 
 def write_results(
@@ -85,41 +63,24 @@ def write_results(
     Raises:
         GgnError: The folder cannot be written.
     """
-    refuse_foreign_folder(folder)
-    try:
-        with replaced_folder(folder, private=not shared) as fresh:
-            sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
-            objects, warnings = _write_dicom(prediction, fresh, class_codes or {}, volumetric)
-            known = prediction.to_dict(keep_ids)
-            result = {
-                **known,
-                "mask": MASK_FILE,
-                **objects,
-                "overlays": _draw_overlays(prediction, fresh / OVERLAYS),
-                "page": PAGE_FILE,
-                "warnings": [*known["warnings"], *(warning.to_dict() for warning in warnings)],
-            }
-            # Imported here: the page's template engine is worth it only where something is written.
-            from ggn_tf.prediction.answer_page import write_answer
+    with _FOLDER.replaced(folder, shared) as fresh:
+        sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
+        objects, warnings = _write_dicom(prediction, fresh, class_codes or {}, volumetric)
+        known = prediction.to_dict(keep_ids)
+        result = {
+            **known,
+            "mask": MASK_FILE,
+            **objects,
+            "overlays": _draw_overlays(prediction, fresh / OVERLAYS),
+            "page": PAGE_FILE,
+            "warnings": [*known["warnings"], *(warning.to_dict() for warning in warnings)],
+        }
+        # Imported here: the page's template engine is worth it only where something is written.
+        from ggn_tf.prediction.answer_page import write_answer
 
-            write_answer(prediction, result, datetime.now(UTC).date(), fresh / PAGE_FILE)
-            (fresh / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-            # Something may have been put there since.
-            refuse_foreign_folder(folder)
-    except (OSError, RuntimeError) as error:
-        raise _not_writable(folder, error) from error
+        write_answer(prediction, result, datetime.now(UTC).date(), fresh / PAGE_FILE)
+        (fresh / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
-
-
-def _not_writable(folder: Path, found: object) -> GgnError:
-    return GgnError(
-        "The result cannot be written.",
-        case=folder,
-        found=found,
-        expected="a folder that does not exist, is empty, or contains an earlier result",
-        remedy="Name another folder.",
-        arguments=("output",),
-    )
 
 
 def _write_dicom(
