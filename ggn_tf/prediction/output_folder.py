@@ -27,11 +27,7 @@ class OutputFolder:
     folders: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
 
     def refuse_foreign(self, folder: Path) -> None:
-        """Reject a folder that contains anything but an earlier output, before any work is done.
-
-        Raises:
-            GgnError: It is a file, or contains something that the command did not write.
-        """
+        """Raise GgnError if a folder is a file, or contains anything but an earlier output, before any work is done."""
         refuse_read_only(folder.absolute().parent)
         if not folder.exists():
             return
@@ -45,15 +41,7 @@ class OutputFolder:
 
     @contextmanager
     def replaced(self, folder: Path, shared: bool) -> Iterator[Path]:
-        """Yield a new folder, which replaces an earlier output as a whole at the end.
-
-        Args:
-            folder: Created where it does not exist.
-            shared: Whether the umask decides who may enter a new folder, and not its owner alone.
-
-        Raises:
-            GgnError: The folder cannot be written.
-        """
+        """Yield a new folder, which replaces an earlier output at the end; raises GgnError where it cannot."""
         self.refuse_foreign(folder)
         try:
             with replaced_folder(folder, private=not shared) as fresh:

@@ -14,19 +14,9 @@ from click.testing import CliRunner, Result
 from ggn_tf.cases.table import CENTER
 from ggn_tf.cli import main
 from tests.support.bare_command import exits_without_tensorflow
-from tests.support.case_files import SPACING_MM_XYZ, read_rows, shift_mask, tilt_case, write_case_files, write_table
+from tests.support.case_files import SPACING_MM_XYZ, read_rows, shift_mask, tilt_case, write_table
 
 YELLOW = np.array((255, 220, 0)) / 255
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_case_files(tmp_path_factory.mktemp("cases"), 12)
-
-
-@pytest.fixture(scope="module")
-def bad_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_case_files(tmp_path_factory.mktemp("bad"), 12, bad=(2, 5))
 
 
 @pytest.fixture

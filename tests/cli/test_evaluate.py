@@ -21,6 +21,7 @@ from tests.support.tiny_protocol import SIZE
 from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
+QUICK = ("--replicates", 50, "--gallery", 0)
 
 
 def _evaluate(*arguments: object) -> Result:
@@ -31,7 +32,7 @@ def _evaluate(*arguments: object) -> Result:
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("evaluated")
     write_untrained_run(folder)
-    return folder / "run", _evaluate(folder / "run", "--replicates", 50)
+    return folder / "run", _evaluate(folder / "run", "--replicates", 50, "--gallery", 2)
 
 
 def test_evaluate_writes_everything_and_says_where(evaluated):
@@ -63,9 +64,7 @@ def test_scores_are_those_of_the_predictions(evaluated):
 
 def test_further_scores_operating_point_and_groups_are_in_scores_json(tmp_path):
     run = write_untrained_run(tmp_path, stages=("classify",)).folder
-    result = _evaluate(
-        run, "--replicates", 50, "--by", "sex", "--sensitivity", 0.5, "--interval-width", 0.2, "--coverage", 0.5
-    )
+    result = _evaluate(run, *QUICK, "--by", "sex", "--sensitivity", 0.5, "--interval-width", 0.2, "--coverage", 0.5)
     assert result.exit_code == 0, result.output
     stored = read_scores_file(run / "evaluation" / "scores.json")
     frame = read_predictions(run / "evaluation" / "predictions.csv")
@@ -85,7 +84,7 @@ def test_further_scores_operating_point_and_groups_are_in_scores_json(tmp_path):
 def test_retest_is_in_every_output(tmp_path):
     write_synthetic_dataset(tmp_path / "dataset", 30, nodules_per_patient=2, size=SIZE, margin_mm=4.0)
     run = write_untrained_run(tmp_path, stages=("classify",)).folder
-    result = _evaluate(run, "--replicates", 50, "--gallery", 0, "--retest")
+    result = _evaluate(run, *QUICK, "--retest")
     assert result.exit_code == 0, result.output
     stored = read_scores_file(run / "evaluation" / "scores.json").retest
     assert (stored.stage, stored.left_out_mm) == ("classify", (6.0, 8.0))
@@ -103,7 +102,7 @@ def test_scores_that_the_extent_of_the_ct_explains_are_marked_on_top(evaluated, 
     if reveals:
         run = write_untrained_run(tmp_path, stages=("segment",)).folder
         edit_description(tmp_path / "dataset", extend_invasive_nodules)
-        result = _evaluate(run, "--replicates", 50)
+        result = _evaluate(run, *QUICK)
     warning = "THE SCORES OF THE TEST SET CANNOT BE TRUSTED"
     assert result.stdout.startswith(warning) is reveals
     for name in ("report.html", "model_card.md"):
@@ -132,7 +131,7 @@ def test_moved_dataset_has_to_be_named_a_former_evaluation_is_replaced_and_json_
     assert refused.exit_code == 1 and "my notes.txt" in refused.stderr
     (run / "evaluation" / "my notes.txt").unlink()
     (run / "evaluation" / "test_retest.csv").write_text("former", encoding="utf-8")
-    result = _evaluate(run, "--own-dataset", tmp_path / "moved", "--replicates", 50, "--seed", 3, "--json")
+    result = _evaluate(run, "--own-dataset", tmp_path / "moved", *QUICK, "--seed", 3, "--json")
     printed, stored = (json.loads(text) for text in (result.stdout, former.read_text(encoding="utf-8")))
     assert printed.pop("evaluation") == str(run / "evaluation")
     assert stored.pop("sha256") and printed == stored
@@ -156,7 +155,7 @@ def test_a_read_only_run_is_refused_before_it_predicts_and_evaluated_elsewhere(t
     refused = _evaluate(run)
     assert refused.exit_code == 1 and "predicting" not in refused.stderr
     assert "Read-only file system" in refused.stderr and "(option --output)" in refused.stderr
-    result = _evaluate(run, "-o", tmp_path / "elsewhere", "--replicates", 50)
+    result = _evaluate(run, "-o", tmp_path / "elsewhere", *QUICK)
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "elsewhere" / "report.html") in result.stdout
     assert "WEIGHTS SELECTED ON THE TEST SET" in result.stdout

@@ -17,17 +17,7 @@ from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.protocol import PatchProtocol
 from tests.support.bare_command import exits_without_tensorflow
-from tests.support.case_files import read_rows, write_case_files, write_table
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_case_files(tmp_path_factory.mktemp("cases"), 12)
-
-
-@pytest.fixture(scope="module")
-def bad_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_case_files(tmp_path_factory.mktemp("bad"), 12, bad=(2, 5))
+from tests.support.case_files import read_rows, write_table
 
 
 @pytest.fixture(scope="module")

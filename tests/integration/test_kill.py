@@ -1,4 +1,4 @@
-"""Runs, datasets and exports whose process the operating system kills, and that are started again."""
+"""Runs whose process the operating system kills, and that are started again."""
 
 import resource
 import time
@@ -8,19 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.evaluation.run_predictions import predict_run
-from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.serving.contract.version_folders import list_versions
-from tests.support.case_files import write_case_files
-from tests.support.processes import Process, has_begun_writing, kill_when, run_module
+from tests.support.processes import Process, kill_when, run_module
 from tests.support.tiny_fit import results
-from tests.support.untrained_run import write_untrained_run
 
 STAGES = ("segment", "classify", "joint")
-KILLS = 20
 
 
 def fit(dataset: Dataset, run: Path, epochs: int) -> Process:
@@ -31,10 +26,6 @@ def has_reached(run: Path, moment: float) -> bool:
     """Whether so many checkpoints were written, in stages of thousands."""
     names = [path.stem.rsplit("-", 1) for path in run.glob("checkpoints/[a-z]*.npz")]
     return max((1000 * STAGES.index(stage) + int(number) for stage, number in names), default=0) >= moment
-
-
-def at_once() -> bool:
-    return True
 
 
 def answers(run: Path, dataset: Dataset) -> str:
@@ -93,49 +84,3 @@ def test_a_run_killed_at_20_random_moments_ends_in_the_same_bits(dataset: Datase
     kill_again_and_again(dataset, tmp_path / "killed", kills=20, epochs=5)
     assert undisturbed.wait() == 0
     assert answers(tmp_path / "killed", dataset) == answers(tmp_path / "whole", dataset)
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_case_files(tmp_path_factory.mktemp("cases"), 12)
-
-
-@pytest.mark.nightly
-def test_a_prepare_killed_at_random_moments_leaves_no_dataset_and_succeeds_when_repeated(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
-
-    def begin(name: str = "dataset") -> Process:
-        return Process(run_module, "ggn_tf", "prepare", table, "-o", tmp_path / name, "--jobs", 2)
-
-    assert begin("whole").wait() == 0
-    generator = np.random.default_rng(2)
-    for _ in range(KILLS):
-        process = begin()
-        # Half of the kills hit the writing of the dataset, the others what comes before.
-        ready = partial(has_begun_writing, tmp_path, "dataset") if generator.uniform() < 0.5 else at_once
-        kill_when(process, ready, float(generator.uniform(0, 0.3)))
-        assert not (tmp_path / "dataset").exists(), "a half-written dataset has the name of a whole one"
-    assert begin().wait() == 0
-    again, whole = (open_dataset(tmp_path / name, PatchProtocol()) for name in ("dataset", "whole"))
-    assert again.fingerprint == whole.fingerprint
-
-
-@pytest.mark.nightly
-def test_an_export_killed_at_random_moments_is_no_version_and_succeeds_when_repeated(tmp_path: Path):
-    run, models = write_untrained_run(tmp_path).folder, tmp_path / "models" / "ggn"
-    models.mkdir(parents=True)
-
-    def begin() -> Process:
-        return Process(run_module, "ggn_tf", "export", run, "-o", models)
-
-    generator = np.random.default_rng(3)
-    for _ in range(KILLS):
-        process = begin()
-        ready = partial(has_begun_writing, models, "1") if generator.uniform() < 0.7 else at_once
-        kill_when(process, ready, float(generator.uniform(0, 2.0)))
-        assert list_versions(models) == {}, "a server would load it as a version"
-    assert begin().wait() == 0
-    assert list(list_versions(models)) == [1]
-    assert (models / "1" / "assets.extra" / "model_card.md").is_file()
