@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 _BLOCK = re.compile(r"<!-- runnable: (bash|python) -->\n```\w*\n(.*?)```", re.DOTALL)
 _TUTORIAL = (("--nodules 40", "--nodules 12"), ("--epochs 2,2,1", "--epochs 1,1,1"))
 # As in the tutorial: a run that is finished is not trained again.
-_TRAINED = "epochs=(1, 1, 1), learning_rates=(1e-3, 1e-3, 1e-4)"
+_TRAINED = "epochs=(1, 1, 1), learning_rates=(1e-3, 1e-3, 1e-4), batch_size=24"
 _PYTHON_API = (("epochs=(1, 1, 1)", _TRAINED), ('run="api/run"', 'run="runs/first"'), ('"api/run", ', '"runs/first", '))
 # README's example is for the paper's epochs and for a table and a CT of the reader's.
 _README = (

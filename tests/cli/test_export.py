@@ -224,7 +224,7 @@ def test_a_run_that_occurs_twice_is_named(repeat, runs, tmp_path):
     elif repeat == "copy":
         shutil.copytree(runs[0], other)
     second = runs[0] if repeat == "same" else other
-    assert_refused([*runs, second], tmp_path, second, "the same model as in")
+    assert_refused([runs[0], second], tmp_path, second, "the same model as in")
 
 
 def test_a_damaged_member_is_named_and_nothing_is_written(runs, tmp_path):

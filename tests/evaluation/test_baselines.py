@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.feature_selection import SelectKBest, f_classif
 
 from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.radiomics import read_radiomics
@@ -79,27 +78,6 @@ def test_shuffled_labels_cannot_be_predicted(tmp_path: Path) -> None:
     shuffled = list(np.random.default_rng(5).permutation(labels))
     low, high = auc_interval(write_features(tmp_path / "dataset", telling(labels), shuffled))
     assert low < 0.5 < high
-
-
-@pytest.mark.nightly
-def test_noise_cannot_be_predicted_and_a_selection_on_all_cases_would_show(tmp_path: Path) -> None:
-    labels = drawn_labels(CASES)
-    noise = np.random.default_rng(3).normal(size=(CASES, 400))
-    low, high = auc_interval(write_features(tmp_path / "honest", noise, labels))
-    assert low < 0.5 < high
-    leaked = SelectKBest(f_classif, k=20).fit_transform(noise, labels)
-    assert auc_interval(write_features(tmp_path / "leaky", leaked, labels))[0] > 0.5
-
-
-@pytest.mark.nightly
-def test_a_selection_outside_the_folds_would_show_in_cross_validation() -> None:
-    label = np.random.default_rng(0).integers(0, 2, 120)
-    noise, patients = np.random.default_rng(1).normal(size=(120, 400)), [f"p{i // 2}" for i in range(120)]
-    _, honest = fit_classifier(noise, label, patients, 0, LABELS)
-    assert not better_than_chance(honest["accuracy"], 120)
-    leaked = SelectKBest(f_classif, k=20).fit_transform(noise, label)
-    _, leaky = fit_classifier(leaked, label, patients, 0, LABELS)
-    assert better_than_chance(leaky["accuracy"], 120)
 
 
 @pytest.mark.slow
