@@ -160,12 +160,12 @@ def is_bias_before_norm(variable):
     return variable.name == "bias" and variable.path.split("/")[-2].startswith("conv_")
 
 
-@pytest.mark.parametrize("network", BUILDERS)
+@pytest.mark.parametrize("network", ["cnn", "unet"])
 def test_the_bias_before_a_norm_has_gradient_zero(network, small):
     _, fast = stock_and_fast(network, small)
     _, gradients = training_step(fast)(*make_batch(16, 2))
     biases = [g for v, g in zip(fast.trainable_variables, gradients, strict=True) if is_bias_before_norm(v)]
-    assert len(biases) == {"cnn": 8, "unet": 14, "cascade": 22, "multitask": 14}[network]
+    assert len(biases) == {"cnn": 8, "unet": 14}[network]
     assert all(not np.any(g) for g in biases)
 
 
@@ -177,7 +177,13 @@ def test_a_patch_of_another_size_falls_back_where_it_has_to(size, small):
     assert_close(fast(patch), stock(patch), "mask", 1e-5)
 
 
-@pytest.mark.parametrize("dilations", [(3, 3, 3, 3, 3, 3), (4, 2, 1, 2, 2, 1), (2, 1, 1, 2, 2, 3)])
+@pytest.mark.parametrize(
+    "dilations",
+    [
+        (4, 2, 1, 2, 2, 1),
+        *(pytest.param(further, marks=pytest.mark.nightly) for further in ((3, 3, 3, 3, 3, 3), (2, 1, 1, 2, 2, 3))),
+    ],
+)
 def test_other_dilations_are_equal(dilations, small):
     unet = dataclasses.replace(small.unet, dilations_up=dilations, dilations_down=(1, 2, 2, 3, 4, 2, 2, 1))
     stock, fast = map(smoothed, stock_and_fast("unet", dataclasses.replace(small, unet=unet)))
