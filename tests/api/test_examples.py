@@ -39,6 +39,7 @@ def folder(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_examples_give_what_they_show(folder: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_examples("ggn_tf.api.prepare") == (0, 2)
     shutil.rmtree(folder / "dataset")

@@ -35,6 +35,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     return folder / "run", _evaluate(folder / "run", "--replicates", 50, "--gallery", 2)
 
 
+@pytest.mark.slow
 def test_evaluate_writes_everything_and_says_where(evaluated):
     run, result = evaluated
     assert result.exit_code == 0, result.output

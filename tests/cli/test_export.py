@@ -150,6 +150,7 @@ def retrain(folder, seed):
     opened.finish_stage(model, {"stage": "joint", "epochs": 2, "best_epoch": 1, "ended": "2 epochs"})
 
 
+@pytest.mark.slow
 def test_several_runs_become_one_model(runs, tmp_path):
     pair = runs[:2]
     result = export(*pair, "-o", tmp_path / "models")

@@ -58,12 +58,6 @@ def whole(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.nightly
-def test_a_run_killed_in_each_stage_ends_in_the_same_bits(dataset: Dataset, whole: Path, tmp_path: Path):
-    kill_again_and_again(dataset, tmp_path / "killed", kills=3, epochs=3)
-    assert answers(tmp_path / "killed", dataset) == answers(whole, dataset)
-
-
-@pytest.mark.nightly
 def test_a_run_on_a_disk_that_fills_up_resumes_when_there_is_room(dataset: Dataset, whole: Path, tmp_path: Path):
     run = tmp_path / "run"
     for moment in (3, 1004, 2008):

@@ -53,6 +53,7 @@ def read_all(folder: WorkFolder) -> pd.DataFrame:
     return pd.concat([read_predictions(path) for path in sorted((folder.folder / "predictions").glob("*.csv"))])
 
 
+@pytest.mark.slow
 def test_every_system_predicts_the_same_nodules(finished: WorkFolder):
     systems = {str(cell.system) for cell in split_by_system(read_all(finished), ["test"])}
     assert systems == {

@@ -53,6 +53,7 @@ def changed(before, after, statistic: str) -> bool:
     return any(not np.array_equal(a, b) for a, b in pairs if a.name == statistic)
 
 
+@pytest.mark.slow
 def test_a_run_of_single_stages_stopped_after_any_step_ends_in_the_same_bits(
     finished: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
 ):

@@ -12,7 +12,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.trust import Trust
-from ggn_tf.serving.contract.version_folders import write_checksums
+from ggn_tf.serving.contract.version_folders import next_version, write_checksums
 from ggn_tf.serving.runtime.batching import BatchingParameters
 from ggn_tf.serving.runtime.predict_request import predict, warm_up
 from ggn_tf.serving.runtime.servable import StatusError, open_servable
@@ -24,6 +24,16 @@ def folder(exported, tmp_path) -> Path:
     """A model folder that may be changed, with version 1."""
     shutil.copytree(exported, tmp_path / "ggn")
     return tmp_path / "ggn"
+
+
+@pytest.fixture(scope="module")
+def serving(exported, tmp_path_factory):
+    """A manager that serves version 1 whatever is added, and its folder."""
+    folder = Path(shutil.copytree(exported, tmp_path_factory.mktemp("serving") / "ggn"))
+    opened = VersionManager("ggn", folder)
+    opened.poll()
+    yield opened, folder
+    opened.close()
 
 
 @pytest.fixture
@@ -152,15 +162,18 @@ def truncate_graph_without_checksums(folder):
         (break_warmup_request, "received [1]"),
     ],
 )
-def test_a_version_that_does_not_load_leaves_the_old_one_serving(damage, named, versions, folder):
-    shutil.copytree(folder / "1", folder.parent / "2")
-    damage(folder.parent / "2")
-    (folder.parent / "2").rename(folder / "2")
+def test_a_version_that_does_not_load_leaves_the_old_one_serving(damage, named, serving, tmp_path):
+    versions, folder = serving
+    shutil.copytree(folder / "1", tmp_path / "new")
+    damage(tmp_path / "new")
+    number = next_version(folder)
+    (tmp_path / "new").rename(folder / str(number))
     versions.poll()
     versions.poll()
     assert latest(versions) == 1
-    assert states(versions) == {2: State.END, 1: State.AVAILABLE}
-    assert named in versions.states()[2].error
+    found = states(versions)
+    assert (found[number], found[1]) == (State.END, State.AVAILABLE)
+    assert named in versions.states()[number].error
 
 
 def test_a_repaired_version_is_tried_again_and_an_unchanged_one_is_not(versions, folder, caplog):
