@@ -37,7 +37,7 @@ def listen(
         model: Predicts.
         title: AE title of the node.
         callers: AE titles that may send.
-        send_to: Archive that stores the answers: https://HOST/PATH of DICOMweb.
+        send_to: Archive that stores the answers: https://HOST/PATH of DICOMweb, or dicom://AET@HOST:PORT.
         queue: Folder for studies; the next node with it continues.
         port: Port for DICOM; 0 for a free one.
         host: Address to listen on. Nothing is encrypted.

@@ -50,7 +50,7 @@ class _Title(click.ParamType):
 @click.option(
     "--send-to",
     metavar="URL",
-    help="Archive that stores the DICOM SEG and SR: https://HOST/PATH of DICOMweb. A token "
+    help="Archive that stores the DICOM SEG and SR: https://HOST/PATH of DICOMweb, or dicom://AET@HOST:PORT. A token "
     "or user is read from the variables that predict --pacs uses.",
 )
 @pacs_file_options

@@ -38,6 +38,16 @@ class Archive(Protocol):
         """Close the connection."""
 
 
+def missing_extra(error: ImportError) -> PacsError:
+    """The error that the extra `pacs` is not installed."""
+    return PacsError(
+        "Archives need packages that are not installed.",
+        found=f"no package {error.name}",
+        expected="the extra pacs",
+        remedy="Install it: pip install 'ggn-tf[pacs]'.",
+    )
+
+
 def choose_series(found: Iterable[tuple[str, str, str]], series: str | None, case: str) -> PacsSeries:
     """The requested series, or the one CT series.
 

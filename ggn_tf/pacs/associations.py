@@ -14,6 +14,7 @@ from pydicom.config import disable_value_validation
 from pydicom.uid import UID
 
 from ggn_tf.errors import PacsError
+from ggn_tf.pacs.archive import missing_extra
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.entity import LONGEST_TITLE, Entity, is_title
 
@@ -44,12 +45,7 @@ class Network:
         try:
             from pynetdicom import AE
         except ImportError as error:
-            raise PacsError(
-                "Archives need packages that are not installed.",
-                found=f"no package {error.name}",
-                expected="the extra pacs",
-                remedy="Install it: pip install 'ggn-tf[pacs]'.",
-            ) from error
+            raise missing_extra(error) from error
         if not is_title(title):
             raise PacsError(
                 "The AE title cannot be used.",

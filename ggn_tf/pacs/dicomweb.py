@@ -16,7 +16,15 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from ggn_tf.errors import PacsError
-from ggn_tf.pacs.archive import MOST_INSTANCES, SEND_AGAIN, STORED, PacsSeries, choose_series, refuse_incomplete
+from ggn_tf.pacs.archive import (
+    MOST_INSTANCES,
+    SEND_AGAIN,
+    STORED,
+    PacsSeries,
+    choose_series,
+    missing_extra,
+    refuse_incomplete,
+)
 from ggn_tf.pacs.credentials import PacsCredentials, refuse_unsafe_url
 
 if TYPE_CHECKING:
@@ -43,12 +51,7 @@ class DicomWeb:
             import requests
             from dicomweb_client.web import DICOMwebClient
         except ImportError as error:
-            raise PacsError(
-                "Archives need packages that are not installed.",
-                found=f"no package {error.name}",
-                expected="the extra pacs",
-                remedy="Install it: pip install 'ggn-tf[pacs]'.",
-            ) from error
+            raise missing_extra(error) from error
         # It logs what servers write.
         logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)
         session = requests.Session()

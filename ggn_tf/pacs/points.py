@@ -33,7 +33,7 @@ _IN_IMAGE, _IN_PATIENT = "SCOORD", "SCOORD3D"
 # The points whose mean is the centre, by graphic type. OHIF writes an arrow as a POINT, followed by its other end.
 _CENTERED = {"POINT": slice(1), "CIRCLE": slice(1), "ELLIPSE": slice(4), "ELLIPSOID": slice(6)}
 _OUTLINES = ("POLYLINE", "POLYGON")
-_TRIANGLE, _FLAT_MM2 = 3, 1e-3
+_TRIANGLE, _LEAST_ENCLOSED = 3, 0.25
 # Begin the tracking identifiers of Cornerstone's tools (OHIF), which name the tool.
 _TOOLS = ("cornerstone",)
 # Far more than a report has: a group takes 500 to 3000 bytes, and 3 ms to read.
@@ -143,9 +143,10 @@ class _Shape:
         sides = np.stack([points, np.roll(points, -1, axis=0)])
         areas = np.cross(*(sides - middle))
         total = areas.sum(axis=0)
-        weights = areas @ total
-        if weights.sum() < _FLAT_MM2**2:
+        if np.linalg.norm(total) <= _LEAST_ENCLOSED * np.linalg.norm(areas, axis=1).sum():
+            # Flat, or crossing itself: its centroid could be anywhere.
             return middle
+        weights = areas @ total
         centroid: Floats = (weights[:, None] * (sides.sum(axis=0) + middle) / 3).sum(axis=0) / weights.sum()
         return centroid
 

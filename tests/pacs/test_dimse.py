@@ -51,27 +51,53 @@ def result(series: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 
 @pytest.fixture(scope="module")
-def served(series: Path) -> Iterator[tuple[DimseArchive, str]]:
+def served() -> Iterator[tuple[DimseArchive, str]]:
     archive = DimseArchive()
     with archive.serve() as url:
         yield archive, url
 
 
-@pytest.fixture
-def archive(served: tuple[DimseArchive, str], series: Path) -> DimseArchive:
-    """Without faults, with the series alone."""
-    vars(served[0]).update(vars(DimseArchive()))
-    served[0].add(series)
-    return served[0]
+@dataclasses.dataclass
+class Case:
+    """An archive with the series, a series of it, objects to send, and an empty folder."""
+
+    archive: DimseArchive
+    url: str
+    found: PacsSeries
+    result: list[Path]
+    folder: Path
+
+    def client(self, action: str = "get", timeout: float = 10.0, url: str | None = None) -> Dimse:
+        """A client of the archive, or of another; one that moves is known to the archive."""
+        self.archive.destination = free_port()
+        return Dimse(
+            url or self.url,
+            PacsCredentials(),
+            timeout,
+            move_port=self.archive.destination if action == "move" else None,
+        )
+
+    def refused(self, action: str, client: Dimse | None = None) -> str:
+        """The error of an action, which is one block without a word of the archive."""
+        client = client or self.client(action)
+        with pytest.raises(PacsError) as caught:
+            if action == "store":
+                client.send(self.found.study, self.result)
+            elif action in ("get", "move"):
+                client.fetch(self.found, self.folder)
+            else:
+                client.find(self.found.study, None)
+        assert "DOE" not in str(caught.value) and caught.value.found and caught.value.remedy
+        return str(caught.value)
 
 
 @pytest.fixture
-def url(served: tuple[DimseArchive, str], archive: DimseArchive) -> str:
-    return served[1]
-
-
-def connected(url: str, timeout: float = 10.0, move_port: int | None = None) -> Dimse:
-    return Dimse(url, PacsCredentials(), timeout, move_port=move_port)
+def case(served: tuple[DimseArchive, str], series: Path, found: PacsSeries, result: list[Path], tmp_path: Path) -> Case:
+    archive, url = served
+    vars(archive).update(vars(DimseArchive()))
+    archive.add(series)
+    (tmp_path / "fetched").mkdir()
+    return Case(archive, url, found, result, tmp_path / "fetched")
 
 
 def free_port() -> int:
@@ -80,65 +106,41 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def refused(action: str, client: Dimse, found: PacsSeries, folder: Path, result: list[Path]) -> str:
-    """The error of an action, which is one block without a word of the archive."""
-    with pytest.raises(PacsError) as caught:
-        if action == "store":
-            client.send(found.study, result)
-        elif action in ("get", "move"):
-            client.fetch(found, folder)
-        else:
-            client.find(found.study, None)
-    block = str(caught.value)
-    assert "DOE" not in block and caught.value.found and caught.value.remedy
-    return block
-
-
-@pytest.mark.parametrize("move", [False, True])
-def test_a_series_is_found_and_fetched_with_every_value(
-    archive: DimseArchive, url: str, series: Path, found: PacsSeries, tmp_path: Path, move: bool
-) -> None:
-    archive.destination = free_port()
-    client = connected(url, move_port=archive.destination if move else None)
-    assert client.find(found.study, None) == client.find(None, found.series) == found
-    client.fetch(found, tmp_path)
+@pytest.mark.parametrize("action", ["get", "move"])
+def test_a_series_is_found_and_fetched_with_every_value(case: Case, series: Path, action: str) -> None:
+    client = case.client(action)
+    assert client.find(case.found.study, None) == client.find(None, case.found.series) == case.found
+    client.fetch(case.found, case.folder)
     expected = {path.SOPInstanceUID: path for path in map(pydicom.dcmread, series.iterdir())}
-    assert {path.SOPInstanceUID: path for path in map(pydicom.dcmread, tmp_path.iterdir())} == expected
+    assert {path.SOPInstanceUID: path for path in map(pydicom.dcmread, case.folder.iterdir())} == expected
 
 
-def test_compressed_slices_are_received_as_they_are(archive: DimseArchive, url: str, tmp_path: Path) -> None:
+def test_compressed_slices_are_received_without_a_change(case: Case, tmp_path: Path) -> None:
     image = lung_with_balls(lung_grid((8.0, 8.0, 8.0)))[:16, :16, 5:8]
     written = write_dicom(image, tmp_path / "written", {"0020|0011": "2"})
     for path in written.iterdir():
         compress(path, "JPEGLS")
-    archive.instances.clear()
-    archive.add(written)
-    (tmp_path / "ct").mkdir()
-    client = connected(url)
-    client.fetch(client.find(archive.headers()[0].StudyInstanceUID, None), tmp_path / "ct")
-    received = [pydicom.dcmread(path) for path in (tmp_path / "ct").iterdir()]
+    case.archive.instances.clear()
+    case.archive.add(written)
+    case.client().fetch(case.client().find(case.archive.headers()[0].StudyInstanceUID, None), case.folder)
+    received = [pydicom.dcmread(path) for path in case.folder.iterdir()]
     assert {header.file_meta.TransferSyntaxUID for header in received} == {"1.2.840.10008.1.2.4.80"}
-    assert {header.PixelData for header in received} == {header.PixelData for header in archive.headers()}
+    assert {header.PixelData for header in received} == {header.PixelData for header in case.archive.headers()}
 
 
-def test_what_is_sent_twice_is_stored_once(
-    archive: DimseArchive, url: str, found: PacsSeries, result: list[Path]
-) -> None:
-    client = connected(url)
-    assert client.send(found.study, result) == client.send(found.study, result) == 2
-    assert len(archive.instances) == 5 + 2 and archive.stored == [SEG, SR] * 2
+def test_what_is_sent_twice_is_stored_once(case: Case) -> None:
+    client = case.client()
+    assert client.send(case.found.study, case.result) == client.send(case.found.study, case.result) == 2
+    assert len(case.archive.instances) == 5 + 2 and case.archive.stored == [SEG, SR] * 2
 
 
 @pytest.mark.parametrize(
     ("action", "code"),
     [("find", 0xA700), ("find", 0xC001), ("get", 0xA702), ("get", 0xC000), ("get", 0xFE00), ("move", 0xA801)],
 )
-def test_a_failure_is_one_error_with_its_status(
-    archive: DimseArchive, url: str, found: PacsSeries, result: list[Path], tmp_path: Path, action: str, code: int
-) -> None:
-    archive.status[action], archive.destination = code, free_port()
-    client = connected(url, move_port=archive.destination if action == "move" else None)
-    assert f"status {code:04X}" in refused(action, client, found, tmp_path, result)
+def test_a_failure_is_one_error_with_its_status(case: Case, action: str, code: int) -> None:
+    case.archive.status[action] = code
+    assert f"status {code:04X}" in case.refused(action)
 
 
 @pytest.mark.parametrize(
@@ -150,84 +152,61 @@ def test_a_failure_is_one_error_with_its_status(
         ({SEG: 0xB000, SR: 0xB006}, "0 of 2 confirmed, status B000, B006", [SEG, SR]),
     ],
 )
-def test_an_object_that_is_not_stored_as_it_is_is_an_error(
-    archive: DimseArchive,
-    url: str,
-    found: PacsSeries,
-    result: list[Path],
-    tmp_path: Path,
-    statuses: dict[str, int],
-    expected: str,
-    stored: list[str],
+def test_an_object_that_is_not_stored_or_changed_is_an_error(
+    case: Case, statuses: dict[str, int], expected: str, stored: list[str]
 ) -> None:
-    archive.status = statuses
-    assert expected in refused("store", connected(url), found, tmp_path, result)
-    assert archive.stored == stored
+    case.archive.status = statuses
+    assert expected in case.refused("store")
+    assert case.archive.stored == stored
 
 
 @pytest.mark.parametrize("action", ["find", "get", "move", "store"])
-@pytest.mark.parametrize("fault", ["silent", "aborted"])
-def test_silence_and_an_abort_are_one_error(
-    archive: DimseArchive, url: str, found: PacsSeries, result: list[Path], tmp_path: Path, action: str, fault: str
-) -> None:
-    setattr(archive, fault, action)
-    archive.destination = free_port()
-    client = connected(url, 0.5, archive.destination if action == "move" else None)
-    expected = "no answer within 0.5 s" if fault == "silent" else "a connection that the archive ended"
-    assert expected in refused(action, client, found, tmp_path, result)
-    archive._released.set()
+@pytest.mark.parametrize(
+    ("fault", "expected"), [("silent", "no answer within 0.5 s"), ("aborted", "a connection that the archive ended")]
+)
+def test_silence_and_an_abort_are_one_error(case: Case, action: str, fault: str, expected: str) -> None:
+    setattr(case.archive, fault, action)
+    assert expected in case.refused(action, case.client(action, 0.5))
+    case.archive.resume()
 
 
 @pytest.mark.parametrize("action", ["get", "move"])
-def test_fewer_instances_than_announced_are_an_error(
-    archive: DimseArchive, url: str, found: PacsSeries, result: list[Path], tmp_path: Path, action: str
-) -> None:
-    archive.hidden, archive.destination = 2, free_port()
-    client = connected(url, move_port=archive.destination if action == "move" else None)
-    assert "3 of 5 instances" in refused(action, client, found, tmp_path, result)
+def test_fewer_instances_than_announced_are_an_error(case: Case, action: str) -> None:
+    case.archive.hidden = 2
+    assert "3 of 5 instances" in case.refused(action)
 
 
-def test_instances_of_another_series_are_an_error(
-    archive: DimseArchive, url: str, found: PacsSeries, result: list[Path], tmp_path: Path
-) -> None:
-    archive.foreign = archive.headers()[0]
-    archive.foreign.SeriesInstanceUID = "2.25.1"
-    refused("get", connected(url), found, tmp_path, result)
+def test_instances_of_another_series_are_an_error(case: Case) -> None:
+    case.archive.foreign = case.archive.headers()[0]
+    case.archive.foreign.SeriesInstanceUID = "2.25.1"
+    case.refused("get")
 
 
-@pytest.mark.parametrize(("limit", "value"), [("dimse.MOST_INSTANCES", 5), ("associations._MOST_BYTES", 3000)])
+@pytest.mark.parametrize(
+    ("limit", "value", "expected"),
+    [
+        ("dimse.MOST_INSTANCES", 5, "a match without content, or more than 5"),
+        ("associations._MOST_BYTES", 3000, "more than 3000 bytes"),
+    ],
+)
 def test_more_than_a_series_has_is_refused(
-    archive: DimseArchive,
-    url: str,
-    found: PacsSeries,
-    result: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    limit: str,
-    value: int,
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, expected: str
 ) -> None:
-    extra = archive.headers()[0]
+    extra = case.archive.headers()[0]
     extra.SOPInstanceUID = extra.file_meta.MediaStorageSOPInstanceUID = "2.25.3"
     extra.save_as(tmp_path / "extra")
-    archive.instances["2.25.3"] = (tmp_path / "extra").read_bytes()
-    (tmp_path / "ct").mkdir()
+    case.archive.instances["2.25.3"] = (tmp_path / "extra").read_bytes()
     monkeypatch.setattr(f"ggn_tf.pacs.{limit}", value)
-    refused("get", connected(url), found, tmp_path / "ct", result)
+    assert expected in case.refused("get")
 
 
-def test_a_port_that_is_used_is_an_error(
-    archive: DimseArchive, url: str, found: PacsSeries, result: list[Path], tmp_path: Path
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as used:
-        client = connected(url, move_port=used.getsockname()[1])
-        assert "cannot be opened" in refused("move", client, found, tmp_path, result)
-
-
-def test_a_destination_that_the_archive_does_not_reach_is_an_error(
-    archive: DimseArchive, url: str, found: PacsSeries, result: list[Path], tmp_path: Path
-) -> None:
-    archive.destination = free_port()
-    assert "status A801" in refused("move", connected(url, move_port=free_port()), found, tmp_path, result)
+def test_a_port_that_cannot_receive_is_an_error(case: Case) -> None:
+    client = case.client("move")
+    with socket.create_server(("127.0.0.1", case.archive.destination)):
+        assert "cannot be opened" in case.refused("move", client)
+    # The archive knows another one.
+    client, _ = case.client("move"), case.client("move")
+    assert "status A801" in case.refused("move", client)
 
 
 @pytest.mark.parametrize(
@@ -240,26 +219,18 @@ def test_a_destination_that_the_archive_does_not_reach_is_an_error(
     ],
 )
 def test_a_kind_that_is_not_accepted_is_one_error(
-    series: Path,
-    found: PacsSeries,
-    result: list[Path],
-    tmp_path: Path,
-    kinds: tuple[str, ...],
-    action: str,
-    expected: str,
+    case: Case, kinds: tuple[str, ...], action: str, expected: str
 ) -> None:
-    archive = DimseArchive()
-    archive.add(series)
-    with archive.serve(kinds) as url:
-        assert expected in refused(action, connected(url), found, tmp_path, result)
-    assert not archive.stored and not list(tmp_path.iterdir())
+    with case.archive.serve(kinds) as url:
+        assert expected in case.refused(action, case.client(url=url))
+    assert not case.archive.stored and not list(case.folder.iterdir())
 
 
-def test_an_unknown_title_is_one_error(found: PacsSeries, result: list[Path], tmp_path: Path) -> None:
+def test_an_unknown_title_is_one_error(case: Case) -> None:
     with DimseArchive().serve(caller="OTHER") as url:
-        assert "Calling AE title not recognised" in refused("find", connected(url), found, tmp_path, result)
-        other = url.replace("ARCHIVE", "ELSEWHERE")
-        assert "Called AE title not recognised" in refused("find", connected(other), found, tmp_path, result)
+        assert "Calling AE title not recognised" in case.refused("find", case.client(url=url))
+        other = case.client(url=url.replace("ARCHIVE", "ELSEWHERE"))
+        assert "Called AE title not recognised" in case.refused("find", other)
 
 
 @pytest.mark.parametrize(
@@ -268,28 +239,39 @@ def test_an_unknown_title_is_one_error(found: PacsSeries, result: list[Path], tm
         (b"", True, "ended"),
         (b"", False, "no answer within 0.4 s"),
         (b"HTTP/1.1 400 DOE^JOHN\r\n\r\n", False, "ended"),
-        # An acceptance that ends after 3 of 1000 bytes, and one that announces 4 GB.
+        # An acceptance that ends after 3 of 1000 bytes, a message of 4 GB, and an acceptance without contexts.
         (b"\x02\0\0\0\x03\xe8abc", False, "no answer within 0.4 s"),
         (b"\x04\0\xff\xff\xff\xffabc", False, "no answer within 0.4 s"),
         (b"\x02\0\0\0\0\x04abcd", False, "no presentation context"),
     ],
 )
-def test_a_peer_that_is_no_archive_is_one_error(
-    found: PacsSeries, result: list[Path], tmp_path: Path, reply: bytes, closes: bool, expected: str
-) -> None:
+def test_a_peer_that_is_no_archive_is_one_error(case: Case, reply: bytes, closes: bool, expected: str) -> None:
     with raw_peer(reply, closes=closes) as url:
-        assert expected in refused("find", connected(url, 0.4), found, tmp_path, result)
+        assert expected in case.refused("find", case.client("find", 0.4, url))
 
 
-def test_no_archive_is_one_error(found: PacsSeries, result: list[Path], tmp_path: Path) -> None:
+MALFORMED = {
+    "an empty command": b"\x04\0\0\0\0\x0a\0\0\0\x06\x01\x03DOE^",
+    "an unknown context": b"\x04\0\0\0\0\x0a\0\0\0\x06\x63\xffDOE^",
+    "a release": b"\x05\0\0\0\0\x04\0\0\0\0",
+    "a part without an end": b"\x04\0\0\1\0\0DOE^",
+    "an unknown part": b"\x63\0\0\0\0\x04DOE^",
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_message_is_one_error(case: Case, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    case.archive.raw = MALFORMED[kind]
+    case.refused("find", case.client("find", 0.4))
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_no_archive_is_one_error(case: Case) -> None:
     for host, expected in (("127.0.0.1", "no connection"), ("no-such-host.invalid", "no such host")):
-        client = connected(f"dicom://A@{host}:{free_port()}")
-        assert expected in refused("find", client, found, tmp_path, result)
+        assert expected in case.refused("find", case.client(url=f"dicom://A@{host}:{free_port()}"))
 
 
-def test_only_a_trusted_certificate_is_taken_and_one_is_shown(
-    series: Path, found: PacsSeries, result: list[Path], tmp_path: Path
-) -> None:
+def test_only_a_trusted_certificate_is_taken_and_one_is_shown(case: Case, tmp_path: Path) -> None:
     authority = write_pair(tmp_path, "authority")
     for name in ("server", "client"):
         write_pair(tmp_path, name, 1, authority)
@@ -299,23 +281,19 @@ def test_only_a_trusted_certificate_is_taken_and_one_is_shown(
     tls.verify_mode = ssl.CERT_REQUIRED
     trusting = PacsCredentials(authorities=tmp_path / "authority.pem")
     complete = dataclasses.replace(trusting, certificate=tmp_path / "client.pem", key=tmp_path / "client.key")
-    archive = DimseArchive()
-    archive.add(series)
-    with archive.serve(tls=tls) as url:
-        assert Dimse(url, complete, 5.0).find(found.study, None) == found
-        assert "ended" in refused("find", Dimse(url, trusting, 5.0), found, tmp_path, result)
-        without = Dimse(url, PacsCredentials(), 5.0)
-        assert "certificate that is not trusted" in refused("find", without, found, tmp_path, result)
-    with archive.serve() as url:
-        plain = Dimse(url.replace("dicom:", "dicom-tls:"), complete, 1.0)
-        refused("find", plain, found, tmp_path, result)
-        with pytest.raises(PacsError, match="without TLS"):
-            Dimse(url, trusting, 5.0)
-    with pytest.raises(PacsError, match="C-MOVE"):
-        Dimse("dicom-tls://A@127.0.0.1:11112", trusting, 5.0, move_port=11113)
-    broken = PacsCredentials(authorities=tmp_path / "client.key")
-    with pytest.raises(PacsError, match="cannot be used"):
-        Dimse("dicom-tls://A@127.0.0.1:11112", broken, 5.0)
+    with case.archive.serve(tls=tls) as url:
+        assert Dimse(url, complete, 5.0).find(case.found.study, None) == case.found
+        assert "ended" in case.refused("find", Dimse(url, trusting, 5.0))
+        assert "certificate that is not trusted" in case.refused("find", Dimse(url, PacsCredentials(), 5.0))
+    case.refused("find", Dimse(case.url.replace("dicom:", "dicom-tls:"), complete, 1.0))
+    encrypted, broken = "dicom-tls://A@127.0.0.1:104", PacsCredentials(authorities=tmp_path / "client.key")
+    for url, credentials, port, expected in (
+        (case.url, trusting, None, "without TLS"),
+        (encrypted, trusting, 104, "C-MOVE"),
+        (encrypted, broken, None, "cannot be used"),
+    ):
+        with pytest.raises(PacsError, match=expected):
+            Dimse(url, credentials, 5.0, move_port=port)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +316,7 @@ def test_only_a_trusted_certificate_is_taken_and_one_is_shown(
 )
 def test_an_address_that_cannot_be_used_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(PacsError, match="address") as caught:
-        connected(url)
+        Dimse(url, PacsCredentials(), 1.0)
     assert "secret" not in str(caught.value)
 
 
@@ -348,60 +326,25 @@ def test_a_title_that_cannot_be_used_is_refused(title: str) -> None:
         Dimse("dicom://A@127.0.0.1:104", PacsCredentials(), 1.0, title)
 
 
-def test_marks_are_fetched_beside_the_series_if_they_are_one_object(
-    archive: DimseArchive, url: str, series: Path, found: PacsSeries, tmp_path: Path
-) -> None:
+def test_marks_are_fetched_beside_the_series_if_they_are_one_object(case: Case, tmp_path: Path) -> None:
     report = pydicom.dcmread(write_marks(tmp_path / "sr.dcm", series="2.25.4"))
-    report.StudyInstanceUID = found.study
+    report.StudyInstanceUID = case.found.study
     report.save_as(tmp_path / "sr.dcm")
-    archive.instances["2.25.22"] = (tmp_path / "sr.dcm").read_bytes()
-    with fetch_series(url, found.study, None, PacsCredentials(), points_series="2.25.4") as fetched:
-        assert len([*fetched.folder.iterdir()]) == 5 and fetched.found == found
+    case.archive.instances["2.25.22"] = (tmp_path / "sr.dcm").read_bytes()
+    with fetch_series(case.url, case.found.study, None, PacsCredentials(), points_series="2.25.4") as fetched:
+        assert len([*fetched.folder.iterdir()]) == 5 and fetched.found == case.found
         assert fetched.marks is not None and pydicom.dcmread(fetched.marks).Modality == "SR"
     assert not fetched.folder.exists()
-    with (
-        pytest.raises(PacsError, match="several objects"),
-        fetch_series(url, found.study, None, PacsCredentials(), points_series=found.series),
-    ):
+    several = fetch_series(case.url, case.found.study, None, PacsCredentials(), points_series=case.found.series)
+    with pytest.raises(PacsError, match="several objects"), several:
         pass
 
 
-MALFORMED = {
-    "an empty command": b"\x04\0\0\0\0\x0a\0\0\0\x06\x01\x03DOE^",
-    "an unknown context": b"\x04\0\0\0\0\x0a\0\0\0\x06\x63\xffDOE^",
-    "a release": b"\x05\0\0\0\0\x04\0\0\0\0",
-    "a part without an end": b"\x04\0\0\1\0\0DOE^",
-    "an unknown part": b"\x63\0\0\0\0\x04DOE^",
-}
-
-
-@pytest.mark.parametrize("kind", MALFORMED)
-def test_a_malformed_message_is_one_error(
-    archive: DimseArchive,
-    url: str,
-    found: PacsSeries,
-    result: list[Path],
-    tmp_path: Path,
-    kind: str,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    archive.raw = MALFORMED[kind]
-    assert refused("find", connected(url, 0.4), found, tmp_path, result)
-    assert "".join(capfd.readouterr()) == ""
-
-
 def test_no_log_names_a_patient(
-    archive: DimseArchive,
-    url: str,
-    found: PacsSeries,
-    result: list[Path],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
+    case: Case, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    client = connected(url)
-    client.fetch(client.find(found.study, None), tmp_path)
-    archive.status[SEG] = 0xA700
-    refused("store", client, found, tmp_path, result)
+    case.client().fetch(case.client().find(case.found.study, None), case.folder)
+    case.archive.status[SEG] = 0xA700
+    case.refused("store")
     assert "DOE" not in caplog.text + "".join(capfd.readouterr())

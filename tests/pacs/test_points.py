@@ -55,6 +55,8 @@ def centers(path: Path, slices: tuple[Slice, ...]) -> list[list[float]]:
         # An L of three squares, whose points' mean would be elsewhere.
         ("POLYLINE", (0.5, 0.5, 4.5, 0.5, 4.5, 2.5, 2.5, 2.5, 2.5, 4.5, 0.5, 4.5), (10 / 6, 10 / 6)),
         ("POLYLINE", (2.5, 2.5, 4.5, 2.5, 6.5, 2.5), (4, 2)),
+        # A bow tie, whose halves almost cancel each other.
+        ("POLYLINE", (0.5, 0.5, 8.5, 4.5, 8.5, 0.5, 0.5, 4.6), (4, 2.025)),
         ("CIRCLE", (5.5, 5.5, 7.5, 5.5), (5, 5)),
         ("ELLIPSE", (2.5, 5.5, 8.5, 5.5, 5.5, 4.5, 5.5, 6.5), (5, 5)),
     ],

@@ -99,6 +99,10 @@ class DimseArchive:
     def headers(self) -> list[Dataset]:
         return [pydicom.dcmread(BytesIO(content)) for content in self.instances.values()]
 
+    def resume(self) -> None:
+        """End the silence."""
+        self._released.set()
+
     def _fails(self, event: evt.Event, operation: str) -> bool:
         if self.silent == operation:
             self._released.wait(20)
