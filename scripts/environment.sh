@@ -60,7 +60,7 @@ PY
 
 # The archive of the integration tests: Debian's packages, unpacked and neither installed nor started.
 install_orthanc() {
-  local folder
+  local folder package
   if [ -x .venv/orthanc/usr/sbin/Orthanc ] || command -v Orthanc > /dev/null; then
     return
   fi
