@@ -2,9 +2,14 @@
 local accepted = { CT = true, SEG = true, SR = true }
 
 function OnStableStudy(studyId, tags, metadata)
-   for _, series in ipairs(ParseJson(RestApiGet('/studies/' .. studyId .. '/series'))) do
-      if accepted[series['MainDicomTags']['Modality']] then
-         SendToModality(series['ID'], 'ggntf')
+   local series = {}
+   for _, item in ipairs(ParseJson(RestApiGet('/studies/' .. studyId .. '/series'))) do
+      if accepted[item['MainDicomTags']['Modality']] then
+         table.insert(series, item['ID'])
       end
+   end
+   if #series > 0 then
+      local job = { Resources = series, Asynchronous = true, Permissive = true }
+      RestApiPost('/modalities/ggntf/store', DumpJson(job))
    end
 end

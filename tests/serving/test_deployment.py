@@ -1,6 +1,7 @@
 """The files for TensorFlow Serving and for clusters: they cannot be run here, so they are checked against our code,
 the server's messages and Kubernetes' schemas."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from ggn_tf.cli.fit import command as fit
+from ggn_tf.cli.listen import command as listen
 from ggn_tf.cli.prepare import command as prepare
 from ggn_tf.cli.study import command as study
 from ggn_tf.serving.contract.wire import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
@@ -22,6 +24,7 @@ from ggn_tf.training.distributed.cluster import Rank, rank_of
 
 FOLDER = Path(__file__).parents[2] / "serving"
 SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["tensorflow-serving"]
+PACS = yaml.safe_load((FOLDER / "compose.pacs.yaml").read_text(encoding="utf-8"))
 MANIFESTS = {
     f"{folder}/{manifest['kind']}": manifest
     for folder in ("kubernetes", "preparing", "study", "training")
@@ -89,6 +92,27 @@ def test_the_cluster_has_image_flags_and_files_of_the_compose_file():
     files = ("models.config", "batching.config", "monitoring.config")
     data = MANIFESTS["kubernetes/ConfigMap"]["data"]
     assert data == {name: (FOLDER / name).read_text(encoding="utf-8") for name in files}
+
+
+def test_archive_and_node_know_each_other():
+    node, orthanc = PACS["services"]["ggn-tf"], PACS["services"]["orthanc"]
+    given = listen.make_context("listen", node["command"][2:]).params
+    settings = json.loads(orthanc["environment"]["ORTHANC_JSON"])
+    assert node["command"][:2] == ["ggn-tf", "listen"] and given["known_aets"] == (settings["DicomAet"],)
+    (alias,) = settings["DicomModalities"]
+    assert settings["DicomModalities"][alias] == [given["aet"], "ggn-tf", given["port"]]
+    assert f"'{alias}'" in (FOLDER / "routing.lua").read_text(encoding="utf-8")
+    assert settings["LuaScripts"] == [orthanc["volumes"][1].split(":")[1]]
+    assert given["server"] == f"tensorflow-serving:{PORT}" and given["send_to"] == "dicom://ORTHANC@orthanc:4242"
+    assert str(given["queue"]) == node["volumes"][0].split(":")[1] and set(PACS["volumes"]) == {"orthanc", "queue"}
+    assert all(port.startswith("127.0.0.1:") for port in orthanc["ports"]) and "ports" not in node
+    assert (node["read_only"], node["cap_drop"], node["security_opt"]) == (
+        True,
+        SERVICE["cap_drop"],
+        SERVICE["security_opt"],
+    )
+    copied = re.findall(r"COPY (.*) /", node["build"]["dockerfile_inline"])
+    assert all((FOLDER.parent / name).exists() for names in copied for name in names.split())
 
 
 def test_selectors_ports_and_probes_name_what_there_is():
