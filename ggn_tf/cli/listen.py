@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import re
 import time
 import warnings
 from pathlib import Path
@@ -13,10 +12,10 @@ import click
 import ggn_tf
 from ggn_tf.cli.options import FILE, PATH, FiniteRange, export_options, json_option, pacs_file_options, tls_options
 from ggn_tf.cli.stop_signal import StopSignal
+from ggn_tf.pacs.entity import CALLING_AET, is_title
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
-_A_TITLE = re.compile(r"(?! )[ -\[\]-~]{1,16}(?<! )", re.ASCII)
 _POLL_S = 0.2
 
 
@@ -25,13 +24,13 @@ class _Title(click.ParamType):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Reject what cannot be an AE title."""
-        if not _A_TITLE.fullmatch(value):
+        if not is_title(value):
             self.fail("an AE title has 1 to 16 ASCII characters, without a backslash", param, ctx)
         return value
 
 
 @click.command()
-@click.option("--aet", type=_Title(), default="GGNTF", help="AE title of this node.")
+@click.option("--aet", type=_Title(), default=CALLING_AET, help="AE title of this node.")
 @click.option("--port", type=click.IntRange(0, 65535), default=11112, help="Port for DICOM; 0 picks a free one.")
 @click.option("--host", default="127.0.0.1", help="Address to listen on. Nothing is encrypted.")
 @click.option(

@@ -52,8 +52,8 @@ class Orthanc:
 
 
 @contextlib.contextmanager
-def running_orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Start it; a test is skipped, or fails where GGN_TF_REQUIRE_ORTHANC is set, if it is not installed."""
+def running_orthanc(folder: Path, **settings: object) -> Iterator[Orthanc]:
+    """Start it, with further settings; the test is skipped, or fails with GGN_TF_REQUIRE_ORTHANC, if it is missing."""
     program = shutil.which(
         "Orthanc", path=os.pathsep.join((str(_FOLDER / "usr/sbin"), "/usr/sbin", os.environ["PATH"]))
     )
@@ -72,6 +72,7 @@ def running_orthanc(folder: Path) -> Iterator[Orthanc]:
         "AuthenticationEnabled": True,
         "DicomModalities": {"client": [CALLER, "127.0.0.1", move]},
         "Plugins": [str(root / "usr/share/orthanc/plugins/libOrthancDicomWeb.so")],
+        **settings,
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     libraries = ":".join(map(str, root.glob("usr/lib/*-linux-gnu")))
