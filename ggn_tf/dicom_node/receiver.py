@@ -27,7 +27,7 @@ from ggn_tf.dicom_node.study import Instance
 from ggn_tf.dicom_node.study_queue import QueueFullError
 from ggn_tf.errors import PacsError
 from ggn_tf.pacs.points import REPORTS
-from ggn_tf.serving.contract.addresses import join_address
+from ggn_tf.serving.contract.addresses import is_loopback, join_address
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,8 @@ class Receiver:
 
     def start(self) -> None:
         """Receive in threads."""
+        if not is_loopback(self._server.server_address[0]):
+            log.warning("%s can be reached from other machines, without passwords or encryption", self.address)
         self._thread.start()
 
     def close(self) -> None:

@@ -14,6 +14,8 @@ from tests.support.fake_dicomweb import Archive
 from tests.support.node_studies import NAME, PATIENT, SR, expected_uid, instance, run_node, send, whole_study
 from tests.support.processes import Process
 
+# pynetdicom leaves sockets of the callers open whose connections were refused.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 UNAVAILABLE = 503
 
 

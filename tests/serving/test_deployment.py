@@ -101,7 +101,7 @@ def test_archive_and_node_know_each_other():
     assert node["command"][:2] == ["ggn-tf", "listen"] and given["known_aets"] == (settings["DicomAet"],)
     (alias,) = settings["DicomModalities"]
     assert settings["DicomModalities"][alias] == [given["aet"], "ggn-tf", given["port"]]
-    assert f"'{alias}'" in (FOLDER / "routing.lua").read_text(encoding="utf-8")
+    assert f"/modalities/{alias}/store" in (FOLDER / "routing.lua").read_text(encoding="utf-8")
     assert settings["LuaScripts"] == [orthanc["volumes"][1].split(":")[1]]
     assert given["server"] == f"tensorflow-serving:{PORT}" and given["send_to"] == "dicom://ORTHANC@orthanc:4242"
     assert str(given["queue"]) == node["volumes"][0].split(":")[1] and set(PACS["volumes"]) == {"orthanc", "queue"}
