@@ -9,7 +9,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from distributed import Client, Future, LocalCluster
+from distributed import CancelledError, Client, Future, LocalCluster
+from distributed.client import ClosedClientError
+from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from ggn_tf.errors import GgnError, GgnWarning, RunError
@@ -78,6 +80,9 @@ def run_on_cluster(
                         done.add(message.item)
                 if stop_requested():
                     raise KeyboardInterrupt
+        except (CancelledError, ClosedClientError, CommClosedError):
+            # Found before the futures' own messages about it came.
+            raise _lost() from None
         finally:
             work.stop()
 
@@ -93,7 +98,7 @@ def _connected(cluster: Cluster, items: int) -> Iterator[Client]:
                 n_workers=min(cluster.workers, items),
                 threads_per_worker=1,
                 memory_limit=None,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 resources=dict(cluster.resources),
                 security=True,
             )
@@ -256,7 +261,7 @@ def _cannot_run(item: str, error: BaseException) -> RunError:
     return RunError(
         "The cluster cannot run the items of a study.",
         case=item,
-        found=f"{type(error).__name__}: {error}",
+        found=" ".join(f"{type(error).__name__}: {error}".split()),
         expected="the same version of ggn-tf and Dask for client, scheduler and workers",
         remedy="Install them there, for example from one image or environment, and read the logs.",
     )

@@ -66,6 +66,11 @@ def fail_here(task: ItemTask) -> GgnError | OSError | None:
     return do_here(task)
 
 
+def wait_here(task: ItemTask) -> GgnError | OSError | None:
+    time.sleep(1)
+    return do_here(task)
+
+
 def import_here(task: ItemTask) -> GgnError | OSError | None:
     raise ModuleNotFoundError("No module named 'ggn_tf'")
 
@@ -73,7 +78,7 @@ def import_here(task: ItemTask) -> GgnError | OSError | None:
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Cluster]:
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, resources={"GPU": 1}
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", resources={"GPU": 1}
     ) as cluster:
         yield Cluster(cluster.scheduler_address)
 
@@ -116,6 +121,13 @@ def test_an_item_whose_process_ended_is_repeated(dask, folder):
 def test_workers_without_the_package_are_refused(dask, folder):
     with pytest.raises(RunError, match="cannot run the items"):
         run(folder, dask, import_here)
+
+
+def test_a_lost_scheduler_is_an_error_after_which_the_call_resumes(folder):
+    alone = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0")
+    with alone, pytest.raises(RunError, match="was lost") as caught:
+        run(folder, Cluster(alone.scheduler_address), wait_here, stop=alone.close)
+    assert "it resumes" in caught.value.remedy
 
 
 def test_items_that_no_worker_can_do_are_noted(dask, folder, monkeypatch):
