@@ -16,6 +16,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
 from ggn_tf.errors import GgnError, RecordError
+from ggn_tf.files import atomic_file
 from ggn_tf.tasks import Task
 
 Record = TypeVar("Record")
@@ -105,6 +106,28 @@ def _digest_of(document: dict[str, Any]) -> str:
     # Of what is read back: all keys are texts, and tuples are lists.
     read_back = json.loads(json.dumps(document, allow_nan=False))
     return hashlib.sha256(json.dumps(read_back, sort_keys=True).encode()).hexdigest()
+
+
+def write_record(record: Any, file: Path, schema: int) -> None:
+    """Save a dataclass with the number of its schema and the SHA-256 of the content, for `read_record`."""
+    text = json.dumps(with_digest({"schema": schema, **to_json(record)}), indent=1, allow_nan=False)
+    with atomic_file(file) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_record(kind: type[Record], file: Path, schema: int, refused: Callable[[str], GgnError]) -> Record:
+    """Read what `write_record` wrote; raises the error that `refused` makes of the reason.
+
+    The file must be there, have the digest of its content, be of this schema, and have the fields of the dataclass.
+    """
+    try:
+        content = without_digest(read_document(file), required=True)
+        if content.get("schema") != schema:
+            raise ValueError(f"schema {content.get('schema')}")
+        return from_json(kind, content, ignore_unknown=True)
+    except (OSError, ValueError, RecordError) as error:
+        found = f"{error.case}: {error.found}" if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
+        raise refused(found) from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

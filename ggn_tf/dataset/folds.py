@@ -6,7 +6,6 @@ a fold is drawn from its own training part. Folds are saved with a digest of the
 dataset, which are verified at every read.
 """
 
-import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,9 +19,8 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.split_search import choose_set
 from ggn_tf.dataset.splits import Split, problems_of
-from ggn_tf.errors import RecordError, SplitError
-from ggn_tf.files import atomic_file
-from ggn_tf.json_records import from_json, read_document, to_json, with_digest, without_digest
+from ggn_tf.errors import SplitError
+from ggn_tf.json_records import read_record, write_record
 from ggn_tf.tasks import Task
 
 FOLDS_FILE = "folds.json"
@@ -149,9 +147,7 @@ def shortened(problems: Sequence[str]) -> str:
 
 def write_folds(folds: Folds, file: Path) -> None:
     """Save folds with the digest of the file's content."""
-    with atomic_file(file) as temporary:
-        text = json.dumps(with_digest({"schema": SCHEMA, **to_json(folds)}), indent=1)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_record(folds, file, SCHEMA)
 
 
 def read_folds(file: Path) -> Folds:
@@ -160,14 +156,8 @@ def read_folds(file: Path) -> Folds:
     Raises:
         SplitError: The file is missing or was changed.
     """
-    try:
-        content = without_digest(read_document(file), required=True)
-        if content.get("schema") != SCHEMA:
-            raise ValueError(f"schema {content.get('schema')}")
-        return from_json(Folds, content, ignore_unknown=True)
-    except (OSError, ValueError, RecordError) as error:
-        found = f"{error.case}: {error.found}" if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
-        raise _refused(file, "The folds cannot be read.", found, "the file that the cross-validation wrote") from error
+    expected = "the file that the cross-validation wrote"
+    return read_record(Folds, file, SCHEMA, lambda found: _refused(file, "The folds cannot be read.", found, expected))
 
 
 def check_folds(folds: Folds, file: Path, dataset: Dataset, task: Task) -> None:

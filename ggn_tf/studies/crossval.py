@@ -5,7 +5,6 @@ The folder has `folds.json`, `crossval.json` (what is trained), a run folder for
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ import pandas as pd
 
 from ggn_tf.dataset.folds import FOLDS_FILE, Folds, read_folds
 from ggn_tf.dataset.splits import digest_of
-from ggn_tf.errors import RecordError, RunError
+from ggn_tf.errors import RunError
 from ggn_tf.evaluation.statistics.out_of_fold import out_of_fold
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions, write_predictions
-from ggn_tf.files import atomic_file, refuse_links
-from ggn_tf.json_records import from_json, read_document, to_json, with_digest, without_digest
+from ggn_tf.files import refuse_links
+from ggn_tf.json_records import read_record, write_record
 from ggn_tf.runs.run_description import RunDescription, check_extension
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import stages_up_to
@@ -100,9 +99,7 @@ def write_design(design: CrossvalDesign, folder: Path) -> None:
         RunError: The folder contains a cross-validation with other settings or more members.
     """
     _check_former(design, folder)
-    with atomic_file(folder / CROSSVAL_FILE) as temporary:
-        text = json.dumps(with_digest({"schema": SCHEMA, **to_json(design)}), indent=1)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_record(design, folder / CROSSVAL_FILE, SCHEMA)
 
 
 def read_design(folder: Path) -> CrossvalDesign:
@@ -112,20 +109,19 @@ def read_design(folder: Path) -> CrossvalDesign:
         RunError: The folder is not that of a cross-validation, or its record was changed.
     """
     refuse_links(folder, _NAMES, RunError)
-    try:
-        content = without_digest(read_document(folder / CROSSVAL_FILE), required=True)
-        if content.get("schema") != SCHEMA:
-            raise ValueError(f"schema {content.get('schema')}")
-        return from_json(CrossvalDesign, content, ignore_unknown=True)
-    except (OSError, ValueError, RecordError) as error:
-        found = f"{error.case}: {error.found}" if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
-        raise RunError(
+    file = folder / CROSSVAL_FILE
+    return read_record(
+        CrossvalDesign,
+        file,
+        SCHEMA,
+        lambda found: RunError(
             "The cross-validation cannot be read.",
-            case=folder / CROSSVAL_FILE,
+            case=file,
             found=found,
             expected="the file that the cross-validation wrote",
             remedy="Restore the file from a copy, or repeat the cross-validation in another folder.",
-        ) from error
+        ),
+    )
 
 
 def cv_runs(folder: Path) -> list[Path]:
