@@ -13,7 +13,7 @@ import pandas as pd
 from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.report.cells import Cell, Number, PValue, Table, section, table_lines
 from ggn_tf.evaluation.report.further_scores import interval_of
-from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC
+from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC, UNCHECKED
 from ggn_tf.evaluation.statistics import paper_systems as paper
 from ggn_tf.evaluation.statistics.comparison import Comparison, compare_systems
 from ggn_tf.evaluation.statistics.further_scores import score_further
@@ -22,24 +22,30 @@ from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System, split_by_system
 from ggn_tf.models.names import STARTED, base_model
+from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import CLASSIFY, STAGES
 from ggn_tf.shown_text import in_markdown
 from ggn_tf.studies.ablations import VARIANTS, Variant
 from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
 from ggn_tf.studies.design import StudyDesign, weighted_system
 from ggn_tf.studies.item import Item, WorkFolder
+from ggn_tf.studies.training import Training
 from ggn_tf.tasks import Task
 
 
 @dataclass(frozen=True)
 class TaskResults:
-    """All predictions for a task, their scores, the planned comparisons on the test set, and its further scores."""
+    """All predictions for a task, their scores, the planned comparisons on the test set, and its further scores.
+
+    `unchecked` has the systems that start from a run of which it is not known whether it has learned of test patients.
+    """
 
     task: Task
     predictions: pd.DataFrame
     scores: tuple[RepeatedScore, ...]
     comparisons: tuple[Comparison, ...]
     further: tuple[RepeatedScore, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
 
 def collect_results(
@@ -57,7 +63,16 @@ def _task_results(
     pairs = plan.pairs_among(present)
     compared = compare_systems(frame, pairs, primary=plan.primary, margin=plan.margin) if pairs else []
     further = score_further(frame, plan.sensitivity, ["test"])
-    return TaskResults(task, frame, tuple(score_repeats(frame)), tuple(compared), tuple(further))
+    unchecked = tuple(dict.fromkeys(_unchecked(items, folder, task)))
+    return TaskResults(task, frame, tuple(score_repeats(frame)), tuple(compared), tuple(further), unchecked)
+
+
+def _unchecked(items: Sequence[Item], folder: WorkFolder, task: Task) -> Iterator[str]:
+    for item in items:
+        if isinstance(item, Training) and item.source is not None and item.task == task:
+            start = RunFolder.open(folder.run(item.name)).description.start_from
+            if start is not None and not start.patients_checked:
+                yield item.system
 
 
 def _read(items: Sequence[Item], folder: WorkFolder, task: Task) -> Iterator[pd.DataFrame]:
@@ -130,12 +145,18 @@ class _TestScores:
             for score in result.scores
             if score.set == "test"
         }
+        self._unchecked = {model for result in results for model in result.unchecked}
         self.has_best = design.select_on == "test" and design.repeats > 1
         self._best = {
             (predictions.task, predictions.split, predictions.system): best_repeat(predictions.values())
             for result in (results if self.has_best else ())
             for predictions in split_by_system(result.predictions, ["test"])
         }
+
+    def started_text(self, model: str) -> str:
+        """From which run a model starts, with a note where that may have learned of test patients."""
+        note = f"; {UNCHECKED}" if model in self._unchecked else ""
+        return f"started from {model.partition(STARTED)[2]}{note}"
 
     def has(self, system: System, split: int | None = None) -> bool:
         return any(key[2] == system and split in (None, key[1]) for key in self._scores)
@@ -288,7 +309,7 @@ def _other_systems(scores: _TestScores) -> ScoreTable:
 def _ablations(scores: _TestScores) -> ScoreTable:
     """Each variant below the paper's system from which it differs in one thing."""
     started = [
-        Variant("", System(base_model(model), stage.name), model, f"started from {model.partition(STARTED)[2]}")
+        Variant("", System(base_model(model), stage.name), model, scores.started_text(model))
         for model in scores.design.models
         if STARTED in model
         for stage in STAGES[base_model(model)]

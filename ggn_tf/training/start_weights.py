@@ -88,7 +88,6 @@ def run_source(folder: Path, dataset: Dataset) -> Source:
     finished = [stage for stage in STAGES[description.model] if stage.name in run.finished_stages()]
     trained_on = _trained_on(run, dataset)
     taken = () if start is None else map(part_of, start.taken)
-    own = trained_on or UNTRAINED
     return Source(
         "run",
         folder,
@@ -97,7 +96,7 @@ def run_source(folder: Path, dataset: Dataset) -> Source:
         description.protocol,
         description.dataset_fingerprint,
         (*(part for stage in finished for part in stage.trains), *taken),
-        TrainedOn(_merged(own.patients, earlier.patients), _merged(own.patches, earlier.patches)),
+        (trained_on or UNTRAINED).joined(earlier),
         trained_on is not None and (start is None or start.patients_checked),
     )
 
@@ -109,17 +108,23 @@ def _trained_on(run: RunFolder, dataset: Dataset) -> TrainedOn | None:
             return None
         dataset = open_run_dataset(run)
     split = read_run_split(run, dataset)
-    ids = _merged(split.train, getattr(split, run.description.select_on))
+    trained, selecting = (_cases_of(dataset, ids) for ids in (split.train, getattr(split, run.description.select_on)))
+    only = TrainedOn(selecting.patients, selecting.patches, (*selecting.patients, *selecting.patches))
+    return trained.joined(only)
+
+
+def _cases_of(dataset: Dataset, ids: Sequence[str]) -> TrainedOn:
     patients = {case.patient_id for case in dataset.select(ids)}
-    return TrainedOn(tuple(sorted(patients)), _merged(patch_digests(dataset, stored=False, case_ids=ids).values()))
-
-
-def _merged(*texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted({text for some in texts for text in some}))
+    return TrainedOn(tuple(patients), tuple(patch_digests(dataset, stored=False, case_ids=ids).values()))
 
 
 def start_weights(
-    source: Source, description: RunDescription, dataset: Dataset, test_cases: Sequence[str], freeze: int = 0
+    source: Source,
+    description: RunDescription,
+    dataset: Dataset,
+    test_cases: Sequence[str],
+    validation_cases: Sequence[str],
+    freeze: int = 0,
 ) -> StartWeights:
     """Read a source's weights, and take every layer that the run's model has by the same name.
 
@@ -131,14 +136,18 @@ def start_weights(
         description: The run that is to start from them.
         dataset: The run's dataset.
         test_cases: The ids of the cases of its test set.
+        validation_cases: Those of its validation set.
         freeze: Number of convolution blocks to keep fixed, from the input of each part whose weights are taken.
 
     Raises:
         RunError: The file is not a network of ggn-tf or is damaged, its patch or its layers are of another size, it has
-            no layer of the run's model, or the source was trained on a patient of the test set.
+            no layer of the run's model, the source has learned of a patient of the test set, or a patient of the
+            validation set is in its training set.
         GgnError: There are not so many blocks to freeze.
     """
-    _refuse_test_patients(source, dataset, test_cases)
+    _refuse_patients(source, dataset, "test", test_cases, source.trained_on)
+    # Whom the source's own validation set contained may select weights again.
+    _refuse_patients(source, dataset, "validation", validation_cases, source.trained_on.training_sets())
     _check_numbers(source, description)
     donor = _read_network(source, description.protocol)
     wanted = named_layers(initial_model(description))
@@ -307,23 +316,24 @@ def _check_numbers(source: Source, description: RunDescription) -> None:
             raise _other_patch(source, f"{name} {found}", f"{name} {expected}")
 
 
-def _refuse_test_patients(source: Source, dataset: Dataset, test_cases: Sequence[str]) -> None:
-    cases = dataset.select(test_cases)
-    seen = sorted({case.patient_id for case in cases} & set(source.trained_on.patients))
+def _refuse_patients(source: Source, dataset: Dataset, name: str, case_ids: Sequence[str], known: TrainedOn) -> None:
+    cases = dataset.select(case_ids)
+    seen = sorted({case.patient_id for case in cases} & set(known.patients))
     if seen:
         found = f"{len(seen)} patients, for example {seen[0]}"
     else:
-        digests = patch_digests(dataset, stored=False, case_ids=test_cases) if source.trained_on.patches else {}
-        copies = [case for case, digest in digests.items() if digest in set(source.trained_on.patches)]
+        digests = patch_digests(dataset, stored=False, case_ids=case_ids) if known.patches else {}
+        copies = [case for case, digest in digests.items() if digest in set(known.patches)]
         if not copies:
             return
         found = f"{len(copies)} identical patches under other ids, for example {copies[0]}"
+    selected = ", nor in the set that selected its weights" if name == "test" else ""
     raise _refusal(
         source,
-        "The source of the weights was trained on patients of the test set: their scores would be optimistic.",
+        f"The source of the weights was trained on patients of the {name} set: their scores would be optimistic.",
         found,
-        "test patients that it has never seen, neither in its training set nor in the set that selected its weights",
-        "Train on a split in which they are not in the test set, or name a source that was not trained on them.",
+        f"{name} patients that are not in its training set{selected}",
+        f"Train on a split in which they are not in the {name} set, or name a source that was not trained on them.",
         ("split", "splits", "start_from"),
     )
 

@@ -132,7 +132,8 @@ def started_plan(
     if begun is not None and may_be_source(path, begun):
         start, record = None, dataclasses.replace(begun, freeze=freeze)
     else:
-        start = start_weights(source(), plan.description, dataset, plan.cases["test"], freeze)
+        validating = plan.segment_cases if SEGMENT in plan.stages else plan.cases
+        start = start_weights(source(), plan.description, dataset, plan.cases["test"], validating["validation"], freeze)
         record = start.record
     return dataclasses.replace(plan, description=dataclasses.replace(plan.description, start_from=record), start=start)
 

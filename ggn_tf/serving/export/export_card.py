@@ -6,8 +6,9 @@ from typing import Any
 
 from ggn_tf.cases.recentring import MOST_MOVES
 from ggn_tf.evaluation.report.model_card import optimism_warning, render_card, score_lines
-from ggn_tf.evaluation.report.run_tables import extent_warnings
+from ggn_tf.evaluation.report.run_tables import UNCHECKED, extent_warnings
 from ggn_tf.evaluation.statistics.run_scores import ExtentScore, StageScores, stage_document
+from ggn_tf.runs.started_from import StartedFrom
 from ggn_tf.serving.contract.export_contract import ExportContract
 from ggn_tf.serving.contract.members import Difference, difference_of
 from ggn_tf.serving.contract.wire import shape_text
@@ -24,7 +25,10 @@ _DIFFERENCES = {
 
 @dataclass(frozen=True)
 class Provenance:
-    """The origin of exported weights; None where unknown, or for scores where the run was not evaluated."""
+    """The origin of exported weights; None where unknown, or for scores where the run was not evaluated.
+
+    `start_from` has the sources of first weights other than the initial ones of a seed, of all members.
+    """
 
     run: str | None = None
     model: str | None = None
@@ -37,6 +41,7 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     scores: StageScores | None = None
     field_of_view: tuple[ExtentScore, ...] = ()
+    start_from: tuple[StartedFrom, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The origin as JSON types."""
@@ -53,6 +58,7 @@ def model_card(contract: ExportContract, provenance: Provenance, version: int) -
         *((name, getattr(provenance, name)) for name in (*of_one_run[:1], "model")),
         ("last stage", provenance.stage),
         *((name, getattr(provenance, name)) for name in (*of_one_run[1:], "precision")),
+        *(("first weights", _first_weights(start)) for start in provenance.start_from),
         ("weights selected on", provenance.select_on),
         ("dataset fingerprint", provenance.dataset_fingerprint),
         ("packages", ", ".join(f"{name} {version}" for name, version in versions) or None),
@@ -75,3 +81,10 @@ def model_card(contract: ExportContract, provenance: Provenance, version: int) -
         extent_warnings=extent_warnings(provenance.field_of_view),
         warning=optimism_warning(provenance.select_on),
     )
+
+
+def _first_weights(start: StartedFrom) -> str:
+    layers = {"initial weights": start.initialised, "frozen": start.frozen}
+    others = "".join(f"; {name}: {', '.join(names)}" for name, names in layers.items() if names)
+    note = "" if start.patients_checked else f"; {UNCHECKED}"
+    return f"{start.kind} {start.name}, SHA-256 {start.sha256}, {len(start.taken)} layers{others}{note}"

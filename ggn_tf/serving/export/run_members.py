@@ -176,4 +176,6 @@ def _common(origins: Sequence[Provenance]) -> Provenance:
     if "test" in values["select_on"]:
         common["select_on"] = "test"
     field_of_view = tuple(score for origin in origins for score in origin.field_of_view)
-    return Provenance(**common, field_of_view=field_of_view)
+    started = [start for origin in origins for start in origin.start_from]
+    different = tuple(start for index, start in enumerate(started) if start not in started[:index])
+    return Provenance(**common, field_of_view=field_of_view, start_from=different)

@@ -307,6 +307,7 @@ def provenance_of(run: RunFolder) -> Provenance:
         versions=run.versions,
         scores=None if evaluation is None else _test_scores(evaluation, stage),
         field_of_view=tuple(score for score in evaluation.extent if score.set_name == "test") if evaluation else (),
+        start_from=() if description.start_from is None else (description.start_from,),
     )
 
 
