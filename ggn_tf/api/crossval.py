@@ -11,22 +11,13 @@ from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, check_choices
 from ggn_tf.api.fit import check_margin, dataset_folder, with_numbers, with_shifts
 from ggn_tf.api.prepare import PreparedDataset, known_salt
 from ggn_tf.api.study import PROTOCOLS, ItemsProgress, StudyProgress
-from ggn_tf.dataset.fold_list import read_fold_list
-from ggn_tf.dataset.folds import (
-    FOLDS_FILE,
-    LEAST_FOLDS,
-    FoldRequest,
-    Folds,
-    check_folds,
-    draw_folds,
-    read_folds,
-    write_folds,
-)
+from ggn_tf.dataset.fold_list import choose_folds
+from ggn_tf.dataset.folds import FOLDS_FILE, Folds, write_folds
 from ggn_tf.dataset.records import Dataset, open_dataset
-from ggn_tf.errors import GgnError, RunError
+from ggn_tf.errors import GgnError
 from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import CASCADE
-from ggn_tf.protocol import Protocol, SplitProtocol
+from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.crossval import (
@@ -44,8 +35,6 @@ from ggn_tf.studies.workers import choose_workers, run_items
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
 from ggn_tf.tensorflow_import import keras_defaults
 from ggn_tf.training.trainer import plan_run
-
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -175,14 +164,21 @@ def crossval(
     if not isinstance(protocol, Protocol):
         check_choices("protocol", [protocol], PROTOCOLS)
         protocol = PROTOCOLS[protocol]()
-    _check_least("folds", FOLDS if folds is None else folds, LEAST_FOLDS)
-    _check_least("members", members, 1)
+    if members < 1:
+        raise GgnError(
+            "The number of members is too small.",
+            found=members,
+            expected="at least 1",
+            remedy="Choose a larger number.",
+            arguments=("members",),
+        )
     numbers = with_numbers(protocol, epochs, learning_rates, patience, batch_size, joint_weight)
     numbers = with_shifts(numbers, shift_mm)
     opened, path = open_dataset(dataset_folder(dataset), numbers.patch), Path(folder)
     check_margin(numbers, opened)
     parsed = task if isinstance(task, Task) else Task.parse(task)
-    chosen = _folds(path, opened, parsed, folds, seed, None if folds_from is None else Path(folds_from))
+    given = None if folds_from is None else Path(folds_from)
+    chosen = choose_folds(path / FOLDS_FILE, opened, [parsed], folds, seed, given, known_salt())
     resolved, reason = resolve_precision(precision)
     description = RunDescription(
         task=parsed,
@@ -210,45 +206,3 @@ def crossval(
     run_items(trainings, work, workers, ItemsProgress(trainings, on_progress).item_at, stop)
     write_out_of_fold(trainings, work)
     return Crossval(path)
-
-
-def _folds(folder: Path, dataset: Dataset, task: Task, count: int | None, seed: int, given: Path | None) -> Folds:
-    """The folder's folds where they are the requested ones, else new ones."""
-    file = folder / FOLDS_FILE
-    listed = None if given is None else read_fold_list(given, dataset, task, seed, known_salt())
-    drawn = FoldRequest(FOLDS if count is None else count, seed, SplitProtocol().validation_fraction)
-    request = drawn if listed is None else listed.request
-    if count not in (None, request.count):
-        raise GgnError(
-            "The file of folds has another number of folds.",
-            case=given,
-            found=f"{request.count} folds",
-            expected=f"{count} folds",
-            remedy="Leave out the number of folds, or name a file with as many.",
-            arguments=("folds", "folds_from"),
-        )
-    if not file.exists():
-        return listed or draw_folds(dataset, task, request)
-    stored = read_folds(file)
-    check_folds(stored, file, dataset, task)
-    if stored.request != request:
-        raise RunError(
-            "The folder contains a cross-validation with other folds.",
-            case=file,
-            found=str(stored.request),
-            expected=str(request),
-            remedy="Repeat the command with which it was begun, or choose another folder.",
-            arguments=("folder",),
-        )
-    return stored
-
-
-def _check_least(argument: str, value: int, least: int) -> None:
-    if value < least:
-        raise GgnError(
-            f"The number of {argument} is too small.",
-            found=value,
-            expected=f"at least {least}",
-            remedy="Choose a larger number.",
-            arguments=(argument,),
-        )

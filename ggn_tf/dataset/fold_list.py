@@ -1,4 +1,4 @@
-"""The user's own folds: a list of training and validation ids, as in nnU-Net's `splits_final.json`.
+"""Which folds are used: stored, drawn, or the user's own as in nnU-Net's `splits_final.json`.
 
 What nnU-Net calls `val` is the test part of a fold here: no weights are selected on it.
 """
@@ -9,13 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggn_tf.dataset.folds import LEAST_FOLDS, FoldRequest, Folds, add_validation, problems_of_parts, shortened
+from ggn_tf.dataset.folds import (
+    LEAST_FOLDS,
+    FoldRequest,
+    Folds,
+    add_validation,
+    check_folds,
+    draw_folds,
+    problems_of_parts,
+    read_folds,
+    shortened,
+)
 from ggn_tf.dataset.own_splits import MOST_BYTES, KnownIds
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.errors import RecordError, SplitError
+from ggn_tf.errors import GgnError, RecordError, RunError, SplitError
 from ggn_tf.json_records import from_json, read_document
 from ggn_tf.protocol import SplitProtocol
 from ggn_tf.tasks import Task
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -31,24 +43,85 @@ class _Folds:
     folds: tuple[_Fold, ...]
 
 
-def read_fold_list(path: Path, dataset: Dataset, task: Task, seed: int, salt: bytes | None = None) -> Folds:
+def choose_folds(
+    file: Path,
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    count: int | None,
+    seed: int,
+    given: Path | None,
+    salt: bytes | None = None,
+) -> Folds:
+    """The stored folds where they are the requested ones, else new ones; writes nothing.
+
+    Args:
+        file: Where folds are stored.
+        dataset: The opened dataset.
+        tasks: The tasks whose nodules must each be in one test set.
+        count: Number of folds; None for 5, or for those of the list.
+        seed: Seed of the draw, or of the validation sets of a list's folds.
+        given: As `path` in `read_fold_list`; None to draw folds.
+        salt: As in `read_fold_list`.
+
+    Raises:
+        GgnError: There are fewer than two folds, or the list has another number of folds.
+        SplitError: As in `draw_folds`, `read_fold_list`, `read_folds` and `check_folds`.
+        RunError: The stored folds are other ones.
+    """
+    drawn = FoldRequest(FOLDS if count is None else count, seed, SplitProtocol().validation_fraction)
+    if drawn.count < LEAST_FOLDS:
+        raise GgnError(
+            "The number of folds is too small.",
+            found=drawn.count,
+            expected=f"at least {LEAST_FOLDS}",
+            remedy="Choose a larger number.",
+            arguments=("folds",),
+        )
+    listed = None if given is None else read_fold_list(given, dataset, tasks, seed, salt)
+    request = drawn if listed is None else listed.request
+    if count not in (None, request.count):
+        raise GgnError(
+            "The file of folds has another number of folds.",
+            case=given,
+            found=f"{request.count} folds",
+            expected=f"{count} folds",
+            remedy="Leave out the number of folds, or name a file with as many.",
+            arguments=("folds", "folds_from"),
+        )
+    if not file.exists():
+        return listed or draw_folds(dataset, tasks, request)
+    stored = read_folds(file)
+    check_folds(stored, file, dataset, tasks)
+    if stored.request != request:
+        raise RunError(
+            "The folder contains other folds.",
+            case=file,
+            found=str(stored.request),
+            expected=str(request),
+            remedy="Repeat the command with which they were made, or choose another folder.",
+            arguments=("folder",),
+        )
+    return stored
+
+
+def read_fold_list(path: Path, dataset: Dataset, tasks: Sequence[Task], seed: int, salt: bytes | None = None) -> Folds:
     """Read the user's folds and verify them; each fold's validation set is drawn from its list `train`.
 
     Args:
         path: A JSON file: a list with an object for each fold, whose lists `train` and `val` contain ids of nodules, or
             all lists ids of patients.
         dataset: The opened dataset.
-        task: The task whose nodules must each be in one list `val`.
+        tasks: The tasks whose nodules must each be in one list `val`.
         seed: Seed of the validation sets.
         salt: Salt of the ids, where the file may contain those of the case table; None where it is not known.
 
     Raises:
         SplitError: The file cannot be read or has an unknown id; a patient is in two lists `val`, or in both lists of a
-            fold; or a nodule of the task is in no list `val`, or twice.
+            fold; or a nodule of a task is in no list `val`, or twice.
     """
     folds = _read(path)
     parts, unknown = _in_dataset(folds, dataset, salt)
-    problems = unknown or list(problems_of_parts(dataset, parts, task))
+    problems = unknown or list(problems_of_parts(dataset, parts, tasks))
     if problems:
         expected = "ids of the dataset or of its case table, each patient in one test part (val) and in no other fold's"
         raise _refused(path, "The folds of the file cannot be used.", shortened(problems), expected)

@@ -71,19 +71,20 @@ class Folds:
         return {split.number: split for split in self.splits}
 
 
-def draw_folds(dataset: Dataset, task: Task, request: FoldRequest) -> Folds:
+def draw_folds(dataset: Dataset, tasks: Sequence[Task], request: FoldRequest) -> Folds:
     """Draw folds with scikit-learn's `StratifiedGroupKFold(count, shuffle=True, random_state=seed)`.
 
     Its classes are the labels of all cases, sorted by case id, and its groups the patients.
 
     Raises:
-        SplitError: A class of the task has fewer patients than there are folds, or no draw has it in every fold.
+        SplitError: A class of a task has fewer patients than there are folds, or no draw has it in every fold.
     """
     cases = sorted(dataset.cases, key=lambda case: case.case_id)
-    _check_patients(cases, task, request.count)
+    for task in tasks:
+        _check_patients(cases, task, request.count)
     for state in range(request.seed, request.seed + _ATTEMPTS):
         tests = list(_tests(cases, request.count, state))
-        if all({task.class_of(case.label) for case in test} >= set(range(len(task.classes))) for test in tests):
+        if all(_has_classes(test, task) for test in tests for task in tasks):
             return Folds(request, state, dataset.fingerprint, tuple(_splits(cases, tests, request)))
     raise SplitError(
         "No draw of the folds has every class in every fold.",
@@ -122,7 +123,7 @@ def add_validation(
 
 
 def problems_of_parts(
-    dataset: Dataset, parts: Sequence[tuple[Sequence[str], Sequence[str]]], task: Task
+    dataset: Dataset, parts: Sequence[tuple[Sequence[str], Sequence[str]]], tasks: Sequence[Task]
 ) -> Iterator[str]:
     """What is wrong with the training and the test part of each fold, for a reader; all ids are of the dataset."""
     fold_of: dict[str, int] = {}
@@ -134,7 +135,8 @@ def problems_of_parts(
             if fold_of.setdefault(patient, number) != number:
                 yield f"patient {patient} in the test parts of folds {fold_of[patient]} and {number}"
     counts = Counter(case_id for _, test in parts for case_id in test)
-    for case in (case for case in dataset.cases if task.class_of(case.label) is not None):
+    labels = {label for task in tasks for group in task.classes for label in group}
+    for case in (case for case in dataset.cases if case.label in labels):
         if counts[case.case_id] != 1:
             yield f"nodule {case.case_id} in {counts[case.case_id]} test parts"
 
@@ -160,19 +162,19 @@ def read_folds(file: Path) -> Folds:
     return read_record(Folds, file, SCHEMA, lambda found: _refused(file, "The folds cannot be read.", found, expected))
 
 
-def check_folds(folds: Folds, file: Path, dataset: Dataset, task: Task) -> None:
+def check_folds(folds: Folds, file: Path, dataset: Dataset, tasks: Sequence[Task]) -> None:
     """Compare folds that were read with their dataset.
 
     Raises:
         SplitError: They belong to another dataset; or a patient is in two sets of a fold or in two test sets, or a
-            nodule of the task is not in one test set.
+            nodule of a task is not in one test set.
     """
     if folds.fingerprint != dataset.fingerprint:
         raise _refused(file, "The folds belong to another dataset.", folds.fingerprint, dataset.fingerprint)
     problems = [f"fold {split.number}: {text}" for split in folds.splits for text in problems_of(dataset, split)]
     if not problems:
         parts = [((*split.train, *split.validation), split.test) for split in folds.splits]
-        problems = list(problems_of_parts(dataset, parts, task))
+        problems = list(problems_of_parts(dataset, parts, tasks))
     if problems or [split.number for split in folds.splits] != list(range(1, folds.request.count + 1)):
         found = shortened(problems) or f"folds {', '.join(str(split.number) for split in folds.splits)}"
         raise _refused(file, "The folds are not those of a cross-validation.", found, "each patient in one test set")
@@ -193,6 +195,10 @@ def _check_patients(cases: Sequence[CaseRecord], task: Task, count: int) -> None
             remedy="Choose fewer folds, merge classes, or prepare more cases.",
             arguments=("folds", "task"),
         )
+
+
+def _has_classes(cases: Sequence[CaseRecord], task: Task) -> bool:
+    return {task.class_of(case.label) for case in cases} >= set(range(len(task.classes)))
 
 
 def _tests(cases: Sequence[CaseRecord], count: int, state: int) -> Iterator[list[CaseRecord]]:

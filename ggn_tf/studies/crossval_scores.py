@@ -45,7 +45,7 @@ def open_members(folder: Path, moved: Path | None) -> tuple[list[Member], Folds,
     count = len(folds.splits)
     members = [Member(i % count + 1, i // count + 1, RunFolder.open(run)) for i, run in enumerate(runs)]
     dataset = open_run_dataset(members[0].run, moved)
-    check_folds(folds, folder / FOLDS_FILE, dataset, design.run.task)
+    check_folds(folds, folder / FOLDS_FILE, dataset, [design.run.task])
     return members, folds, dataset
 
 

@@ -45,7 +45,7 @@ def dataset() -> Dataset:
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_folds_are_those_of_scikit_learn(dataset: Dataset, seed: int) -> None:
-    folds = draw_folds(dataset, TASK, request(seed=seed))
+    folds = draw_folds(dataset, [TASK], request(seed=seed))
     cases = sorted(dataset.cases, key=lambda case: case.case_id)
     labels, patients = [case.label for case in cases], [case.patient_id for case in cases]
     drawn = StratifiedGroupKFold(5, shuffle=True, random_state=folds.random_state).split(labels, labels, patients)
@@ -54,7 +54,7 @@ def test_folds_are_those_of_scikit_learn(dataset: Dataset, seed: int) -> None:
 
 
 def test_validation_is_a_fifth_of_the_training_part_by_patient_and_label(dataset: Dataset) -> None:
-    for split in draw_folds(dataset, TASK, request()).splits:
+    for split in draw_folds(dataset, [TASK], request()).splits:
         sets = [
             {case.patient_id for case in dataset.select(part)} for part in (split.train, split.validation, split.test)
         ]
@@ -67,7 +67,7 @@ def test_validation_is_a_fifth_of_the_training_part_by_patient_and_label(dataset
 
 def test_the_same_request_gives_the_same_folds_in_any_order_of_cases(dataset: Dataset) -> None:
     turned = Dataset(dataset.folder, dataset.protocol, dataset.fingerprint, dataset.cases[::-1])
-    assert draw_folds(turned, TASK, request()) == draw_folds(dataset, TASK, request())
+    assert draw_folds(turned, [TASK], request()) == draw_folds(dataset, [TASK], request())
 
 
 def test_a_draw_without_a_class_in_a_fold_is_drawn_again() -> None:
@@ -76,28 +76,28 @@ def test_a_draw_without_a_class_in_a_fold_is_drawn_again() -> None:
         [*((f"a{i}", "AIS", 3) for i in range(12)), ("b0", "IAC", 9), ("b1", "IAC", 1), ("b2", "IAC", 1)]
     )
     for seed in range(10):
-        folds = draw_folds(dataset, TASK, request(3, seed))
+        folds = draw_folds(dataset, [TASK], request(3, seed))
         assert all({case.label for case in dataset.select(split.test)} == {"AIS", "IAC"} for split in folds.splits)
 
 
 def test_fewer_patients_of_a_class_than_folds_are_refused() -> None:
     dataset = dataset_of([*((f"a{i}", "AIS", 1) for i in range(12)), *((f"b{i}", "IAC", 5) for i in range(4))])
-    assert len(draw_folds(dataset, TASK, request(4)).splits) == 4
+    assert len(draw_folds(dataset, [TASK], request(4)).splits) == 4
     with pytest.raises(SplitError, match=re.escape("12 patients with AIS, 4 patients with IAC")) as error:
-        draw_folds(dataset, TASK, request(5))
+        draw_folds(dataset, [TASK], request(5))
     assert error.value.arguments == ("folds", "task")
 
 
 @pytest.fixture
 def stored(dataset: Dataset, tmp_path: Path) -> Path:
-    write_folds(draw_folds(dataset, TASK, request()), tmp_path / "folds.json")
+    write_folds(draw_folds(dataset, [TASK], request()), tmp_path / "folds.json")
     return tmp_path / "folds.json"
 
 
 def test_folds_are_read_as_written(dataset: Dataset, stored: Path) -> None:
     folds = read_folds(stored)
-    check_folds(folds, stored, dataset, TASK)
-    assert folds == draw_folds(dataset, TASK, request())
+    check_folds(folds, stored, dataset, [TASK])
+    assert folds == draw_folds(dataset, [TASK], request())
 
 
 def changed(stored: Path, change: Callable[[dict], None]) -> None:
@@ -136,16 +136,16 @@ def test_a_patient_in_two_folds_is_refused_by_name(dataset: Dataset, stored: Pat
     changed(stored, plant)
     planted = next(case for case in read_folds(stored).splits[1].test if case in folds.splits[0].test)
     with pytest.raises(SplitError, match=f"patient {dataset.case_by_id[planted].patient_id} in"):
-        check_folds(read_folds(stored), stored, dataset, TASK)
+        check_folds(read_folds(stored), stored, dataset, [TASK])
 
 
 def test_folds_of_another_dataset_or_without_a_nodule_are_refused(dataset: Dataset, stored: Path) -> None:
     other = Dataset(dataset.folder, dataset.protocol, "f2", dataset.cases)
     with pytest.raises(SplitError, match="another dataset"):
-        check_folds(read_folds(stored), stored, other, TASK)
+        check_folds(read_folds(stored), stored, other, [TASK])
     changed(stored, lambda document: document["splits"].pop())
     with pytest.raises(SplitError, match="in 0 test parts"):
-        check_folds(read_folds(stored), stored, dataset, TASK)
+        check_folds(read_folds(stored), stored, dataset, [TASK])
 
 
 SMALL = [(f"a{i}", "AIS", 2) for i in range(6)] + [(f"b{i}", "IAC", 1) for i in range(6)]
@@ -165,7 +165,7 @@ def listed(dataset: Dataset, count: int = 3, ids: Callable[[str], Sequence[str]]
 
 def read(tmp_path: Path, content: object, dataset: Dataset, salt: bytes | None = None) -> Folds:
     (tmp_path / "splits_final.json").write_text(json.dumps(content), encoding="utf-8")
-    return read_fold_list(tmp_path / "splits_final.json", dataset, TASK, 0, salt)
+    return read_fold_list(tmp_path / "splits_final.json", dataset, [TASK], 0, salt)
 
 
 def test_a_list_names_nodules_or_patients(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_list_names_nodules_or_patients(tmp_path: Path) -> None:
     for split, fold in zip(by_nodule.splits, nodules, strict=True):
         assert sorted([*split.train, *split.validation]) == sorted(fold["train"]) and split.validation
     write_folds(by_nodule, tmp_path / "folds.json")
-    check_folds(read_folds(tmp_path / "folds.json"), tmp_path / "folds.json", dataset, TASK)
+    check_folds(read_folds(tmp_path / "folds.json"), tmp_path / "folds.json", dataset, [TASK])
 
 
 def test_a_list_may_have_the_ids_of_the_case_table(tmp_path: Path) -> None:
@@ -224,6 +224,6 @@ def test_a_wrong_list_is_refused(tmp_path: Path, change: Callable[[list], None],
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "folds.json").write_bytes(content)
     with pytest.raises(SplitError, match="cannot be read"):
-        read_fold_list(tmp_path / "folds.json", dataset_of(SMALL), TASK, 0)
+        read_fold_list(tmp_path / "folds.json", dataset_of(SMALL), [TASK], 0)
     with pytest.raises(SplitError, match="cannot be read"):
-        read_fold_list(tmp_path / "none.json", dataset_of(SMALL), TASK, 0)
+        read_fold_list(tmp_path / "none.json", dataset_of(SMALL), [TASK], 0)

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.errors import PredictionsError
-from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
+from ggn_tf.evaluation.statistics.bootstrap import Resampling
+from ggn_tf.evaluation.statistics.fold_means import resample_in_folds
 from ggn_tf.evaluation.statistics.paired_tests import PairedTest, paired_test
 from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.scores import few_patients_reasons
@@ -38,7 +39,8 @@ class Comparison:
         repeats_a, repeats_b: Number of trainings.
         value_a, value_b: Mean over repeats.
         difference: A minus B.
-        low, high: Interval of the difference at 95 %: Wald's for AUC, else the paired patient bootstrap's.
+        low, high: Interval of the difference at 95 %: Wald's for AUC, else, and of means over folds, the paired patient
+            bootstrap's.
         p: Two-sided p value over patients, for these trainings.
         p_holm: `p` after Holm's correction over the family: the primary score of all pairs of this task, split and set.
             None for other scores. Without a primary score the family has all scores.
@@ -121,7 +123,7 @@ def compare_systems(
         systems = {part.system: part for part in group}
         chosen = pairs or [(later, earlier) for earlier, later in itertools.combinations(systems, 2)]
         _check_known(chosen, systems)
-        resampling = resample(next(iter(systems.values())).patients, replicates, seed=0)
+        resampling = resample_in_folds(next(iter(systems.values())).rows, replicates, seed=0)
         resampled = {system: part.resampled(resampling.weights) for system, part in systems.items()}
         family = []
         for a, b in chosen:

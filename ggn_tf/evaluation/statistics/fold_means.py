@@ -5,7 +5,7 @@ compared, whose probabilities are not on one scale. The interval is of the mean:
 within each fold, each fold is scored again, and the mean is taken. It does not contain the variation over trainings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -30,7 +30,40 @@ from ggn_tf.evaluation.statistics.scores import (
 
 COMPARED = "auc"
 
-_Values = dict[str, tuple[float | None, str | None]]
+Values = dict[str, tuple[float | None, str | None]]
+
+
+def resample_in_folds(rows: pd.DataFrame, replicates: int, seed: int) -> Resampling:
+    """Draw patients with replacement, within each fold where the rows have folds."""
+    folds = rows[FOLD].to_numpy(dtype=np.int64) if FOLD in rows else None
+    return resample(rows["patient"].to_numpy(dtype=str), replicates, seed, folds)
+
+
+def fold_values(rows: pd.DataFrame) -> Values:
+    """Each score's mean over the folds, or the score of rows without folds; None with a reason where undefined."""
+    if FOLD not in rows:
+        return score_values(rows)
+    by_fold = {int(str(fold)): score_values(part) for fold, part in rows.groupby(FOLD)}
+    return {metric: _mean_value(metric, by_fold) for metric in next(iter(by_fold.values()))}
+
+
+def resampled_in_folds(
+    rows: pd.DataFrame,
+    weights: np.ndarray,
+    score: Callable[[pd.DataFrame, np.ndarray], dict[str, np.ndarray]] = resampled_scores,
+) -> dict[str, np.ndarray]:
+    """The means over the folds [B] on resampled nodules with the count of each [B, N]; of rows without folds `score`'s.
+
+    Args:
+        rows: One row per nodule.
+        weights: The count of each nodule [B, N].
+        score: Computes scores [B] of the rows of a fold.
+    """
+    if FOLD not in rows:
+        return score(rows, weights)
+    folds = rows[FOLD].to_numpy()
+    by_fold = [score(rows[folds == fold], weights[:, folds == fold]) for fold in np.unique(folds)]
+    return {metric: np.mean([scores[metric] for scores in by_fold], axis=0) for metric in by_fold[0]}
 
 
 def score_folds(frame: pd.DataFrame, class_names: tuple[str, ...], seed: int, replicates: int) -> Scores:
@@ -93,7 +126,7 @@ def compare_baselines(
         return []
     rows = _sorted(classified[-1])
     resampling = resample_in_folds(rows, replicates, seed)
-    system = _mean(rows, resampling.weights)
+    system = fold_values(rows), resampled_in_folds(rows, resampling.weights)
     compared = []
     for name, other in baselines.items():
         baseline = _sorted(other)
@@ -105,9 +138,8 @@ def compare_baselines(
                 expected=f"the {len(rows)} nodules of the cross-validation in the same folds",
                 remedy="Repeat the evaluation.",
             )
-        compared.append(
-            _compare(name, str(rows["stage"].iloc[0]), system, _mean(baseline, resampling.weights), resampling)
-        )
+        measured = fold_values(baseline), resampled_in_folds(baseline, resampling.weights)
+        compared.append(_compare(name, str(rows["stage"].iloc[0]), system, measured, resampling))
     return compared
 
 
@@ -118,14 +150,9 @@ def _sorted(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values([FOLD, "case"], ignore_index=True)
 
 
-def resample_in_folds(rows: pd.DataFrame, replicates: int, seed: int) -> Resampling:
-    """Draw patients with replacement within each fold, whose numbers of patients stay the same."""
-    return resample(rows["patient"].to_numpy(dtype=str), replicates, seed, rows[FOLD].to_numpy(dtype=np.int64))
-
-
 def _score_stage(rows: pd.DataFrame, seed: int, replicates: int) -> StageScores:
     resampling = resample_in_folds(rows, replicates, seed)
-    values, resampled = _mean(rows, resampling.weights)
+    values, resampled = fold_values(rows), resampled_in_folds(rows, resampling.weights)
     few = few_patients_reasons(rows, values)
     return StageScores(
         **{
@@ -135,17 +162,7 @@ def _score_stage(rows: pd.DataFrame, seed: int, replicates: int) -> StageScores:
     )
 
 
-def _mean(rows: pd.DataFrame, weights: np.ndarray) -> tuple[_Values, dict[str, np.ndarray]]:
-    """The mean over the folds of each score, and on resampled nodules [B] of their counts [B, N]."""
-    folds = rows[FOLD].to_numpy()
-    parts = {int(fold): folds == fold for fold in np.unique(folds)}
-    by_fold = {fold: score_values(rows[inside]) for fold, inside in parts.items()}
-    drawn = [resampled_scores(rows[inside], weights[:, inside]) for inside in parts.values()]
-    values = {metric: _mean_value(metric, by_fold) for metric in next(iter(by_fold.values()))}
-    return values, {metric: np.mean([scores[metric] for scores in drawn], axis=0) for metric in values}
-
-
-def _mean_value(metric: str, by_fold: Mapping[int, _Values]) -> tuple[float | None, str | None]:
+def _mean_value(metric: str, by_fold: Mapping[int, Values]) -> tuple[float | None, str | None]:
     values: Sequence[float | None] = [scores[metric][0] for scores in by_fold.values()]
     undefined = next((fold for fold, scores in by_fold.items() if scores[metric][0] is None), None)
     if undefined is not None:
@@ -156,8 +173,8 @@ def _mean_value(metric: str, by_fold: Mapping[int, _Values]) -> tuple[float | No
 def _compare(
     name: str,
     stage: str,
-    system: tuple[_Values, dict[str, np.ndarray]],
-    baseline: tuple[_Values, dict[str, np.ndarray]],
+    system: tuple[Values, dict[str, np.ndarray]],
+    baseline: tuple[Values, dict[str, np.ndarray]],
     resampling: Resampling,
 ) -> BaselineComparison:
     (value, reason), (own, own_reason) = baseline[0][COMPARED], system[0][COMPARED]

@@ -12,8 +12,8 @@ Each test is by patient:
 - Accuracy: McNemar's exact test. Under the null hypothesis the systems may be swapped within any patient, all nodules
   and repeats of the patient together; the p value is exact over all swaps. With one nodule per patient and one repeat
   it is the binomial test of the discordant nodules.
-- Average F1, MCC, Dice, and AUC of more than two classes: the paired patient bootstrap; the p value is the level at
-  which its interval ends at zero.
+- Average F1, MCC, Dice, AUC of more than two classes, and the AUC's mean over folds: the paired patient bootstrap; the
+  p value is the level at which its interval ends at zero.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ import numpy as np
 from scipy.stats import norm, rankdata, t
 
 from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling
+from ggn_tf.evaluation.statistics.predictions_table import FOLD
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 
 DELONG, OBUCHOWSKI = "DeLong", "Obuchowski"
@@ -173,7 +174,7 @@ def paired_test(
     """
     low, high = resampling.difference_interval(resampled) or (None, None)
     error = float(np.nanstd(resampling.drawn(resampled)))
-    if metric == "auc" and a.probabilities.shape[-1] == 2:
+    if metric == "auc" and a.probabilities.shape[-1] == 2 and FOLD not in a.rows:
         found = auc_difference(a.label == 1, a.probabilities[..., 1], b.probabilities[..., 1], a.patients)
         low, high, p, name = found.low, found.high, found.p, found.method
         error = found.standard_error or error

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling, resample
+from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling
+from ggn_tf.evaluation.statistics.fold_means import resample_in_folds
 from ggn_tf.evaluation.statistics.paired_tests import LEAST_TRAININGS
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.run_scores import METRICS
@@ -39,7 +40,7 @@ def score_repeats(
     return [
         score
         for system in split_by_system(frame, set_names)
-        for score in score_system(system, resample(system.patients, replicates, seed))
+        for score in score_system(system, resample_in_folds(system.rows, replicates, seed))
     ]
 
 

@@ -17,6 +17,7 @@ from ggn_tf.cases.measure_texts import MEASURE_TEXTS
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.errors import GgnError, PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
+from ggn_tf.evaluation.statistics.predictions_table import FOLD
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.repeats import score_system
 from ggn_tf.evaluation.statistics.scores import REPLICATES, few_patients_reasons
@@ -170,7 +171,11 @@ def _parts(
     for group in characteristic.groups:
         inside = groups == group
         if inside.any():
-            parts = {number: rows[inside].reset_index(drop=True) for number, rows in system.repeats.items()}
+            # Of out-of-fold predictions, all folds together: a group has few nodules in each.
+            parts = {
+                number: rows[inside].drop(columns=FOLD, errors="ignore").reset_index(drop=True)
+                for number, rows in system.repeats.items()
+            }
             yield group, dataclasses.replace(system, repeats=parts)
 
 

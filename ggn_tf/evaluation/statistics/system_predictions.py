@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.errors import PredictionsError
-from ggn_tf.evaluation.statistics.predictions_table import check_predictions, probabilities, table_classes
+from ggn_tf.evaluation.statistics.fold_means import fold_values, resampled_in_folds
+from ggn_tf.evaluation.statistics.predictions_table import FOLD, check_predictions, probabilities, table_classes
 from ggn_tf.evaluation.statistics.run_scores import METRICS
-from ggn_tf.evaluation.statistics.scores import SCORED_SETS, class_indices, resampled_scores, score_values
+from ggn_tf.evaluation.statistics.scores import SCORED_SETS, class_indices
 
 
 class System(NamedTuple):
@@ -63,8 +64,11 @@ class SystemPredictions:
         return np.stack([probabilities(rows) for rows in self.repeats.values()])
 
     def values(self) -> dict[str, tuple[np.ndarray | None, str | None]]:
-        """For each score its value in every repeat [R], or None and a reason for a reader."""
-        by_repeat = [score_values(rows) for rows in self.repeats.values()]
+        """For each score its value in every repeat [R], or None and a reason for a reader.
+
+        Of out-of-fold predictions it is the mean over the folds.
+        """
+        by_repeat = [fold_values(rows) for rows in self.repeats.values()]
         gathered: dict[str, tuple[np.ndarray | None, str | None]] = {}
         for metric in (name for name in METRICS if name in by_repeat[0]):
             values = [scores[metric][0] for scores in by_repeat]
@@ -74,7 +78,7 @@ class SystemPredictions:
 
     def resampled(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """For each score its mean over the repeats [B] on resampled nodules, with the count of each [B, N]."""
-        by_repeat = [resampled_scores(rows, weights) for rows in self.repeats.values()]
+        by_repeat = [resampled_in_folds(rows, weights) for rows in self.repeats.values()]
         return {metric: np.mean([scores[metric] for scores in by_repeat], axis=0) for metric in by_repeat[0]}
 
 
@@ -110,10 +114,10 @@ def _repeats(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
 
 
 def _check_same_nodules(systems: list[SystemPredictions]) -> None:
-    identity = ["case", "patient", "label"]
     for predictions in systems:
         for number, rows in predictions.repeats.items():
-            if not rows[identity].equals(systems[0].rows[identity]):
+            identity = [name for name in ("case", "patient", "label", FOLD) if name in rows]
+            if not rows[identity].equals(systems[0].rows.reindex(columns=identity)):
                 raise PredictionsError(
                     f"The nodules of split {predictions.split}'s {predictions.set_name} set differ between systems.",
                     case=f"{predictions.system}, repeat {number}",
