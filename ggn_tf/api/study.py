@@ -18,6 +18,8 @@ from ggn_tf.api.arguments import (
 )
 from ggn_tf.api.fit import dataset_folder
 from ggn_tf.api.prepare import PreparedDataset, known_salt
+from ggn_tf.dataset.fold_list import choose_folds
+from ggn_tf.dataset.folds import FOLDS_FILE, write_folds
 from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split, digest_of
@@ -103,7 +105,9 @@ def study(
     *,
     tasks: Sequence[str | Task] = PAPER_TASKS,
     models: Sequence[str] = DEFAULT_SYSTEMS,
-    splits: Sequence[int] | str | Path = (1, 2),
+    splits: Sequence[int] | str | Path | None = None,
+    folds: int | None = None,
+    folds_from: str | Path | None = None,
     repeats: int = 5,
     joint_weights: Sequence[float] = TABLE_5_JOINT_WEIGHTS,
     protocol: Literal["paper", "quick"] | Protocol = "paper",
@@ -144,12 +148,16 @@ def study(
         models: Systems: models of `fit`, `transfer` (the reference classifier on automatic masks) and `radiomics`. A
             model with a run, for example `cascade@runs/texture`, starts from it as in `fit`, with a tenth of the
             learning rates, and is compared with the same model without.
-        splits: Numbers of the dataset's splits; or a file with your own, all of which are used, as in `fit`.
-        repeats: Number of trainings per system, task and split.
-        joint_weights: Values of lambda (eq. 4) for Table 5, on the second task and the first split.
+        splits: Numbers of the dataset's splits; or a file with your own, all of which are used, as in `fit`. None for 1
+            and 2, or where there are folds.
+        folds: Number of folds in place of splits, as in `crossval`: every system is trained on each, and what is scored
+            and compared is out of fold. They have a class of every task in every fold.
+        folds_from: As in `crossval`.
+        repeats: Number of trainings per system, task and split or fold.
+        joint_weights: Values of lambda (eq. 4) for Table 5, on the second task and the first split, or all folds.
         protocol: All numbers of the method; `quick` is a tenth of the paper's epochs at three to ten times the learning
             rate.
-        seed: Seed of the first repeat; the others count on from it.
+        seed: Seed of the first repeat, and of folds; the other repeats count on from it.
         segment_on: As in `fit`; with `all`, the tasks of a split and repeat share one U-Net.
         select_on: As in `fit`; with `test` the tables also have the best of the repeats, as the paper does.
         ablations: Names of `ABLATIONS`: variants of the method that are trained and compared as well.
@@ -177,7 +185,8 @@ def study(
 
     Raises:
         KeyboardInterrupt: `stop` returned true; the same call resumes the study.
-        GgnError: The first item that failed; or an argument has no such value; or the dataset does not suit the tasks.
+        GgnError: The first item that failed; an argument has no such value, or cannot be combined with folds; or the
+            dataset does not suit the tasks.
     """
     workers = choose_workers(jobs, cluster, resources)
     models, sources = _started_models(models)
@@ -196,14 +205,17 @@ def study(
     numbers = protocol if isinstance(protocol, Protocol) else PROTOCOLS[protocol]()
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     columns_of(opened.cases, by)
-    if isinstance(splits, str | Path):
-        own: dict[int, Split] | None = read_own_splits(Path(splits), opened, known_salt())
-        chosen = tuple(own or ())
-    else:
-        own, chosen = None, tuple(splits)
+    parsed = tuple(dict.fromkeys(task if isinstance(task, Task) else Task.parse(task) for task in tasks))
+    drawn = None
+    if folds is not None or folds_from is not None:
+        selected = None if select_on == "validation" else select_on
+        _refuse_with_folds(splits=splits, sensitivity=sensitivity, select_on=selected)
+        given = None if folds_from is None else Path(folds_from)
+        drawn = choose_folds(Path(folder) / FOLDS_FILE, opened, parsed, folds, seed, given, known_salt())
+    own, chosen = _splits(splits, opened) if drawn is None else (drawn.by_number, tuple(drawn.by_number))
     resolved, reason = resolve_precision(precision)
     design = StudyDesign(
-        tasks=tuple(dict.fromkeys(task if isinstance(task, Task) else Task.parse(task) for task in tasks)),
+        tasks=parsed,
         models=tuple(models),
         splits=chosen,
         repeats=repeats,
@@ -215,6 +227,7 @@ def study(
         protocol=numbers,
         split_digests=tuple(map(digest_of, own.values())) if own else (),
         ablations=tuple(dict.fromkeys(ablations)),
+        folds=None if drawn is None else drawn.request.count,
     )
     items = items_of(design, opened, own, sources)
     work = WorkFolder(Path(folder), opened, command, shared, own)
@@ -223,6 +236,8 @@ def study(
             # Before the others have trained for days.
             item.plan(work)
     work.create()
+    if drawn is not None:
+        write_folds(drawn, work.folder / FOLDS_FILE)
     refuse_foreign_results(work.folder)
     on_start(StudyPlan(design, opened, reason, len(items)))
     progress = ItemsProgress(items, on_progress)
@@ -233,6 +248,29 @@ def study(
     return Study(
         write_study(design, opened, results, tables, Path(folder), examples, plan, shared=shared), tuple(tables)
     )
+
+
+def _splits(
+    splits: Sequence[int] | str | Path | None, dataset: Dataset
+) -> tuple[dict[int, Split] | None, tuple[int, ...]]:
+    """The user's own splits by number, None for the dataset's, and the numbers."""
+    if isinstance(splits, str | Path):
+        own = read_own_splits(Path(splits), dataset, known_salt())
+        return own, tuple(own)
+    return None, (1, 2) if splits is None else tuple(splits)
+
+
+def _refuse_with_folds(**given: object) -> None:
+    """Refuse what needs splits, or a set beside the fold's test set."""
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise GgnError(
+            "A study of folds cannot have this.",
+            found=", ".join(name.replace("_", " ") for name in names),
+            expected="out-of-fold predictions alone: no nodule is left for an operating point or a selection on test",
+            remedy="Leave this out, or compare splits.",
+            arguments=("folds", *names),
+        )
 
 
 def _started_models(models: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Path]]:

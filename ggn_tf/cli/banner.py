@@ -65,7 +65,7 @@ def study_text(plan: "StudyPlan", protocol: str) -> str:
         ("dataset", _dataset(plan.dataset)),
         ("tasks", "; ".join(map(str, design.tasks))),
         ("models", ", ".join(design.models)),
-        ("splits", ", ".join(map(str, design.splits))),
+        ("folds", str(design.folds)) if design.folds else ("splits", ", ".join(map(str, design.splits))),
         ("repeats", str(design.repeats)),
         ("protocol", protocol),
         ("precision", f"{design.precision}: {plan.precision_reason}"),

@@ -13,8 +13,8 @@ from ggn_tf.cli.fit import training_options
 from ggn_tf.cli.options import (
     AT_LEAST_0,
     AT_LEAST_1,
-    FILE,
     PATH,
+    folds_from_option,
     precision_option,
     protocol_option,
     segment_on_option,
@@ -39,13 +39,7 @@ from ggn_tf.tensorflow_import import load_tensorflow
     help="Number of folds, by patient, stratified by label.  [default: 5, or those of the file]",
 )
 @click.option("--members", type=AT_LEAST_1, default=1, help="Number of trainings per fold, each with its own seed.")
-@click.option(
-    "--folds-from",
-    type=FILE,
-    metavar="FILE",
-    help="File with your own folds, as nnU-Net's splits_final.json: a list of objects with lists train and val of "
-    "nodule or patient ids, where val is the fold's test set.  [default: folds are drawn]",
-)
+@folds_from_option
 @click.option("--seed", type=AT_LEAST_0, default=0, help="Seed of the folds and of the first member.")
 @protocol_option
 @training_options

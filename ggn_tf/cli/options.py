@@ -249,6 +249,13 @@ def pacs_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 own_dataset_option = click.option(
     "--own-dataset", type=PATH, help="Folder of the run's own dataset, where it was moved since the training."
 )
+folds_from_option = click.option(
+    "--folds-from",
+    type=FILE,
+    metavar="FILE",
+    help="File with your own folds, as nnU-Net's splits_final.json: a list of objects with lists train and val of "
+    "nodule or patient ids, where val is the fold's test set.  [default: folds are drawn]",
+)
 segment_on_option = click.option(
     "--segment-on",
     type=click.Choice(get_args(SegmentationSet)),

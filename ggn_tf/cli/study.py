@@ -17,6 +17,7 @@ from ggn_tf.cli.options import (
     FiniteRange,
     NumbersOrFile,
     by_option,
+    folds_from_option,
     precision_option,
     protocol_option,
     segment_on_option,
@@ -51,11 +52,17 @@ from ggn_tf.tensorflow_import import load_tensorflow
 @click.option(
     "--splits",
     type=NumbersOrFile(),
-    default="1,2",
     help="Numbers of the dataset's splits; or a file with your own splits, for example by date or by centre, all of "
     "which are used: a table with case_id or patient_id, set (train, validation or test) and optionally split, its "
-    "number; or JSON.",
+    "number; or JSON.  [default: 1,2]",
 )
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    help="Number of folds in place of splits, as in crossval: every system is trained on each, and out-of-fold "
+    "predictions are scored and compared.",
+)
+@folds_from_option
 @click.option("--repeats", type=AT_LEAST_1, default=5, help="Number of trainings per system, task and split.")
 @click.option(
     "--joint-weights",

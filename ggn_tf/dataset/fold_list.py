@@ -23,6 +23,7 @@ from ggn_tf.dataset.folds import (
 from ggn_tf.dataset.own_splits import MOST_BYTES, KnownIds
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import GgnError, RecordError, RunError, SplitError
+from ggn_tf.files import refuse_links
 from ggn_tf.json_records import from_json, read_document
 from ggn_tf.protocol import SplitProtocol
 from ggn_tf.tasks import Task
@@ -88,6 +89,7 @@ def choose_folds(
             remedy="Leave out the number of folds, or name a file with as many.",
             arguments=("folds", "folds_from"),
         )
+    refuse_links(file.parent, [file.name], RunError)
     if not file.exists():
         return listed or draw_folds(dataset, tasks, request)
     stored = read_folds(file)

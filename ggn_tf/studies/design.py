@@ -37,14 +37,16 @@ class StudyDesign:
         models: Models that can be trained, `transfer` and `radiomics`; and models started from a run, `MODEL@RUN`.
         splits: Numbers of the splits.
         repeats: Number of trainings per system, task and split, each with its own seed.
-        joint_weights: Values of lambda for the paper's Table 5, on the second (or only) task and the first split.
+        joint_weights: Values of lambda for the paper's Table 5, on the second (or only) task and the first split, or on
+            all folds.
         seed: Seed of the first repeat; the others count on from it.
         precision: `float32` or `bfloat16`.
         segment_on: The nodules of the stage `segment`: `all`, or those of the `task`.
         select_on: The set whose score selects the weights: `validation`, or `test` as in the paper.
         protocol: All numbers of the method.
-        split_digests: `digest_of` each of the user's own splits; empty for the dataset's splits.
+        split_digests: `digest_of` each fold or each of the user's own splits; empty for the dataset's splits.
         ablations: Names of `ABLATIONS`, each of which adds systems.
+        folds: Number of folds, whose numbers are then those of the splits; None where splits are compared.
     """
 
     tasks: tuple[Task, ...]
@@ -59,6 +61,20 @@ class StudyDesign:
     segment_on: str = added_later("task")
     split_digests: tuple[str, ...] = added_later(())
     ablations: tuple[str, ...] = added_later(())
+    folds: int | None = added_later(None)
+
+    @property
+    def scored_splits(self) -> tuple[int, ...]:
+        """The splits in the results: the out-of-fold predictions of all folds are those of one."""
+        return self.splits if self.folds is None else (1,)
+
+    def part_name(self, split: int) -> str:
+        """A scored split for a reader."""
+        return f"split {split}" if self.folds is None else f"out of fold, {self.folds} folds"
+
+    def part_file(self, split: int) -> str:
+        """A scored split in file names."""
+        return f"split{split}" if self.folds is None else "folds"
 
     @property
     def weighted_task(self) -> Task:
@@ -87,7 +103,7 @@ def items_of(
     Args:
         design: What is compared.
         dataset: The opened dataset.
-        own_splits: The user's own splits by number; None for the dataset's.
+        own_splits: The folds, or the user's own splits, by number; None for the dataset's.
         sources: The run from which each model `MODEL@RUN` starts.
     """
     items: dict[str, Item] = {}
@@ -175,7 +191,7 @@ def _cascades(design: StudyDesign, description: RunDescription, repeat: int, seg
     """The cascade, and its joint stage again for every other lambda."""
     name = table_name(CASCADE, description.task, description.split, repeat)
     yield Training(name, description, repeat, CASCADE, reused=((SEGMENT.name, segmenter),))
-    if description.task != design.weighted_task or description.split != design.splits[0]:
+    if description.task != design.weighted_task or (design.folds is None and description.split != design.splits[0]):
         return
     for weight in design.joint_weights:
         if weight != description.protocol.training.joint_weight:

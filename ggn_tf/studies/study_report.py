@@ -37,6 +37,7 @@ from ggn_tf.runs.run_description import package_versions
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.shown_text import in_spreadsheet
 from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
+from ggn_tf.studies.crossval_scores import Member, collect_crossval_inputs
 from ggn_tf.studies.design import StudyDesign, table_name
 from ggn_tf.studies.item import WorkFolder
 from ggn_tf.studies.tables import ScoreTable, TaskResults, markdown
@@ -69,11 +70,14 @@ class StudyDescription:
     def design_facts(self) -> list[tuple[str, str]]:
         """What was compared: names and values."""
         design = self.design
+        own = "SHA-256 of the folds" if design.folds else "SHA-256 of the user's own splits"
         return [
             ("Tasks", "; ".join(map(str, design.tasks))),
             ("Models", ", ".join(design.models)),
-            ("Splits", ", ".join(map(str, design.splits))),
-            *[("SHA-256 of the user's own splits", ", ".join(design.split_digests)) for _ in design.split_digests[:1]],
+            ("Folds, by patient", str(design.folds))
+            if design.folds
+            else ("Splits", ", ".join(map(str, design.splits))),
+            *[(own, ", ".join(design.split_digests)) for _ in design.split_digests[:1]],
             *[("Ablations", ", ".join(design.ablations)) for _ in design.ablations[:1]],
             ("Repeats", str(design.repeats)),
             ("Weights λ of the joint loss", ", ".join(f"{weight:g}" for weight in design.joint_weights)),
@@ -148,11 +152,11 @@ def study_page(study: StudyData) -> Page:
     tasks = [_task(study, task, number) for number, task in enumerate(study.predictions, start=1)]
     facts = Table([], [*description.design_facts(), *description.data_facts()])
     splits = ", ".join(map(str, design.splits))
+    parts = f"split{'s' * (len(design.splits) > 1)} {splits}" if design.folds is None else design.part_name(1)
     selected = [OPTIMISTIC] if design.select_on == "test" else []
     return Page(
         title=f"Study: {_counted(len(study.predictions), 'task')}",
-        subtitle=f"Dataset {description.dataset}; split{'s' * (len(design.splits) > 1)} {splits}; "
-        + _counted(design.repeats, "repeat"),
+        subtitle=f"Dataset {description.dataset}; {parts}; {_counted(design.repeats, 'repeat')}",
         blocks=[Prose(text, warning=True) for text in (*study.extent_warnings, *selected)],
         sections=[Section("tables", "Tables", inner=tables), *tasks, Section("compared", "What was compared", [facts])],
     )
@@ -188,7 +192,7 @@ def _split(study: StudyData, task: str, split: int, number: int) -> Section:
     example = study.examples.get((task, split))
     if example is not None:
         sections += _example_sections(study, example, f"{name}-example-")
-    return Section(name, f"Split {split}", inner=sections)
+    return Section(name, study.description.design.part_name(split).capitalize(), inner=sections)
 
 
 def _is_shown(score: RepeatedScore, split: int) -> bool:
@@ -200,7 +204,8 @@ def _example_sections(study: StudyData, example: Example, prefix: str) -> list[S
     data = _report_data(study, example.frame, prefix)
     sections = [budget_section(data, example.inputs.reference), gallery_section(example.inputs.slides, data)]
     model, repeat = example.frame[["model", "repeat"]].iloc[0]
-    note = Prose(f"Of one run: model {model}, repeat {repeat}.")
+    whose = "one run" if data.folds is None else "one run per fold"
+    note = Prose(f"Of {whose}: model {model}, repeat {repeat}.")
     return [Section(each.anchor, each.title, [note, *each.blocks]) for each in sections if each is not None]
 
 
@@ -214,6 +219,7 @@ def _report_data(study: StudyData, frame: pd.DataFrame, prefix: str) -> ReportDa
         by=study.description.plan.by,
         sensitivity=study.description.plan.sensitivity,
         prefix=prefix,
+        folds=study.description.design.folds,
     )
 
 
@@ -224,26 +230,33 @@ def collect_examples(
     gallery: int,
     announce: Callable[[str], None] = lambda line: None,
 ) -> dict[tuple[str, int], Example]:
-    """Predict with reference masks and draw the gallery for one cascade, if there is one, of each task."""
+    """Predict with reference masks and draw the gallery for one cascade, if there is one, of each task.
+
+    Of folds, each nodule is shown by the cascade that did not see its patient.
+    """
     examples = {}
-    split, repeat = design.splits[0], 1
+    split, repeat = design.scored_splits[0], 1
     for result in results:
         frame = result.predictions
         rows = frame[(frame["model"] == JOINT.model) & (frame["split"] == split) & (frame["repeat"] == repeat)]
         if rows.empty:
             continue
         announce(f"report: task {result.task}")
-        run = RunFolder.open(folder.run(table_name(JOINT.model, result.task, split, repeat)))
-        examples[str(result.task), split] = Example(
-            rows, collect_report_inputs(run, folder.dataset, rows, gallery, announce)
-        )
+        numbers = design.splits if design.folds else (split,)
+        runs = [RunFolder.open(folder.run(table_name(JOINT.model, result.task, number, repeat))) for number in numbers]
+        if design.folds is None:
+            inputs = collect_report_inputs(runs[0], folder.dataset, rows, gallery, announce)
+        else:
+            members = [Member(fold, repeat, run) for fold, run in zip(numbers, runs, strict=True)]
+            inputs = collect_crossval_inputs(members, folder.dataset, rows, gallery, announce)
+        examples[str(result.task), split] = Example(rows, inputs)
     return examples
 
 
 RESULTS, TABLES, STUDY = "results", "tables.md", "study.json"
 _RESULTS = {REPORT, FIGURES, MODEL_CARD, STUDY, TABLES}
 _TASK_TABLES = ("predictions.csv", "scores.csv", "comparisons.csv")
-_TABLE = re.compile(r"(table-\d|split-\d+|comparisons-.+-split\d+)\.csv")
+_TABLE = re.compile(r"(table-\d|split-\d+|folds|ablations|comparisons-.+-(split\d+|folds))\.csv")
 _OF_DESKTOPS = (".DS_Store",)
 
 
@@ -292,7 +305,7 @@ def write_study(
         study_json = json.dumps(description.to_dict(), indent=2, allow_nan=False)
         (new / STUDY).write_text(study_json + "\n", encoding="utf-8")
         (new / TABLES).write_text(markdown(tables), encoding="utf-8")
-        warnings = _extent_warnings(results, dataset)
+        warnings = _extent_warnings(design, results, dataset)
         (new / MODEL_CARD).write_text(study_card(description, tables, warnings), encoding="utf-8")
         predictions = {str(result.task): result.predictions for result in results}
         inputs = ReportInputs(dataset.case_by_id)
@@ -324,9 +337,9 @@ def table_frame(table: ScoreTable) -> pd.DataFrame:
     return pd.DataFrame([map(cell_line, row) for row in table.rows], columns=list(map(cell_line, table.heading)))
 
 
-def _extent_warnings(results: Sequence[TaskResults], dataset: Dataset) -> list[str]:
+def _extent_warnings(design: StudyDesign, results: Sequence[TaskResults], dataset: Dataset) -> list[str]:
     return [
-        f"Task {result.task}, split {split}: {text}"
+        f"Task {result.task}, {design.part_name(int(str(split)))}: {text}"
         for result in results
         for split, rows in result.predictions.groupby("split")
         for text in extent_warnings(score_extent(rows, dataset.case_by_id, "test", 0, REPLICATES))

@@ -17,6 +17,7 @@ from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC, UNCHEC
 from ggn_tf.evaluation.statistics import paper_systems as paper
 from ggn_tf.evaluation.statistics.comparison import Comparison, compare_systems
 from ggn_tf.evaluation.statistics.further_scores import score_further
+from ggn_tf.evaluation.statistics.out_of_fold import out_of_fold
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.repeats import score_repeats
@@ -59,6 +60,10 @@ def _task_results(
     design: StudyDesign, items: Sequence[Item], folder: WorkFolder, task: Task, plan: AnalysisPlan
 ) -> TaskResults:
     frame = pd.concat([*_read(items, folder, task), *_measured(design, folder, task)], ignore_index=True)
+    if design.folds is not None:
+        trainings = frame.groupby(["model", "repeat"], sort=False)
+        parts = [out_of_fold([rows]).assign(repeat=rows["repeat"].iloc[0]) for _, rows in trainings]
+        frame = pd.concat(parts, ignore_index=True)
     present = {System(*key) for key in frame[["model", "stage"]].drop_duplicates().itertuples(index=False)}
     pairs = plan.pairs_among(present)
     compared = compare_systems(frame, pairs, primary=plan.primary, margin=plan.margin) if pairs else []
@@ -97,6 +102,10 @@ _CAPTION = (
     "more the interval is over patients and trainings, with fewer over patients only."
 )
 
+_OUT_OF_FOLD = (
+    "Out of fold: each nodule is predicted by trainings that did not see its patient. Every score and difference is a "
+    "mean over the folds, and patients are drawn within each fold. p of AUC is of the paired bootstrap."
+)
 
 _PUBLISHED = "paper: best of 5, selected on test"
 _BEST = (
@@ -117,9 +126,11 @@ class ScoreTable(Table):
 def tables_of(design: StudyDesign, results: Sequence[TaskResults]) -> list[ScoreTable]:
     """Every table for which the study has results."""
     scores = _TestScores(design, results)
-    tables = [_systems(scores, split) for split in design.splits]
+    tables = [_systems(scores, split) for split in design.scored_splits]
     tables += [_transfer(scores), _joint_weights(scores), _other_systems(scores), _ablations(scores)]
-    tables += [_comparisons(result, split) for result in results for split in design.splits]
+    tables += [_comparisons(design, result, split) for result in results for split in design.scored_splits]
+    if design.folds is not None:
+        tables = [replace(table, caption=f"{_OUT_OF_FOLD} {table.caption}") for table in tables]
     if design.select_on != "validation":
         caption = f"{OPTIMISTIC} {_BEST}" if scores.has_best else OPTIMISTIC
         tables = [replace(table, caption=f"{caption} {table.caption}") for table in tables]
@@ -136,7 +147,7 @@ class _TestScores:
     def __init__(self, design: StudyDesign, results: Sequence[TaskResults]) -> None:
         self.design = design
         self.tasks = [str(result.task) for result in results]
-        self.has_published = any(
+        self.has_published = design.folds is None and any(
             paper.published_score("accuracy", task=task, system="d", split=1) for task in self.tasks
         )
         self._scores = {
@@ -152,6 +163,10 @@ class _TestScores:
             for result in (results if self.has_best else ())
             for predictions in split_by_system(result.predictions, ["test"])
         }
+
+    def shown(self, split: int) -> str:
+        """A scored split in a cell below "split"."""
+        return str(split) if self.design.folds is None else "out of fold"
 
     def started_text(self, model: str) -> str:
         """From which run a model starts, with a note where that may have learned of test patients."""
@@ -219,6 +234,9 @@ def _published(score: paper.PublishedScore | None) -> Number | None:
     return None if score is None else Number(score.value, deviation=score.deviation, decimals=4)
 
 
+_TABLES = {1: "table-2", 2: "table-3"}
+
+
 def _systems(scores: _TestScores, split: int) -> ScoreTable:
     networks = [network for network in paper.NETWORKS if scores.has(network.system, split)]
     rows = []
@@ -233,21 +251,21 @@ def _systems(scores: _TestScores, split: int) -> ScoreTable:
         ("score", "task", *scores.headings([str(network) for network in networks])),
         rows,
         _CAPTION + scores.left_out(split),
-        name={1: "table-2", 2: "table-3"}.get(split, f"split-{split}"),
-        title=f"All systems, split {split} (the paper's Tables 2 and 3)",
+        name=_TABLES.get(split, f"split-{split}") if scores.design.folds is None else "folds",
+        title=f"All systems, {scores.design.part_name(split)} (the paper's Tables 2 and 3)",
         keys=2,
     )
 
 
 def _transfer(scores: _TestScores) -> ScoreTable:
     rows = []
-    for split, task in product(scores.design.splits, scores.tasks):
+    for split, task in product(scores.design.scored_splits, scores.tasks):
         cells: list[Cell] = []
         for metric in _CLASSIFICATION:
             published = paper.published_score(metric, task=task, system="automatic", split=split)
             cells += scores.cells_of(task, split, paper.TRANSFER, metric, published)
         if any(scores.cell(task, split, paper.TRANSFER, metric) for metric in _CLASSIFICATION):
-            rows.append((str(split), task, *cells))
+            rows.append((scores.shown(split), task, *cells))
     return ScoreTable(
         ("split", "task", *scores.headings([METRIC_NAMES[metric] for metric in _CLASSIFICATION])),
         rows,
@@ -261,7 +279,7 @@ def _transfer(scores: _TestScores) -> ScoreTable:
 def _joint_weights(scores: _TestScores) -> ScoreTable:
     """Table 5: one row per weight, if there are several."""
     design, rows = scores.design, []
-    task, split = str(design.weighted_task), design.splits[0]
+    task, split = str(design.weighted_task), design.scored_splits[0]
     default = design.protocol.training.joint_weight
     for weight in sorted({*design.joint_weights, default}):
         system = paper.JOINT if weight == default else System(weighted_system(weight), paper.JOINT.stage)
@@ -276,7 +294,7 @@ def _joint_weights(scores: _TestScores) -> ScoreTable:
         rows if len(rows) > 1 else (),
         _CAPTION,
         name="table-5",
-        title=f"Joint training with other λ, task {task}, split {split} (the paper's Table 5)",
+        title=f"Joint training with other λ, task {task}, {design.part_name(split)} (the paper's Table 5)",
     )
 
 
@@ -286,11 +304,11 @@ def _other_systems(scores: _TestScores) -> ScoreTable:
     present = [system for system in systems if scores.has(system)]
     letters = ("radiologists", "svm", "d") if scores.has_published else ()
     rows: list[tuple[Cell, ...]] = []
-    for metric, split, task in product(("accuracy", "auc"), scores.design.splits, scores.tasks):
+    for metric, split, task in product(("accuracy", "auc"), scores.design.scored_splits, scores.tasks):
         ours = [scores.cell(task, split, system, metric) for system in present]
         published = [_published(paper.published_score(metric, task=task, system=letter)) for letter in letters]
         if any(ours):
-            rows.append((METRIC_NAMES[metric], str(split), task, *ours, *published))
+            rows.append((METRIC_NAMES[metric], scores.shown(split), task, *ours, *published))
     printed = (
         ("paper: radiologists", "paper: SVM", "paper: cascade, best of 5, selected on test")
         if scores.has_published
@@ -316,7 +334,7 @@ def _ablations(scores: _TestScores) -> ScoreTable:
     ]
     present = [variant for variant in (*VARIANTS, *started) if scores.has(variant.system)]
     rows: list[tuple[Cell, ...]] = []
-    for split, task in product(scores.design.splits, scores.tasks):
+    for split, task in product(scores.design.scored_splits, scores.tasks):
         for base in dict.fromkeys(variant.base for variant in present):
             title = paper.title_of(base)
             systems = {title: base} | {
@@ -325,7 +343,7 @@ def _ablations(scores: _TestScores) -> ScoreTable:
             for name, system in systems.items():
                 cells = [scores.cell(task, split, system, metric) for metric in _METRICS]
                 if any(cells):
-                    rows.append((str(split), task, name, *cells))
+                    rows.append((scores.shown(split), task, name, *cells))
     return ScoreTable(
         ("split", "task", "system", *(METRIC_NAMES[metric] for metric in _METRICS)),
         rows,
@@ -336,7 +354,7 @@ def _ablations(scores: _TestScores) -> ScoreTable:
     )
 
 
-def _comparisons(result: TaskResults, split: int) -> ScoreTable:
+def _comparisons(design: StudyDesign, result: TaskResults, split: int) -> ScoreTable:
     """The pairs that Holm's correction covers together."""
     compared = [pair for pair in result.comparisons if pair.split == split and pair.difference is not None]
     margin = next((pair.margin for pair in compared if pair.margin is not None), None)
@@ -345,8 +363,8 @@ def _comparisons(result: TaskResults, split: int) -> ScoreTable:
         (*heading, *([] if margin is None else [f"margin {margin:g}"])),
         [_comparison(pair, with_margin=margin is not None) for pair in compared],
         f"{_COMPARED} {_family(compared)} {'' if margin is None else _EQUIVALENCE}".rstrip(),
-        name=f"comparisons-{result.task.file_name}-split{split}",
-        title=f"Paired comparisons, task {result.task}, split {split}",
+        name=f"comparisons-{result.task.file_name}-{design.part_file(split)}",
+        title=f"Paired comparisons, task {result.task}, {design.part_name(split)}",
         keys=2,
     )
 
