@@ -36,7 +36,7 @@ from ggn_tf.evaluation.statistics.subgroups import columns_of
 from ggn_tf.files import refuse_read_only
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
 from ggn_tf.studies.crossval import cv_runs, is_crossval, read_out_of_fold
-from ggn_tf.studies.crossval_scores import collect_crossval_inputs, open_members, score_crossval
+from ggn_tf.studies.crossval_scores import collect_crossval_inputs, open_members, retest_crossval, score_crossval
 from ggn_tf.tensorflow_import import keras_defaults
 from ggn_tf.training.tensorboard import write_scores
 
@@ -105,11 +105,11 @@ def evaluate(
         by: Columns of the case table by which nodules are grouped, for example `("sex", "scanner")`.
         interval_width: Width of an interval for which the number of patients that it needs is reported.
         coverage: Share of prediction sets that must contain the true class, None for 0.9; their thresholds come from
-            the validation set, and their coverage and size are reported for the other sets. A cross-validation has no
-            such set.
+            the validation set, and their coverage and size are reported for the other sets. In a cross-validation the
+            thresholds for the nodules of a fold come from the out-of-fold predictions of the others.
         retest: Whether to predict the test set again with perturbed inputs by the last stage (test-retest): centres 2
             to 8 mm off, with and without recentring, noise, mirrors, thicker slices. Costs 11 to 30 further predictions
-            of the test set.
+            of the test set. In a cross-validation each nodule is predicted by the runs of its fold.
         output: The folder to write, for example where the run's cannot be written to; None for `evaluation` in the run.
         shared: Whether the umask decides who may enter a new folder, and not its owner alone.
         on_progress: Called at every step.
@@ -117,10 +117,9 @@ def evaluate(
     Raises:
         GgnError: The folder cannot be written to, or contains something else; the dataset has no such column; or the
             sensitivity is not in (0, 1], or the coverage not in (0, 1).
-        RunError: No stage is finished, or a fold of a cross-validation is not; it cannot have a test-retest analysis,
-            sensitivity, coverage or external validation; the run's dataset is not there, the other dataset shares
-            patients with it or with the source of its first weights, or there is no test nodule for the test-retest
-            analysis.
+        RunError: No stage is finished, or a fold of a cross-validation is not; it cannot have a sensitivity or external
+            validation; the run's dataset is not there, the other dataset shares patients with it or with the source of
+            its first weights, or there is no test nodule for the test-retest analysis.
         DatasetError: A dataset cannot be read.
     """
 
@@ -138,9 +137,10 @@ def evaluate(
     # It takes its name beside the former one.
     refuse_read_only(folder.absolute().parent)
     if is_crossval(given):
-        _refuse_for_crossval(given, dataset=dataset, sensitivity=sensitivity, coverage=coverage, retest=retest or None)
+        _refuse_for_crossval(given, dataset=dataset, sensitivity=sensitivity)
         moved = None if own_dataset is None else dataset_folder(own_dataset)
-        frame, report, inputs = _of_crossval(given, moved, by, (seed, replicates), gallery, announce)
+        bootstrap = seed, replicates
+        frame, report, inputs = _of_crossval(given, moved, by, set_coverage, retest, bootstrap, gallery, announce)
         report = replace(report, interval_width=interval_width)
         write_evaluation(frame, report, folder, inputs, tuple(by), shared=shared)
         return Evaluation(folder, report, frame)
@@ -187,6 +187,8 @@ def _of_crossval(
     folder: Path,
     moved: Path | None,
     by: Sequence[str],
+    coverage: float,
+    retest: bool,
     bootstrap: tuple[int, int],
     gallery: int,
     announce: Callable[[str], None],
@@ -196,7 +198,11 @@ def _of_crossval(
     columns = columns_of(dataset.cases, by)
     frame = read_out_of_fold(folder)
     inputs = collect_crossval_inputs(members, dataset, frame, gallery, announce)
-    report = score_crossval(members, folds, dataset, frame, *bootstrap)
+    report = score_crossval(members, folds, dataset, frame, coverage, *bootstrap)
+    if retest:
+        retested = retest_crossval(members, folds, dataset, announce)
+        inputs = replace(inputs, retested=retested)
+        report = replace(report, retest=summarise_retest(retested, dataset, *bootstrap))
     groups = main_subgroups(run_data(frame, report), dataset.case_by_id, columns) if columns else []
     return frame, replace(report, subgroups=tuple(groups)), inputs
 

@@ -24,7 +24,7 @@ from ggn_tf.evaluation.perturbations import (
     thicken_slices,
 )
 from ggn_tf.evaluation.run_predictions import Inference
-from ggn_tf.evaluation.statistics.predictions_table import identify, nodules_of, probability_columns
+from ggn_tf.evaluation.statistics.predictions_table import FOLD, identify, nodules_of, probability_columns
 from ggn_tf.evaluation.statistics.retest import score_retest, with_perturbation
 from ggn_tf.evaluation.statistics.retest_score import UNPERTURBED, Perturbation, Retest
 from ggn_tf.protocol import PatchProtocol
@@ -68,7 +68,7 @@ def retest_run(
 
 
 def summarise_retest(retested: pd.DataFrame, dataset: Dataset, seed: int, replicates: int) -> Retest:
-    """The scores of `retest_run`'s table."""
+    """The scores of `retest_run`'s table, or of those of all folds with the column `fold`."""
     margin_mm = dataset.protocol.margin_mm
     return Retest(
         stage=str(retested["stage"].iloc[0]),
@@ -77,6 +77,7 @@ def summarise_retest(retested: pd.DataFrame, dataset: Dataset, seed: int, replic
         margin_mm=margin_mm,
         left_out_mm=tuple(distance for distance in OFFSETS_MM if distance > margin_mm),
         scores=score_retest(retested, seed, replicates),
+        folds=int(retested[FOLD].nunique()) if FOLD in retested else None,
     )
 
 

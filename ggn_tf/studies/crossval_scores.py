@@ -11,13 +11,16 @@ from ggn_tf.dataset.folds import FOLDS_FILE, Folds, check_folds, read_folds
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.report_inputs import ReportInputs, Slides, choose_cases, collect_slides, predict_with_reference
+from ggn_tf.evaluation.retest import nodules_to_retest, retest_run
 from ggn_tf.evaluation.run_predictions import describe_run
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
 from ggn_tf.evaluation.statistics.fold_means import compare_baselines, score_folds, score_pooled, scores_by_fold
 from ggn_tf.evaluation.statistics.fold_score import FoldScores, FoldStage
 from ggn_tf.evaluation.statistics.further_scores import score_further
 from ggn_tf.evaluation.statistics.out_of_fold import out_of_fold
-from ggn_tf.evaluation.statistics.predictions_table import FOLD
+from ggn_tf.evaluation.statistics.prediction_sets import evaluate_sets
+from ggn_tf.evaluation.statistics.predictions_table import FOLD, probability_names, table_classes
+from ggn_tf.evaluation.statistics.retest import PERTURBATION_COLUMNS
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, TrainedStage
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
 from ggn_tf.studies.crossval import cv_runs, read_design
@@ -49,8 +52,35 @@ def open_members(folder: Path, moved: Path | None) -> tuple[list[Member], Folds,
     return members, folds, dataset
 
 
+def retest_crossval(members: Sequence[Member], folds: Folds, dataset: Dataset, announce: Announce) -> pd.DataFrame:
+    """The test-retest analysis of every nodule by the trainings that did not see its patient.
+
+    Returns:
+        The table of `retest_run` with the column `fold`; probabilities and Dice are means over the members of a fold.
+
+    Raises:
+        RunError: A fold has no nodule of the task.
+    """
+    parts = []
+    for each in members:
+        announce(f"test-retest: fold {each.fold}, member {each.member}")
+        nodules = nodules_to_retest(each.run, dataset, folds.by_number[each.fold])
+        parts.append(retest_run(each.run, dataset, nodules, announce).assign(**{FOLD: each.fold}))
+    rows = pd.concat(parts, ignore_index=True)
+    key = [*PERTURBATION_COLUMNS, "case"]
+    numbers = [*probability_names(table_classes(rows)), "dice"]
+    mean = rows.groupby(key, sort=False)[numbers].mean()
+    return rows.drop_duplicates(key, ignore_index=True).drop(columns=numbers).join(mean, on=key)
+
+
 def score_crossval(
-    members: Sequence[Member], folds: Folds, dataset: Dataset, frame: pd.DataFrame, seed: int, replicates: int
+    members: Sequence[Member],
+    folds: Folds,
+    dataset: Dataset,
+    frame: pd.DataFrame,
+    coverage: float,
+    seed: int,
+    replicates: int,
 ) -> Evaluation:
     """Score out-of-fold predictions.
 
@@ -59,6 +89,7 @@ def score_crossval(
         folds: The folds.
         dataset: Their dataset.
         frame: The out-of-fold predictions.
+        coverage: Share of prediction sets that must contain the true class.
         seed: Seed of the bootstrap.
         replicates: Number of replicates.
     """
@@ -78,6 +109,7 @@ def score_crossval(
         replace(described, split=None, stages=stages),
         extent=tuple(score_extent(frame, dataset.case_by_id, "test", seed, replicates)),
         further=tuple(score_further(frame, None, ["test"], seed, replicates)),
+        sets=evaluate_sets(frame, {"test": dataset.case_by_id}, coverage, seed, replicates),
         crossval=crossval,
     )
 

@@ -7,9 +7,26 @@ from ggn_tf.evaluation.report.cells import Cell, Number, Table, score_cell
 from ggn_tf.evaluation.report.page import Block, Prose, Section
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.bootstrap import LEAST_PATIENTS
-from ggn_tf.evaluation.statistics.prediction_sets import ALL_NODULES, SET_METRICS, TRUE_CLASS
+from ggn_tf.evaluation.statistics.prediction_sets import (
+    ALL_NODULES,
+    OUT_OF_FOLD,
+    SET_METRICS,
+    TRUE_CLASS,
+    VALIDATION,
+)
 from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
 from ggn_tf.evaluation.statistics.set_thresholds import PredictionSets, patients_needed
+
+_SOURCES = {VALIDATION: "the validation set", OUT_OF_FOLD: "the nodules of the other folds"}
+_GUARANTEES = {
+    VALIDATION: "If nodules are like those of the validation set, at least {coverage} of the sets contain the true "
+    "class, for each class, whatever the calibration of the probabilities; for groups of another kind this is not "
+    "guaranteed. The thresholds come from the validation set, which also selected the weights: they are slightly "
+    "optimistic.",
+    OUT_OF_FOLD: "For each class {coverage} of the sets should contain the true class. The thresholds for the nodules "
+    "of a fold come from the out-of-fold predictions of the other folds, which other models have made: the coverage is "
+    "approximate, not guaranteed, and is that of a model trained like those of the folds, not of their mean.",
+}
 
 
 def sets_section(data: ReportData, sets: PredictionSets) -> Section | None:
@@ -18,27 +35,25 @@ def sets_section(data: ReportData, sets: PredictionSets) -> Section | None:
     if not scores:
         return None
     explained = (
-        "A prediction set contains every class that cannot be excluded. If nodules are like those of the "
-        f"{sets.fitted_on} set, at least {sets.thresholds.coverage:.0%} of the sets contain the true class, for each "
-        "class, whatever the calibration of the probabilities; for groups of another kind this is not guaranteed. The "
-        "thresholds come from the validation set, which also selected the weights: they are slightly optimistic. A "
-        f"group of fewer than {LEAST_PATIENTS} patients has only its numbers. In brackets {data.interval}."
-    )
+        f"A prediction set contains every class that cannot be excluded. {_GUARANTEES[sets.fitted_on]} A group of "
+        f"fewer than {LEAST_PATIENTS} patients has only its numbers. In brackets {data.interval}."
+    ).format(coverage=f"{sets.coverage:.0%}")
     tables = [_scores_table(list(group), kind, data) for kind, group in groupby(scores, lambda x: x.characteristic)]
     blocks: list[Block] = [Prose(explained), thresholds_table(sets), *tables]
     return Section(f"{data.prefix}prediction-sets", "Prediction sets", blocks)
 
 
 def thresholds_table(sets: PredictionSets) -> Table:
-    """One row per class."""
+    """One row per class, of a cross-validation for each fold."""
+    folds = sets.thresholds is None
     rows: list[list[Cell]] = [
-        [threshold.class_name, threshold.nodules, threshold.patients, Number(threshold.least_probability)]
-        for threshold in sets.thresholds.classes
+        [*([fold] if folds else []), each.class_name, each.nodules, each.patients, Number(each.least_probability)]
+        for fold, thresholds in enumerate(sets.fitted, start=1)
+        for each in thresholds.classes
     ]
-    caption = (
-        f"Lowest probability with which a set contains the class, stage {sets.stage}, from the {sets.fitted_on} set"
-    )
-    return Table(["class", "nodules", "patients", "lowest probability"], rows, caption)
+    source = _SOURCES[sets.fitted_on]
+    caption = f"Lowest probability with which a set contains the class, stage {sets.stage}, from {source}"
+    return Table([*(["fold"] if folds else []), "class", "nodules", "patients", "lowest probability"], rows, caption)
 
 
 def coverage_table(sets: PredictionSets, set_name: str) -> Table:
@@ -47,21 +62,21 @@ def coverage_table(sets: PredictionSets, set_name: str) -> Table:
         score for score in sets.scores if score.set == set_name and score.characteristic in (ALL_NODULES, TRUE_CLASS)
     ]
     caption = (
-        f"{set_name}: prediction sets of stage {sets.stage} for a coverage of {sets.thresholds.coverage:.0%}, "
-        f"thresholds from the {sets.fitted_on} set"
+        f"{set_name}: prediction sets of stage {sets.stage} for a coverage of {sets.coverage:.0%}, "
+        f"thresholds from {_SOURCES[sets.fitted_on]}"
     )
     return Table(["nodules of", *_HEADING], _rows(scores), caption)
 
 
 def too_few_note(sets: PredictionSets) -> list[str]:
     """Why there are no sets, if there are none."""
-    missing = [f"{threshold.patients} with {threshold.class_name}" for threshold in sets.thresholds.without_threshold]
+    missing = [f"{threshold.patients} with {threshold.class_name}" for threshold in sets.without_threshold]
     if not missing:
         return []
-    coverage = sets.thresholds.coverage
+    coverage = sets.coverage
     return [
         f"No prediction sets for a coverage of {coverage:.0%}: they need {patients_needed(coverage)} patients of each "
-        f"class in the {sets.fitted_on} set, which has {' and '.join(missing)}."
+        f"class in {_SOURCES[sets.fitted_on]}. There are {' and '.join(missing)}."
     ]
 
 

@@ -51,8 +51,10 @@ def retest_table(retest: Retest) -> Table:
         for metric in shown:
             row += [_value(scores.get(metric)), None if perturbation == UNPERTURBED else _change(scores.get(metric))]
         rows.append([*row, *([_value(scores.get(CHANGED))] if classifies else [])])
+    whose = "the test set" if retest.folds is None else f"the test sets of {retest.folds} folds"
+    means = "" if retest.folds is None else "; Dice and AUC are means over the folds"
     caption = (
-        f"Test-retest, stage {retest.stage}: {retest.nodules} nodules of {retest.patients} patients of the test set"
+        f"Test-retest, stage {retest.stage}: {retest.nodules} nodules of {retest.patients} patients of {whose}{means}"
     )
     return Table([*heading, *([_CHANGED_NAME] if classifies else [])], rows, caption)
 

@@ -1,14 +1,14 @@
 """Fit prediction sets on held-out nodules, and score them on others."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.bootstrap import Resampling
-from ggn_tf.evaluation.statistics.predictions_table import probabilities, table_classes
+from ggn_tf.evaluation.statistics.predictions_table import FOLD, probabilities, table_classes
 from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.repeats import repeated_score
 from ggn_tf.evaluation.statistics.scores import REPLICATES, gives_probabilities
@@ -23,7 +23,7 @@ from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 
 SET_METRICS = ("set_coverage", "set_size")
 ALL_NODULES, TRUE_CLASS = "all nodules", "class"
-VALIDATION = "validation"
+VALIDATION, OUT_OF_FOLD = "validation", "out_of_fold"
 
 
 def fit_thresholds(frame: pd.DataFrame, coverage: float) -> SetThresholds:
@@ -63,8 +63,10 @@ def evaluate_sets(
 ) -> PredictionSets | None:
     """Fit the thresholds of a run's last stage on its validation set, and score its sets on other sets of nodules.
 
+    The thresholds of out-of-fold predictions are fitted fold by fold: for the nodules of a fold on those of the others.
+
     Args:
-        frame: The run's predictions.
+        frame: The run's predictions, or out-of-fold predictions.
         cases: What is known about the nodules of each set that is scored, by case id.
         coverage: Probability that a set contains the true class.
         seed: Seed of the bootstrap.
@@ -75,14 +77,29 @@ def evaluate_sets(
     """
     stage = str(frame["stage"].iloc[-1])
     last = frame[frame["stage"] == stage]
-    fitted = last[last["set"] == VALIDATION]
+    fitted = last if FOLD in last else last[last["set"] == VALIDATION]
     if fitted.empty or not gives_probabilities(fitted):
         return None
-    thresholds = fit_thresholds(fitted, coverage)
-    if thresholds.without_threshold:
-        return PredictionSets(stage, VALIDATION, thresholds)
-    scores = [score for name in cases for score in score_sets(last, thresholds, cases[name], name, seed, replicates)]
-    return PredictionSets(stage, VALIDATION, thresholds, tuple(scores))
+    if FOLD in last:
+        by_fold = {fold: fit_thresholds(last[last[FOLD] != fold], coverage) for fold in sorted(last[FOLD].unique())}
+        sets = PredictionSets(stage, OUT_OF_FOLD, None, by_fold=tuple(by_fold.values()))
+        least = {case: by_fold[fold].least_probabilities for case, fold in zip(last["case"], last[FOLD], strict=True)}
+        thresholds: _Thresholds = lambda rows: np.stack([least[case] for case in rows["case"]])  # noqa: E731
+    else:
+        sets = PredictionSets(stage, VALIDATION, fit_thresholds(fitted, coverage))
+        thresholds = _same_for_all(sets.fitted[0])
+    if sets.without_threshold:
+        return sets
+    scores = [score for name in cases for score in _score(last, thresholds, cases[name], name, seed, replicates)]
+    return replace(sets, scores=tuple(scores))
+
+
+_Thresholds = Callable[[pd.DataFrame], np.ndarray]
+"""Rows of a predictions table -> the lowest probability with which a set contains each class, [N, C] or [C]."""
+
+
+def _same_for_all(thresholds: SetThresholds) -> _Thresholds:
+    return lambda rows: thresholds.least_probabilities
 
 
 def score_sets(
@@ -110,6 +127,17 @@ def score_sets(
     Raises:
         PredictionsError: As `score_subgroups`.
     """
+    return _score(frame, _same_for_all(thresholds), cases, set_name, seed, replicates)
+
+
+def _score(
+    frame: pd.DataFrame,
+    thresholds: _Thresholds,
+    cases: Mapping[str, CaseRecord],
+    set_name: str,
+    seed: int,
+    replicates: int,
+) -> list[SubgroupScore]:
     rows = frame[frame["set"] == set_name]
     label = dict(zip(rows["case"].astype(str), rows["label"], strict=True))
     characteristics = (
@@ -124,8 +152,8 @@ def score_sets(
     return score_subgroups(frame, cases, characteristics, set_name, seed, replicates, score)
 
 
-def _score_system(system: SystemPredictions, thresholds: SetThresholds, resampling: Resampling) -> list[RepeatedScore]:
-    inside = thresholds.sets(system.probabilities)
+def _score_system(system: SystemPredictions, thresholds: _Thresholds, resampling: Resampling) -> list[RepeatedScore]:
+    inside = system.probabilities >= thresholds(system.rows)
     covered = inside[:, np.arange(len(system.label)), system.label]
     scores = []
     for metric, values in zip(SET_METRICS, (covered, inside.sum(axis=2)), strict=True):

@@ -6,7 +6,8 @@ from dataclasses import astuple, dataclass, fields, replace
 import numpy as np
 import pandas as pd
 
-from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample, resampled_mean
+from ggn_tf.evaluation.statistics.bootstrap import Resampling, resampled_mean
+from ggn_tf.evaluation.statistics.fold_means import fold_values, resample_in_folds, resampled_in_folds
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.retest_score import (
     AUC,
@@ -23,7 +24,6 @@ from ggn_tf.evaluation.statistics.scores import (
     gives_dice,
     gives_probabilities,
     resampled_class_auc,
-    score_values,
 )
 
 PERTURBATION_COLUMNS = tuple(field.name for field in fields(Perturbation))
@@ -37,6 +37,8 @@ def with_perturbation(rows: pd.DataFrame, perturbation: Perturbation) -> pd.Data
 
 def score_retest(retested: pd.DataFrame, seed: int, replicates: int) -> tuple[RetestScore, ...]:
     """Score every perturbation, and compare it with the unperturbed input.
+
+    Of rows with the column `fold`, Dice and AUC are means over the folds.
 
     Dice and AUC have the interval of `Resampling.interval`, their differences that of `difference_interval`. The share
     of changed predictions is a proportion: of none or all nodules its interval is exact, over patients.
@@ -53,7 +55,7 @@ def score_retest(retested: pd.DataFrame, seed: int, replicates: int) -> tuple[Re
     grouped = retested.groupby(list(PERTURBATION_COLUMNS), sort=False)
     parts = {_perturbation_of(rows): rows.sort_values("case", ignore_index=True) for _, rows in grouped}
     unperturbed = parts[UNPERTURBED]
-    resampling = resample(unperturbed["patient"].to_numpy(dtype=str), replicates, seed)
+    resampling = resample_in_folds(unperturbed, replicates, seed)
     few = few_patients_reasons(unperturbed, RETEST_METRICS)
     before = _values(unperturbed, unperturbed, resampling.weights)
     scores: list[RetestScore] = []
@@ -78,16 +80,21 @@ class _Value:
 
 
 def _values(rows: pd.DataFrame, unperturbed: pd.DataFrame, weights: np.ndarray) -> dict[str, _Value]:
-    values = {}
-    if gives_dice(rows):
-        dice = rows["dice"].to_numpy(dtype=np.float64)
-        values[DICE] = _Value(float(dice.mean()), None, resampled_mean(dice, weights))
-    if gives_probabilities(rows):
-        label, predicted = class_indices(rows)
-        values[AUC] = _Value(*score_values(rows)[AUC], resampled_class_auc(label, probabilities(rows), weights))
-        changed = (predicted != class_indices(unperturbed)[1]).astype(np.float64)
+    found, resampled = fold_values(rows), resampled_in_folds(rows, weights, _resampled)
+    values = {metric: _Value(*found[metric], drawn) for metric, drawn in resampled.items()}
+    if AUC in values:
+        changed = (class_indices(rows)[1] != class_indices(unperturbed)[1]).astype(np.float64)
         values[CHANGED] = _Value(float(changed.mean()), None, resampled_mean(changed, weights))
     return values
+
+
+def _resampled(rows: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+    drawn = {}
+    if gives_dice(rows):
+        drawn[DICE] = resampled_mean(rows["dice"].to_numpy(dtype=np.float64), weights)
+    if gives_probabilities(rows):
+        drawn[AUC] = resampled_class_auc(class_indices(rows)[0], probabilities(rows), weights)
+    return drawn
 
 
 def _compare(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ggn_tf.json_records import added_later
+
 Kind = Literal["none", "centre_offset", "noise", "mirror", "slice_spacing"]
 
 DICE, AUC, CHANGED = "dice", "auc", "changed"
@@ -67,6 +69,7 @@ class Retest:
         margin_mm: Width of what the dataset stores around each patch.
         left_out_mm: Distances of the centre that are larger than this margin.
         scores: Every perturbation in its order, the unperturbed input first, with the scores that the stage has.
+        folds: Number of folds over which Dice and AUC are averaged; None for the test set of a run.
     """
 
     stage: str
@@ -75,6 +78,7 @@ class Retest:
     margin_mm: float
     left_out_mm: tuple[float, ...]
     scores: tuple[RetestScore, ...]
+    folds: int | None = added_later(None)
 
     def by_perturbation(self) -> dict[Perturbation, dict[str, RetestScore]]:
         """The scores by perturbation and metric."""

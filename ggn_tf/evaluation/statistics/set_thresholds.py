@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
+from ggn_tf.json_records import added_later
 
 # Sums of thirds and products with 0.9 are not exact; weights that matter differ by more.
 _ROUNDING = 1e-9
@@ -74,21 +75,43 @@ class SetThresholds:
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Prediction sets of a run's last stage, evaluated on nodules that did not set the thresholds.
+    """Prediction sets of the last stage, evaluated on nodules that did not set the thresholds.
 
     Attributes:
         stage: The stage.
-        fitted_on: The set of nodules from which the thresholds are.
-        thresholds: The thresholds.
+        fitted_on: The set of nodules from which the thresholds are: `validation`, or `out_of_fold`.
+        thresholds: The thresholds; None for a cross-validation.
         scores: `set_coverage`, the share of nodules whose set contains the true class, and `set_size`, the mean number
             of classes in a set, of all nodules and by class, size, texture and spacing; empty where a class has too few
             patients.
+        by_fold: The thresholds for the nodules of each fold of a cross-validation, from those of the other folds.
     """
 
     stage: str
     fitted_on: str
-    thresholds: SetThresholds
+    thresholds: SetThresholds | None
     scores: tuple[SubgroupScore, ...] = ()
+    by_fold: tuple[SetThresholds, ...] = added_later(())
+
+    @property
+    def fitted(self) -> tuple[SetThresholds, ...]:
+        """All thresholds: one, or one per fold."""
+        return self.by_fold if self.thresholds is None else (self.thresholds,)
+
+    @property
+    def coverage(self) -> float:
+        """The requested probability that a set contains the true class."""
+        return self.fitted[0].coverage
+
+    @property
+    def without_threshold(self) -> tuple[ClassThreshold, ...]:
+        """The classes of too few patients, each where it has the fewest."""
+        missing = [threshold for each in self.fitted for threshold in each.without_threshold]
+        fewest = {
+            threshold.class_name: threshold
+            for threshold in sorted(missing, key=lambda each: each.patients, reverse=True)
+        }
+        return tuple(fewest.values())
 
 
 def patients_needed(coverage: float) -> int:
