@@ -27,9 +27,10 @@ from ggn_tf.models.systems import BUILDERS
 from ggn_tf.runs.ledger import read_json
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.runs.started_from import TrainedOn
 from ggn_tf.tasks import Task
 from ggn_tf.training.initial_model import initial_model, reuse_stage
-from ggn_tf.training.start_weights import hash_weights, keep_start
+from ggn_tf.training.start_weights import hash_weights, keep_start, run_source
 from ggn_tf.training.trainer import Plan, plan_run, started_plan
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_fit import results, tiny_description
@@ -163,6 +164,24 @@ def test_patients_of_its_training_are_refused_in_the_test_set(dataset: Dataset, 
     learned = set(read_split(dataset, 1).train) | set(read_split(dataset, 1).validation)
     patients = {case.patient_id for case in dataset.select(sorted(learned & set(read_split(dataset, 2).test)))}
     assert str(caught.value.found).startswith(f"{len(patients)} patients") and "split" in caught.value.arguments
+
+
+def test_patients_of_its_training_set_are_refused_in_the_validation_set(dataset: Dataset, whole_run: RunFolder) -> None:
+    first, plan = read_split(dataset, 1), planned(dataset)
+    opened = partial(run_source, whole_run.folder, dataset)
+    for stage, sets in ((plan.stages, "segment_cases"), (plan.stages[1:], "cases")):
+        validating = {**plan.cases, "validation": first.train[:1]}
+        changed = dataclasses.replace(plan, stages=stage, **{sets: validating})
+        with pytest.raises(RunError, match="patients of the validation set") as caught:
+            started_plan(changed, whole_run.folder.parent / "nowhere", whole_run.folder, opened, dataset)
+        assert str(caught.value.found).startswith("1 patients") and "split" in caught.value.arguments
+
+
+def test_whom_one_source_has_trained_on_does_not_only_select() -> None:
+    selected, trained = TrainedOn(("a", "b"), ("x",), ("a", "b", "x")), TrainedOn(("b", "c"), ("y",))
+    joined = trained.joined(selected)
+    assert joined == selected.joined(trained) == TrainedOn(("a", "b", "c"), ("x", "y"), ("a", "x"))
+    assert joined.training_sets() == TrainedOn(("b", "c"), ("y",))
 
 
 def test_its_nodules_are_recognised_under_other_ids(tmp_path: Path, whole_run: RunFolder) -> None:

@@ -17,13 +17,16 @@ from ggn_tf.errors import GgnError, RunError, SplitError
 from ggn_tf.evaluation.baselines import predict_by_measure
 from ggn_tf.evaluation.report.run_tables import summarise
 from ggn_tf.evaluation.statistics.fold_means import score_folds
+from ggn_tf.evaluation.statistics.prediction_sets import fit_thresholds
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
+from ggn_tf.evaluation.statistics.scores import class_indices
 from ggn_tf.runs.ledger import write_json
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
 from ggn_tf.studies.crossval import cv_runs, read_design, read_out_of_fold, trainings_of, write_design
+from ggn_tf.studies.study_report import refuse_foreign_results
 from ggn_tf.tasks import Task
-from tests.support.tiny_crossval import TASK, cross_validate
+from tests.support.tiny_crossval import TASK, compare_on_folds, cross_validate
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +179,8 @@ def test_too_many_folds_leave_no_folder(dataset: Dataset, tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def evaluation(whole: Path) -> ggn_tf.Evaluation:
-    return ggn_tf.evaluate(whole, output=whole.parent / "evaluation", replicates=50, gallery=2)
+    output = whole.parent / "evaluation"
+    return ggn_tf.evaluate(whole, output=output, replicates=50, gallery=2, retest=True, coverage=0.6)
 
 
 def test_an_evaluation_scores_the_means_over_the_folds(whole: Path, evaluation: ggn_tf.Evaluation) -> None:
@@ -214,8 +218,76 @@ def test_the_evaluation_has_a_whole_folder(whole: Path, evaluation: ggn_tf.Evalu
     assert "pooled AUC" in shown and "joint - baseline" in shown and "2 folds" in shown
 
 
+def test_each_nodule_is_retested_by_the_training_of_its_fold(whole: Path, evaluation: ggn_tf.Evaluation) -> None:
+    table = pd.read_csv(evaluation.folder / "test_retest.csv")
+    again, once = (
+        rows.sort_values("case", ignore_index=True)
+        for rows in (table[table["kind"] == "none"], evaluation.predictions.query("stage == 'joint'"))
+    )
+    assert list(again["fold"]) == list(once["fold"])
+    np.testing.assert_allclose(probabilities(again), probabilities(once), atol=1e-6)
+    unperturbed = {score.metric: score.value for score in evaluation.report.retest.scores[:2]}
+    assert unperturbed["auc"] == pytest.approx(evaluation.scores.test["joint"].auc.value)
+    assert unperturbed["dice"] == pytest.approx(evaluation.scores.test["joint"].dice.value, abs=1e-6)
+
+
+def test_the_thresholds_of_a_fold_are_those_of_the_other_folds(evaluation: ggn_tf.Evaluation) -> None:
+    rows, sets = evaluation.predictions.query("stage == 'joint'"), evaluation.report.sets
+    expected = tuple(fit_thresholds(rows[rows["fold"] != fold], 0.6) for fold in (1, 2))
+    assert (sets.fitted_on, sets.thresholds, sets.by_fold) == ("out_of_fold", None, expected)
+    least = np.stack([expected[fold - 1].least_probabilities for fold in rows["fold"]])
+    inside = probabilities(rows) >= least
+    covered = inside[np.arange(len(rows)), class_indices(rows)[0]]
+    assert [score.value for score in sets.scores[:2]] == pytest.approx([covered.mean(), inside.sum(axis=1).mean()])
+
+
 def test_what_needs_a_validation_set_or_one_model_is_refused(whole: Path, dataset: Dataset) -> None:
-    for arguments in ({"retest": True}, {"sensitivity": 0.9}, {"coverage": 0.9}, {"dataset": dataset.folder}):
+    for arguments in ({"sensitivity": 0.9}, {"dataset": dataset.folder}):
         with pytest.raises(RunError, match="cannot be evaluated in this way") as error:
             ggn_tf.evaluate(whole, **arguments)
         assert error.value.arguments == tuple(arguments)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """A study of the cascade on the folds of `whole`."""
+    return compare_on_folds(dataset, tmp_path_factory.mktemp("study") / "study").folder
+
+
+def test_a_study_of_folds_scores_what_a_cross_validation_scores(
+    whole: Path, study: Path, evaluation: ggn_tf.Evaluation
+) -> None:
+    assert read_folds(study.parent / "folds.json") == read_folds(whole / "folds.json")
+    frame = read_predictions(study / "AAH+AIS_MIA+IAC" / "predictions.csv")
+    cascade = frame[frame["model"] == "cascade"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(cascade, read_out_of_fold(whole), check_like=True)
+    scores = pd.read_csv(study / "AAH+AIS_MIA+IAC" / "scores.csv")
+    found = scores[(scores["model"] == "cascade") & (scores["stage"] == "joint")].set_index("metric")["value"]
+    for metric, expected in evaluation.scores.test["joint"].by_metric().items():
+        assert found[metric] == pytest.approx(expected.value)
+
+
+def test_its_comparisons_tables_and_report_are_out_of_fold(study: Path, evaluation: ggn_tf.Evaluation) -> None:
+    compared = pd.read_csv(study / "AAH+AIS_MIA+IAC" / "comparisons.csv")
+    ruler = next(score for score in evaluation.report.crossval.baselines if score.model == "diameter")
+    difference = compared[(compared["model_b"] == "diameter") & (compared["metric"] == "auc")].iloc[0]
+    assert difference["difference"] == pytest.approx(ruler.difference)
+    assert difference["test"] == "paired patient bootstrap" and difference["nodules"] == 32
+    assert {"folds.csv", "comparisons-AAH+AIS_MIA+IAC-folds.csv"} <= {path.name for path in study.iterdir()}
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert "Out of fold, 2 folds" in page and "Test sets of 2 folds, pooled" in page and "Of one run per fold" in page
+    assert "Split 1" not in page and "paper: best of 5" not in page
+    assert json.loads((study / "study.json").read_text(encoding="utf-8"))["folds"] == 2
+
+
+def test_a_study_of_folds_may_be_repeated_and_refuses_other_parts(study: Path, dataset: Dataset) -> None:
+    refuse_foreign_results(study.parent)
+    for arguments, names in (
+        ({"folds": 3}, ("folder",)),
+        ({"splits": (1,)}, ("folds", "splits")),
+        ({"sensitivity": 0.9}, ("folds", "sensitivity")),
+        ({"select_on": "test"}, ("folds", "select_on")),
+    ):
+        with pytest.raises(GgnError) as error:
+            compare_on_folds(dataset, study.parent, **arguments)
+        assert error.value.arguments == names

@@ -8,11 +8,14 @@ import pytest
 import ggn_tf
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import GgnError
+from ggn_tf.evaluation.report.run_tables import UNCHECKED
 from ggn_tf.evaluation.statistics.system_predictions import System
+from ggn_tf.runs.ledger import read_json, write_json
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.studies.analysis import AnalysisPlan
 from ggn_tf.studies.design import items_of
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
+from ggn_tf.studies.study_report import refuse_foreign_results, write_study
 from ggn_tf.studies.tables import collect_results, tables_of
 from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import tiny_design
@@ -44,8 +47,18 @@ def test_it_has_a_row_and_its_training_is_not_repeated(tmp_path: Path, dataset: 
     assert run.description.protocol.training.classify.learning_rate == pytest.approx(1e-4)
     shutil.rmtree(source)
     assert all(item.is_done(work) for item in items)
-    tables = {table.name: table for table in tables_of(DESIGN, collect_results(DESIGN, items, work))}
+    results = collect_results(DESIGN, items, work)
+    tables = {table.name: table for table in tables_of(DESIGN, results)}
     assert [row[2] for row in tables["ablations"].rows] == ["(a) raw CT", "(a) raw CT: started from source"]
+    description = read_json(run.folder / "run.json")
+    description["start_from"]["patients_checked"] = False
+    write_json(run.folder / "run.json", description)
+    again = {table.name: table for table in tables_of(DESIGN, collect_results(DESIGN, items, work))}
+    assert again["ablations"].rows[1][2] == f"(a) raw CT: started from source; {UNCHECKED}"
+    written = write_study(DESIGN, dataset, results, list(tables.values()), work.folder)
+    # A second call may replace it.
+    assert (written / "ablations.csv").is_file()
+    refuse_foreign_results(work.folder)
     compared = tables["comparisons-AAH+AIS_MIA+IAC-split1"].rows
     assert "raw@source - (a) raw CT" in {row[0] for row in compared}
 

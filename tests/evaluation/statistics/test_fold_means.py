@@ -1,6 +1,7 @@
 """Against independent computations with loops over patients and scikit-learn."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,11 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ggn_tf.errors import PredictionsError
+from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.fold_means import compare_baselines, score_folds, score_pooled, scores_by_fold
 from ggn_tf.evaluation.statistics.out_of_fold import out_of_fold
+from ggn_tf.evaluation.statistics.repeats import score_repeats
+from ggn_tf.evaluation.statistics.subgroups import Column, score_subgroups
 from tests.support.drawn_predictions import TWO
 
 Draw = Callable[..., pd.DataFrame]
@@ -91,6 +95,40 @@ def test_the_pooled_auc_compares_nodules_of_different_folds(frame: pd.DataFrame)
     means = [score_folds(table, TWO, 0, 20).test["joint"].auc.value for table in (frame, shifted)]
     assert means[0] == pytest.approx(means[1])
     assert score_pooled(shifted, 0, 20)[0].value < pooled.value - 0.1
+
+
+def test_the_scores_of_a_study_are_those_of_a_cross_validation(frame: pd.DataFrame) -> None:
+    expected = score_folds(frame, TWO, 0, REPLICATES).test["joint"].by_metric()
+    found = score_repeats(frame, ["test"], 0, REPLICATES)
+    assert [score.metric for score in found] == list(expected)
+    for score in found:
+        one = expected[score.metric]
+        assert (score.value, score.low, score.high, score.reason) == (one.value, one.low, one.high, one.reason)
+
+
+def test_systems_are_compared_by_their_means_over_the_folds(frame: pd.DataFrame) -> None:
+    other = frame.assign(model="other", **{f"p_{TWO[1]}": frame[f"p_{TWO[1]}"] ** 2})
+    other[f"p_{TWO[0]}"] = 1 - other[f"p_{TWO[1]}"] + 0.0
+    other.loc[other.index % 3 == 0, [f"p_{TWO[0]}", f"p_{TWO[1]}"]] = 0.5
+    (baseline,) = compare_baselines(frame, {"other": other}, 0, 200)
+    compared = compare_systems(pd.concat([other, frame], ignore_index=True), replicates=200)
+    found = next(one for one in compared if one.metric == "auc")
+    assert found.model_b == "other" and found.test == "paired patient bootstrap"
+    assert (found.difference, found.low, found.high, found.p) == pytest.approx(
+        (baseline.difference, baseline.difference_low, baseline.difference_high, baseline.p)
+    )
+
+
+def test_systems_with_other_folds_are_refused(frame: pd.DataFrame) -> None:
+    other = frame.assign(model="other", fold=frame["fold"] % 3 + 1)
+    with pytest.raises(PredictionsError, match="differ between systems"):
+        compare_systems(pd.concat([frame, other], ignore_index=True), replicates=20)
+
+
+def test_groups_of_nodules_are_scored_over_all_folds_together(frame: pd.DataFrame) -> None:
+    cases = dict.fromkeys(frame["case"], SimpleNamespace(columns={"site": "all"}))
+    scores = score_subgroups(frame, cases, [Column("site", ("all",))], replicates=20)
+    assert next(score.value for score in scores if score.metric == "auc") == pytest.approx(auc(frame))
 
 
 def test_shuffled_labels_give_one_half(drawn_frame: Draw) -> None:

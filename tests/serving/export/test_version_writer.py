@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.errors import ExportError
+from ggn_tf.evaluation.report.run_tables import UNCHECKED
 from ggn_tf.evaluation.statistics.run_scores import Estimate, StageScores
 from ggn_tf.models.systems import build_raw, build_reference
+from ggn_tf.runs.started_from import StartedFrom
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode
@@ -273,11 +275,17 @@ def test_the_model_card_says_what_it_is_not(exported):
 
 def test_the_model_card_contains_origin_and_scores(small_model, tmp_path, tiny):
     scores = StageScores(accuracy=Estimate(0.75, 0.5, 0.875), auc=Estimate(None))
-    origin = Provenance(run="first", dataset_fingerprint="abc123", select_on="test", scores=scores)
+    start = StartedFrom(
+        "run", "texture", "0f" * 32, "cascade", None, None, patients_checked=False, freeze=0,
+        taken={"segmentation/conv_1": "ab"}, initialised=("classification/probabilities",), frozen=(),
+    )  # fmt: skip
+    origin = Provenance(run="first", dataset_fingerprint="abc123", select_on="test", scores=scores, start_from=(start,))
     folder = export_model(small_model, THREE_CLASSES, tiny, tmp_path, origin)
     card = (folder / "assets.extra" / "model_card.md").read_text(encoding="utf-8")
     assert "- dataset fingerprint: abc123" in card
     assert "- accuracy: 0.750 [0.500, 0.875]" in card
+    assert f"- first weights: run texture, SHA-256 {start.sha256}, 1 layers; initial weights: classific" in card
+    assert UNCHECKED in card
     assert "- auc: undefined" in card
     assert "optimistic" in card
     assert read_contract(folder).provenance["dataset_fingerprint"] == "abc123"

@@ -1,0 +1,70 @@
+"""A cross-validation from the training of its folds to a prediction by its export."""
+
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import ggn_tf
+from ggn_tf.cases.phantom.files import write_phantom
+from ggn_tf.cli import main
+from ggn_tf.dataset.records import Dataset, read_patches
+from ggn_tf.evaluation.statistics.predictions_table import probabilities
+from ggn_tf.serving.runtime.predict_request import LocalModel
+from tests.support.tiny_crossval import TASK, run_here
+from tests.support.tiny_protocol import tiny_protocol
+
+
+def test_the_export_of_trained_folds_predicts_their_mean(dataset: Dataset, tmp_path: Path) -> None:
+    with patch("ggn_tf.api.crossval.run_items", run_here):
+        cv = ggn_tf.crossval(
+            dataset.folder,
+            tmp_path / "cv",
+            task=TASK,
+            model="multitask",
+            folds=2,
+            protocol=tiny_protocol(1),
+            precision="float32",
+        )
+    evaluation = ggn_tf.evaluate(cv, replicates=20, gallery=0)
+    assert evaluation.report.crossval is not None and evaluation.report.crossval.folds == 2
+    networks = [LocalModel(ggn_tf.export(given, tmp_path / name)) for given, name in ((cv, "all"), *_each(cv))]
+    cases = [str(case) for case in cv.predictions["case"][:3]]
+    hu = read_patches(dataset, cases)[0]
+    whole, *members = [network.predict(hu).probabilities for network in networks]
+    np.testing.assert_allclose(whole, np.mean(members, axis=0), atol=1e-6)
+    own = [members[fold - 1][row] for row, fold in enumerate(cv.predictions["fold"][:3])]
+    np.testing.assert_allclose(own, probabilities(cv.predictions[:3]), atol=1e-5)
+
+
+def _each(cv: ggn_tf.Crossval) -> list[tuple[Path, str]]:
+    return [(run, run.name) for run in cv.runs]
+
+
+@pytest.mark.nightly
+def test_the_commands_lead_from_phantoms_to_a_prediction(tmp_path: Path) -> None:
+    """With worker processes, and tiny networks in place of the quick protocol's."""
+    write_phantom(tmp_path / "ct", 40, 0, "nifti")
+
+    def call(command: str, *arguments: str) -> str:
+        with patch.dict("ggn_tf.api.study.PROTOCOLS", quick=partial(tiny_protocol, 1, size=32, prior=0.4)):
+            done = CliRunner().invoke(main, [command, *arguments], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    data, cv, models, ct = (str(tmp_path / name) for name in ("dataset", "cv", "models", "ct"))
+    call("prepare", f"{ct}/cases.csv", "-o", data)
+    folds = ("--folds", "3", "--jobs", "2", "--protocol", "quick")
+    call("crossval", data, "-o", cv, "--task", TASK, "--precision", "float32", *folds)
+    assert "Test-retest" in call("evaluate", cv, "--retest", "--replicates", "100")
+    call("export", cv, "-o", f"{models}/ggn")
+    image = f"{ct}/images/PHANTOM-0001.nii.gz"
+    mask = f"{ct}/masks/PHANTOM-0001-1.nii.gz"
+    call("predict", "--ct", image, "--mask", mask, "--export", f"{models}/ggn", "-o", str(tmp_path / "prediction"))
+    assert (tmp_path / "prediction" / "result.json").is_file()
+    study = str(tmp_path / "study")
+    call("study", data, "-o", study, "--tasks", TASK, "--models", "raw,cascade", "--repeats", "1", *folds)
+    assert (tmp_path / "study" / "results" / "folds.csv").is_file()
