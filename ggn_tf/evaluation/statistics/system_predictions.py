@@ -116,8 +116,7 @@ def _repeats(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
 def _check_same_nodules(systems: list[SystemPredictions]) -> None:
     for predictions in systems:
         for number, rows in predictions.repeats.items():
-            identity = [name for name in ("case", "patient", "label", FOLD) if name in rows]
-            if not rows[identity].equals(systems[0].rows.reindex(columns=identity)):
+            if not _identity(rows).equals(_identity(systems[0].rows)):
                 raise PredictionsError(
                     f"The nodules of split {predictions.split}'s {predictions.set_name} set differ between systems.",
                     case=f"{predictions.system}, repeat {number}",
@@ -127,10 +126,14 @@ def _check_same_nodules(systems: list[SystemPredictions]) -> None:
                 )
 
 
+def _identity(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[["case", "patient", "label"]].assign(**{FOLD: rows.get(FOLD, 0)})
+
+
 def _difference(rows: pd.DataFrame, others: pd.DataFrame) -> str:
     lacking = sorted(set(others["case"]) - set(rows["case"]))
     further = sorted(set(rows["case"]) - set(others["case"]))
     if lacking or further:
         return f"{len(lacking)} cases missing, {len(further)} additional, for example {(lacking + further)[0]}"
-    wrong = (rows[["patient", "label"]] != others[["patient", "label"]]).any(axis=1)
-    return f"another patient or label for {int(wrong.sum())} cases, for example {rows['case'][wrong].iloc[0]}"
+    wrong = (_identity(rows) != _identity(others)).any(axis=1)
+    return f"another patient, label or fold for {int(wrong.sum())} cases, for example {rows['case'][wrong].iloc[0]}"

@@ -52,5 +52,5 @@ def test_system_with_another_label_is_refused(drawn_study):
     row = frame.index[(frame["model"] == "cascade") & (frame["case"] == "test0003")][0]
     other = {"AAH+AIS": "MIA+IAC", "MIA+IAC": "AAH+AIS"}[frame.loc[row, "label"]]
     frame.loc[row, "label"] = other
-    with pytest.raises(PredictionsError, match="another patient or label for 1 cases, for example test0003"):
+    with pytest.raises(PredictionsError, match="another patient, label or fold for 1 cases, for example test0003"):
         split_by_system(frame)
