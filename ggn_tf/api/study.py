@@ -37,7 +37,8 @@ from ggn_tf.studies.design import StudyDesign, items_of
 from ggn_tf.studies.item import Item, WorkFolder
 from ggn_tf.studies.pool import WorkerMessage
 from ggn_tf.studies.study_report import collect_examples, refuse_foreign_results, write_study
-from ggn_tf.studies.tables import ScoreTable, collect_results, tables_of
+from ggn_tf.studies.tables import ScoreTable, tables_of
+from ggn_tf.studies.task_results import collect_results
 from ggn_tf.studies.training import Training
 from ggn_tf.studies.workers import choose_workers, run_items
 from ggn_tf.tasks import PAPER_TASKS, Task

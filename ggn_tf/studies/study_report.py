@@ -40,7 +40,8 @@ from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
 from ggn_tf.studies.crossval_scores import Member, collect_crossval_inputs
 from ggn_tf.studies.design import StudyDesign, table_name
 from ggn_tf.studies.item import WorkFolder
-from ggn_tf.studies.tables import ScoreTable, TaskResults, markdown
+from ggn_tf.studies.tables import ScoreTable, markdown
+from ggn_tf.studies.task_results import TaskResults
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from ggn_tf.studies.analysis import AnalysisPlan
 from ggn_tf.studies.design import items_of
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.studies.study_report import refuse_foreign_results, write_study
-from ggn_tf.studies.tables import collect_results, tables_of
+from ggn_tf.studies.tables import tables_of
+from ggn_tf.studies.task_results import collect_results
 from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import tiny_design
 

@@ -13,7 +13,8 @@ from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.protocol import Protocol
 from ggn_tf.studies.analysis import PLANNED_PAIRS, AnalysisPlan
-from ggn_tf.studies.tables import ScoreTable, TaskResults, best_repeat, markdown, tables_of
+from ggn_tf.studies.tables import ScoreTable, best_repeat, markdown, tables_of
+from ggn_tf.studies.task_results import TaskResults
 from ggn_tf.tasks import INDOLENT_INVASIVE, THREE_CLASSES, Task
 from tests.support.tiny_study import tiny_design
 
