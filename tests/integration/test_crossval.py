@@ -21,6 +21,7 @@ from tests.support.tiny_crossval import TASK, run_here
 from tests.support.tiny_protocol import tiny_protocol
 
 
+@pytest.mark.slow
 def test_the_export_of_trained_folds_predicts_their_mean(dataset: Dataset, tmp_path: Path) -> None:
     with patch("ggn_tf.api.crossval.run_items", run_here):
         cv = ggn_tf.crossval(
