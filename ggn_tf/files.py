@@ -31,7 +31,7 @@ _NO_OVERWRITE = _MISSING | {errno.EPERM, errno.EACCES, errno.EEXIST, errno.EBUSY
 # How every name begins that only this module gives: of what is being written, and of what makes room for its new
 # content.
 _MARK = ".ggn-tf-"
-_TEMPORARY, _FORMER = f"{_MARK}temporary.", f"{_MARK}former."
+TEMPORARY, _FORMER = f"{_MARK}temporary.", f"{_MARK}former."
 # The end of a name that `tempfile` makes.
 _RANDOM = re.compile(r"\w{8}", re.ASCII)
 # Windows has neither.
@@ -45,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     The content reaches the disk before the name does, so a power cut leaves the old file or the new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{path.stem}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -154,7 +154,7 @@ def working_folder(name: str) -> Iterator[Path]:
 def _new_locked(path: Path) -> tuple[Path, int | None]:
     """A new temporary folder and its locked descriptor; None where folders cannot be locked."""
     while True:
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{path.name}.", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{path.name}.", dir=path.parent))
         with suppress(OSError):
             handle = os.open(temporary, os.O_RDONLY)
             with suppress(OSError):
@@ -169,7 +169,7 @@ def _new_locked(path: Path) -> tuple[Path, int | None]:
 
 def _delete_abandoned(path: Path) -> None:
     """Delete the user's own temporary folders for `path` that no living process has locked."""
-    prefix = f"{_TEMPORARY}{path.name}."
+    prefix = f"{TEMPORARY}{path.name}."
     for folder in list(path.parent.iterdir()):
         if not folder.name.startswith(prefix) or not _RANDOM.fullmatch(folder.name.removeprefix(prefix)):
             continue
@@ -214,7 +214,7 @@ def clean_folder(folder: Path) -> None:
 
 def is_temporary(path: Path) -> bool:
     """Whether a path is a file that `atomic_file` has begun and not finished."""
-    return path.name.startswith(_TEMPORARY) and _is_regular(path)
+    return path.name.startswith(TEMPORARY) and _is_regular(path)
 
 
 def former_name(path: Path) -> Path:

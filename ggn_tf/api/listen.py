@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from ggn_tf.api.archive import OBJECTS, connect_archive
 from ggn_tf.api.load import Model
-from ggn_tf.errors import GgnError, LocationError, PacsError, VolumeError
+from ggn_tf.cases.reader_process import ReaderEndedError
+from ggn_tf.errors import LocationError, PacsError, VolumeError
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.prediction.class_codes import read_class_codes
-from ggn_tf.prediction.dicom_points import read_dicom_points
+from ggn_tf.prediction.dicom_points import DicomPoints, read_several
 from ggn_tf.prediction.locations import Location
 
 if TYPE_CHECKING:
     from ggn_tf.dicom_node.node import Answer, Deliver, DicomNode
+
+# Far more than a CT has; a segmentation of many organs marks more.
+_MOST_NODULES = 200
 
 
 def listen(
@@ -55,7 +59,7 @@ def listen(
     # Address and files are checked now, and not when the first study is answered.
     connect_archive(send_to, known, timeout, title).close()
     if codes is not None:
-        read_class_codes(codes, None)
+        read_class_codes(codes, model.class_names())
     try:
         from ggn_tf.dicom_node.node import DicomNode
         from ggn_tf.dicom_node.receiver import ReceiverOptions
@@ -73,40 +77,54 @@ def listen(
 
 
 def _answers(model: Model, codes: Path | None) -> "Answer":
-    def answer(instances: Path, output: Path) -> list[Path]:
-        ct, locations = _marked_series(instances)
+    def answer(instances: Path, output: Path) -> tuple[list[Path], str]:
+        ct, locations, note = _marked_series(instances)
         result: dict[str, Any] = model.predict(ct, locations).write(output, codes=codes)
         objects = [output / result[name] for name in OBJECTS if result[name] is not None]
         if not objects:
             raise VolumeError("No DICOM object can be made of the series.")
-        return objects
+        return objects, note
 
     return answer
 
 
-def _marked_series(instances: Path) -> tuple[Path, list[Location]]:
-    """The CT series with the most marked nodules, of several the one with the most instances, and the nodules.
+def _marked_series(instances: Path) -> tuple[Path, list[Location], str]:
+    """The CT series with the most nodules, those of objects that reference it first; the nodules; what was left out.
 
     Raises:
-        GgnError: None is marked; the reason why the last object cannot be used.
+        LocationError, VolumeError: None is marked, or there are too many.
     """
     from ggn_tf.dicom_node.study import MARKERS
 
     markers = sorted((instances / MARKERS).iterdir())
-    found: list[tuple[int, int, Path, list[Location]]] = []
-    reason: GgnError = LocationError("No nodule is marked.")
+    found: list[tuple[tuple[int, ...], Path, list[DicomPoints]]] = []
+    unreadable: list[VolumeError] = []
     for ct in sorted(path for path in instances.iterdir() if path.name != MARKERS):
-        locations: list[Location] = []
-        for marker in markers:
-            try:
-                locations += read_dicom_points(marker, ct)
-            except (LocationError, VolumeError) as error:
-                reason = error
-        found.append((len(locations), len(list(ct.iterdir())), ct, locations))
-    *_, ct, locations = max(found, key=lambda item: item[:2])
+        try:
+            read = read_several(markers, ct)
+        except VolumeError as error:
+            if isinstance(error.__cause__, ReaderEndedError):
+                raise
+            unreadable.append(error)
+            continue
+        counts = [len(marked.locations) for marked in read]
+        ranked = sum(marked.rank * count for marked, count in zip(read, counts, strict=True))
+        ranks = sum(marked.rank for marked in read)
+        found.append(((ranked, sum(counts), ranks, len(list(ct.iterdir()))), ct, read))
+    if not found:
+        raise unreadable[0]
+    _, ct, read = max(found, key=lambda item: item[0])
+    locations = [location for marked in read for location in marked.locations]
+    errors = [marked.error for marked in sorted(read, key=lambda marked: -marked.rank) if marked.error is not None]
     if not locations:
-        raise reason
-    return ct, locations
+        others = [f"{len(unreadable)} CT series that cannot be read ({unreadable[0].what})"] if unreadable else []
+        raise LocationError(errors[0].what, found="; ".join([errors[0].found or "", *others]))
+    if len(locations) > _MOST_NODULES:
+        raise LocationError(
+            "The study marks too many nodules.", found=len(locations), expected=f"up to {_MOST_NODULES}"
+        )
+    unused = [f"{len(errors)} of {len(read)} SR and SEG were not used: {errors[0].found}."] if errors else []
+    return ct, locations, " ".join([*unused, *(note for marked in read for note in marked.notes)])
 
 
 def _deliveries(url: str, credentials: PacsCredentials, timeout: float, title: str) -> "Deliver":

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ggn_tf.api.arguments import check_solid_hu
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.recentring import WARNING_MM
@@ -112,6 +114,15 @@ class Model(AbstractContextManager["Model"]):
             solid_hu=solid_hu,
         )
         return replace(prediction, model_card=self.card)
+
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the model's order, by a prediction about air: a server reports them with one only.
+
+        Raises:
+            ServingError: The server cannot be reached.
+        """
+        air = np.full((1, *(self.protocol.size,) * 3, 1), -1000, np.float32)
+        return self._network.predict(air).class_names
 
     def _needs_centers(self, patches: Sequence[NodulePatch]) -> bool:
         """Whether there are points, and the model was trained without shifts; a server does not report this."""

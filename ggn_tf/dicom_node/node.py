@@ -8,22 +8,27 @@ from pathlib import Path
 
 import pydicom
 
+from ggn_tf.cases.reader_process import ReaderEndedError
 from ggn_tf.dicom_node.receiver import Receiver, ReceiverOptions
 from ggn_tf.dicom_node.status_page import StatusPage
-from ggn_tf.dicom_node.study import State, Study
+from ggn_tf.dicom_node.study import State, Study, kind_of
 from ggn_tf.dicom_node.study_queue import StudyQueue
-from ggn_tf.errors import GgnError, LocationError, PacsError, ServingError
+from ggn_tf.errors import GgnError, LocationError, MaskError, PacsError, ServingError, VolumeError
 
 log = logging.getLogger(__name__)
 
-Answer = Callable[[Path, Path], Sequence[Path]]
+Answer = Callable[[Path, Path], tuple[Sequence[Path], str]]
 """Makes the DICOM objects about a study from its instances (`StudyQueue.instances`), in a folder that it may create or
-replace; returns their paths in it."""
+replace; returns their paths in it, and what they lack."""
 Deliver = Callable[[Sequence[Path]], None]
 """Stores DICOM objects of one study in an archive; the same ones may be stored again."""
 # Their causes pass without a change of the study.
 _TEMPORARY = (ServingError, PacsError, OSError, MemoryError)
-_POLL_S = 0.2
+# Their causes do not, unless memory ran out in the process that read it.
+_LASTING = (LocationError, MaskError, VolumeError)
+# Attempts of a study that fail for other reasons.
+_MOST_FAULTS = 5
+_POLL_S, _AFTER_ERROR_S = 0.2, 2.0
 
 
 class DicomNode(AbstractContextManager["DicomNode"]):
@@ -77,32 +82,35 @@ class DicomNode(AbstractContextManager["DicomNode"]):
 
     def _work(self, state: State, step: Callable[[Study], None]) -> None:
         while not self._stopping.is_set():
-            study = None
+            study, pause_s = None, _POLL_S
             try:
                 if state is State.READY:
                     self._queue.settle()
                 study = self._queue.take(state)
                 if study is not None:
                     step(study)
+                    continue
             except Exception as error:  # a full disk, or an error in this program, must not end the node
-                log.error("the queue failed: %s", type(error).__name__)
-                log.debug("", exc_info=True)
+                log.error("%s", kind_of(error))
+                pause_s = _AFTER_ERROR_S
                 if study is not None:
-                    self._queue.postpone(study, f"An unexpected error ({type(error).__name__}).")
-            if study is None:
-                self._stopping.wait(_POLL_S)
+                    self._queue.postpone(study, _reason(error))
+            self._stopping.wait(pause_s)
 
     def _answer_study(self, study: Study) -> None:
         try:
-            files = self._answer(self._queue.instances(study), self._queue.answer(study))
+            files, note = self._answer(self._queue.instances(study), self._queue.answer(study))
             uids = [_uid(path) for path in files]
         except _TEMPORARY as error:
             self._queue.postpone(study, _reason(error))
         except Exception as error:  # of one study, which must not keep others from their answer
-            log.debug("", exc_info=True)
-            self._queue.fail(study, _reason(error))
+            log.error("%s", kind_of(error))
+            study.faults += 1
+            lasting = isinstance(error, _LASTING) and not isinstance(error.__cause__, ReaderEndedError)
+            end = self._queue.fail if lasting or study.faults >= _MOST_FAULTS else self._queue.postpone
+            end(study, _reason(error))
         else:
-            self._queue.answered(study, files, uids)
+            self._queue.answered(study, files, uids, note)
 
     def _deliver_study(self, study: Study) -> None:
         try:

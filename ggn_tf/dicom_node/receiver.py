@@ -7,6 +7,7 @@ how long they take, how many connections are open, and exceptions in its threads
 import logging
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from pynetdicom.transport import AssociationServer
 from ggn_tf.cases.dicom.elements import IMPLICIT, PIXELS, PREAMBLE, walk
 from ggn_tf.cases.dicom.folder import ENHANCED
 from ggn_tf.cases.dicom.segmentation import MAKER, SEGMENTATIONS
-from ggn_tf.dicom_node.study import Instance
+from ggn_tf.dicom_node.study import Instance, kind_of
 from ggn_tf.dicom_node.study_queue import QueueFullError
 from ggn_tf.errors import PacsError
 from ggn_tf.pacs.points import REPORTS
@@ -147,7 +148,7 @@ class Receiver:
             log.warning("an instance was refused: %s", type(error).__name__)
             return _OUT_OF_RESOURCES
         except Exception as error:  # whatever a data set causes, its sender gets a status
-            log.warning("an instance cannot be used: %s", type(error).__name__)
+            log.warning("an instance cannot be used: %s", kind_of(error))
             return _NOT_UNDERSTOOD
 
 
@@ -197,7 +198,7 @@ class _Server(AssociationServer):
         return len(self.active_associations) < 2 * self.ae.maximum_associations
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a connection failed", exc_info=True)
+        log.info("a connection ended: %s", kind_of(sys.exception() or Exception()))
 
 
 class _Connection:
@@ -253,7 +254,7 @@ def _guarded(association: Association, run: Callable[[], None]) -> Callable[[], 
         try:
             run()
         except Exception as error:  # whatever malformed PDUs and commands cause in pynetdicom
-            log.info("an association ended: %s", type(error).__name__)
+            log.info("an association ended: %s", kind_of(error))
             dul.kill_dul()
         if threading.current_thread() is association:
             while dul.is_alive():

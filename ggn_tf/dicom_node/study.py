@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MARKERS = "markers"
 """The folder of the SRs and SEGs among the instances of a study; each CT series has another one."""
-INSTANCES, ANSWER, RECORD = "instances", "answer", "record.json"
+INSTANCES, ANSWER, RECORD, KNOWN = "instances", "answer", "record.json", "known.txt"
 
 
 class State(StrEnum):
@@ -48,12 +50,10 @@ class Record:
 
     Attributes:
         files: The answer's files, relative to its folder.
-        known: Digests of the markers that are answered, and of the answer's objects.
-        reason: Why the study has failed.
+        reason: Why the study has failed, or what its answer lacks.
     """
 
     files: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
     reason: str = ""
 
 
@@ -69,9 +69,10 @@ class Study:
         instances: Their number.
         size: Their bytes.
         attempts: Failed attempts since the state changed.
+        faults: How many of them the study itself may have caused.
         due_at: Time of the next one.
-        busy: Whether it is worked at.
-        reason: Why the last attempt failed.
+        busy: Whether it is being processed.
+        reason: Why the last attempt failed; else that of the record.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Study:
     instances: int = 0
     size: int = 0
     attempts: int = 0
+    faults: int = 0
     due_at: float = 0.0
     busy: bool = False
     reason: str = ""
@@ -108,7 +110,7 @@ def digest_of(uid: str) -> str:
 
 
 def read_study(path: Path) -> Study | None:
-    """A study as it is on the disk; None where another process has just moved it."""
+    """A study as it is on the disk, failed if its record is damaged; None where another process has just moved it."""
     try:
         file = path / RECORD
         record = from_json(Record, read_document(file)) if file.exists() else Record()
@@ -118,8 +120,14 @@ def read_study(path: Path) -> Study | None:
         return None
     except (ValueError, RecordError):
         log.error("the record of study %s is damaged", path.name)
-        return None
+        return Study(path.name, State.FAILED, time.time(), reason="The record is damaged.")
     if state is State.RECEIVING:
         changed_at = max((item.st_mtime for item in found), default=changed_at)
     size = sum(item.st_size for item in found)
     return Study(path.name, state, changed_at, record, len(found), size, reason=record.reason)
+
+
+def kind_of(error: BaseException) -> str:
+    """An error's type and place: texts and tracebacks quote headers and paths."""
+    places = traceback.extract_tb(error.__traceback__)
+    return " in ".join([type(error).__name__, *(f"{Path(item.filename).name}:{item.lineno}" for item in places[-1:])])

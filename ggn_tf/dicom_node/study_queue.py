@@ -7,12 +7,13 @@ patients in paths, records and reasons: studies and instances are named by diges
 import json
 import logging
 import os
+import re
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ggn_tf.dicom_node.study import (
     ANSWER,
     ENDED,
     INSTANCES,
+    KNOWN,
     MARKERS,
     RECORD,
     Instance,
@@ -33,12 +35,15 @@ from ggn_tf.dicom_node.study import (
     read_study,
 )
 from ggn_tf.errors import PacsError
-from ggn_tf.files import atomic_file, atomic_folder, clean_folder, make_private_folder, move_folder
+from ggn_tf.files import TEMPORARY, atomic_file, atomic_folder, clean_folder, make_private_folder, move_folder
 from ggn_tf.json_records import to_json
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _MOST_DOUBLINGS = 5.0, 10
+_LOCK = ".lock"
+# A study's folder, and one that a killed process has not finished.
+_A_STUDY, _UNFINISHED = r"[0-9a-f]{16}-[0-9a-f]+", re.escape(TEMPORARY) + r"[0-9a-f]{16}-[0-9a-f]+\.\w{8}"
 
 
 class QueueFullError(Exception):
@@ -89,28 +94,30 @@ class StudyQueue:
         """Take the folder for this process, and what an earlier one has left in it.
 
         Raises:
-            PacsError: Another process uses it.
+            PacsError: Another process uses it, or it contains something else.
         """
-        for folder in (self.folder, *(self.folder / state for state in State)):
-            make_private_folder(folder)
+        states = [self.folder / state for state in State]
+        make_private_folder(self.folder)
+        if any(self.folder.iterdir()) and not (self.folder / _LOCK).exists() and not all(map(Path.is_dir, states)):
+            raise self._unusable("The folder is not a queue.", "an empty folder, or a queue", "Name another folder.")
         try:
-            with FileLock(self.folder / ".lock", blocking=False):
-                for path in [path for state in State for path in (self.folder / state).iterdir()]:
+            with FileLock(self.folder / _LOCK, blocking=False):
+                for folder in states:
+                    make_private_folder(folder)
+                for path in [path for folder in states for path in folder.iterdir()]:
                     _tidy(path)
                 self.scan()
+                self._fail_damaged()
                 yield
         except Timeout:
-            raise PacsError(
-                "Another process uses the queue.",
-                case=self.folder,
-                expected="one process for each queue",
-                remedy="Stop it, or name another folder.",
-                arguments=("queue",),
+            raise self._unusable(
+                "Another process uses the queue.", "one process for each queue", "Stop it, or name another folder."
             ) from None
 
     def scan(self) -> None:
         """Read the folder as it is at the moment; nothing is changed."""
-        paths = [path for state in State for path in (self.folder / state).glob("[0-9a-f]*-*")]
+        paths = [path for state in State for path in (self.folder / state).glob("*")]
+        paths = [path for path in paths if re.fullmatch(_A_STUDY, path.name)]
         self._studies = {path.name: study for path in paths if (study := read_study(path)) is not None}
 
     def receive(self, instance: Instance) -> None:
@@ -137,12 +144,16 @@ class StudyQueue:
     def settle(self) -> None:
         """Let studies be answered whose last instance is some time ago, and forget what is known for too long."""
         with self._changed:
-            for study in list(self._studies.values()):
-                waited_s = self._clock() - study.changed_at
-                if study.state is State.RECEIVING and waited_s >= self._limits.quiet_s:
-                    self._settle(study, expired=waited_s >= self._limits.patience_s)
-                elif study.state in ENDED and waited_s >= self._limits.kept_s:
-                    self._forget(study)
+            now = self._clock()
+            for study in [study for study in self._studies.values() if study.due_at <= now]:
+                waited_s = now - study.changed_at
+                try:
+                    if study.state is State.RECEIVING and waited_s >= self._limits.quiet_s:
+                        self._settle(study, expired=waited_s >= self._limits.patience_s)
+                    elif study.state in ENDED and waited_s >= self._limits.kept_s:
+                        self._forget(study)
+                except OSError as error:  # of this study, which must not keep others from their answer
+                    self.postpone(study, f"An unexpected error ({type(error).__name__}).")
 
     def take(self, state: State) -> Study | None:
         """The study in a state that waits the longest, which is then busy; None if there is none."""
@@ -155,20 +166,25 @@ class StudyQueue:
             if study is not None:
                 # After a restart the last one: a study that ends the process must not keep others from their answer.
                 study.busy, study.changed_at = True, now
-                os.utime(self._path(study), (now, now))
+                with suppress(OSError):
+                    os.utime(self._path(study), (now, now))
             return study
 
-    def answered(self, study: Study, files: Sequence[Path], uids: Sequence[str]) -> None:
+    def answered(self, study: Study, files: Sequence[Path], uids: Sequence[str], note: str = "") -> None:
         """The answer is written.
 
         Args:
             study: A ready study.
             files: DICOM objects in `answer`.
             uids: Their SOPInstanceUIDs: if the archive routes them here, they are not answered.
+            note: What the answer lacks.
         """
         names = tuple(str(path.relative_to(self.answer(study))) for path in files)
-        known = (*(path.stem for path in self._markers(study)), *map(digest_of, uids))
-        self._write(study, Record(files=names, known=known))
+        # Markers that cannot be used, too: sent again, they would only fail.
+        known = (*(path.stem for path in self.instances(study).glob("*/*.dcm")), *map(digest_of, uids))
+        with atomic_file(self._path(study) / KNOWN) as file:
+            file.write_text("\n".join(known), encoding="ascii")
+        self._write(study, Record(names, note))
         self._move(study, State.ANSWERED)
 
     def delivered(self, study: Study) -> None:
@@ -186,6 +202,7 @@ class StudyQueue:
             pause_s = min(self._limits.longest_pause_s, _FIRST_PAUSE_S * 2 ** min(study.attempts, _MOST_DOUBLINGS))
             study.attempts, study.due_at = study.attempts + 1, self._clock() + pause_s
             study.reason, study.busy = reason, False
+        log.warning("study %s: attempt %d failed: %s", study.digest, study.attempts, reason)
 
     def instances(self, study: Study) -> Path:
         """The folder of a study's instances: `MARKERS`, and one for each CT series."""
@@ -196,30 +213,29 @@ class StudyQueue:
         return self._path(study) / ANSWER
 
     def status(self) -> dict[str, Any]:
-        """Numbers by state, and the studies that are not delivered, as JSON types without names of patients."""
+        """Numbers by state, and the studies that are not delivered or have a reason, without names of patients."""
         with self._changed:
             studies = sorted(self._studies.values(), key=lambda study: study.changed_at, reverse=True)
             counts = Counter(study.state for study in studies)
+            shown = [study for study in studies if study.state is not State.DELIVERED or study.reason]
             return {
                 "states": {str(state): counts[state] for state in State},
                 "bytes": sum(study.size for study in studies),
-                "studies": [study.described() for study in studies if study.state is not State.DELIVERED],
+                "studies": [study.described() for study in shown],
             }
 
     def _path(self, study: Study) -> Path:
         return self.folder / study.state / study.name
 
-    def _markers(self, study: Study) -> set[Path]:
-        return set((self.instances(study) / MARKERS).glob("*.dcm"))
-
     def _growing(self, digest: str) -> Study | None:
         """The study to which a new instance belongs; None if it begins one."""
-        for study in self._studies.values():
-            if study.digest == digest and study.state in (State.RECEIVING, State.READY) and not study.busy:
-                if study.state is State.READY:
-                    self._move(study, State.RECEIVING)
-                return study
-        return None
+        open_to = (State.RECEIVING, State.READY)
+        found = [item for item in self._studies.values() if item.digest == digest and item.state in open_to]
+        # One that is ready again, after a failed attempt, only if none receives: there would be two.
+        study = min((item for item in found if not item.busy), key=lambda item: item.state is State.READY, default=None)
+        if study is not None and study.state is State.READY:
+            self._move(study, State.RECEIVING)
+        return study
 
     def _begin(self, digest: str) -> Study:
         study = Study(f"{digest}-{time.time_ns():x}", State.RECEIVING, self._clock())
@@ -239,23 +255,36 @@ class StudyQueue:
         others = [other for other in self._studies.values() if other.digest == study.digest and other is not study]
         if any(other.state is State.READY for other in others):
             return
-        known, markers = {digest for other in others for digest in other.record.known}, self._markers(study)
-        repeated = {path for path in markers if path.stem in known}
-        has_ct = any(path.name != MARKERS for path in self.instances(study).iterdir())
-        if has_ct and markers > repeated:
-            for path in repeated:
+        known = {digest for other in others for digest in self._known(other)}
+        received = {*self.instances(study).glob("*/*.dcm")}
+        markers = {path for path in received if path.parent.name == MARKERS}
+        repeated = {path for path in received if path.stem in known}
+        if markers < received and markers - repeated:
+            for path in markers & repeated:
+                study.instances, study.size = study.instances - 1, study.size - path.stat().st_size
                 path.unlink()
             self._move(study, State.READY)
-        elif known and (expired or (markers and markers == repeated)):
+        elif known and received == repeated and (expired or markers):
             log.info("study %s was sent again", study.digest)
             self._forget(study)
         elif expired:
-            self.fail(study, "No CT was received." if markers else "No SR or SEG was received that marks nodules.")
+            self.fail(study, _lacking(bool(known), markers - repeated, received - repeated - markers))
+
+    def _known(self, study: Study) -> list[str]:
+        """Digests of the instances of an answered study, and of its answer."""
+        if study.state not in (State.ANSWERED, State.DELIVERED):
+            return []
+        return (self._path(study) / KNOWN).read_text(encoding="ascii").split()
 
     def _move(self, study: Study, state: State) -> None:
         with self._changed:
-            move_folder(self._path(study), self.folder / state / study.name)
-            study.state, study.changed_at, study.attempts, study.due_at = state, self._clock(), 0, 0.0
+            former, path = self._path(study), self.folder / state / study.name
+            try:
+                move_folder(former, path)
+            finally:
+                # The rename may have succeeded before an error.
+                study.state = state if path.exists() else study.state
+            study.changed_at, study.attempts, study.faults, study.due_at = self._clock(), 0, 0, 0.0
             study.busy, study.reason = False, study.record.reason
             if state in ENDED:
                 study.instances = study.size = 0
@@ -267,18 +296,40 @@ class StudyQueue:
             file.write_text(json.dumps(to_json(record)), encoding="utf-8")
         study.record = record
 
+    def _fail_damaged(self) -> None:
+        for study in self._studies.values():
+            if not self._path(study).exists():
+                move_folder(next(self.folder.glob(f"*/{study.name}")), self._path(study))
+                self._write(study, Record(reason=study.reason))
+                _tidy(self._path(study))
+
+    def _unusable(self, what: str, expected: str, remedy: str) -> PacsError:
+        return PacsError(what, case=self.folder, expected=expected, remedy=remedy, arguments=("queue",))
+
     def _forget(self, study: Study) -> None:
         shutil.rmtree(self._path(study), ignore_errors=True)
         del self._studies[study.name]
 
 
+def _lacking(answered: bool, markers: set[Path], slices: set[Path]) -> str:
+    """Why a study cannot be answered: its new markers, and its slices that are new."""
+    if markers:
+        return "No CT was received."
+    if answered:
+        return f"{len(slices)} CT instances were received after the study was answered; the answer is without them."
+    return "No SR or SEG was received that marks nodules."
+
+
 def _tidy(path: Path) -> None:
     """Delete what a killed process has not finished writing or deleting; of an ended study all but its record."""
-    if path.name.startswith("."):
+    if path.is_symlink() or not path.is_dir():
+        return
+    if re.fullmatch(_UNFINISHED, path.name):
         shutil.rmtree(path, ignore_errors=True)
+    if not re.fullmatch(_A_STUDY, path.name):
         return
     for folder in path.iterdir():
-        if folder.is_dir() and (path.parent.name in ENDED or folder.name.startswith(".")):
+        if folder.is_dir() and (path.parent.name in ENDED or folder.name.startswith(TEMPORARY)):
             shutil.rmtree(folder, ignore_errors=True)
     for folder in (path, *(path / INSTANCES).glob("*")):
         clean_folder(folder)

@@ -1,5 +1,6 @@
 """The node of the API, with a model of these tests, and the command."""
 
+import copy
 import json
 import re
 from contextlib import nullcontext
@@ -9,17 +10,17 @@ import pydicom
 import pytest
 from click.testing import CliRunner
 
-from ggn_tf.api.listen import listen
+from ggn_tf.api.listen import _marked_series, listen
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.cli import main
-from ggn_tf.errors import GgnError
+from ggn_tf.errors import GgnError, LocationError, TableError
 from ggn_tf.prediction.locations import Location
 from ggn_tf.prediction.nodules import CtPrediction
 from tests.dicom_node.test_node import wait
 from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_dicom
 from tests.support.dicom_predictions import predicted
 from tests.support.fake_dicomweb import Archive
-from tests.support.marked_reports import group, in_patient, write_marks
+from tests.support.marked_reports import group, in_image, in_patient, write_marks
 from tests.support.node_studies import ARCHIVE, CT, NODE, SEG, SR, instance, send
 
 OUTSIDE = (500.0, 0.0, 0.0)
@@ -27,6 +28,10 @@ OUTSIDE = (500.0, 0.0, 0.0)
 
 class Model:
     """Finds a ball of 6 mm at each location."""
+
+    def class_names(self) -> tuple[str, ...]:
+        """As in `predicted`."""
+        return ("a", "b")
 
     def predict(self, ct: Path, locations: list[Location]) -> CtPrediction:
         volume = open_volume(ct)
@@ -44,6 +49,66 @@ def marked(ct: pydicom.Dataset, folder: Path, *points: tuple[float, float, float
     report = pydicom.dcmread(write_marks(folder / "marks.dcm", *groups))
     report.StudyInstanceUID = ct.StudyInstanceUID
     return report
+
+
+@pytest.fixture
+def instances(series: list[pydicom.Dataset], tmp_path: Path) -> Path:
+    """A study with the CT and a smaller reconstruction of it, in one frame of reference."""
+    for name, slices in (("large", series), ("small", series[4:-4])):
+        (tmp_path / name).mkdir()
+        for number, item in enumerate(slices):
+            copied = copy.deepcopy(item)
+            if name == "small":
+                copied.SeriesInstanceUID, copied.SOPInstanceUID = "2.25.5", f"2.25.5.{number}"
+                copied.file_meta.MediaStorageSOPInstanceUID = copied.SOPInstanceUID
+            copied.save_as(tmp_path / name / f"{number}.dcm")
+    (tmp_path / "markers").mkdir()
+    return tmp_path
+
+
+def test_the_series_that_an_object_references_is_predicted(series: list[pydicom.Dataset], instances: Path) -> None:
+    report = marked(series[0], instances / "markers", CENTER)
+    assert _marked_series(instances)[0].name == "large"
+    report.CurrentRequestedProcedureEvidenceSequence = [pydicom.Dataset()]
+    report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence = [pydicom.Dataset()]
+    (referenced,) = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    referenced.SeriesInstanceUID = "2.25.5"
+    report.save_as(instances / "markers" / "marks.dcm")
+    ct, locations, note = _marked_series(instances)
+    assert (ct.name, len(locations), note) == ("small", 1, "")
+
+
+def test_what_is_not_used_beside_a_nodule_is_noted(series: list[pydicom.Dataset], instances: Path) -> None:
+    marks = instances / "markers"
+    elsewhere = group(in_image("POINT", (3.5, 4.5), "2.25.1"))
+    write_marks(marks / "a.dcm", elsewhere, group(in_patient("POINT", CENTER, series[0].FrameOfReferenceUID)))
+    marked(series[0], marks, OUTSIDE)
+    _, locations, note = _marked_series(instances)
+    assert len(locations) == 1
+    assert note.startswith("1 of 2 SR and SEG were not used: measurement group 1 at (500.00")
+    assert note.endswith("1 measurement groups on images that are not of the series were left out.")
+
+
+def test_without_a_nodule_the_reason_is_that_of_the_object(series: list[pydicom.Dataset], instances: Path) -> None:
+    marked(series[0], instances / "markers", OUTSIDE)
+    (instances / "localizer").mkdir()
+    (instances / "localizer" / "1.dcm").write_bytes(b"damaged")
+    with pytest.raises(LocationError) as caught:
+        _marked_series(instances)
+    assert "outside the CT; 1 CT series that cannot be read" in str(caught.value.found)
+
+
+def test_a_study_with_far_too_many_nodules_is_refused(series: list[pydicom.Dataset], instances: Path) -> None:
+    marked(series[0], instances / "markers", *[CENTER] * 201)
+    with pytest.raises(LocationError, match="too many"):
+        _marked_series(instances)
+
+
+def test_codes_of_classes_that_the_model_lacks_are_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "codes.csv").write_text("class,code,scheme,meaning\nother,1,SCT,other\n")
+    with Archive().serve() as url, pytest.raises(TableError, match="other"):
+        listen(Model(), NODE, [ARCHIVE], url, tmp_path / "queue", port=0, codes=tmp_path / "codes.csv")
+    assert not (tmp_path / "queue").exists()
 
 
 def states(queue: Path) -> dict[str, int]:

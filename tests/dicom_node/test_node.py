@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from ggn_tf.cases.reader_process import ReaderEndedError
 from ggn_tf.dicom_node.node import DicomNode
 from ggn_tf.dicom_node.study_queue import StudyQueue
 from ggn_tf.errors import PacsError, ServingError, VolumeError
@@ -60,7 +61,7 @@ def test_a_marked_study_is_answered_and_delivered_and_its_data_are_deleted(tmp_p
             and requests.get(f"{node.status_address}/status.json", timeout=5).json() == queue.status()
         )
     files = [path for path in (tmp_path / "queue").rglob("*") if path.is_file()]
-    assert sorted(path.name for path in files) == [".lock", "record.json"]
+    assert sorted(path.name for path in files) == [".lock", "known.txt", "record.json"]
     seen = page + caplog.text + "".join(path.read_text() for path in files)
     assert NAME not in seen and PATIENT not in seen and "2.25." not in seen
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o700}
@@ -93,12 +94,14 @@ def test_an_archive_that_does_not_take_the_answer_gets_it_later(tmp_path: Path) 
     assert len(archive.instances) == 1
 
 
-def test_a_model_server_that_is_away_is_asked_again_and_a_study_that_cannot_be_answered_has_failed(
-    tmp_path: Path,
-) -> None:
-    errors = [ServingError("No server."), VolumeError("No CT.", case=NAME, found=NAME), ValueError(NAME)]
+def test_what_may_pass_is_tried_again_and_a_study_that_cannot_be_answered_has_failed(tmp_path: Path, caplog) -> None:
+    caplog.set_level(logging.DEBUG, "ggn_tf")
+    ended = VolumeError("The process that read the CT ended.")
+    ended.__cause__ = ReaderEndedError("memory ran out")
+    data = VolumeError("No CT.", case=NAME, found=NAME)
+    errors = [ServingError("No server."), MemoryError(), ended, *[ValueError(NAME)] * 3, data, *[ValueError(NAME)] * 5]
 
-    def respond(instances: Path, output: Path) -> list[Path]:
+    def respond(instances: Path, output: Path) -> tuple[list[Path], str]:
         raise errors.pop(0)
 
     with running(tmp_path, respond) as (node, queue, archive):
@@ -106,7 +109,8 @@ def test_a_model_server_that_is_away_is_asked_again_and_a_study_that_cannot_be_a
             send(node.address, whole_study(study))
             wait(lambda study=study: states(queue) == {"failed": study})
         reasons = [study["reason"] for study in queue.status()["studies"]]
-    assert reasons == ["An unexpected error (ValueError).", "No CT."] and not archive.requests
+    assert reasons == ["An unexpected error (ValueError).", "No CT."] and not archive.requests and not errors
+    assert NAME not in caplog.text and str(tmp_path) not in caplog.text and "ValueError in test_node.py" in caplog.text
     assert not [*tmp_path.rglob("*.dcm")]
     # Sent again, it is answered.
     with running(tmp_path) as (node, queue, archive):

@@ -66,7 +66,7 @@ def expected_uid(markers: Iterable[str]) -> str:
     return uid("/".join(["answer", *sorted(markers)]))
 
 
-def answer(instances: Path, output: Path) -> list[Path]:
+def answer(instances: Path, output: Path) -> tuple[list[Path], str]:
     """An SR about the markers; the time makes it likely that a kill comes within it."""
     markers = [pydicom.dcmread(path) for path in (instances / MARKERS).iterdir()]
     assert [path for path in instances.iterdir() if path.name != MARKERS], "no CT"
@@ -78,7 +78,7 @@ def answer(instances: Path, output: Path) -> list[Path]:
     (output / "begun").write_text(NAME)
     time.sleep(0.02)
     report.save_as(output / "report.dcm", enforce_file_format=True)
-    return [output / "report.dcm"]
+    return [output / "report.dcm"], ""
 
 
 def deliver_to(url: str):

@@ -1,6 +1,6 @@
 """What a DICOM mask's header states about the CT that it was drawn on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,34 @@ def read_references(path: Path) -> DicomReferences:
         return DicomReferences()
 
 
+def reference_rank(path: Path, slices: Sequence[Slice]) -> int:
+    """How a segmentation or report references a series or its instances.
+
+    Args:
+        path: The file.
+        slices: Those of the series.
+
+    Returns:
+        2 by its content or its list of series, 1 elsewhere, 0 not at all.
+    """
+    wanted = {slices[0].series, *(item.uid for item in slices)}
+    try:
+        header = read_without_pixels(path)
+        for rank, names in ((2, _CONTENT), (1, _ELSEWHERE)):
+            elements = (element for name in names for item in _items(header, name) for element in item.iterall())
+            if any(element.VR == "UI" and str(element.value) in wanted for element in elements):
+                return rank
+    except Exception:  # see `errors_as`
+        return 0
+    return 0
+
+
+_CONTENT = ("ContentSequence", "ReferencedSeriesSequence")
+_ELSEWHERE = (
+    "CurrentRequestedProcedureEvidenceSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
 _FRAMES = "ReferencedFrameOfReferenceSequence"
 
 
