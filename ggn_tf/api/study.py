@@ -284,7 +284,8 @@ def _started_models(models: Sequence[str]) -> tuple[tuple[str, ...], dict[str, P
         base, started, run = model.partition(STARTED)
         names.append(f"{base}{STARTED}{Path(run).resolve().name}" if started else model)
         if started:
-            sources[names[-1]] = Path(run)
+            # Workers of a cluster have other working directories.
+            sources[names[-1]] = Path(run).absolute()
     if len(sources) < sum(STARTED in model for model in models):
         raise GgnError(
             "Two systems of the study have the same name.",

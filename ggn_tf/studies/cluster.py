@@ -1,5 +1,6 @@
 """The items of a study as tasks of a Dask cluster: submitted, observed and stopped from here."""
 
+import signal
 import time
 import uuid
 import warnings
@@ -15,16 +16,16 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from ggn_tf.errors import GgnError, GgnWarning, RunError
-from ggn_tf.files import atomic_file
 from ggn_tf.studies.item import Item, WorkFolder
-from ggn_tf.studies.item_process import MARK_FILE, ItemTask, describe_item, do_item, installed_versions
+from ggn_tf.studies.item_process import ItemTask, describe_item, do_item, installed_versions
 from ggn_tf.studies.pool import WorkerMessage, done_message
 from ggn_tf.studies.workers import Cluster
 
 _CONNECT_S = 10.0
 _POLL_S = 0.5
-# How long nothing may be at work before a note says why.
-_IDLE_S = 10.0
+_RESULT_S = 5.0
+# How often the scheduler is asked for its workers.
+_ASK_S = 10.0
 # For the step and the checkpoint of items that are to stop; an item whose worker has died never reports its end.
 _STOP_S = 60.0
 # Dask repeats an item whose process ended unexpectedly; it resumes.
@@ -99,13 +100,13 @@ def _connected(cluster: Cluster, items: int) -> Iterator[Client]:
                 threads_per_worker=1,
                 memory_limit=None,
                 dashboard_address="127.0.0.1:0",
-                resources=dict(cluster.resources),
                 security=True,
             )
             stack.enter_context(local)
         try:
             client = stack.enter_context(Client(local or cluster.address, timeout=_CONNECT_S, set_as_default=False))
-        except (OSError, ValueError) as error:
+        # Dask raises the last two for addresses that its security settings do not allow.
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise RunError(
                 "The scheduler of the cluster cannot be reached.",
                 case=cluster.address,
@@ -114,19 +115,25 @@ def _connected(cluster: Cluster, items: int) -> Iterator[Client]:
                 remedy="Start `dask scheduler`, and check address, port and the TLS settings of Dask's configuration.",
                 arguments=("cluster",),
             ) from None
+        if local is not None:
+            client.run(_ignore_interrupts)
         yield client
+
+
+def _ignore_interrupts() -> None:
+    """Let Ctrl-C, which reaches every process of a terminal, have its meaning in the client alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def _marked(folder: Path) -> Iterator[str]:
     """Write what only this call has written into the folder, so that a worker can verify that it sees this folder."""
-    mark = uuid.uuid4().hex
-    with atomic_file(folder / MARK_FILE) as path:
-        path.write_text(mark, encoding="utf-8")
+    mark = folder / f".cluster-{uuid.uuid4().hex}"
+    mark.touch()
     try:
-        yield mark
+        yield mark.name
     finally:
-        (folder / MARK_FILE).unlink(missing_ok=True)
+        mark.unlink(missing_ok=True)
 
 
 class _ItemsAtWork:
@@ -136,7 +143,7 @@ class _ItemsAtWork:
         client: The client.
         resources: What each item takes of its worker's.
         perform: What a worker does with an item.
-        priorities: Of the items by name; the largest first.
+        priorities: Priority of each item by its name; the largest is first.
     """
 
     def __init__(
@@ -151,8 +158,8 @@ class _ItemsAtWork:
         self._shares: dict[str, float] = {}
         self._running: set[str] = set()
         self._events: SimpleQueue[WorkerMessage | tuple[str, Future[Any]]] = SimpleQueue()
-        self._idle_since = time.monotonic()
-        self._noted: tuple[bool, bool] | None = None
+        self._asked_at = time.monotonic()
+        self._missing = ""
         client.subscribe_topic(self.topic, lambda event: self._events.put(WorkerMessage(*event[1])))
 
     def submit(self, task: ItemTask) -> None:
@@ -177,13 +184,14 @@ class _ItemsAtWork:
             while True:
                 yield from self._handled(event)
                 event = self._events.get_nowait()
-        self._note_idleness()
+        self._note_missing_workers()
 
     def stop(self) -> None:
         """Stop what runs where it can be resumed, and wait for it."""
         if not self.futures or self._client.status != "running":
             return
-        self._client.cancel(list(self.futures.values()))
+        with suppress(OSError, CancelledError):
+            self._client.cancel(list(self.futures.values()))
         ends = time.monotonic() + _STOP_S
         while self._running and time.monotonic() < ends:
             with suppress(Empty):
@@ -207,8 +215,13 @@ class _ItemsAtWork:
             return
         if error is not None:
             raise error if isinstance(error, GgnError) else _cannot_run(name, error)
+        try:
+            result = future.result(timeout=_RESULT_S)
+        except TimeoutError:
+            # Its worker has ended since: Dask repeats the item.
+            self._events.put(event)
+            return
         del self.futures[name]
-        result = future.result()
         if result is not None:
             raise result
         yield done_message(name)
@@ -221,24 +234,19 @@ class _ItemsAtWork:
             self._running.add(message.item)
             self._shares[message.item] = max(message.share, self._shares.get(message.item, 0.0))
 
-    def _note_idleness(self) -> None:
-        """Warn once for each reason why items wait."""
-        if self._running or not self.futures:
-            self._idle_since = time.monotonic()
-        if time.monotonic() < self._idle_since + _IDLE_S:
+    def _note_missing_workers(self) -> None:
+        """Warn where no worker can do the items, as after the last one has ended."""
+        if not self.futures or time.monotonic() < self._asked_at + _ASK_S:
             return
-        self._idle_since = time.monotonic()
-        workers = self._client.scheduler_info()["workers"].values()
-        suited = [
-            worker for worker in workers if all(worker["resources"].get(n, 0) >= a for n, a in self._resources.items())
-        ]
-        reason = (bool(workers), bool(suited))
-        if reason == self._noted or suited:
-            return
-        self._noted = reason
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        self._asked_at = time.monotonic()
+        suited = any(all(worker["resources"].get(n, 0) >= a for n, a in self._resources.items()) for worker in workers)
         needed = ", ".join(f"{name} {amount:g}" for name, amount in self._resources.items())
-        missing = f"no worker that has {needed}" if workers else "no workers"
-        warnings.warn(GgnWarning(f"The cluster has {missing}. {len(self.futures)} items wait for one."), stacklevel=2)
+        missing = "" if suited else f"no worker that has {needed}" if workers else "no workers"
+        if missing and missing != self._missing:
+            text = f"The cluster has {missing}. {len(self.futures)} items wait for one."
+            warnings.warn(GgnWarning(text), stacklevel=2)
+        self._missing = missing
 
 
 def _lost() -> RunError:

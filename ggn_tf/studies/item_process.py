@@ -28,7 +28,7 @@ from ggn_tf.studies.pool import WorkerMessage, done_message, run_item
 if TYPE_CHECKING:
     from ggn_tf.studies.item import Item, WorkFolder
 
-MARK_FILE = ".cluster"
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _POLL_S = 0.5
 _PROGRAM = "import sys; from ggn_tf.studies.item_process import run_process; run_process(int(sys.argv[1]))"
 
@@ -42,9 +42,9 @@ class ItemTask:
         pickled: The item and its work folder, as `load_item` reads them.
         folder: The work folder.
         dataset: The dataset's folder.
-        mark: Content of the file `MARK_FILE` in the work folder.
+        mark: Name of a file in the work folder that only the submitting call has written.
         topic: Name under which the client receives the fields of `WorkerMessage`.
-        versions: Of the packages on which the results depend, where the item was submitted.
+        versions: Versions of the packages on which the results depend, where the item was submitted.
     """
 
     name: str
@@ -121,8 +121,10 @@ def watch_process(
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
         command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno())]
+        # Dask gives its workers one thread for linear algebra, which would change last bits and take longer.
+        env = {name: value for name, value in os.environ.items() if name not in _THREADS or value != "1"}
         # Ctrl-C in the worker's terminal shall not reach it.
-        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True)
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True, env=env)
         theirs.close()
         stopped, done, error = False, False, None
         with suppress(EOFError, ConnectionError):
@@ -140,7 +142,8 @@ def watch_process(
                 else:
                     error = message
     code = process.wait()
-    if not (done or stopped or error):
+    # Also of an item that was stopped: Dask must not take it for done where it still accepts its result.
+    if not (done or error):
         raise RunError(
             "A process of the study ended unexpectedly on the cluster.",
             case=task.name,
@@ -185,8 +188,7 @@ def _refusal(task: ItemTask, worker: str) -> RunError | None:
             expected=_listed(task.versions),
             remedy="Install the same versions for client and workers, for example with one image or environment.",
         )
-    mark = task.folder / MARK_FILE
-    seen = mark.is_file() and mark.read_text(encoding="utf-8") == task.mark
+    seen = (task.folder / task.mark).is_file()
     if seen and task.dataset.is_dir():
         return None
     return RunError(

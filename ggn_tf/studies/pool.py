@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ggn_tf.errors import GgnError, GgnWarning, RunError
 from ggn_tf.tensorflow_import import load_tensorflow
@@ -55,8 +55,6 @@ def run_item(
     # Ctrl-C reaches every process of a terminal, SIGTERM those of a batch job; only the parent decides what they mean.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    # The parent process writes to the same file system, and has warned.
-    warnings.simplefilter("ignore", GgnWarning)
     load_tensorflow()
     from ggn_tf.studies.item import WorkerChannel
 
@@ -77,6 +75,12 @@ def run_item(
         pass
     except (GgnError, OSError) as error:
         connection.send(error)
+
+
+def _run_silently(*arguments: Any) -> None:
+    # The parent process writes to the same file system, and has warned.
+    warnings.simplefilter("ignore", GgnWarning)
+    run_item(*arguments)
 
 
 _POLL_S = 0.5
@@ -118,7 +122,7 @@ def run_items(
             for item in ready:
                 ours, theirs = context.Pipe(duplex=False)
                 load = partial(pickle.loads, pickle.dumps((item, folder)))
-                process = context.Process(target=run_item, args=(load, os.getpid(), stop.is_set, theirs))
+                process = context.Process(target=_run_silently, args=(load, os.getpid(), stop.is_set, theirs))
                 process.start()
                 theirs.close()
                 running[ours] = _Worker(item, process)

@@ -58,7 +58,15 @@ def choose_workers(jobs: int | None, cluster: str | None, resources: Mapping[str
         )
     count = cluster.removeprefix(_LOCAL) if cluster.startswith(_LOCAL) else ""
     if count.isdecimal() and int(count) > 0:
-        return Cluster(None, int(count), resources or {})
+        if resources:
+            raise GgnError(
+                "Workers that are started here all use the devices of this machine.",
+                found=f"resources with the cluster {cluster}",
+                expected="resources of workers that were started with them",
+                remedy="Leave out the resources, or start the workers with `dask worker --resources`.",
+                arguments=("cluster", "resources"),
+            )
+        return Cluster(None, int(count), {})
     if count or "://" not in cluster:
         raise GgnError(
             "This is not the name of a cluster.",

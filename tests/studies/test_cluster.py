@@ -20,7 +20,7 @@ from ggn_tf.studies import cluster as cluster_module
 from ggn_tf.studies import item_process
 from ggn_tf.studies.cluster import run_on_cluster
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
-from ggn_tf.studies.item_process import MARK_FILE, ItemTask, describe_item, do_item, load_item, watch_process
+from ggn_tf.studies.item_process import ItemTask, describe_item, do_item, load_item, watch_process
 from ggn_tf.studies.pool import WorkerMessage
 from ggn_tf.studies.workers import Cluster, choose_workers
 from ggn_tf.tasks import INDOLENT_INVASIVE, Task
@@ -99,7 +99,7 @@ def test_items_are_done_after_those_that_they_need(dask, folder):
     assert sorted(message.item for message in messages if message.done) == ["a", "b", "c", "d"]
     assert {"a"} <= set((folder.folder / "b").read_text().split(","))
     assert {"a", "b"} <= set((folder.folder / "c").read_text().split(","))
-    assert not (folder.folder / MARK_FILE).exists()
+    assert not list(folder.folder.glob(".cluster-*"))
 
 
 def test_what_is_done_is_not_submitted(dask, folder):
@@ -131,7 +131,7 @@ def test_a_lost_scheduler_is_an_error_after_which_the_call_resumes(folder):
 
 
 def test_items_that_no_worker_can_do_are_noted(dask, folder, monkeypatch):
-    monkeypatch.setattr(cluster_module, "_IDLE_S", 0.1)
+    monkeypatch.setattr(cluster_module, "_ASK_S", 0.1)
     ends, cluster = time.monotonic() + 1.5, dataclasses.replace(dask, resources={"GPU": 2})
     with pytest.warns(GgnWarning, match="no worker that has GPU 2") as caught, pytest.raises(KeyboardInterrupt):
         run(folder, cluster, do_here, stop=lambda: time.monotonic() > ends)
@@ -144,7 +144,7 @@ def test_an_item_that_is_no_longer_wanted_is_stopped(dask, folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(folder, dask, do_without_checks, ITEMS[:1], stop=begun.exists)
     assert (folder.folder / "stopped").exists()
-    assert not (folder.folder / MARK_FILE).exists()
+    assert not list(folder.folder.glob(".cluster-*"))
 
 
 # Programs in place of an item's process, which imports TensorFlow.
@@ -234,6 +234,7 @@ def test_arguments_name_processes_or_a_cluster():
     ("jobs", "cluster", "resources", "arguments"),
     [
         (1, "local:2", None, ("jobs", "cluster")),
+        (None, "local:2", {"GPU": 1}, ("cluster", "resources")),
         (None, None, {"GPU": 1.0}, ("cluster", "resources")),
         *((None, name, None, ("cluster",)) for name in ("local:0", "local:", "local:-1", "local:x", "host:8786", "")),
     ],
@@ -250,12 +251,14 @@ def test_without_dask_it_is_named(monkeypatch):
         choose_workers(None, "local:2", None)
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://127.0.0.1:1", "tcp://", "tcp://127.0.0.1:x"])
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:1", "nonsense://127.0.0.1:1", "tcp://", "tls://127.0.0.1:1", "tcp://127.0.0.1:x"]
+)
 def test_a_scheduler_that_cannot_be_reached_is_an_error(folder, monkeypatch, address):
     monkeypatch.setattr(cluster_module, "_CONNECT_S", 0.3)
     with pytest.raises(RunError, match="cannot be reached"):
         run(folder, Cluster(address), do_here)
-    assert not (folder.folder / MARK_FILE).exists()
+    assert not list(folder.folder.glob(".cluster-*"))
 
 
 def test_the_command_line_names_its_options(tmp_path):
@@ -264,7 +267,7 @@ def test_the_command_line_names_its_options(tmp_path):
         str(tmp_path),
         "-o",
         str(tmp_path / "cv"),
-        "--cluster=local:2",
+        "--cluster=tcp://127.0.0.1:1",
         "--resources=GPU=1 MEMORY=8e9",
     ]
     (tmp_path / "dataset.json").touch()
