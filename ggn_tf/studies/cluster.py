@@ -1,6 +1,5 @@
 """The items of a study as tasks of a Dask cluster: submitted, observed and stopped from here."""
 
-import signal
 import time
 import uuid
 import warnings
@@ -17,7 +16,7 @@ from distributed.scheduler import KilledWorker
 
 from ggn_tf.errors import GgnError, GgnWarning, RunError
 from ggn_tf.studies.item import Item, WorkFolder
-from ggn_tf.studies.item_process import ItemTask, describe_item, do_item, installed_versions
+from ggn_tf.studies.item_process import ItemTask, describe_item, do_item, ignore_interrupts, installed_versions
 from ggn_tf.studies.pool import WorkerMessage, done_message
 from ggn_tf.studies.workers import Cluster
 
@@ -116,13 +115,8 @@ def _connected(cluster: Cluster, items: int) -> Iterator[Client]:
                 arguments=("cluster",),
             ) from None
         if local is not None:
-            client.run(_ignore_interrupts)
+            client.run(ignore_interrupts)
         yield client
-
-
-def _ignore_interrupts() -> None:
-    """Let Ctrl-C, which reaches every process of a terminal, have its meaning in the client alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import importlib.metadata
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -54,6 +55,11 @@ class ItemTask:
     mark: str
     topic: str
     versions: Mapping[str, str]
+
+
+def ignore_interrupts() -> None:
+    """Let Ctrl-C, which reaches every process of a terminal, have its meaning in the client alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def installed_versions() -> dict[str, str]:
