@@ -237,9 +237,9 @@ def study(
             # Before the others have trained for days.
             item.plan(work)
     work.create()
+    refuse_foreign_results(work.folder)
     if drawn is not None:
         write_folds(drawn, work.folder / FOLDS_FILE)
-    refuse_foreign_results(work.folder)
     on_start(StudyPlan(design, opened, reason, len(items)))
     progress = ItemsProgress(items, on_progress)
     run_items(items, work, workers, progress.item_at, stop)
