@@ -103,8 +103,8 @@ def command(
 ) -> None:
     """Predict the nodules of studies that an archive sends with an SR or SEG that marks them, and send SEG and SR back.
 
-    Each study is answered once, also if the node is stopped and started again. With --json, only the status of the
-    --queue is printed, whether a node runs or not.
+    Each answer is stored once in the archive, also if the node is stopped and started again. With --json, only the
+    status of the --queue is printed, whether a node runs or not.
     """
     if as_json:
         from ggn_tf.dicom_node.study_queue import StudyQueue

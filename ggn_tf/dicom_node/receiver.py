@@ -44,8 +44,14 @@ _SYNTAXES = [
     *(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)),
     "1.2.840.10008.1.2.5",
 ]
-_SOP_CLASS, _UID, _MAKER, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x00080070, 0x0020000D, 0x0020000E
-_TAGS = frozenset((_SOP_CLASS, _UID, _MAKER, _STUDY, _SERIES))
+_SOP_CLASS_TAG, _UID_TAG, _MAKER_TAG, _STUDY_TAG, _SERIES_TAG = (
+    0x00080016,
+    0x00080018,
+    0x00080070,
+    0x0020000D,
+    0x0020000E,
+)
+_TAGS = frozenset((_SOP_CLASS_TAG, _UID_TAG, _MAKER_TAG, _STUDY_TAG, _SERIES_TAG))
 _A_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)
 _SUCCESS, _OUT_OF_RESOURCES, _NO_MATCH, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xA900, 0xC000
 # A request for an association with 128 contexts of 26 transfer syntaxes has 75 KB.
@@ -173,19 +179,20 @@ def _read(event: evt.Event) -> Instance | int:
         if element.tag != PIXELS:
             value = content[element.start : element.start + element.length]
             header[element.tag] = value.decode("ascii", "replace").strip(" \0")
-    sop_class, uid = header.get(_SOP_CLASS, ""), header.get(_UID, "")
+    sop_class, uid = header.get(_SOP_CLASS_TAG, ""), header.get(_UID_TAG, "")
     marks = sop_class in _MARKERS
-    series = None if marks else header.get(_SERIES, "")
+    series = None if marks else header.get(_SERIES_TAG, "")
     request: Any = event.request
-    if (sop_class, uid) != (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID):
+    received = (request.AffectedSOPClassUID, request.AffectedSOPInstanceUID)
+    if sop_class not in (*_CT, *_MARKERS) or (sop_class, uid) != received:
         return _NO_MATCH
-    if not all(_A_UID.fullmatch(text) for text in (uid, header.get(_STUDY, ""), uid if series is None else series)):
+    if not all(_A_UID.fullmatch(text) for text in (uid, header.get(_STUDY_TAG, ""), uid if series is None else series)):
         return _NOT_UNDERSTOOD
-    if marks and header.get(_MAKER) == MAKER:
+    if marks and header.get(_MAKER_TAG) == MAKER:
         # Our own answer, which the archive has sent like everything else in the study.
         return _SUCCESS
     start = b"\0" * (PREAMBLE - 4) + b"DICM" + encode_file_meta(event.file_meta)
-    return Instance(header[_STUDY], uid, series, (start, content))
+    return Instance(header[_STUDY_TAG], uid, series, (start, content))
 
 
 class _Server(AssociationServer):

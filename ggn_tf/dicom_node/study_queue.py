@@ -192,7 +192,7 @@ class StudyQueue:
         self._move(study, State.DELIVERED)
 
     def fail(self, study: Study, reason: str) -> None:
-        """Give a study up and delete its instances; it is answered if it is sent again."""
+        """Mark a study as failed and delete its instances; it is answered if it is sent again."""
         self._write(study, Record(reason=reason))
         self._move(study, State.FAILED)
 

@@ -18,9 +18,10 @@ from pydicom.filereader import read_file_meta_info
 
 from ggn_tf.cases.dicom.bounds import find_overrun
 from ggn_tf.cases.dicom.mask_references import read_references
-from ggn_tf.cases.dicom.segmentation import SEGMENTATIONS
+from ggn_tf.cases.dicom.segmentation import SEGMENTATIONS, segment_labels, segments_with_frames
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.geometry.grid import Floats, Vector, point_text, vector
+from ggn_tf.cases.geometry.segment import matching_names
 from ggn_tf.errors import GgnWarning, LocationError
 from ggn_tf.shown_text import one_line
 
@@ -47,7 +48,7 @@ class MarkedNodule:
     Attributes:
         name: Its name there; None where the object has no unique one.
         center_mm_lps: Its centre; None for a segment.
-        segment: Name or number of the segment of a SEG; None for a point.
+        segment: Number of the segment of a SEG, in a form that no segment has as its label; None for a point.
     """
 
     name: str | None = None
@@ -66,8 +67,8 @@ def read_points(file: Path, ct_instances: Sequence[Slice]) -> list[MarkedNodule]
     """The nodules that a structured report or a segmentation marks on a CT.
 
     Of a report (TID 1500), each measurement group is a nodule: the centre of its image regions, else of its longest
-    graphic. The centre of a line is its midpoint, of an outline the centroid of its area. Groups without graphics, and
-    groups on other series beside some on this one, are left out with a `GgnWarning`.
+    graphic. The centre of a line is its midpoint, of an outline the centroid of its area. Groups without graphics,
+    groups on other series beside some on this one, and segments without frames are left out with a `GgnWarning`.
 
     Args:
         file: A DICOM SR or SEG.
@@ -84,8 +85,9 @@ def read_points(file: Path, ct_instances: Sequence[Slice]) -> list[MarkedNodule]
         with warnings.catch_warnings(action="ignore"), disable_value_validation():
             whole = _read(file)
             if str(whole.SOPClassUID) in SEGMENTATIONS:
-                return _segments(file, whole, ct_instances)
-            nodules, left_out = _nodules(file, whole, _Series.of(ct_instances))
+                nodules, left_out = _segments(file, whole, ct_instances)
+            else:
+                nodules, left_out = _nodules(file, whole, _Series.of(ct_instances))
     except LocationError:
         raise
     except Exception as error:  # see `errors_as`; its text quotes the file
@@ -129,8 +131,8 @@ class _Shape:
 
     @property
     def length_mm(self) -> float:
-        """The longest side of the box around it."""
-        return float(np.ptp(self.points_mm_lps, axis=0).max())
+        """The length of a line, the diameter of a circle, the diagonal of the box around others."""
+        return float(np.linalg.norm(np.ptp(self.points_mm_lps, axis=0))) * (2 if self.kind == "CIRCLE" else 1)
 
     @property
     def center(self) -> Floats:
@@ -163,17 +165,21 @@ def _read(file: Path) -> Dataset:
     return pydicom.dcmread(file, stop_before_pixels=True)
 
 
-def _segments(file: Path, whole: Dataset, slices: Sequence[Slice]) -> list[MarkedNodule]:
+def _segments(file: Path, whole: Dataset, slices: Sequence[Slice]) -> tuple[list[MarkedNodule], str]:
     differences = set(read_references(file).differences(slices[0])) & {"frame of reference", "patient"}
     if differences:
         raise _unusable(file, f"a segmentation of another {' and another '.join(sorted(differences))}")
-    labels = {int(item.SegmentNumber): one_line(str(item.get("SegmentLabel") or "")) for item in whole.SegmentSequence}
-    names = _unique([label[:_LONGEST_NAME] for label in labels.values()])
-    # Not by a number that is the label of another segment.
-    return [
-        MarkedNodule(name, segment=label if list(labels.values()).count(label) == 1 and label else str(number))
-        for (number, label), name in zip(labels.items(), names, strict=True)
-    ]
+    with_frames = segments_with_frames(whole)
+    labels = {number: one_line(label) for number, label in segment_labels(whole).items()}
+    drawn = [number for number in labels if number in with_frames]
+    if not drawn:
+        raise _unusable(file, "a segmentation without frames of its segments")
+    names = _unique([labels[number][:_LONGEST_NAME] for number in drawn])
+    # 2 may be the label of another segment: then 2.0, 2.00, ...
+    forms = ([str(number), *(f"{number}.{'0' * zeros}" for zeros in range(1, len(labels) + 1))] for number in drawn)
+    segments = [next(form for form in each if not matching_names([*labels.values()], form)) for each in forms]
+    found = [MarkedNodule(name, segment=segment) for name, segment in zip(names, segments, strict=True)]
+    return found, f"{len(labels) - len(drawn)} segments without frames" if len(drawn) < len(labels) else ""
 
 
 def _nodules(file: Path, whole: Dataset, series: _Series) -> tuple[list[MarkedNodule], str]:
@@ -222,7 +228,13 @@ def _concept(item: Dataset) -> tuple[str, str]:
 
 def _placed(file: Path, number: int, graphic: Dataset, series: _Series) -> _Shape | _Elsewhere:
     """A graphic in the patient's coordinates."""
-    kind, in_image = str(graphic.GraphicType), graphic.ValueType == _IN_IMAGE
+    in_image = graphic.ValueType == _IN_IMAGE
+    images = _images(graphic, series) if in_image else []
+    if in_image and not images:
+        return _Elsewhere.IMAGE
+    if not in_image and not graphic.get("ReferencedFrameOfReferenceUID", "") == series.frame_of_reference != "":
+        return _Elsewhere.FRAME
+    kind = str(graphic.GraphicType)
     numbers = np.array([graphic.GraphicData], dtype=np.float64).reshape(-1, 2 if in_image else 3)
     if kind not in (*_CENTERED, *_OUTLINES):
         known = kind if kind == "MULTIPOINT" else "unknown"
@@ -230,22 +242,22 @@ def _placed(file: Path, number: int, graphic: Dataset, series: _Series) -> _Shap
     if not (np.isfinite(numbers).all() and len(numbers)):
         raise _unusable(file, f"measurement group {number} with coordinates that are not numbers")
     if not in_image:
-        same = graphic.get("ReferencedFrameOfReferenceUID", "") == series.frame_of_reference != ""
-        return _Shape(kind, numbers) if same else _Elsewhere.FRAME
-    images = [series.slices[key] for key in _images(graphic) if key in series.slices]
-    if not images:
-        return _Elsewhere.IMAGE
+        return _Shape(kind, numbers)
     # The corner of the first pixel is (0, 0) (PS3.3, C.18.6.1.1); of a slice's grid, its centre is.
     return _Shape(kind, np.mean([_points(numbers - 0.5, item) for item in images], axis=0))
 
 
-def _images(graphic: Dataset) -> Iterator[tuple[str, int | None]]:
-    """The images of a graphic, each with and without its number of frame: single images may have one."""
+def _images(graphic: Dataset, series: _Series) -> list[Slice]:
+    """The slices of a graphic: single images may have a frame number, and of several frames one must be stated."""
+    found: list[Slice] = []
     for child in graphic.get("ContentSequence") or ():
         for reference in child.get("ReferencedSOPSequence") or ():
-            uid, frames = str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedFrameNumber")
-            yield uid, None
-            yield from ((uid, int(frame)) for frame in np.ravel(1 if frames is None else frames))
+            uid, stated = str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedFrameNumber")
+            frames = {frame: item for (image, frame), item in series.slices.items() if image == uid}
+            if stated is not None:
+                frames = {frame: frames[frame] for frame in (None, *map(int, np.ravel(stated))) if frame in frames}
+            found += frames.values() if len(frames) == 1 or stated is not None else ()
+    return found
 
 
 def _points(pixels: Floats, image: Slice) -> Floats:

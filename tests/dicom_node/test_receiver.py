@@ -8,15 +8,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pynetdicom import AE, evt
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
-from ggn_tf.dicom_node.receiver import Receiver
+from ggn_tf.dicom_node.receiver import Receiver, _read
 from ggn_tf.dicom_node.study import Instance
 from ggn_tf.dicom_node.study_queue import QueueFullError, QueueLimits, StudyQueue
 from ggn_tf.errors import PacsError
@@ -97,6 +99,14 @@ def test_what_is_not_stored_has_its_status(dataset: Dataset, status: int) -> Non
     with receiving() as (address, received):
         assert send(address, [dataset]) == [status]
     assert not received
+
+
+def test_a_class_that_was_not_accepted_is_refused_in_an_accepted_context() -> None:
+    dataset = changed(CT, SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
+    request = SimpleNamespace(AffectedSOPClassUID=dataset.SOPClassUID, AffectedSOPInstanceUID=dataset.SOPInstanceUID)
+    context = SimpleNamespace(transfer_syntax="1.2.840.10008.1.2.1")
+    content = encode(dataset, False, True)
+    assert _read(SimpleNamespace(encoded_dataset=lambda **_: content, context=context, request=request)) == 0xA900
 
 
 @pytest.mark.parametrize("error", [QueueFullError(), OSError(28, "No space left on device"), MemoryError()])

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from ggn_tf.cases.dicom.folder import scan_series
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.geometry.grid import Grid
+from ggn_tf.cases.geometry.segment import pick_segment
 from ggn_tf.errors import GgnWarning, LocationError
 from ggn_tf.pacs.points import MarkedNodule, read_points
 from ggn_tf.prediction.dicom_points import read_dicom_points
@@ -95,12 +96,32 @@ def test_a_group_is_one_nodule_with_the_centre_of_its_regions_or_of_its_longest_
     assert centers(report, slices) == [[5, 2, 1], [5, 5, 2]]
 
 
+@pytest.mark.parametrize(
+    ("kind", "numbers", "expected"),
+    [
+        # 5.7 pixels, with a box of 4 x 4; a diameter of 6.
+        ("POLYLINE", (1.5, 1.5, 5.5, 5.5), [3, 3, 1]),
+        ("CIRCLE", (6.5, 6.5, 9.5, 6.5), [6, 6, 1]),
+        ("CIRCLE", (6.5, 6.5, 8.5, 6.5), [3.5, 9, 1]),
+    ],
+)
+def test_the_longest_graphic_has_the_greatest_length_or_diameter(
+    slices: tuple[Slice, ...], tmp_path: Path, kind: str, numbers: tuple[float, ...], expected: list[float]
+) -> None:
+    line = in_image("POLYLINE", (1.5, 9.5, 6.5, 9.5), slices[1].uid)
+    report = write_marks(tmp_path / "sr.dcm", group(line, in_image(kind, numbers, slices[1].uid)))
+    assert centers(report, slices) == [expected]
+
+
 def test_a_frame_of_an_enhanced_ct_is_found_by_its_number(ct: Path, slices: tuple[Slice, ...], tmp_path: Path) -> None:
     write_enhanced(ct, tmp_path / "enhanced.dcm", order=(4, 3, 2, 1, 0))
     frames = scan_series(tmp_path / "enhanced.dcm")[0].slices
     report = write_marks(tmp_path / "sr.dcm", group(in_image("POINT", (3.5, 4.5), frames[0].uid, frame=2)))
     single = write_marks(tmp_path / "single.dcm", group(in_image("POINT", (3.5, 4.5), slices[3].uid, frame=1)))
     assert centers(report, frames) == centers(single, slices) == [[3, 4, 3]]
+    without = write_marks(tmp_path / "without.dcm", group(in_image("POINT", (3.5, 4.5), frames[0].uid)))
+    with pytest.raises(LocationError, match="not of the series"):
+        read_points(without, frames)
 
 
 def test_of_a_turned_series_columns_and_rows_are_followed(tmp_path: Path) -> None:
@@ -119,7 +140,8 @@ def test_unique_names_of_persons_are_kept(slices: tuple[Slice, ...], tmp_path: P
 
 
 def test_groups_that_are_elsewhere_are_left_out_with_a_note(slices: tuple[Slice, ...], tmp_path: Path) -> None:
-    groups = [group(in_image("POINT", (3.5, 4.5), uid)) for uid in ("2.25.1", slices[2].uid)]
+    # Types of graphics that are elsewhere do not matter.
+    groups = [group(in_image("POINT", (3.5, 4.5), slices[2].uid)), group(in_image("MULTIPOINT", (3, 4), "2.25.1"))]
     report = write_marks(tmp_path / "sr.dcm", *groups, group(item("NUM", LENGTH)))
     with pytest.warns(GgnWarning) as notes:
         assert len(read_points(report, slices)) == 1
@@ -131,8 +153,26 @@ def test_each_segment_of_a_seg_is_a_nodule(ct: Path, slices: tuple[Slice, ...], 
     mask = np.zeros((5, 12, 16), np.uint8)
     mask[2, 4:6, 3:5] = 1
     write_seg(ct, tmp_path / "seg.dcm", {"2": mask, "1": mask[:, ::-1]})
-    assert read_points(tmp_path / "seg.dcm", slices) == [MarkedNodule("2", None, "2"), MarkedNodule("1", None, "1")]
-    assert read_dicom_points(tmp_path / "seg.dcm", ct)[1] == Mask(tmp_path / "seg.dcm", "1", "1")
+    assert read_points(tmp_path / "seg.dcm", slices) == [MarkedNodule("2", None, "1.0"), MarkedNodule("1", None, "2.0")]
+    assert read_dicom_points(tmp_path / "seg.dcm", ct)[1] == Mask(tmp_path / "seg.dcm", "2.0", "1")
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    seg.SegmentSequence[1].SegmentLabel = ""
+    seg.save_as(tmp_path / "seg.dcm")
+    found = read_points(tmp_path / "seg.dcm", slices)
+    assert found == [MarkedNodule("2", None, "1"), MarkedNodule(None, None, "2.0")]
+    assert [pick_segment(tmp_path, {1: "2", 2: ""}, nodule.segment) for nodule in found] == [1, 2]
+    # As a label map, whose first segment is the background.
+    seg.SegmentationType, seg.PixelPaddingValue = "LABELMAP", 1
+    seg.save_as(tmp_path / "seg.dcm")
+    assert read_points(tmp_path / "seg.dcm", slices) == [MarkedNodule(None, None, "2")]
+
+
+def test_a_segment_without_frames_is_left_out_with_a_note(ct: Path, slices: tuple[Slice, ...], tmp_path: Path) -> None:
+    mask = np.zeros((5, 12, 16), np.uint8)
+    mask[2, 4:6, 3:5] = 1
+    write_seg(ct, tmp_path / "seg.dcm", {"a": mask * 0, "b": mask})
+    with pytest.warns(GgnWarning, match="1 segments without frames"):
+        assert read_points(tmp_path / "seg.dcm", slices) == [MarkedNodule("b", None, "2")]
 
 
 def test_points_are_locations_for_a_prediction(ct: Path, slices: tuple[Slice, ...], tmp_path: Path) -> None:

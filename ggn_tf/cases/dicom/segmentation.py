@@ -63,15 +63,35 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
         kind = str(whole.get("SOPClassUID"))
         if kind not in SEGMENTATIONS:
             raise ValueError(f"SOP class {pydicom.uid.UID(kind).name}")
-        is_label_map = kind == _LABEL_MAP or whole.get("SegmentationType") == "LABELMAP"
-        names = names_by_number((item.SegmentNumber, item.get("SegmentLabel")) for item in whole.SegmentSequence)
-        if is_label_map:
-            # The background may be described as a segment, and any value may be the background (PS3.3, C.8.20.2.3.3).
-            names.pop(int(whole.get("PixelPaddingValue") or 0), None)
-        number = pick_segment(path, names, segment)
-        frames = list(_drawn_frames(whole, number, is_label_map, most_mask_values(planes.grid)))
+        number = pick_segment(path, segment_labels(whole), segment)
+        frames = list(_drawn_frames(whole, number, _is_label_map(whole), most_mask_values(planes.grid)))
         found = _on_slices(frames, planes) or _on_own_grid(frames, whole)
         return replace(found, one_nodule=whole.get("Manufacturer") == MAKER)
+
+
+def segment_labels(whole: Dataset) -> dict[int, str]:
+    """The labels of the segments by their numbers, without the background of a label map.
+
+    Raises:
+        ValueError: Two segments have one number.
+    """
+    labels = names_by_number((item.SegmentNumber, item.get("SegmentLabel")) for item in whole.SegmentSequence)
+    if _is_label_map(whole):
+        # The background may be described as a segment, and any value may be the background (PS3.3, C.8.20.2.3.3).
+        labels.pop(int(whole.get("PixelPaddingValue") or 0), None)
+    return labels
+
+
+def segments_with_frames(whole: Dataset) -> set[int]:
+    """The numbers of the segments that may have pixels: the others are in no frame."""
+    groups = list(whole.PerFrameFunctionalGroupsSequence)
+    if _is_label_map(whole) or (len(whole.SegmentSequence) == 1 and not _identified(whole, groups)):
+        return {int(item.SegmentNumber) for item in whole.SegmentSequence}
+    return {_segment_of(whole, item) for item in groups}
+
+
+def _is_label_map(whole: Dataset) -> bool:
+    return str(whole.SOPClassUID) == _LABEL_MAP or whole.get("SegmentationType") == "LABELMAP"
 
 
 def _drawn_frames(whole: Dataset, number: int, is_label_map: bool, most_pixels: int) -> Iterator[_Frame]:
