@@ -77,8 +77,10 @@ def test_a_server_predicts_as_the_export_does_and_results_are_written(models: Pa
     with ggn_tf.serve(models, port=0) as server, ggn_tf.load(f"grpc://{server.address}") as model:
         served = model.predict(ct, [ggn_tf.Point(*CENTER)])
         assert (server.version, served.model_version) == (1, 1)
+        assert model.class_names() == ("AAH+AIS", "MIA+IAC")
     with ggn_tf.load(models) as model:
         local = model.predict(ct, [ggn_tf.Point(*CENTER)])
+        assert model.class_names() == ("AAH+AIS", "MIA+IAC")
     np.testing.assert_array_equal(*(sitk.GetArrayFromImage(prediction.labels) for prediction in (served, local)))
     result = served.write(tmp_path / "result")
     assert result == json.loads((tmp_path / "result" / "result.json").read_text(encoding="utf-8"))
