@@ -162,7 +162,8 @@ def test_each_segment_of_a_seg_is_a_nodule(ct: Path, slices: tuple[Slice, ...], 
     assert found == [MarkedNodule("2", None, "1"), MarkedNodule(None, None, "2.0")]
     assert [pick_segment(tmp_path, {1: "2", 2: ""}, nodule.segment) for nodule in found] == [1, 2]
     # As a label map, whose first segment is the background.
-    seg.SegmentationType, seg.PixelPaddingValue = "LABELMAP", 1
+    seg.SegmentationType = "LABELMAP"
+    seg.add_new("PixelPaddingValue", "US", 1)
     seg.save_as(tmp_path / "seg.dcm")
     assert read_points(tmp_path / "seg.dcm", slices) == [MarkedNodule(None, None, "2")]
 
