@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ggn_tf.errors import PacsError
-from ggn_tf.pacs.archive import Archive, PacsSeries
+from ggn_tf.pacs.archive import Archive, PacsSeries, needs_extra
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.entity import CALLING_AET, is_dicom_url
 
@@ -72,7 +72,7 @@ def fetch_series(
 
     Args:
         url: https://HOST/PATH of a DICOMweb archive; dicom://AET@HOST:PORT, or dicom-tls:// for TLS, of another.
-        study: StudyInstanceUID; None where the series' UID is enough.
+        study: StudyInstanceUID; None where a DICOMweb archive finds the series by its UID.
         series: SeriesInstanceUID; None for the one CT series of the study.
         credentials: Who connects, and whom it trusts.
         timeout: Seconds for a connection, and for each wait for data.
@@ -87,8 +87,8 @@ def fetch_series(
     try:
         found = archive.find(study, series)
         with TemporaryDirectory(prefix="ggn-tf-") as folder:
-            ct = _fetched(archive, found, Path(folder) / "ct")
-            marks = None if points_series is None else _marks(archive, study, points_series, Path(folder) / "marks")
+            ct, beside = _fetched(archive, found, Path(folder) / "ct"), Path(folder) / "marks"
+            marks = None if points_series is None else _marks(archive, found.study, points_series, beside)
             yield ArchivedSeries(ct, found, archive, marks)
     finally:
         archive.close()
@@ -97,14 +97,19 @@ def fetch_series(
 def connect_archive(
     url: str, credentials: PacsCredentials, timeout: float, calling_aet: str = CALLING_AET, move_port: int | None = None
 ) -> Archive:
-    """Connect to an archive; the arguments are those of `fetch_series`."""
-    if is_dicom_url(url):
-        from ggn_tf.pacs.dimse import Dimse
+    """Connect to an archive; the arguments are those of `fetch_series`.
 
-        return Dimse(url, credentials, timeout, calling_aet, move_port)
-    from ggn_tf.pacs.dicomweb import DicomWeb
+    Raises:
+        PacsError: An argument cannot be used, or the extra `pacs` is not installed.
+    """
+    with needs_extra():
+        if is_dicom_url(url):
+            from ggn_tf.pacs.dimse import Dimse
 
-    return DicomWeb(url, credentials, timeout)
+            return Dimse(url, credentials, timeout, calling_aet, move_port)
+        from ggn_tf.pacs.dicomweb import DicomWeb
+
+        return DicomWeb(url, credentials, timeout)
 
 
 def _fetched(archive: Archive, found: PacsSeries, folder: Path) -> Path:
@@ -113,7 +118,7 @@ def _fetched(archive: Archive, found: PacsSeries, folder: Path) -> Path:
     return folder
 
 
-def _marks(archive: Archive, study: str | None, series: str, folder: Path) -> Path:
+def _marks(archive: Archive, study: str, series: str, folder: Path) -> Path:
     objects = [*_fetched(archive, archive.find(study, series), folder).iterdir()]
     if len(objects) != 1:
         raise PacsError(

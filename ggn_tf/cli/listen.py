@@ -12,7 +12,7 @@ import click
 import ggn_tf
 from ggn_tf.cli.options import FILE, PATH, FiniteRange, export_options, json_option, pacs_file_options, tls_options
 from ggn_tf.cli.stop_signal import StopSignal
-from ggn_tf.pacs.entity import CALLING_AET, is_title
+from ggn_tf.pacs.entity import CALLING_AET, TITLE_RULE, is_title
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
@@ -25,7 +25,7 @@ class _Title(click.ParamType):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Reject what cannot be an AE title."""
         if not is_title(value):
-            self.fail("an AE title has 1 to 16 ASCII characters, without a backslash", param, ctx)
+            self.fail(f"an AE title has {TITLE_RULE}", param, ctx)
         return value
 
 

@@ -1,7 +1,8 @@
 """What archives of every protocol have in common: series, and the checks of what was found and received."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,14 +39,22 @@ class Archive(Protocol):
         """Close the connection."""
 
 
-def missing_extra(error: ImportError) -> PacsError:
-    """The error that the extra `pacs` is not installed."""
-    return PacsError(
-        "Archives need packages that are not installed.",
-        found=f"no package {error.name}",
-        expected="the extra pacs",
-        remedy="Install it: pip install 'ggn-tf[pacs]'.",
-    )
+@contextmanager
+def needs_extra() -> Iterator[None]:
+    """One error for imports in the block that the extra `pacs` would provide.
+
+    Raises:
+        PacsError: One is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise PacsError(
+            "DICOM archives and nodes need packages that are not installed.",
+            found=f"no package {error.name}",
+            expected="the extra pacs",
+            remedy="Install it: pip install 'ggn-tf[pacs]'.",
+        ) from error
 
 
 def choose_series(found: Iterable[tuple[str, str, str]], series: str | None, case: str) -> PacsSeries:

@@ -1,6 +1,5 @@
 """Associations with an application entity, which end when it is silent, and each of whose failures is one error."""
 
-import logging
 import socket
 import ssl
 import threading
@@ -8,23 +7,24 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom.config import disable_value_validation
 from pydicom.uid import UID
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 
 from ggn_tf.errors import PacsError
-from ggn_tf.pacs.archive import missing_extra
+from ggn_tf.pacs.bounded_associations import BoundedEntity, BoundedServer
 from ggn_tf.pacs.credentials import PacsCredentials
-from ggn_tf.pacs.entity import LONGEST_TITLE, Entity, is_title
+from ggn_tf.pacs.entity import Entity, refuse_bad_title
 
-if TYPE_CHECKING:
-    from pynetdicom import AE
-    from pynetdicom.association import Association
-    from pynetdicom.presentation import PresentationContext
-
-# Of one association: 3000 slices are 1.5 GB.
-_MOST_BYTES = 16 << 30
+# Of one request: 3000 slices are 1.5 GB; an enhanced CT is one instance.
+_MOST_BYTES, _INSTANCE_BYTES = 16 << 30, 2 << 30
+_LONGEST_S = 24 * 3600.0
+# Of a C-MOVE; archives use one, or one after the other.
+_MOST_ASSOCIATIONS = 4
 _CHECKS_PER_TIMEOUT = 8
 
 
@@ -38,35 +38,23 @@ class Network:
         timeout: Seconds for a connection, and for each wait for data.
 
     Raises:
-        PacsError: The title or a file for TLS cannot be used, or the extra `pacs` is not installed.
+        PacsError: The title or a file for TLS cannot be used.
     """
 
     def __init__(self, archive: Entity, title: str, credentials: PacsCredentials, timeout: float) -> None:
-        try:
-            from pynetdicom import AE
-        except ImportError as error:
-            raise missing_extra(error) from error
-        if not is_title(title):
-            raise PacsError(
-                "The AE title cannot be used.",
-                expected=f"1 to {LONGEST_TITLE} ASCII characters without a backslash",
-                remedy="Correct it.",
-                arguments=("calling_aet",),
-            )
-        # It logs what archives write.
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-        self.archive, self.title, self._timeout, self._entity_of = archive, title, timeout, AE
+        refuse_bad_title(title, "calling_aet")
+        self.archive, self.title, self._timeout = archive, title, timeout
         self._tls = _tls_context(archive, credentials)
 
     @contextmanager
     def associated(
         self,
         what: str,
-        contexts: "Sequence[PresentationContext]",
+        contexts: Sequence[PresentationContext],
         watch: "Watch",
         handlers: Sequence[Any] = (),
         roles: Sequence[Any] = (),
-    ) -> "Iterator[Association]":
+    ) -> Iterator[Association]:
         """An association; released at the end of the block, aborted where the block fails.
 
         Args:
@@ -82,12 +70,13 @@ class Network:
         address = (self.archive.host, self.archive.port)
         tls = None if self._tls is None else (self._tls, self.archive.host)
         with self.explained(what):
-            association = self._entity().associate(
+            entity = self._entity()
+            association = entity.associate(
                 *address,
                 contexts=list(contexts),
                 ae_title=self.archive.title,
                 ext_neg=list(roles),
-                evt_handlers=[*handlers, *watch.handlers()],
+                evt_handlers=[*entity.bounds, *handlers, *watch.handlers()],
                 tls_args=tls,
             )
             try:
@@ -101,7 +90,7 @@ class Network:
 
     @contextmanager
     def listening(
-        self, what: str, port: int, contexts: "Sequence[PresentationContext]", handlers: Sequence[Any], watch: "Watch"
+        self, what: str, port: int, contexts: Sequence[PresentationContext], handlers: Sequence[Any], watch: "Watch"
     ) -> Iterator[None]:
         """A storage server for this archive alone, at the address of this machine that reaches it.
 
@@ -109,7 +98,7 @@ class Network:
             PacsError: The port cannot be opened.
         """
         entity = self._entity()
-        entity.require_called_aet, entity.require_calling_aet = True, [self.archive.title]
+        entity.supported_contexts, entity.maximum_associations = list(contexts), _MOST_ASSOCIATIONS
         try:
             family, kind, _, _, there = socket.getaddrinfo(
                 self.archive.host, self.archive.port, type=socket.SOCK_DGRAM
@@ -117,18 +106,16 @@ class Network:
             with socket.socket(family, kind) as probe:
                 probe.connect(there)
                 here = probe.getsockname()[0]
-            server = entity.start_server(
-                (here, port), block=False, contexts=list(contexts), evt_handlers=[*handlers, *watch.handlers()]
-            )
+            server = BoundedServer(entity, [self.archive.title], (here, port), [*handlers, *watch.handlers()])
         except OSError as error:
             raise self.error(what, f"port {port} of this machine cannot be opened ({error.strerror})") from None
+        server.start()
         try:
             yield
         finally:
-            if server is not None:
-                server.shutdown()
+            server.close()
 
-    def require(self, what: str, association: "Association", kinds: Sequence[str]) -> None:
+    def require(self, what: str, association: Association, kinds: Sequence[str]) -> None:
         """Reject an association that does not accept every SOP class.
 
         Raises:
@@ -163,108 +150,85 @@ class Network:
             arguments=("pacs", "calling_aet", "move_port", "pacs_ca"),
         )
 
-    def _entity(self) -> "AE":
-        entity = self._entity_of(self.title)
-        entity.connection_timeout = self._timeout
+    def _entity(self) -> BoundedEntity:
         # The watch ends silent associations first, except those whose thread has ended.
-        entity.acse_timeout = 2 * self._timeout
+        entity = BoundedEntity(self.title, _INSTANCE_BYTES, 2 * self._timeout)
+        entity.connection_timeout, entity.acse_timeout = self._timeout, 2 * self._timeout
         # These would also end a transfer that takes longer.
         entity.dimse_timeout = entity.network_timeout = None
         return entity
 
-    def _refusal(self, association: "Association", watch: "Watch") -> str:
+    def _refusal(self, association: Association, watch: "Watch") -> str:
         rejection = association.acceptor.primitive
         if association.is_rejected and rejection is not None:
             return f"a rejected association: {rejection.reason_str}"
         if association.rejected_contexts:
             return _without_context({str(context.abstract_syntax) for context in association.rejected_contexts})
-        return watch.silence if watch.opened else self._obstacle()
-
-    def _obstacle(self) -> str:
-        """Why there is no connection, which pynetdicom does not report."""
-        try:
-            with socket.create_connection((self.archive.host, self.archive.port), self._timeout) as plain:
-                if self._tls is not None:
-                    self._tls.wrap_socket(plain, server_hostname=self.archive.host).close()
-        except ssl.SSLCertVerificationError:
-            return "a certificate that is not trusted, or is another host's"
-        except ssl.SSLError:
-            return "no TLS"
-        except TimeoutError:
-            return f"no answer within {self._timeout:g} s"
-        except OSError:
-            pass
-        return "no connection"
+        if watch.opened:
+            return watch.silence
+        return "no connection" if self._tls is None else "no connection with TLS and a certificate that is trusted"
 
 
 class Watch:
-    """Ends connections on which no message part arrives or leaves for some time, or too much arrives.
+    """Ends connections that are silent for some time, take too long, or bring too much.
 
     pynetdicom would wait for ever for the rest of a part that began.
 
     Attributes:
         opened: Whether a connection was opened.
-        expired: Whether one was ended because of silence.
-        excess: Whether one was ended because of its amount.
+        silence: Why no response came.
     """
 
-    def __init__(self, timeout: float) -> None:
-        self.opened = self.expired = self.excess = False
-        self._timeout, self._last, self._bytes = timeout, time.monotonic(), 0
+    def __init__(self, timeout: float, longest_s: float = _LONGEST_S) -> None:
+        self.opened, self.silence = False, "a connection that ended early"
+        self._timeout, self._longest, self._bytes = timeout, longest_s, 0
+        self._begun = self._last = time.monotonic()
         self._associations: list[Association] = []
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Watch":
-        self._excepthook, threading.excepthook = threading.excepthook, self._ignore
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
-        threading.excepthook = self._excepthook
-
-    def _ignore(self, failure: threading.ExceptHookArgs) -> None:
-        """Print no traceback of a thread that a malformed message ended."""
-        if not type(failure.thread).__module__.startswith("pynetdicom"):
-            self._excepthook(failure)
-
-    @property
-    def silence(self) -> str:
-        """Why no response came."""
-        if self.excess:
-            return f"more than {_MOST_BYTES} bytes"
-        return f"no answer within {self._timeout:g} s" if self.expired else "a connection that the archive ended"
+        for association in self._associations:
+            association.dul.socket.release()  # type: ignore[union-attr]
 
     def handlers(self) -> list[Any]:
         """For the events of a connection."""
-        from pynetdicom import evt
-
         return [(evt.EVT_CONN_OPEN, self._open), (evt.EVT_DATA_RECV, self._receive), (evt.EVT_DATA_SENT, self._send)]
 
     def _open(self, event: Any) -> None:
-        self.opened, self._last = True, time.monotonic()
+        self.opened = True
         self._associations.append(event.assoc)
+        self._send(event)
 
     def _receive(self, event: Any) -> None:
-        self._last = time.monotonic()
+        self._send(event)
         self._bytes += len(event.data)
         if self._bytes > _MOST_BYTES:
-            self.excess = True
-            self._end()
+            self._end(f"more than {_MOST_BYTES} bytes")
 
     def _send(self, event: Any) -> None:
-        self._last = time.monotonic()
+        # Not of a peer that has not said that it is the archive.
+        if event.assoc.is_requestor or event.assoc.is_established:
+            self._last = time.monotonic()
 
     def _run(self) -> None:
         while not self._done.wait(self._timeout / _CHECKS_PER_TIMEOUT):
-            if self.opened and time.monotonic() - self._last > self._timeout:
-                self.expired = True
-                self._end()
+            now = time.monotonic()
+            if self.opened and now - self._last > self._timeout:
+                self._end(f"no answer within {self._timeout:g} s")
+                return
+            if now - self._begun > self._longest:
+                self._end(f"no end within {self._longest:g} s")
                 return
 
-    def _end(self) -> None:
+    def _end(self, why: str) -> None:
+        self.silence = why
         for association in self._associations:
             with suppress(AttributeError, OSError):  # closed before
                 association.dul.socket.socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]

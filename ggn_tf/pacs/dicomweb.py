@@ -22,7 +22,6 @@ from ggn_tf.pacs.archive import (
     STORED,
     PacsSeries,
     choose_series,
-    missing_extra,
     refuse_incomplete,
 )
 from ggn_tf.pacs.credentials import PacsCredentials, refuse_unsafe_url
@@ -42,16 +41,14 @@ class DicomWeb:
         timeout: Seconds for a connection, and for each wait for data.
 
     Raises:
-        PacsError: The address is not safe, or the extra `pacs` is not installed.
+        PacsError: The address is not safe.
     """
 
     def __init__(self, url: str, credentials: PacsCredentials, timeout: float) -> None:
         refuse_unsafe_url(url)
-        try:
-            import requests
-            from dicomweb_client.web import DICOMwebClient
-        except ImportError as error:
-            raise missing_extra(error) from error
+        import requests
+        from dicomweb_client.web import DICOMwebClient
+
         # It logs what servers write.
         logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)
         session = requests.Session()

@@ -4,34 +4,31 @@ What an archive writes into its responses is never repeated in errors: it may na
 pynetdicom's, of the extra `pacs`.
 """
 
-import itertools
+from collections import deque
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pynetdicom import build_context, build_role, evt
+from pynetdicom.presentation import PresentationContext
 
-from ggn_tf.cases.dicom.folder import ENHANCED
-from ggn_tf.cases.dicom.segmentation import SEGMENTATIONS
 from ggn_tf.errors import PacsError
 from ggn_tf.pacs.archive import MOST_INSTANCES, SEND_AGAIN, STORED, PacsSeries, choose_series, refuse_incomplete
 from ggn_tf.pacs.associations import Network, Watch
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.entity import CALLING_AET, Entity
-from ggn_tf.pacs.points import REPORTS
-
-if TYPE_CHECKING:
-    from pynetdicom.presentation import PresentationContext
+from ggn_tf.pacs.storage_classes import CTS, MARKERS, PLAIN, SYNTAXES
 
 # Query/Retrieve, study root.
 _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))
-_IMAGES = ("1.2.840.10008.5.1.4.1.1.2", *ENHANCED)
-_OBJECTS = (*SEGMENTATIONS, *REPORTS)
-_PLAIN = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
-# JPEG, JPEG-LS, JPEG 2000 and RLE, which GDCM and pydicom decode; those without loss first.
-_COMPRESSED = tuple(f"1.2.840.10008.1.2.{end}" for end in ("4.70", "4.57", "4.80", "4.90", "5", "4.51", "4.81", "4.91"))
-_SUCCESS, _PENDING, _NO_RESOURCES, _WARNINGS = 0x0000, (0xFF00, 0xFF01), 0xA700, range(0xB000, 0xC000)
+_KINDS = (*CTS, *MARKERS)
+# Of the longest wait for a match; a search has 20,000 at most.
+_SEARCH_TIMEOUTS = 10
+_SUCCESS, _NO_RESOURCES, _NO_MATCH = 0x0000, 0xA700, 0xA900
+_PENDING, _WARNINGS = (0xFF00, 0xFF01), range(0xB000, 0xC000)
 _STORAGE = "storage of the objects"
 _RETRIEVAL = "retrieval of the series"
 
@@ -48,7 +45,7 @@ class Dimse:
             requests it.
 
     Raises:
-        PacsError: The address, the title or a file cannot be used, or the extra `pacs` is not installed.
+        PacsError: The address, the title or a file cannot be used.
     """
 
     def __init__(
@@ -69,12 +66,21 @@ class Dimse:
         """Find a series by its UID, or the one CT series of a study.
 
         Raises:
-            PacsError: There is none, or more than one; or the request fails.
+            PacsError: There is none, or more than one; the study is None; or the request fails.
         """
-        keys = {"StudyInstanceUID": study or "", "SeriesInstanceUID": series or "", "Modality": ""}
+        if study is None:
+            # A search below a study needs its UID (PS3.4, C.4.1.2.1).
+            raise PacsError(
+                "The series cannot be found without its study.",
+                case=self._archive,
+                expected="a StudyInstanceUID, which this protocol requires",
+                remedy="Give the UID of the study.",
+                arguments=("study",),
+            )
+        keys = {"StudyInstanceUID": study, "SeriesInstanceUID": series or "", "Modality": ""}
         rows = self._search("search for the series", "SERIES", keys)
-        found = ((row[0] or study or "", *row[1:]) for row in rows)
-        return choose_series(((one, uid, modality) for one, uid, modality in found), series, str(self._archive))
+        found = [(study, uid, modality) for one, uid, modality in rows if one in ("", study)]
+        return choose_series(found, series, str(self._archive))
 
     def fetch(self, wanted: PacsSeries, folder: Path) -> None:
         """Write every instance of a series into an empty folder.
@@ -84,11 +90,12 @@ class Dimse:
         """
         keys = {"StudyInstanceUID": wanted.study, "SeriesInstanceUID": wanted.series}
         rows = self._search("list of the instances", "IMAGE", {**keys, "SOPInstanceUID": ""})
-        inbox = _Inbox(folder)
+        announced = {uid for *_, uid in rows}
+        inbox = _Inbox(folder, announced)
         self._retrieve(_identifier("SERIES", keys), inbox)
         with self._network.explained(_RETRIEVAL):
             received = {_instance_of(path, wanted.series) for path in folder.iterdir()}
-        refuse_incomplete({uid for *_, uid in rows}, received, str(self._archive))
+        refuse_incomplete(announced, received, str(self._archive))
 
     def send(self, study: str, objects: Sequence[Path]) -> int:
         """Store objects over one association, if the archive accepts the kinds of all of them.
@@ -131,7 +138,7 @@ class Dimse:
         """The values of the keys in every match."""
         rows: list[tuple[str, ...]] = []
         with (
-            Watch(self._timeout) as watch,
+            Watch(self._timeout, _SEARCH_TIMEOUTS * self._timeout) as watch,
             self._network.associated(what, [_context(_FIND)], watch) as association,
         ):
             self._network.require(what, association, [_FIND])
@@ -147,21 +154,19 @@ class Dimse:
         return rows
 
     def _retrieve(self, identifier: Dataset, inbox: "_Inbox") -> None:
-        from pynetdicom import build_role, evt
-
         handlers = [(evt.EVT_C_STORE, inbox.store)]
         with Watch(self._timeout) as watch:
             if self._move_port is None:
-                contexts = [_context(kind, *_PLAIN) for kind in (*_IMAGES, *_OBJECTS)]
+                contexts = [_context(kind) for kind in _KINDS]
                 # One for each: of a context with several, the archive chooses one for all instances.
-                contexts += [_context(kind, syntax) for kind in (*_IMAGES, *SEGMENTATIONS) for syntax in _COMPRESSED]
-                roles = [build_role(kind, scp_role=True) for kind in (*_IMAGES, *_OBJECTS)]
+                contexts += [_context(kind, syntax) for kind in _KINDS for syntax in SYNTAXES if syntax not in PLAIN]
+                roles = [build_role(kind, scp_role=True) for kind in _KINDS]
                 requested = [_context(_GET), *contexts]
                 with self._network.associated(_RETRIEVAL, requested, watch, handlers, roles) as association:
                     self._network.require(_RETRIEVAL, association, [_GET])
                     self._finish(association.send_c_get(identifier, _GET), inbox, watch)
                 return
-            contexts = [_context(kind, *_PLAIN, *_COMPRESSED) for kind in (*_IMAGES, *_OBJECTS)]
+            contexts = [_context(kind, *SYNTAXES) for kind in _KINDS]
             with (
                 self._network.listening(_RETRIEVAL, self._move_port, contexts, handlers, watch),
                 self._network.associated(_RETRIEVAL, [_context(_MOVE)], watch) as association,
@@ -171,7 +176,7 @@ class Dimse:
 
     def _finish(self, responses: Iterable[tuple[Dataset, Any]], inbox: "_Inbox", watch: Watch) -> None:
         """Wait for the last response."""
-        *_, (final, _) = responses
+        ((final, _),) = deque(responses, maxlen=1)
         if inbox.problem is not None:
             raise self._network.error(_RETRIEVAL, inbox.problem)
         code, failed = final.get("Status"), final.get("NumberOfFailedSuboperations")
@@ -182,22 +187,21 @@ class Dimse:
 
 
 class _Inbox:
-    """A folder that receives instances.
+    """A folder that receives instances, each of them once.
 
     Attributes:
         problem: Why an instance was not received; None without a problem.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, announced: AbstractSet[str]) -> None:
         self.problem: str | None = None
-        self._folder, self._numbers = folder, itertools.count()
+        self._folder, self._numbers = folder, {uid: number for number, uid in enumerate(sorted(announced))}
 
     def store(self, event: Any) -> int:
         """Handle a C-STORE request; returns its status."""
-        number = next(self._numbers)
-        if number >= MOST_INSTANCES:
-            self.problem = f"more than {MOST_INSTANCES} instances"
-            return _NO_RESOURCES
+        number = self._numbers.get(str(event.request.AffectedSOPInstanceUID))
+        if number is None:
+            return _NO_MATCH
         try:
             (self._folder / f"{number:05d}.dcm").write_bytes(event.encoded_dataset())
         except OSError as error:
@@ -221,7 +225,5 @@ def _identifier(level: str, keys: dict[str, str]) -> Dataset:
     return identifier
 
 
-def _context(kind: str, *syntaxes: str) -> "PresentationContext":
-    from pynetdicom import build_context
-
-    return build_context(kind, list(syntaxes or _PLAIN))
+def _context(kind: str, *syntaxes: str) -> PresentationContext:
+    return build_context(kind, list(syntaxes or PLAIN))

@@ -6,7 +6,8 @@ from urllib.parse import unquote, urlsplit
 from ggn_tf.errors import PacsError
 
 CALLING_AET = "GGNTF"
-LONGEST_TITLE = 16
+_LONGEST = 16
+TITLE_RULE = f"1 to {_LONGEST} ASCII characters without a backslash"
 _SCHEMES = ("dicom", "dicom-tls")
 
 
@@ -43,7 +44,7 @@ class Entity:
             # The address is not repeated: it may contain a password.
             raise PacsError(
                 "The address of the archive cannot be used.",
-                expected=f"dicom://AET@HOST:PORT, or dicom-tls:// for TLS; AET has 1 to {LONGEST_TITLE} characters",
+                expected=f"dicom://AET@HOST:PORT, or dicom-tls:// for TLS; AET has {TITLE_RULE}",
                 remedy="Correct the address. It contains no password.",
                 arguments=("pacs",),
             )
@@ -58,8 +59,18 @@ def is_dicom_url(url: str) -> bool:
     return url.partition("://")[0].lower() in _SCHEMES
 
 
+def refuse_bad_title(title: str, argument: str) -> None:
+    """Reject what cannot be an AE title; `argument` sets it.
+
+    Raises:
+        PacsError: It is none.
+    """
+    if not is_title(title):
+        raise PacsError(
+            "The AE title cannot be used.", expected=TITLE_RULE, remedy="Correct it.", arguments=(argument,)
+        )
+
+
 def is_title(text: str) -> bool:
-    """Whether a text is an AE title (PS3.5, 6.2)."""
-    return (
-        bool(text.strip()) and len(text) <= LONGEST_TITLE and text.isascii() and text.isprintable() and "\\" not in text
-    )
+    """Whether a text is an AE title (PS3.5, 6.2), without the spaces around it, which have no meaning."""
+    return 0 < len(text.strip()) == len(text) <= _LONGEST and text.isascii() and text.isprintable() and "\\" not in text

@@ -41,6 +41,7 @@ class DimseArchive:
         hidden: How many instances are announced and not sent.
         silent: An operation without an answer.
         aborted: An operation during which the association is aborted.
+        endless: Whether a C-FIND has matches without an end.
         raw: Bytes that are sent before the answer to a C-FIND.
         foreign: An instance that is sent instead of the first.
         destination: Port at which the caller receives a C-MOVE.
@@ -52,6 +53,7 @@ class DimseArchive:
     hidden: int = 0
     silent: str = ""
     aborted: str = ""
+    endless: bool = False
     raw: bytes = b""
     foreign: Dataset | None = None
     destination: int = 0
@@ -118,6 +120,9 @@ class DimseArchive:
         if self._fails(event, "find"):
             yield self.status["find"], None
             return
+        if not asked.StudyInstanceUID:
+            yield 0xA900, None
+            return
         key = "SOPInstanceUID" if asked.QueryRetrieveLevel == "IMAGE" else "SeriesInstanceUID"
         found: dict[str, Dataset] = {str(header[key].value): header for header in self._matching(asked)}
         for header in found.values():
@@ -127,6 +132,8 @@ class DimseArchive:
                     answer[name] = header[name]
             answer.PatientName = header.PatientName
             yield 0xFF00, answer
+            while self.endless and not self._released.wait(0.02):
+                yield 0xFF00, answer
 
     def _matching(self, asked: Dataset) -> list[Dataset]:
         names = ("StudyInstanceUID", "SeriesInstanceUID")
