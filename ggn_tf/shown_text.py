@@ -5,6 +5,8 @@ program would execute. HTML is escaped by its templates.
 """
 
 import re
+import traceback
+from pathlib import Path
 
 # C0 and C1 controls without tab and line feed, separators of lines and paragraphs, the characters that order a line
 # from right to left up to its end, invisible letters (tags), and halves of characters, which no file can contain.
@@ -53,6 +55,12 @@ def in_spreadsheet(text: str) -> str:
 def from_spreadsheet(cell: str) -> str:
     """The text of a cell that `in_spreadsheet` wrote."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def kind_of(error: BaseException) -> str:
+    """An error's type and place: texts and tracebacks quote headers and paths."""
+    places = traceback.extract_tb(error.__traceback__)
+    return " in ".join([type(error).__name__, *(f"{Path(item.filename).name}:{item.lineno}" for item in places[-1:])])
 
 
 def _is_number(text: str) -> bool:

@@ -11,9 +11,10 @@ import pydicom
 from ggn_tf.cases.reader_process import ReaderEndedError
 from ggn_tf.dicom_node.receiver import Receiver, ReceiverOptions
 from ggn_tf.dicom_node.status_page import StatusPage
-from ggn_tf.dicom_node.study import State, Study, kind_of
+from ggn_tf.dicom_node.study import State, Study
 from ggn_tf.dicom_node.study_queue import StudyQueue
 from ggn_tf.errors import GgnError, LocationError, MaskError, PacsError, ServingError, VolumeError
+from ggn_tf.shown_text import kind_of
 
 log = logging.getLogger(__name__)
 

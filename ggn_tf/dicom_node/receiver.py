@@ -24,11 +24,12 @@ from pynetdicom.transport import AssociationServer
 from ggn_tf.cases.dicom.elements import IMPLICIT, PIXELS, PREAMBLE, walk
 from ggn_tf.cases.dicom.folder import ENHANCED
 from ggn_tf.cases.dicom.segmentation import MAKER, SEGMENTATIONS
-from ggn_tf.dicom_node.study import Instance, kind_of
+from ggn_tf.dicom_node.study import Instance
 from ggn_tf.dicom_node.study_queue import QueueFullError
 from ggn_tf.errors import PacsError
 from ggn_tf.pacs.points import REPORTS
 from ggn_tf.serving.contract.addresses import is_loopback, join_address
+from ggn_tf.shown_text import kind_of
 
 log = logging.getLogger(__name__)
 

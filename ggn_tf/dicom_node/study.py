@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -125,9 +124,3 @@ def read_study(path: Path) -> Study | None:
         changed_at = max((item.st_mtime for item in found), default=changed_at)
     size = sum(item.st_size for item in found)
     return Study(path.name, state, changed_at, record, len(found), size, reason=record.reason)
-
-
-def kind_of(error: BaseException) -> str:
-    """An error's type and place: texts and tracebacks quote headers and paths."""
-    places = traceback.extract_tb(error.__traceback__)
-    return " in ".join([type(error).__name__, *(f"{Path(item.filename).name}:{item.lineno}" for item in places[-1:])])

@@ -6,6 +6,7 @@ how long a PDU takes, how many connections are open, and exceptions in its threa
 
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.transport import AssociationServer, AssociationSocket
+
+from ggn_tf.shown_text import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +99,7 @@ class _Server(AssociationServer):
         return len(self.active_associations) < 2 * self.ae.maximum_associations
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a connection failed", exc_info=True)
+        log.info("a connection ended: %s", kind_of(sys.exception() or Exception()))
 
 
 class _Connection:
@@ -157,7 +160,7 @@ def _guarded(association: Association, run: Callable[[], None]) -> Callable[[], 
         try:
             run()
         except Exception as error:  # whatever malformed PDUs and commands cause in pynetdicom
-            log.info("an association ended: %s", type(error).__name__)
+            log.info("an association ended: %s", kind_of(error))
             dul.kill_dul()
         if threading.current_thread() is association:
             while dul.is_alive():
