@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from ggn_tf.api.archive import OBJECTS, connect_archive
 from ggn_tf.api.load import Model
 from ggn_tf.cases.reader_process import ReaderEndedError
-from ggn_tf.errors import LocationError, PacsError, VolumeError
+from ggn_tf.errors import LocationError, VolumeError
+from ggn_tf.pacs.archive import needs_extra
 from ggn_tf.pacs.credentials import PacsCredentials
+from ggn_tf.pacs.entity import refuse_bad_title
 from ggn_tf.prediction.class_codes import read_class_codes
 from ggn_tf.prediction.dicom_points import DicomPoints, read_several
 from ggn_tf.prediction.locations import Location
@@ -52,25 +54,21 @@ def listen(
         status_port: Port of the status page on loopback; 0 for a free one, None for no page.
 
     Raises:
-        GgnError: The archive's address, the port or the table of codes cannot be used, another process uses the queue,
-            or the extra `pacs` is not installed.
+        GgnError: The archive's address, an AE title, the port or the table of codes cannot be used, another process
+            uses the queue, or the extra `pacs` is not installed.
     """
+    refuse_bad_title(title, "title")
+    for caller in callers:
+        refuse_bad_title(caller, "callers")
     known = credentials or PacsCredentials()
     # Address and files are checked now, and not when the first study is answered.
     connect_archive(send_to, known, timeout, title).close()
     if codes is not None:
         read_class_codes(codes, model.class_names())
-    try:
+    with needs_extra():
         from ggn_tf.dicom_node.node import DicomNode
         from ggn_tf.dicom_node.receiver import ReceiverOptions
         from ggn_tf.dicom_node.study_queue import QueueLimits, StudyQueue
-    except ImportError as error:
-        raise PacsError(
-            "A DICOM node needs packages that are not installed.",
-            found=f"no package {error.name}",
-            expected="the extra pacs",
-            remedy="Install it: pip install 'ggn-tf[pacs]'.",
-        ) from error
     options = ReceiverOptions(title, tuple(callers), port, host)
     studies = StudyQueue(queue, QueueLimits(quiet_s))
     return DicomNode(studies, options, _answers(model, codes), _deliveries(send_to, known, timeout, title), status_port)

@@ -62,7 +62,7 @@ class BoundedServer:
         handlers: Of pynetdicom's events.
 
     Attributes:
-        port: The port.
+        address: Host and port.
 
     Raises:
         OSError: It cannot listen.
@@ -73,7 +73,7 @@ class BoundedServer:
     ) -> None:
         entity.require_called_aet, entity.require_calling_aet = True, list(callers)
         self._server: Any = entity.make_server(address, evt_handlers=[*entity.bounds, *handlers], server_class=_Server)
-        self.port = int(self._server.server_address[1])
+        self.address: tuple[str, int] = self._server.server_address[:2]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="receiver", daemon=True)
 
     def start(self) -> None:

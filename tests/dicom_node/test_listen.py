@@ -156,9 +156,20 @@ def test_a_mark_outside_the_ct_fails_with_its_reason(series: list[pydicom.Datase
     assert "(500.00, 0.00, 0.00) mm (LPS), outside the CT" in study["reason"]
 
 
-def test_an_archive_that_cannot_be_used_is_an_error_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(GgnError):
-        listen(Model(), NODE, [ARCHIVE], "http://pacs.example.org/dicom-web", tmp_path / "queue", port=0)
+@pytest.mark.parametrize(
+    ("title", "caller", "archive", "argument"),
+    [
+        (NODE, ARCHIVE, "http://pacs.example.org/dicom-web", "pacs_credentials"),
+        ("A\\B", ARCHIVE, "https://pacs.example.org/dicom-web", "title"),
+        (NODE, "", "https://pacs.example.org/dicom-web", "callers"),
+    ],
+)
+def test_an_archive_or_title_that_cannot_be_used_is_an_error_before_anything_starts(
+    tmp_path: Path, title: str, caller: str, archive: str, argument: str
+) -> None:
+    with pytest.raises(GgnError) as caught:
+        listen(Model(), title, [caller], archive, tmp_path / "queue", port=0)
+    assert argument in caught.value.arguments
     assert not (tmp_path / "queue").exists()
 
 
