@@ -7,6 +7,7 @@ The first: items that write a file, done by threads of four worker processes, so
 The second: a cross-validation of four folds by `--jobs 2` and `--cluster local:2` in turn, in wall and processor time.
 """
 
+import multiprocessing
 import resource
 import statistics
 import subprocess
@@ -110,6 +111,8 @@ def measure_throughput(dataset: Path, rounds: int, epochs: int) -> None:
 
 def children_s() -> float:
     """Processor seconds of the processes that were started and have ended."""
+    # Ends the wait for those that have ended, so that they are counted.
+    multiprocessing.active_children()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
