@@ -57,12 +57,8 @@ def listen(
         GgnError: The archive's address, an AE title, the port or the table of codes cannot be used, another process
             uses the queue, or the extra `pacs` is not installed.
     """
-    refuse_bad_title(title, "title")
-    for caller in callers:
-        refuse_bad_title(caller, "callers")
     known = credentials or PacsCredentials()
-    # Address and files are checked now, and not when the first study is answered.
-    connect_archive(send_to, known, timeout, title).close()
+    check_node(title, callers, send_to, queue, known, timeout)
     if codes is not None:
         read_class_codes(codes, model.class_names())
     with needs_extra():
@@ -72,6 +68,19 @@ def listen(
     options = ReceiverOptions(title, tuple(callers), port, host)
     studies = StudyQueue(queue, QueueLimits(quiet_s))
     return DicomNode(studies, options, _answers(model, codes), _deliveries(send_to, known, timeout, title), status_port)
+
+
+def check_node(
+    title: str, callers: Sequence[str], send_to: str, queue: Path, credentials: PacsCredentials, timeout: float
+) -> None:
+    """Check what `listen` can refuse without a model, and not when the first study is answered; errors as there."""
+    refuse_bad_title(title, "title")
+    for caller in callers:
+        refuse_bad_title(caller, "callers")
+    connect_archive(send_to, credentials, timeout, title).close()
+    with needs_extra():
+        from ggn_tf.dicom_node.study_queue import StudyQueue
+    StudyQueue(queue).refuse_other_folder()
 
 
 def _answers(model: Model, codes: Path | None) -> "Answer":

@@ -110,6 +110,7 @@ def command(
         from ggn_tf.dicom_node.study_queue import StudyQueue
 
         studies = StudyQueue(queue)
+        studies.refuse_other_folder(new=False)
         studies.scan()
         click.echo(json.dumps(studies.status(), indent=2))
         return
@@ -117,7 +118,7 @@ def command(
         raise click.UsageError("Give a --send-to, at least one --known-aet, and either an --export or a --server.")
     if server is None and (tls_ca or tls_cert or tls_key):
         raise click.UsageError("The files for TLS need a --server.")
-    from ggn_tf.api.listen import listen
+    from ggn_tf.api.listen import check_node, listen
     from ggn_tf.pacs.credentials import read_credentials
 
     credentials = read_credentials(pacs_credentials, pacs_ca, pacs_cert, pacs_key)
@@ -125,6 +126,8 @@ def command(
     logging.getLogger("ggn_tf").setLevel(logging.INFO)
     # Libraries quote values of data sets in theirs.
     warnings.simplefilter("ignore")
+    # Before TensorFlow is loaded, which takes seconds.
+    check_node(aet, known_aets, send_to, queue, credentials, timeout)
     if export is not None:
         load_tensorflow()
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}

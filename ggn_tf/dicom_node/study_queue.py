@@ -96,10 +96,9 @@ class StudyQueue:
         Raises:
             PacsError: Another process uses it, or it contains something else.
         """
+        self.refuse_other_folder()
         states = [self.folder / state for state in State]
         make_private_folder(self.folder)
-        if any(self.folder.iterdir()) and not (self.folder / _LOCK).exists() and not all(map(Path.is_dir, states)):
-            raise self._unusable("The folder is not a queue.", "an empty folder, or a queue", "Name another folder.")
         try:
             with FileLock(self.folder / _LOCK, blocking=False):
                 for folder in states:
@@ -113,6 +112,15 @@ class StudyQueue:
             raise self._unusable(
                 "Another process uses the queue.", "one process for each queue", "Stop it, or name another folder."
             ) from None
+
+    def refuse_other_folder(self, *, new: bool = True) -> None:
+        """Raise PacsError where the path is that of something else; `new`: a queue may also begin there."""
+        states = [self.folder / state for state in State]
+        is_queue = (self.folder / _LOCK).exists() or all(map(Path.is_dir, states))
+        begins = not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir()))
+        if not is_queue and not (new and begins):
+            expected = "an empty folder, or a queue" if new else "the folder of a node"
+            raise self._unusable("The folder is not a queue.", expected, "Name another folder.")
 
     def scan(self) -> None:
         """Read the folder as it is at the moment; nothing is changed."""

@@ -142,8 +142,10 @@ class DicomWeb:
             yield
         except requests.exceptions.HTTPError as error:
             raise self._error(what, _status(error.response.status_code)) from None
-        except requests.exceptions.SSLError:
-            raise self._error(what, "a certificate that is not trusted, or is another host's") from None
+        except requests.exceptions.SSLError as error:
+            plain = "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER_FAILURE" in str(error)
+            found = "an answer without TLS" if plain else "a certificate that is not trusted, or is another host's"
+            raise self._error(what, found) from None
         except requests.exceptions.Timeout:
             raise self._error(what, f"no answer within {self._timeout:g} s") from None
         except requests.exceptions.TooManyRedirects:

@@ -63,7 +63,7 @@ def choose_workers(jobs: int | None, cluster: str | None, resources: Mapping[str
                 "Workers that are started here all use the devices of this machine.",
                 found=f"resources with the cluster {cluster}",
                 expected="resources of workers that were started with them",
-                remedy="Leave out the resources, or start the workers with `dask worker --resources`.",
+                remedy="Leave out the resources, or start the workers of a cluster with them.",
                 arguments=("cluster", "resources"),
             )
         return Cluster(None, int(count), {})

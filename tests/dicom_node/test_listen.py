@@ -188,3 +188,25 @@ def test_an_archive_or_title_that_cannot_be_used_is_an_error_before_anything_sta
 )
 def test_what_is_missing_or_contradicts_is_a_usage_error(arguments: list[str], tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["listen", "--queue", str(tmp_path), *arguments]).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["missing", "other"])
+def test_the_status_of_what_is_not_a_queue_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "other" / "foo").mkdir(parents=True)
+    result = CliRunner().invoke(main, ["listen", "--queue", str(tmp_path / name), "--json"])
+    assert result.exit_code == 1 and "The folder is not a queue." in result.stderr and result.stdout == ""
+    assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize(
+    ("send_to", "queue", "found"),
+    [("http://pacs.example.org/dicom-web", "new", "address"), ("dicom://A@127.0.0.1:104", "other", "not a queue")],
+)
+def test_wrong_options_are_refused_before_tensorflow_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, send_to: str, queue: str, found: str
+) -> None:
+    monkeypatch.setattr("ggn_tf.cli.listen.load_tensorflow", lambda: pytest.fail("loaded"))
+    (tmp_path / "other" / "foo").mkdir(parents=True)
+    options = [f"--send-to={send_to}", f"--queue={tmp_path / queue}", "--known-aet=A", f"--export={tmp_path}"]
+    result = CliRunner().invoke(main, ["listen", "--aet=GGNTF", *options])
+    assert result.exit_code == 1 and found in result.stderr

@@ -225,6 +225,12 @@ def test_only_a_trusted_certificate_is_taken(
             assert "certificate" in refused("search", url, found, tmp_path, result, credentials=credentials)
 
 
+def test_https_at_a_port_without_tls_is_named(archive: Archive, found: PacsSeries) -> None:
+    with archive.serve() as url, pytest.raises(PacsError) as caught:
+        connected(url.replace("http:", "https:")).find(found.study, None)
+    assert "an answer without TLS" in str(caught.value.found)
+
+
 def test_a_client_certificate_is_shown(archive: Archive, found: PacsSeries, result: list[Path], tmp_path: Path) -> None:
     authority = write_pair(tmp_path, "authority")
     for name in ("server", "client"):
