@@ -15,25 +15,13 @@ from ggn_tf.errors import PacsError
 from ggn_tf.pacs.archive import PacsSeries
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.dicomweb import DicomWeb
+from tests.pacs.conftest import NAME
 from tests.support.certificates import write_pair
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom
 from tests.support.fake_dicomweb import Archive
 
 pytest.importorskip("dicomweb_client.web", reason="needs the extra pacs")
-NAME = "DOE^JOHN"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    image = lung_with_balls(lung_grid((8.0, 8.0, 8.0)))[:16, :16, :5]
-    return write_dicom(image, tmp_path_factory.mktemp("ct") / "dicom", {"0010|0010": NAME})
-
-
-@pytest.fixture(scope="module")
-def found(series: Path) -> PacsSeries:
-    header = pydicom.dcmread(next(series.iterdir()))
-    return PacsSeries(header.StudyInstanceUID, header.SeriesInstanceUID)
 
 
 @pytest.fixture(scope="module")

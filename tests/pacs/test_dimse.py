@@ -30,20 +30,6 @@ from ggn_tf.pacs.associations import Network, Watch
 from ggn_tf.pacs.dimse import Dimse
 from tests.support.fake_dimse import CT, FIND, GET, MOVE, SEG, SR, DimseArchive, raw_peer
 
-NAME = "DOE^JOHN"
-
-
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    image = lung_with_balls(lung_grid((8.0, 8.0, 8.0)))[:16, :16, :5]
-    return write_dicom(image, tmp_path_factory.mktemp("ct") / "dicom", {"0010|0010": NAME})
-
-
-@pytest.fixture(scope="module")
-def found(series: Path) -> PacsSeries:
-    header = pydicom.dcmread(next(series.iterdir()))
-    return PacsSeries(header.StudyInstanceUID, header.SeriesInstanceUID)
-
 
 @pytest.fixture(scope="module")
 def result(series: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
