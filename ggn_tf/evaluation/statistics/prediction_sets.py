@@ -1,6 +1,6 @@
 """Fit prediction sets on held-out nodules, and score them on others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,27 +84,19 @@ def evaluate_sets(
         by_fold = {fold: fit_thresholds(last[last[FOLD] != fold], coverage) for fold in sorted(last[FOLD].unique())}
         sets = PredictionSets(stage, OUT_OF_FOLD, None, by_fold=tuple(by_fold.values()))
         least = {case: by_fold[fold].least_probabilities for case, fold in zip(last["case"], last[FOLD], strict=True)}
-        thresholds: _Thresholds = lambda rows: np.stack([least[case] for case in rows["case"]])  # noqa: E731
     else:
-        sets = PredictionSets(stage, VALIDATION, fit_thresholds(fitted, coverage))
-        thresholds = _same_for_all(sets.fitted[0])
+        thresholds = fit_thresholds(fitted, coverage)
+        sets = PredictionSets(stage, VALIDATION, thresholds)
+        least = dict.fromkeys(last["case"], thresholds.least_probabilities)
     if sets.without_threshold:
         return sets
-    scores = [score for name in cases for score in _score(last, thresholds, cases[name], name, seed, replicates)]
+    scores = [score for name in cases for score in score_sets(last, least, cases[name], name, seed, replicates)]
     return replace(sets, scores=tuple(scores))
-
-
-_Thresholds = Callable[[pd.DataFrame], np.ndarray]
-"""Rows of a predictions table -> the lowest probability with which a set contains each class, [N, C] or [C]."""
-
-
-def _same_for_all(thresholds: SetThresholds) -> _Thresholds:
-    return lambda rows: thresholds.least_probabilities
 
 
 def score_sets(
     frame: pd.DataFrame,
-    thresholds: SetThresholds,
+    least: Mapping[str, np.ndarray],
     cases: Mapping[str, CaseRecord],
     set_name: str = "test",
     seed: int = 0,
@@ -114,7 +106,7 @@ def score_sets(
 
     Args:
         frame: A predictions table.
-        thresholds: Fitted on other nodules.
+        least: [C] by case id, the lowest probability with which a set contains each class, fitted on other nodules.
         cases: What is known about the nodules, by case id.
         set_name: The set of nodules.
         seed: Seed of the bootstrap.
@@ -127,17 +119,6 @@ def score_sets(
     Raises:
         PredictionsError: As `score_subgroups`.
     """
-    return _score(frame, _same_for_all(thresholds), cases, set_name, seed, replicates)
-
-
-def _score(
-    frame: pd.DataFrame,
-    thresholds: _Thresholds,
-    cases: Mapping[str, CaseRecord],
-    set_name: str,
-    seed: int,
-    replicates: int,
-) -> list[SubgroupScore]:
     rows = frame[frame["set"] == set_name]
     label = dict(zip(rows["case"].astype(str), rows["label"], strict=True))
     characteristics = (
@@ -147,13 +128,15 @@ def _score(
     )
 
     def score(system: SystemPredictions, resampling: Resampling) -> list[RepeatedScore]:
-        return _score_system(system, thresholds, resampling)
+        return _score_system(system, least, resampling)
 
     return score_subgroups(frame, cases, characteristics, set_name, seed, replicates, score)
 
 
-def _score_system(system: SystemPredictions, thresholds: _Thresholds, resampling: Resampling) -> list[RepeatedScore]:
-    inside = system.probabilities >= thresholds(system.rows)
+def _score_system(
+    system: SystemPredictions, least: Mapping[str, np.ndarray], resampling: Resampling
+) -> list[RepeatedScore]:
+    inside = system.probabilities >= np.stack([least[case] for case in system.rows["case"]])
     covered = inside[:, np.arange(len(system.label)), system.label]
     scores = []
     for metric, values in zip(SET_METRICS, (covered, inside.sum(axis=2)), strict=True):

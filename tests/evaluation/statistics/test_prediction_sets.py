@@ -123,12 +123,19 @@ def scored(stored, make_frame):
     return test, {case: _case(case, 20.0 if case in large else 5.0) for case in test["case"]}
 
 
+def _least(frame, thresholds):
+    return dict.fromkeys(frame["case"], thresholds.least_probabilities)
+
+
 def test_scores_of_sets_are_counts(stored, scored):
     test, cases = scored
     thresholds = fit_thresholds(stored, 0.8)
     inside = thresholds.sets(test[["p_a", "p_b", "p_c"]].to_numpy())
     covered = inside[np.arange(50), np.repeat([0, 1, 2], (20, 18, 12))]
-    found = {(s.characteristic, s.group, s.metric): s for s in score_sets(test, thresholds, cases, replicates=50)}
+    found = {
+        (s.characteristic, s.group, s.metric): s
+        for s in score_sets(test, _least(test, thresholds), cases, replicates=50)
+    }
     whole = found[ALL_NODULES, ALL_NODULES, "set_coverage"]
     assert (whole.nodules, whole.value) == (50, covered.mean())
     assert 0 <= whole.low < whole.value < whole.high <= 1
@@ -148,21 +155,21 @@ def test_scores_of_sets_are_counts(stored, scored):
 def test_coverage_of_all_nodules_has_the_exact_interval(scored):
     test, cases = scored
     everything = SetThresholds(0.9, fit_thresholds(test.iloc[:0], 0.9).classes)
-    whole, *_ = score_sets(test, everything, cases, replicates=50)
+    whole, *_ = score_sets(test, _least(test, everything), cases, replicates=50)
     assert (whole.value, (whole.low, whole.high)) == (1.0, exact_interval(True, 50))
 
 
 def test_a_small_group_has_no_score(stored, scored):
     test, cases = scored
     few = test.groupby("label").head(3)
-    for score in score_sets(few, fit_thresholds(stored, 0.9), cases, replicates=10):
+    for score in score_sets(few, _least(few, fit_thresholds(stored, 0.9)), cases, replicates=10):
         assert score.value is None and "fewer than 10" in score.reason
 
 
 def test_nodules_that_the_dataset_lacks_are_refused(stored, scored):
     test, _ = scored
     with pytest.raises(PredictionsError, match="not in the dataset"):
-        score_sets(test, fit_thresholds(stored, 0.9), {}, replicates=10)
+        score_sets(test, _least(test, fit_thresholds(stored, 0.9)), {}, replicates=10)
 
 
 def _all_sets(stored, test):
@@ -175,7 +182,7 @@ def test_thresholds_of_a_run_are_from_its_validation_set(stored, scored):
     validation = stored.assign(set="validation", case=[f"v{i}" for i in range(len(stored))])
     found = evaluate_sets(_all_sets(validation, test), {"test": cases}, 0.8, replicates=20)
     assert (found.stage, found.fitted_on, found.thresholds) == ("joint", "validation", fit_thresholds(stored, 0.8))
-    assert list(found.scores) == score_sets(test, found.thresholds, cases, replicates=20)
+    assert list(found.scores) == score_sets(test, _least(test, found.thresholds), cases, replicates=20)
     segment = _all_sets(validation, test).query("stage == 'segment'")
     assert evaluate_sets(segment, {"test": cases}, 0.8) is None
     assert evaluate_sets(test, {"test": cases}, 0.8) is None
