@@ -1,4 +1,4 @@
-"""Imports TensorFlow and Keras so that settings for other programs have no effect."""
+"""Imports TensorFlow, and Keras where it is needed, so that settings for other programs have no effect."""
 
 import importlib
 import logging
@@ -24,29 +24,41 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow, and Keras with its defaults: keras.json and its environment variables have no effect.
+    """Import TensorFlow without Keras, which takes a second and is not needed where an export predicts.
 
-    The environment is the same afterwards. Where the process has imported Keras before, only `tf.keras` is resolved.
+    The environment is the same afterwards, and Keras can be imported later, by us or by others.
     """
-    own_settings = "keras" in sys.modules
+    # TensorFlow imports it in order to register optimizers, and accepts that it is missing.
+    eager = "keras.src.optimizers"
+    hidden = "tensorflow" not in sys.modules and eager not in sys.modules
     with _without_keras_variables():
-        tf = importlib.import_module("tensorflow")
-        importlib.import_module("keras")
-        # Resolved at first use, and TensorBoard uses it: later, TF_USE_LEGACY_KERAS would be read.
-        dir(tf.keras)
-    if not own_settings:
-        # The folder in which Keras keeps downloads, for other code of this process.
-        home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111 - may have no home
-        vars(importlib.import_module("keras.src.backend.config"))["_KERAS_DIR"] = home
+        try:
+            if hidden:
+                sys.modules[eager] = None  # type: ignore[assignment]
+            importlib.import_module("tensorflow")
+        finally:
+            if hidden:
+                del sys.modules[eager]
 
 
 def import_keras() -> None:
-    """As `import_tensorflow`, for code that needs Keras itself.
+    """Import TensorFlow, and Keras with its defaults: keras.json and its environment variables have no effect.
+
+    The environment is the same afterwards. Where the process has imported Keras before, only `tf.keras` is resolved.
 
     Raises:
         GgnError: The process has imported Keras with another backend.
     """
+    own_settings = "keras" in sys.modules
     import_tensorflow()
+    with _without_keras_variables():
+        importlib.import_module("keras")
+        # Resolved at first use, and TensorBoard uses it: later, TF_USE_LEGACY_KERAS would be read.
+        dir(sys.modules["tensorflow"].keras)
+    if not own_settings:
+        # The folder in which Keras keeps downloads, for other code of this process.
+        home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111 - may have no home
+        vars(importlib.import_module("keras.src.backend.config"))["_KERAS_DIR"] = home
     backend = importlib.import_module("keras").config.backend()
     if backend != _BACKEND:
         raise GgnError(
@@ -74,8 +86,8 @@ def keras_defaults() -> Iterator[None]:
         _configure(config, former)
 
 
-def load_tensorflow() -> None:
-    """Import TensorFlow for a program of ours, with the process's stderr closed off.
+def load_tensorflow(*, keras: bool = True) -> None:
+    """Import TensorFlow, and Keras where it is needed, for a program of ours, with the process's stderr closed off.
 
     Its C++ side reports processor features and missing GPU libraries before any log level applies, so the level alone
     (`TF_CPP_MIN_LOG_LEVEL`) leaves six lines above every output. Errors of the import itself are still raised. Its
@@ -85,7 +97,7 @@ def load_tensorflow() -> None:
     kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(silent, 2)
-        import_tensorflow()
+        (import_keras if keras else import_tensorflow)()
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -1,22 +1,22 @@
-"""A joint training step of the cascade: ours, stock Keras layers, and PyTorch, side by side in one run.
+"""A joint training step of the cascade: ours, stock Keras layers, and PyTorch, in turn, each in a process of its own.
 
-python scripts/bench_training.py [--precision float32] [--batch 24] [--json]
+python scripts/bench_training.py [--precision float32] [--batch 24] [--json] [--python PyTorch /tmp/torch/bin/python]
 """
 
-import importlib.util
 import json
 import resource
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from side_by_side import measure, report
+from side_by_side import measure, measure_processes, python_option, report, serve_runs
 
 from ggn_tf.protocol import Protocol
 
@@ -102,25 +102,39 @@ def print_growth(precision: str, batch: int, repeats: int) -> None:
     click.echo(json.dumps(row))
 
 
+PEERS = {
+    "ggn_tf": partial(keras_step, stock=False),
+    "stock Keras": partial(keras_step, stock=True),
+    "PyTorch eager": partial(torch_step, compiled=False),
+    "PyTorch compiled": partial(torch_step, compiled=True),
+}
+
+
 @click.command()
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), multiple=True, default=["float32", "bfloat16"])
 @click.option("--batch", default=24, show_default=True)
 @click.option("--repeats", default=9, show_default=True)
 @click.option("--growth", "only_growth", is_flag=True, help="Ours alone, batch 1 to 48, with peak memory.")
 @click.option("--json", "as_json", is_flag=True)
-def main(precision: tuple[str, ...], batch: int, repeats: int, only_growth: bool, as_json: bool) -> None:
+@python_option
+def main(
+    precision: tuple[str, ...],
+    batch: int,
+    repeats: int,
+    only_growth: bool,
+    as_json: bool,
+    pythons: tuple[tuple[str, str], ...],
+    peer: str | None,
+) -> None:
+    if peer is not None:
+        serve_runs(PEERS[peer](precision[0], batch))
+        return
     if only_growth:
         growth(precision, repeats, as_json)
         return
     for chosen in precision:
-        contestants = {"ggn_tf": keras_step(chosen, batch, False), "stock Keras": keras_step(chosen, batch, True)}
-        skipped = {}
-        if importlib.util.find_spec("torch"):
-            contestants["PyTorch eager"] = torch_step(chosen, batch, False)
-            contestants["PyTorch compiled"] = torch_step(chosen, batch, True)
-        else:
-            skipped["PyTorch"] = "not installed (extra [bench])"
-        seconds = measure(contestants, repeats)
+        arguments = (f"--precision={chosen}", f"--batch={batch}")
+        seconds, skipped = measure_processes(__file__, PEERS, arguments, repeats, pythons)
         report(f"joint training step, batch {batch}, {chosen}", seconds, "ggn_tf", as_json, skipped)
 
 

@@ -1,14 +1,83 @@
-"""Times several ways of doing the same thing in one process, interleaved, and prints medians and ratios."""
+"""Times several ways of doing the same thing, interleaved, and prints medians and ratios."""
 
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO
 
 import click
 from rich.console import Console
 from rich.table import Table
+
+_MARK = "side by side: "
+
+
+def python_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a benchmark the options for peers in processes of their own."""
+    help_text = (
+        "Python that runs the peers whose names begin with NAME, for example --python PyTorch /tmp/torch/bin/python; "
+        "can be repeated. It needs click, NumPy, rich and the peer's package."
+    )
+    option = click.option("--python", "pythons", nargs=2, multiple=True, metavar="NAME PATH", help=help_text)
+    return click.option("--peer", hidden=True)(option(command))
+
+
+def serve_runs(run: Callable[[], object], warm_up: int = 2) -> None:
+    """Time a run at each line on stdin; in the process of a peer."""
+    for _ in range(warm_up):
+        run()
+    print(_MARK + "ready", flush=True)
+    for _ in sys.stdin:
+        # Not counted: the threads and caches are the other peers'.
+        run()
+        start = time.perf_counter()
+        run()
+        print(_MARK + str(time.perf_counter() - start), flush=True)
+
+
+def measure_processes(
+    script: str, peers: Iterable[str], arguments: Iterable[object], repeats: int, pythons: Iterable[tuple[str, str]]
+) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """As `measure`, of peers that do not bear each other in one process: `script --peer NAME ARGUMENTS` for each.
+
+    Returns the seconds, and the last line of the errors of each peer that did not become ready.
+    """
+    seconds: dict[str, list[float]] = {}
+    skipped = {}
+    environment = {**os.environ, "PYTHONPATH": str(Path(script).resolve().parents[1])}
+    with ExitStack() as stack:
+        started = {}
+        for name in peers:
+            python = next((path for prefix, path in pythons if name.startswith(prefix)), sys.executable)
+            errors = stack.enter_context(tempfile.TemporaryFile("w+"))
+            command = [python, script, f"--peer={name}", *map(str, arguments)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
+            process = stack.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes))
+            stack.callback(process.kill)
+            if _answer(process.stdout) is None:
+                errors.seek(0)
+                skipped[name] = (errors.read().strip().splitlines() or ["no message"])[-1]
+            else:
+                started[name], seconds[name] = process, []
+        for _ in range(repeats):
+            for name, process in started.items():
+                process.stdin.write("\n")
+                process.stdin.flush()
+                seconds[name].append(float(_answer(process.stdout) or "nan"))
+    return seconds, skipped
+
+
+def _answer(stdout: IO[str]) -> str | None:
+    """The next answer of a peer; None where it has ended."""
+    return next((line.removeprefix(_MARK).strip() for line in stdout if line.startswith(_MARK)), None)
 
 
 def measure(contestants: dict[str, Callable[[], object]], repeats: int, warm_up: int = 2) -> dict[str, list[float]]:
@@ -25,7 +94,9 @@ def measure(contestants: dict[str, Callable[[], object]], repeats: int, warm_up:
     return seconds
 
 
-def report(title: str, seconds: dict[str, list[float]], ours: str, as_json: bool, skipped: dict[str, str]) -> None:
+def report(
+    title: str, seconds: Mapping[str, list[float]], ours: str, as_json: bool, skipped: Mapping[str, str]
+) -> None:
     """Print medians, and how many times ours is faster."""
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rows = {

@@ -110,7 +110,7 @@ def command(
         raise click.UsageError("--align-masks needs a mask.")
     _check_paths((earlier, later), (earlier_mask, later_mask), export, output)
     if export is not None:
-        load_tensorflow()
+        load_tensorflow(keras=False)
     network = ("model_name", "timeout", "proxy", "trust", "tls_ca", "tls_cert", "tls_key")
     settings = {name: others.pop(name) for name in network}
     source = export or (None if server is None else f"grpc://{server}")

@@ -129,7 +129,7 @@ def command(
     # Before TensorFlow is loaded, which takes seconds.
     check_node(aet, known_aets, send_to, queue, credentials, timeout)
     if export is not None:
-        load_tensorflow()
+        load_tensorflow(keras=False)
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     with (
         StopSignal("The node stops after what it answers and sends at the moment.") as stop,

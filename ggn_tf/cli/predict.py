@@ -202,7 +202,7 @@ def command(
     if points_from is not None:
         locations += ggn_tf.read_dicom_points(points_from, ct, series=series, repair=repair)
     if export is not None:
-        load_tensorflow()
+        load_tensorflow(keras=False)
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     source = export or f"grpc://{server}"
     with ggn_tf.load(source, model_name=model_name, timeout=timeout, proxy=proxy, trust=trust, **tls) as model:

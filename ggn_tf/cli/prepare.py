@@ -88,7 +88,7 @@ def command(table: Path, runner: Any, staging: str | None, beam_options: tuple[s
                 runner=runner,
                 staging=staging,
                 beam_options=beam_options,
-                on_start=lambda cases: load_tensorflow(),
+                on_start=lambda cases: load_tensorflow(keras=False),
                 on_progress=bar.show,
                 **arguments,
             )

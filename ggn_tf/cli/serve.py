@@ -185,7 +185,7 @@ def command(
         )
         arguments = program_command(folder, model_name, host, port or PORT, shared + flags)
         os.execv(arguments[0], arguments)
-    load_tensorflow()
+    load_tensorflow(keras=False)
     import tensorflow as tf
 
     from ggn_tf.monailabel.server import MonaiLabelOptions

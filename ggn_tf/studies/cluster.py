@@ -13,6 +13,7 @@ from distributed import CancelledError, Client, Future, LocalCluster
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
+from distributed.utils import LoopRunner
 
 from ggn_tf.errors import GgnError, GgnWarning, RunError
 from ggn_tf.studies.item import Item, WorkFolder
@@ -21,6 +22,7 @@ from ggn_tf.studies.pool import WorkerMessage, done_message
 from ggn_tf.studies.workers import Cluster
 
 _CONNECT_S = 10.0
+_LOOP_STARTS = 6
 _POLL_S = 0.5
 _RESULT_S = 5.0
 # How often the scheduler is asked for its workers.
@@ -91,7 +93,7 @@ def run_on_cluster(
 def _connected(cluster: Cluster, items: int) -> Iterator[Client]:
     """A client of the cluster, which is started here where it has no address."""
     with ExitStack() as stack:
-        local = None
+        local, loop = None, stack.enter_context(_event_loop())
         if cluster.address is None:
             # Encrypted with keys of its own: else every user of this machine could have it execute code.
             local = LocalCluster(
@@ -100,10 +102,12 @@ def _connected(cluster: Cluster, items: int) -> Iterator[Client]:
                 memory_limit=None,
                 dashboard_address="127.0.0.1:0",
                 security=True,
+                loop=loop,
             )
             stack.enter_context(local)
         try:
-            client = stack.enter_context(Client(local or cluster.address, timeout=_CONNECT_S, set_as_default=False))
+            client = Client(local or cluster.address, timeout=_CONNECT_S, set_as_default=False, loop=loop)
+            stack.enter_context(client)
         # Dask raises the last two for addresses that its security settings do not allow.
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise RunError(
@@ -117,6 +121,23 @@ def _connected(cluster: Cluster, items: int) -> Iterator[Client]:
         if local is not None:
             client.run(ignore_interrupts)
         yield client
+
+
+@contextmanager
+def _event_loop() -> Iterator[Any]:
+    """A started event loop for Dask, which gives its thread 10 s to start: too few on a machine that is very busy."""
+    for _ in range(_LOOP_STARTS):
+        runner = LoopRunner()
+        # Dask's check that it has started. The thread of a failed start ends with the process.
+        with suppress(AssertionError):
+            runner.start()
+            break
+    if not runner.is_started():
+        raise TimeoutError("The event loop of Dask did not start within a minute.")
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 @contextmanager
