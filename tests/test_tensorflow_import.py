@@ -42,12 +42,14 @@ def test_tensorflow_logs_errors_only():
     ],
 )
 def test_settings_for_other_programs_have_no_effect_and_stay(tmp_path: Path, keras_json: str, environment):
-    """The attributes of the API import their modules, which import TensorFlow and Keras."""
+    """The attributes of the API import their modules, which import TensorFlow and, those that train, Keras."""
     (tmp_path / "keras.json").write_text(keras_json, encoding="utf-8")
     done = python(
-        "import os, ggn_tf\n"
+        "import os, sys, ggn_tf\n"
         "def variables(): return {n: v for n, v in os.environ.items() if 'KERAS' in n}\n"
-        "before = variables(); ggn_tf.fit, ggn_tf.evaluate, ggn_tf.load, ggn_tf.export; assert variables() == before\n"
+        "before = variables(); ggn_tf.load, ggn_tf.serve; import ggn_tf.serving.runtime.predict_request\n"
+        "assert 'tensorflow' in sys.modules and 'keras' not in sys.modules and variables() == before\n"
+        "ggn_tf.fit, ggn_tf.evaluate, ggn_tf.load, ggn_tf.export; assert variables() == before\n"
         "import keras; from keras.src.backend.config import keras_home\n"
         "c = keras.config\n"
         "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.max_steps_per_epoch(), keras_home())",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from distributed import LocalCluster
+from distributed.utils import LoopRunner
 
 import ggn_tf
 from ggn_tf.cli import main
@@ -259,6 +260,20 @@ def test_a_scheduler_that_cannot_be_reached_is_an_error(folder, monkeypatch, add
     with pytest.raises(RunError, match="cannot be reached"):
         run(folder, Cluster(address), do_here)
     assert not list(folder.folder.glob(".cluster-*"))
+
+
+def test_a_loop_that_does_not_start_in_time_is_started_again(dask, folder, monkeypatch):
+    class LateRunner(LoopRunner):
+        starts = 0
+
+        def start(self) -> None:
+            LateRunner.starts += 1
+            assert LateRunner.starts > 1
+            super().start()
+
+    monkeypatch.setattr(cluster_module, "LoopRunner", LateRunner)
+    assert any(message.done for message in run(folder, dask, do_here, ITEMS[:1]))
+    assert LateRunner.starts == 2
 
 
 def test_the_command_line_names_its_options(tmp_path):
