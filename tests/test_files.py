@@ -54,6 +54,17 @@ def test_a_folder_with_content_is_never_replaced(tmp_path: Path):
     assert (tmp_path / "set" / "shard").read_text(encoding="utf-8") == "kept"
 
 
+@pytest.mark.parametrize("between_the_renames", [False, True])
+def test_a_failure_leaves_the_former_folder_also_after_a_kill(tmp_path: Path, between_the_renames: bool):
+    former = tmp_path / (".ggn-tf-former.set" if between_the_renames else "set")
+    former.mkdir()
+    (former / "shard").write_text("former", encoding="utf-8")
+    with pytest.raises(RuntimeError), replaced_folder(tmp_path / "set") as folder:
+        (folder / "other").touch()
+        raise RuntimeError
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["set", "set/shard"]
+
+
 def failing(number: int, when: Callable[[Path], bool] = lambda path: True) -> Callable[..., Any]:
     """A function of the operating system that a file system does not have, for some paths."""
 

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from ggn_tf.cli.options import (
     select_on_option,
     shared_option,
     text_of,
+    together,
 )
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.models.names import CASCADE
@@ -40,7 +40,7 @@ def _paper(attribute: str) -> str:
     return f"{PER_STAGE}.  [default: {numbers}, the paper's]"
 
 
-_TRAINING = (
+training_options = together(
     click.option("--epochs", type=CommaList(int, count=3), help=f"Largest number of epochs of {_paper('max_epochs')}"),
     click.option(
         "--learning-rates", type=CommaList(float, count=3), help=f"First learning rate of {_paper('learning_rate')}"
@@ -65,13 +65,6 @@ _TRAINING = (
         f"each of {PER_STAGE}. At most the dataset's margin; 0 is the paper's.",
     ),
 )
-
-
-def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments `epochs`, `learning_rates`, `patience`, `batch_size`, `joint_weight`, `shift_mm`."""
-    for option in reversed(_TRAINING):
-        command = option(command)
-    return command
 
 
 @click.command()

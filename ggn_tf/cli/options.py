@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ from ggn_tf.protocol import SOLID_HU, SOLID_RANGE_HU
 
 PATH = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 AT_LEAST_0, AT_LEAST_1 = click.IntRange(min=0), click.IntRange(min=1)
 
 
@@ -132,6 +134,11 @@ def _option_here(argument: str) -> str | None:
     return option_of(click.get_current_context().command, argument)
 
 
+def together(*options: Decorator) -> Decorator:
+    """One decorator for several options, in this order."""
+    return lambda command: reduce(lambda inner, option: option(inner), reversed(options), command)
+
+
 label_column_option = click.option(
     "--label-column", default="label", help="Column of the table that contains the labels."
 )
@@ -152,99 +159,75 @@ proxy_option = click.option(
 )
 
 
-def workers_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command that trains several networks the arguments `jobs`, `cluster` and `resources`."""
-    jobs = click.option("--jobs", type=AT_LEAST_1, help="Number of trainings that run at a time.  [default: 1]")
-    cluster = click.option(
+workers_options = together(
+    click.option("--jobs", type=AT_LEAST_1, help="Number of trainings that run at a time.  [default: 1]"),
+    click.option(
         "--cluster",
         metavar="ADDRESS|local:N",
         help="Dask cluster that does the trainings, by the address of its scheduler, for example tcp://HOST:8786; or a "
         "cluster with N workers on this machine.  [default: processes of this machine]",
-    )
-    resources = click.option(
+    ),
+    click.option(
         "--resources",
         type=Amounts(),
         help="What each training takes of its worker in the cluster, for example GPU=1, by the names given to dask "
         "worker --resources.",
-    )
-    return jobs(cluster(resources(command)))
+    ),
+)
 
-
-def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command that predicts by an export or a server the arguments `export` and `trust`."""
-    export = click.option(
-        "--export", type=PATH, help="Model folder or version directory that predicts, without a server."
-    )
-    trust = click.option(
+export_options = together(
+    click.option("--export", type=PATH, help="Model folder or version directory that predicts, without a server."),
+    click.option(
         "--trust",
         is_flag=True,
         help="Also use an --export without checksums, or whose graph may use files or the network. A model is a "
         "program.",
-    )
-    return export(trust(command))
+    ),
+)
 
-
-def tls_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command that is a client of a model server the arguments `tls_ca`, `tls_cert` and `tls_key`."""
-    authorities = click.option(
+tls_options = together(
+    click.option(
         "--tls-ca", type=FILE, help="PEM file with the authorities whose servers are trusted; encrypts the connection."
-    )
-    cert = click.option(
-        "--tls-cert", type=FILE, help="PEM file with this client's certificate, if the server asks for one."
-    )
-    key = click.option("--tls-key", type=FILE, help="PEM file with the key of --tls-cert, without a password.")
-    return authorities(cert(key(command)))
+    ),
+    click.option("--tls-cert", type=FILE, help="PEM file with this client's certificate, if the server asks for one."),
+    click.option("--tls-key", type=FILE, help="PEM file with the key of --tls-cert, without a password."),
+)
 
+pacs_file_options = together(
+    click.option(
+        "--pacs-credentials",
+        type=FILE,
+        help='JSON file instead of the variables, which only its owner may read: {"token": ...} or {"user": ..., '
+        '"password": ...}.',
+    ),
+    click.option(
+        "--pacs-ca",
+        type=FILE,
+        help="PEM file with the authorities whose archives are trusted.  [default: Mozilla's; of dicom-tls:// the "
+        "system's]",
+    ),
+    click.option("--pacs-cert", type=FILE, help="PEM file with this client's certificate for the archive."),
+    click.option("--pacs-key", type=FILE, help="PEM file with the key of --pacs-cert, without a password."),
+)
 
-def pacs_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments `pacs`, `study` and `send`, and those with which it connects."""
-    options = (
-        click.option(
-            "--pacs",
-            metavar="URL",
-            help="Archive that has the CT: https://HOST/PATH of DICOMweb, or dicom://AET@HOST:PORT (dicom-tls:// with "
-            "TLS). For DICOMweb, a token is read from the variable GGN_TF_PACS_TOKEN, a user from GGN_TF_PACS_USER and "
-            "GGN_TF_PACS_PASSWORD.",
-        ),
-        click.option(
-            "--calling-aet", help=f"AE title of this client, for a --pacs dicom://.  [default: {CALLING_AET}]"
-        ),
-        click.option(
-            "--move-port",
-            type=click.IntRange(1, 65535),
-            help="Port of this machine at which a --pacs dicom:// delivers by C-MOVE; without it, C-GET is used.",
-        ),
-        click.option("--study", help="StudyInstanceUID of the CT in the --pacs; needed where --series is not given."),
-        click.option("--send", is_flag=True, help="Store the DICOM SEG and SR in the --pacs."),
-    )
-    command = pacs_file_options(command)
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def pacs_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the files with which it connects to an archive."""
-    options = (
-        click.option(
-            "--pacs-credentials",
-            type=FILE,
-            help='JSON file instead of the variables, which only its owner may read: {"token": ...} or {"user": ..., '
-            '"password": ...}.',
-        ),
-        click.option(
-            "--pacs-ca",
-            type=FILE,
-            help="PEM file with the authorities whose archives are trusted.  [default: Mozilla's; of dicom-tls:// the "
-            "system's]",
-        ),
-        click.option("--pacs-cert", type=FILE, help="PEM file with this client's certificate for the archive."),
-        click.option("--pacs-key", type=FILE, help="PEM file with the key of --pacs-cert, without a password."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
+pacs_options = together(
+    click.option(
+        "--pacs",
+        metavar="URL",
+        help="Archive that has the CT: https://HOST/PATH of DICOMweb, or dicom://AET@HOST:PORT (dicom-tls:// with "
+        "TLS). For DICOMweb, a token is read from the variable GGN_TF_PACS_TOKEN, a user from GGN_TF_PACS_USER and "
+        "GGN_TF_PACS_PASSWORD.",
+    ),
+    click.option("--calling-aet", help=f"AE title of this client, for a --pacs dicom://.  [default: {CALLING_AET}]"),
+    click.option(
+        "--move-port",
+        type=click.IntRange(1, 65535),
+        help="Port of this machine at which a --pacs dicom:// delivers by C-MOVE; without it, C-GET is used.",
+    ),
+    click.option("--study", help="StudyInstanceUID of the CT in the --pacs; needed where --series is not given."),
+    click.option("--send", is_flag=True, help="Store the DICOM SEG and SR in the --pacs."),
+    pacs_file_options,
+)
 
 own_dataset_option = click.option(
     "--own-dataset", type=PATH, help="Folder of the run's own dataset, where it was moved since the training."
@@ -309,33 +292,31 @@ by_option = click.option(
 )
 
 
-def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments `label_column`, `distinct_ids` and `merge_labels`."""
-    distinct_ids = click.option(
+table_options = together(
+    label_column_option,
+    click.option(
         "--distinct-ids",
         is_flag=True,
         help="Accept patient ids that differ only in zeros, case, a trailing .0 or Unicode form, and patients who "
         "share a CT, as different patients.",
-    )
-    merge_labels = click.option(
+    ),
+    click.option(
         "--merge-labels",
         is_flag=True,
         help="Make labels that differ only in spelling, such as 4 and 4.0 or MIA and mia, one label.",
-    )
-    return label_column_option(distinct_ids(merge_labels(command)))
+    ),
+)
 
-
-def repair_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments `repair` and `align_masks`."""
-    repair = click.option(
+repair_options = together(
+    click.option(
         "--repair",
         is_flag=True,
         help="Resample series with a gantry tilt or non-uniform slice spacing onto a regular grid, instead of "
         "rejecting them.",
-    )
-    align_masks = click.option(
+    ),
+    click.option(
         "--align-masks",
         is_flag=True,
         help="Resample masks on another grid of the same scan onto the CT's grid, instead of rejecting them.",
-    )
-    return repair(align_masks(command))
+    ),
+)

@@ -17,9 +17,9 @@ from ggn_tf.evaluation.statistics.field_of_view import score_extent
 from ggn_tf.evaluation.statistics.fold_means import compare_baselines, score_folds, score_pooled, scores_by_fold
 from ggn_tf.evaluation.statistics.fold_score import FoldScores, FoldStage
 from ggn_tf.evaluation.statistics.further_scores import score_further
-from ggn_tf.evaluation.statistics.out_of_fold import out_of_fold
+from ggn_tf.evaluation.statistics.out_of_fold import average_members, out_of_fold
 from ggn_tf.evaluation.statistics.prediction_sets import evaluate_sets
-from ggn_tf.evaluation.statistics.predictions_table import FOLD, probability_names, table_classes
+from ggn_tf.evaluation.statistics.predictions_table import FOLD
 from ggn_tf.evaluation.statistics.retest import PERTURBATION_COLUMNS
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, TrainedStage
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
@@ -67,10 +67,7 @@ def retest_crossval(members: Sequence[Member], folds: Folds, dataset: Dataset, a
         nodules = nodules_to_retest(each.run, dataset, folds.by_number[each.fold])
         parts.append(retest_run(each.run, dataset, nodules, announce).assign(**{FOLD: each.fold}))
     rows = pd.concat(parts, ignore_index=True)
-    key = [*PERTURBATION_COLUMNS, "case"]
-    numbers = [*probability_names(table_classes(rows)), "dice"]
-    mean = rows.groupby(key, sort=False)[numbers].mean()
-    return rows.drop_duplicates(key, ignore_index=True).drop(columns=numbers).join(mean, on=key)
+    return average_members(rows, [*PERTURBATION_COLUMNS, "case"], members[-1].member)
 
 
 def score_crossval(

@@ -10,6 +10,7 @@ import pytest
 
 import ggn_tf
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.runs.run_folder import RunFolder
 from tests.support.case_files import write_case_files
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom, write_nifti
 from tests.support.tiny_protocol import tiny_protocol
@@ -40,10 +41,16 @@ def folder(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-def test_the_examples_give_what_they_show(folder: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_examples_give_what_they_show(
+    folder: Path, dataset: Dataset, whole_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run_examples("ggn_tf.api.prepare") == (0, 2)
     shutil.rmtree(folder / "dataset")
     shutil.copytree(dataset.folder, folder / "dataset")
-    monkeypatch.setattr("ggn_tf.api.fit.Protocol", partial(tiny_protocol, 1))
+    # Its run is finished: to ask for it again trains nothing.
+    shutil.copytree(whole_run.folder, folder / "runs" / "a")
+    monkeypatch.setattr("ggn_tf.api.fit.Protocol", tiny_protocol)
+    monkeypatch.setattr("ggn_tf.fit", partial(ggn_tf.fit, seed=7, precision="float32"))
+    monkeypatch.setattr("ggn_tf.evaluate", partial(ggn_tf.evaluate, replicates=50, gallery=1))
     for name, examples in (("fit", 3), ("evaluate", 4), ("export", 1), ("serve", 1), ("load", 4)):
         assert run_examples(f"ggn_tf.api.{name}") == (0, examples)

@@ -36,14 +36,6 @@ def test_a_run_is_that_of_the_library_below(dataset: Dataset, whole_run: RunFold
     assert all(progress.step == progress.steps for progress in ended) and "validation_dice" in ended[0].scores
 
 
-def test_a_stopped_run_is_resumed(dataset: Dataset, whole_run: RunFolder, tmp_path: Path) -> None:
-    asked = iter([False, False, True])
-    with pytest.raises(KeyboardInterrupt):
-        fit(dataset, tmp_path / "run", stop=lambda: next(asked))
-    run = fit(dataset, tmp_path / "run", stage="segment")
-    assert results(RunFolder.open(run.folder))["segment"] == results(whole_run)["segment"]
-
-
 @pytest.mark.parametrize(
     ("argument", "value"),
     [

@@ -82,7 +82,7 @@ KINDS = {
 }
 # What headers are made of: numbers at the ends of their ranges, separators, signs and brackets.
 SPECIAL = (0, 1, 127, 128, 255, *b' \n,./-%<[{"')
-IN_CI, NIGHTLY = 100, 2000
+IN_CI, NIGHTLY = 50, 2000
 
 
 def damages(kind, number):

@@ -76,7 +76,7 @@ def test_a_machine_that_waits_for_another_is_ended_by_ctrl_c(folder: Path, index
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     told = process.stdout.readline()
     assert ("worker 1 of 2" if index else "dataset") in told
-    time.sleep(5)
+    time.sleep(1)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)

@@ -78,11 +78,6 @@ def test_an_epoch_is_a_function_of_seed_and_epoch(stream: CaseStream) -> None:
     assert_same(arrays(stream.training_epoch(5, 3, 7, AUGMENTATION)), first)
 
 
-def test_iterating_an_epoch_twice_gives_the_same(stream: CaseStream) -> None:
-    epoch = stream.training_epoch(5, 3, 7, AUGMENTATION)
-    assert_same(arrays(epoch), arrays(epoch))
-
-
 @pytest.mark.parametrize(("seed", "epoch"), [(3, 8), (4, 7)])
 def test_another_seed_or_epoch_shuffles_and_augments_otherwise(stream: CaseStream, seed: int, epoch: int) -> None:
     first, second = (arrays(stream.training_epoch(24, *key, AUGMENTATION))[0] for key in ((3, 7), (seed, epoch)))
@@ -90,10 +85,10 @@ def test_another_seed_or_epoch_shuffles_and_augments_otherwise(stream: CaseStrea
     assert not np.isclose(np.sort(first.patch, axis=None), np.sort(second.patch, axis=None), atol=1e-7).all()
 
 
-@pytest.mark.parametrize("skip", [1, 3, 5])
-def test_a_resumed_epoch_continues_with_the_same_batches(stream: CaseStream, skip: int) -> None:
+def test_a_resumed_epoch_continues_with_the_same_batches(stream: CaseStream) -> None:
     whole = arrays(stream.training_epoch(5, 3, 7, AUGMENTATION))
-    assert_same(arrays(stream.training_epoch(5, 3, 7, AUGMENTATION, skip=skip)), whole[skip:])
+    for skip in (3, 5):
+        assert_same(arrays(stream.training_epoch(5, 3, 7, AUGMENTATION, skip=skip)), whole[skip:])
 
 
 def test_kept_cases_and_cases_from_disk_give_the_same_batches(synthetic: Dataset) -> None:
@@ -102,9 +97,8 @@ def test_kept_cases_and_cases_from_disk_give_the_same_batches(synthetic: Dataset
     assert_same(first, second)
 
 
-@pytest.mark.parametrize("workers", [2, 3, 5])
-def test_workers_see_together_what_one_sees(stream: CaseStream, workers: int) -> None:
-    whole = arrays(stream.training_epoch(5, 3, 7, AUGMENTATION))
+def test_workers_see_together_what_one_sees(stream: CaseStream) -> None:
+    workers, whole = 5, arrays(stream.training_epoch(5, 3, 7, AUGMENTATION))
     parts = [arrays(stream.training_epoch(5, 3, 7, AUGMENTATION, part=Part(k, workers))) for k in range(workers)]
     for batch, shares in zip(whole, zip(*parts, strict=True), strict=True):
         if len(batch.label) < workers:

@@ -38,10 +38,17 @@ def better_than_chance(accuracy: float, cases: int) -> bool:
     return accuracy > 0.5 + 4 * 0.5 / np.sqrt(cases)
 
 
+def values_of(labels: list[str], seed: int = 1) -> np.ndarray:
+    values = np.hstack([telling(labels, seed=seed), np.full((len(labels), 1), 7.0), np.full((len(labels), 1), np.nan)])
+    values[::9, 2] = np.nan
+    return values
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """With undefined values, a constant feature and an empty one, which do no harm."""
     labels = drawn_labels(CASES)
-    return write_features(tmp_path_factory.mktemp("telling") / "dataset", telling(labels), labels)
+    return write_features(tmp_path_factory.mktemp("telling") / "dataset", values_of(labels), labels)
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +102,13 @@ def test_neither_validation_nor_test_cases_take_part(
     tmp_path: Path, dataset: Dataset, fitted: tuple[FittedRadiomics, pd.DataFrame]
 ) -> None:
     split, labels = read_split(dataset, 1), drawn_labels(CASES)
-    values = telling(labels)
+    values = values_of(labels)
     unseen = [row for row, case in enumerate(dataset.cases) if case.case_id not in split.train]
     values[unseen] = 1e3
     other = write_features(tmp_path / "dataset", values, labels)
     assert read_split(other, 1).train == split.train
     train = [frame[frame["set"] == "train"].drop(columns="set") for frame in (fit(other)[1], fitted[1])]
     pd.testing.assert_frame_equal(*train)
-
-
-def test_undefined_features_are_imputed_and_useless_ones_do_no_harm(tmp_path: Path) -> None:
-    labels = drawn_labels(CASES)
-    values = np.hstack([telling(labels), np.full((CASES, 1), 7.0), np.full((CASES, 1), np.nan)])
-    values[::9, 2] = np.nan
-    frame = fit(write_features(tmp_path / "dataset", values, labels))[1]
-    assert scores_of_test(frame, replicates=REPLICATES)["auc"].low > 0.9
 
 
 def test_four_classes_of_which_a_task_leaves_a_label_out(tmp_path: Path) -> None:
@@ -132,7 +131,7 @@ def test_another_datasets_cases_are_answered(
     tmp_path: Path, dataset: Dataset, fitted: tuple[FittedRadiomics, pd.DataFrame]
 ) -> None:
     labels = drawn_labels(60, seed=8)
-    other = write_features(tmp_path / "other", telling(labels, seed=9), labels)
+    other = write_features(tmp_path / "other", values_of(labels, 9), labels)
     frame = predict_radiomics(fitted[0], other, read_split(other, 1), repeat=3)
     assert set(frame["repeat"]) == {3}
     assert scores_of_test(frame)["auc"].value > 0.9

@@ -17,7 +17,7 @@ from ggn_tf.training.initial_model import initial_model
 from tests.support.synthetic import write_synthetic_dataset
 from tests.support.tiny_fit import tiny_description
 
-MASKS = {"raw": [], "reference": [], "multitask": ["classify"]}
+MASKS = {"reference": [], "multitask": ["classify"]}
 
 
 @pytest.fixture(scope="module")

@@ -17,29 +17,21 @@ from ggn_tf.dataset.records import Dataset, read_patches
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.runtime.predict_request import LocalModel
-from tests.support.tiny_crossval import TASK, run_here
+from tests.support.tiny_crossval import TASK
 from tests.support.tiny_protocol import tiny_protocol
 
 
 @pytest.mark.slow
-def test_the_export_of_trained_folds_predicts_their_mean(dataset: Dataset, tmp_path: Path) -> None:
-    with patch("ggn_tf.api.crossval.run_items", run_here):
-        cv = ggn_tf.crossval(
-            dataset.folder,
-            tmp_path / "cv",
-            task=TASK,
-            model="multitask",
-            folds=2,
-            protocol=tiny_protocol(1),
-            precision="float32",
-        )
-    cases = [str(case) for case in cv.predictions["case"]]
+def test_the_export_of_the_folds_predicts_their_mean(dataset: Dataset, whole_crossval: Path, tmp_path: Path) -> None:
+    cv = ggn_tf.Crossval(whole_crossval)
+    predictions = cv.predictions[cv.predictions["stage"] == "joint"]
+    cases = [str(case) for case in predictions["case"]]
     patch_hu = read_patches(dataset, cases)[0]
     inputs = normalise_hu(tf.constant(patch_hu), dataset.protocol.window_hu)
     networks = [RunFolder.open(run).load_model() for run in cv.runs]
     members = np.stack([network(inputs, training=False)["probabilities"] for network in networks])
-    own = members[cv.predictions["fold"].to_numpy() - 1, np.arange(len(cases))]
-    np.testing.assert_allclose(own, probabilities(cv.predictions), atol=1e-5)
+    own = members[predictions["fold"].to_numpy() - 1, np.arange(len(cases))]
+    np.testing.assert_allclose(own, probabilities(predictions), atol=1e-5)
     served = LocalModel(ggn_tf.export(cv, tmp_path / "models")).predict(patch_hu)
     np.testing.assert_allclose(served.probabilities, members.mean(axis=0), atol=1e-5)
 

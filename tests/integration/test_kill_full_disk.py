@@ -42,18 +42,12 @@ class Case(NamedTuple):
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A case table."""
+    """A case table, a run with its dataset, and a dataset to train on."""
     folder = tmp_path_factory.mktemp("sources")
     write_case_files(folder / "cases", 12)
+    write_untrained_run(folder)
+    write_synthetic_dataset(folder / "training", cases=32, size=SIZE)
     return folder
-
-
-@pytest.fixture(scope="module")
-def more_sources(sources: Path) -> Path:
-    """And a run with its dataset, and a dataset to train on."""
-    write_untrained_run(sources)
-    write_synthetic_dataset(sources / "training", cases=32, size=SIZE)
-    return sources
 
 
 def command(*arguments: object) -> Process:
@@ -116,7 +110,7 @@ def remove_remains(disk: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def kill_again_and_again(case: Case, disk: Path, kills: int) -> None:
+def kill_again_and_again(case: Case, disk: Path) -> None:
     for name in FOREIGN:
         (disk / name).write_text(f"mine: {name}", encoding="utf-8")
     before = manifest(disk)
@@ -127,7 +121,7 @@ def kill_again_and_again(case: Case, disk: Path, kills: int) -> None:
         if path.is_dir():
             shutil.rmtree(path)
     generator = np.random.default_rng(5)
-    for _ in range(kills):
+    for _ in range(MANY):
         left = int(needed * generator.uniform(0.1, 1.5)) + 2**16
         with (disk / "ballast").open("wb") as ballast:
             os.posix_fallocate(ballast.fileno(), 0, max(1, free_space(disk) - left))
@@ -152,19 +146,9 @@ def kill_again_and_again(case: Case, disk: Path, kills: int) -> None:
     assert manifest(disk) == before
 
 
-@pytest.mark.parametrize(
-    "kills", [pytest.param(2, marks=pytest.mark.slow), pytest.param(MANY, marks=pytest.mark.nightly)]
-)
-def test_prepare_killed_on_a_disk_that_fills_up(
-    kills: int, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["prepare", "export", "evaluate", "fit", "study"])
+def test_a_command_killed_on_a_disk_that_fills_up(name: str, sources: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
     with small_disk(tmp_path / "disk", DISK) as disk:
-        kill_again_and_again(cases(sources)["prepare"], disk, kills)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", ["export", "evaluate", "fit", "study"])
-def test_a_command_killed_on_a_disk_that_fills_up(name: str, more_sources: Path, tmp_path: Path):
-    with small_disk(tmp_path / "disk", DISK) as disk:
-        kill_again_and_again(cases(more_sources)[name], disk, MANY)
+        kill_again_and_again(cases(sources)[name], disk)

@@ -31,7 +31,7 @@ from tests.support.untrained_run import write_untrained_run
 
 LONGEST_S = 5.0
 MOST_BYTES = 64 * 2**20
-COUNTS = [100, pytest.param(2000, marks=pytest.mark.nightly)]
+COUNTS = [50, pytest.param(2000, marks=pytest.mark.nightly)]
 LONG = "x" * 100_000
 VALUES = [
     *(None, True, False, 0, -1, 1, 2, 10**9, 2**63, 10**400, 1e308, float("nan"), float("inf"), -0.5),

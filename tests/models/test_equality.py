@@ -19,6 +19,8 @@ BUILDERS = {
     "cascade": lambda protocol, **options: build_cascade(3, protocol, **options),
     "multitask": lambda protocol, **options: build_multitask(3, protocol, **options),
 }
+# They contain the others.
+WHOLE = ["cascade", "multitask"]
 
 
 def stock_and_fast(network, protocol, **options):
@@ -119,7 +121,7 @@ def test_both_forms_start_from_the_same_weights_in_the_same_order(network, small
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("network", BUILDERS)
+@pytest.mark.parametrize("network", WHOLE)
 @pytest.mark.parametrize("count", [1, 3])
 def test_predictions_are_equal(network, count, small):
     stock, fast = stock_and_fast(network, small)
@@ -192,7 +194,7 @@ def test_other_dilations_are_equal(dilations, small):
     assert_gradients_close(stock.trainable_variables, gradients, expected)
 
 
-@pytest.mark.parametrize("network", BUILDERS)
+@pytest.mark.parametrize("network", WHOLE)
 @pytest.mark.parametrize("direction", ["stock to fast", "fast to stock"])
 def test_weights_in_a_file_are_interchangeable(network, direction, small, tmp_path):
     source, target = stock_and_fast(network, small)
@@ -205,7 +207,7 @@ def test_weights_in_a_file_are_interchangeable(network, direction, small, tmp_pa
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("network", BUILDERS)
+@pytest.mark.parametrize("network", WHOLE)
 def test_a_saved_network_predicts_the_same(network, small, tmp_path):
     _, fast = stock_and_fast(network, small, precision="bfloat16")
     fast.save(tmp_path / "model.keras")
@@ -233,7 +235,7 @@ def test_a_frozen_segmenter_gives_the_mask_of_inference(small):
     assert_close(cascade(patch, training=True)["mask"], cascade(patch, training=False)["mask"], "mask", 1e-6)
 
 
-@pytest.mark.parametrize("network", BUILDERS)
+@pytest.mark.parametrize("network", WHOLE)
 def test_bfloat16_predicts_nearly_the_same(network, small):
     _, exact = stock_and_fast(network, small)
     _, rounded = stock_and_fast(network, small, precision="bfloat16")
@@ -256,10 +258,8 @@ def all_gradients(model, batch):
     return np.concatenate([np.ravel(g).astype("float64") for g in gradients])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "network", ["cnn", *(pytest.param(n, marks=pytest.mark.nightly) for n in ("unet", "cascade", "multitask"))]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("network", BUILDERS)
 def test_at_full_size_the_gradients_are_those_of_float64(network):
     stock, fast = stock_and_fast(network, Protocol())
     patch, reference, label = make_batch(32, 3)

@@ -26,12 +26,13 @@ def start(
     *,
     devices: int = 1,
     epochs: int = 2,
-    stage: str = "joint",
+    stage: str | None = None,
+    model: str = "cascade",
     config: str | None = None,
 ) -> Process:
     """A process of a shared training. TF_CONFIG, `config`, says which of several; `devices` are its logical CPUs."""
     environment, errors = {"TF_CONFIG": config} if config else {}, Path(tempfile.mkstemp(prefix="shared-fit-")[1])
-    arguments = dataset.folder, run, strategy, devices, epochs, stage
+    arguments = dataset.folder, run, strategy, devices, epochs, stage, model
     return Process(train, *arguments, environment=environment, errors=errors)
 
 
@@ -49,7 +50,7 @@ def configurations(workers: int) -> list[str]:
     ]
 
 
-def train(dataset: Path, run: Path, strategy: str, devices: int, epochs: int, stage: str) -> None:
+def train(dataset: Path, run: Path, strategy: str, devices: int, epochs: int, stage: str | None, model: str) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
     asked = tiny_description(open_dataset(dataset, tiny_protocol().patch), epochs, LEARNING_RATE)
@@ -58,6 +59,7 @@ def train(dataset: Path, run: Path, strategy: str, devices: int, epochs: int, st
             ggn_tf.fit(
                 dataset,
                 task=asked.task,
+                model=model,
                 stage=stage,
                 seed=asked.seed,
                 protocol=asked.protocol,

@@ -27,11 +27,16 @@ def out_of_fold(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         PredictionsError: A nodule is in the test sets of two folds, or the members of a fold have different nodules.
     """
     rows = pd.concat([frame[frame["set"] == "test"] for frame in frames], ignore_index=True)
-    numbers = [*probability_names(table_classes(rows)), "dice", *(name for name in MASK_COLUMNS if name in rows)]
-    grouped = rows.groupby(_KEY, sort=False)[numbers]
-    mean = grouped.mean().where(grouped.count() == rows["repeat"].nunique())
-    joined = rows.drop_duplicates(_KEY).drop(columns=numbers).join(mean, on=_KEY)
+    joined = average_members(rows, _KEY, rows["repeat"].nunique())
     stages = pd.CategoricalDtype(joined["stage"].unique().tolist(), ordered=True)
     joined = joined.astype({"stage": stages}).sort_values(["stage", "split", "case"]).astype({"stage": str})
     joined = joined.assign(**{FOLD: joined["split"]}).assign(split=1, repeat=1)[[*rows.columns, FOLD]]
     return check_predictions(joined.reset_index(drop=True))
+
+
+def average_members(rows: pd.DataFrame, key: list[str], members: int) -> pd.DataFrame:
+    """The first row of each key, with the means over so many members; empty where one of them has no number."""
+    numbers = [*probability_names(table_classes(rows)), "dice", *(name for name in MASK_COLUMNS if name in rows)]
+    grouped = rows.groupby(key, sort=False)[numbers]
+    mean = grouped.mean().where(grouped.count() == members)
+    return rows.drop_duplicates(key, ignore_index=True).drop(columns=numbers).join(mean, on=key)

@@ -7,7 +7,6 @@ from ggn_tf.errors import GgnError
 from ggn_tf.evaluation.report.run_report import refuse_foreign_evaluation, write_evaluation
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
-from ggn_tf.files import replaced_folder
 from tests.support.described_run import evaluated as evaluated_run
 
 
@@ -41,41 +40,6 @@ def test_evaluation_consists_of_the_documented_files(evaluated):
 def test_scores_can_be_computed_again_from_the_predictions(evaluated):
     stored = read_scores_file(evaluated / "scores.json")
     assert stored == evaluated_run(read_predictions(evaluated / "predictions.csv"))
-
-
-@pytest.fixture
-def former(tmp_path) -> Path:
-    (tmp_path / "evaluation").mkdir()
-    (tmp_path / "evaluation" / "former.txt").write_text("former", encoding="utf-8")
-    return tmp_path / "evaluation"
-
-
-def test_new_evaluation_replaces_the_former_one(former):
-    with replaced_folder(former) as new:
-        (new / "new.txt").write_text("new", encoding="utf-8")
-    assert _files(former.parent) == ["evaluation/new.txt"]
-
-
-def test_failed_evaluation_leaves_the_former_one(former):
-    with pytest.raises(ZeroDivisionError), replaced_folder(former) as new:
-        (new / "new.txt").write_text("new", encoding="utf-8")
-        raise ZeroDivisionError
-    assert _files(former.parent) == ["evaluation/former.txt"]
-
-
-def test_former_evaluation_is_restored_after_a_kill_between_the_renames(former):
-    former.rename(former.with_name(".ggn-tf-former.evaluation"))
-    with pytest.raises(ZeroDivisionError), replaced_folder(former):
-        raise ZeroDivisionError
-    assert _files(former.parent) == ["evaluation/former.txt"]
-
-
-def test_leftovers_of_a_killed_evaluation_are_removed(former):
-    (former.parent / ".ggn-tf-temporary.evaluation.abcd_123").mkdir()
-    (former.parent / ".ggn-tf-temporary.evaluation.abcd_123" / "half").write_text("half", encoding="utf-8")
-    with replaced_folder(former) as new:
-        (new / "new.txt").write_text("new", encoding="utf-8")
-    assert _files(former.parent) == ["evaluation/new.txt"]
 
 
 @pytest.mark.parametrize("name", ["mine.png", "notes.txt", "inner/mine.svg"])

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,12 +164,13 @@ def test_workers_that_were_asked_for_different_runs_refuse(dataset: Dataset, tmp
 
 @pytest.mark.slow
 def test_three_devices_of_a_process_train_what_one_trains_whatever_the_size_of_the_batch(tmp_path: Path):
-    """The U-Net's stage. Shares of 1, 1 and 2 cases; of the last batch, of two cases, each device takes all."""
+    """The classifier alone. Shares of 1, 1 and 2 cases; of the last batch, of two cases, each device takes all."""
     dataset = write_synthetic_dataset(tmp_path / "dataset", cases=30, size=16)
     assert len(read_split(dataset, 1).train) % 4 == 2
-    answers = ended([shared_fit.start(dataset, tmp_path / "run", "mirrored", devices=3, epochs=1, stage="segment")])
+    answers = ended([shared_fit.start(dataset, tmp_path / "run", "mirrored", devices=3, epochs=1, model="raw")])
     assert answers[0][0] == 0, answers
-    alone = fit(tmp_path / "one", tiny_description(dataset, 1, shared_fit.LEARNING_RATE), dataset, "segment")
+    asked = replace(tiny_description(dataset, 1, shared_fit.LEARNING_RATE), model="raw")
+    alone = fit(tmp_path / "one", asked, dataset, None)
     ours, expected = (pd.read_csv(run / "history.csv") for run in (tmp_path / "run", alone.folder))
     pd.testing.assert_frame_equal(ours, expected, rtol=1e-4, atol=1e-5)
     assert_weights_equal_to_rounding(RunFolder.open(tmp_path / "run"), alone)
