@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ggn_tf.errors import GgnError
 from ggn_tf.models.names import RADIOMICS, TRANSFER
@@ -37,6 +37,13 @@ def check_choices(argument: str, values: Collection[str], allowed: Collection[st
             remedy="Choose one of these.",
             arguments=(argument,),
         )
+
+
+def check_training(segment_on: str, select_on: str, precision: str) -> None:
+    """Refuse sets and precisions that do not exist; raises GgnError."""
+    check_choices("segment_on", [segment_on], get_args(SegmentationSet))
+    check_choices("select_on", [select_on], get_args(SelectionSet))
+    check_choices("precision", [precision], get_args(PrecisionChoice))
 
 
 def check_fraction(argument: str, value: float | None) -> None:

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import pandas as pd
 
-from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, check_choices, ignore
-from ggn_tf.api.fit import check_margin, dataset_folder, with_numbers, with_shifts
-from ggn_tf.api.prepare import PreparedDataset, known_salt
-from ggn_tf.api.study import PROTOCOLS, ItemsProgress, StudyProgress
-from ggn_tf.dataset.fold_list import choose_folds
+from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, check_choices, check_training, ignore
+from ggn_tf.api.fit import dataset_folder
+from ggn_tf.api.prepare import PreparedDataset
+from ggn_tf.api.study import ItemsProgress, StudyProgress, chosen_protocol, folds_in
+from ggn_tf.api.training_numbers import check_margin, with_numbers
 from ggn_tf.dataset.folds import FOLDS_FILE, Folds, write_folds
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import GgnError
@@ -159,11 +159,8 @@ def crossval(
     """
     workers = choose_workers(jobs, cluster, resources)
     check_choices("model", [model], STAGES)
-    check_choices("segment_on", [segment_on], get_args(SegmentationSet))
-    check_choices("precision", [precision], get_args(PrecisionChoice))
-    if not isinstance(protocol, Protocol):
-        check_choices("protocol", [protocol], PROTOCOLS)
-        protocol = PROTOCOLS[protocol]()
+    check_training(segment_on, "validation", precision)
+    base = chosen_protocol(protocol)
     if members < 1:
         raise GgnError(
             "The number of members is too small.",
@@ -172,13 +169,11 @@ def crossval(
             remedy="Choose a larger number.",
             arguments=("members",),
         )
-    numbers = with_numbers(protocol, epochs, learning_rates, patience, batch_size, joint_weight)
-    numbers = with_shifts(numbers, shift_mm)
+    numbers = with_numbers(base, epochs, learning_rates, patience, batch_size, joint_weight, shift_mm)
     opened, path = open_dataset(dataset_folder(dataset), numbers.patch), Path(folder)
     check_margin(numbers, opened)
     parsed = task if isinstance(task, Task) else Task.parse(task)
-    given = None if folds_from is None else Path(folds_from)
-    chosen = choose_folds(path / FOLDS_FILE, opened, [parsed], folds, seed, given, known_salt())
+    chosen = folds_in(path, opened, [parsed], folds, seed, folds_from)
     resolved, reason = resolve_precision(precision)
     description = RunDescription(
         task=parsed,

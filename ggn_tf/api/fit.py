@@ -1,7 +1,6 @@
 """Train a run: every stage of a model up to the named one, in a folder from which it can be resumed."""
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,9 +11,10 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, SelectionSet, check_choices, ignore
+from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, SelectionSet, check_choices, check_training, ignore
 from ggn_tf.api.prepare import PreparedDataset, known_salt
 from ggn_tf.api.start_from import open_source
+from ggn_tf.api.training_numbers import check_margin, with_numbers
 from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split, digest_of, read_split
@@ -33,8 +33,6 @@ from ggn_tf.training.monitor import EpochResult
 from ggn_tf.training.replicas import Replicas
 from ggn_tf.training.train_options import Observer, TrainOptions
 from ggn_tf.training.trainer import Plan, plan_run, started_plan, train, train_run
-
-STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
 
 
 @dataclass(frozen=True)
@@ -200,16 +198,13 @@ def fit(
     """
     parsed = task if isinstance(task, Task) else Task.parse(task)
     check_choices("model", [model], STAGES)
-    check_choices("segment_on", [segment_on], get_args(SegmentationSet))
-    check_choices("select_on", [select_on], get_args(SelectionSet))
-    check_choices("precision", [precision], get_args(PrecisionChoice))
+    check_training(segment_on, select_on, precision)
     check_choices("strategy", [strategy], get_args(Strategy))
     rank = rank_of(strategy, os.environ)
     if deterministic:
         request_determinism()
     numbers = _for_start(protocol or Protocol(), start_from, freeze)
-    numbers = with_numbers(numbers, epochs, learning_rates, patience, batch_size, joint_weight)
-    numbers = with_shifts(numbers, shift_mm)
+    numbers = with_numbers(numbers, epochs, learning_rates, patience, batch_size, joint_weight, shift_mm)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     check_margin(numbers, opened)
     chosen = read_split(opened, split) if splits is None else _own_split(opened, Path(splits), split)
@@ -318,77 +313,6 @@ def _for_start(protocol: Protocol, start_from: object | None, freeze: int) -> Pr
             )
         return protocol
     return start_protocol(protocol)
-
-
-def with_numbers(
-    protocol: Protocol,
-    epochs: Sequence[int] | None,
-    learning_rates: Sequence[float] | None,
-    patience: Sequence[int] | None,
-    batch_size: int | None,
-    joint_weight: float | None,
-) -> Protocol:
-    """A protocol with other numbers of the training, as `fit` takes them; raises GgnError where they cannot be used."""
-    training = protocol.training
-    if batch_size is not None:
-        training = dataclasses.replace(training, batch_size=batch_size)
-    if joint_weight is not None:
-        training = dataclasses.replace(training, joint_weight=joint_weight)
-    for argument, field_name, numbers in (
-        ("epochs", "max_epochs", epochs),
-        ("learning_rates", "learning_rate", learning_rates),
-        ("patience", "patience", patience),
-    ):
-        if numbers is None:
-            continue
-        if len(numbers) != len(STAGE_NAMES) or not all(0 < number < math.inf for number in numbers):
-            raise GgnError(
-                "The numbers of the three stages cannot be used.",
-                found=repr(numbers),
-                expected=f"three positive numbers, for {', '.join(STAGE_NAMES)}",
-                remedy="Give one number for each stage.",
-                arguments=(argument,),
-            )
-        stages = {
-            name: dataclasses.replace(getattr(training, name), **{field_name: number})
-            for name, number in zip(STAGE_NAMES, numbers, strict=True)
-        }
-        training = dataclasses.replace(training, **stages)
-    return dataclasses.replace(protocol, training=training)
-
-
-def with_shifts(protocol: Protocol, shift_mm: float | Sequence[float]) -> Protocol:
-    """A protocol with shifts of the centre, as `fit` takes them; raises GgnError where they cannot be used."""
-    shifts = (shift_mm,) if isinstance(shift_mm, int | float) else tuple(shift_mm)
-    if len(shifts) not in (1, len(STAGE_NAMES)) or not all(0 <= shift < math.inf for shift in shifts):
-        raise GgnError(
-            "The shifts of the centre cannot be used.",
-            found=repr(shift_mm),
-            expected=f"one distance in mm, or three, for {', '.join(STAGE_NAMES)}; 0 shifts nothing",
-            remedy="Give one number, or one number for each stage.",
-            arguments=("shift_mm",),
-        )
-    if not any(shifts):
-        return protocol
-    stages = {
-        name: dataclasses.replace(getattr(protocol.training, name), shift_mm=float(shift))
-        for name, shift in zip(STAGE_NAMES, shifts * (len(STAGE_NAMES) // len(shifts)), strict=True)
-    }
-    return dataclasses.replace(protocol, training=dataclasses.replace(protocol.training, **stages))
-
-
-def check_margin(protocol: Protocol, dataset: "Dataset") -> None:
-    """Refuse shifts beyond the margin of the dataset's patches; raises GgnError."""
-    largest = max(getattr(protocol.training, name).shift_mm for name in STAGE_NAMES)
-    if largest > dataset.protocol.margin_mm:
-        raise GgnError(
-            "The dataset's margin is too small for the shifts of the centre.",
-            case=dataset.folder,
-            found=f"shifts up to {largest:g} mm, a margin of {dataset.protocol.margin_mm:g} mm",
-            expected="shifts within the margin",
-            remedy="Choose smaller shifts, or prepare the dataset with a larger margin.",
-            arguments=("shift_mm", "margin_mm"),
-        )
 
 
 def _changed(run: RunFolder, conditions: Conditions) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from ggn_tf.api.arguments import (
     DEFAULT_SYSTEMS,
@@ -14,12 +14,13 @@ from ggn_tf.api.arguments import (
     SelectionSet,
     check_choices,
     check_fraction,
+    check_training,
     ignore,
 )
 from ggn_tf.api.fit import dataset_folder
 from ggn_tf.api.prepare import PreparedDataset, known_salt
 from ggn_tf.dataset.fold_list import choose_folds
-from ggn_tf.dataset.folds import FOLDS_FILE, write_folds
+from ggn_tf.dataset.folds import FOLDS_FILE, Folds, write_folds
 from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split, digest_of
@@ -191,9 +192,7 @@ def study(
     """
     workers = choose_workers(jobs, cluster, resources)
     models, sources = _started_models(models)
-    check_choices("segment_on", [segment_on], get_args(SegmentationSet))
-    check_choices("select_on", [select_on], get_args(SelectionSet))
-    check_choices("precision", [precision], get_args(PrecisionChoice))
+    check_training(segment_on, select_on, precision)
     check_choices("ablations", ablations, ABLATIONS)
     check_choices("primary", [primary], METRICS)
     check_fraction("equivalence", equivalence)
@@ -201,9 +200,7 @@ def study(
     variants = variant_models(ablations, models)
     planned = parse_pairs(pairs, (*models, *MEASURES), variants) or None
     plan = AnalysisPlan(primary, planned, equivalence, sensitivity, tuple(by))
-    if not isinstance(protocol, Protocol):
-        check_choices("protocol", [protocol], PROTOCOLS)
-    numbers = protocol if isinstance(protocol, Protocol) else PROTOCOLS[protocol]()
+    numbers = chosen_protocol(protocol)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     columns_of(opened.cases, by)
     parsed = tuple(dict.fromkeys(task if isinstance(task, Task) else Task.parse(task) for task in tasks))
@@ -211,8 +208,7 @@ def study(
     if folds is not None or folds_from is not None:
         selected = None if select_on == "validation" else select_on
         _refuse_with_folds(splits=splits, sensitivity=sensitivity, select_on=selected)
-        given = None if folds_from is None else Path(folds_from)
-        drawn = choose_folds(Path(folder) / FOLDS_FILE, opened, parsed, folds, seed, given, known_salt())
+        drawn = folds_in(Path(folder), opened, parsed, folds, seed, folds_from)
     own, chosen = _splits(splits, opened) if drawn is None else (drawn.by_number, tuple(drawn.by_number))
     resolved, reason = resolve_precision(precision)
     design = StudyDesign(
@@ -249,6 +245,22 @@ def study(
     return Study(
         write_study(design, opened, results, tables, Path(folder), examples, plan, shared=shared), tuple(tables)
     )
+
+
+def chosen_protocol(protocol: str | Protocol) -> Protocol:
+    """The numbers of the method, by name or as they are given; raises GgnError where there is no such name."""
+    if isinstance(protocol, Protocol):
+        return protocol
+    check_choices("protocol", [protocol], PROTOCOLS)
+    return PROTOCOLS[protocol]()
+
+
+def folds_in(
+    folder: Path, dataset: Dataset, tasks: Sequence[Task], count: int | None, seed: int, file: str | Path | None
+) -> Folds:
+    """The folds of a folder, drawn or from a file of the user's; raises as `choose_folds`."""
+    given = None if file is None else Path(file)
+    return choose_folds(folder / FOLDS_FILE, dataset, tasks, count, seed, given, known_salt())
 
 
 def _splits(

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from ggn_tf.cli import main
 from ggn_tf.serving.client.client import PredictionClient
+from ggn_tf.serving.server.server import ModelServer
 
 
 @pytest.fixture(scope="module")
@@ -193,15 +195,22 @@ def test_tensorflow_serving_does_not_silently_lack_what_was_asked_for(option, mo
     assert "--engine embedded" in result.stderr
 
 
-def test_ctrl_c_ends_a_start_that_hangs(tmp_path):
+def test_ctrl_c_ends_a_start_that_hangs(models, monkeypatch):
     """As TensorFlow would, if a version's file became a pipe after it was checked."""
-    code = (
-        "import time, ggn_tf.serving.server.server as server\n"
-        "server.ModelServer.start = lambda self: print('starting', flush=True) or time.sleep(600)\n"
-        "from ggn_tf.cli import main; main()"
+    ended, handlers = (
+        threading.Event(),
+        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)},
     )
-    command = [sys.executable, "-c", code, "serve", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
-        assert process.stdout.readline() == "starting\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+
+    def leave(code):
+        ended.set()
+        raise SystemExit(code)
+
+    monkeypatch.setattr(ModelServer, "start", lambda _: (os.kill(os.getpid(), signal.SIGINT), ended.wait(60)))
+    monkeypatch.setattr(os, "_exit", leave)
+    try:
+        assert CliRunner().invoke(main, ["serve", str(models), "--port", "0"]).exit_code == 0
+        assert ended.is_set()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

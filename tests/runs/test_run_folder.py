@@ -10,7 +10,6 @@ from ggn_tf.models.systems import build_cascade
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
-from tests.support.processes import Process
 
 
 @pytest.fixture
@@ -98,15 +97,6 @@ def test_a_finished_stage_gives_back_its_model(run: RunFolder, description: RunD
     for ours, theirs in zip(model.get_weights(), run.load_model("segment").get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert (run.folder / "model.keras").read_bytes() == (run.folder / "stages" / "segment.keras").read_bytes()
-
-
-def test_a_process_that_never_built_a_model_loads_one(run: RunFolder, description: RunDescription):
-    run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
-    code = (
-        "from pathlib import Path; from ggn_tf.runs.run_folder import RunFolder; "
-        f"assert RunFolder.open(Path({str(run.folder)!r})).load_model().name == 'cascade'"
-    )
-    assert Process(exec, code).wait() == 0
 
 
 def test_an_unfinished_stage_has_no_model(run: RunFolder):
