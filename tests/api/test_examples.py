@@ -1,6 +1,7 @@
 """The examples in the docstrings of the API, one after the other in one folder, with tiny networks."""
 
 import doctest
+import json
 import shutil
 from functools import partial
 from importlib import import_module
@@ -10,6 +11,8 @@ import pytest
 
 import ggn_tf
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import digest_of, read_split
+from ggn_tf.json_records import read_document, with_digest, without_digest
 from ggn_tf.runs.run_folder import RunFolder
 from tests.support.case_files import write_case_files
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom, write_nifti
@@ -48,9 +51,14 @@ def test_the_examples_give_what_they_show(
     shutil.rmtree(folder / "dataset")
     shutil.copytree(dataset.folder, folder / "dataset")
     # Its run is finished: to ask for it again trains nothing.
-    shutil.copytree(whole_run.folder, folder / "runs" / "a")
+    description = shutil.copytree(whole_run.folder, folder / "runs" / "a") / "run.json"
+    stored = without_digest(read_document(description)) | {
+        "dataset": "../../dataset",
+        "split_digest": digest_of(read_split(dataset, 1)),
+    }
+    description.write_text(json.dumps(with_digest(stored)), encoding="utf-8")
     monkeypatch.setattr("ggn_tf.api.fit.Protocol", tiny_protocol)
-    monkeypatch.setattr("ggn_tf.fit", partial(ggn_tf.fit, seed=7, precision="float32"))
+    monkeypatch.setattr("ggn_tf.fit", partial(ggn_tf.fit, seed=7, precision="float32", segment_on="task"))
     monkeypatch.setattr("ggn_tf.evaluate", partial(ggn_tf.evaluate, replicates=50, gallery=1))
     for name, examples in (("fit", 3), ("evaluate", 4), ("export", 1), ("serve", 1), ("load", 4)):
         assert run_examples(f"ggn_tf.api.{name}") == (0, examples)

@@ -103,12 +103,11 @@ def slides(inputs) -> Sequence[Slides]:
     return inputs.slides
 
 
-def test_slides_are_of_the_chosen_cases(slides, rows):
+def test_slides_are_of_the_chosen_cases_with_masks_of_the_first_and_the_last_segmenter(slides, rows, inputs, dataset):
+    assert inputs.nodules == dataset.case_by_id
     assert [each.case_id for each in slides] == list(choose_cases(rows, 4))
-
-
-def test_masks_are_of_the_first_and_the_last_segmenter(slides):
     assert all(list(each.masks) == ["segment", "joint"] for each in slides)
+    assert all(each.heat.shape == each.gray.shape and each.heat.max() <= 1 for each in slides)
 
 
 @pytest.mark.parametrize("stage", ["segment", "joint"])
@@ -126,10 +125,6 @@ def test_gray_is_the_window(slides, dataset):
     np.testing.assert_array_equal(slides[0].reference, mask[0, ..., 0] > 0)
 
 
-def test_heat_is_on_the_patchs_grid(slides):
-    assert all(each.heat.shape == each.gray.shape and each.heat.max() <= 1 for each in slides)
-
-
 def test_reference_masks_change_the_probabilities_of_the_last_stage_alone(run, dataset, rows, inputs):
     joint = rows[rows["stage"] == "joint"]
     assert list(inputs.reference["case"]) == list(joint["case"])
@@ -142,10 +137,6 @@ def test_reference_masks_change_the_probabilities_of_the_last_stage_alone(run, d
 
 def test_stage_without_classifier_has_no_reference_side(run, dataset, rows):
     assert predict_with_reference(run, dataset, rows[rows["stage"] == "segment"]) is None
-
-
-def test_nodules_are_the_datasets(inputs, dataset):
-    assert inputs.nodules == dataset.case_by_id
 
 
 def test_run_without_test_cases_has_no_gallery(run, dataset, rows):

@@ -45,15 +45,9 @@ def inputs(run: RunFolder, dataset: Dataset, frame: pd.DataFrame) -> ReportInput
     return collect_report_inputs(run, dataset, frame, gallery=2)
 
 
-def test_masks_are_shown_where_the_system_makes_some(run: RunFolder, inputs: ReportInputs):
+def test_evidence_is_shown_masks_where_the_system_makes_some_and_no_error_budget(run: RunFolder, inputs: ReportInputs):
     assert [list(each.masks) for each in inputs.slides] == [MASKS[run.description.model]] * 2
-
-
-def test_every_system_has_its_evidence_shown(inputs: ReportInputs):
     assert all(each.heat is not None and each.heat.shape == each.gray.shape for each in inputs.slides)
-
-
-def test_only_a_cascade_has_an_error_budget(inputs: ReportInputs):
     assert inputs.reference is None
 
 

@@ -1,12 +1,11 @@
 import dataclasses
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.dataset.records import Dataset, open_dataset, read_patches
+from ggn_tf.dataset.records import Dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.run_predictions import describe_run, predict_run
@@ -48,34 +47,19 @@ def _normalised(hu: np.ndarray) -> np.ndarray:
     return ((np.clip(hu, -1024, 400) + 1024) / 1424 * 2 - 1).astype(np.float32)
 
 
-def test_table_has_the_contracts_columns(frame):
+def test_table_has_the_contracts_columns_and_a_row_for_each_stage_and_case(frame, dataset):
     assert list(frame.columns) == [*columns(TWO), *MASK_COLUMNS]
-
-
-def test_masks_are_measured_except_those_of_the_training_set(frame):
-    assert frame.loc[frame["set"] == "train", list(MASK_COLUMNS)].isna().all(axis=None)
-    assert (frame.loc[frame["set"] != "train", "reference_mm3"] > 0).all()
-
-
-def test_table_has_a_row_for_each_stage_and_case(frame, dataset):
-    assert len(frame) == len(STAGES) * len(dataset.cases)
-    assert tuple(frame["stage"].unique()) == STAGES
-
-
-@pytest.mark.parametrize("set_name", ["train", "validation", "test"])
-def test_cases_of_a_set_are_those_of_the_split_in_its_order(frame, dataset, set_name):
-    expected = getattr(read_split(dataset, 1), set_name)
-    assert tuple(_rows(frame, "joint", set_name)["case"]) == expected
-
-
-def test_every_case_carries_its_patient_and_class(frame, dataset):
+    assert frame[["split", "model", "repeat"]].drop_duplicates().values.tolist() == [[1, "cascade", 1]]
+    assert tuple(frame["stage"].unique()) == STAGES and len(frame) == len(STAGES) * len(dataset.cases)
+    for set_name in ("train", "validation", "test"):
+        assert tuple(_rows(frame, "joint", set_name)["case"]) == getattr(read_split(dataset, 1), set_name)
     classes = {"AAH": "AAH+AIS", "AIS": "AAH+AIS", "MIA": "MIA+IAC", "IAC": "MIA+IAC"}
     expected = {case.case_id: (case.patient_id, classes[case.label]) for case in dataset.cases}
     assert {case: (patient, label) for case, patient, label in frame[["case", "patient", "label"]].values} == expected
-
-
-def test_run_is_named_in_every_row(frame):
-    assert frame[["split", "model", "repeat"]].drop_duplicates().values.tolist() == [[1, "cascade", 1]]
+    assert np.isnan(probabilities(frame[frame["stage"] == "segment"])).all()
+    assert np.abs(probabilities(_rows(frame, "classify")) - probabilities(_rows(frame, "joint"))).max() > 1e-3
+    assert frame.loc[frame["set"] == "train", list(MASK_COLUMNS)].isna().all(axis=None)
+    assert (frame.loc[frame["set"] != "train", "reference_mm3"] > 0).all()
 
 
 @pytest.mark.parametrize("stage", ["classify", "joint"])
@@ -85,14 +69,6 @@ def test_probabilities_are_the_stages_own_model_case_by_case(run, frame, dataset
     model = run.load_model(stage)
     expected = [model(_normalised(patch[None]))["probabilities"].numpy()[0] for patch in hu]
     np.testing.assert_allclose(probabilities(rows), expected, atol=1e-6)
-
-
-def test_stages_differ(frame):
-    assert np.abs(probabilities(_rows(frame, "classify")) - probabilities(_rows(frame, "joint"))).max() > 1e-3
-
-
-def test_stage_segment_has_no_probabilities(frame):
-    assert np.isnan(probabilities(frame[frame["stage"] == "segment"])).all()
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -172,7 +148,3 @@ def test_description_says_what_was_trained_and_names_no_home_directory(run, data
         versions={"ggn-tf": "1.0"},
         stages=tuple(TrainedStage(stage, 2, 1, "2 epochs") for stage in STAGES),
     )
-
-
-def test_dataset_that_is_opened_has_the_runs_patches(run, dataset):
-    assert open_dataset(Path(run.dataset), run.description.protocol.patch).cases == dataset.cases

@@ -42,12 +42,6 @@ def text(folder) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def segmented(cascade) -> pd.DataFrame:
-    """The shortest report: one stage without probabilities."""
-    return cascade[cascade["stage"] == "segment"]
-
-
 class _Page(HTMLParser):
     """Collects the addresses, images and table cells of a page."""
 
@@ -95,19 +89,13 @@ def _drawings(page: Page) -> list[Drawing]:
 
 def test_report_is_well_nested_and_needs_nothing_from_outside(text):
     page = _Page(text)
-    assert page.open == []
+    assert page.open == [] and all(image["alt"] for image in page.images)
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'" in text
+    places = set(re.findall(r'id="([^"]+)"', text))
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= places
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     for forbidden in ("http:", "https:", "url(", "@import", "fetch(", "XMLHttpRequest", "import("):
         assert forbidden not in text
-
-
-def test_browser_may_load_nothing_from_outside(text):
-    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'" in text
-
-
-def test_every_link_leads_to_a_place_of_the_page(text):
-    places = set(re.findall(r'id="([^"]+)"', text))
-    assert {address[1:] for address in _Page(text).addresses if address.startswith("#")} <= places
 
 
 def test_report_contains_every_figure_and_its_files_are_beside_it(folder, text):
@@ -117,40 +105,24 @@ def test_report_contains_every_figure_and_its_files_are_beside_it(folder, text):
     assert len(list((folder / "figures").glob("*.png"))) == len(drawn) == 11
 
 
-def test_every_image_has_an_alternative_text(text):
-    assert all(image["alt"] for image in _Page(text).images)
-
-
 CLASSIFIER = ["confusion", "roc", "calibration", "decision"]
 
 
-def test_sections_of_a_cascade(cascade, inputs):
+def test_sections_are_those_that_the_predictions_have(cascade, inputs, drawn_frame):
     page = run_page(cascade, _evaluated(cascade), inputs)
     masks = ["segmentation", "error-budget", "subgroups", "failures", "gallery"]
     assert _anchors(page) == ["scores", *CLASSIFIER, *masks, "training"]
     for drawing in _drawings(page):
         assert "Test set, n = 40 nodules of" in drawing.caption
-
-
-def test_model_without_masks_has_no_section_on_them(cascade):
     raw = cascade[cascade["stage"] == "classify"].assign(dice=np.nan, model="raw")
     assert _anchors(run_page(raw, _evaluated(raw, model="raw"))) == ["scores", *CLASSIFIER, "failures", "training"]
-
-
-def test_stage_without_probabilities_has_only_masks(segmented):
+    segmented = cascade[cascade["stage"] == "segment"]
     assert _anchors(run_page(segmented, _evaluated(segmented))) == ["scores", "segmentation", "training"]
-
-
-def test_run_without_test_cases_has_only_scores(cascade):
     validation = cascade[cascade["set"] == "validation"]
     assert _anchors(run_page(validation, _evaluated(validation))) == ["scores", "training"]
-
-
-def test_three_classes_have_no_roc_and_no_decision_curve(drawn_frame):
-    frame = drawn_frame(("AAH+AIS", "MIA", "IAC"))
-    anchors = _anchors(run_page(frame, _evaluated(frame)))
-    assert "calibration" in anchors
-    assert not {"roc", "decision"} & set(anchors)
+    three = drawn_frame(("AAH+AIS", "MIA", "IAC"))
+    anchors = _anchors(run_page(three, _evaluated(three)))
+    assert "calibration" in anchors and not {"roc", "decision"} & set(anchors)
 
 
 def test_temperature_is_fitted_on_the_validation_set(cascade):
@@ -173,18 +145,11 @@ def test_groups_of_nodules_have_their_number_beside_them(cascade, inputs):
     assert [row[:2] for row in table.rows] == [["6 to < 8 mm", 20], ["10 to < 15 mm", 20]]
 
 
-def test_scores_have_their_interval_beside_them(text, cascade):
+def test_report_contains_facts_and_scores_with_their_interval(text, cascade):
+    replicates = "50 bootstrap replicates of the patients, seed 5"
+    assert all(fact in text for fact in ("0f1e2d", "tensorflow 2.21.0", replicates, "not a medical device"))
     auc = _evaluated(cascade).scores.test["joint"].auc
-    cells = _Page(text).cells
-    assert f"{auc.value:.3f} " in cells
-    assert f"[{auc.low:.3f}, {auc.high:.3f}]" in cells
-
-
-@pytest.mark.parametrize(
-    "fact", ["0f1e2d", "tensorflow 2.21.0", "50 bootstrap replicates of the patients, seed 5", "not a medical device"]
-)
-def test_report_contains(text, fact):
-    assert fact in text
+    assert {f"{auc.value:.3f} ", f"[{auc.low:.3f}, {auc.high:.3f}]"} <= set(_Page(text).cells)
 
 
 def test_selection_on_the_test_set_is_on_top_and_at_every_figure(cascade, inputs):
@@ -202,12 +167,11 @@ def test_selection_on_the_validation_set_has_no_warning(text, cascade, inputs):
         assert "selected" not in _title(drawing)
 
 
-def test_report_is_the_same_at_every_run_whatever_the_users_matplotlib_settings(cascade, inputs, text, tmp_path):
+def test_report_is_the_same_whatever_the_users_matplotlib_settings(
+    cascade, inputs, text, folder, tmp_path
+):
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
         assert _write(cascade, tmp_path, inputs) == text
-
-
-def test_svg_contains_no_date(folder):
     for path in (folder / "figures").glob("*.svg"):
         assert not re.search(r"dc:date|\b20\d\d-\d\d-\d\d", path.read_text(encoding="utf-8"))
 
