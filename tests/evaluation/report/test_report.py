@@ -167,9 +167,7 @@ def test_selection_on_the_validation_set_has_no_warning(text, cascade, inputs):
         assert "selected" not in _title(drawing)
 
 
-def test_report_is_the_same_whatever_the_users_matplotlib_settings(
-    cascade, inputs, text, folder, tmp_path
-):
+def test_report_is_the_same_whatever_the_users_matplotlib_settings(cascade, inputs, text, folder, tmp_path):
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
         assert _write(cascade, tmp_path, inputs) == text
     for path in (folder / "figures").glob("*.svg"):
