@@ -63,7 +63,7 @@ def only_version_1(folder: Path) -> bool:
     return set(list_versions(folder)) == {1}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_export_killed_for_good_leaves_the_served_version(folder: Path, client: PredictionClient):
     expected = client.predict(PATCHES)
     process = Process(write_version, folder)

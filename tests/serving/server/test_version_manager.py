@@ -19,17 +19,52 @@ from ggn_tf.serving.runtime.servable import StatusError, open_servable
 from ggn_tf.serving.server.version_manager import State, VersionManager
 
 
-@pytest.fixture
-def folder(exported, tmp_path) -> Path:
-    """A model folder that may be changed, with version 1."""
-    shutil.copytree(exported, tmp_path / "ggn")
-    return tmp_path / "ggn"
+class Doubling(tf.Module):
+    """As small as a model can be: these tests load it some fifty times."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = tf.Variable(2.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="hu")])
+    def serve(self, hu):
+        return {"y": self.factor * hu}
+
+
+def request_of(values):
+    request = predict_pb2.PredictRequest()
+    request.inputs["hu"].CopyFrom(tf.make_tensor_proto(values))
+    return request
+
+
+def write_warmup(folder, values):
+    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request_of(values)))
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    write_checksums(folder)
 
 
 @pytest.fixture(scope="module")
-def serving(exported, tmp_path_factory):
+def doubling(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "ggn"
+    tf.saved_model.save(module := Doubling(), str(folder / "1"), signatures={"serving_default": module.serve})
+    (folder / "1" / "assets.extra").mkdir()
+    for name in ("contract.json", "labels.txt"):
+        (folder / "1" / "assets.extra" / name).write_text("{}")
+    write_warmup(folder / "1", [[1.0, 2.0]])
+    return folder
+
+
+@pytest.fixture
+def folder(doubling, tmp_path) -> Path:
+    """A model folder that may be changed, with version 1."""
+    return Path(shutil.copytree(doubling, tmp_path / "ggn"))
+
+
+@pytest.fixture(scope="module")
+def serving(doubling, tmp_path_factory):
     """A manager that serves version 1 whatever is added, and its folder."""
-    folder = Path(shutil.copytree(exported, tmp_path_factory.mktemp("serving") / "ggn"))
+    folder = Path(shutil.copytree(doubling, tmp_path_factory.mktemp("serving") / "ggn"))
     opened = VersionManager("ggn", folder)
     opened.poll()
     yield opened, folder
@@ -58,7 +93,10 @@ def states(versions):
     return {version: state.state for version, state in versions.states().items()}
 
 
-def test_the_newest_version_serves(versions):
+def test_the_newest_version_serves(versions, folder):
+    # What a killed export leaves is no version.
+    add(folder, 2, name=".ggn-tf-temporary.2.abcdefgh")
+    versions.poll()
     assert latest(versions) == 1
     assert states(versions) == {1: State.AVAILABLE}
 
@@ -87,7 +125,7 @@ def test_a_version_in_use_is_unloaded_after_its_last_request(versions, folder):
             time.sleep(0.01)
         assert states(versions) == {2: State.AVAILABLE, 1: State.UNLOADING}
         assert latest(versions) == 2
-        assert predict(servable, read_golden(folder / "1")[0][0]).model_spec.version.value == 1
+        assert predict(servable, request_of([[1.0, 2.0]])).model_spec.version.value == 1
     poller.join(60)
     assert states(versions)[1] == State.END
 
@@ -132,12 +170,7 @@ def break_warmup_file(folder):
 
 
 def break_warmup_request(folder):
-    request = predict_pb2.PredictRequest()
-    request.inputs["hu"].CopyFrom(tf.make_tensor_proto([1.0]))
-    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
-        writer.write(log.SerializeToString())
-    write_checksums(folder)
+    write_warmup(folder, [1.0])
 
 
 def truncate_graph_without_checksums(folder):
@@ -262,7 +295,8 @@ def test_another_programs_version_without_checksums_is_loaded_at_the_second_chec
 
 
 @pytest.mark.parametrize("batching", [None, BatchingParameters(24)])
-def test_an_unloaded_versions_graph_is_gone(batching, folder):
+def test_an_unloaded_versions_graph_is_gone(batching, exported, tmp_path):
+    folder = Path(shutil.copytree(exported, tmp_path / "ggn"))
     versions = VersionManager("ggn", folder, batching=batching)
     versions.poll()
     with versions.lease(1) as servable:
