@@ -105,7 +105,7 @@ def keep_open(target: str, count: int, first: bytes, later: bytes) -> None:
 
 def attack(options: argparse.Namespace) -> None:
     """One hostile client, until its process is ended."""
-    os.nice(19)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     target = options.attack
     slow_byte = http2_frame(0, 0, 1, b"x")
     work = [

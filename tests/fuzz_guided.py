@@ -40,7 +40,7 @@ CASE_FILES = (*case_files.MASKS, *case_files.CTS, case_files.MARKUPS, "cases.csv
 FILES = (*CASE_FILES, *stored_files.KINDS)
 INPUTS = {
     "serving_default": {"hu": (-1, 32, 32, 32, 1)},
-    "roi": {"hu": (-1, -1, -1, -1, 1), "spacing_mm": (-1, 3), "center_index": (-1, 3)},
+    "roi": {"hu": (-1, -1, -1, -1), "spacing_mm": (-1, 3), "center_index": (-1, 3)},
 }
 
 
@@ -67,7 +67,7 @@ def _signature(inputs):
 def fuzz_request():
     """Seeds, and what the server does with a message before and after the graph."""
     graph, bounds = _NoGraph(), RequestBounds(2**26, 64)
-    region = order_regions(np.zeros((1, 4, 5, 6, 1), np.float32), np.ones((1, 3)), np.ones((1, 3)), "SPL")
+    region = order_regions(np.zeros((1, 4, 5, 6), np.float32), np.ones((1, 3)), np.ones((1, 3)), "SPL")
     seeds = [make_request(np.zeros((1, 2, 2, 2, 1), np.float32), "ggn"), make_roi_request(region, "ggn", "roi")]
 
     def read(content):

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from ggn_tf.models.fast.space_to_batch import plain_grid
 
+# Elements of the matrix that a transposed convolution computes for a batch; with fewer it is slow.
+_FAST_COLUMNS = 7_000_000
 _SHORT = 4
 _SAMPLES = 4
 
@@ -128,12 +130,30 @@ def convolve_upsampled(coarse: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     # A convolution reads voxel f + j - 1 with tap j, a transposed one gives to it: the taps in reverse order.
     giving = tf.transpose(tf.reverse(tf.reshape(8 * kernel, [27, channels, filters]), axis=[0]), [0, 2, 1])
     giving = tf.reshape(giving, [3, 3, 3, filters, channels])
-    batch, *grid = tf.unstack(tf.shape(coarse)[:4])
-    shape = tf.stack([batch, *(2 * extent + 1 for extent in grid), filters])
-    summands = tf.nn.conv3d_transpose(coarse, tf.cast(giving, coarse.dtype), shape, strides=2, padding="VALID")
-    known = [extent and 2 * extent + 1 for extent in coarse.shape[1:4]]
-    summands = tf.ensure_shape(summands, [coarse.shape[0], *known, filters])
+    summands = _transposed(coarse, tf.cast(giving, coarse.dtype))
     return tf.nn.avg_pool3d(summands, 2, strides=1, padding="VALID")
+
+
+def _transposed(coarse: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """A transposed convolution of stride 2: [N, D, H, W, C] and [3, 3, 3, F, C] give [N, 2D + 1, 2H + 1, 2W + 1, F].
+
+    TensorFlow's own kernel takes some 30 times as long per sample for small batches, but not for a single sample. So
+    the samples of such a batch follow each other along D, with a coarse voxel of zeros between.
+    """
+    filters, channels = kernel.shape[3:]
+    batch, depth, *plane = tf.unstack(tf.shape(coarse)[:4])
+    columns = batch * depth * plane[0] * plane[1] * 27 * filters
+    few = (batch > 1) & (columns < _FAST_COLUMNS)
+    between, samples = tf.cast(few, tf.int32), tf.where(few, batch, 1)
+    lines = tf.pad(coarse, [[0, 0], [0, between], *[[0, 0]] * 3])
+    lines = tf.reshape(lines, [batch // samples, samples * (depth + between), *plane, channels])
+    extents = [2 * extent + 1 for extent in plane]
+    shape = tf.stack([batch // samples, 2 * samples * (depth + between) + 1, *extents, filters])
+    summands = tf.nn.conv3d_transpose(lines, kernel, shape, strides=2, padding="VALID")
+    summands = summands[:, : samples * (2 * depth + 1 + between)]
+    summands = tf.reshape(summands, [batch, 2 * depth + 1 + between, *extents, filters])[:, : 2 * depth + 1]
+    known = [extent and 2 * extent + 1 for extent in coarse.shape[1:4]]
+    return tf.ensure_shape(summands, [coarse.shape[0], *known, filters])
 
 
 def concatenate_upsampled(coarse: tf.Tensor, fine: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 
 _REFUSAL_S = 0.25
 """Delay of a refusal: a client that repeats it at once must not take the processor."""
+_DELAY_S = 0.01
+"""Delay of a request for each one that its connection has abandoned; at most that of a refusal."""
 _MOST_BEGUN = 8
 """Requests that wait for a further turn; they are in memory, and no more of them are interrupted."""
 _MOST_REMEMBERED = 1000
@@ -41,10 +43,11 @@ class _Ticket:
 
 @dataclass
 class _Connection:
-    """What a connection has used, seconds of a thread, and its requests that run and wait."""
+    """What a connection has used, seconds of a thread, and its requests that run, wait and were abandoned."""
 
     used_s: float
     running: int = 0
+    abandoned: int = 0
     waiting: deque[_Ticket] = field(default_factory=deque)
 
     @property
@@ -57,10 +60,11 @@ class RequestLimits:
 
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
-    requests. A large request runs in parts, each in a turn of its own; while small requests wait, large ones take no
-    more than half of the threads. If the queue is full, the connection with the most waiting requests loses its newest.
-    A request that is cancelled, because its client left or its deadline passed, leaves the queue, and ends after the
-    part that runs. All methods are called in one event loop.
+    requests, or whose client has abandoned many, and the latter's requests are delayed. A large request runs in parts,
+    each in a turn of its own; while small requests wait, large ones take no more than half of the threads. If the queue
+    is full, the connection with the most waiting requests loses its newest. A request that is cancelled, because its
+    client left or its deadline passed, leaves the queue, and ends after the part that runs. All methods are called in
+    one event loop.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -86,6 +90,18 @@ class RequestLimits:
         Raises:
             StatusError: UNAVAILABLE, the queue is full.
         """
+        try:
+            if abandoned := self._sender(connection).abandoned:
+                # A client that abandons its requests at once has left before its next one takes a thread.
+                await asyncio.sleep(min(_DELAY_S * abandoned, _REFUSAL_S))
+            ended = await self._run_begun(connection, parts, large)
+        except asyncio.CancelledError:
+            self._sender(connection).abandoned += 1
+            raise
+        self._sender(connection).abandoned //= 2
+        return ended.value
+
+    async def _run_begun(self, connection: str, parts: Generator[None, None, Result], large: bool) -> "_Ended[Result]":
         await self._turn(connection, large)
         ended = await self._run_part(connection, parts, large)
         if ended is None:
@@ -96,7 +112,7 @@ class RequestLimits:
                     ended = await self._run_part(connection, parts, large)
             finally:
                 self._begun -= 1
-        return ended.value
+        return ended
 
     async def _run_part(
         self, connection: str, parts: Generator[None, None, Result], large: bool
@@ -201,8 +217,9 @@ class RequestLimits:
         sender = self._connections[connection]
         self._large -= large
         sender.running -= 1
-        # A client that floods has many waiting, and uses up its share sooner than one that waits for its responses.
-        sender.used_s += took_s * math.sqrt(1 + len(sender.waiting))
+        # A client that floods has many waiting or abandoned requests, and uses up its share sooner than one that waits
+        # for its responses.
+        sender.used_s += took_s * math.sqrt(1 + len(sender.waiting) + sender.abandoned)
         self._free += 1
         while self._free and self._waiting:
             following = self._following()

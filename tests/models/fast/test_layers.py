@@ -228,6 +228,15 @@ def test_an_up_convolution_by_hand():
     np.testing.assert_array_equal(np.squeeze(result), np.tile([3 + 5, 2 + 3], (2, 2, 1)))
 
 
+@pytest.mark.parametrize("fast_columns", [0, 10**9])
+def test_an_upsampled_map_is_convolved_sample_by_sample(monkeypatch, fast_columns):
+    monkeypatch.setattr("ggn_tf.models.fast.special_convolutions._FAST_COLUMNS", fast_columns)
+    coarse, kernel = normal(3, 2, 3, 4, 5), normal(3, 3, 3, 5, 2)
+    alone = tf.concat([convolve_upsampled(coarse[n : n + 1], kernel) for n in range(3)], 0)
+    assert_equal([convolve_upsampled(coarse, kernel)], [alone])
+    assert convolve_upsampled(coarse[:0], kernel).shape == (0, 4, 6, 8, 2)
+
+
 def test_maps_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"twice its extents.*\(1, 4, 4, 4, 1\) and \(1, 7, 8, 8, 1\)"):
         layers.Conv3D(2).build([(1, 4, 4, 4, 1), (1, 7, 8, 8, 1)])

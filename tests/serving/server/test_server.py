@@ -267,6 +267,30 @@ def test_large_requests_have_half_of_the_threads_while_small_ones_wait():
     assert asyncio.run(queue_up()) == ["small", "large"]
 
 
+def test_a_client_that_abandons_requests_is_delayed_and_then_forgiven():
+    async def leave():
+        limits, order = RequestLimits(running=1, waiting=4), []
+        for _ in range(5):
+            task = await started(limits, "a", partial(time.sleep, 0.005))
+            task.cancel()
+            await asyncio.wait([task])
+        gone = await started(limits, "a", partial(order.append, "gone"))
+        slow = await started(limits, "a", partial(order.append, "slow"))
+        await limits.run("b", in_one_part(partial(order.append, "other")))
+        gone.cancel()
+        await slow
+        for _ in range(3):
+            await limits.run("a", in_one_part(partial(order.append, "served")))
+        await asyncio.gather(
+            await started(limits, "a", partial(order.append, "soon")),
+            limits.run("b", in_one_part(partial(order.append, "later"))),
+        )
+        await limits.drain(DEADLINE_S)
+        return order
+
+    assert asyncio.run(leave()) == ["other", "slow", "served", "served", "served", "soon", "later"]
+
+
 async def parts_in_turns(requests, cancelled=""):
     """The order of the parts of requests that arrive at once: the number of parts by connection."""
     limits, begun, order = RequestLimits(running=1, waiting=len(requests)), threading.Event(), []
