@@ -150,6 +150,13 @@ def test_links_lead_to_files() -> None:
                 assert (page.parent / target).exists(), (page.name, target)
 
 
+def test_the_tests_of_other_programs_inputs_exist() -> None:
+    tests = ROOT / "tests"
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (tests / "README.md").read_text(encoding="utf-8"))
+    assert len(named) > 30
+    assert [(file, name) for file, name in named if f"\ndef {name}(" not in (tests / file).read_text("utf-8")] == []
+
+
 def test_the_readme_fits_on_two_screens() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 85
 

@@ -40,7 +40,7 @@ def read_header(path: Path) -> Grid:
     if is_nifti(path):
         return read_nifti_grid(path).grid
     reader = read_information(path)
-    if min(reader.GetSize()) < 2 or reader.GetNumberOfComponents() != 1:
+    if min(_spatial_size(reader)) < 2 or reader.GetNumberOfComponents() != 1:
         raise _not_3d(path, reader.GetSize(), reader.GetNumberOfComponents())
     return grid_of(path, reader)
 
@@ -93,8 +93,16 @@ def read_information(path: Path) -> sitk.ImageFileReader:
         reader.ReadImageInformation()
     except UNREADABLE as error:
         raise _not_an_image(path, error) from error
-    _check_size(path, reader.GetSize(), reader.GetNumberOfComponents(), files)
+    _check_size(path, _spatial_size(reader), reader.GetNumberOfComponents(), files)
     return reader
+
+
+def _spatial_size(reader: sitk.ImageFileReader) -> tuple[int, ...]:
+    """The size of a file, without axes of length 1 after the third, such as one moment, that are not in its space."""
+    size: tuple[int, ...] = reader.GetSize()
+    direction = np.reshape(reader.GetDirection(), (len(size), len(size)))
+    apart = not direction[:3, 3:].any() and not direction[3:, :3].any() and reader.GetNumberOfComponents() == 1
+    return size[:3] if apart and set(size[3:]) <= {1} else size
 
 
 def placement_notes(grid: Grid, missing: Sequence[str]) -> tuple[str, ...]:
@@ -135,7 +143,11 @@ def grid_of(path: Path, reader: sitk.ImageFileReader) -> Grid:
     Raises:
         VolumeError: Spacing or origin are not finite, or the axes are not at right angles.
     """
-    grid = Grid.from_image(reader)
+    dimensions = len(reader.GetSize())
+    direction = np.reshape(reader.GetDirection(), (dimensions, dimensions))[:3, :3]
+    x, y, z = _spatial_size(reader)
+    placement = vector(reader.GetSpacing()[:3]), vector(reader.GetOrigin()[:3])
+    grid = Grid((x, y, z), *placement, tuple(direction.ravel().tolist()))
     axes = np.reshape(grid.direction, (3, 3)) * grid.spacing_mm_xyz
     _check_right_angles(path, axes, grid.size_xyz, grid.origin_mm_lps)
     return grid

@@ -167,7 +167,7 @@ class Volume:
             return self.positions.read(lambda first, end: read_slices(slices[first:end]), box)
         first, depth = box.start_xyz[2], box.size_xyz[2]
         rows, columns = box.slices_zyx[1:]
-        return read_slices(stack.slices[first : first + depth])[:, rows, columns]
+        return read_slices(stack.slices[first : first + depth], rows, columns)
 
 
 def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -> Volume:

@@ -84,7 +84,9 @@ def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
         hu: float32 [D, H, W], with the margin.
         mask: uint8 [D, H, W].
     """
-    return hashlib.sha256(hu.astype("<f4").tobytes() + mask.astype(np.uint8).tobytes()).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(hu, "<f4"))
+    digest.update(np.ascontiguousarray(mask, np.uint8))
+    return digest.hexdigest()
 
 
 def patch_digests(dataset: Dataset, *, stored: bool, case_ids: Sequence[str] | None = None) -> dict[str, str]:

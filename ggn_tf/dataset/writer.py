@@ -15,7 +15,7 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.dataset_json import DESCRIPTION, DIGEST, SCHEMA, description_digest, refuse_existing
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.radiomics import RadiomicsWriter
-from ggn_tf.dataset.records import Dataset, digest_patch, fingerprint_of
+from ggn_tf.dataset.records import Dataset, fingerprint_of
 from ggn_tf.dataset.shards import CASES_PER_SHARD, ShardWriter
 from ggn_tf.dataset.splits import make_splits, write_splits
 from ggn_tf.errors import DatasetError
@@ -101,8 +101,7 @@ def _write_cases(
         record = outcome.record
         _check_case(outcome, protocol, record.case_id in known)
         shard_number, offset = shards.write(record.case_id, outcome.hu, outcome.mask)
-        digest = digest_patch(outcome.hu, outcome.mask)
-        written.append(_Written(dataclasses.replace(record, offset=offset, digest=digest), shard_number))
+        written.append(_Written(dataclasses.replace(record, offset=offset), shard_number))
         known.add(record.case_id)
         patch, mask = protocol.without_margin(outcome.hu), protocol.without_margin(outcome.mask)
         sheets.add(f"{record.case_id}  {record.label}", patch, mask)

@@ -122,6 +122,23 @@ def test_rows_and_columns_that_a_workbook_hides_are_noted_by_number_and_read(tmp
     )
 
 
+def test_merged_cells_are_noted_because_only_the_first_has_a_value(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (HEADER, ROW, ["n2", *ROW[1:]]):
+        book.active.append(row)
+    book.active.merge_cells("B2:B3")
+    book.save(tmp_path / "t.xlsx")
+    table = open_table(tmp_path / "t.xlsx")
+    assert table.notes == ("merged cells, of which only the first has a value: B2:B3",)
+    assert table.problems_of_rows() == {3: ["no patient_id"]}
+
+
+def test_a_line_break_that_a_workbook_stores_as_an_escape_is_one(tmp_path: Path) -> None:
+    rows = (["label_x000D_\n" if name == "label" else name for name in HEADER], [*ROW[:4], "AIS_x000D_"])
+    (case,) = read_table(write(tmp_path / "t.xlsx", *rows))
+    assert (case.label, case.extra) == ("AIS", {})
+
+
 def test_a_plain_workbook_has_no_note(tmp_path: Path) -> None:
     assert open_table(write(tmp_path / "t.xlsx", HEADER, ROW)).notes == ()
 

@@ -29,6 +29,20 @@ def test_a_whole_volume(grid, save, name):
     np.testing.assert_array_equal(sitk.GetArrayFromImage(whole), sitk.GetArrayFromImage(image))
 
 
+@pytest.mark.parametrize("name", ["ct.mha", "ct.nrrd"])
+def test_a_fourth_axis_of_one_moment_is_left_out(grid, save, name):
+    image = noise(grid)
+    path = save(sitk.JoinSeries([image]), name)
+    assert read_grid(path).same_as(grid, tolerance_mm=1e-6)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(read_volume(path)), sitk.GetArrayFromImage(image))
+    turned = np.eye(4)
+    turned[2:, 2:] = [[0, 1], [1, 0]]
+    for other in (sitk.JoinSeries([image, image]), sitk.JoinSeries([image])):
+        other.SetDirection(turned.ravel().tolist() if other.GetSize()[3] == 1 else other.GetDirection())
+        with pytest.raises(VolumeError, match="not a 3D volume"):
+            read_volume(save(other, f"other-{name}"))
+
+
 def test_the_scale_of_a_nifti_is_applied(grid, save):
     path = save(noise(grid), "ct.nii")
     header = bytearray(path.read_bytes())

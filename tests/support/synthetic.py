@@ -7,7 +7,7 @@ import numpy as np
 
 from ggn_tf.dataset.case_outcome import AcceptedCase
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.records import Dataset, digest_patch
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
 from tests.support.measured import FURTHER
@@ -113,5 +113,6 @@ def synthetic_nodule(
         covered_layers=size,
         covered_share=1.0,
         mask_faces=(),
+        digest=digest_patch(hu, mask),
     )
     return AcceptedCase(record, hu.astype(np.float32), mask)

@@ -1,4 +1,4 @@
-"""The header of a plain CT slice, from the first bytes of its file.
+"""The header and the pixels of a plain CT slice, from the bytes of its file.
 
 GDCM reads a whole file for its header: 0.6 ms per slice and 70 MB per thorax, against 0.08 ms and 2 MB here. Only
 unambiguous files are read here: little-endian, not compressed, one 16-bit value per pixel, and exactly the expected
@@ -7,10 +7,15 @@ number of pixels. All other files are left to GDCM, to read or to reject.
 
 import os
 import struct
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ggn_tf.cases.dicom.elements import EXPLICIT, IMPLICIT, PIXELS, PREAMBLE, Element, walk
+from ggn_tf.cases.dicom.slices import Slice, StoredPixels
 
 _NUMBERS = {b"US": struct.Struct("<H"), b"SS": struct.Struct("<h")}
 _META_LENGTH = struct.Struct("<HH2sHI")
@@ -21,6 +26,8 @@ _SYNTAX, _FRAMES, _PHOTOMETRIC = "0002|0010", "0028|0008", "0028|0004"
 _SAMPLES, _ROWS, _COLUMNS, _BITS = "0028|0002", "0028|0010", "0028|0011", "0028|0100"
 _STORED_BITS, _HIGH_BIT = "0028|0101", "0028|0102"
 _REPRESENTATION, _PADDING, _PADDING_LIMIT = "0028|0103", "0028|0120", "0028|0121"
+_SOP_CLASS, _CT_IMAGE, _PIXELS_START = "0008|0016", "1.2.840.10008.5.1.4.1.1.2", "7fe0|0010"
+_ALL = slice(None)
 _UNSIGNED = frozenset((_SAMPLES, _ROWS, _COLUMNS, _BITS, _REPRESENTATION))
 _BINARY = _UNSIGNED | {_STORED_BITS, _HIGH_BIT}
 _PIXEL_VALUES = frozenset((_PADDING, _PADDING_LIMIT))
@@ -35,8 +42,9 @@ def read_plain_header(path: Path, names: frozenset[str]) -> dict[str, str] | Non
             the bits of a value (`0028|0101`, `0028|0102`).
 
     Returns:
-        The present tags as SimpleITK returns them, but without the padding of texts, and always the rows (`0028|0010`)
-        and columns (`0028|0011`). None: GDCM must read the file.
+        The present tags as SimpleITK returns them, but without the padding of texts, and always the rows (`0028|0010`),
+        the columns (`0028|0011`), the sign (`0028|0103`), and the position of the pixels in the file (`7fe0|0010`).
+        None: GDCM must read the file.
     """
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
@@ -78,7 +86,7 @@ def _plain_tags(content: bytes, size: int, names: dict[int, str]) -> dict[str, s
     for element in walk(content, meta_end, size, names, explicit=explicit):
         if element.tag == PIXELS:
             _check_pixels(tags, element)
-            return tags
+            return tags | {_PIXELS_START: str(element.start)}
         tags[names[element.tag]] = _text(content, element, names[element.tag], tags)
     raise ValueError("no pixels")
 
@@ -108,3 +116,43 @@ def _check_pixels(tags: dict[str, str], pixels: Element) -> None:
         raise ValueError("not an image with one 16-bit value per pixel")
     if pixels.length != 2 * int(tags[_ROWS]) * int(tags[_COLUMNS]):
         raise ValueError("another number of pixels")
+
+
+def stored_pixels(tags: dict[str, str]) -> StoredPixels | None:
+    """Where the pixels of a plain CT slice are, by its tags; None where GDCM must decode them.
+
+    Args:
+        tags: As `read_plain_header` returns them.
+    """
+    bits, high = tags.get(_STORED_BITS, ""), tags.get(_HIGH_BIT, "")
+    usable = bits.isdigit() and high.isdigit() and 0 < int(bits) <= 16 and int(high) == int(bits) - 1
+    # Of other classes GDCM ignores slope and intercept, or takes them from other tags.
+    if not usable or tags.get(_SOP_CLASS) != _CT_IMAGE or tags[_REPRESENTATION] not in ("0", "1"):
+        return None
+    return StoredPixels(int(tags[_PIXELS_START]), int(bits), tags[_REPRESENTATION] == "1")
+
+
+def read_stored(slices: Sequence[Slice], rows: slice = _ALL, columns: slice = _ALL) -> npt.NDArray[np.float32] | None:
+    """A part of plain slices of one size in Hounsfield units, equal to the bit to what GDCM decodes.
+
+    Returns:
+        [slice, y, x] float32. None: GDCM must decode them.
+    """
+    layers = []
+    for item in slices:
+        if item.pixels is None or item.rescale is None:
+            return None
+        width, height, _ = item.size_xyz
+        first, end, _ = rows.indices(height)
+        kind, start = np.dtype("<i2" if item.pixels.signed else "<u2"), item.pixels.start + 2 * first * width
+        stored = np.fromfile(item.path, kind, (end - first) * width, offset=start)
+        if stored.size != (end - first) * width:
+            return None
+        layer = stored.reshape(-1, width)[:, columns]
+        # What other bits contain, an overlay for example, GDCM removes.
+        least = -(1 << item.pixels.bits - 1) if item.pixels.signed else 0
+        if layer.min() < least or layer.max() >= least + (1 << item.pixels.bits):
+            return None
+        slope, intercept = item.rescale
+        layers.append((layer * np.float64(slope) + intercept).astype(np.float32))
+    return np.stack(layers)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,20 @@ _NO_CONTRAST = ("", "NONE", "NO", "N", "WITHOUT", "NO CONTRAST", "NATIVE")
 _AXES_TOLERANCE = 1e-3
 
 
+class StoredPixels(NamedTuple):
+    """Pixels of 16 bits, little-endian and not compressed.
+
+    Attributes:
+        start: Their position in the file, in bytes.
+        bits: The lowest bits of each that are its value.
+        signed: Whether the value has a sign.
+    """
+
+    start: int
+    bits: int
+    signed: bool
+
+
 @dataclass(frozen=True)
 class Slice:
     """The header of a slice, or of a frame of a multi-frame image.
@@ -55,6 +70,7 @@ class Slice:
         patient: PatientID.
         rescale_type: The unit of rescaled values, in capitals; empty where it is not stated.
         lowest_bits: Whether stored values are in the lowest bits of their words, where readers expect them.
+        pixels: Where its pixels are; None where only a decoder can read them.
     """
 
     path: Path
@@ -77,6 +93,7 @@ class Slice:
     patient: str = ""
     rescale_type: str = ""
     lowest_bits: bool = True
+    pixels: StoredPixels | None = None
 
     @property
     def name(self) -> str:
