@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.geometry.grid import Box, Grid, Vector, point_text
+from ggn_tf.cases.geometry.resampling import sample_linear, sample_nearest
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.measurements import Measurements, measure
 from ggn_tf.cases.patch_location import Masks, NoduleTarget, PatchLocation, locate_patch, open_ct_of, patch_grid
@@ -157,7 +158,7 @@ def move_patch(patch: Patch, block: sitk.Image, center_mm_lps: Vector, protocol:
         protocol: The patch's size, spacing, and value outside the CT.
     """
     grid = patch_grid(center_mm_lps, patch.ct_grid, protocol)
-    hu = _resampled(block, grid, patch.ct_grid, sitk.sitkLinear, protocol.outside_hu)
+    hu = _resampled(block, grid, patch.ct_grid, sample_linear, protocol.outside_hu)
     return dataclasses.replace(patch, hu=hu, center_mm_lps=center_mm_lps, grid=grid)
 
 
@@ -180,8 +181,8 @@ def paste_mask(
     mask = np.zeros(ct_grid.size_xyz[::-1], dtype=np.uint8)
     box = ct_grid.box_around(patch_grid)
     if box is not None:
-        probability = patch_grid.image_of(np.asarray(probability_zyx, dtype=np.float32))
-        on_ct = _resampled(probability, ct_grid.part(box), ct_grid, sitk.sitkLinear, 0)
+        probability = patch_grid.in_voxels_of(ct_grid).image_of(np.asarray(probability_zyx, dtype=np.float32))
+        on_ct = ct_grid.part(box).in_voxels_of(ct_grid).sample(probability, sitk.sitkLinear, 0)
         mask[box.slices_zyx] = on_ct >= threshold
     return ct_grid.image_of(mask)
 
@@ -210,15 +211,15 @@ def _cut(
     ct_digest: str | None,
 ) -> Patch:
     mask, center, grid, _, repaired = location
-    hu = _resampled(image, grid, volume.grid, sitk.sitkLinear, protocol.outside_hu)
+    hu = _resampled(image, grid, volume.grid, sample_linear, protocol.outside_hu)
     if mask is None:
         return Patch(hu, None, center, grid, volume.grid, repaired=repaired, series=volume.series, ct_digest=ct_digest)
-    patch_mask = _resampled(mask, grid, volume.grid, sitk.sitkNearestNeighbor, 0)
+    patch_mask = _resampled(mask, grid, volume.grid, sample_nearest, 0)
     stored_hu, stored_mask = hu, patch_mask
     if protocol.margin_mm:
         wide = patch_grid(center, volume.grid, protocol, margin=True)
-        stored_hu = _resampled(image, wide, volume.grid, sitk.sitkLinear, protocol.outside_hu)
-        stored_mask = _resampled(mask, wide, volume.grid, sitk.sitkNearestNeighbor, 0)
+        stored_hu = _resampled(image, wide, volume.grid, sample_linear, protocol.outside_hu)
+        stored_mask = _resampled(mask, wide, volume.grid, sample_nearest, 0)
         # Equal but for the last bits, which depend on a grid's first voxel.
         protocol.without_margin(stored_hu)[:], protocol.without_margin(stored_mask)[:] = hu, patch_mask
     _check_reaches(mask, patch_mask, center)
@@ -230,11 +231,12 @@ def _cut(
     return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask, ct_digest=ct_digest)
 
 
-def _resampled(image: sitk.Image, grid: Grid, ct_grid: Grid, interpolator: int, outside: float) -> npt.NDArray[Any]:
-    """Sample an image on a grid, both with axes parallel to the CT's, in the CT's voxel indices."""
-    in_voxels = sitk.Image(image)
-    Grid.from_image(image).in_voxels_of(ct_grid).place(in_voxels)
-    return grid.in_voxels_of(ct_grid).sample(in_voxels, interpolator, outside)
+def _resampled(
+    block: sitk.Image, grid: Grid, ct_grid: Grid, sample: Callable[..., npt.NDArray[Any]], outside: float
+) -> npt.NDArray[Any]:
+    """Sample a block of the CT's voxels on a grid with parallel axes, in the CT's voxel indices."""
+    first_xyz = Grid.from_image(block).in_voxels_of(ct_grid).origin_mm_lps
+    return sample(sitk.GetArrayViewFromImage(block), first_xyz, grid.in_voxels_of(ct_grid), outside)
 
 
 def _check_reaches(mask: sitk.Image, patch_mask: npt.NDArray[np.uint8], center: Vector) -> None:

@@ -8,6 +8,8 @@ _DIGITS = re.compile(r"\d+")
 _WHOLE_DECIMAL = re.compile(r"(?<=\d)[.,]0+$")
 # 1,234 or 1 234: a number whose thousands are separated.
 _GROUPED = re.compile(r"\d{1,3}([,.' ])\d{3}(\1\d{3})*")
+# P_7, P 7 and P-7; and between a letter and a number, where P7 is the same.
+_SEPARATORS, _BEFORE_NUMBER = re.compile(r"[-_ ]+"), re.compile(r"(?<=[^\W\d_])-(?=\d)")
 # Small letters of which the large or the small form looks like a Latin one.
 _LOOK_ALIKE = str.maketrans("авеікмнорстхуѕјαβεζηικμνορτυχ", "abeikmhopctxysjabezhikmnoptyx")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?")
@@ -45,15 +47,18 @@ def folded(text: str) -> str:
 def folded_id(text: str) -> str:
     """As `folded`, for ids: also without what spreadsheet programs add and remove.
 
-    This is leading zeros, a trailing `.0`, separators of thousands, and the apostrophe that marks a text.
+    This is leading zeros, a trailing `.0`, separators of thousands, the apostrophe that marks a text, and the choice of
+    `-`, `_`, space or nothing between a word and a number.
 
-    >>> folded_id("P-007"), folded_id("p-7 "), folded_id("4.0"), folded_id("1,234")
-    ('p-7', 'p-7', '4', '1234')
+    >>> folded_id("P-007"), folded_id("p_7 "), folded_id("4.0"), folded_id("1,234"), folded_id("P1 2")
+    ('p7', 'p7', '4', '1234', 'p1-2')
     """
     grouped = _GROUPED.fullmatch(folded(text))
     if grouped is not None:
         return grouped[0].replace(grouped[1], "").lstrip("0") or "0"
-    return _DIGITS.sub(lambda digits: digits[0].lstrip("0") or "0", _WHOLE_DECIMAL.sub("", folded(text.lstrip("'"))))
+    plain = _WHOLE_DECIMAL.sub("", folded(text.lstrip("'")))
+    joined = _BEFORE_NUMBER.sub("", _SEPARATORS.sub("-", plain))
+    return _DIGITS.sub(lambda digits: digits[0].lstrip("0") or "0", joined)
 
 
 def folded_label(text: str) -> str | Decimal:

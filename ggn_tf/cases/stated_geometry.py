@@ -18,6 +18,7 @@ _FIELD = re.compile(r"\s*([^:=]+?)\s*(:=|[:=])(.*)")
 _MOST_HEADER_BYTES = 4 << 20
 # The anatomical spaces of NRRD; any other, such as scanner-xyz, does not say which axis runs to the left.
 _SPACES = re.compile(r"((right|left)-anterior-superior|left-posterior-superior)(-time)?|(ras|las|lps)t?", re.IGNORECASE)
+_TRUE = ("true", "t", "1")
 _MILLIMETRES = ("", "mm", "millimeter", "millimetre", "???", "?")
 _QUOTED = re.compile(r'"([^"]*)"')
 _SLOPE, _OFFSET = "elementtointensityfunctionslope", "elementtointensityfunctionoffset"
@@ -86,6 +87,15 @@ def _refuse_meta(path: Path, fields: dict[str, str]) -> None:
     if len(steps) < 2 or min(steps) <= 0:
         raise _unstated(path, f"ElementSpacing {stated}" if stated else "no ElementSpacing")
     _refuse_units(path, "DistanceUnits", {fields.get("distanceunits", "")})
+    if fields.get("binarydata", "true").lower() not in _TRUE:
+        # ITK reads a part of such a file as if it were binary.
+        raise VolumeError(
+            "The voxels of the file are written as text.",
+            case=path,
+            found=f"BinaryData = {fields['binarydata']}",
+            expected="binary voxels",
+            remedy="Save the volume again in binary form.",
+        )
     slope, offset = _numbers(fields.get(_SLOPE, "1")), _numbers(fields.get(_OFFSET, "0"))
     if (slope, offset) != ([1.0], [0.0]):
         raise VolumeError(

@@ -144,7 +144,7 @@ def _patient_errors(rows: _Rows) -> Iterator[TableError]:
     alike = [group for group in by_id if len(_patients(group)) > 1]
     if alike:
         yield TableError(
-            "Patient ids differ only in spelling: zeros, separators of thousands, case, a trailing .0, or look-alikes.",
+            "Patient ids differ only in spelling: zeros, separators, case, a trailing .0, or look-alikes.",
             case=rows.cases_text([case for group in alike for case in group]),
             found=_first([rows.patients_text(group) for group in alike], "; "),
             expected="one spelling per patient: otherwise a patient's nodules can be in the training and the test set",

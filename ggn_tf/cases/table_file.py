@@ -38,8 +38,8 @@ _UNVALUED = re.compile(
     rb"<(?:\w+:)?f\b[^<>]*(?:/>|>[^<>]*</(?:\w+:)?f>)\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^<>]*\bref="([A-Z]{1,3}\d+:[A-Z]{1,3}\d+)"')
-# Tabs and line breaks within a cell, as workbooks store them and openpyxl returns them.
-_ESCAPED = re.compile(r"_x000([9AaDd])_")
+# Line breaks within a cell, as workbooks store them and openpyxl returns them.
+_ESCAPED = re.compile("_x000[AaDd]_")
 _SHOWN = 5
 _FIRST, _LAST = re.compile(rb'\b(?:r|min)="(\d+)"'), re.compile(rb'\b(?:r|max)="(\d+)"')
 
@@ -220,14 +220,14 @@ def _read_workbook(path: Path) -> _Sheet:
         xml = archive.read(sheet._worksheet_path)
     rows, columns = _hidden(xml)
     names = ", ".join(f"{other.title!r}{'' if other.sheet_state == 'visible' else ' (hidden)'}" for other in others)
-    notes = (f"of the workbook the sheet {sheet.title!r} was read, and not {names}",) if others else ()
+    notes = [f"of the workbook the sheet {sheet.title!r} was read, and not {names}"] if others else []
     if merged := [area.decode() for area in _MERGED.findall(xml)]:
         listed = ", ".join(merged[:_SHOWN]) + (", ..." if len(merged) > _SHOWN else "")
-        notes += (f"merged cells, of which only the first has a value: {listed}",)
+        notes.append(f"merged cells, of which only the first has a value: {listed}")
     unvalued = tuple(
         (int(row), column_index_from_string(letters.decode()) - 1) for letters, row in _UNVALUED.findall(xml)
     )
-    return _Sheet(cells, hidden_rows=rows, hidden_columns=columns, notes=notes, unvalued=unvalued)
+    return _Sheet(cells, hidden_rows=rows, hidden_columns=columns, notes=tuple(notes), unvalued=unvalued)
 
 
 def _bounded(rows: Iterable[Cells]) -> Iterator[Cells]:
@@ -261,7 +261,7 @@ def _text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         # Beyond, a workbook has lost digits.
         return str(int(value)) if abs(value) < _MOST_EXACT else f"{value:.14E}"
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), str(value))
+    return _ESCAPED.sub("\n", str(value))
 
 
 def _hidden(xml: bytes) -> tuple[frozenset[int], frozenset[int]]:

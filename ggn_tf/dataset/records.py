@@ -84,8 +84,8 @@ def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
         hu: float32 [D, H, W], with the margin.
         mask: uint8 [D, H, W].
     """
-    digest = hashlib.sha256(np.ascontiguousarray(hu, "<f4"))
-    digest.update(np.ascontiguousarray(mask, np.uint8))
+    digest = hashlib.sha256(np.ascontiguousarray(hu, "<f4").data)
+    digest.update(np.ascontiguousarray(mask, np.uint8).data)
     return digest.hexdigest()
 
 

@@ -124,6 +124,12 @@ def test_a_metaimage_whose_values_are_scaled_is_refused(slope: str, offset: str,
     assert refused(path, "values of the file") == f"ElementToIntensityFunction with slope {slope}, offset {offset}"
 
 
+def test_a_metaimage_of_text_is_refused(tmp_path: Path) -> None:
+    path = metaimage(tmp_path, f"{POSITION}\nElementSpacing = 0.7 0.8 1.5")
+    path.write_bytes(path.read_bytes().replace(b"BinaryData = True", b"BinaryData = False"))
+    assert refused(path, "written as text") == "BinaryData = False"
+
+
 def test_other_units_of_a_metaimage_are_refused(tmp_path: Path) -> None:
     path = metaimage(tmp_path, f"DistanceUnits = m\n{POSITION}\nElementSpacing = 0.0007 0.0008 0.0015")
     assert refused(path, "not in millimetres") == "DistanceUnits m"

@@ -31,6 +31,8 @@ def only_error(*cases: Case, **options: object) -> TableError:
     [
         ("7", "0007"),
         ("P7", "p007"),
+        ("MRN-0012", "MRN_12"),
+        ("P 7", "P7"),
         ("7", "7.0"),
         ("7", "7,0"),
         ("Müller", "Mu\u0308ller"),
@@ -55,7 +57,8 @@ def test_spellings_of_one_id(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("7", "70"), ("10", "1"), ("4.5", "4"), ("P1-10", "P11-0"), ("1.0", "10"), ("1,23", "123")]
+    ("one", "other"),
+    [("7", "70"), ("10", "1"), ("4.5", "4"), ("P1-10", "P11-0"), ("P1-2", "P12"), ("1.0", "10"), ("1,23", "123")],
 )
 def test_different_ids(one: str, other: str) -> None:
     assert folded_id(one) != folded_id(other)

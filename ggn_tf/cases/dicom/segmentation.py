@@ -124,6 +124,10 @@ def _pixels(whole: Dataset, frames: Sequence[int]) -> Iterator[npt.NDArray[Any]]
     packed, count = np.frombuffer(whole.PixelData, np.uint8), rows * columns
     if 8 * packed.size < int(whole.NumberOfFrames) * count:
         raise ValueError(f"{packed.size} bytes of pixels for {whole.NumberOfFrames} frames of {rows} x {columns}")
+    needed = (int(whole.NumberOfFrames) * count + 7) // 8
+    if count % 8 and packed.size > needed + needed % 2:
+        # Of writers that begin each frame, or the frames of each segment, with a byte: it is not known which.
+        raise ValueError(f"{packed.size} bytes of pixels, where the frames need {needed}")
     for frame in frames:
         first, skipped = divmod(frame * count, 8)
         bits = np.unpackbits(packed[first : first + (skipped + count + 7) // 8], bitorder="little")

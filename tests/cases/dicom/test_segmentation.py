@@ -370,6 +370,19 @@ def test_frames_that_do_not_end_with_a_byte(save_series, tmp_path, kind):
     np.testing.assert_array_equal(array(read_mask(path, grid)), nodule)
 
 
+def test_frames_that_were_padded_to_whole_bytes_are_refused(save_series, tmp_path):
+    grid = Grid.around((12.0, -31.0, 40.0), (35, 33, 24), (0.83, 0.83, 1.7), rotation(0, 0, 0))
+
+    def pad(stored):
+        frames = np.packbits(stored.pixel_array.reshape(stored.NumberOfFrames, -1), axis=1, bitorder="little")
+        stored.PixelData = frames.tobytes() + bytes(frames.size % 2)
+
+    path = rewritten(write_seg(save_series(noise(grid)), tmp_path / "seg.dcm", {"N": array(ball(grid))}), pad)
+    with pytest.raises(MaskError, match="cannot be used") as caught:
+        read_mask(path, grid)
+    assert "where the frames need" in caught.value.found
+
+
 @pytest.mark.parametrize("order", [(1, 2, 0), (2, 0, 1), (1, 0, 2), (0, 2, 1)])
 def test_frames_across_the_slices(folder, tmp_path, order):
     """A segmentation that was drawn on sagittal or coronal images of the CT."""
