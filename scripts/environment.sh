@@ -82,3 +82,27 @@ install_orthanc() {
   mv .venv/orthanc.part .venv/orthanc
   rm -r "$folder"
 }
+
+# The viewer of the integration tests: the files of OHIF's web application, which need no Node once they are there.
+install_ohif() {
+  local folder version=3.13.2 digest=b189d3963bfc58e9394a9db8c7be75d07beb029ec211dbb126d47b62969dd3f1
+  [ "$(cat .venv/ohif/version 2>/dev/null)" != "$version" ] || return 0
+  folder="$(mktemp -d)"
+  if ! npm pack --silent --pack-destination "$folder" "@ohif/app@$version" > /dev/null 2>&1; then
+    rm -r "$folder"
+    echo "note: OHIF cannot be downloaded here (it needs npm and its registry)" >&2
+    return 1
+  fi
+  if ! echo "$digest  $folder/ohif-app-$version.tgz" | sha256sum --check --quiet; then
+    rm -r "$folder"
+    echo "error: OHIF $version has another digest than when it was tested" >&2
+    return 1
+  fi
+  rm -rf .venv/ohif.part .venv/ohif
+  mkdir .venv/ohif.part
+  # Without the models of a tool that the tests do not use.
+  tar -xzf "$folder/ohif-app-$version.tgz" -C .venv/ohif.part --strip-components=2 --exclude=package/dist/ort package/dist
+  echo "$version" > .venv/ohif.part/version
+  mv .venv/ohif.part .venv/ohif
+  rm -r "$folder"
+}

@@ -21,6 +21,8 @@ install "[test,docs]"
 install_radiomics || true
 # Without it, the tests with a real archive are.
 install_orthanc || true
+# Without it, and without Chromium, those with a viewer are.
+install_ohif || true
 export PATH="$root/.venv/bin:$PATH" TF_CPP_MIN_LOG_LEVEL=3
 # Tests start some hundred processes: none has to compile the modules again.
 unset PYTHONDONTWRITEBYTECODE

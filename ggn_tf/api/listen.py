@@ -1,6 +1,7 @@
 """A DICOM node: studies that an archive routes here are predicted, and the objects go back to an archive."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def listen(
             uses the queue, or the extra `pacs` is not installed.
     """
     known = credentials or PacsCredentials()
-    check_node(title, callers, send_to, queue, known, timeout)
+    check_node(title, callers, send_to, queue, known, timeout, port, host, status_port)
     if codes is not None:
         read_class_codes(codes, model.class_names())
     with needs_extra():
@@ -71,7 +72,15 @@ def listen(
 
 
 def check_node(
-    title: str, callers: Sequence[str], send_to: str, queue: Path, credentials: PacsCredentials, timeout: float
+    title: str,
+    callers: Sequence[str],
+    send_to: str,
+    queue: Path,
+    credentials: PacsCredentials,
+    timeout: float,
+    port: int,
+    host: str,
+    status_port: int | None,
 ) -> None:
     """Check what `listen` can refuse without a model, and not when the first study is answered; errors as there."""
     refuse_bad_title(title, "title")
@@ -79,8 +88,15 @@ def check_node(
         refuse_bad_title(caller, "callers")
     connect_archive(send_to, credentials, timeout, title).close()
     with needs_extra():
+        from ggn_tf.dicom_node.receiver import Receiver, ReceiverOptions
+        from ggn_tf.dicom_node.status_page import refuse_taken
         from ggn_tf.dicom_node.study_queue import StudyQueue
-    StudyQueue(queue).refuse_other_folder()
+    studies = StudyQueue(queue)
+    studies.refuse_other_folder()
+    studies.refuse_used()
+    with closing(Receiver(ReceiverOptions(title, tuple(callers), port, host), studies.receive)):
+        if status_port is not None:
+            refuse_taken(status_port)
 
 
 def _answers(model: Model, codes: Path | None) -> "Answer":

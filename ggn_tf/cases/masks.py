@@ -181,7 +181,7 @@ def _read_segment(path: Path, segment: str | None, volume: Volume, references: D
 
         return read_dicom_segment(path, segment, planes)
     try:
-        return read_label_map(path, segment, most_mask_values(volume.grid))
+        return read_label_map(path, segment, most_mask_values(volume.grid.size_xyz))
     except VolumeError as error:
         raise MaskError(
             f"The mask cannot be used: {error.what[0].lower()}{error.what[1:]}",

@@ -127,7 +127,7 @@ def command(
     # Libraries quote values of data sets in theirs.
     warnings.simplefilter("ignore")
     # Before TensorFlow is loaded, which takes seconds.
-    check_node(aet, known_aets, send_to, queue, credentials, timeout)
+    check_node(aet, known_aets, send_to, queue, credentials, timeout, port, host, status_port)
     if export is not None:
         load_tensorflow(keras=False)
     tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}

@@ -128,7 +128,8 @@ def _uid(file: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why an attempt failed; what was found only where it never quotes a header or a path."""
+    """Why an attempt failed; which archive and what was found only where it never quotes a header or a path."""
     if isinstance(error, PacsError | LocationError) and error.found:
-        return f"{error.what} Found: {error.found}."
+        archive = f" Archive: {error.case}." if isinstance(error, PacsError) and error.case else ""
+        return f"{error.what}{archive} Found: {error.found}."
     return error.what if isinstance(error, GgnError) else f"An unexpected error ({type(error).__name__})."

@@ -1,6 +1,7 @@
 """The status of a node as a page and as JSON, for this machine alone."""
 
 import json
+import socket
 from typing import Any
 
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound
@@ -51,6 +52,14 @@ class StatusPage:
         if request.path == "/status.json":
             return Response(json.dumps(self._queue.status()), content_type="application/json")
         return Response(_page(self._queue.status()), content_type="text/html") if request.path == "/" else NotFound()
+
+
+def refuse_taken(port: int) -> None:
+    """Raise PacsError where another program uses the port of a status page."""
+    try:
+        socket.create_server((_HOST, port)).close()
+    except OSError as error:
+        raise cannot_listen(f"{_HOST}:{port}", error, "status_port") from error
 
 
 def _page(status: dict[str, Any]) -> str:

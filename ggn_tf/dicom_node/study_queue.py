@@ -99,19 +99,20 @@ class StudyQueue:
         self.refuse_other_folder()
         states = [self.folder / state for state in State]
         make_private_folder(self.folder)
-        try:
-            with FileLock(self.folder / _LOCK, blocking=False):
-                for folder in states:
-                    make_private_folder(folder)
-                for path in [path for folder in states for path in folder.iterdir()]:
-                    _tidy(path)
-                self.scan()
-                self._fail_damaged()
-                yield
-        except Timeout:
-            raise self._unusable(
-                "Another process uses the queue.", "one process for each queue", "Stop it, or name another folder."
-            ) from None
+        with self._locked():
+            for folder in states:
+                make_private_folder(folder)
+            for path in [path for folder in states for path in folder.iterdir()]:
+                _tidy(path)
+            self.scan()
+            self._fail_damaged()
+            yield
+
+    def refuse_used(self) -> None:
+        """Raise PacsError where another process uses the folder."""
+        if (self.folder / _LOCK).exists():
+            with self._locked():
+                pass
 
     def refuse_other_folder(self, *, new: bool = True) -> None:
         """Raise PacsError where the path is that of something else; `new`: a queue may also begin there."""
@@ -232,6 +233,16 @@ class StudyQueue:
                 "studies": [study.described() for study in shown],
             }
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with FileLock(self.folder / _LOCK, blocking=False):
+                yield
+        except Timeout:
+            raise self._unusable(
+                "Another process uses the queue.", "one process for each queue", "Stop it, or name another folder."
+            ) from None
+
     def _path(self, study: Study) -> Path:
         return self.folder / study.state / study.name
 
@@ -297,7 +308,8 @@ class StudyQueue:
             if state in ENDED:
                 study.instances = study.size = 0
                 _tidy(self._path(study))
-        log.info("study %s: %s %s", study.digest, state, study.reason)
+        level = logging.WARNING if state is State.FAILED else logging.INFO
+        log.log(level, "study %s: %s %s", study.digest, state, study.reason)
 
     def _write(self, study: Study, record: Record) -> None:
         with atomic_file(self._path(study) / RECORD) as file:

@@ -18,7 +18,7 @@ from pydicom.filereader import read_file_meta_info
 
 from ggn_tf.cases.dicom.bounds import find_overrun
 from ggn_tf.cases.dicom.mask_references import read_references
-from ggn_tf.cases.dicom.segmentation import SEGMENTATIONS, segment_labels, segments_with_frames
+from ggn_tf.cases.dicom.segmentation import SEGMENTATIONS, drawn_segments, segment_labels
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.geometry.grid import Floats, Vector, point_text, vector
 from ggn_tf.cases.geometry.segment import matching_names
@@ -68,7 +68,7 @@ def read_points(file: Path, ct_instances: Sequence[Slice]) -> list[MarkedNodule]
 
     Of a report (TID 1500), each measurement group is a nodule: the centre of its image regions, else of its longest
     graphic. The centre of a line is its midpoint, of an outline the centroid of its area. Groups without graphics,
-    groups on other series beside some on this one, and segments without frames are left out with a `GgnWarning`.
+    groups on other series beside some on this one, and segments without pixels are left out with a `GgnWarning`.
 
     Args:
         file: A DICOM SR or SEG.
@@ -162,24 +162,24 @@ def _read(file: Path) -> Dataset:
         raise _unusable(file, f"an object of another kind: {pydicom.uid.UID(kind).name if kind else 'not stated'}")
     if kind in REPORTS and file.stat().st_size > _MOST_BYTES:
         raise _unusable(file, f"{file.stat().st_size} bytes, more than {_MOST_BYTES}")
-    return pydicom.dcmread(file, stop_before_pixels=True)
+    return pydicom.dcmread(file)
 
 
 def _segments(file: Path, whole: Dataset, slices: Sequence[Slice]) -> tuple[list[MarkedNodule], str]:
     differences = set(read_references(file).differences(slices[0])) & {"frame of reference", "patient"}
     if differences:
         raise _unusable(file, f"a segmentation of another {' and another '.join(sorted(differences))}")
-    with_frames = segments_with_frames(whole)
+    with_pixels = drawn_segments(whole, (*slices[0].size_xyz[:2], len(slices)))
     labels = {number: one_line(label) for number, label in segment_labels(whole).items()}
-    drawn = [number for number in labels if number in with_frames]
+    drawn = [number for number in labels if number in with_pixels]
     if not drawn:
-        raise _unusable(file, "a segmentation without frames of its segments")
+        raise _unusable(file, "a segmentation without pixels of its segments")
     names = _unique([labels[number][:_LONGEST_NAME] for number in drawn])
     # 2 may be the label of another segment: then 2.0, 2.00, ...
     forms = ([str(number), *(f"{number}.{'0' * zeros}" for zeros in range(1, len(labels) + 1))] for number in drawn)
     segments = [next(form for form in each if not matching_names([*labels.values()], form)) for each in forms]
     found = [MarkedNodule(name, segment=segment) for name, segment in zip(names, segments, strict=True)]
-    return found, f"{len(labels) - len(drawn)} segments without frames" if len(drawn) < len(labels) else ""
+    return found, f"{len(labels) - len(drawn)} segments without pixels" if len(drawn) < len(labels) else ""
 
 
 def _nodules(file: Path, whole: Dataset, series: _Series) -> tuple[list[MarkedNodule], str]:

@@ -147,7 +147,8 @@ def _content(
         "algorithm_id": sr.AlgorithmIdentification(
             MAKER, __version__, [f"model {identity.model}"], family=ALGORITHM_FAMILY
         ),
-        "measurements": [*_measurements(nodule), *_probabilities(nodule)],
+        # OHIF 3.13 shows the first five, without what they are derived from.
+        "measurements": [*_probabilities(nodule), *_measurements(nodule), *_deviations(nodule)],
         "qualitative_evaluations": [sr.QualitativeEvaluation(_PREDICTED_CLASS, _concept(decision))],
     }
 
@@ -168,9 +169,13 @@ def _probabilities(nodule: NodulePrediction) -> Iterator[sr.Measurement]:
     for name, probability in nodule.probabilities.items():
         concept = _concept(private_code("P", name, f"Probability of {name}"))
         yield sr.Measurement(concept, 100 * probability, codes.UCUM.Percent)
-        if nodule.spread is not None:
-            deviation = codes.SCT.StandardDeviation
-            yield sr.Measurement(concept, 100 * nodule.spread[name], codes.UCUM.Percent, derivation=deviation)
+
+
+def _deviations(nodule: NodulePrediction) -> Iterator[sr.Measurement]:
+    deviation = codes.SCT.StandardDeviation
+    for name, spread in (nodule.spread or {}).items():
+        concept = _concept(private_code("D", name, f"Standard deviation of probability of {name}"))
+        yield sr.Measurement(concept, 100 * spread, codes.UCUM.Percent, derivation=deviation)
 
 
 def _concept(code: ClassCode) -> sr.CodedConcept:

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import socket
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from ggn_tf.api.listen import _marked_series, listen
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.cli import main
+from ggn_tf.dicom_node.study_queue import StudyQueue
 from ggn_tf.errors import GgnError, LocationError, TableError
 from ggn_tf.prediction.locations import Location
 from ggn_tf.prediction.nodules import CtPrediction
@@ -199,14 +201,26 @@ def test_the_status_of_what_is_not_a_queue_is_an_error(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize(
-    ("send_to", "queue", "found"),
-    [("http://pacs.example.org/dicom-web", "new", "address"), ("dicom://A@127.0.0.1:104", "other", "not a queue")],
+    ("wrong", "found"),
+    [
+        (["--send-to=http://pacs.example.org/dicom-web"], "address"),
+        (["--queue={0}/other"], "not a queue"),
+        (["--queue={0}/used"], "Another process uses the queue."),
+        (["--port={1}"], "--port"),
+        (["--status-port={1}"], "--status-port"),
+        (["--port={2}", "--status-port={2}"], "--status-port"),
+    ],
 )
 def test_wrong_options_are_refused_before_tensorflow_is_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, send_to: str, queue: str, found: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str], found: str
 ) -> None:
     monkeypatch.setattr("ggn_tf.cli.listen.load_tensorflow", lambda: pytest.fail("loaded"))
     (tmp_path / "other" / "foo").mkdir(parents=True)
-    options = [f"--send-to={send_to}", f"--queue={tmp_path / queue}", "--known-aet=A", f"--export={tmp_path}"]
-    result = CliRunner().invoke(main, ["listen", "--aet=GGNTF", *options])
+    options = ["--send-to=dicom://A@127.0.0.1:104", f"--queue={tmp_path}/new", "--known-aet=A", f"--export={tmp_path}"]
+    with StudyQueue(tmp_path / "used").opened(), socket.create_server(("127.0.0.1", 0)) as taken:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            free = probe.getsockname()[1]
+        wrong = [option.format(tmp_path, taken.getsockname()[1], free) for option in wrong]
+        result = CliRunner().invoke(main, ["listen", "--port=0", *options, *wrong])
     assert result.exit_code == 1 and found in result.stderr
+    assert not (tmp_path / "new").exists()

@@ -1,6 +1,7 @@
 """A node with a model of these tests and a DICOMweb archive of these tests."""
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import requests
 
 from ggn_tf.cases.reader_process import ReaderEndedError
 from ggn_tf.dicom_node.node import DicomNode
+from ggn_tf.dicom_node.study import digest_of
 from ggn_tf.dicom_node.study_queue import StudyQueue
 from ggn_tf.errors import PacsError, ServingError, VolumeError
 from tests.support.fake_dicomweb import Archive
@@ -82,7 +84,7 @@ def test_what_is_sent_again_is_not_answered_again_but_a_new_mark_is(tmp_path: Pa
         assert {*archive.instances} == {expected_uid([marker]) for marker in markers}
 
 
-def test_an_archive_that_does_not_take_the_answer_gets_it_later(tmp_path: Path) -> None:
+def test_an_archive_that_does_not_take_the_answer_gets_it_later(tmp_path: Path, caplog) -> None:
     archive = Archive(status={"store": 503})
     with running(tmp_path, archive=archive) as (node, queue, _):
         send(node.address, whole_study(1))
@@ -92,6 +94,9 @@ def test_an_archive_that_does_not_take_the_answer_gets_it_later(tmp_path: Path) 
         archive.status.clear()
         wait(lambda: states(queue) == {"delivered": 1})
     assert len(archive.instances) == 1
+    assert re.search(
+        rf"study {study['study']}: attempt 1 failed: .* Archive: http://127\.0\.0\.1:\d+/.*503", caplog.text
+    )
 
 
 def test_what_may_pass_is_tried_again_and_a_study_that_cannot_be_answered_has_failed(tmp_path: Path, caplog) -> None:
@@ -110,6 +115,11 @@ def test_what_may_pass_is_tried_again_and_a_study_that_cannot_be_answered_has_fa
             wait(lambda study=study: states(queue) == {"failed": study})
         reasons = [study["reason"] for study in queue.status()["studies"]]
     assert reasons == ["An unexpected error (ValueError).", "No CT."] and not archive.requests and not errors
+    failed = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    digests = [digest_of(instance(study, SR).StudyInstanceUID) for study in (1, 2)]
+    assert [text for text in failed if "attempt" not in text] == [
+        f"study {digest}: failed {reason}" for digest, reason in zip(digests, reversed(reasons), strict=True)
+    ]
     assert NAME not in caplog.text and str(tmp_path) not in caplog.text and "ValueError in test_node.py" in caplog.text
     assert not [*tmp_path.rglob("*.dcm")]
     # Sent again, it is answered.

@@ -1,6 +1,5 @@
 """`predict --pacs` with a real Orthanc, by both protocols."""
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +13,9 @@ from ggn_tf.cli import main
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.dicomweb import DicomWeb
 from ggn_tf.pacs.dimse import Dimse
-from ggn_tf.serving.export.version_writer import export_model
-from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_dicom
 from tests.support.marked_reports import group, in_image, write_marks
-from tests.support.threshold_model import build_threshold_model
-from tests.support.tiny_protocol import tiny_protocol
+from tests.support.threshold_model import export_threshold_model
 
 pytest.importorskip("pynetdicom", reason="needs the extra pacs")
 pytest.importorskip("dicomweb_client.web", reason="needs the extra pacs")
@@ -36,11 +32,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, tiny = tmp_path_factory.mktemp("models") / "ggn", tiny_protocol(size=32)
-    segment = dataclasses.replace(tiny.training.segment, shift_mm=8.0)
-    protocol = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, segment=segment))
-    export_model(build_threshold_model(protocol.patch), INDOLENT_INVASIVE, protocol, folder)
-    return folder
+    return export_threshold_model(tmp_path_factory.mktemp("models") / "ggn")
 
 
 @pytest.fixture(scope="module", params=["stow", "store"])

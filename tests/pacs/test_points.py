@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import pack_bits
 
 from ggn_tf.cases.dicom.folder import scan_series
 from ggn_tf.cases.dicom.slices import Slice
@@ -161,19 +162,45 @@ def test_each_segment_of_a_seg_is_a_nodule(ct: Path, slices: tuple[Slice, ...], 
     found = read_points(tmp_path / "seg.dcm", slices)
     assert found == [MarkedNodule("2", None, "1"), MarkedNodule(None, None, "2.0")]
     assert [pick_segment(tmp_path, {1: "2", 2: ""}, nodule.segment) for nodule in found] == [1, 2]
-    # As a label map, whose first segment is the background.
-    seg.SegmentationType = "LABELMAP"
+    # As a label map, whose value 1 is the background, and not the 0 that its first segment describes as such.
+    seg = pydicom.dcmread(write_seg(ct, tmp_path / "seg.dcm", {"2": mask, "1": mask[:, ::-1]}, "LABELMAP"))
     seg.add_new("PixelPaddingValue", "US", 1)
     seg.save_as(tmp_path / "seg.dcm")
-    assert read_points(tmp_path / "seg.dcm", slices) == [MarkedNodule(None, None, "2")]
+    found = read_points(tmp_path / "seg.dcm", slices)
+    assert found == [MarkedNodule("Background", None, "0"), MarkedNodule("1", None, "2")]
 
 
-def test_a_segment_without_frames_is_left_out_with_a_note(ct: Path, slices: tuple[Slice, ...], tmp_path: Path) -> None:
-    mask = np.zeros((5, 12, 16), np.uint8)
-    mask[2, 4:6, 3:5] = 1
-    write_seg(ct, tmp_path / "seg.dcm", {"a": mask * 0, "b": mask})
-    with pytest.warns(GgnWarning, match="1 segments without frames"):
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP", "without frames"])
+def test_a_segment_without_pixels_is_left_out_with_a_note(
+    ct: Path, slices: tuple[Slice, ...], tmp_path: Path, kind: str
+) -> None:
+    drawn = np.zeros((5, 12, 16), np.uint8)
+    drawn[1:4, 4:6, 3:5] = 1
+    masks = {"a": drawn[:, ::-1], "b": drawn, "c": drawn[:, :, ::-1]}
+    if kind == "without frames":
+        write_seg(ct, tmp_path / "seg.dcm", {**masks, "a": drawn * 0, "c": drawn * 0})
+    else:
+        write_seg(ct, tmp_path / "seg.dcm", masks, kind)
+        seg = pydicom.dcmread(tmp_path / "seg.dcm")
+        pixels = seg.pixel_array.astype(np.uint8)
+        if kind == "LABELMAP":
+            pixels[pixels != 2] = 0
+        else:
+            first = [
+                int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+                for item in seg.PerFrameFunctionalGroupsSequence
+            ]
+            # 127 of 255 is below the fraction from which a voxel belongs to a segment.
+            pixels[np.array(first) != 2] = 0 if kind == "BINARY" else pixels[np.array(first) != 2] // 2
+        seg.PixelData = pack_bits(pixels) if kind == "BINARY" else pixels.tobytes()
+        seg.save_as(tmp_path / "seg.dcm")
+    with pytest.warns(GgnWarning, match="2 segments without pixels"):
         assert read_points(tmp_path / "seg.dcm", slices) == [MarkedNodule("b", None, "2")]
+    if kind == "BINARY":
+        seg.PixelData = pack_bits(pixels * 0)
+        seg.save_as(tmp_path / "seg.dcm")
+        with pytest.raises(LocationError, match="without pixels"):
+            read_points(tmp_path / "seg.dcm", slices)
 
 
 def test_points_are_locations_for_a_prediction(ct: Path, slices: tuple[Slice, ...], tmp_path: Path) -> None:

@@ -146,10 +146,14 @@ def test_the_spread_of_an_ensemble_is_stated(prediction: CtPrediction, tmp_path:
     spread = {"AAH+AIS": 0.02, "MIA": 0.03, "IAC": 0.01}
     first = dataclasses.replace(prediction.nodules[0], spread=spread)
     document = planar(dataclasses.replace(prediction, nodules=(first,)), tmp_path / "sr.dcm")
-    (group,) = groups_of(document)
-    derived = [item for item in group.get_measurements() if item.derivation is not None]
-    deviations = [item for item in derived if item.derivation == codes.SCT.StandardDeviation]
-    assert [item.value for item in deviations] == pytest.approx([2, 3, 1])
+    found = [(item.name.meaning, item.value, item.derivation) for item in groups_of(document)[0].get_measurements()]
+    # What viewers show first, and under a name of its own what must not be taken for it.
+    assert [name for name, *_ in found[:3]] == [f"Probability of {name}" for name in spread]
+    deviation = codes.SCT.StandardDeviation
+    assert found[-3:] == [
+        (f"Standard deviation of probability of {name}", pytest.approx(100 * value), deviation)
+        for name, value in spread.items()
+    ]
     if shutil.which("dciodvfy"):
         assert errors_in(tmp_path) == {"sr": []}
 

@@ -21,6 +21,8 @@ from ggn_tf.cli.study import command as study
 from ggn_tf.serving.contract.wire import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 from ggn_tf.serving.runtime.batching import read_batching_parameters
 from ggn_tf.training.distributed.cluster import Rank, rank_of
+from tests.support.ohif import CONFIGURATION, HEADERS
+from tests.support.orthanc import FOLDER as ORTHANC
 
 FOLDER = Path(__file__).parents[2] / "serving"
 SERVICE = yaml.safe_load((FOLDER / "compose.yaml").read_text(encoding="utf-8"))["services"]["tensorflow-serving"]
@@ -113,6 +115,31 @@ def test_archive_and_node_know_each_other():
     )
     copied = re.findall(r"COPY (.*) /", node["build"]["dockerfile_inline"])
     assert all((FOLDER.parent / name).exists() for names in copied for name in names.split())
+
+
+def test_the_viewer_is_the_one_that_is_tested():
+    """Its release, its configuration, and the headers and the archive's path that the tests' proxy serves."""
+    viewer, given = PACS["services"]["ohif"], (FOLDER / "ohif" / "nginx.conf").read_text(encoding="utf-8")
+    build = viewer["build"]["dockerfile_inline"]
+    installed = (FOLDER.parent / "scripts" / "environment.sh").read_text(encoding="utf-8")
+    version, digest = re.search(r"version=(\S+) digest=(\w+)", installed).groups()
+    assert f"ADD --checksum=sha256:{digest} https://registry.npmjs.org/@ohif/app/-/app-{version}.tgz" in build
+    assert set(re.findall(r"COPY (\S+)", build)) == {CONFIGURATION.name, "nginx.conf"}
+    assert CONFIGURATION.parent == FOLDER / viewer["build"]["context"]
+    assert dict(re.findall(r"add_header (\S+) (\S+) always;", given)) == HEADERS
+    roots = re.findall(r"(?:qido|wado)Root: '(.+)'", CONFIGURATION.read_text(encoding="utf-8"))
+    assert (
+        {f"location {root}/" for root in roots} == set(re.findall(r"location /\S+", given)) == {"location /dicom-web/"}
+    )
+    assert "proxy_pass http://orthanc:8042;" in given and "orthanc" in viewer["depends_on"]
+    assert viewer["ports"] == [f"127.0.0.1:3000:{re.search(r'listen (.+);', given)[1]}"]
+    assert viewer["read_only"] and viewer["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.skipif(not (ORTHANC / "etc").is_dir(), reason="Orthanc is not unpacked in .venv")
+def test_the_archives_settings_are_those_that_orthanc_knows():
+    known = re.findall(r'"(\w+)" *:', (ORTHANC / "etc/orthanc/orthanc.json").read_text(encoding="utf-8"))
+    assert json.loads(PACS["services"]["orthanc"]["environment"]["ORTHANC_JSON"]).keys() <= {*known}
 
 
 def test_selectors_ports_and_probes_name_what_there_is():

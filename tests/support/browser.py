@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,13 +40,20 @@ def _program(*names: str) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["webdriver.Chrome"]:
+    with running_browser() as driver:
+        yield driver
+
+
+@contextmanager
+def running_browser(*flags: str) -> Iterator["webdriver.Chrome"]:
+    """Chromium with further flags; its processes end with the block."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     options.binary_location = _program("chromium", "chromium-browser", "google-chrome")
     service = webdriver.ChromeService(_program("chromedriver"))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         driver = webdriver.Chrome(options, service)

@@ -19,7 +19,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 # Where scripts/environment.sh unpacks it.
-_FOLDER = Path(sys.prefix) / "orthanc"
+FOLDER = Path(sys.prefix) / "orthanc"
 USER, PASSWORD, CALLER = "me", "secret", "GGNTF"
 _SECONDS = 30
 
@@ -35,6 +35,11 @@ class Orthanc:
     def count_by_qido(self, study: str) -> int:
         rows = requests.get(f"{self.web}/studies/{study}/instances", auth=(USER, PASSWORD), timeout=_SECONDS)
         return len(rows.json())
+
+    def series_by_qido(self, study: str, modality: str) -> set[str]:
+        url = f"{self.web}/studies/{study}/series?Modality={modality}"
+        rows = requests.get(url, auth=(USER, PASSWORD), timeout=_SECONDS)
+        return {row["0020000E"]["Value"][0] for row in rows.json()}
 
     def count_by_find(self, study: str) -> int:
         asked = Dataset()
@@ -54,9 +59,7 @@ class Orthanc:
 @contextlib.contextmanager
 def running_orthanc(folder: Path, **settings: object) -> Iterator[Orthanc]:
     """Start it, with further settings; the test is skipped, or fails with GGN_TF_REQUIRE_ORTHANC, if it is missing."""
-    program = shutil.which(
-        "Orthanc", path=os.pathsep.join((str(_FOLDER / "usr/sbin"), "/usr/sbin", os.environ["PATH"]))
-    )
+    program = shutil.which("Orthanc", path=os.pathsep.join((str(FOLDER / "usr/sbin"), "/usr/sbin", os.environ["PATH"])))
     if program is None:
         (pytest.fail if "GGN_TF_REQUIRE_ORTHANC" in os.environ else pytest.skip)("Orthanc is not installed")
     root = Path(program).parents[2]

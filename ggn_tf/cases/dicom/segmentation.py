@@ -64,7 +64,7 @@ def read_dicom_segment(path: Path, segment: str | None, planes: SlicePlanes) -> 
         if kind not in SEGMENTATIONS:
             raise ValueError(f"SOP class {pydicom.uid.UID(kind).name}")
         number = pick_segment(path, segment_labels(whole), segment)
-        frames = list(_drawn_frames(whole, number, _is_label_map(whole), most_mask_values(planes.grid)))
+        frames = list(_drawn_frames(whole, number, _is_label_map(whole), most_mask_values(planes.grid.size_xyz)))
         found = _on_slices(frames, planes) or _on_own_grid(frames, whole)
         return replace(found, one_nodule=whole.get("Manufacturer") == MAKER)
 
@@ -82,12 +82,21 @@ def segment_labels(whole: Dataset) -> dict[int, str]:
     return labels
 
 
-def segments_with_frames(whole: Dataset) -> set[int]:
-    """The numbers of the segments that may have pixels: the others are in no frame."""
-    groups = list(whole.PerFrameFunctionalGroupsSequence)
-    if _is_label_map(whole) or (len(whole.SegmentSequence) == 1 and not _identified(whole, groups)):
-        return {int(item.SegmentNumber) for item in whole.SegmentSequence}
-    return {_segment_of(whole, item) for item in groups}
+def drawn_segments(whole: Dataset, ct_size_xyz: Sequence[int]) -> set[int]:
+    """The numbers of the segments with pixels; of each, no more frames are decoded than up to its first with some.
+
+    Raises:
+        ValueError: The segmentation is damaged, or has far more pixels than the CT; pydicom raises further types.
+    """
+    numbers, most = segment_labels(whole).keys(), most_mask_values(ct_size_xyz)
+    if not _is_label_map(whole):
+        return {number for number in numbers if any(True for _ in _drawn_frames(whole, number, False, most))}
+    found: set[int] = set()
+    for values in _pixels(whole, _bounded(whole, range(int(whole.NumberOfFrames)), most)):
+        found |= numbers & set(np.flatnonzero(np.bincount(values.ravel())).tolist())
+        if found == numbers:
+            break
+    return found
 
 
 def _is_label_map(whole: Dataset) -> bool:
@@ -101,15 +110,19 @@ def _drawn_frames(whole: Dataset, number: int, is_label_map: bool, most_pixels: 
     # Some writers leave the number out where there is one segment.
     every = is_label_map or (len(whole.SegmentSequence) == 1 and not _identified(whole, groups))
     chosen = [index for index, item in enumerate(groups) if every or _segment_of(whole, item) == number]
-    if len(chosen) * int(whole.Rows) * int(whole.Columns) > most_pixels:
-        raise ValueError(f"{len(chosen)} frames of {whole.Rows} x {whole.Columns} pixels, far more than the CT has")
     # A value in each pixel from which it belongs to the segment.
     fractional = whole.get("SegmentationType") == "FRACTIONAL"
     least = FRACTION * int(whole.get("MaximumFractionalValue") or 255) if fractional else 1
-    for index, values in zip(chosen, _pixels(whole, chosen), strict=True):
+    for index, values in zip(chosen, _pixels(whole, _bounded(whole, chosen, most_pixels)), strict=True):
         inside = values == number if is_label_map else values >= least
         if inside.any():
             yield _Frame(_frame_grid(whole, groups[index]), inside)
+
+
+def _bounded(whole: Dataset, frames: Sequence[int], most_pixels: int) -> Sequence[int]:
+    if len(frames) * int(whole.Rows) * int(whole.Columns) > most_pixels:
+        raise ValueError(f"{len(frames)} frames of {whole.Rows} x {whole.Columns} pixels, far more than the CT has")
+    return frames
 
 
 def _pixels(whole: Dataset, frames: Sequence[int]) -> Iterator[npt.NDArray[Any]]:

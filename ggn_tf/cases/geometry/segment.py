@@ -22,9 +22,9 @@ _NUMBER = re.compile(r"[0-9]{1,9}(\.0+)?")
 _FINER, _SMALL = 4, 2**24
 
 
-def most_mask_values(ct_grid: Grid) -> int:
-    """Number of values that a mask of this CT may have, in all its layers and frames together."""
-    return max(_FINER * math.prod(ct_grid.size_xyz), _SMALL)
+def most_mask_values(ct_size_xyz: Sequence[int]) -> int:
+    """Number of values that a mask of a CT of this size may have, in all its layers and frames together."""
+    return max(_FINER * math.prod(ct_size_xyz), _SMALL)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,181 @@
+"""The real OHIF in the real Chromium, in front of a real Orthanc: a proxy on loopback serves the viewer's files and the
+archive under one address, as serving/ohif/nginx.conf does."""
+
+import io
+import os
+import re
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import pytest
+from PIL import Image
+from werkzeug.middleware.http_proxy import ProxyMiddleware
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.utils import safe_join, send_file
+from werkzeug.wrappers import Request, Response
+
+from tests.support.browser import running_browser
+from tests.support.orthanc import PASSWORD, USER, Orthanc
+
+if TYPE_CHECKING:
+    from selenium import webdriver
+    from selenium.webdriver.remote.webelement import WebElement
+
+T = TypeVar("T")
+# Where scripts/environment.sh unpacks it.
+FILES = Path(sys.prefix) / "ohif"
+CONFIGURATION = Path(__file__).parents[2] / "serving" / "ohif" / "app-config.js"
+HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+# Chromium draws without a graphics card.
+_FLAGS = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+_PATIENCE_S = 60.0
+_CANVAS = "[data-cy=viewport-pane] canvas"
+_VIEWPORTS = "(window.cornerstone?.getRenderingEngines() ?? []).flatMap(engine => engine.getViewports())"
+
+
+class _Silent(WSGIRequestHandler):
+    def log(self, *_: object) -> None:
+        """Requests are not of interest."""
+
+
+@Request.application
+def _files(request: Request) -> Response:
+    path = Path(safe_join(str(FILES), request.path.lstrip("/")) or FILES)
+    if request.path == "/app-config.js":
+        path = CONFIGURATION
+    elif not path.is_file():
+        path = FILES / "index.html"
+    response = send_file(path, request.environ, max_age=600)
+    response.headers.update(HEADERS)
+    return response
+
+
+@contextmanager
+def serving_ohif(orthanc: Orthanc) -> Iterator[str]:
+    """Give the viewer's address; the test is skipped, or fails with GGN_TF_REQUIRE_OHIF, if OHIF is missing."""
+    if not FILES.is_dir():
+        (pytest.fail if "GGN_TF_REQUIRE_OHIF" in os.environ else pytest.skip)("OHIF is not unpacked in .venv")
+    account = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    archive = {
+        "target": orthanc.web.removesuffix("/dicom-web"),
+        "host": None,
+        "headers": {"Authorization": f"Basic {account}"},
+    }
+    application = ProxyMiddleware(_files, {"/dicom-web": archive}, timeout=60)
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Silent)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A study in OHIF, used by mouse and keyboard as a person does."""
+
+    page: "webdriver.Chrome"
+
+    def open(self, url: str, study: str) -> None:
+        """Open a study and close what OHIF shows to new users."""
+        size = {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self.page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.page.get(f"{url}/viewer?StudyInstanceUIDs={study}")
+        self.wait(
+            lambda: self.page.execute_script(f"return {_VIEWPORTS}.some(one => one.viewportStatus === 'rendered')")
+        )
+        for text in ("Skip all", "Confirm and hide"):
+            self.button(text).click()
+
+    def show(self, modality: str, series: str = "") -> None:
+        """Double-click a series, and open a segmentation in the CT."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        names = "[data-cy=study-browser-thumbnail], [data-cy=study-browser-thumbnail-no-image]"
+        found = self.wait(
+            lambda: [item for item in self.all(names) if item.text.startswith(modality) and series in item.text]
+        )
+        ActionChains(self.page).double_click(found[0]).perform()
+        if modality == "SEG":
+            self.one("[data-cy=yes-hydrate-btn]").click()
+
+    def scroll_to(self, instance: int) -> None:
+        """Show another slice by its InstanceNumber."""
+        self.page.execute_script(
+            f"""const [view] = {_VIEWPORTS};
+            const numbers = view.getImageIds().map(id => cornerstone.metaData.get("instance", id).InstanceNumber);
+            view.setImageIdIndex(numbers.indexOf(arguments[0]));""",
+            instance,
+        )
+        self.wait(lambda: self.shown_instance() == instance)
+
+    def shown_instance(self) -> int:
+        """The InstanceNumber in the corner of the viewport."""
+        return int(re.match(r"I: ?(\d+)", self.one("[data-cy=viewport-overlay-bottom-right]").text)[1])
+
+    def lines(self) -> list[str]:
+        """The texts beside graphics in the viewport."""
+        read = (
+            "return [...document.querySelectorAll('[data-cy=viewport-pane] svg tspan')].map(line => line.textContent)"
+        )
+        return self.page.execute_script(read)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drag the mouse between two points, in pixels from the middle of the viewport."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        canvas, actions = self.one(_CANVAS), ActionChains(self.page)
+        actions.move_to_element_with_offset(canvas, *start).click_and_hold()
+        for share in (0.5, 1.0):
+            at = [round(a + share * (b - a)) for a, b in zip(start, end, strict=True)]
+            actions.pause(0.1).move_to_element_with_offset(canvas, *at)
+        actions.pause(0.1).release().perform()
+
+    def pixels(self) -> np.ndarray:
+        """What the viewport shows, [row, column, RGB]; once it no longer changes."""
+        before, now = self._read_pixels(), self._read_pixels()
+        while not np.array_equal(before, now):
+            before, now = now, self._read_pixels()
+        return now
+
+    def _read_pixels(self) -> np.ndarray:
+        shown = self.one(_CANVAS).screenshot_as_png
+        return np.asarray(Image.open(io.BytesIO(shown)).convert("RGB")).astype(int)
+
+    def errors(self) -> list[str]:
+        """The errors in the console since the last call."""
+        return [entry["message"] for entry in self.page.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def button(self, text: str) -> "WebElement":
+        return self.wait(lambda: next((item for item in self.all("button, a") if item.text.strip() == text), None))
+
+    def one(self, selector: str) -> "WebElement":
+        return self.wait(lambda: next((item for item in self.all(selector) if item.is_displayed()), None))
+
+    def all(self, selector: str) -> list["WebElement"]:
+        return self.page.find_elements("css selector", selector)
+
+    def wait(self, find: Callable[[], T]) -> T:
+        """Wait for something that is true."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        ignored = [StaleElementReferenceException]
+        return WebDriverWait(self.page, _PATIENCE_S, 0.1, ignored).until(lambda _: find())
+
+
+@contextmanager
+def opened_viewer(orthanc: Orthanc, study: str) -> Iterator[Viewer]:
+    """A study in OHIF; the browser and the proxy end with the block."""
+    with serving_ohif(orthanc) as url, running_browser(*_FLAGS) as page:
+        viewer = Viewer(page)
+        viewer.open(url, study)
+        yield viewer
