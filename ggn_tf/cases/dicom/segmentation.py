@@ -3,6 +3,7 @@
 References to other instances and dimension indices are often incomplete or contradictory, and no voxel depends on them.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -88,14 +89,18 @@ def drawn_segments(whole: Dataset, ct_size_xyz: Sequence[int]) -> set[int]:
     Raises:
         ValueError: The segmentation is damaged, or has far more pixels than the CT; pydicom raises further types.
     """
-    numbers, most = segment_labels(whole).keys(), most_mask_values(ct_size_xyz)
-    if not _is_label_map(whole):
-        return {number for number in numbers if any(True for _ in _drawn_frames(whole, number, False, most))}
+    numbers, most, groups = segment_labels(whole).keys(), most_mask_values(ct_size_xyz), _frame_groups(whole)
     found: set[int] = set()
-    for values in _pixels(whole, _bounded(whole, range(int(whole.NumberOfFrames)), most)):
-        found |= numbers & set(np.flatnonzero(np.bincount(values.ravel())).tolist())
-        if found == numbers:
-            break
+    if _is_label_map(whole):
+        for values in _pixels(whole, _bounded(whole, range(len(groups)), most)):
+            found |= numbers & set(np.flatnonzero(np.bincount(values.ravel())).tolist())
+            if found == numbers:
+                break
+        return found
+    frames, least = _frames_by_segment(whole, groups), _least(whole)
+    for number in numbers & frames.keys():
+        if any((values >= least).any() for values in _pixels(whole, _bounded(whole, frames[number], most))):
+            found.add(number)
     return found
 
 
@@ -104,19 +109,35 @@ def _is_label_map(whole: Dataset) -> bool:
 
 
 def _drawn_frames(whole: Dataset, number: int, is_label_map: bool, most_pixels: int) -> Iterator[_Frame]:
-    groups = list(whole.PerFrameFunctionalGroupsSequence)
-    if len(groups) != int(whole.NumberOfFrames):
-        raise ValueError(f"{whole.NumberOfFrames} frames, {len(groups)} of them with a description")
-    # Some writers leave the number out where there is one segment.
-    every = is_label_map or (len(whole.SegmentSequence) == 1 and not _identified(whole, groups))
-    chosen = [index for index, item in enumerate(groups) if every or _segment_of(whole, item) == number]
-    # A value in each pixel from which it belongs to the segment.
-    fractional = whole.get("SegmentationType") == "FRACTIONAL"
-    least = FRACTION * int(whole.get("MaximumFractionalValue") or 255) if fractional else 1
+    groups, least = _frame_groups(whole), _least(whole)
+    chosen = range(len(groups)) if is_label_map else _frames_by_segment(whole, groups).get(number, [])
     for index, values in zip(chosen, _pixels(whole, _bounded(whole, chosen, most_pixels)), strict=True):
         inside = values == number if is_label_map else values >= least
         if inside.any():
             yield _Frame(_frame_grid(whole, groups[index]), inside)
+
+
+def _frame_groups(whole: Dataset) -> list[Dataset]:
+    groups = list(whole.PerFrameFunctionalGroupsSequence)
+    if len(groups) != int(whole.NumberOfFrames):
+        raise ValueError(f"{whole.NumberOfFrames} frames, {len(groups)} of them with a description")
+    return groups
+
+
+def _frames_by_segment(whole: Dataset, groups: Sequence[Dataset]) -> dict[int, list[int]]:
+    if len(whole.SegmentSequence) == 1 and not _identified(whole, groups):
+        # Some writers leave the number out where there is one segment.
+        return {int(whole.SegmentSequence[0].SegmentNumber): [*range(len(groups))]}
+    frames = defaultdict(list)
+    for index, item in enumerate(groups):
+        frames[_segment_of(whole, item)].append(index)
+    return frames
+
+
+def _least(whole: Dataset) -> float:
+    """A value in each pixel from which it belongs to the segment."""
+    fractional = whole.get("SegmentationType") == "FRACTIONAL"
+    return FRACTION * int(whole.get("MaximumFractionalValue") or 255) if fractional else 1
 
 
 def _bounded(whole: Dataset, frames: Sequence[int], most_pixels: int) -> Sequence[int]:
