@@ -7,7 +7,7 @@ import re
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -95,17 +95,19 @@ class Viewer:
         for text in ("Skip all", "Confirm and hide"):
             self.button(text).click()
 
-    def show(self, modality: str, series: str = "") -> None:
-        """Double-click a series, and open a segmentation in the CT."""
+    def show(self, modality: str, shown: Callable[[], object]) -> None:
+        """Double-click the first series of a modality until it is shown: a busy browser takes it for two clicks."""
+        from selenium.common.exceptions import TimeoutException
         from selenium.webdriver.common.action_chains import ActionChains
 
         names = "[data-cy=study-browser-thumbnail], [data-cy=study-browser-thumbnail-no-image]"
-        found = self.wait(
-            lambda: [item for item in self.all(names) if item.text.startswith(modality) and series in item.text]
-        )
-        ActionChains(self.page).double_click(found[0]).perform()
-        if modality == "SEG":
-            self.one("[data-cy=yes-hydrate-btn]").click()
+        for patience_s in (10.0, 20.0, _PATIENCE_S):
+            found = self.wait(lambda: [item for item in self.all(names) if item.text.startswith(modality)])
+            ActionChains(self.page).double_click(found[0]).perform()
+            with suppress(TimeoutException):
+                self.wait(shown, patience_s)
+                return
+        raise AssertionError(f"OHIF does not show {modality}")
 
     def scroll_to(self, instance: int) -> None:
         """Show another slice by its InstanceNumber."""
@@ -141,10 +143,15 @@ class Viewer:
 
     def pixels(self) -> np.ndarray:
         """What the viewport shows, [row, column, RGB]; once it no longer changes."""
-        before, now = self._read_pixels(), self._read_pixels()
-        while not np.array_equal(before, now):
-            before, now = now, self._read_pixels()
-        return now
+        self.page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+        shown = [self._read_pixels()]
+
+        def unchanged() -> bool:
+            shown.append(self._read_pixels())
+            return np.array_equal(*shown[-2:])
+
+        self.wait(unchanged)
+        return shown[-1]
 
     def _read_pixels(self) -> np.ndarray:
         shown = self.one(_CANVAS).screenshot_as_png
@@ -163,13 +170,13 @@ class Viewer:
     def all(self, selector: str) -> list["WebElement"]:
         return self.page.find_elements("css selector", selector)
 
-    def wait(self, find: Callable[[], T]) -> T:
+    def wait(self, find: Callable[[], T], patience_s: float = _PATIENCE_S) -> T:
         """Wait for something that is true."""
         from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.wait import WebDriverWait
 
         ignored = [StaleElementReferenceException]
-        return WebDriverWait(self.page, _PATIENCE_S, 0.1, ignored).until(lambda _: find())
+        return WebDriverWait(self.page, patience_s, 0.1, ignored).until(lambda _: find())
 
 
 @contextmanager
