@@ -144,6 +144,7 @@ def evaluate(
         report = replace(report, interval_width=interval_width)
         write_evaluation(frame, report, folder, inputs, tuple(by), shared=shared)
         return Evaluation(folder, report, frame)
+    opened.keep_models()
     trained_on = open_run_dataset(opened, None if own_dataset is None else dataset_folder(own_dataset))
     columns = columns_of(trained_on.cases, by)
     external = None if dataset is None else open_external(opened, trained_on, dataset_folder(dataset))

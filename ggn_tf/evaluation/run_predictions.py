@@ -1,6 +1,6 @@
 """The predictions of a run's models for every case of its split, and for the nodules of another site."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from ggn_tf.evaluation.statistics.predictions_table import (
     join_parts,
     nodules_of,
     probability_columns,
+    probability_names,
 )
 from ggn_tf.evaluation.statistics.run_scores import FirstWeights, TrainedRun, TrainedStage
 from ggn_tf.json_records import to_json
+from ggn_tf.models.names import SEGMENTATION
 from ggn_tf.protocol import MASK_THRESHOLD, SETS
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES
+from ggn_tf.runs.stages import CLASSIFY, SEGMENT, STAGES, Network
 from ggn_tf.runs.started_from import TrainedOn
 from ggn_tf.tasks import Task
 from ggn_tf.training.losses import dice_score
@@ -117,14 +119,45 @@ def predict_run(
             expected="at least one finished stage",
             remedy="Repeat the training of the run; it resumes where it stopped.",
         )
-    sets, parts = _sets(description.task, dataset, split), []
+    return _predict_stages(run, dataset, _sets(description.task, dataset, split), split.number, repeat, announce)
+
+
+def _predict_stages(
+    run: RunFolder,
+    dataset: Dataset,
+    sets: Mapping[str, CasePredictor],
+    split_number: int,
+    repeat: int,
+    announce: Callable[[str], None],
+) -> pd.DataFrame:
+    """Predict every set with the model of every finished stage; stages and sets in their order."""
+    description = run.description
+    parts: dict[tuple[str, str], pd.DataFrame] = {}
+    finished = [stage for stage in STAGES[description.model] if stage.name in run.finished_stages()]
+    networks: dict[str, Network] = {stage.name: stage.network(run.load_model(stage.name)) for stage in finished}
+    frozen = _has_frozen_segmenter(networks)
     for stage in finished:
-        inference = _trace(stage.network(run.load_model(stage.name)), dataset)
+        if stage == SEGMENT and frozen:
+            continue
+        inference = _trace(networks[stage.name], dataset)
         for name, cases in sets.items():
             announce(f"predicting: stage {stage.name}, {name} set, {len(cases)} nodules")
-            row = {"split": split.number, "set": name, "model": description.model, "stage": stage.name}
-            parts.append(cases.predict(inference, description.protocol.training.batch_size, **row, repeat=repeat))
-    return join_parts(parts, description.task)
+            row = {"split": split_number, "set": name, "model": description.model, "stage": stage.name}
+            batch_size = description.protocol.training.batch_size
+            parts[stage.name, name] = cases.predict(inference, batch_size, **row, repeat=repeat)
+    if frozen:
+        unknown = dict.fromkeys(probability_names(description.task.class_names), np.nan)
+        for name in sets:
+            parts[SEGMENT.name, name] = parts[CLASSIFY.name, name].assign(stage=SEGMENT.name, **unknown)
+    return join_parts([parts[stage.name, name] for stage in finished for name in sets], description.task)
+
+
+def _has_frozen_segmenter(networks: Mapping[str, Network]) -> bool:
+    """Whether stage classify did not change the U-Net, which it freezes: one prediction then gives both masks."""
+    if not {SEGMENT.name, CLASSIFY.name} <= networks.keys():
+        return False
+    own = networks[CLASSIFY.name].model.get_layer(SEGMENTATION).get_weights()
+    return all(map(np.array_equal, networks[SEGMENT.name].model.get_weights(), own))
 
 
 def predict_transfer(
@@ -234,10 +267,4 @@ def predict_external(
     description = run.description
     description.task.check_labels(case.label for case in other.cases)
     cases = CasePredictor(other, [case.case_id for case in other.cases], description.task)
-    parts = []
-    for stage in (stage for stage in STAGES[description.model] if stage.name in run.finished_stages()):
-        announce(f"predicting: stage {stage.name}, {EXTERNAL} set, {len(cases)} nodules")
-        inference = _trace(stage.network(run.load_model(stage.name)), other)
-        row = {"split": description.split, "set": EXTERNAL, "model": description.model, "stage": stage.name}
-        parts.append(cases.predict(inference, description.protocol.training.batch_size, **row, repeat=1))
-    return join_parts(parts, description.task)
+    return _predict_stages(run, other, {EXTERNAL: cases}, description.split, 1, announce)

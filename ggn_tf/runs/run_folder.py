@@ -50,6 +50,7 @@ class RunFolder:
         self.versions = versions
         self.conditions = conditions or {}
         self.ledger = Ledger(folder)
+        self._kept: dict[str | None, keras.Model] | None = None
 
     @classmethod
     def create(
@@ -170,6 +171,17 @@ class RunFolder:
         Raises:
             RunError: As `model_file`, or the file cannot be read.
         """
+        if self._kept is not None:
+            if stage not in self._kept:
+                self._kept[stage] = self._read_model(stage)
+            return self._kept[stage]
+        return self._read_model(stage)
+
+    def keep_models(self) -> None:
+        """Read the model of each stage once, for a caller that changes none."""
+        self._kept = {}
+
+    def _read_model(self, stage: str | None) -> keras.Model:
         file = self.model_file(stage)
         try:
             check_model_file(file)

@@ -87,6 +87,20 @@ def test_every_stage_and_set_is_announced(dataset, frame, announced):
     assert announced[-1] == f"predicting: stage joint, test set, {len(read_split(dataset, 1).test)} nodules"
 
 
+def test_a_frozen_network_is_predicted_once_and_gives_the_same_bits(run, dataset, frame, tmp_path):
+    frozen = RunFolder.create(tmp_path, run.description, dataset.folder, {}, "ggn-tf fit")
+    for stage in STAGES[:2]:
+        frozen.finish_stage(
+            run.load_model("segment"), {"stage": stage, "epochs": 1, "best_epoch": 1, "ended": "1 epoch"}
+        )
+    announced: list[str] = []
+    again = predict_run(frozen, dataset, read_split(dataset, 1), announce=announced.append)
+    assert [line.split(",")[0] for line in announced] == ["predicting: stage classify"] * 3
+    pd.testing.assert_frame_equal(
+        again[again["stage"] == "segment"], frame[frame["stage"] == "segment"], check_exact=True
+    )
+
+
 def test_nodules_that_the_task_leaves_out_are_left_out_and_predicting_again_gives_the_same_table(tmp_path):
     run = write_untrained_run(tmp_path, task="AIS,MIA", stages=("classify",))
     dataset = open_run_dataset(run)

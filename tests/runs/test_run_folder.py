@@ -97,6 +97,9 @@ def test_a_finished_stage_gives_back_its_model(run: RunFolder, description: RunD
     for ours, theirs in zip(model.get_weights(), run.load_model("segment").get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert (run.folder / "model.keras").read_bytes() == (run.folder / "stages" / "segment.keras").read_bytes()
+    assert run.load_model("segment") is not run.load_model("segment")
+    run.keep_models()
+    assert run.load_model("segment") is run.load_model("segment")
 
 
 def test_an_unfinished_stage_has_no_model(run: RunFolder):

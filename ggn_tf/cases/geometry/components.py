@@ -1,16 +1,18 @@
 """The nodules of a mask: its connected components, joined where they are close to each other."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import find_objects, label
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import KDTree
 
 from ggn_tf.cases.geometry.grid import Grid, Vector, point_text
 from ggn_tf.errors import MaskError
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 # A gap that a brush left is within it, and so is a slice that was not drawn, if slices are at most this far apart; the
 # closest neighbours in a lung are not.
@@ -128,6 +130,10 @@ def _groups(components: npt.NDArray[np.integer], count: int, grid: Grid) -> npt.
     """The group of each component, from 0: components near each other share one."""
     if count == 1:
         return np.zeros(1, dtype=int)
+    # Imported here: most masks are in one piece, and do not need a tenth of a second more.
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
     boxes = [item for item in find_objects(components) if item is not None]
     starts = np.array([[axis.start for axis in box] for box in boxes]) * grid.spacing_mm_zyx
     ends = np.array([[axis.stop for axis in box] for box in boxes]) * grid.spacing_mm_zyx
@@ -144,7 +150,7 @@ def _groups(components: npt.NDArray[np.integer], count: int, grid: Grid) -> npt.
     return found
 
 
-def _within_reach(one: KDTree, other: KDTree) -> bool:
+def _within_reach(one: "KDTree", other: "KDTree") -> bool:
     distances, _ = one.query(other.data, distance_upper_bound=ONE_NODULE_MM + 2 * _ROUNDING_MM)
     return bool(distances.min() <= ONE_NODULE_MM + _ROUNDING_MM)
 

@@ -79,5 +79,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     svg = path.with_name(path.name + ".svg")
     # A tight box cuts nothing off, however many lines a title or a legend has.
     figure.savefig(path.with_name(path.name + ".png"), bbox_inches="tight")
+    # The same layout: to compute it draws all texts.
+    figure.set_layout_engine("none")
     figure.savefig(svg, bbox_inches="tight", metadata={"Date": None})
     return svg
