@@ -2,7 +2,7 @@
 
 python scripts/bench_hostile_load.py --seconds 180
 
-The hostile clients are processes of their own with the lowest priority, because theirs would be other machines. Each
+The hostile clients are processes that run only where a core is free, because they would be other machines. Each
 floods the server with requests, requests that cannot be served, and requests of 24 patches that it cancels; sends
 requests byte by byte or only half; and keeps 500 connections open that say nothing.
 """

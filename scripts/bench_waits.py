@@ -1,6 +1,6 @@
 """How long commands take, of two checkouts in turn: wall and processor seconds, medians, and the ratio pair by pair.
 
-python scripts/bench_waits.py BEFORE AFTER --work FOLDER [--data ../shared/data] [--rounds 5] [--only evaluate ...]
+python scripts/bench_waits.py BEFORE AFTER --work FOLDER --data FOLDER [--rounds 5] [--only evaluate ...]
 
 BEFORE and AFTER are folders with the source of `ggn_tf`, which run in this script's environment. Each makes its own
 dataset, run and export in FOLDER once, since their formats may differ; what is there is used. The nodules are those of
@@ -128,7 +128,7 @@ def commands(checkout: Checkout, address: str) -> dict[str, Callable[[], Cost]]:
     nodule = ("predict", f"--ct={thorax / 'dicom'}", f"--mask={thorax / 'LIDC-IDRI-0063_R_4_mask.nii.gz'}")
     table = checkout.data / "lidc_context/cases.csv"
 
-    def anew(name: str, *arguments: object) -> Cost:
+    def into_new(name: str, *arguments: object) -> Cost:
         shutil.rmtree(checkout.work / name, ignore_errors=True)
         return checkout.run(*arguments, "-o", name)
 
@@ -136,9 +136,9 @@ def commands(checkout: Checkout, address: str) -> dict[str, Callable[[], Cost]]:
         "predict --server": lambda: checkout.run(*nodule, f"--server={address}"),
         "serve-check": lambda: checkout.run("serve-check", f"--server={address}", "--export=models/ggn", "--repeats=1"),
         "predict --export": lambda: checkout.run(*nodule, "--export=models/ggn"),
-        "predict --export -o": lambda: anew("answer", *nodule, "--export=models/ggn"),
+        "predict --export -o": lambda: into_new("answer", *nodule, "--export=models/ggn"),
         "serve until AVAILABLE": checkout.until_available,
-        "export": lambda: anew("exported", "export", "run"),
+        "export": lambda: into_new("exported", "export", "run"),
         "check": lambda: checkout.run("check", table, "--label-column=malignancy"),
         "evaluate": lambda: checkout.run("evaluate", "run"),
     }
@@ -147,10 +147,10 @@ def commands(checkout: Checkout, address: str) -> dict[str, Callable[[], Cost]]:
 def measure(checkouts: list[Checkout], rounds: int, only: tuple[str, ...]) -> dict[str, list[tuple[Cost, Cost]]]:
     """The costs of every command, in pairs; the first run of each does not count."""
     with ExitStack() as stack:
-        of_both = [commands(checkout, stack.enter_context(checkout.server())) for checkout in checkouts]
+        both = [commands(checkout, stack.enter_context(checkout.server())) for checkout in checkouts]
         pairs: dict[str, list[tuple[Cost, Cost]]] = {}
-        for name in only or of_both[0]:
-            before, after = (of_one[name] for of_one in of_both)
+        for name in only or both[0]:
+            before, after = (one_side[name] for one_side in both)
             before(), after()
             for number in range(rounds):
                 # Each comes first in every second pair.
@@ -164,10 +164,10 @@ def measure(checkouts: list[Checkout], rounds: int, only: tuple[str, ...]) -> di
 def show(pairs: dict[str, list[tuple[Cost, Cost]]]) -> None:
     """Print medians, and the medians of the ratios of each pair."""
     table = Table("command", "wall s", "", "ratio", "processor s", "", "ratio")
-    for name, of_name in pairs.items():
+    for name, costs in pairs.items():
         row = []
         for kind in ("wall_s", "processor_s"):
-            values = [(getattr(before, kind), getattr(after, kind)) for before, after in of_name]
+            values = [(getattr(before, kind), getattr(after, kind)) for before, after in costs]
             row += [f"{statistics.median(side):.2f}" for side in zip(*values, strict=True)]
             row.append(f"{statistics.median(after / before for before, after in values):.2f}")
         table.add_row(name, *row)
@@ -182,7 +182,7 @@ def show(pairs: dict[str, list[tuple[Cost, Cost]]]) -> None:
     "--data",
     type=click.Path(exists=True, path_type=Path),
     envvar="GGN_TF_REAL_DATA",
-    default=Path(__file__).parents[2] / "shared/data",
+    required=True,
     help="Folder with lidc_context and lidc_0063.",
 )
 @click.option("--rounds", default=5, show_default=True, help="Number of pairs.")

@@ -60,8 +60,8 @@ def quantize(folder: Path, max_drop: float) -> None:
     model = openvino.Core().read_model(folder / "stock")
     patches = {name: list(nodules[f"{name}_patch"][:, np.newaxis]) for name in _SETS}
 
-    def worth(compiled: "openvino.CompiledModel", _: object) -> tuple[float, list[list[np.ndarray]]]:
-        # Of the outputs of each nodule NNCF computes how far each operation changes them.
+    def validate(compiled: "openvino.CompiledModel", _: object) -> tuple[float, list[list[np.ndarray]]]:
+        # NNCF ranks operations by how far they change the outputs of each nodule.
         outputs = _predict(compiled, nodules["validation_patch"])
         return float(np.mean(_scores(outputs, nodules, "validation"))), outputs
 
@@ -69,7 +69,7 @@ def quantize(folder: Path, max_drop: float) -> None:
         model,
         calibration_dataset=nncf.Dataset(patches["train"]),
         validation_dataset=nncf.Dataset(patches["validation"]),
-        validation_fn=worth,
+        validation_fn=validate,
         max_drop=max_drop,
         preset=nncf.QuantizationPreset.MIXED,
     )

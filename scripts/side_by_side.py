@@ -46,7 +46,7 @@ def serve_runs(run: Callable[[], object], warm_up: int = 2) -> None:
 def measure_processes(
     script: str, peers: Iterable[str], arguments: Iterable[object], repeats: int, pythons: Iterable[tuple[str, str]]
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """As `measure`, of peers that do not bear each other in one process: `script --peer NAME ARGUMENTS` for each.
+    """As `measure`, of peers that conflict in one process: `script --peer NAME ARGUMENTS` for each.
 
     Returns the seconds, and the last line of the errors of each peer that did not become ready.
     """
@@ -71,7 +71,10 @@ def measure_processes(
             for name, process in started.items():
                 process.stdin.write("\n")
                 process.stdin.flush()
-                seconds[name].append(float(_answer(process.stdout) or "nan"))
+                answer = _answer(process.stdout)
+                if answer is None:
+                    raise click.ClickException(f"The process of {name} ended while it was measured.")
+                seconds[name].append(float(answer))
     return seconds, skipped
 
 
@@ -98,6 +101,8 @@ def report(
     title: str, seconds: Mapping[str, list[float]], ours: str, as_json: bool, skipped: Mapping[str, str]
 ) -> None:
     """Print medians, and how many times ours is faster."""
+    if ours not in seconds:
+        raise click.ClickException(f"{ours} did not start: {skipped.get(ours)}")
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rows = {
         name: {

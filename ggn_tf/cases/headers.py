@@ -98,7 +98,7 @@ def read_information(path: Path) -> sitk.ImageFileReader:
 
 
 def _spatial_size(reader: sitk.ImageFileReader) -> tuple[int, ...]:
-    """The size of a file, without axes of length 1 after the third, such as one moment, that are not in its space."""
+    """The size of a file, without axes of length 1 after the third, such as one of time, that are not in its space."""
     size: tuple[int, ...] = reader.GetSize()
     direction = np.reshape(reader.GetDirection(), (len(size), len(size)))
     apart = not direction[:3, 3:].any() and not direction[3:, :3].any() and reader.GetNumberOfComponents() == 1
