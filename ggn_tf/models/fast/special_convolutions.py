@@ -142,7 +142,7 @@ def _transposed(coarse: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """
     filters, channels = kernel.shape[3:]
     batch, depth, *plane = tf.unstack(tf.shape(coarse)[:4])
-    columns = batch * depth * plane[0] * plane[1] * 27 * filters
+    columns = tf.reduce_prod(tf.cast([batch, depth, *plane, 27 * filters], tf.int64))
     few = (batch > 1) & (columns < _FAST_COLUMNS)
     between, samples = tf.cast(few, tf.int32), tf.where(few, batch, 1)
     lines = tf.pad(coarse, [[0, 0], [0, between], *[[0, 0]] * 3])

@@ -18,8 +18,8 @@ Result = TypeVar("Result")
 
 _REFUSAL_S = 0.25
 """Delay of a refusal: a client that repeats it at once must not take the processor."""
-_DELAY_S = 0.01
-"""Delay of a request for each one that its connection has abandoned; at most that of a refusal."""
+_DELAY_S, _MOST_ABANDONED = 0.01, 25
+"""Delay of a request for each one that its connection has abandoned, less those with a response; at most so many."""
 _MOST_BEGUN = 8
 """Requests that wait for a further turn; they are in memory, and no more of them are interrupted."""
 _MOST_REMEMBERED = 1000
@@ -60,16 +60,17 @@ class RequestLimits:
 
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
-    requests, or whose client has abandoned many, and the latter's requests are delayed. A large request runs in parts,
-    each in a turn of its own; while small requests wait, large ones take no more than half of the threads. If the queue
-    is full, the connection with the most waiting requests loses its newest. A request that is cancelled, because its
-    client left or its deadline passed, leaves the queue, and ends after the part that runs. All methods are called in
-    one event loop.
+    requests, or whose client has abandoned many. The latter's requests are delayed, until as many had a response, or
+    it reconnects. A large request runs in parts, each in a turn of its own; while small requests wait, large ones take
+    no more than half of the threads. If the queue is full, the connection with the most waiting requests loses its
+    newest. A request that is cancelled, because its client left or its deadline passed, leaves the queue, and ends
+    after the part that runs. All methods are called in one event loop.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
         self._most_waiting = waiting
         self._waiting = 0
+        self._delayed = 0
         self._begun = 0
         self._free = running
         self._running = running
@@ -90,16 +91,28 @@ class RequestLimits:
         Raises:
             StatusError: UNAVAILABLE, the queue is full.
         """
+        change = -1
         try:
             if abandoned := self._sender(connection).abandoned:
                 # A client that abandons its requests at once has left before its next one takes a thread.
-                await asyncio.sleep(min(_DELAY_S * abandoned, _REFUSAL_S))
-            ended = await self._run_begun(connection, parts, large)
+                await self._delay(_DELAY_S * abandoned)
+            return (await self._run_begun(connection, parts, large)).value
         except asyncio.CancelledError:
-            self._sender(connection).abandoned += 1
+            change = 1
             raise
-        self._sender(connection).abandoned //= 2
-        return ended.value
+        finally:
+            sender = self._sender(connection)
+            sender.abandoned = min(max(sender.abandoned + change, 0), _MOST_ABANDONED)
+
+    async def _delay(self, seconds: float) -> None:
+        if self._delayed >= self._most_waiting:
+            raise self._full()
+        self._delayed += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._delayed -= 1
+            self._ended.set()
 
     async def _run_begun(self, connection: str, parts: Generator[None, None, Result], large: bool) -> "_Ended[Result]":
         await self._turn(connection, large)
@@ -142,7 +155,7 @@ class RequestLimits:
         """Wait until every request has ended, or the time has passed."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._waiting or self._free < self._running:
+                while self._waiting or self._delayed or self._free < self._running:
                     self._ended.clear()
                     await self._ended.wait()
         except TimeoutError:
@@ -188,9 +201,7 @@ class RequestLimits:
     async def _make_room(self, sender: _Connection) -> None:
         if self._waiting < self._most_waiting:
             return
-        full = StatusError(
-            grpc.StatusCode.UNAVAILABLE, f"The queue is full: {self._most_waiting} requests are waiting."
-        )
+        full = self._full()
         largest = max(self._connections.values(), key=lambda entry: len(entry.waiting))
         if len(largest.waiting) <= len(sender.waiting) + 1:
             await asyncio.sleep(_REFUSAL_S)
@@ -200,6 +211,11 @@ class RequestLimits:
         # A request that was cancelled just now is still in its queue.
         if not ticket.granted.done():
             ticket.granted.set_exception(full)
+
+    def _full(self) -> StatusError:
+        return StatusError(
+            grpc.StatusCode.UNAVAILABLE, f"The queue is full: {self._most_waiting} requests are waiting."
+        )
 
     def _leave(self, sender: _Connection, ticket: _Ticket) -> None:
         if ticket in sender.waiting:

@@ -267,28 +267,40 @@ def test_large_requests_have_half_of_the_threads_while_small_ones_wait():
     assert asyncio.run(queue_up()) == ["small", "large"]
 
 
-def test_a_client_that_abandons_requests_is_delayed_and_then_forgiven():
+def test_a_client_that_abandons_requests_is_delayed_until_it_has_waited_for_as_many(monkeypatch):
+    limits_of = "ggn_tf.serving.server.request_limits."
+
     async def leave():
         limits, order = RequestLimits(running=1, waiting=4), []
-        for _ in range(5):
+        for _ in range(3):
             task = await started(limits, "a", partial(time.sleep, 0.005))
             task.cancel()
             await asyncio.wait([task])
+        monkeypatch.setattr(limits_of + "_DELAY_S", 0.3)
         gone = await started(limits, "a", partial(order.append, "gone"))
         slow = await started(limits, "a", partial(order.append, "slow"))
         await limits.run("b", in_one_part(partial(order.append, "other")))
         gone.cancel()
-        await slow
-        for _ in range(3):
-            await limits.run("a", in_one_part(partial(order.append, "served")))
-        await asyncio.gather(
-            await started(limits, "a", partial(order.append, "soon")),
-            limits.run("b", in_one_part(partial(order.append, "later"))),
-        )
+        # A stop waits for it.
+        await asyncio.gather(slow, limits.drain(DEADLINE_S))
+        return order
+
+    assert asyncio.run(leave()) == ["other", "slow"]
+
+
+def test_abandoned_requests_are_forgiven():
+    async def wait():
+        limits, order = RequestLimits(running=1, waiting=4), []
+        task = await started(limits, "a", partial(time.sleep, 0.005))
+        task.cancel()
+        await asyncio.wait([task])
+        for name in ("delayed", "at once"):
+            tasks = [await started(limits, sender, partial(order.append, (name, sender))) for sender in "ab"]
+            await asyncio.gather(*tasks)
         await limits.drain(DEADLINE_S)
         return order
 
-    assert asyncio.run(leave()) == ["other", "slow", "served", "served", "served", "soon", "later"]
+    assert asyncio.run(wait()) == [("delayed", "b"), ("delayed", "a"), ("at once", "a"), ("at once", "b")]
 
 
 async def parts_in_turns(requests, cancelled=""):
