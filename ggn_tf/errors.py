@@ -178,5 +178,9 @@ class PacsError(GgnError):
     """A DICOM archive cannot be reached or used, or does not do what was requested."""
 
 
+class ArchiveError(PacsError):
+    """A request to a DICOM archive failed; its case is the archive's address."""
+
+
 class PredictionsError(GgnError):
     """A file is not a predictions table, or lacks what a statistic needs."""

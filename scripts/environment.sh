@@ -60,7 +60,7 @@ PY
 
 # The archive of the integration tests: Debian's packages, unpacked and neither installed nor started.
 install_orthanc() {
-  local folder package
+  local folder
   if [ -x .venv/orthanc/usr/sbin/Orthanc ] || command -v Orthanc > /dev/null; then
     return
   fi
@@ -75,12 +75,10 @@ install_orthanc() {
     echo "note: Orthanc cannot be downloaded here (it needs root, apt-get and Debian's packages)" >&2
     return 1
   fi
-  rm -rf .venv/orthanc.part
-  for package in "$folder"/*.deb; do
-    dpkg -x "$package" .venv/orthanc.part
-  done
-  mv .venv/orthanc.part .venv/orthanc
-  rm -r "$folder"
+  rm -rf .venv/orthanc.part .venv/orthanc
+  printf '%s\0' "$folder"/*.deb | xargs -0 -I{} dpkg -x {} .venv/orthanc.part && mv .venv/orthanc.part .venv/orthanc
+  rm -rf "$folder" .venv/orthanc.part
+  [ -d .venv/orthanc ] || { echo "note: Orthanc's packages could not be unpacked" >&2; return 1; }
 }
 
 # The viewer of the integration tests: the files of OHIF's web application, which need no Node once they are there.
@@ -93,16 +91,17 @@ install_ohif() {
     echo "note: OHIF cannot be downloaded here (it needs npm and its registry)" >&2
     return 1
   fi
-  if ! echo "$digest  $folder/ohif-app-$version.tgz" | sha256sum --check --quiet; then
+  if ! .venv/bin/python -m pip hash "$folder/ohif-app-$version.tgz" | grep -q "sha256:$digest"; then
     rm -r "$folder"
     echo "error: OHIF $version has another digest than when it was tested" >&2
-    return 1
+    # The caller continues without what could not be downloaded, and not here.
+    exit 1
   fi
   rm -rf .venv/ohif.part .venv/ohif
-  mkdir .venv/ohif.part
   # Without the models of a tool that the tests do not use.
-  tar -xzf "$folder/ohif-app-$version.tgz" -C .venv/ohif.part --strip-components=2 --exclude=package/dist/ort package/dist
-  echo "$version" > .venv/ohif.part/version
-  mv .venv/ohif.part .venv/ohif
-  rm -r "$folder"
+  mkdir .venv/ohif.part &&
+    tar -xzf "$folder/ohif-app-$version.tgz" -C .venv/ohif.part --strip-components=2 --exclude=package/dist/ort package/dist &&
+    echo "$version" > .venv/ohif.part/version && mv .venv/ohif.part .venv/ohif
+  rm -rf "$folder" .venv/ohif.part
+  [ -d .venv/ohif ] || { echo "note: OHIF could not be unpacked" >&2; return 1; }
 }

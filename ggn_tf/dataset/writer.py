@@ -66,6 +66,7 @@ def write_dataset(
     Raises:
         DatasetError: The folder exists, no case is left, an id occurs twice, or a patch does not fit the protocol.
         SplitError: There are too few patients for three sets.
+        ValueError: A record has no digest.
     """
     folder = Path(folder)
     refuse_existing(folder)
@@ -117,6 +118,8 @@ def _write_cases(
 
 
 def _check_case(accepted: AcceptedCase, protocol: PatchProtocol, twice: bool) -> None:
+    if not accepted.record.digest:
+        raise ValueError(f"Expected the digest of the patch. Received: none for case {accepted.record.case_id}")
     shape = protocol.stored_zyx
     if twice:
         raise DatasetError(

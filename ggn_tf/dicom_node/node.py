@@ -13,7 +13,7 @@ from ggn_tf.dicom_node.receiver import Receiver, ReceiverOptions
 from ggn_tf.dicom_node.status_page import StatusPage
 from ggn_tf.dicom_node.study import State, Study
 from ggn_tf.dicom_node.study_queue import StudyQueue
-from ggn_tf.errors import GgnError, LocationError, MaskError, PacsError, ServingError, VolumeError
+from ggn_tf.errors import ArchiveError, GgnError, LocationError, MaskError, PacsError, ServingError, VolumeError
 from ggn_tf.shown_text import kind_of
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,6 @@ def _uid(file: Path) -> str:
 def _reason(error: Exception) -> str:
     """Why an attempt failed; which archive and what was found only where it never quotes a header or a path."""
     if isinstance(error, PacsError | LocationError) and error.found:
-        archive = f" Archive: {error.case}." if isinstance(error, PacsError) and error.case else ""
+        archive = f" Archive: {error.case}." if isinstance(error, ArchiveError) else ""
         return f"{error.what}{archive} Found: {error.found}."
     return error.what if isinstance(error, GgnError) else f"An unexpected error ({type(error).__name__})."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ggn_tf.errors import PacsError
+from ggn_tf.errors import ArchiveError, PacsError
 
 MOST_INSTANCES = 20_000
 """Thin slices of a thorax are 1000; two reconstructions in one series 3000."""
@@ -74,7 +74,7 @@ def choose_series(found: Iterable[tuple[str, str, str]], series: str | None, cas
         if study and uid and (modality == "CT" if series is None else uid == series)
     }
     if len(matching) != 1:
-        raise PacsError(
+        raise ArchiveError(
             "The archive has no such series." if not matching else "The study has several CT series.",
             case=case,
             found=", ".join(sorted(uid for _, uid in matching)) or "no series",
@@ -92,7 +92,7 @@ def refuse_incomplete(announced: AbstractSet[str], received: AbstractSet[str], c
         PacsError: Instances are missing, or were not announced.
     """
     if not announced or received != announced:
-        raise PacsError(
+        raise ArchiveError(
             "The archive did not deliver the series that it announced.",
             case=case,
             found=f"{len(received & announced)} of {len(announced)} instances, and {len(received - announced)} others",

@@ -15,7 +15,7 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from ggn_tf.errors import PacsError
+from ggn_tf.errors import ArchiveError, PacsError
 from ggn_tf.pacs.bounded_associations import BoundedEntity, BoundedServer
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.entity import Entity, refuse_bad_title
@@ -139,9 +139,9 @@ class Network:
         except Exception as error:
             raise self.error(what, f"a response that is not DICOM ({type(error).__name__})") from None
 
-    def error(self, what: str, found: str) -> PacsError:
+    def error(self, what: str, found: str) -> ArchiveError:
         """The error of a failed request."""
-        return PacsError(
+        return ArchiveError(
             f"The archive failed: {what}.",
             case=self.archive,
             found=found,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pydicom
 from pydicom.dataset import Dataset
 
-from ggn_tf.errors import PacsError
+from ggn_tf.errors import ArchiveError, PacsError
 from ggn_tf.pacs.archive import (
     MOST_INSTANCES,
     SEND_AGAIN,
@@ -119,7 +119,7 @@ class DicomWeb:
             stored = {_reference(item) for item in answer.get("ReferencedSOPSequence", [])} - failed.keys()
         if sent - stored:
             codes = sorted({f"{reason:04X}" for reason in failed.values() if isinstance(reason, int)})
-            raise PacsError(
+            raise ArchiveError(
                 "The archive did not store every object.",
                 case=self._url,
                 found=f"{len(sent & stored)} of {len(sent)} confirmed, failure {', '.join(codes) or 'without a code'}",
@@ -159,8 +159,8 @@ class DicomWeb:
         except Exception as error:  # whatever the libraries raise on a body that is not DICOM
             raise self._error(what, f"a response that is not DICOMweb ({type(error).__name__})") from None
 
-    def _error(self, what: str, found: str) -> PacsError:
-        return PacsError(
+    def _error(self, what: str, found: str) -> ArchiveError:
+        return ArchiveError(
             f"The archive failed: {what}.",
             case=self._url,
             found=found,

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import build_context, build_role, evt
 from pynetdicom.presentation import PresentationContext
 
-from ggn_tf.errors import PacsError
+from ggn_tf.errors import ArchiveError
 from ggn_tf.pacs.archive import MOST_INSTANCES, SEND_AGAIN, STORED, PacsSeries, choose_series, refuse_incomplete
 from ggn_tf.pacs.associations import Network, Watch
 from ggn_tf.pacs.credentials import PacsCredentials
@@ -70,7 +70,7 @@ class Dimse:
         """
         if study is None:
             # A search below a study needs its UID (PS3.4, C.4.1.2.1).
-            raise PacsError(
+            raise ArchiveError(
                 "The series cannot be found without its study.",
                 case=self._archive,
                 expected="a StudyInstanceUID, which this protocol requires",
@@ -122,7 +122,7 @@ class Dimse:
                 if status != _SUCCESS and status not in _WARNINGS:
                     break
         if codes:
-            raise PacsError(
+            raise ArchiveError(
                 "The archive did not store every object without a change.",
                 case=self._archive,
                 found=f"{stored} of {len(datasets)} confirmed, status {', '.join(sorted(codes))}",

@@ -83,7 +83,7 @@ def read_points(file: Path, ct_instances: Sequence[Slice]) -> list[MarkedNodule]
     try:
         # pydicom warns of values, and logs them.
         with warnings.catch_warnings(action="ignore"), disable_value_validation():
-            whole = _read(file)
+            whole = _read(file, ct_instances)
             if str(whole.SOPClassUID) in SEGMENTATIONS:
                 nodules, left_out = _segments(file, whole, ct_instances)
             else:
@@ -153,7 +153,7 @@ class _Shape:
         return centroid
 
 
-def _read(file: Path) -> Dataset:
+def _read(file: Path, slices: Sequence[Slice]) -> Dataset:
     overrun = find_overrun(file)
     if overrun is not None:
         raise ValueError(overrun)
@@ -162,13 +162,15 @@ def _read(file: Path) -> Dataset:
         raise _unusable(file, f"an object of another kind: {pydicom.uid.UID(kind).name if kind else 'not stated'}")
     if kind in REPORTS and file.stat().st_size > _MOST_BYTES:
         raise _unusable(file, f"{file.stat().st_size} bytes, more than {_MOST_BYTES}")
+    if kind in SEGMENTATIONS:
+        # Before the pixels are read: a study may have many segmentations, each of hundreds of megabytes.
+        differences = set(read_references(file).differences(slices[0])) & {"frame of reference", "patient"}
+        if differences:
+            raise _unusable(file, f"a segmentation of another {' and another '.join(sorted(differences))}")
     return pydicom.dcmread(file)
 
 
 def _segments(file: Path, whole: Dataset, slices: Sequence[Slice]) -> tuple[list[MarkedNodule], str]:
-    differences = set(read_references(file).differences(slices[0])) & {"frame of reference", "patient"}
-    if differences:
-        raise _unusable(file, f"a segmentation of another {' and another '.join(sorted(differences))}")
     with_pixels = drawn_segments(whole, (*slices[0].size_xyz[:2], len(slices)))
     labels = {number: one_line(label) for number, label in segment_labels(whole).items()}
     drawn = [number for number in labels if number in with_pixels]

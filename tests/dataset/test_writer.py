@@ -77,6 +77,14 @@ def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
         write(tmp_path / "dataset", [*nodules(), nodules()[0]])
 
 
+def test_a_record_without_the_digest_of_its_patch_is_refused(tmp_path: Path) -> None:
+    first, *others = nodules()
+    record = dataclasses.replace(first.record, digest="")
+    with pytest.raises(ValueError, match="none for case case-0000"):
+        write(tmp_path / "dataset", [dataclasses.replace(first, record=record), *others])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("part", ["hu", "mask"])
 def test_a_patch_of_another_size_is_refused(tmp_path: Path, part: str) -> None:
     flat = dataclasses.replace(nodules()[0], **{part: np.zeros((7, 8, 8))})

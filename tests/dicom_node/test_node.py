@@ -104,7 +104,9 @@ def test_what_may_pass_is_tried_again_and_a_study_that_cannot_be_answered_has_fa
     ended = VolumeError("The process that read the CT ended.")
     ended.__cause__ = ReaderEndedError("memory ran out")
     data = VolumeError("No CT.", case=NAME, found=NAME)
-    errors = [ServingError("No server."), MemoryError(), ended, *[ValueError(NAME)] * 3, data, *[ValueError(NAME)] * 5]
+    credentials = PacsError("No credentials.", case=tmp_path / NAME, found="no text")
+    passing = [credentials, ServingError("No server."), MemoryError(), ended]
+    errors = [*passing, *[ValueError(NAME)] * 3, data, *[ValueError(NAME)] * 5]
 
     def respond(instances: Path, output: Path) -> tuple[list[Path], str]:
         raise errors.pop(0)
@@ -115,6 +117,7 @@ def test_what_may_pass_is_tried_again_and_a_study_that_cannot_be_answered_has_fa
             wait(lambda study=study: states(queue) == {"failed": study})
         reasons = [study["reason"] for study in queue.status()["studies"]]
     assert reasons == ["An unexpected error (ValueError).", "No CT."] and not archive.requests and not errors
+    assert "attempt 1 failed: No credentials. Found: no text." in caplog.text
     failed = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     digests = [digest_of(instance(study, SR).StudyInstanceUID) for study in (1, 2)]
     assert [text for text in failed if "attempt" not in text] == [

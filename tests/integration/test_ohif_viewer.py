@@ -22,9 +22,13 @@ from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.dicomweb import DicomWeb
 from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_dicom
 from tests.support.dicom_segmentations import frames_of
+from tests.support.threshold_model import export_threshold_model
+
+pytest.importorskip("pynetdicom", reason="needs the extra pacs")
+pytest.importorskip("dicomweb_client.web", reason="needs the extra pacs")
+pytest.importorskip("selenium", reason="needs the extra test")
 from tests.support.ohif import Viewer, opened_viewer
 from tests.support.orthanc import PASSWORD, USER, Orthanc, running_orthanc
-from tests.support.threshold_model import export_threshold_model
 
 pytestmark = pytest.mark.slow
 # Of `lung_grid`: pixels of a slice, their size, and how far the window reaches.
@@ -129,7 +133,8 @@ def test_the_segmentation_covers_the_nodule(viewer: Viewer, answered: Answered) 
         expected = projected(viewer, frames.get(number, np.zeros((ROWS, COLUMNS), bool)))[middle]
         # Its outline is drawn on its edge.
         assert not (changed & ~ndimage.binary_dilation(expected, iterations=3)).any()
-        assert changed[ndimage.binary_erosion(expected, iterations=3)].all()
+        inner = ndimage.binary_erosion(expected, iterations=3)
+        assert changed[inner].all() and (inner.any() or number != numbers[1])
     assert viewer.errors() == []
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -309,12 +310,31 @@ def test_a_report_without_end_is_refused(
 
 
 @pytest.mark.parametrize(("tag", "kind"), [("FrameOfReferenceUID", "frame of reference"), ("PatientID", "patient")])
-def test_a_seg_of_something_else_is_refused(
-    ct: Path, slices: tuple[Slice, ...], tmp_path: Path, tag: str, kind: str
+def test_a_seg_of_something_else_is_refused_before_its_pixels_are_read(
+    ct: Path, slices: tuple[Slice, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str, kind: str
 ) -> None:
     write_seg(ct, tmp_path / "seg.dcm", {"a": np.ones((5, 12, 16), np.uint8)})
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
     setattr(seg, tag, "2.25.9")
     seg.save_as(tmp_path / "seg.dcm")
+    read = pydicom.dcmread
+
+    def read_header(path: Path, *, stop_before_pixels: bool, **options: object) -> Dataset:
+        return read(path, stop_before_pixels=stop_before_pixels, **options)
+
+    # Without `stop_before_pixels`, it raises a TypeError.
+    monkeypatch.setattr(pydicom, "dcmread", read_header)
     with pytest.raises(LocationError, match=f"another {kind}"):
         read_points(tmp_path / "seg.dcm", slices)
+
+
+def test_a_seg_with_empty_frames_without_end_is_refused_before_they_are_decoded(
+    ct: Path, slices: tuple[Slice, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each segment alone has no more pixels than the CT."""
+    monkeypatch.setattr("ggn_tf.cases.geometry.segment._SMALL", 0)
+    mask = np.ones((5, 12, 16), np.uint8)
+    for count in (32, 33):
+        write_seg(ct, tmp_path / "seg.dcm", {str(number): mask for number in range(count)})
+        with nullcontext() if count == 32 else pytest.raises(LocationError, match="damaged"):
+            assert len(read_points(tmp_path / "seg.dcm", slices)) == count

@@ -21,7 +21,7 @@ from ggn_tf.cli.study import command as study
 from ggn_tf.serving.contract.wire import LARGEST_BATCH, MODEL_NAME, PORT, WARMUP_BATCHES
 from ggn_tf.serving.runtime.batching import read_batching_parameters
 from ggn_tf.training.distributed.cluster import Rank, rank_of
-from tests.support.ohif import CONFIGURATION, HEADERS
+from tests.support.ohif import CONFIGURATION, HEADERS, VERSION
 from tests.support.orthanc import FOLDER as ORTHANC
 
 FOLDER = Path(__file__).parents[2] / "serving"
@@ -123,14 +123,16 @@ def test_the_viewer_is_the_one_that_is_tested():
     build = viewer["build"]["dockerfile_inline"]
     installed = (FOLDER.parent / "scripts" / "environment.sh").read_text(encoding="utf-8")
     version, digest = re.search(r"version=(\S+) digest=(\w+)", installed).groups()
+    assert version == VERSION
     assert f"ADD --checksum=sha256:{digest} https://registry.npmjs.org/@ohif/app/-/app-{version}.tgz" in build
-    assert set(re.findall(r"COPY (\S+)", build)) == {CONFIGURATION.name, "nginx.conf"}
+    assert build.startswith("# syntax=docker/dockerfile:1\n")
+    assert set(re.findall(r"COPY --chmod=644 (\S+)", build)) == {CONFIGURATION.name, "nginx.conf"}
     assert CONFIGURATION.parent == FOLDER / viewer["build"]["context"]
     assert dict(re.findall(r"add_header (\S+) (\S+) always;", given)) == HEADERS
     roots = re.findall(r"(?:qido|wado)Root: '(.+)'", CONFIGURATION.read_text(encoding="utf-8"))
-    assert (
-        {f"location {root}/" for root in roots} == set(re.findall(r"location /\S+", given)) == {"location /dicom-web/"}
-    )
+    assert set(roots) == {"/dicom-web"}
+    # UIDs end with a dot and numbers, and must not be taken for files with an extension.
+    assert re.findall(r"location (.+) {", given) == ["/", r"~ \.[a-z]\w*$", "^~ /dicom-web/"]
     assert "proxy_pass http://orthanc:8042;" in given and "orthanc" in viewer["depends_on"]
     assert viewer["ports"] == [f"127.0.0.1:3000:{re.search(r'listen (.+);', given)[1]}"]
     assert viewer["read_only"] and viewer["cap_drop"] == ["ALL"]

@@ -1,5 +1,5 @@
 """The real OHIF in the real Chromium, in front of a real Orthanc: a proxy on loopback serves the viewer's files and the
-archive under one address, as serving/ohif/nginx.conf does."""
+archive under one address with the headers of serving/ohif/nginx.conf, which itself is not run."""
 
 import io
 import os
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from selenium.webdriver.remote.webelement import WebElement
 
 T = TypeVar("T")
-# Where scripts/environment.sh unpacks it.
-FILES = Path(sys.prefix) / "ohif"
+# Where scripts/environment.sh unpacks it, and its release.
+FILES, VERSION = Path(sys.prefix) / "ohif", "3.13.2"
 CONFIGURATION = Path(__file__).parents[2] / "serving" / "ohif" / "app-config.js"
 HEADERS = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 # Chromium draws without a graphics card.
@@ -60,8 +60,10 @@ def _files(request: Request) -> Response:
 @contextmanager
 def serving_ohif(orthanc: Orthanc) -> Iterator[str]:
     """Give the viewer's address; the test is skipped, or fails with GGN_TF_REQUIRE_OHIF, if OHIF is missing."""
-    if not FILES.is_dir():
-        (pytest.fail if "GGN_TF_REQUIRE_OHIF" in os.environ else pytest.skip)("OHIF is not unpacked in .venv")
+    stated = FILES / "version"
+    if not stated.is_file() or stated.read_text(encoding="utf-8").strip() != VERSION:
+        missing = f"OHIF {VERSION} is not unpacked in .venv"
+        (pytest.fail if "GGN_TF_REQUIRE_OHIF" in os.environ else pytest.skip)(missing)
     account = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     archive = {
         "target": orthanc.web.removesuffix("/dicom-web"),

@@ -138,21 +138,21 @@ def read_stored(slices: Sequence[Slice], rows: slice = _ALL, columns: slice = _A
     Returns:
         [slice, y, x] float32. None: GDCM must decode them.
     """
-    layers = []
-    for item in slices:
+    width, height, _ = slices[0].size_xyz
+    first, end, _ = rows.indices(height)
+    hu = np.empty((len(slices), end - first, len(range(width)[columns])), np.float32)
+    for layer, item in zip(hu, slices, strict=True):
         if item.pixels is None or item.rescale is None:
             return None
-        width, height, _ = item.size_xyz
-        first, end, _ = rows.indices(height)
         kind, start = np.dtype("<i2" if item.pixels.signed else "<u2"), item.pixels.start + 2 * first * width
         stored = np.fromfile(item.path, kind, (end - first) * width, offset=start)
         if stored.size != (end - first) * width:
             return None
-        layer = stored.reshape(-1, width)[:, columns]
+        stored = stored.reshape(-1, width)[:, columns]
         # What other bits contain, an overlay for example, GDCM removes.
         least = -(1 << item.pixels.bits - 1) if item.pixels.signed else 0
-        if layer.min() < least or layer.max() >= least + (1 << item.pixels.bits):
+        if stored.min() < least or stored.max() >= least + (1 << item.pixels.bits):
             return None
         slope, intercept = item.rescale
-        layers.append((layer * np.float64(slope) + intercept).astype(np.float32))
-    return np.stack(layers)
+        layer[:] = stored * np.float64(slope) + intercept
+    return hu

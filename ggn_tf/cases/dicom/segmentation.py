@@ -32,6 +32,8 @@ _LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
 # Of a grid that the frames make; a damaged position announces any number.
 _MOST_VOXELS = 2**29
+# Times the pixels of one segment, those of all that are searched for pixels: 32 segments with a frame on every slice.
+_SEARCHED = 8
 # Of direction cosines, for the rounding of headers.
 _COSINE_TOLERANCE = 1e-3
 
@@ -90,6 +92,7 @@ def drawn_segments(whole: Dataset, ct_size_xyz: Sequence[int]) -> set[int]:
         ValueError: The segmentation is damaged, or has far more pixels than the CT; pydicom raises further types.
     """
     numbers, most, groups = segment_labels(whole).keys(), most_mask_values(ct_size_xyz), _frame_groups(whole)
+    _bounded(whole, range(len(groups)), _SEARCHED * most)
     found: set[int] = set()
     if _is_label_map(whole):
         for values in _pixels(whole, _bounded(whole, range(len(groups)), most)):
@@ -159,8 +162,9 @@ def _pixels(whole: Dataset, frames: Sequence[int]) -> Iterator[npt.NDArray[Any]]
     if 8 * packed.size < int(whole.NumberOfFrames) * count:
         raise ValueError(f"{packed.size} bytes of pixels for {whole.NumberOfFrames} frames of {rows} x {columns}")
     needed = (int(whole.NumberOfFrames) * count + 7) // 8
-    if count % 8 and packed.size > needed + needed % 2:
-        # Of writers that begin each frame, or the frames of each segment, with a byte: it is not known which.
+    if count % 8 and int(whole.NumberOfFrames) > 1 and packed.size > needed + needed % 2:
+        # Of writers that begin each frame, or the frames of each segment, with a byte: it is not known which. Where the
+        # spare bits add up to no byte, nothing shows it.
         raise ValueError(f"{packed.size} bytes of pixels, where the frames need {needed}")
     for frame in frames:
         first, skipped = divmod(frame * count, 8)

@@ -1,4 +1,4 @@
-"""Values of a block of voxels on a grid with parallel axes, with the same bits as those of ITK's resampling.
+"""Values of a block of voxels on a grid with parallel axes, equal to ITK's resampling to the bit (x86-64).
 
 Along parallel axes interpolation is separable, which is two to three times faster than one voxel after the other.
 """

@@ -383,6 +383,18 @@ def test_frames_that_were_padded_to_whole_bytes_are_refused(save_series, tmp_pat
     assert "where the frames need" in caught.value.found
 
 
+def test_spare_bytes_after_a_single_frame_are_ignored(save_series, tmp_path):
+    grid = Grid.around((12.0, -31.0, 40.0), (35, 33, 24), (0.83, 0.83, 1.7), rotation(0, 0, 0))
+    nodule = array(ball(grid))
+    nodule[np.arange(24) != 12] = 0
+
+    def lengthen(stored):
+        stored.PixelData += bytes(4)
+
+    path = write_seg(save_series(noise(grid)), tmp_path / "seg.dcm", {"N": nodule})
+    np.testing.assert_array_equal(array(read_mask(rewritten(path, lengthen), grid)), nodule)
+
+
 @pytest.mark.parametrize("order", [(1, 2, 0), (2, 0, 1), (1, 0, 2), (0, 2, 1)])
 def test_frames_across_the_slices(folder, tmp_path, order):
     """A segmentation that was drawn on sagittal or coronal images of the CT."""

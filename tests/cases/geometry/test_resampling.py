@@ -1,9 +1,14 @@
+import platform
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.geometry.resampling import sample_linear, sample_nearest
+
+# Elsewhere ITK may be compiled with fused multiplications, which round once instead of twice.
+MOST_HU = 0 if platform.machine() in ("x86_64", "AMD64") else 1e-3
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -25,4 +30,4 @@ def test_the_bits_are_those_of_itk(seed: int) -> None:
         expected = target.sample(block.image_of(voxels), interpolator, outside)
         found = sample(voxels, block.origin_mm_lps, target, outside)
         assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=MOST_HU)
