@@ -26,7 +26,9 @@ _DEFAULTS: dict[str, Any] = {
 def import_tensorflow() -> None:
     """Import TensorFlow without Keras, which takes a second and is not needed where an export predicts.
 
-    The environment is the same afterwards, and Keras can be imported later, by us or by others.
+    The environment is the same afterwards, and Keras can be imported later, by us or by others. Until TensorFlow is
+    imported, another thread's `import keras` fails with ModuleNotFoundError. Until Keras is imported,
+    `tf.saved_model.load` does not know the optimizers of Keras models.
     """
     # TensorFlow imports it in order to register optimizers, and accepts that it is missing.
     eager = "keras.src.optimizers"
@@ -65,7 +67,7 @@ def import_keras() -> None:
             "Keras runs on another backend in this process.",
             found=f"backend {backend}",
             expected=f"backend {_BACKEND}, on which the networks of ggn-tf run",
-            remedy="Use ggn_tf in a process of its own, or import it before Keras.",
+            remedy="Use ggn_tf in a process of its own, or its fit, evaluate, export or study before importing Keras.",
         )
 
 

@@ -18,22 +18,26 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", env=variables)
 
 
-def test_tensorflow_logs_errors_only_and_uses_the_messages_that_a_client_has_loaded():
+def test_tensorflow_logs_errors_only_and_a_process_that_never_built_a_model_loads_one(whole_run):
     done = python(
-        "from ggn_tf.serving.contract.tensors import decode\n"
         "from ggn_tf.tensorflow_import import load_tensorflow; load_tensorflow(); import tensorflow as tf\n"
         "tf.get_logger().warning('chatter'); tf.get_logger().error('trouble')\n"
-        "from tensorflow.core.framework import tensor_pb2; proto = tf.make_tensor_proto([[1, 2]], tf.int64)\n"
-        "print(isinstance(proto, tensor_pb2.TensorProto), decode(proto).tolist(), tf.__version__ != '')"
+        "from ggn_tf.runs.run_folder import RunFolder; from pathlib import Path\n"
+        f"print(RunFolder.open(Path({str(whole_run.folder)!r})).load_model().name)"
     )
-    assert (done.returncode, done.stdout) == (0, "True [[1, 2]] True\n")
+    assert (done.returncode, done.stdout) == (0, "cascade\n"), done.stderr
     assert done.stderr.splitlines() == ["ERROR:tensorflow:trouble"]
 
 
-def test_a_client_of_a_server_does_not_import_tensorflow():
+def test_a_client_of_a_server_does_not_import_tensorflow_which_uses_its_messages_when_the_host_imports_it():
     modules = "ggn_tf.api.load, ggn_tf.serving.client.server_check, ggn_tf.prediction.nodules"
-    done = python(f"import sys, {modules}; print('tensorflow' in sys.modules, 'keras' in sys.modules)")
-    assert done.stdout == "False False\n"
+    done = python(
+        f"import sys, {modules}; print('tensorflow' in sys.modules, 'keras' in sys.modules)\n"
+        "from ggn_tf.serving.contract.tensors import decode; import tensorflow as tf\n"
+        "from tensorflow.core.framework import tensor_pb2; proto = tf.make_tensor_proto([[1, 2]], tf.int64)\n"
+        "print(isinstance(proto, tensor_pb2.TensorProto), decode(proto).tolist(), tf.__version__ != '')"
+    )
+    assert done.stdout == "False False\nTrue [[1, 2]] True\n", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -50,28 +54,33 @@ def test_a_client_of_a_server_does_not_import_tensorflow():
         ),
     ],
 )
-def test_settings_for_other_programs_have_no_effect_and_stay(tmp_path: Path, whole_run, keras_json: str, environment):
+def test_settings_for_other_programs_have_no_effect_and_stay(
+    tmp_path: Path, small_export, keras_json: str, environment
+):
     """The attributes of the API import their modules, which import TensorFlow and, those that train, Keras.
 
-    The process loads a stored model without having built one.
+    An export predicts without Keras.
     """
     (tmp_path / "keras.json").write_text(keras_json, encoding="utf-8")
     done = python(
         "import os, sys, ggn_tf\n"
         "def variables(): return {n: v for n, v in os.environ.items() if 'KERAS' in n}\n"
-        "before = variables(); ggn_tf.load, ggn_tf.serve; import ggn_tf.serving.runtime.predict_request\n"
+        "before = variables(); ggn_tf.load, ggn_tf.serve; import numpy as np\n"
+        "from ggn_tf.serving.runtime.predict_request import LocalModel\n"
+        f"from pathlib import Path; model = LocalModel(Path({str(small_export)!r}))\n"
+        "size = model.contract.protocol.patch.size\n"
+        "found = model.predict(np.zeros((1, size, size, size, 1), np.float32)); model.close()\n"
+        "assert found.probabilities.shape == (1, 3) and np.isfinite(found.probabilities).all()\n"
         "assert 'tensorflow' in sys.modules and 'keras' not in sys.modules and variables() == before\n"
         "ggn_tf.fit, ggn_tf.evaluate, ggn_tf.load, ggn_tf.export; assert variables() == before\n"
         "import keras; from keras.src.backend.config import keras_home\n"
         "c = keras.config\n"
-        "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.max_steps_per_epoch(), keras_home())\n"
-        "from ggn_tf.runs.run_folder import RunFolder; from pathlib import Path\n"
-        f"print(RunFolder.open(Path({str(whole_run.folder)!r})).load_model().name)",
+        "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.max_steps_per_epoch(), keras_home())",
         KERAS_HOME=str(tmp_path),
         **environment,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"tensorflow float32 1e-07 channels_last None {tmp_path}\ncascade\n"
+    assert done.stdout == f"tensorflow float32 1e-07 channels_last None {tmp_path}\n"
     assert (tmp_path / "keras.json").read_text(encoding="utf-8") == keras_json
 
 

@@ -6,11 +6,8 @@ from dataclasses import replace
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import GgnError
-from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import Protocol, TrainingProtocol
-from ggn_tf.runs.stages import STAGES
-
-STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
+from ggn_tf.runs.stages import STAGE_NAMES
 
 
 def with_numbers(
@@ -54,7 +51,8 @@ def with_numbers(
             arguments=("shift_mm",),
         )
     if any(shifts):
-        training = _by_stage(training, "shift_mm", [float(shift) for shift in shifts] * (3 // len(shifts)))
+        repeated = [float(shift) for shift in shifts] * (len(STAGE_NAMES) // len(shifts))
+        training = _by_stage(training, "shift_mm", repeated)
     return replace(protocol, training=training)
 
 

@@ -26,12 +26,11 @@ from ggn_tf.cli.options import (
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import TrainingProtocol
-from ggn_tf.runs.stages import STAGES
+from ggn_tf.runs.stages import STAGE_NAMES, STAGES
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from ggn_tf.tensorflow_import import load_tensorflow
 
 PAPER = TrainingProtocol()
-STAGE_NAMES = tuple(stage.name for stage in STAGES[CASCADE])
 PER_STAGE = ", ".join(STAGE_NAMES)
 
 

@@ -134,12 +134,15 @@ def _predict_stages(
     description = run.description
     parts: dict[tuple[str, str], pd.DataFrame] = {}
     finished = [stage for stage in STAGES[description.model] if stage.name in run.finished_stages()]
-    networks: dict[str, Network] = {stage.name: stage.network(run.load_model(stage.name)) for stage in finished}
+    # Only these two are compared; apart from them one model is in memory at a time.
+    compared = [stage for stage in finished if stage in (SEGMENT, CLASSIFY)]
+    networks: dict[str, Network] = {stage.name: stage.network(run.load_model(stage.name)) for stage in compared}
     frozen = _has_frozen_segmenter(networks)
     for stage in finished:
+        network = networks.pop(stage.name, None) or stage.network(run.load_model(stage.name))
         if stage == SEGMENT and frozen:
             continue
-        inference = _trace(networks[stage.name], dataset)
+        inference = _trace(network, dataset)
         for name, cases in sets.items():
             announce(f"predicting: stage {stage.name}, {name} set, {len(cases)} nodules")
             row = {"split": split_number, "set": name, "model": description.model, "stage": stage.name}

@@ -171,11 +171,12 @@ class RunFolder:
         Raises:
             RunError: As `model_file`, or the file cannot be read.
         """
-        if self._kept is not None:
-            if stage not in self._kept:
-                self._kept[stage] = self._read_model(stage)
-            return self._kept[stage]
-        return self._read_model(stage)
+        chosen = stage or next(reversed(self.finished_stages()), None)
+        if self._kept is None:
+            return self._read_model(chosen)
+        if chosen not in self._kept:
+            self._kept[chosen] = self._read_model(chosen)
+        return self._kept[chosen]
 
     def keep_models(self) -> None:
         """Read the model of each stage once, for a caller that changes none."""

@@ -91,6 +91,9 @@ STAGES: dict[str, tuple[Stage, ...]] = {
 }
 """The models that can be trained, and the stages of each."""
 
+STAGE_NAMES = tuple(stage.name for stage in STAGES[names.CASCADE])
+"""The stages of the cascade, for which a training has numbers of its own."""
+
 
 def stages_up_to(model: str, last: str | None) -> tuple[Stage, ...]:
     """The stages of a model in order, up to the named one; all of them if none is named.

@@ -56,7 +56,8 @@ def retest_crossval(members: Sequence[Member], folds: Folds, dataset: Dataset, a
     """The test-retest analysis of every nodule by the trainings that did not see its patient.
 
     Returns:
-        The table of `retest_run` with the column `fold`; probabilities and Dice are means over the members of a fold.
+        The table of `retest_run` with the column `fold`; probabilities and Dice are means over the members of a fold,
+        empty where one of them has no number, because a mean over fewer members is another quantity.
 
     Raises:
         RunError: A fold has no nodule of the task.
@@ -67,7 +68,7 @@ def retest_crossval(members: Sequence[Member], folds: Folds, dataset: Dataset, a
         nodules = nodules_to_retest(each.run, dataset, folds.by_number[each.fold])
         parts.append(retest_run(each.run, dataset, nodules, announce).assign(**{FOLD: each.fold}))
     rows = pd.concat(parts, ignore_index=True)
-    return average_members(rows, [*PERTURBATION_COLUMNS, "case"], members[-1].member)
+    return average_members(rows, [*PERTURBATION_COLUMNS, "case"], _number_of_members(members))
 
 
 def score_crossval(
@@ -95,7 +96,7 @@ def score_crossval(
     stages = tuple(TrainedStage(stage.stage, None, None, None) for stage in described.stages)
     crossval = FoldScores(
         folds=len(folds.splits),
-        members=members[-1].member,
+        members=_number_of_members(members),
         by_fold=tuple(scores_by_fold(frame)),
         pooled=tuple(score_pooled(frame, seed, replicates)),
         baselines=tuple(compare_baselines(frame, _baselines(folds, dataset, task), seed, replicates)),
@@ -139,6 +140,10 @@ def collect_crossval_inputs(
         reference=out_of_fold(references) if references else None,
         slides=[slides[case] for case in chosen],
     )
+
+
+def _number_of_members(members: Sequence[Member]) -> int:
+    return max(each.member for each in members)
 
 
 def _baselines(folds: Folds, dataset: Dataset, task: Task) -> Mapping[str, pd.DataFrame]:

@@ -12,7 +12,9 @@ from ggn_tf.evaluation.run_predictions import describe_run, predict_run
 from ggn_tf.evaluation.statistics.mask_measures import MASK_COLUMNS
 from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
+from ggn_tf.models.names import SEGMENTATION
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
+from ggn_tf.runs.stages import CLASSIFY, SEGMENT, set_trainable
 from tests.support.untrained_run import write_untrained_run
 
 TWO = ("AAH+AIS", "MIA+IAC")
@@ -89,10 +91,11 @@ def test_every_stage_and_set_is_announced(dataset, frame, announced):
 
 def test_a_frozen_network_is_predicted_once_and_gives_the_same_bits(run, dataset, frame, tmp_path):
     frozen = RunFolder.create(tmp_path, run.description, dataset.folder, {}, "ggn-tf fit")
-    for stage in STAGES[:2]:
-        frozen.finish_stage(
-            run.load_model("segment"), {"stage": stage, "epochs": 1, "best_epoch": 1, "ended": "1 epoch"}
-        )
+    for stage in (SEGMENT, CLASSIFY):
+        model = run.load_model("segment")
+        set_trainable(model, stage)  # as training stores it: frozen layers run other operations
+        frozen.finish_stage(model, {"stage": stage.name, "epochs": 1, "best_epoch": 1, "ended": "1 epoch"})
+    assert not frozen.load_model("classify").get_layer(SEGMENTATION).trainable
     announced: list[str] = []
     again = predict_run(frozen, dataset, read_split(dataset, 1), announce=announced.append)
     assert [line.split(",")[0] for line in announced] == ["predicting: stage classify"] * 3

@@ -99,7 +99,7 @@ def test_a_finished_stage_gives_back_its_model(run: RunFolder, description: RunD
     assert (run.folder / "model.keras").read_bytes() == (run.folder / "stages" / "segment.keras").read_bytes()
     assert run.load_model("segment") is not run.load_model("segment")
     run.keep_models()
-    assert run.load_model("segment") is run.load_model("segment")
+    assert run.load_model("segment") is run.load_model("segment") is run.load_model()
 
 
 def test_an_unfinished_stage_has_no_model(run: RunFolder):

@@ -4,6 +4,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +21,13 @@ from ggn_tf.evaluation.report.run_tables import summarise
 from ggn_tf.evaluation.statistics.fold_means import score_folds
 from ggn_tf.evaluation.statistics.prediction_sets import fit_thresholds
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
+from ggn_tf.evaluation.statistics.retest import with_perturbation
+from ggn_tf.evaluation.statistics.retest_score import UNPERTURBED
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.evaluation.statistics.scores import class_indices
 from ggn_tf.runs.ledger import write_json
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
+from ggn_tf.studies import crossval_scores
 from ggn_tf.studies.crossval import cv_runs, read_design, read_out_of_fold, trainings_of, write_design
 from ggn_tf.studies.study_report import refuse_foreign_results
 from ggn_tf.tasks import Task
@@ -216,6 +221,21 @@ def test_the_evaluation_has_a_whole_folder(whole: Path, evaluation: ggn_tf.Evalu
     assert "Test sets of 2 folds, pooled, n = 32 nodules" in page and "Split" not in page
     shown = summarise(evaluation.report)
     assert "pooled AUC" in shown and "joint - baseline" in shown and "2 folds" in shown
+
+
+def test_a_retest_that_one_member_lacks_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("a", 0.5), ("a", 0.7), ("b", 0.4), ("b", np.nan)]
+    tables = [pd.DataFrame([{"case": case, "p_A": 0.2, "p_B": 0.8, "dice": dice}]) for case, dice in rows]
+    found = iter([with_perturbation(table, UNPERTURBED) for table in tables])
+    monkeypatch.setattr(crossval_scores, "nodules_to_retest", lambda *_: [])
+    monkeypatch.setattr(crossval_scores, "retest_run", lambda *_: next(found))
+    none: Any = None
+    folds: Any = SimpleNamespace(by_number={1: none, 2: none})
+    members = [crossval_scores.Member(fold, member, none) for fold, member in ((1, 1), (1, 2), (2, 2), (2, 1))]
+    table = crossval_scores.retest_crossval(members, folds, none, lambda line: None)
+    np.testing.assert_allclose(table["dice"], [0.6, np.nan])
+    np.testing.assert_allclose(table["p_B"], [0.8, 0.8])
+    assert table["fold"].tolist() == [1, 2]
 
 
 def test_each_nodule_is_retested_by_the_training_of_its_fold(whole: Path, evaluation: ggn_tf.Evaluation) -> None:
