@@ -142,13 +142,13 @@ def _transposed(coarse: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """
     filters, channels = kernel.shape[3:]
     batch, depth, *plane = tf.unstack(tf.shape(coarse)[:4])
-    columns = tf.reduce_prod(tf.cast([batch, depth, *plane, 27 * filters], tf.int64))
+    columns = tf.cast(27 * filters * depth * plane[0] * plane[1], tf.int64) * tf.cast(batch, tf.int64)
     few = (batch > 1) & (columns < _FAST_COLUMNS)
-    between, samples = tf.cast(few, tf.int32), tf.where(few, batch, 1)
+    between, samples, groups = tf.cast(few, tf.int32), tf.where(few, batch, 1), tf.where(few, 1, batch)
     lines = tf.pad(coarse, [[0, 0], [0, between], *[[0, 0]] * 3])
-    lines = tf.reshape(lines, [batch // samples, samples * (depth + between), *plane, channels])
+    lines = tf.reshape(lines, [groups, samples * (depth + between), *plane, channels])
     extents = [2 * extent + 1 for extent in plane]
-    shape = tf.stack([batch // samples, 2 * samples * (depth + between) + 1, *extents, filters])
+    shape = tf.stack([groups, 2 * samples * (depth + between) + 1, *extents, filters])
     summands = tf.nn.conv3d_transpose(lines, kernel, shape, strides=2, padding="VALID")
     summands = summands[:, : samples * (2 * depth + 1 + between)]
     summands = tf.reshape(summands, [batch, 2 * depth + 1 + between, *extents, filters])[:, : 2 * depth + 1]
