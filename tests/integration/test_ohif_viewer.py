@@ -145,7 +145,7 @@ def test_the_report_shows_the_probabilities_on_the_slice_of_the_nodule(viewer: V
     viewer.show("SR", viewer.lines)
     probabilities = answered.nodule["probabilities"]
     expected = [f"Probability of {name}: {100 * value:.2f} %" for name, value in probabilities.items()]
-    assert viewer.lines()[: len(expected)] == expected
+    viewer.wait(lambda: viewer.lines()[: len(expected)] == expected)
     shown = viewer.shown_instance()
     assert shown == answered.number_of(image.ReferencedSOPInstanceUID)
     save_picture(viewer, "ohif-answer")
