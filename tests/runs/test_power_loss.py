@@ -39,18 +39,6 @@ def test_truncated_files_are_made_again(
     assert (copied / "model.keras").read_bytes() == (copied / "stages" / "joint.keras").read_bytes()
 
 
-def test_a_truncated_first_checkpoint_begins_the_stage_anew(
-    whole_run: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
-):
-    left = iter([False, True])
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "run", description, dataset, stop=lambda: next(left))
-    (only,) = (tmp_path / "run" / "checkpoints").iterdir()
-    truncate(only)
-    run = fit(tmp_path / "run", description, dataset, "segment")
-    assert results(run)["segment"] == results(whole_run)["segment"]
-
-
 def test_a_truncated_run_json_of_a_run_that_only_began_is_written_again(tmp_path: Path, description: RunDescription):
     run = RunFolder.create(tmp_path / "run", description, tmp_path / "dataset", {}, "")
     truncate(run.folder / "run.json")

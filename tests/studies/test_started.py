@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -20,6 +21,7 @@ from ggn_tf.studies.tables import tables_of
 from ggn_tf.studies.task_results import collect_results
 from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import tiny_design
+from tests.support.untrained_training import finish_untrained
 
 DESIGN = tiny_design(models=("raw", "raw@source"))
 STARTED, INITIAL = System("raw@source", "classify"), System("raw", "classify")
@@ -40,8 +42,9 @@ def test_it_is_compared_with_the_same_one_from_initial_weights() -> None:
 def test_it_has_a_row_and_its_training_is_not_repeated(tmp_path: Path, dataset: Dataset, source: Path) -> None:
     work = WorkFolder(tmp_path / "study", dataset, "ggn-tf study")
     items = items_of(DESIGN, dataset, sources={"raw@source": source})
-    for item in items:
-        item.run(work, WorkerChannel())
+    items[0].run(work, WorkerChannel())
+    with patch("ggn_tf.studies.training.train_run", finish_untrained):
+        items[1].run(work, WorkerChannel())
     run = RunFolder.open(work.run("raw@source-AAH+AIS_MIA+IAC-split1-repeat1"))
     record = run.description.start_from
     assert record is not None and record.name == "source" and record.patients_checked
