@@ -39,7 +39,7 @@ _UNVALUED = re.compile(
 )
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^<>]*\bref="([A-Z]{1,3}\d+:[A-Z]{1,3}\d+)"')
 # Line breaks within a cell, as workbooks store them and openpyxl returns them.
-_ESCAPED = re.compile("_x000[AaDd]_")
+_ESCAPED = re.compile("_x000(?:A|a|D|d)_")
 _SHOWN = 5
 _FIRST, _LAST = re.compile(rb'\b(?:r|min)="(\d+)"'), re.compile(rb'\b(?:r|max)="(\d+)"')
 
