@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pydicom
+
+from tests.support.loopback_server import running
 
 JSON = "application/dicom+json; charset=utf-8"
 BOUNDARY = "a-boundary"
@@ -59,12 +60,8 @@ class Archive:
         server.daemon_threads = True
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        try:
-            yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}/dicom-web"
-        finally:
-            server.shutdown()
-            server.server_close()
+        with running(server) as port:
+            yield f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/dicom-web"
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from werkzeug.utils import safe_join, send_file
 from werkzeug.wrappers import Request, Response
 
 from tests.support.browser import running_browser
+from tests.support.loopback_server import running
 from tests.support.orthanc import PASSWORD, USER, Orthanc
 
 if TYPE_CHECKING:
@@ -79,17 +79,13 @@ def serving_ohif(orthanc: Orthanc) -> Iterator[str]:
     }
     application = ProxyMiddleware(_files, {"/dicom-web": archive}, timeout=60)
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=_Silent)
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with running(server) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @dataclass(frozen=True)
 class Viewer:
-    """A study in OHIF, used by mouse and keyboard as a person does."""
+    """A study in OHIF, used as a person does, mostly by mouse."""
 
     page: "webdriver.Chrome"
 

@@ -96,7 +96,7 @@ class RequestLimits:
             if abandoned := self._sender(connection).abandoned:
                 # A client that abandons its requests at once has left before its next one takes a thread.
                 await self._delay(_DELAY_S * abandoned)
-            return (await self._run_begun(connection, parts, large)).value
+            return await self._run_all(connection, parts, large)
         except asyncio.CancelledError:
             change = 1
             raise
@@ -114,7 +114,7 @@ class RequestLimits:
             self._delayed -= 1
             self._ended.set()
 
-    async def _run_begun(self, connection: str, parts: Generator[None, None, Result], large: bool) -> "_Ended[Result]":
+    async def _run_all(self, connection: str, parts: Generator[None, None, Result], large: bool) -> Result:
         await self._turn(connection, large)
         ended = await self._run_part(connection, parts, large)
         if ended is None:
@@ -125,7 +125,7 @@ class RequestLimits:
                     ended = await self._run_part(connection, parts, large)
             finally:
                 self._begun -= 1
-        return ended
+        return ended.value
 
     async def _run_part(
         self, connection: str, parts: Generator[None, None, Result], large: bool
