@@ -20,8 +20,9 @@ _LINE_END, _NRRD_END = re.compile("\r\n?"), re.compile(rb"(?:\r\n|\r(?!\n)|\n){2
 _NRRD_FILE = re.compile(r"^[^\S\n]*data ?file[^\S\n]*:(?!=)[^\S\n]*(.*)$", re.IGNORECASE | re.MULTILINE)
 _NRRD_SKIP = re.compile(r"^(?:line|byte) ?skip:\s*(-?\d+)\s*$", re.IGNORECASE | re.MULTILINE)
 _META_KEY = b"ElementDataFile"
-_META_FILE = re.compile(r"^\s*ElementDataFile\s*[=:]\s*(.*)$", re.MULTILINE)
-_META_SKIP = re.compile(r"^\s*HeaderSize\s*[=:]\s*(-?\d+)\s*$", re.MULTILINE)
+# Blanks before a key, but no line ends: from each of many empty lines all further ones would be read.
+_META_FILE = re.compile(r"^[^\S\n]*ElementDataFile\s*[=:]\s*(.*)$", re.MULTILINE)
+_META_SKIP = re.compile(r"^[^\S\n]*HeaderSize\s*[=:]\s*(-?\d+)\s*$", re.MULTILINE)
 # One number in the names, with at most two digits for its width.
 _PATTERN = re.compile(r"([^\s%]*%0?\d{0,2}d[^\s%]*)\s+(\d{1,6})\s+(\d{1,6})(?:\s+(\d{1,6}))?(?:\s+\d+)?")
 

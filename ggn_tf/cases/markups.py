@@ -68,7 +68,7 @@ def read_markups(path: Path, *, line_midpoints: bool = False) -> list[MarkupPoin
         if content.startswith(_FCSV.encode()):
             return _fcsv_points(path, content.decode("utf-8"))
         stored = parse_document(content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise _unreadable(path, str(error)) from error
     markups = stored.get("markups") if isinstance(stored, dict) else None
     if not isinstance(markups, list) or not all(isinstance(markup, dict) for markup in markups):
@@ -99,10 +99,12 @@ def _fcsv_points(path: Path, text: str) -> list[MarkupPoint]:
     points: list[MarkupPoint] = []
     for row in csv.DictReader((line for line in text.splitlines() if line and not line.startswith("#")), columns):
         position = [_finite(row[axis]) for axis in "xyz"]
+        if len(points) == _MOST_POINTS:
+            raise _unreadable(path, f"more than {_MOST_POINTS} control points")
         if None in position:
             raise _unreadable(path, f"control point {len(points) + 1} has the position {position!r}")
         center = vector(np.multiply(np.array(position, dtype=float), _TO_LPS[system]))
-        points.append(MarkupPoint((row["label"] or "").strip(), center))
+        points.append(MarkupPoint(_label(row["label"]), center))
     return points or _none_placed(path, 1)
 
 
@@ -151,7 +153,11 @@ def _placed(path: Path, markup: dict[str, Any]) -> Iterator[MarkupPoint]:
             raise _unreadable(path, f"control point {number} is {_quoted(point)}")
         if point.get("positionStatus", "defined") == "defined":
             position = np.multiply(_position(path, number, point), _TO_LPS[system]) * _UNITS_MM[unit]
-            yield MarkupPoint(one_line(str(point.get("label") or ""))[:_LONGEST_TEXT].strip(), vector(position))
+            yield MarkupPoint(_label(point.get("label")), vector(position))
+
+
+def _label(label: object) -> str:
+    return one_line(str(label or ""))[:_LONGEST_TEXT].strip()
 
 
 def _position(path: Path, number: int, point: dict[str, Any]) -> Vector:

@@ -30,18 +30,26 @@ _MOST_EXACT = 10**15
 _END = "\0end of the file"
 # Tables of ten thousand nodules have less than one million cells and 10 MB.
 _MOST_COLUMNS, _MOST_CELLS, _MOST_BYTES = 1000, 2_000_000, 32 << 20
+# The parser of XML reads an unfinished mark again with every further block; what is no text has a few hundred bytes.
+_LONGEST_MARK = 2**19
+_LONG_MARK = re.compile(rb"<!--.*?(?:-->|\Z)|<\?.*?(?:\?>|\Z)|<[^<]{%d}" % _LONGEST_MARK, re.DOTALL)
+_WIDE = re.compile(rb"\xff\xfe|\xfe\xff|\0[<\s]|[<\s]\0")
+# All but rows, cells and their texts, which are counted as cells. openpyxl takes 10 us for each.
+_COSTLY_MARK, _MOST_COSTLY_MARKS = re.compile(rb"<(?![/?!]|(?:\w+:)?(?:row|c|f|v|is|si|t)[\s/>])"), 200_000
 # Up to the next mark and not beyond: a comment may contain any number of beginnings.
 _HIDDEN = re.compile(rb'<(?:\w+:)?(row|col)\s(?=[^<>]*\b(?:hidden="(?:1|true)"|ht="0(?:\.0+)?"))([^<>]*)>')
-# A formula without the value that the program last computed; t="str" has an empty text as its value.
+# The attributes of a cell whose formula has no value that the program last computed. Blanks are not tried twice (*+).
 _UNVALUED = re.compile(
-    rb'<(?:\w+:)?c\s(?![^<>]*\bt="str")[^<>]*\br="([A-Z]{1,3})(\d+)"[^<>]*>\s*'
-    rb"<(?:\w+:)?f\b[^<>]*(?:/>|>[^<>]*</(?:\w+:)?f>)\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+    rb"<(?:\w+:)?c\s([^<>]*)>\s*+<(?:\w+:)?f\b[^<>]*(?:/>|>[^<>]*</(?:\w+:)?f>)\s*+"
+    rb"(?:<(?:\w+:)?v\s*+/>|<(?:\w+:)?v>\s*+</(?:\w+:)?v>)?\s*+</(?:\w+:)?c>"
 )
+# An empty text is the value of a formula that makes texts.
+_CELL, _VALUED = re.compile(rb'\br="([A-Z]{1,3})(\d+)"'), re.compile(rb'\bt="str"')
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^<>]*\bref="([A-Z]{1,3}\d+:[A-Z]{1,3}\d+)"')
 # Line breaks within a cell, as workbooks store them and openpyxl returns them.
 _ESCAPED = re.compile("_x000(?:A|a|D|d)_")
 _SHOWN = 5
-_FIRST, _LAST = re.compile(rb'\b(?:r|min)="(\d+)"'), re.compile(rb'\b(?:r|max)="(\d+)"')
+_ROW, _FIRST, _LAST = (re.compile(rb'\b%b="(\d+)"' % name) for name in (b"r", b"min", b"max"))
 
 
 @dataclass(frozen=True)
@@ -210,23 +218,25 @@ def _read_workbook(path: Path) -> _Sheet:
     with zipfile.ZipFile(path) as archive:
         # No more is read of a part than the list of parts states.
         _refuse_more_bytes(sum(part.file_size for part in archive.infolist()))
-    with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    _refuse_costly_parts(parts.values())
+    with closing(openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)) as book:
         visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
         sheet, others = visible[0], [other for other in book.worksheets if other is not visible[0]]
         sheet.reset_dimensions()
         cells = list(_bounded(_texts(row) for row in sheet.rows))
     # openpyxl ignores what is hidden where it reads row by row.
-    with zipfile.ZipFile(path) as archive:
-        xml = archive.read(sheet._worksheet_path)
+    xml = parts[sheet._worksheet_path]
     rows, columns = _hidden(xml)
     names = ", ".join(f"{other.title!r}{'' if other.sheet_state == 'visible' else ' (hidden)'}" for other in others)
     notes = [f"of the workbook the sheet {sheet.title!r} was read, and not {names}"] if others else []
     if merged := [area.decode() for area in _MERGED.findall(xml)]:
         listed = ", ".join(merged[:_SHOWN]) + (", ..." if len(merged) > _SHOWN else "")
         notes.append(f"merged cells, of which only the first has a value: {listed}")
-    unvalued = tuple(
-        (int(row), column_index_from_string(letters.decode()) - 1) for letters, row in _UNVALUED.findall(xml)
-    )
+    places = {
+        cell.groups() for found in _UNVALUED.findall(xml) if not _VALUED.search(found) and (cell := _CELL.search(found))
+    }
+    unvalued = tuple(sorted((int(row), column_index_from_string(letters.decode()) - 1) for letters, row in places))
     return _Sheet(cells, hidden_rows=rows, hidden_columns=columns, notes=tuple(notes), unvalued=unvalued)
 
 
@@ -245,6 +255,19 @@ def _bounded(rows: Iterable[Cells]) -> Iterator[Cells]:
 def _refuse_more_bytes(count: int) -> None:
     if count > _MOST_BYTES:
         raise ValueError(f"{count} bytes, more than {_MOST_BYTES}")
+
+
+def _refuse_costly_parts(parts: Iterable[bytes]) -> None:
+    """Refuse what takes the readers of XML and of styles minutes, and no spreadsheet program writes."""
+    marks = 0
+    for part in parts:
+        if _WIDE.match(part) or b"<!DOCTYPE" in part:
+            raise ValueError("a part in UTF-16, or with a document type")
+        if any(len(mark) > _LONGEST_MARK for mark in _LONG_MARK.findall(part)):
+            raise ValueError(f"a mark of more than {_LONGEST_MARK} bytes")
+        marks += len(_COSTLY_MARK.findall(part))
+    if marks > _MOST_COSTLY_MARKS:
+        raise ValueError(f"{marks} styles and names, more than {_MOST_COSTLY_MARKS}")
 
 
 def _texts(cells: Sequence[Any]) -> Cells:
@@ -268,13 +291,10 @@ def _hidden(xml: bytes) -> tuple[frozenset[int], frozenset[int]]:
     """The numbers of the hidden rows of a sheet from 1, and of the hidden columns from 0."""
     rows, columns, seen = set[int](), set[int](), 0
     for kind, attributes in _HIDDEN.findall(xml):
-        first, last = _FIRST.search(attributes), _LAST.search(attributes)
-        if first and last:
-            chosen = rows if kind == b"row" else columns
-            shift = 0 if kind == b"row" else -1
-            most = 1 << 20 if kind == b"row" else _MOST_COLUMNS
-            seen += kind != b"row"
+        if kind == b"row" and (row := _ROW.search(attributes)):
+            rows.add(int(row[1]))
+        elif (first := _FIRST.search(attributes)) and (last := _LAST.search(attributes)) and seen < _MOST_COLUMNS:
             # Entries of columns do not overlap.
-            if seen <= _MOST_COLUMNS:
-                chosen.update(range(int(first[1]) + shift, min(int(last[1]), most) + shift + 1))
+            seen += 1
+            columns.update(range(int(first[1]) - 1, min(int(last[1]), _MOST_COLUMNS)))
     return frozenset(rows), frozenset(columns)

@@ -1,6 +1,7 @@
 """The files that a header names: only those in its folder, and only regular ones."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,13 @@ def test_only_one_statement_of_a_metaimage_is_accepted(tmp_path: Path) -> None:
     header = "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\n"
     path.write_text(f"{header}Name =\nElementDataFile = ok.raw\nElementDataFile = ../secret.raw\n")
     assert "several statements" in refused(path)
+
+
+def test_a_header_of_empty_lines_is_read_in_little_time(tmp_path: Path) -> None:
+    (tmp_path / "ct.mha").write_bytes(b"\n" * 2**20)
+    begun = time.process_time()
+    assert voxel_files(tmp_path / "ct.mha") == [tmp_path / "ct.mha"]
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("name", ["ct.vtk", "ct.tif", "ct.png", "ct.h5", "ct.gipl"])

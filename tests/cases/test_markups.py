@@ -106,6 +106,8 @@ def test_the_point_lists_of_slicer_4(tmp_path: Path, version: str, system: str, 
         ("= LPS", "= 2", "CoordinateSystem '2'"),
         ("# Coord", "# coord-", "CoordinateSystem None"),
         (",4,5,", ",,5,", "None"),
+        ("F-2", "F" * 200_000, "field larger than field limit (131072)"),
+        ("2,4,5", "1,1,1,1,1,1\n" * 10_000 + "2,4,5", "more than 10000 control points"),
     ],
 )
 def test_a_damaged_point_list_of_slicer_4_is_refused(tmp_path: Path, former: str, other: str, told: str) -> None:
@@ -186,3 +188,7 @@ def test_a_label_is_one_printable_line(tmp_path: Path) -> None:
     point = {"label": "a\nb\x1b[2J" + "c" * 1000, "position": [1, 2, 3]}
     (found,) = read_markups(one(tmp_path, controlPoints=[point]))
     assert found.label.startswith("a b\\u001b[2Jc") and len(found.label) == 200
+    (tmp_path / "F.fcsv").write_text(
+        FCSV.format(version="4.11", system="LPS").replace("F-2", "a\x1b[2J"), encoding="utf-8"
+    )
+    assert read_markups(tmp_path / "F.fcsv")[1].label == "a\\u001b[2J"

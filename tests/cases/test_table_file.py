@@ -1,3 +1,5 @@
+import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -203,6 +205,46 @@ def test_a_wide_sheet_is_refused(tmp_path: Path) -> None:
 def test_files_of_other_programs_are_read(tmp_path: Path, text: str, case_id: str) -> None:
     (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
     assert [case.case_id for case in read_table(tmp_path / "t.csv")] == [case_id]
+
+
+COSTLY = {
+    "a cell of many names": b'<c r="A2" x=\'' + b'r="A1" ' * 60_000 + b"'/>",
+    "hidden rows without an end": b'<row r="1" max="1048576" min="1" hidden="1"/>' * 10_000,
+    "a formula before many blanks": b'<c r="A1"><f/>' + b" " * 400_000,
+    "one formula many times": b'<c r="A2"><f/></c>' * 25_000,
+}
+UNREADABLE = {
+    "a long comment": (b"<!--" + b"<>" * 2**23 + b"-->", "a mark of more than 524288 bytes"),
+    "a long instruction": (b"<?x " + b"<>" * 2**23 + b"?>", "a mark of more than 524288 bytes"),
+    "a long name": (b'<x y="' + b"a" * 2**24 + b'"/>', "a mark of more than 524288 bytes"),
+    "many styles": (b"<fonts>" + b"<font/>" * 10**6 + b"</fonts>", "styles and names, more than 200000"),
+}
+
+
+def with_further_xml(path: Path, xml: bytes) -> Path:
+    write(path, HEADER, ROW)
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        for name, content in parts.items():
+            book.writestr(name, content.replace(b"</worksheet>", xml + b"</worksheet>"))
+    return path
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_a_sheet_hides_is_found_in_little_time(tmp_path: Path, name: str) -> None:
+    path, begun = with_further_xml(tmp_path / "t.xlsx", b"<!--" + COSTLY[name] + b"-->"), time.process_time()
+    assert read_table_file(path).rows[2]["case_id"] == "n1"
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_no_spreadsheet_program_writes_is_refused_in_little_time(tmp_path: Path, name: str) -> None:
+    xml, found = UNREADABLE[name]
+    path, begun = with_further_xml(tmp_path / "t.xlsx", xml), time.process_time()
+    with pytest.raises(TableError, match=found):
+        read_table_file(path)
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("end", ["\n", "\r"])
