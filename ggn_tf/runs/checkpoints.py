@@ -114,6 +114,9 @@ def read_archive(content: bytes | memoryview) -> Checkpoint:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # Members may overlap: many of one place.
+            if sum(info.file_size for info in archive.infolist()) > len(content):
+                raise ValueError("arrays of more bytes than the archive has")
             arrays = {info.filename.removesuffix(".npy"): _array(archive, info) for info in archive.infolist()}
         progress = json.loads(arrays.pop(_PROGRESS).tobytes())
     except _UNREADABLE as error:

@@ -57,6 +57,9 @@ def check_model_file(file: Path, most_bytes: int | None = None) -> None:
         if isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
                 raise ValueError(f"weights {name} in another file")
+            if item.dtype.kind not in "fiub":
+                # Of texts and arrays of varying length the file has any number that share their content.
+                raise ValueError(f"weights {name} of type {item.dtype}")
             announced.append(item.nbytes)
 
     def find_link(name: str, link: object) -> str | None:

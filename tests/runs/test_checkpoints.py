@@ -1,10 +1,12 @@
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ggn_tf.errors import RunError
-from ggn_tf.runs.checkpoints import Checkpoint, CheckpointStore
+from ggn_tf.runs.checkpoints import Checkpoint, CheckpointStore, read_archive, write_archive
 
 
 def checkpoint(number: int) -> Checkpoint:
@@ -50,6 +52,16 @@ def test_no_flipped_bit_passes_unnoticed(store: CheckpointStore, tmp_path: Path)
 def test_numpy_reads_it_too(store: CheckpointStore, tmp_path: Path):
     with np.load(tmp_path / "segment-000003.npz") as archive:
         assert archive["model/0"][0] == 3
+
+
+def test_members_that_share_their_bytes_are_refused():
+    stream = io.BytesIO()
+    write_archive(stream, checkpoint(1))
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.filelist += archive.filelist[1:] * 1000
+        archive._didModify = True
+    with pytest.raises(ValueError, match="more bytes than the archive"):
+        read_archive(stream.getvalue())
 
 
 def test_a_damaged_first_checkpoint_is_as_none(tmp_path: Path):

@@ -31,6 +31,7 @@ def test_plain_weights_are_accepted(tmp_path: Path) -> None:
 HOSTILE = {
     "declared and not stored": {"shape": (2**28, 3), "dtype": "f4", "chunks": (2**20, 3), "fillvalue": 1.0},
     "compressed": {"data": np.zeros((1000, 1000)), "compression": "gzip"},
+    "of varying length": {"data": ["a" * 1000], "dtype": h5py.string_dtype()},
     "elsewhere": {"shape": (4,), "dtype": "f4", "external": [("/etc/passwd", 0, 16)]},
 }
 
