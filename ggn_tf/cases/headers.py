@@ -20,6 +20,8 @@ from ggn_tf.errors import VolumeError
 FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"
 # Far more than any CT or list of segments has; a damaged header can announce any number.
 _MOST_VOXELS = 2**32
+# Voxels are read layer by layer, along any axis.
+_MOST_ALONG_AXIS = 2**15
 # The highest compression ratio of deflate, which all these formats use. Without this bound ITK would reserve gigabytes
 # for a damaged header before it finds that the file is too short.
 _MOST_BYTES_PER_BYTE = 1032
@@ -171,7 +173,7 @@ def file_reader(path: Path) -> sitk.ImageFileReader:
 
 def _check_size(path: Path, size: Sequence[int], components: int, files: Sequence[Path]) -> None:
     values = np.prod([float(count) for count in (*size, components)])
-    if len(size) != 3 or not 0 < values <= _MOST_VOXELS:
+    if len(size) != 3 or max(size) > _MOST_ALONG_AXIS or not 0 < values <= _MOST_VOXELS:
         raise _not_3d(path, size, components)
     count = sum(file.stat().st_size for file in files)
     if values > _MOST_BYTES_PER_BYTE * count:
@@ -230,6 +232,6 @@ def _not_3d(path: Path, size: Sequence[int], components: int) -> VolumeError:
         "The file is not a 3D volume.",
         case=path,
         found=f"{' x '.join(map(str, size))} voxels of {components} values",
-        expected="three axes of at least two voxels, one value per voxel",
+        expected=f"three axes of 2 to {_MOST_ALONG_AXIS} voxels, one value per voxel",
         remedy="Name a 3D volume; for a DICOM series name the folder, not a slice.",
     )

@@ -26,10 +26,13 @@ from ggn_tf.machine import memory_bytes
 _Result = TypeVar("_Result")
 # The rest is for other processes. Real thoraxes need about 1 GB.
 _SHARE_OF_MEMORY = 0.75
+# Of one function, seconds; a large thorax takes ten. Of a damaged file a native reader may never come to the end.
+_MOST_PROCESSOR_S = 600
 _PRELOADED = ["ggn_tf.dataset.preparation", "ggn_tf.prediction.ct_patches"]
 # Of modules, signals and the server process, which all threads share.
 _STARTING = threading.Lock()
 _SAFE_PATH, _LONGEST_TEMPORARY = "PYTHONSAFEPATH", 70
+_TIME_IS_UP = getattr(signal, "SIGPROF", 0)  # Windows has none
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
@@ -57,7 +60,7 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
             The function's result.
 
         Raises:
-            ReaderEndedError: The process ended, or used more memory than it may.
+            ReaderEndedError: The process ended, or used more memory or processor time than it may.
             Exception: What the function raises.
         """
         if multiprocessing.current_process().daemon:
@@ -126,6 +129,8 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
             return "not started"
         process.join()
         code = process.exitcode or 0
+        if _TIME_IS_UP and code == -_TIME_IS_UP:
+            return f"more than {_MOST_PROCESSOR_S} s of processor time"
         if code >= 0:
             return f"exit status {code}"
         names = {item.value: item.name for item in signal.Signals}
@@ -209,7 +214,11 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
         while True:
-            connection.send(_outcome(*connection.recv()))
+            request = connection.recv()
+            _limit_time(_MOST_PROCESSOR_S)
+            outcome = _outcome(*request)
+            _limit_time(0)
+            connection.send(outcome)
     except BaseException:
         # The parent sees the end. A traceback would be one of this process, and could quote a file.
         os._exit(1)
@@ -231,6 +240,12 @@ def _working_folder() -> str | None:
     except FileNotFoundError:
         # It was deleted: only absolute paths lead anywhere.
         return None
+
+
+def _limit_time(seconds: float) -> None:
+    """End this process after further seconds of processor time; 0 for no limit."""
+    if _TIME_IS_UP:
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _limit_resources() -> None:

@@ -73,6 +73,19 @@ def test_memory_that_runs_out_is_an_error(reader: ReaderProcess) -> None:
         reader.run(bytearray, 1 << 50)
 
 
+def never_return() -> None:
+    reader_process._limit_time(0.1)
+    while True:
+        pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="Windows has no timer of processor time")
+def test_a_function_that_never_returns_ends_its_process_alone(reader: ReaderProcess) -> None:
+    with pytest.raises(ReaderEndedError, match="more than 600 s of processor time"):
+        reader.run(never_return)
+    assert reader.run(max, 3, 5) == 5
+
+
 def test_results_cross_whole(reader: ReaderProcess) -> None:
     assert reader.run(Path, "a") == Path("a")
     with pytest.raises(ReaderEndedError, match="exit status 1"):

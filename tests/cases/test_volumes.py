@@ -1,3 +1,4 @@
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -213,3 +214,15 @@ def test_a_header_that_announces_more_than_the_file_can_hold_is_refused_before_m
     path.write_bytes(content.replace(b"DimSize = " + size, b"DimSize = 1500 1500 1500"))
     with pytest.raises(VolumeError, match="3375000000 voxel values announced"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("name", ["ct.nii.gz", "ct.mha"])
+def test_a_file_of_more_layers_than_a_ct_has_is_refused_before_it_is_read(tmp_path, name):
+    voxels = np.zeros((2, 2, 2**16), np.uint8)
+    if name == "ct.mha":
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / name))
+    else:
+        nibabel.Nifti2Image(voxels, np.eye(4)).to_filename(tmp_path / name)
+    with pytest.raises(VolumeError) as caught:
+        read_volume(tmp_path / name)
+    assert caught.value.expected == "three axes of 2 to 32768 voxels, one value per voxel"

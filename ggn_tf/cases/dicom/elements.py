@@ -15,6 +15,8 @@ _PLACEHOLDERS = frozenset((b"??", b"--", b"  ", b"\0\0", b"OX"))
 _ITEM_GROUP, _ENDS = 0xFFFE, (0xFFFEE00D, 0xFFFEE0DD)
 # Of sequences and their items; real files have about ten. GDCM and pydicom read each level by a call within a call.
 _MOST_LEVELS = 64
+# Segmentations of 50,000 frames have as many; pydicom and GDCM make an object of each.
+_MOST_ELEMENTS = 2_000_000
 # Shorter sequences of known length cannot be nested as deeply: each has 12 bytes and its item 8 before its content.
 _SHORT_SEQUENCE = 20 * _MOST_LEVELS
 _TAG, _SHORT, _LONG = ({order: struct.Struct(f"{order}{kind}") for order in "<>"} for kind in ("HH", "H", "I"))
@@ -54,15 +56,18 @@ def walk(
 
     Raises:
         struct.error: The content ends inside an element's header.
-        ValueError: A length reaches beyond the end, there is no element where one must be, or sequences are nested too
-            deeply.
+        ValueError: A length reaches beyond the end, there is no element where one must be, sequences are nested too
+            deeply, or there are too many elements.
     """
     read_tag = _TAG[order].unpack_from
     # The ends of the sequences and items around the position, None if a delimiter marks it; and whether the elements
     # after each contain their value representation.
     ends: list[tuple[int | None, bool]] = []
-    position, last = start, 0
+    position, last, count = start, 0, 0
     while position < end:
+        count += 1
+        if count > _MOST_ELEMENTS:
+            raise ValueError(f"more than {_MOST_ELEMENTS} elements")
         while ends and (until := ends[-1][0]) is not None and position >= until:
             explicit = ends.pop()[1]
         high, low = read_tag(content, position)

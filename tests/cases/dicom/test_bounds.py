@@ -121,6 +121,15 @@ def test_sequences_are_nested_so_deep_and_no_deeper(explicit, counted, levels):
         assert "sequences nested more than 64 levels deep, at byte" in refused(explicit.parent)
 
 
+def test_elements_are_counted(explicit, monkeypatch):
+    """Deflated, millions of empty ones have some kilobytes."""
+    count = len(list(pydicom.dcmread(explicit).iterall()))
+    monkeypatch.setattr("ggn_tf.cases.dicom.elements._MOST_ELEMENTS", count)
+    assert find_overrun(explicit) is None
+    monkeypatch.setattr("ggn_tf.cases.dicom.elements._MOST_ELEMENTS", count - 1)
+    assert find_overrun(explicit) == f"more than {count - 1} elements"
+
+
 @pytest.mark.parametrize("levels", [20, 20_000])
 def test_so_are_those_of_implicit_files(slice_, levels):
     with_sequences(slice_, levels, counted=False)
@@ -186,6 +195,18 @@ def test_a_stream_of_another_size_than_the_header(slice_, syntax, marker):
     place += 6 if syntax == "JPEG2000" else 5
     slice_.write_bytes(content[:place] + b"\x7f" + content[place + 1 :])
     assert "compressed pixels of " in find_overrun(slice_)
+
+
+@pytest.mark.parametrize("inserted", [b"\0", b"\xff" * 100, b"\xff\xe0\xff\xff"], ids=["garbage", "fill", "elsewhere"])
+def test_a_jpeg_header_that_only_decoders_find_is_refused(slice_, inserted):
+    compress(slice_, "JPEG")
+    content = slice_.read_bytes()
+    start = content.index(b"\xff\xd8\xff") + 2
+    length = int.from_bytes(content[start - 6 : start - 2], "little") + len(inserted)
+    slice_.write_bytes(
+        content[: start - 6] + length.to_bytes(4, "little") + b"\xff\xd8" + inserted + content[start:] + bytes(1 << 17)
+    )
+    assert find_overrun(slice_).endswith("without a JPEG header")
 
 
 def test_a_deflated_slice_is_inflated_to_a_bound(explicit, monkeypatch):
