@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
+from ggn_tf.json_records import added_later
+
 SETS: Final = ("train", "validation", "test")
 """The sets of a split (section 3.2): every table, file and loop names them in this order."""
 
@@ -19,6 +21,9 @@ LARGEST_MARGIN_MM = 64.0
 
 _LEAST_SPACING_MM, _LARGEST_SIZE = 0.05, 512
 """Voxels along each axis of a patch, as many as a CT has: a stored protocol must not make readers reserve more."""
+
+SelectionScore = Literal["accuracy", "auc", "loss"]
+"""What selects the weights of a classifier."""
 
 MASK_THRESHOLD = 0.5
 """A voxel belongs to the nodule where the soft mask is at least this; the paper names none."""
@@ -187,6 +192,8 @@ class TrainingProtocol:
         joint: Its third stage, both networks.
         joint_trains_unet: Whether the third stage trains the U-Net too. Without, the classifier trains alone for as
             long: an ablation, not the paper's.
+        select_by: The score of the monitored set that selects the weights of stages with a classifier. The paper names
+            none.
     """
 
     batch_size: int = 24
@@ -197,6 +204,7 @@ class TrainingProtocol:
     classify: StageProtocol = StageProtocol(1e-4, 120, Plateau())
     joint: StageProtocol = StageProtocol(1e-5, 120, Steps())
     joint_trains_unet: bool = True
+    select_by: SelectionScore = added_later("accuracy")  # noqa: RUF009 - a field, which is made once per class
 
     def __post_init__(self) -> None:
         """Refuse a batch without patches."""

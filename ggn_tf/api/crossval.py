@@ -17,7 +17,7 @@ from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import GgnError
 from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import CASCADE
-from ggn_tf.protocol import Protocol
+from ggn_tf.protocol import Protocol, SelectionScore
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.crossval import (
@@ -95,6 +95,7 @@ def crossval(
     batch_size: int | None = None,
     joint_weight: float | None = None,
     shift_mm: float | Sequence[float] = 0.0,
+    select_by: SelectionScore | None = None,
     segment_on: SegmentationSet = "all",
     precision: PrecisionChoice = "auto",
     jobs: int | None = None,
@@ -131,12 +132,13 @@ def crossval(
             objects with lists `train` and `val` of nodule or patient ids. `val` is the fold's test set.
         seed: Seed of the folds and of the first member; the others count on from it.
         protocol: As in `study`.
-        epochs: As in `fit`, like the following five.
+        epochs: As in `fit`, like the following six.
         learning_rates: First learning rate of each of the three stages.
         patience: Number of epochs without a better score after which each of the three stages stops.
         batch_size: Patches per step.
         joint_weight: Lambda of eq. 4.
         shift_mm: How far the centre of each patch is shifted at most.
+        select_by: Score that selects the weights of classify and joint.
         segment_on: As in `fit`.
         precision: As in `fit`.
         jobs: As in `study`, like the following two.
@@ -169,7 +171,7 @@ def crossval(
             remedy="Choose a larger number.",
             arguments=("members",),
         )
-    numbers = with_numbers(base, epochs, learning_rates, patience, batch_size, joint_weight, shift_mm)
+    numbers = with_numbers(base, epochs, learning_rates, patience, batch_size, joint_weight, shift_mm, select_by)
     opened, path = open_dataset(dataset_folder(dataset), numbers.patch), Path(folder)
     check_margin(numbers, opened)
     parsed = task if isinstance(task, Task) else Task.parse(task)

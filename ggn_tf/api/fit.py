@@ -21,7 +21,7 @@ from ggn_tf.dataset.splits import Split, digest_of, read_split
 from ggn_tf.errors import GgnError, SplitError
 from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import CASCADE
-from ggn_tf.protocol import Protocol, start_protocol
+from ggn_tf.protocol import Protocol, SelectionScore, start_protocol
 from ggn_tf.runs.reproducibility import Conditions, conditions_here, differences, keep_threads, request_determinism
 from ggn_tf.runs.run_description import RunDescription, package_versions
 from ggn_tf.runs.run_folder import RunFolder
@@ -119,6 +119,7 @@ def fit(
     batch_size: int | None = None,
     joint_weight: float | None = None,
     shift_mm: float | Sequence[float] = 0.0,
+    select_by: SelectionScore | None = None,
     segment_on: SegmentationSet = "all",
     select_on: SelectionSet = "validation",
     precision: PrecisionChoice = "auto",
@@ -167,6 +168,9 @@ def fit(
         joint_weight: Lambda of eq. 4.
         shift_mm: How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for
             each of the three stages. Not more than the dataset's margin; 0 is the paper's.
+        select_by: Score of the set `select_on` that selects the weights of classify and joint: `accuracy`, `auc` (the
+            area under the ROC curve; with more than two classes the mean over the classes, each against the rest) or
+            `loss` (the classification loss, eq. 1); None for the protocol's, which is `accuracy`.
         segment_on: Nodules on which the stage `segment` trains: `all` of the training set, whatever their label, or
             those of the `task`.
         select_on: The set whose score selects the weights; `test` is the paper's way, and optimistic.
@@ -204,7 +208,7 @@ def fit(
     if deterministic:
         request_determinism()
     numbers = _for_start(protocol or Protocol(), start_from, freeze)
-    numbers = with_numbers(numbers, epochs, learning_rates, patience, batch_size, joint_weight, shift_mm)
+    numbers = with_numbers(numbers, epochs, learning_rates, patience, batch_size, joint_weight, shift_mm, select_by)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     check_margin(numbers, opened)
     chosen = read_split(opened, split) if splits is None else _own_split(opened, Path(splits), split)

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import get_args
 
+from ggn_tf.api.arguments import check_choices
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import GgnError
-from ggn_tf.protocol import Protocol, TrainingProtocol
+from ggn_tf.protocol import Protocol, SelectionScore, TrainingProtocol
 from ggn_tf.runs.stages import STAGE_NAMES
 
 
@@ -18,6 +20,7 @@ def with_numbers(
     batch_size: int | None,
     joint_weight: float | None,
     shift_mm: float | Sequence[float],
+    select_by: SelectionScore | None,
 ) -> Protocol:
     """A protocol with other numbers, as `fit` takes them; raises GgnError where they cannot be used."""
     training = protocol.training
@@ -25,6 +28,9 @@ def with_numbers(
         training = replace(training, batch_size=batch_size)
     if joint_weight is not None:
         training = replace(training, joint_weight=joint_weight)
+    if select_by is not None:
+        check_choices("select_by", [select_by], get_args(SelectionScore))
+        training = replace(training, select_by=select_by)
     for argument, field_name, numbers in (
         ("epochs", "max_epochs", epochs),
         ("learning_rates", "learning_rate", learning_rates),

@@ -89,6 +89,7 @@ def crossval_text(plan: "CrossvalPlan", protocol: str) -> str:
         ("protocol", protocol),
         ("precision", f"{run.precision}: {plan.precision_reason}"),
         ("select on", "validation, drawn from each fold's training part"),
+        ("select by", run.protocol.training.select_by),
         ("work", f"{plan.trainings} trainings"),
     ]
     return _aligned(lines)
@@ -136,9 +137,10 @@ def _exactness(exactness: "Exactness") -> str:
 def _stage(stage: "Stage", plan: "TrainingPlan") -> str:
     description = plan.plan.description
     numbers = stage.numbers(description.protocol.training)
+    selected_by = stage.selected_by(description.protocol.training).replace("_", " ")
     return (
         f"up to {numbers.max_epochs} epochs from learning rate {numbers.learning_rate:g}, trains "
-        f"{' and '.join(stage.trains)}, keeps the best {description.select_on} {stage.monitored}"
+        f"{' and '.join(stage.trains)}, keeps the best {description.select_on} {selected_by}"
         + (f", centres shifted up to {numbers.shift_mm:g} mm" if numbers.shift_mm else "")
         + (", on every annotated nodule" if stage.name == "segment" and description.segment_on == "all" else "")
     )

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -25,7 +25,7 @@ from ggn_tf.cli.options import (
 )
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.models.names import CASCADE
-from ggn_tf.protocol import TrainingProtocol
+from ggn_tf.protocol import SelectionScore, TrainingProtocol
 from ggn_tf.runs.stages import STAGE_NAMES, STAGES
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from ggn_tf.tensorflow_import import load_tensorflow
@@ -62,6 +62,12 @@ training_options = together(
         default="0",
         help="How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for "
         f"each of {PER_STAGE}. At most the dataset's margin; 0 is the paper's.",
+    ),
+    click.option(
+        "--select-by",
+        type=click.Choice(get_args(SelectionScore)),
+        help="Score that selects the weights of classify and joint: accuracy, area under the ROC curve, or "
+        f"classification loss.  [default: {PAPER.select_by}]",
     ),
 )
 

@@ -23,7 +23,8 @@ def command(folder: Path, as_json: bool) -> None:
     """List the runs under FOLDER (default: runs) and how far they got.
 
     A star marks a run that a process trains right now. `best` is the best score of its last stage on the set that
-    selects the weights: Dice of segment, accuracy of the others. `test` is shown for runs that were evaluated.
+    selects the weights: Dice of segment, accuracy of the others, or what fit --select-by names. `test` is shown for
+    runs that were evaluated.
     """
     from ggn_tf.cli.terminal import print_table
     from ggn_tf.evaluation.run_list import list_runs

@@ -11,9 +11,9 @@ from ggn_tf.evaluation.statistics.run_scores import SCORES_FILE, read_scores_fil
 from ggn_tf.json_records import added_later, from_json
 from ggn_tf.runs.ledger import Ledger, read_history, read_json
 from ggn_tf.runs.lock import is_locked, refuse_run_links
-from ggn_tf.runs.stages import STAGES
 
-_MONITORED: dict[str, str] = {stage.name: stage.monitored for stages in STAGES.values() for stage in stages}
+# The history has one of the first two only where it selects the weights; a mask's Dice selects where nothing else does.
+_SELECTING = {"classification_loss": min, "auc": max, "accuracy": max, "dice": max}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class RunOverview:
         stage: The stage of the last finished epoch; None before the first.
         epoch: That epoch's number in its stage.
         training: Whether a process is training it.
-        best: The stage's best score on the set `select_on`: Dice of `segment`, accuracy of the others.
+        best: The stage's best score on the set `select_on`: Dice of `segment`; of the others accuracy, or the AUC or
+            classification loss where this selects the weights.
         test: Test scores of the last evaluated stage, by name; None without an evaluation.
         problem: Why the run cannot be read; the other fields are then None.
     """
@@ -90,7 +91,7 @@ def describe(folder: Path) -> RunOverview:
         stage=stage,
         epoch=len(current) or None,
         training=is_locked(folder),
-        best=_best(current, f"{settings.select_on}_{_MONITORED.get(str(stage))}"),
+        best=_best(current, str(settings.select_on)),
         test=_test_scores(folder / "evaluation" / SCORES_FILE, finished),
     )
 
@@ -110,13 +111,17 @@ def _run_folders(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _best(rows: Sequence[Mapping[str, str]], column: str) -> float | None:
-    try:
-        values = [float(row[column]) for row in rows if row.get(column)]
-    except ValueError:
-        # The history is a copy for people, who may have changed it.
-        return None
-    return max(filter(math.isfinite, values), default=None)
+def _best(rows: Sequence[Mapping[str, str]], set_name: str) -> float | None:
+    for name, best in _SELECTING.items():
+        texts = [row.get(f"{set_name}_{name}") for row in rows]
+        try:
+            values = [value for value in (float(text) for text in texts if text) if math.isfinite(value)]
+        except ValueError:
+            # The history is a copy for people, who may have changed it.
+            return None
+        if values:
+            return best(values)
+    return None
 
 
 def _test_scores(file: Path, finished: Sequence[str]) -> dict[str, float | None] | None:

@@ -205,6 +205,7 @@ def describe_run(run: RunFolder, dataset: Dataset) -> TrainedRun:
         versions=run.versions,
         stages=tuple(stages),
         start_from=first,
+        select_by=run.description.protocol.training.select_by,
     )
 
 

@@ -1,4 +1,4 @@
-"""The stages of training as data: what is trained, by which loss, and which score selects the weights (Fig. 3).
+"""The stages of training as data: what is trained, by which loss, and what selects the weights (Fig. 3).
 
 Reading them does not import TensorFlow.
 """
@@ -23,13 +23,17 @@ class Stage:
         name: Also the name of its numbers in `TrainingProtocol`.
         trains: The parts of the model whose weights and batch-norm statistics change; the others are frozen.
         losses: Which of eq. 2 (`mask`) and eq. 1 (`probabilities`) are minimised; both together are eq. 4.
-        monitored: The score that selects the weights.
     """
 
     name: Literal["segment", "classify", "joint"]
     trains: tuple[str, ...]
     losses: tuple[str, ...]
-    monitored: Literal["dice", "accuracy"]
+
+    def selected_by(self, protocol: TrainingProtocol) -> Literal["dice", "accuracy", "auc", "classification_loss"]:
+        """What selects this stage's weights on the monitored set, by its name in the history."""
+        if "probabilities" not in self.losses:
+            return "dice"
+        return "classification_loss" if protocol.select_by == "loss" else protocol.select_by
 
     def numbers(self, protocol: TrainingProtocol) -> StageProtocol:
         """This stage's learning rate, length and schedule."""
@@ -73,15 +77,15 @@ class Network:
         return outputs if isinstance(outputs, dict) else {"mask": outputs}
 
 
-SEGMENT = Stage("segment", (names.SEGMENTATION,), ("mask",), "dice")
-CLASSIFY = Stage("classify", (names.CLASSIFICATION,), ("probabilities",), "accuracy")
-JOINT = Stage("joint", (names.SEGMENTATION, names.CLASSIFICATION), ("mask", "probabilities"), "accuracy")
+SEGMENT = Stage("segment", (names.SEGMENTATION,), ("mask",))
+CLASSIFY = Stage("classify", (names.CLASSIFICATION,), ("probabilities",))
+JOINT = Stage("joint", (names.SEGMENTATION, names.CLASSIFICATION), ("mask", "probabilities"))
 
 # An ablation: the classifier trains on for as long behind the frozen U-Net.
-_JOINT_FROZEN = Stage("joint", CLASSIFY.trains, CLASSIFY.losses, CLASSIFY.monitored)
+_JOINT_FROZEN = Stage("joint", CLASSIFY.trains, CLASSIFY.losses)
 
 # The paper gives no numbers for the multi-task model: it is trained from scratch, like a classifier.
-MULTITASK = Stage("classify", (names.MULTITASK,), ("mask", "probabilities"), "accuracy")
+MULTITASK = Stage("classify", (names.MULTITASK,), ("mask", "probabilities"))
 
 STAGES: dict[str, tuple[Stage, ...]] = {
     names.RAW: (CLASSIFY,),

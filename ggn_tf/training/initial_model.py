@@ -55,6 +55,7 @@ def stage_key(
     if done != [SEGMENT.name]:
         decisive["cases"] = {name: list(cases[name]) for name in sets}
         decisive |= {"task": str(description.task), "cnn": numbers["cnn"], "masking": numbers["masking"]}
+        decisive["select_by"] = training["select_by"]
     if JOINT.name in done or description.model == MULTITASK:
         decisive |= {name: training[name] for name in ("joint_weight", "joint_trains_unet")}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -163,6 +163,8 @@ class StageLoop:
 
     def _close_epoch(self, learning_rate: float, result: EpochResult) -> None:
         progress, monitored_set = self.progress, self._setup.monitored_set
+        selected_by = self._stage.selected_by(self._setup.protocol.training)
+        score = result.epoch_score(selected_by)
         means = {name: total / progress.cases for name, total in progress.sums.items()}
         row = {
             "stage": self._stage.name,
@@ -174,9 +176,10 @@ class StageLoop:
             f"{monitored_set}_loss": result.loss,
             f"{monitored_set}_dice": result.dice,
             f"{monitored_set}_accuracy": result.accuracy,
+            f"{monitored_set}_{selected_by}": getattr(result, selected_by),
         }
         progress.rows.append(row)
-        progress.scores.append(result.epoch_score(self._stage))
+        progress.scores.append(score)
         if monitor.best_epoch(progress.scores) == len(progress.scores) - 1:
             self._best = [variable.numpy() for variable in self._model.variables]
         progress.begin_epoch()

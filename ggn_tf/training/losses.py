@@ -66,6 +66,20 @@ def accuracy_score(label: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.mean(np.argmax(probabilities, axis=1) == label))
 
 
+def auc_score(label: np.ndarray, probabilities: np.ndarray) -> float:
+    """Area under the ROC curve of probabilities [N, C] for the true classes [N], each of which must occur.
+
+    Of two classes it is the second one's; of more the mean over the classes, each against the rest. Ties count half.
+    """
+    classes = range(1 if probabilities.shape[1] == 2 else 0, probabilities.shape[1])
+    return float(np.mean([_area(probabilities[label == c, c], probabilities[label != c, c]) for c in classes]))
+
+
+def _area(positive: np.ndarray, negative: np.ndarray) -> np.floating:
+    above, equal = positive[:, None] > negative, positive[:, None] == negative
+    return np.mean(above + 0.5 * equal)
+
+
 def cross_entropy(label: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean negative log-probability of the true class (eq. 1), with Keras's clipping at 1e-7."""
     chosen = np.asarray(probabilities, np.float64)[np.arange(len(label)), label]

@@ -80,7 +80,9 @@ class EpochResult:
     Attributes:
         loss: The stage's loss without the L2 term.
         dice: Mean of the cases' hard Dice, or None where the stage predicts no mask.
-        accuracy: None where the stage does not classify.
+        accuracy: None where the stage does not classify, like the following two.
+        auc: As `losses.auc_score`.
+        classification_loss: Cross-entropy (eq. 1).
         sample: The set's first batch, or None in a process that has no case of the set.
         sample_mask: The soft mask predicted on it [N, S, S, S, 1], or None where the stage predicts no mask.
     """
@@ -88,15 +90,18 @@ class EpochResult:
     loss: float
     dice: float | None
     accuracy: float | None
+    auc: float | None
+    classification_loss: float | None
     sample: Batch | None
     sample_mask: np.ndarray | None
 
-    def epoch_score(self, stage: Stage) -> EpochScore:
-        """What selects the stage's weights."""
-        score = self.dice if stage.monitored == "dice" else self.accuracy
+    def epoch_score(self, selected_by: str) -> EpochScore:
+        """What selects the weights, by its name in the history; a loss with the opposite sign, so that it rises."""
+        score: float | None = getattr(self, selected_by)
         if score is None:
-            raise ValueError(f"stage {stage.name} does not compute its {stage.monitored}")
-        return EpochScore(score, self.loss)
+            raise ValueError(f"the stage does not compute its {selected_by}")
+        rising = -score if selected_by == "classification_loss" else score
+        return EpochScore(-math.inf if math.isnan(rising) else rising, self.loss)
 
 
 def build_monitor(
@@ -125,8 +130,13 @@ def build_monitor(
                 sample = (batch, outputs.get("mask"))
         values = replicas.sum(values)
         dice = float(np.mean(values[:, 0])) if network.segments else None
-        loss, accuracy = _loss_and_accuracy(stage, values, stream.labels, protocol.joint_weight)
-        return EpochResult(loss, dice, accuracy, *sample)
+        dice_loss, labels, probabilities = float(np.mean(values[:, 1])), stream.labels, values[:, 2:]
+        if "probabilities" not in stage.losses:
+            return EpochResult(dice_loss, dice, None, None, None, *sample)
+        entropy = losses.cross_entropy(labels, probabilities)
+        loss = losses.joint_loss(entropy, dice_loss, protocol.joint_weight) if "mask" in stage.losses else entropy
+        scores = losses.accuracy_score(labels, probabilities), losses.auc_score(labels, probabilities)
+        return EpochResult(loss, dice, *scores, entropy, *sample)
 
     return run
 
@@ -137,14 +147,3 @@ def _enter(rows: np.ndarray, reference: np.ndarray, outputs: dict[str, np.ndarra
         rows[:, 1] = losses.dice_loss(reference, outputs["mask"])
     if "probabilities" in outputs:
         rows[:, 2:] = outputs["probabilities"]
-
-
-def _loss_and_accuracy(
-    stage: Stage, values: np.ndarray, labels: np.ndarray, joint_weight: float
-) -> tuple[float, float | None]:
-    dice_loss, probabilities = float(np.mean(values[:, 1])), values[:, 2:]
-    if "probabilities" not in stage.losses:
-        return dice_loss, None
-    entropy = losses.cross_entropy(labels, probabilities)
-    loss = losses.joint_loss(entropy, dice_loss, joint_weight) if "mask" in stage.losses else entropy
-    return loss, losses.accuracy_score(labels, probabilities)

@@ -43,6 +43,7 @@ def test_a_run_is_that_of_the_library_below(dataset: Dataset, whole_run: RunFold
         ("learning_rates", (0.0, 1.0, 1.0)),
         ("model", "resnet"),
         ("select_on", "train"),
+        ("select_by", "f1"),
         ("segment_on", "none"),
         ("shift_mm", -1.0),
         ("shift_mm", (1.0, 2.0)),
@@ -79,7 +80,7 @@ def test_numbers_are_those_given(dataset: Dataset, tmp_path: Path) -> None:
     numbers = {"epochs": (1, 2, 3), "learning_rates": (0.1, 0.2, 0.3), "patience": (4, 5, 6)}
     stop = pytest.raises(KeyboardInterrupt)
     with stop:
-        fit(dataset, tmp_path / "run", stop=lambda: True, batch_size=5, joint_weight=0.5, **numbers)
+        fit(dataset, tmp_path / "run", stop=lambda: True, batch_size=5, joint_weight=0.5, select_by="auc", **numbers)
     training = RunFolder.open(tmp_path / "run").description.protocol.training
     stages = (training.segment, training.classify, training.joint)
     assert [(stage.max_epochs, stage.learning_rate, stage.patience) for stage in stages] == [
@@ -87,7 +88,7 @@ def test_numbers_are_those_given(dataset: Dataset, tmp_path: Path) -> None:
         (2, 0.2, 5),
         (3, 0.3, 6),
     ]
-    assert (training.batch_size, training.joint_weight) == (5, 0.5)
+    assert (training.batch_size, training.joint_weight, training.select_by) == (5, 0.5, "auc")
 
 
 @pytest.mark.nightly

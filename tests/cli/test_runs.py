@@ -42,6 +42,14 @@ def test_a_run_is_a_line_with_how_far_it_got(folder: Path):
     assert line.split() == expected.split()
 
 
+@pytest.mark.parametrize(("selecting", "best"), [("auc", "0.900"), ("classification_loss", "0.400")])
+def test_the_best_is_what_selects_the_weights(folder: Path, selecting: str, best: str):
+    rows = [f"classify,1,0.0001,0.5,0.5,,0.8,{best}", "classify,2,0.0001,0.5,0.5,,0.75,0.6"]
+    history = "\n".join([f"{HISTORY.splitlines()[0]},validation_{selecting}", *rows, ""])
+    (folder / "run" / "history.csv").write_text(history, encoding="utf-8")
+    assert f"validation {best}" in runs(folder).stdout
+
+
 def test_a_run_that_is_being_trained_has_a_star(folder: Path):
     with lock_run(folder / "run"):
         assert "classify 2 *" in runs(folder).stdout

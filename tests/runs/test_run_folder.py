@@ -33,14 +33,18 @@ def test_the_same_settings_come_back_to_the_run_and_others_are_refused_with_the_
 ):
     RunFolder.create(run.folder, description, run.dataset, {}, "again")
     assert json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["command"] == "ggn-tf fit"
-    training = dataclasses.replace(description.protocol.training, joint_weight=0.5)
+    training = dataclasses.replace(description.protocol.training, joint_weight=0.5, select_by="loss")
     other = dataclasses.replace(
         description, seed=8, protocol=dataclasses.replace(description.protocol, training=training)
     )
     with pytest.raises(RunError) as caught:
         RunFolder.create(run.folder, other, run.dataset, {}, "other")
-    assert "found:    seed = 7; protocol.training.joint_weight = 1.0" in str(caught.value)
-    assert "expected: seed = 8; protocol.training.joint_weight = 0.5" in str(caught.value)
+    assert "found:    seed = 7; protocol.training.joint_weight = 1.0; protocol.training.select_by = accuracy" in str(
+        caught.value
+    )
+    assert "expected: seed = 8; protocol.training.joint_weight = 0.5; protocol.training.select_by = loss" in str(
+        caught.value
+    )
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path):

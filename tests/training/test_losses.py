@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import tensorflow as tf
 
 from ggn_tf.training import losses
@@ -83,3 +84,19 @@ def test_accuracy_counts_the_most_probable_class():
         losses.accuracy_score(np.array([0, 1, 1, 0]), np.array([[0.6, 0.4], [0.4, 0.6], [0.9, 0.1], [0.8, 0.2]]))
         == 0.75
     )
+
+
+def test_auc_by_hand_counts_ties_half():
+    # Of four pairs one is in the wrong order and one is tied: 2.5 of 4.
+    label, second = np.array([0, 1, 0, 1]), np.array([0.2, 0.5, 0.5, 0.3])
+    assert losses.auc_score(label, np.stack([1 - second, second], axis=1)) == 0.625
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auc_equals_scikit_learns(classes: int):
+    generator = np.random.default_rng(classes)
+    label, drawn = generator.integers(0, classes, 60), generator.dirichlet(np.ones(classes), 60).round(2)
+    probabilities = drawn / drawn.sum(axis=1, keepdims=True)
+    scores = probabilities[:, 1] if classes == 2 else probabilities
+    expected = sklearn.metrics.roc_auc_score(label, scores, multi_class="ovr", average="macro")
+    assert losses.auc_score(label, probabilities) == pytest.approx(expected, abs=1e-12)

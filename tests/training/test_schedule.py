@@ -5,7 +5,7 @@ import pytest
 
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.ledger import StopReason
-from ggn_tf.training.monitor import EpochScore, best_epoch, learning_rate, stop_reason
+from ggn_tf.training.monitor import EpochResult, EpochScore, best_epoch, learning_rate, stop_reason
 
 TRAINING = Protocol().training
 
@@ -47,6 +47,14 @@ def test_the_smaller_loss_breaks_ties_and_then_the_earlier_epoch():
 
 def test_a_loss_that_is_not_a_number_loses_every_tie():
     assert best_epoch([EpochScore(0.5, math.nan), EpochScore(0.5, 0.3), EpochScore(0.5, math.nan)]) == 1
+
+
+def test_what_selects_rises_and_a_loss_that_is_not_a_number_is_the_worst():
+    result = EpochResult(0.9, 0.7, 0.75, 0.8, 0.4, None, None)
+    scores = {name: result.epoch_score(name).score for name in ("dice", "accuracy", "auc", "classification_loss")}
+    assert scores == {"dice": 0.7, "accuracy": 0.75, "auc": 0.8, "classification_loss": -0.4}
+    diverged = dataclasses.replace(result, classification_loss=math.nan)
+    assert diverged.epoch_score("classification_loss").score == -math.inf
 
 
 def test_a_stage_ends_after_its_last_epoch():

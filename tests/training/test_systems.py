@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
@@ -75,6 +76,30 @@ def test_a_run_of_it_stopped_on_the_way_ends_in_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "run", asked, dataset, stage=None, stop=lambda: next(left))
     assert results(fit(tmp_path / "run", asked, dataset, stage=None)) == results(runs["reference"])
+
+
+@pytest.mark.parametrize("select_by", ["auc", "loss"])
+def test_the_weights_of_the_best_auc_or_loss_are_kept_through_a_stop(
+    select_by: str, tmp_path: Path, description: RunDescription, dataset: Dataset
+):
+    protocol = description.protocol
+    training = dataclasses.replace(protocol.training, select_by=select_by)
+    asked = dataclasses.replace(description, model="raw", protocol=dataclasses.replace(protocol, training=training))
+    left = iter([False] * 3 + [True])
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "run", asked, dataset, stage=None, stop=lambda: next(left))
+    run = fit(tmp_path / "run", asked, dataset, stage=None)
+    frame = predict_run(run, dataset, read_split(dataset, 1)).query("set == 'validation'")
+    label = np.array([asked.task.class_names.index(name) for name in frame["label"]])
+    history, found = run.ledger.history("classify"), probabilities(frame)
+    if select_by == "auc":
+        scores = [float(row["validation_auc"]) for row in history]
+        expected, best = roc_auc_score(label, found[:, 1]), max(scores)
+    else:
+        scores = [float(row["validation_classification_loss"]) for row in history]
+        expected, best = -np.log(found[np.arange(len(label)), label]).mean(), min(scores)
+    assert best == pytest.approx(expected, abs=1e-6)
+    assert scores[run.ledger.entry("classify")["best_epoch"] - 1] == best
 
 
 def test_a_stage_that_it_does_not_have_is_refused(description: RunDescription, dataset: Dataset):

@@ -71,6 +71,7 @@ def training_facts(run: TrainedRun) -> list[tuple[str, Cell]]:
         ("Task", run.task),
         ("Model", run.model),
         ("Selection of the weights", selection(run)),
+        ("Score that selected the classifier", run.select_by),
         *_first_weights(run),
         ("Seed of the training", run.seed),
         ("Precision", run.precision),

@@ -15,6 +15,7 @@ from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupS
 from ggn_tf.evaluation.statistics.retest_score import Retest
 from ggn_tf.evaluation.statistics.set_thresholds import PredictionSets
 from ggn_tf.json_records import added_later, from_json, read_document, to_json, with_digest, without_digest
+from ggn_tf.protocol import SelectionScore
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class TrainedRun:
         versions: Versions of the packages, by name.
         stages: The finished stages, in the order of training.
         start_from: The source of the first weights; None for the initial ones of the seed.
+        select_by: Score that selected the weights of stages with a classifier.
     """
 
     task: str
@@ -163,6 +165,7 @@ class TrainedRun:
     versions: Mapping[str, str]
     stages: tuple[TrainedStage, ...]
     start_from: FirstWeights | None = added_later(None)  # noqa: RUF009 - a field, which is made once per class
+    select_by: SelectionScore = added_later("accuracy")  # noqa: RUF009 - a field, which is made once per class
 
 
 @dataclass(frozen=True)

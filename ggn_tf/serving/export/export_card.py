@@ -37,6 +37,7 @@ class Provenance:
     seed: int | None = None
     precision: str | None = None
     select_on: str | None = None
+    select_by: str | None = None
     dataset_fingerprint: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     scores: StageScores | None = None
@@ -60,6 +61,7 @@ def model_card(contract: ExportContract, provenance: Provenance, version: int) -
         *((name, getattr(provenance, name)) for name in (*of_one_run[1:], "precision")),
         *(("first weights", _first_weights(start)) for start in provenance.start_from),
         ("weights selected on", provenance.select_on),
+        ("classifier selected by", provenance.select_by),
         ("dataset fingerprint", provenance.dataset_fingerprint),
         ("packages", ", ".join(f"{name} {version}" for name, version in versions) or None),
     ]

@@ -170,7 +170,17 @@ def _digest_of_model(run: RunFolder) -> str | None:
 
 def _common(origins: Sequence[Provenance]) -> Provenance:
     """What origins have in common. Scores are of one member, and none of the ensemble's."""
-    names = ("model", "stage", "split", "seed", "precision", "select_on", "dataset_fingerprint", "versions")
+    names = (
+        "model",
+        "stage",
+        "split",
+        "seed",
+        "precision",
+        "select_on",
+        "select_by",
+        "dataset_fingerprint",
+        "versions",
+    )
     values = {name: [getattr(origin, name) for origin in origins] for name in names}
     common = {name: found[0] for name, found in values.items() if found.count(found[0]) == len(found)}
     if "test" in values["select_on"]:

@@ -303,6 +303,7 @@ def provenance_of(run: RunFolder) -> Provenance:
         seed=description.seed,
         precision=description.precision,
         select_on=description.select_on,
+        select_by=description.protocol.training.select_by,
         dataset_fingerprint=description.dataset_fingerprint,
         versions=run.versions,
         scores=None if evaluation is None else _test_scores(evaluation, stage),
