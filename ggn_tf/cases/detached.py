@@ -23,6 +23,7 @@ _META_KEY = b"ElementDataFile"
 # Blanks before a key, but no line ends: from each of many empty lines all further ones would be read.
 _META_FILE = re.compile(r"^[^\S\n]*ElementDataFile\s*[=:]\s*(.*)$", re.MULTILINE)
 _META_SKIP = re.compile(r"^[^\S\n]*HeaderSize\s*[=:]\s*(-?\d+)\s*$", re.MULTILINE)
+_META_SIZE = re.compile(r"^[^\S\n]*DimSize\s*[=:]\s*\d+\s+\d+\s+(\d+)", re.MULTILINE)
 # One number in the names, with at most two digits for its width.
 _PATTERN = re.compile(r"([^\s%]*%0?\d{0,2}d[^\s%]*)\s+(\d{1,6})\s+(\d{1,6})(?:\s+(\d{1,6}))?(?:\s+\d+)?")
 
@@ -34,7 +35,8 @@ def voxel_files(path: Path) -> list[Path]:
         path: A NRRD or MetaImage file; of other files, the file itself is returned.
 
     Raises:
-        ValueError: A file is missing, not a regular file, or outside the header's folder, or there are too many.
+        ValueError: A file is missing, not a regular file, or outside the header's folder, or there are too many, or
+            not as many as slices.
     """
     if not path.is_file():
         raise ValueError(f"{path.name} is not a regular file")
@@ -65,7 +67,12 @@ def voxel_files(path: Path) -> list[Path]:
     if not 0 < len(names) <= _MOST_FILES:
         raise ValueError(f"voxels in {len(names)} files")
     # Headers have names as the file system has them, in any encoding.
-    return [_beside(path, os.fsdecode(name.encode("latin-1"))) for name in names]
+    files = [_beside(path, os.fsdecode(name.encode("latin-1"))) for name in names]
+    depth = None if nrrd else _META_SIZE.search(header)
+    if depth and text != names[0] and len(names) != int(depth[1]):
+        # ITK leaves the slices without a file as they are in memory.
+        raise ValueError(f"{len(names)} files for {depth[1]} slices")
+    return files
 
 
 def _end_of_meta(header: str) -> int:

@@ -1,5 +1,6 @@
 """The headers of volume files, of CTs and of masks."""
 
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.compressed_voxels import refuse_damaged_stream
 from ggn_tf.cases.detached import META_SUFFIXES, NRRD, voxel_files
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
 from ggn_tf.cases.nifti import is_nifti, read_nifti_header, voxels_file
@@ -171,6 +173,20 @@ def file_reader(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
+def checked_reader(path: Path) -> sitk.ImageFileReader:
+    """As `file_reader`, for the voxels: if they are compressed, their checksum was compared.
+
+    Raises:
+        RuntimeError, ValueError, OSError: They are damaged.
+    """
+    reader = file_reader(path)
+    reader.ReadImageInformation()
+    components = reader.GetNumberOfComponents()
+    value = sitk.Image([1] * 3, reader.GetPixelID(), components)
+    refuse_damaged_stream(path, math.prod(reader.GetSize()) * components * value.GetSizeOfPixelComponent())
+    return reader
+
+
 def _check_size(path: Path, size: Sequence[int], components: int, files: Sequence[Path]) -> None:
     values = np.prod([float(count) for count in (*size, components)])
     if len(size) != 3 or max(size) > _MOST_ALONG_AXIS or not 0 < values <= _MOST_VOXELS:
@@ -213,7 +229,7 @@ def _check_right_angles(path: Path, axes: Floats, size: Sequence[int], origin: n
 
 def reason(error: Exception) -> str:
     """An error's message; of an ITK message the last line, which contains the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and line != "Reason: Success"]
     return re.sub(r"^(ITK ERROR|sitk::ERROR): ", "", lines[-1]) if lines else type(error).__name__
 
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.geometry.segment import Segment, matching_names, pick_error, unnamed_segment
-from ggn_tf.cases.headers import UNREADABLE, file_reader, grid_of, read_information, read_nifti_grid, reason
+from ggn_tf.cases.headers import UNREADABLE, checked_reader, grid_of, read_information, read_nifti_grid, reason
 from ggn_tf.cases.nifti import is_nifti, read_occupied
 from ggn_tf.cases.volumes import read_voxels
 from ggn_tf.errors import MaskError
@@ -122,7 +122,7 @@ def _read_labels(path: Path, grid: Grid, layers: int) -> tuple[npt.NDArray[Any],
             return labels, Box((0, 0, first), (width, height, len(labels)))
         if layers == 1:
             return read_voxels(path, grid, grid.whole), None
-        return sitk.GetArrayFromImage(file_reader(path).Execute()), None
+        return sitk.GetArrayFromImage(checked_reader(path).Execute()), None
     except UNREADABLE as error:
         raise MaskError(
             "The mask's voxels cannot be read.",

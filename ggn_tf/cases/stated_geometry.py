@@ -5,7 +5,6 @@ ITK takes 1 mm for a spacing that is not stated, millimetres for every unit, and
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from ggn_tf.errors import VolumeError
@@ -34,18 +33,18 @@ def refuse_unstated(path: Path) -> None:
         VolumeError: As above.
     """
     if path.suffix.lower() in _META_SUFFIXES:
-        _refuse_meta(path, dict(_fields(path)))
+        _refuse_meta(path, header_fields(path)[0])
     elif _is_nrrd(path):
-        _refuse_nrrd(path, dict(_fields(path)))
+        _refuse_nrrd(path, header_fields(path)[0])
 
 
 def unstated_geometry(path: Path) -> tuple[str, ...]:
     """What a file does not state, of `DIRECTIONS` and `POSITION`; nothing of other files than NRRD and MetaImage."""
     if path.suffix.lower() in _META_SUFFIXES:
-        fields = dict(_fields(path))
+        fields = header_fields(path)[0]
         directed, placed = bool(_META_DIRECTIONS & fields.keys()), bool(_META_POSITIONS & fields.keys())
     elif _is_nrrd(path):
-        fields = dict(_fields(path))
+        fields = header_fields(path)[0]
         directed = _SPACES.fullmatch(fields.get("space", "")) is not None
         placed = bool(_numbers(fields.get("spaceorigin", "")))
     else:
@@ -58,18 +57,22 @@ def _is_nrrd(path: Path) -> bool:
         return file.read(len(_NRRD)) == _NRRD
 
 
-def _fields(path: Path) -> Iterator[tuple[str, str]]:
-    """The fields of a header in small letters without spaces; key/value pairs of NRRD (`:=`) are none."""
-    nrrd = path.suffix.lower() not in _META_SUFFIXES
+def header_fields(path: Path) -> tuple[dict[str, str], int]:
+    """The fields of a NRRD or MetaImage header, and the position of the first byte after it.
+
+    Their names are in small letters without spaces. Key/value pairs of NRRD (`:=`) are none.
+    """
+    nrrd, fields = path.suffix.lower() not in _META_SUFFIXES, {}
     with path.open("rb") as file:
         while file.tell() < _MOST_HEADER_BYTES and (line := file.readline(_MOST_HEADER_BYTES)):
             field = _FIELD.match(line.decode("latin-1"))
             key = field[1].lower().replace(" ", "") if field else ""
             if field and field[2] != ":=":
-                yield key, field[3].strip()
+                fields[key] = field[3].strip()
             # The voxels follow.
             if (nrrd and not line.strip()) or key == "elementdatafile":
-                return
+                break
+        return fields, file.tell()
 
 
 def _refuse_nrrd(path: Path, fields: dict[str, str]) -> None:
@@ -79,6 +82,9 @@ def _refuse_nrrd(path: Path, fields: dict[str, str]) -> None:
     for key in ("space units", "units"):
         units = {unit.strip() for unit in _QUOTED.findall(fields.get(key.replace(" ", ""), ""))}
         _refuse_units(path, key, units)
+    # What quantization mapped to the ends of the stored values; ITK returns these as they are.
+    scale = {key: fields[name] for key in ("old min", "old max") if (name := key.replace(" ", "")) in fields}
+    _refuse_scaled(path, ", ".join(f"{key} {value}" for key, value in scale.items()))
 
 
 def _refuse_meta(path: Path, fields: dict[str, str]) -> None:
@@ -98,13 +104,18 @@ def _refuse_meta(path: Path, fields: dict[str, str]) -> None:
         )
     slope, offset = _numbers(fields.get(_SLOPE, "1")), _numbers(fields.get(_OFFSET, "0"))
     if (slope, offset) != ([1.0], [0.0]):
+        scale = f"slope {fields.get(_SLOPE, '1')}, offset {fields.get(_OFFSET, '0')}"
+        _refuse_scaled(path, f"ElementToIntensityFunction with {scale}")
+
+
+def _refuse_scaled(path: Path, found: str) -> None:
+    if found:
         raise VolumeError(
             "The values of the file are not those that its header describes.",
             case=path,
-            found=f"ElementToIntensityFunction with slope {fields.get(_SLOPE, '1')}, offset {fields.get(_OFFSET, '0')}",
-            expected="stored values that are the values themselves: slope 1 and offset 0, or none",
-            remedy="Apply slope and offset to the voxels and remove both from the header, or convert the original "
-            "series again.",
+            found=found,
+            expected="stored values that are the values themselves, without a scale in the header",
+            remedy="Apply the scale to the voxels and remove it from the header, or convert the original series again.",
         )
 
 

@@ -21,7 +21,7 @@ from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.headers import (
     FORMATS,
     UNREADABLE,
-    file_reader,
+    checked_reader,
     placement_notes,
     read_header,
     read_nifti_grid,
@@ -230,7 +230,7 @@ def read_voxels(path: Path, grid: Grid, box: Box) -> npt.NDArray[Any]:
     """
     if is_nifti(path):
         return read_blocks(path, grid.size_xyz, [box])[0]
-    reader = file_reader(path)
+    reader = checked_reader(path)
     reader.SetExtractIndex(box.start_xyz)
     reader.SetExtractSize(box.size_xyz)
     voxels: npt.NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())

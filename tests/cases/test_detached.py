@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.detached import voxel_files
 from ggn_tf.cases.headers import read_header
+from ggn_tf.cases.volumes import read_voxels
 from ggn_tf.errors import VolumeError
 
 
@@ -142,3 +143,21 @@ def test_readers_of_other_formats_are_never_tried(tmp_path: Path, name: str) -> 
     path = tmp_path / name
     path.write_bytes(b"# vtk DataFile Version 3.0\nx\nBINARY\n" + bytes(1000))
     assert refused(path) == "none of the formats that are read"
+
+
+@pytest.mark.parametrize("stated", ["LIST\n{}", "slice%d.raw 0 {} 1"])
+@pytest.mark.parametrize("count", [1, 3, 4, 5])
+def test_a_metaimage_has_one_file_for_each_slice(tmp_path: Path, stated: str, count: int) -> None:
+    voxels = np.arange(4 * 5 * 6, dtype="<i2").reshape(4, 5, 6)
+    for number in range(5):
+        (tmp_path / f"slice{number}.raw").write_bytes(voxels[number % 4].tobytes())
+    listed = "\n".join(f"slice{number}.raw" for number in range(count)) if "LIST" in stated else count - 1
+    path = tmp_path / "ct.mhd"
+    path.write_text(
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nElementSpacing = 1 1 2\n"
+        f"DimSize = 6 5 4\nElementType = MET_SHORT\nElementDataFile = {stated.format(listed)}\n"
+    )
+    if count == 4:
+        np.testing.assert_array_equal(read_voxels(path, read_header(path), read_header(path).whole), voxels)
+    else:
+        assert refused(path) == f"{count} files for 4 slices"

@@ -34,7 +34,8 @@ PROTOCOL = PatchProtocol()
 GRID = Grid.around((12.0, -31.0, 40.0), (20, 18, 8), (0.83, 0.83, 2.0), rotation(0, 0, 0))
 SEGMENTATIONS = {"seg.dcm": "BINARY", "fractions.dcm": "FRACTIONAL", "labels.dcm": "LABELMAP"}
 MARKUPS, MOST_SECONDS = "points.mrk.json", 5
-MASKS = ("mask.nii", "mask.nii.gz", "mask.nrrd", "mask.mha", *SEGMENTATIONS, "rt.dcm")
+PACKED = ("packed.nrrd", "packed.mha")
+MASKS = ("mask.nii", "mask.nii.gz", "mask.nrrd", "mask.mha", *PACKED, *SEGMENTATIONS, "rt.dcm")
 COLUMNS = ("case_id", "patient_id", "image", "mask", "label", "center_x_mm")
 CTS = ("ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha", "series", "packed", "enhanced.dcm")
 
@@ -50,6 +51,8 @@ def write_originals(folder):
         sitk.WriteImage(image, str(folder / name))
     for name in MASKS[:4]:
         sitk.WriteImage(ball(GRID, CENTER, 4.0), str(folder / name))
+    for name in PACKED:
+        sitk.WriteImage(ball(GRID, CENTER, 4.0), str(folder / name), useCompression=True)
     for name in ("series", "packed"):
         (folder / name).mkdir()
         write_series(image, folder / name, "PHANTOM-0001")
@@ -72,8 +75,8 @@ def write_originals(folder):
 KINDS = {
     "DICOM": ("series", "packed", "enhanced.dcm"),
     "NIfTI": ("ct.nii", "ct.nii.gz", "mask.nii", "mask.nii.gz"),
-    "NRRD": ("ct.nrrd", "mask.nrrd"),
-    "MetaImage": ("ct.mha", "mask.mha"),
+    "NRRD": ("ct.nrrd", "mask.nrrd", "packed.nrrd"),
+    "MetaImage": ("ct.mha", "mask.mha", "packed.mha"),
     "RTSTRUCT": ("rt.dcm",),
     "SEG": tuple(SEGMENTATIONS),
     "markups": (MARKUPS,),

@@ -124,6 +124,12 @@ def test_a_metaimage_whose_values_are_scaled_is_refused(slope: str, offset: str,
     assert refused(path, "values of the file") == f"ElementToIntensityFunction with slope {slope}, offset {offset}"
 
 
+@pytest.mark.parametrize("scale", ["old min: -1024\nold max: 3071", "old max: 3071", "oldmin: 0"])
+def test_a_nrrd_whose_values_were_quantized_is_refused(scale: str, tmp_path: Path) -> None:
+    found = refused(nrrd(tmp_path, f"space: LPS\n{DIRECTIONS}\n{scale}"), "values of the file")
+    assert found == scale.replace("oldmin", "old min").replace(":", "").replace("\n", ", ")
+
+
 def test_a_metaimage_of_text_is_refused(tmp_path: Path) -> None:
     path = metaimage(tmp_path, f"{POSITION}\nElementSpacing = 0.7 0.8 1.5")
     path.write_bytes(path.read_bytes().replace(b"BinaryData = True", b"BinaryData = False"))
