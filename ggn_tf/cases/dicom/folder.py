@@ -4,6 +4,7 @@ import errno
 import itertools
 import math
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +36,9 @@ _PLACE = ("0020|0032", "0020|0037", "0028|0030")
 _VALUES = ("0028|0101", "0028|0102", "0028|0120", "0028|0121", "0028|1052", "0028|1053", "0028|1054")
 # Names that only slices have; those of others, as of a scout that was not exported, are ignored.
 _SUFFIXES, _HIDDEN = (".dcm", ".dicom", ".ima"), "."
+_DIGITS = re.compile(r"\d+")
+# All others are a manufacturer's own.
+_STANDARD = "1.2.840.10008."
 _TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES, _CONTRAST, _CHARACTER_SET, _PHOTOMETRIC, *ACQUISITION.values()))
 
 
@@ -86,21 +90,43 @@ def _read_headers(folder: Path) -> tuple[list[Slice], list[Damaged]]:
     reader.SetImageIO("GDCMImageIO")
     slices: list[Slice] = []
     damaged: list[Damaged] = []
+    others: list[Path] = []
     for path in paths:
         found = _read_header(reader, path)
         if isinstance(found, Damaged):
             damaged.append(found)
-        else:
+        elif found:
             slices.extend(found)
+        else:
+            others.append(path)
+    damaged += _named_as_slices(others, slices)
     if not slices and not damaged:
+        from ggn_tf.cases.dicom.frames import name_classes
+
         raise VolumeError(
             "The folder contains no DICOM image.",
             case=folder,
-            found=f"{len(paths)} files, none of them a DICOM image",
+            found=f"{len(paths)} files, none of them a DICOM image{name_classes(others)}",
             expected="the DICOM files of one CT series, in this folder or below it",
-            remedy="Name the folder of the slices.",
+            remedy="Name the folder of the slices, exported as CT Image Storage.",
         )
     return slices, damaged
+
+
+def _named_as_slices(others: Sequence[Path], slices: Sequence[Slice]) -> list[Damaged]:
+    """Files that are not DICOM, and whose names differ from a slice's beside them only in a number, or in `.gz`."""
+    known = {item.path for item in slices}
+    forms = {form for path in known if (form := _form(path)) != path}
+    found = []
+    for path in others:
+        plain = path.with_suffix("") if path.suffix == ".gz" else path
+        if plain not in known and _form(plain) in forms and path.is_file() and not is_dicom(path):
+            found.append(Damaged(path, None, "no DICOM file, but named as the slices are"))
+    return found
+
+
+def _form(path: Path) -> Path:
+    return path.with_name(_DIGITS.sub("#", path.name))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -138,7 +164,7 @@ def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Dama
     if tags is not None and tags.get(_SOP_CLASS) not in ENHANCED:
         refuse_other_name(path)
         header = _slice(path, tags, (int(tags[_COLUMNS]), int(tags[_ROWS])))
-        return [replace(header, pixels=stored_pixels(tags))]
+        return _of_standard_class([replace(header, pixels=stored_pixels(tags))], tags)
     overrun = find_overrun(path)
     if overrun is not None:
         return _unread(path, overrun)
@@ -151,7 +177,15 @@ def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Dama
     tags = {key: reader.GetMetaData(key).strip(" \0") for key in _TAGS if reader.HasMetaDataKey(key)}
     if reader.GetSize()[2] > 1 or tags.get(_SOP_CLASS) in ENHANCED:
         return _read_frames(path)
-    return [_slice(path, tags, reader.GetSize()[:2], reader.GetNumberOfComponents())]
+    return _of_standard_class([_slice(path, tags, reader.GetSize()[:2], reader.GetNumberOfComponents())], tags)
+
+
+def _of_standard_class(slices: list[Slice], tags: Mapping[str, str]) -> list[Slice] | Damaged:
+    """Slices, unless GDCM cannot decode them."""
+    kind, item = tags.get(_SOP_CLASS, _STANDARD), slices[0]
+    if kind.startswith(_STANDARD):
+        return slices
+    return Damaged(item.path, item.series, f"an image of the private SOP class {kind}, which cannot be decoded")
 
 
 def _numbers(text: str, count: int) -> tuple[float, ...] | None:

@@ -1,7 +1,9 @@
 """Multi-frame CT, and the diagnosis of DICOM files without a readable image, by pydicom."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,18 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
         return []
     undecoded = f"no image that can be decoded (transfer syntax {syntax.name or 'unknown'})"
     return Damaged(path, series, f"{size}, but {found or undecoded}")
+
+
+def name_classes(paths: Sequence[Path]) -> str:
+    """The SOP classes of the DICOM files among some files, as the end of a sentence."""
+    classes = Counter[str]()
+    for path in paths:
+        with suppress(Exception):
+            # As above; files that are not DICOM have none.
+            kind = UID(str(pydicom.dcmread(path, specific_tags=["SOPClassUID"], stop_before_pixels=True).SOPClassUID))
+            classes[f"the private SOP class {kind}" if kind.is_private else kind.name] += 1
+    listed = ", ".join(f"{count} of {kind}" for kind, count in classes.most_common(3))
+    return f" ({listed})" if listed else ""
 
 
 def name_unreadable(paths: Sequence[Path]) -> str:

@@ -1,7 +1,9 @@
 """Slices that are not what their place suggests: other units, patients, copies, and files that were not fetched."""
 
+import gzip
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +134,68 @@ def fill_last(folder: Path, content: bytes | None) -> Path:
 def test_a_slice_that_was_not_fetched_is_not_left_out(folder, content):
     path = fill_last(folder, content)
     assert refused(folder, "damaged or contains no image").case == str(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", "compressed"])
+def test_a_slice_without_a_suffix_that_was_not_fetched_is_not_left_out(folder, content):
+    for path in list(folder.iterdir()):
+        path.rename(path.with_suffix(""))
+    last = sorted(folder.iterdir())[-1]
+    if content == "compressed":
+        last.with_name(f"{last.name}.gz").write_bytes(gzip.compress(last.read_bytes()))
+        assert read_grid(folder).size_xyz == SMALL.size_xyz
+        last.unlink()
+        last = last.with_name(f"{last.name}.gz")
+    else:
+        last.write_bytes(content)
+    assert refused(folder, "damaged or contains no image").case == str(last)
+
+
+def test_a_text_whose_name_has_another_form_than_those_of_slices_is_ignored(folder):
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / f"IM{number}")
+    (folder / "README2").write_text("text", encoding="utf-8")
+    (folder / "below").mkdir()
+    (folder / "below" / "IM3").write_text("text", encoding="utf-8")
+    assert read_grid(folder).size_xyz == SMALL.size_xyz
+
+
+PRIVATE = "1.3.12.2.1107.5.9.1"
+
+
+def make_private(path: Path, changes: Callable[[pydicom.Dataset], object] = lambda dataset: None) -> None:
+    dataset = pydicom.dcmread(path)
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = PRIVATE
+    changes(dataset)
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("count", [3, 10])
+def test_images_of_a_private_class_are_named(folder, count):
+    for path in sorted(folder.iterdir())[:count]:
+        make_private(path)
+    found = refused(folder, "damaged or contains no image").found
+    assert found.startswith(
+        f"an image of the private SOP class {PRIVATE}, which cannot be decoded; and {count - 1} more"
+    )
+
+
+def test_documents_of_a_private_class_are_named_where_there_is_nothing_else(folder, save_series):
+    for path in folder.iterdir():
+        make_private(path, lambda dataset: dataset.pop("PixelData"))
+    error = refused(folder, "no DICOM image")
+    assert error.found == f"10 files, none of them a DICOM image (10 of the private SOP class {PRIVATE})"
+    for path in save_series(noise(SMALL), "ct").iterdir():
+        shutil.copy(path, folder / f"ct-{path.name}")
+    assert read_grid(folder).size_xyz == SMALL.size_xyz
+
+
+def test_a_private_series_beside_a_ct_is_not_chosen(folder, save_series):
+    other = save_series(noise(SMALL), "private", {"0020|000e": "1.2.3.4"})
+    for path in other.iterdir():
+        make_private(path)
+        shutil.copy(path, folder / f"private-{path.name}")
+    assert read_grid(folder).size_xyz == SMALL.size_xyz
 
 
 def test_what_other_programs_leave_in_a_folder_is_ignored(folder):
