@@ -212,19 +212,31 @@ def _read_csv(path: Path) -> _Sheet:
 
 def _read_workbook(path: Path) -> _Sheet:
     # Imported here: only workbooks need it.
-    import openpyxl
+    from openpyxl.chartsheet import Chartsheet
+    from openpyxl.reader.excel import ExcelReader
     from openpyxl.utils import column_index_from_string
+
+    class WorkbookReader(ExcelReader):  # type: ignore[misc]  # openpyxl has no types
+        """A reader that skips the content of chart sheets, on some of which openpyxl fails."""
+
+        def read_chartsheet(self, sheet: Any, rel: Any) -> None:
+            self.wb._add_sheet(Chartsheet(parent=self.wb, title=sheet.name))
 
     with zipfile.ZipFile(path) as archive:
         # No more is read of a part than the list of parts states.
         _refuse_more_bytes(sum(part.file_size for part in archive.infolist()))
         parts = {name: archive.read(name) for name in archive.namelist()}
     _refuse_costly_parts(parts.values())
-    with closing(openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)) as book:
+    reader = WorkbookReader(path, read_only=True, data_only=True, keep_links=False)
+    reader.read()
+    with closing(reader.wb) as book:
         visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
+        if not visible:
+            raise ValueError(f"no sheet with cells, only charts: {', '.join(map(repr, book.sheetnames))}")
         sheet, others = visible[0], [other for other in book.worksheets if other is not visible[0]]
         sheet.reset_dimensions()
-        cells = list(_bounded(_texts(row) for row in sheet.rows))
+        with closing(sheet.rows) as rows_of_cells:
+            cells = list(_bounded(_texts(row) for row in rows_of_cells))
     # openpyxl ignores what is hidden where it reads row by row.
     xml = parts[sheet._worksheet_path]
     rows, columns = _hidden(xml)

@@ -105,6 +105,18 @@ def test_the_sheet_that_was_read_is_named_and_the_others(tmp_path: Path) -> None
     )
 
 
+def test_charts_of_a_workbook_are_no_sheets(tmp_path: Path) -> None:
+    book = openpyxl.load_workbook(write(tmp_path / "t.xlsx", HEADER, ROW))
+    book.create_chartsheet("Ages", 0)
+    book.save(tmp_path / "t.xlsx")
+    assert open_table(tmp_path / "t.xlsx").rows[2].case_id == "n1"
+    book.remove(book.worksheets[0])
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(TableError, match="cannot be read as a table") as caught:
+        open_table(tmp_path / "t.xlsx")
+    assert caught.value.found == "no sheet with cells, only charts: 'Ages'"
+
+
 def test_rows_and_columns_that_a_workbook_hides_are_noted_by_number_and_read(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     sheet = book.active
