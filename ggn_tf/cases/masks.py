@@ -96,6 +96,9 @@ def _placed(stored: Segment, volume: Volume) -> Mask | None:
         if straight is not None:
             ordered = AxisOrder.of(positions.grid, grid.direction).from_stored(straight)
             return Mask(grid.image_of(ordered.astype(np.uint8)), (_SHIFTED,))
+    if nodule.grid.size_xyz != grid.size_xyz and sorted(nodule.grid.size_xyz) == sorted(grid.size_xyz):
+        # As where an array [z, y, x] was saved as [x, y, z] with the CT's header.
+        return None
     placed = place_exactly(grid, nodule.grid, nodule.whole())
     return None if placed is None or placed.outside_ct else Mask(grid.image_of(placed.inside.view(np.uint8)))
 

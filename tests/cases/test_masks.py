@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
+from ggn_tf.cases.geometry.mask_alignment import Obstacle
 from ggn_tf.cases.masks import centroid_mm_lps, nodule_box, place_mask
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import MaskError
@@ -84,6 +85,17 @@ def test_a_mask_on_another_grid_is_refused_with_both_grids(grid, save, change, f
     assert found in error.found
     assert error.expected == f"the CT's grid: {grid}"
     assert error.case.startswith("nodule 3 (")
+
+
+def test_a_mask_whose_axes_were_exchanged_when_it_was_saved_is_refused(grid, save):
+    """Its header is the CT's, and the nodule's voxels are in the CT."""
+    voxels = sitk.GetArrayFromImage(labelled(grid, label1=TWO))
+    other = Grid(**{**vars(grid), "size_xyz": grid.size_xyz[::-1]})
+    path = save(other.image_of(voxels.transpose(2, 1, 0).copy()), "mask.nrrd")
+    for align_masks in (False, True):
+        with pytest.raises(MaskError, match="not on its CT") as caught:
+            place_mask(path, Volume(path, grid), align_masks=align_masks)
+        assert caught.value.found == f"{other}; {Obstacle.ORIENTATION.value}" and caught.value.arguments == ()
 
 
 def test_a_missing_mask(grid, tmp_path):
