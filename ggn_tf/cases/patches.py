@@ -22,6 +22,13 @@ from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import MASK_THRESHOLD, SOLID_HU, PatchProtocol
 
+Digests = tuple[str, ...]
+
+# A CT that was cropped at a nodule has the voxels around its centre.
+_AROUND_MM = 4.0
+# A centre between two voxels counts to the same one whatever the rounding of a header.
+_NEAREST = 0.4999
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -40,8 +47,8 @@ class Patch:
         series: SeriesInstanceUID of the CT; None for a volume file.
         stored_hu: `hu` with the protocol's margin on every side; the same array where it has none.
         stored_mask: `mask` likewise.
-        ct_digest: Digest of the CT's middle slice, which is equal for every file and format of one CT, if it was
-            requested; None also where all of its voxels are equal.
+        ct_digests: If requested, digests of the CT's middle slice and of its voxels around the centre, which are equal
+            for every file and format of one CT, the latter also for a part of it; without those of equal voxels.
     """
 
     hu: npt.NDArray[np.float32]
@@ -56,7 +63,7 @@ class Patch:
     series: str | None = None
     stored_hu: npt.NDArray[np.float32] | None = None
     stored_mask: npt.NDArray[np.uint8] | None = None
-    ct_digest: str | None = None
+    ct_digests: Digests = ()
 
 
 def cut_patch(
@@ -78,7 +85,7 @@ def cut_patch(
         repair_policy: What may be repaired instead of being rejected.
         radiomics: Whether to measure the mask's radiomic features too.
         solid_hu: Above it voxels are solid, in the measurements of the mask.
-        ct_digest: Whether to read the CT's middle slice too, for its digest.
+        ct_digest: Whether to read the CT's middle slice too, for `Patch.ct_digests`.
 
     Raises:
         VolumeError: The CT cannot be read, or the centre is outside it.
@@ -187,8 +194,8 @@ def paste_mask(
     return ct_grid.image_of(mask)
 
 
-def _read(volume: Volume, boxes: list[Box], with_digest: bool) -> tuple[list[sitk.Image], str | None]:
-    """Blocks of a CT and the digest of its middle slice, read at once."""
+def _read(volume: Volume, boxes: list[Box], with_digest: bool) -> tuple[list[sitk.Image], Digests | None]:
+    """Blocks of a CT and the digest of its middle slice if it is requested, read at once."""
     if not with_digest:
         return volume.read_blocks(boxes), None
     width, height, depth = volume.grid.size_xyz
@@ -196,9 +203,26 @@ def _read(volume: Volume, boxes: list[Box], with_digest: bool) -> tuple[list[sit
         *images, middle = volume.read_blocks([*boxes, Box((0, 0, depth // 2), (width, height, 1))])
     except VolumeError:
         # What is damaged may be the middle slice alone.
-        return volume.read_blocks(boxes), None
-    hu = np.rint(sitk.GetArrayViewFromImage(middle)).astype("<i2")
-    return images, None if hu.min() == hu.max() else hashlib.sha256(hu).hexdigest()
+        return volume.read_blocks(boxes), ()
+    return images, _digests(sitk.GetArrayViewFromImage(middle))
+
+
+def _digests(voxels: npt.NDArray[Any]) -> Digests:
+    """The digest of voxels, [z, y, x] HU; none where all are equal, as in another CT."""
+    hu = np.rint(voxels).astype("<i2")
+    return () if hu.min() == hu.max() else (hashlib.sha256(hu.tobytes()).hexdigest(),)
+
+
+def _digests_around(block: sitk.Image, center: Vector) -> Digests:
+    """The digest of the CT's voxels around the one that contains a point; none where it does not have all of them."""
+    grid = Grid.from_image(block)
+    middle = np.floor(grid.index_of(center) + _NEAREST).astype(int)
+    reach = np.maximum(np.rint(_AROUND_MM / np.array(grid.spacing_mm_xyz)), 1).astype(int)
+    first, end = middle - reach, middle + reach + 1
+    if (first < 0).any() or (end > grid.size_xyz).any():
+        return ()
+    (x, y, z), (x_end, y_end, z_end) = first, end
+    return _digests(sitk.GetArrayViewFromImage(block)[z:z_end, y:y_end, x:x_end])
 
 
 def _cut(
@@ -208,12 +232,13 @@ def _cut(
     protocol: PatchProtocol,
     radiomics: bool,
     solid_hu: float,
-    ct_digest: str | None,
+    of_slice: Digests | None,
 ) -> Patch:
     mask, center, grid, _, repaired = location
     hu = _resampled(image, grid, volume.grid, sample_linear, protocol.outside_hu)
+    digests = () if of_slice is None else (*of_slice, *_digests_around(image, center))
     if mask is None:
-        return Patch(hu, None, center, grid, volume.grid, repaired=repaired, series=volume.series, ct_digest=ct_digest)
+        return Patch(hu, None, center, grid, volume.grid, repaired=repaired, series=volume.series, ct_digests=digests)
     patch_mask = _resampled(mask, grid, volume.grid, sample_nearest, 0)
     stored_hu, stored_mask = hu, patch_mask
     if protocol.margin_mm:
@@ -228,7 +253,7 @@ def _cut(
     box = Box((start[0], start[1], start[2]), mask.GetSize())
     measured = measure(image, mask, solid_hu)
     known = Patch(hu, patch_mask, center, grid, volume.grid, measured, repaired, features, box, volume.series)
-    return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask, ct_digest=ct_digest)
+    return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask, ct_digests=digests)
 
 
 def _resampled(

@@ -26,14 +26,14 @@ class ReadNodule:
         center_mm_lps: The nodule's centre.
         radius_mm: Radius of the ball of its volume.
         digest: Digest of its patch and mask.
-        ct_digest: Digest of voxels of the CT, equal for all of its files; None where it is not known.
+        ct_digests: Digests of voxels of the CT, equal for all of its files.
     """
 
     series: str | None
     center_mm_lps: Vector
     radius_mm: float
     digest: str
-    ct_digest: str | None = None
+    ct_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ class _Rows:
             yield self.ct(case)
         if nodule:
             yield nodule.digest
-            if nodule.ct_digest:
-                yield nodule.ct_digest
+            yield from nodule.ct_digests
 
     def nodules(self, case: Case) -> Iterator[Hashable]:
         """Values of which two rows share one only if they have one nodule."""

@@ -25,7 +25,7 @@ class AcceptedCase:
         radiomics: Radiomic features on the CT's own voxels, if they were measured.
         in_lung: Whether there is lung around the nodule.
         series: SeriesInstanceUID of the CT, which no dataset contains; None for a volume file.
-        ct_digest: As in `Patch`; no dataset contains it.
+        ct_digests: As in `Patch`; no dataset contains them.
     """
 
     record: CaseRecord
@@ -34,7 +34,7 @@ class AcceptedCase:
     radiomics: dict[str, float] | None = None
     in_lung: bool = True
     series: str | None = None
-    ct_digest: str | None = None
+    ct_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def outcome_of(
     around = lung_context_of(patch)
     in_lung = not (around.no_lung or around.below_air)
     return AcceptedCase(
-        record, patch.stored_hu, patch.stored_mask, patch.radiomics, in_lung, patch.series, patch.ct_digest
+        record, patch.stored_hu, patch.stored_mask, patch.radiomics, in_lung, patch.series, patch.ct_digests
     )
 
 

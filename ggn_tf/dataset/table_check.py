@@ -110,7 +110,7 @@ def unusable_row(case: Case, row: int, problems: Sequence[str]) -> Finding:
 def nodule_of(outcome: AcceptedCase) -> ReadNodule:
     """What the consistency check needs to know about a case that was read."""
     record = outcome.record
-    return ReadNodule(outcome.series, record.center_mm_lps, record.diameter_mm / 2, record.digest, outcome.ct_digest)
+    return ReadNodule(outcome.series, record.center_mm_lps, record.diameter_mm / 2, record.digest, outcome.ct_digests)
 
 
 def count_labels(findings: Iterable[Finding]) -> dict[str, LabelCounts]:

@@ -244,6 +244,94 @@ def test_ten_mistakes_of_a_spreadsheet_are_named_in_one_run(copied: Path) -> Non
         assert named in result.output.replace(f"{copied.parent}/", ""), named
 
 
+# What is planted, by the number of the case and the column, and what names it in the output.
+WORKBOOK = {
+    (1, "patient_id"): "mrn_0",
+    (2, "image"): "SMITH-0009.nii",
+    (2, "mask"): "SMITH-0009-mask.nii",
+    (3, "label"): "4.0",
+    (4, "label"): "4",
+    (5, "mask"): "ftp://host:port/mask.nii",
+    (6, "mask"): "nowhere.nii",
+    (7, "case_id"): "1.23457E+18",
+    (8, "label"): '=CONCAT("A", "IS")',
+    (10, "label"): "NA",
+}
+NAMED_OF_WORKBOOK = (
+    "'MRN-0000' and 'mrn_0'",
+    "patients 'MRN-0001' and 'MRN-0004' (SMITH-0002, SMITH-0009)",
+    "SMITH-0002 'IAC', SMITH-0009 'AAH'",
+    "'4.0' in 1 row, '4' in 1 row",
+    "SMITH-0005 (ftp://host:port/mask.nii)",
+    "SMITH-0006 (nowhere.nii)",
+    "case_id is 1.23457E+18",
+    "a formula without a stored value in label",
+    "label is 'NA' in row 12",
+    "merged cells, of which only the first has a value: B12:B13",
+    "no patient_id",
+    "not 'older list' (hidden)",
+    "the column 'centre_x_mm' has no meaning",
+)
+TEXT = {
+    (0, "center_y_mm"): "1.234,5",
+    (1, "patient_id"): "\uff2d\uff32\uff2e-0000",
+    (2, "image"): "copy.nrrd",
+    (2, "mask"): "SMITH-0009-mask.nii",
+    (3, "label"): "mia",
+    (5, "image"): "http://[bad/ct.nii",
+    (6, "mask"): "SMITH-006-mask.nii",
+    (7, "label"): "A+B",
+    (8, "case_id"): "SMITH-0010",
+    (10, "label"): "2-Mar",
+}
+NAMED_OF_TEXT = (
+    "center_y_mm is '1.234,5'",
+    "'MRN-0000' and '\uff2d\uff32\uff2e-0000'",
+    "patients 'MRN-0001' and 'MRN-0004' (SMITH-0002, SMITH-0009)",
+    "SMITH-0002 'IAC', SMITH-0009 'AAH'",
+    "'MIA' in 2 rows, 'mia' in 1 row",
+    "SMITH-0005 (http://[bad/ct.nii)",
+    "SMITH-0006 (SMITH-006-mask.nii)",
+    "label 'A+B'",
+    "the same case_id 'SMITH-0010'",
+    "label looks like a date in row 12",
+    "10 cells for 9 columns",
+    "column 5 'label' and column 9 'label '",
+)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "planted", "named"),
+    [(".xlsx", WORKBOOK, NAMED_OF_WORKBOOK), (".csv", TEXT, NAMED_OF_TEXT)],
+    ids=["workbook", "text"],
+)
+def test_one_run_names_every_mistake_of_a_mixture(
+    copied: Path, suffix: str, planted: dict[tuple[int, str], str], named: tuple[str, ...]
+) -> None:
+    rows = read_rows(copied)
+    for row in rows:
+        sex = row.pop("sex")
+        row |= {"centre_x_mm": sex} if suffix == ".xlsx" else dict(zip(CENTER, ("-34,0", "36,0", "-85,0"), strict=True))
+    for (number, column), text in planted.items():
+        rows[number][column] = text
+    if suffix == ".xlsx":
+        book = openpyxl.Workbook()
+        book.create_sheet("older list").sheet_state = "hidden"
+        for cells in ([*rows[0]], *([*row.values()] for row in rows)):
+            book.active.append(cells)
+        book.active.merge_cells("B12:B13")
+        book.save(copied.with_suffix(suffix))
+    else:
+        image = sitk.ReadImage(str(copied.parent / "SMITH-0009.nii"))
+        sitk.WriteImage(sitk.Cast(image, sitk.sitkFloat32), str(copied.parent / "copy.nrrd"), useCompression=True)
+        lines = ["sep=;", ";".join([*rows[0], "label "]), *(";".join([*row.values(), "x"]) for row in rows)]
+        copied.write_text("\n".join(lines) + ";x", encoding="utf-8")
+    result = check(copied.with_suffix(suffix))
+    assert result.exit_code == 1
+    output = result.output.replace(f"{copied.parent}/", "")
+    assert [text for text in named if text not in output] == [], output
+
+
 def test_a_row_that_cannot_be_used_is_counted_and_the_others_are_checked(copied: Path) -> None:
     rows = read_rows(copied)
     rows[1].update(patient_id="", label="")
@@ -279,6 +367,18 @@ def test_ids_that_are_insisted_on_are_accepted(copied: Path) -> None:
     assert refused.exit_code == 1 and "(option --distinct-ids)" in refused.stdout
     document = document_of(copied, "--distinct-ids")
     assert document["problems"] == [] and "'7' and '0007'" in document["notes"][0]
+
+
+def test_a_crop_of_a_ct_under_another_patient_is_refused(copied: Path) -> None:
+    rows = read_rows(copied)
+    for name in (rows[0]["image"], rows[0]["mask"]):
+        image = sitk.ReadImage(str(copied.parent / name))
+        # The nodule of 4 mm extends over the slices 9 to 15: two thirds of the patch are left.
+        sitk.WriteImage(image[:, :, 8:], str(copied.parent / f"crop-{name}"))
+    rows[4] |= {name: f"crop-{rows[0][name]}" for name in ("image", "mask")}
+    write_table(copied, rows)
+    (problem,) = document_of(copied, exit_code=1)["problems"]
+    assert problem["what"] == "One CT is entered under several patients."
 
 
 def test_a_table_of_crops_is_a_warning(copied: Path) -> None:
