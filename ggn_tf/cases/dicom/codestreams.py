@@ -28,7 +28,8 @@ def find_other_size(content: bytes | mmap.mmap, start: int, size_xy: tuple[int, 
 
     Raises:
         struct.error: The file ends inside a stream's header.
-        ValueError: A JPEG stream does not begin with its header; decoders look for it further on.
+        ValueError: A fragment reaches beyond the end, or a JPEG stream does not begin with its header; decoders look
+            for it further on.
     """
     for position, end in _fragments(content, start):
         found = _stated_size(content, position, end)
@@ -41,6 +42,8 @@ def find_other_size(content: bytes | mmap.mmap, start: int, size_xy: tuple[int, 
 def _fragments(content: bytes | mmap.mmap, position: int) -> Iterator[tuple[int, int]]:
     while content[position : position + 4] == _ITEM:
         length = _ITEM_HEADER.unpack_from(content, position + 4)[0]
+        if length > len(content) - position - 8:
+            raise ValueError(f"a fragment of {length} bytes at byte {position}, in a file of {len(content)}")
         yield position + 8, position + 8 + length
         position += 8 + length
 

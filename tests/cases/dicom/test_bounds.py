@@ -209,6 +209,18 @@ def test_a_jpeg_header_that_only_decoders_find_is_refused(slice_, inserted):
     assert find_overrun(slice_).endswith("without a JPEG header")
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_fragment_that_reaches_beyond_the_file(slice_, syntax):
+    """GDCM would take 2 GB for it."""
+    compress(slice_, syntax)
+    content = slice_.read_bytes()
+    item = content.index(b"\xfe\xff\x00\xe0", content.index(b"\xfe\xff\x00\xe0") + 4)
+    slice_.write_bytes(content[: item + 6] + b"\x29" + content[item + 7 :])
+    assert find_overrun(slice_).startswith(
+        f"a fragment of {0x290000 + int.from_bytes(content[item + 4 : item + 6], 'little')} "
+    )
+
+
 def test_a_deflated_slice_is_inflated_to_a_bound(explicit, monkeypatch):
     dataset = pydicom.dcmread(explicit)
     dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
