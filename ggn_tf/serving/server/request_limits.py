@@ -18,8 +18,8 @@ Result = TypeVar("Result")
 
 _REFUSAL_S = 0.25
 """Delay of a refusal: a client that repeats it at once must not take the processor."""
-_DELAY_S, _MOST_ABANDONED = 0.01, 25
-"""Delay of a request for each one that its connection has abandoned, less those with a response; at most so many."""
+_DELAY_S, _MOST_WASTED = 0.01, 25
+"""Delay of a request for each one that its connection has wasted, less those with a response; at most so many."""
 _MOST_BEGUN = 8
 """Requests that wait for a further turn; they are in memory, and no more of them are interrupted."""
 _MOST_REMEMBERED = 1000
@@ -43,11 +43,11 @@ class _Ticket:
 
 @dataclass
 class _Connection:
-    """What a connection has used, seconds of a thread, and its requests that run, wait and were abandoned."""
+    """What a connection has used, seconds of a thread, and its requests that run, wait and were wasted."""
 
     used_s: float
     running: int = 0
-    abandoned: int = 0
+    wasted: int = 0
     waiting: deque[_Ticket] = field(default_factory=deque)
 
     @property
@@ -60,11 +60,11 @@ class RequestLimits:
 
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
-    requests, or whose client has abandoned many. The latter's requests are delayed, until as many had a response, or
-    it reconnects. A large request runs in parts, each in a turn of its own; while small requests wait, large ones take
-    no more than half of the threads. If the queue is full, the connection with the most waiting requests loses its
-    newest. A request that is cancelled, because its client left or its deadline passed, leaves the queue, and ends
-    after the part that runs. All methods are called in one event loop.
+    requests, or whose client has wasted many: abandoned them, or sent such as cannot be served. The latter's requests
+    are delayed, until as many had a response, or it reconnects. A large request runs in parts, each in a turn of its
+    own; while small requests wait, large ones take no more than half of the threads. If the queue is full, the
+    connection with the most waiting requests loses its newest. A request that is cancelled, because its client left or
+    its deadline passed, leaves the queue, and ends after the part that runs. All methods are called in one event loop.
     """
 
     def __init__(self, running: int, waiting: int) -> None:
@@ -93,19 +93,23 @@ class RequestLimits:
         """
         change = -1
         try:
-            if abandoned := self._sender(connection).abandoned:
+            if wasted := self._sender(connection).wasted:
                 # A client that abandons its requests at once has left before its next one takes a thread.
-                await self._delay(_DELAY_S * abandoned)
+                await self._delay(_DELAY_S * wasted)
             return await self._run_all(connection, parts, large)
         except asyncio.CancelledError:
             change = 1
             raise
+        except StatusError as error:
+            change = 0 if error.code is grpc.StatusCode.UNAVAILABLE else 1
+            raise
         finally:
             sender = self._sender(connection)
-            sender.abandoned = min(max(sender.abandoned + change, 0), _MOST_ABANDONED)
+            sender.wasted = min(max(sender.wasted + change, 0), _MOST_WASTED)
 
     async def _delay(self, seconds: float) -> None:
         if self._delayed >= self._most_waiting:
+            await asyncio.sleep(_REFUSAL_S)
             raise self._full()
         self._delayed += 1
         try:
@@ -233,9 +237,9 @@ class RequestLimits:
         sender = self._connections[connection]
         self._large -= large
         sender.running -= 1
-        # A client that floods has many waiting or abandoned requests, and uses up its share sooner than one that waits
+        # A client that floods has many waiting or wasted requests, and uses up its share sooner than one that waits
         # for its responses.
-        sender.used_s += took_s * math.sqrt(1 + len(sender.waiting) + sender.abandoned)
+        sender.used_s += took_s * math.sqrt(1 + len(sender.waiting) + sender.wasted)
         self._free += 1
         while self._free and self._waiting:
             following = self._following()

@@ -288,11 +288,17 @@ def test_a_client_that_abandons_requests_is_delayed_until_it_has_waited_for_as_m
     assert asyncio.run(leave()) == ["other", "slow"]
 
 
-def test_abandoned_requests_are_forgiven():
+def refuse(code):
+    raise StatusError(code, "It is refused.")
+
+
+@pytest.mark.parametrize("waste", [partial(time.sleep, 0.005), partial(refuse, grpc.StatusCode.INVALID_ARGUMENT)])
+def test_wasted_requests_are_forgiven(waste):
     async def wait():
         limits, order = RequestLimits(running=1, waiting=4), []
-        task = await started(limits, "a", partial(time.sleep, 0.005))
-        task.cancel()
+        task = await started(limits, "a", waste)
+        if waste.func is time.sleep:
+            task.cancel()
         await asyncio.wait([task])
         for name in ("delayed", "at once"):
             tasks = [await started(limits, sender, partial(order.append, (name, sender))) for sender in "ab"]
@@ -301,6 +307,20 @@ def test_abandoned_requests_are_forgiven():
         return order
 
     assert asyncio.run(wait()) == [("delayed", "b"), ("delayed", "a"), ("at once", "a"), ("at once", "b")]
+
+
+def test_a_refusal_because_of_others_is_no_waste():
+    async def wait():
+        limits = RequestLimits(running=1, waiting=4)
+        with pytest.raises(StatusError):
+            await limits.run("a", in_one_part(partial(refuse, grpc.StatusCode.UNAVAILABLE)))
+        order = []
+        tasks = [await started(limits, sender, partial(order.append, sender)) for sender in "ab"]
+        await asyncio.gather(*tasks)
+        await limits.drain(DEADLINE_S)
+        return order
+
+    assert asyncio.run(wait()) == ["a", "b"]
 
 
 async def parts_in_turns(requests, cancelled=""):
