@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 import ggn_tf.models.fast  # noqa: F401 - registers the classes that a .keras file names
 from ggn_tf.dataset.records import Dataset, open_dataset
@@ -187,7 +188,7 @@ class RunFolder:
         try:
             check_model_file(file)
             return keras.saving.load_model(file, compile=False)
-        except UNREADABLE as error:
+        except (*UNREADABLE, MemoryError, tf.errors.OpError) as error:
             raise RunError(
                 "A stage's model cannot be read.",
                 case=file,

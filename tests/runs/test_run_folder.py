@@ -1,11 +1,14 @@
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from ggn_tf.errors import RunError
+from ggn_tf.files import sha256
 from ggn_tf.models.systems import build_cascade
 from ggn_tf.runs.lock import lock_run
 from ggn_tf.runs.run_description import RunDescription
@@ -117,6 +120,20 @@ def test_a_damaged_model_is_named(run: RunFolder, description: RunDescription):
     run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
     file = run.folder / "stages" / "segment.keras"
     file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"segment\.keras"):
+        run.load_model()
+
+
+def test_a_model_larger_than_the_memory_is_named(run: RunFolder):
+    run.finish_stage(keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)]), {"stage": "segment"})
+    file = run.folder / "stages" / "segment.keras"
+    with zipfile.ZipFile(file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["config.json"] = parts["config.json"].replace(b'"units": 3', b'"units": 1000000000000')
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    run.ledger.enter({"stage": "segment", "sha256": sha256(file)})
     with pytest.raises(RunError, match=r"segment\.keras"):
         run.load_model()
 
