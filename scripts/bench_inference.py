@@ -77,7 +77,7 @@ def recentred(case: Case) -> Run:
 
 
 def _export(case: Case, members: int) -> Path:
-    from ggn_tf.serving.contract.members import Member
+    from ggn_tf.serving.contract.export_contract import Member
     from ggn_tf.serving.export.version_writer import export_model
 
     models = [case.cascade(case.precision, stock=False, seed=seed) for seed in range(members)]

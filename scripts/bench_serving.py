@@ -25,7 +25,7 @@ from untrained import with_statistics
 
 from ggn_tf.models.systems import build_cascade
 from ggn_tf.protocol import Protocol
-from ggn_tf.serving.contract.members import Member
+from ggn_tf.serving.contract.export_contract import Member
 from ggn_tf.serving.contract.messages import make_request
 from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.export.version_writer import export_model

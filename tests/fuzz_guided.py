@@ -28,8 +28,7 @@ with atheris.instrument_imports(include=["ggn_tf", "pydicom", "highdicom"]):
     from tensorflow_serving.apis import predict_pb2
 
     from ggn_tf.errors import GgnError
-    from ggn_tf.serving.contract.messages import make_request, make_roi_request
-    from ggn_tf.serving.contract.region_axes import order_regions
+    from ggn_tf.serving.contract.messages import make_request, make_roi_request, order_regions
     from ggn_tf.serving.runtime.message_fields import check_fields
     from ggn_tf.serving.runtime.predict_request import RequestBounds, predict
     from ggn_tf.serving.runtime.servable import Servable, StatusError

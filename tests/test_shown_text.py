@@ -1,7 +1,7 @@
 import pytest
 
 from ggn_tf.errors import GgnError
-from ggn_tf.evaluation.report.cells import cell_line, fact_lines
+from ggn_tf.evaluation.report.page import cell_line, fact_lines
 from ggn_tf.shown_text import from_spreadsheet, in_markdown, in_spreadsheet, on_terminal, one_line, printable
 
 

@@ -8,9 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ggn_tf.errors import PacsError
-from ggn_tf.pacs.archive import Archive, PacsSeries, needs_extra
+from ggn_tf.pacs.archive import CALLING_AET, Archive, PacsSeries, is_dicom_url, needs_extra
 from ggn_tf.pacs.credentials import PacsCredentials
-from ggn_tf.pacs.entity import CALLING_AET, is_dicom_url
 
 OBJECTS = ("segmentation", "structured_report", "volumetric_report")
 """The names of DICOM objects in result.json."""

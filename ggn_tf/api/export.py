@@ -12,7 +12,7 @@ from ggn_tf.errors import GgnWarning
 from ggn_tf.evaluation.statistics.set_thresholds import patients_needed
 from ggn_tf.evaluation.statistics.typicality import nodules_needed
 from ggn_tf.evaluation.uncertainty import Uncertainty, measure_uncertainty
-from ggn_tf.serving.contract.signing import read_private_key
+from ggn_tf.serving.contract.trust import read_private_key
 from ggn_tf.serving.contract.warning_texts import ATYPICAL_BELOW
 from ggn_tf.serving.export.run_members import open_runs
 from ggn_tf.serving.export.version_writer import ExportCost, export_model

@@ -9,9 +9,8 @@ from ggn_tf.api.archive import OBJECTS, connect_archive
 from ggn_tf.api.load import Model
 from ggn_tf.cases.reader_process import ReaderEndedError
 from ggn_tf.errors import LocationError, VolumeError
-from ggn_tf.pacs.archive import needs_extra
+from ggn_tf.pacs.archive import needs_extra, refuse_bad_title
 from ggn_tf.pacs.credentials import PacsCredentials
-from ggn_tf.pacs.entity import refuse_bad_title
 from ggn_tf.prediction.class_codes import read_class_codes
 from ggn_tf.prediction.dicom_points import DicomPoints, read_several
 from ggn_tf.prediction.locations import Location
@@ -88,8 +87,8 @@ def check_node(
         refuse_bad_title(caller, "callers")
     connect_archive(send_to, credentials, timeout, title).close()
     with needs_extra():
+        from ggn_tf.dicom_node.node import refuse_taken
         from ggn_tf.dicom_node.receiver import Receiver, ReceiverOptions
-        from ggn_tf.dicom_node.status_page import refuse_taken
         from ggn_tf.dicom_node.study_queue import StudyQueue
     studies = StudyQueue(queue)
     studies.refuse_other_folder()

@@ -5,9 +5,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ggn_tf.monailabel.server import MonaiLabelOptions, MonaiLabelServer
-from ggn_tf.serving.contract.signing import read_public_key
 from ggn_tf.serving.contract.tls import server_tls
-from ggn_tf.serving.contract.trust import Trust
+from ggn_tf.serving.contract.trust import Trust, read_public_key
 from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 

@@ -33,13 +33,12 @@ from ggn_tf.models.names import ABLATIONS, STARTED, base_model
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, quick_protocol
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.ablations import variant_models
-from ggn_tf.studies.analysis import PRIMARY, AnalysisPlan, parse_pairs
+from ggn_tf.studies.analysis import PRIMARY, AnalysisPlan, collect_results, parse_pairs
 from ggn_tf.studies.design import StudyDesign, items_of
 from ggn_tf.studies.item import Item, WorkFolder
 from ggn_tf.studies.pool import WorkerMessage
 from ggn_tf.studies.study_report import collect_examples, refuse_foreign_results, write_study
 from ggn_tf.studies.tables import ScoreTable, tables_of
-from ggn_tf.studies.task_results import collect_results
 from ggn_tf.studies.training import Training
 from ggn_tf.studies.workers import choose_workers, run_items
 from ggn_tf.tasks import PAPER_TASKS, Task

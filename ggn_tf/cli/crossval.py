@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 import ggn_tf
-from ggn_tf.cli.banner import crossval_text
 from ggn_tf.cli.fit import training_options
 from ggn_tf.cli.options import (
     AT_LEAST_0,
@@ -22,6 +21,7 @@ from ggn_tf.cli.options import (
     workers_options,
 )
 from ggn_tf.cli.stop_signal import StopSignal
+from ggn_tf.cli.terminal import crossval_text
 from ggn_tf.models.names import CASCADE
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.tasks import INDOLENT_INVASIVE

@@ -8,7 +8,6 @@ from typing import Any, get_args
 import click
 
 import ggn_tf
-from ggn_tf.cli.banner import training_text
 from ggn_tf.cli.options import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -24,6 +23,7 @@ from ggn_tf.cli.options import (
     together,
 )
 from ggn_tf.cli.stop_signal import StopSignal
+from ggn_tf.cli.terminal import training_text
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import SelectionScore, TrainingProtocol
 from ggn_tf.runs.stages import STAGE_NAMES, STAGES

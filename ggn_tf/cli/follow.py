@@ -163,7 +163,7 @@ def _check_paths(scans: Sequence[Path], masks: Sequence[Path | None], export: Pa
 
 def _lines(follow_up: "FollowUp", result: dict[str, Any]) -> Iterator[str]:
     from ggn_tf.cases.measure_texts import MEASURE_TEXTS
-    from ggn_tf.prediction.growth_texts import change_texts, doubling_text
+    from ggn_tf.prediction.follow_up_page import change_texts, doubling_text
 
     registration = follow_up.registration
     overlaps = registration.overlap > 0

@@ -12,7 +12,7 @@ import click
 import ggn_tf
 from ggn_tf.cli.options import FILE, PATH, FiniteRange, export_options, json_option, pacs_file_options, tls_options
 from ggn_tf.cli.stop_signal import StopSignal
-from ggn_tf.pacs.entity import CALLING_AET, TITLE_RULE, is_title
+from ggn_tf.pacs.archive import CALLING_AET, TITLE_RULE, is_title
 from ggn_tf.serving.contract.wire import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 

@@ -12,7 +12,7 @@ import click
 from ggn_tf.api.arguments import COVERAGE, PrecisionChoice, SegmentationSet, SelectionSet
 from ggn_tf.errors import GgnError, with_arguments
 from ggn_tf.models.names import base_model
-from ggn_tf.pacs.entity import CALLING_AET
+from ggn_tf.pacs.archive import CALLING_AET
 from ggn_tf.protocol import SOLID_HU, SOLID_RANGE_HU
 
 PATH = click.Path(path_type=Path)

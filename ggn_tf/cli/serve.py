@@ -189,9 +189,8 @@ def command(
     import tensorflow as tf
 
     from ggn_tf.monailabel.server import MonaiLabelOptions
-    from ggn_tf.serving.contract.signing import read_public_key
     from ggn_tf.serving.contract.tls import server_tls
-    from ggn_tf.serving.contract.trust import Trust
+    from ggn_tf.serving.contract.trust import Trust, read_public_key
     from ggn_tf.serving.runtime.batching import BatchingParameters, read_batching_parameters
     from ggn_tf.serving.server.server import ServerOptions
 

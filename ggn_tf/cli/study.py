@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from ggn_tf.api.arguments import DEFAULT_SYSTEMS, STUDY_GALLERY, SYSTEMS
-from ggn_tf.cli.banner import study_text
 from ggn_tf.cli.options import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -28,6 +27,7 @@ from ggn_tf.cli.options import (
     workers_options,
 )
 from ggn_tf.cli.stop_signal import StopSignal
+from ggn_tf.cli.terminal import study_text
 from ggn_tf.models.names import ABLATIONS
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS
 from ggn_tf.tasks import PAPER_TASKS

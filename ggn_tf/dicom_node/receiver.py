@@ -15,8 +15,8 @@ from ggn_tf.dicom_node.study import Instance
 from ggn_tf.dicom_node.study_queue import QueueFullError
 from ggn_tf.errors import PacsError
 from ggn_tf.pacs.bounded_associations import BoundedEntity, BoundedServer
-from ggn_tf.pacs.storage_classes import BIG_ENDIAN, CTS, MARKERS, PLAIN, SYNTAXES
-from ggn_tf.serving.contract.addresses import is_loopback, join_address
+from ggn_tf.pacs.points import BIG_ENDIAN, CTS, MARKERS, PLAIN, SYNTAXES
+from ggn_tf.serving.contract.tls import is_loopback, join_address
 from ggn_tf.shown_text import kind_of
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,8 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from ggn_tf.errors import GgnError
-from ggn_tf.monailabel.answers import LABEL, answer, refuse_unknown_output
-from ggn_tf.monailabel.clicks import Clicks, read_clicks
-from ggn_tf.monailabel.sessions import Session, Sessions
-from ggn_tf.monailabel.uploads import form_bytes, receive_form
+from ggn_tf.monailabel.answers import LABEL, Clicks, answer, read_clicks, refuse_unknown_output
+from ggn_tf.monailabel.sessions import Session, Sessions, form_bytes, receive_form
 from ggn_tf.prediction.locations import Voxel
 from ggn_tf.prediction.nodules import CtPrediction
 from ggn_tf.serving.runtime.servable import StatusError, client_text

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from wsgiref.handlers import SimpleHandler
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from ggn_tf.serving.contract.addresses import is_ipv6
+from ggn_tf.serving.contract.tls import is_ipv6
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

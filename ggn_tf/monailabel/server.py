@@ -20,9 +20,9 @@ from ggn_tf.prediction.ct_patches import open_patches
 from ggn_tf.prediction.locations import Voxel
 from ggn_tf.prediction.nodules import CtPrediction, predict_nodules
 from ggn_tf.prediction.patch_warnings import WITHOUT_SHIFTS
-from ggn_tf.serving.contract.addresses import is_loopback, join_address
 from ggn_tf.serving.contract.export_contract import ExportContract, read_contract
 from ggn_tf.serving.contract.messages import Prediction, make_request, read_response
+from ggn_tf.serving.contract.tls import is_loopback, join_address
 from ggn_tf.serving.contract.version_folders import list_versions
 from ggn_tf.serving.runtime.predict_request import predict
 from ggn_tf.serving.runtime.servable import Servable, not_served

@@ -16,9 +16,9 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from ggn_tf.errors import ArchiveError, PacsError
+from ggn_tf.pacs.archive import Entity, refuse_bad_title
 from ggn_tf.pacs.bounded_associations import BoundedEntity, BoundedServer
 from ggn_tf.pacs.credentials import PacsCredentials
-from ggn_tf.pacs.entity import Entity, refuse_bad_title
 
 # Of one request: 3000 slices are 1.5 GB; an enhanced CT is one instance.
 _MOST_BYTES, _INSTANCE_BYTES = 16 << 30, 2 << 30

@@ -16,11 +16,19 @@ from pynetdicom import build_context, build_role, evt
 from pynetdicom.presentation import PresentationContext
 
 from ggn_tf.errors import ArchiveError
-from ggn_tf.pacs.archive import MOST_INSTANCES, SEND_AGAIN, STORED, PacsSeries, choose_series, refuse_incomplete
+from ggn_tf.pacs.archive import (
+    CALLING_AET,
+    MOST_INSTANCES,
+    SEND_AGAIN,
+    STORED,
+    Entity,
+    PacsSeries,
+    choose_series,
+    refuse_incomplete,
+)
 from ggn_tf.pacs.associations import Network, Watch
 from ggn_tf.pacs.credentials import PacsCredentials
-from ggn_tf.pacs.entity import CALLING_AET, Entity
-from ggn_tf.pacs.storage_classes import CTS, MARKERS, PLAIN, SYNTAXES
+from ggn_tf.pacs.points import CTS, MARKERS, PLAIN, SYNTAXES
 
 # Query/Retrieve, study root.
 _FIND, _MOVE, _GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ggn_tf import __version__
 from ggn_tf.cases.measure_texts import MEASURE_TEXTS
-from ggn_tf.evaluation.report.cells import UNKNOWN, Cell, Label, Link, Number, Table
-from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.page import (
+    UNKNOWN,
+    Block,
+    Cell,
+    Label,
+    Link,
+    Number,
+    Page,
+    Prose,
+    Section,
+    Table,
+    write_page,
+)
 from ggn_tf.evaluation.report.viewer import Viewer, region_of
 from ggn_tf.shown_text import one_line, printable
 

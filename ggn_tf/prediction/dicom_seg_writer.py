@@ -14,8 +14,15 @@ from ggn_tf import __version__
 from ggn_tf.cases.dicom.segmentation import MAKER
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import VolumeError
-from ggn_tf.prediction.dicom_identity import ALGORITHM_FAMILY, FINDING, FINDING_CATEGORY, FINDING_SITE, Identity
-from ggn_tf.prediction.dicom_source_headers import pixel_measures, read_sources
+from ggn_tf.prediction.dicom_headers import (
+    ALGORITHM_FAMILY,
+    FINDING,
+    FINDING_CATEGORY,
+    FINDING_SITE,
+    Identity,
+    pixel_measures,
+    read_sources,
+)
 
 # The scanner's own series count from 1.
 _SERIES_NUMBER = 300

@@ -21,15 +21,15 @@ from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.class_codes import PRIVATE_SCHEME, ClassCode, private_code
-from ggn_tf.prediction.dicom_identity import (
+from ggn_tf.prediction.dicom_headers import (
     ALGORITHM_FAMILY,
     FINDING,
     FINDING_CATEGORY,
     FINDING_SITE,
     Identity,
     dicom_text,
+    read_headers,
 )
-from ggn_tf.prediction.dicom_source_headers import read_headers
 from ggn_tf.prediction.nodules import RESEARCH_ONLY, CtPrediction, NodulePrediction
 from ggn_tf.prediction.slice_regions import SliceRegion, region_of
 from ggn_tf.shown_text import printable

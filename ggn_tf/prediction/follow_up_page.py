@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.growth import Change
+from ggn_tf.cases.growth import Change, Compared
 from ggn_tf.cases.measure_texts import MEASURE_TEXTS
-from ggn_tf.evaluation.report.cells import Cell, Table
-from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.page import Block, Cell, Page, Prose, Section, Table, write_page
 from ggn_tf.evaluation.report.viewer import Region, Viewer, region_of
-from ggn_tf.prediction.growth_texts import change_texts, doubling_text
 from ggn_tf.prediction.overlay import field_around
 from ggn_tf.protocol import AIR_HU
 from ggn_tf.shown_text import one_line
 
 if TYPE_CHECKING:
-    # TensorFlow comes with it.
     from ggn_tf.prediction.follow_up import FollowUp
+
 
 _PATIENT_IMAGES = "The slices are of a patient's CTs: handle this page as you would handle the CTs."
 _LIMITS = (
@@ -117,3 +115,28 @@ def _registration(entry: Mapping[str, Any]) -> Table:
 
 def _warnings(warnings: Sequence[Mapping[str, str]]) -> list[Block]:
     return [Prose(one_line(warning["text"]), warning=True) for warning in warnings]
+
+
+COMPARED_TEXTS = {Compared.WITHIN: "within measurement error", Compared.MORE: "more than measurement error"}
+
+
+def change_texts(change: Change) -> tuple[str, str, str, str, str, str]:
+    """A change for readers: both values, the change, the relative change, its limit, and how they compare."""
+    text, relative = MEASURE_TEXTS[change.measurement], change.relative_percent
+    return (
+        text.printed(change.earlier),
+        text.printed(change.later),
+        f"{change.absolute:+z.{text.decimals}f} {text.unit}",
+        "undefined" if relative is None else f"{relative:+z.1f} %",
+        f"{change.limit:g} {change.limit_unit}",
+        COMPARED_TEXTS[change.compared],
+    )
+
+
+def doubling_text(change: Change) -> str | None:
+    """The doubling time of a volume or mass for readers; None where it is not known."""
+    if change.doubling_days is None:
+        return None
+    kind = "doubling time" if change.doubling_days > 0 else "halving time"
+    unsure = "" if change.compared is Compared.MORE else "; the change is within measurement error, so it is uncertain"
+    return f"{kind} {abs(change.doubling_days):.0f} days{unsure}"

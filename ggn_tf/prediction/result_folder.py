@@ -92,7 +92,7 @@ def _write_dicom(
     if volume.stack is None:
         return objects, []
     # Imported here: half a second that only a DICOM series is worth.
-    from ggn_tf.prediction.dicom_identity import identify
+    from ggn_tf.prediction.dicom_headers import identify
     from ggn_tf.prediction.dicom_seg_writer import write_segmentation
     from ggn_tf.prediction.dicom_sr_writer import write_planar_report, write_volumetric_report
 

@@ -14,15 +14,14 @@ import pandas as pd
 from ggn_tf.dataset.folds import FOLDS_FILE, Folds, read_folds
 from ggn_tf.dataset.splits import digest_of
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.statistics.out_of_fold import out_of_fold
+from ggn_tf.evaluation.statistics.folds import out_of_fold
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions, write_predictions
 from ggn_tf.files import refuse_links
 from ggn_tf.json_records import read_record, write_record
 from ggn_tf.runs.run_description import RunDescription, check_extension
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import stages_up_to
-from ggn_tf.studies.item import PREDICTIONS, RUNS, WorkFolder
-from ggn_tf.studies.recorded_file import check_recorded, recorded
+from ggn_tf.studies.item import PREDICTIONS, RUNS, WorkFolder, check_recorded, recorded
 from ggn_tf.studies.training import Training
 
 CROSSVAL_FILE, OUT_OF_FOLD = "crossval.json", "predictions.csv"

@@ -14,14 +14,20 @@ from ggn_tf.evaluation.report_inputs import ReportInputs, Slides, choose_cases, 
 from ggn_tf.evaluation.retest import nodules_to_retest, retest_run
 from ggn_tf.evaluation.run_predictions import describe_run
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
-from ggn_tf.evaluation.statistics.fold_means import compare_baselines, score_folds, score_pooled, scores_by_fold
-from ggn_tf.evaluation.statistics.fold_score import FoldScores, FoldStage
+from ggn_tf.evaluation.statistics.folds import (
+    average_members,
+    compare_baselines,
+    out_of_fold,
+    score_folds,
+    score_pooled,
+    scores_by_fold,
+)
 from ggn_tf.evaluation.statistics.further_scores import score_further
-from ggn_tf.evaluation.statistics.out_of_fold import average_members, out_of_fold
 from ggn_tf.evaluation.statistics.prediction_sets import evaluate_sets
 from ggn_tf.evaluation.statistics.predictions_table import FOLD
 from ggn_tf.evaluation.statistics.retest import PERTURBATION_COLUMNS
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, TrainedStage
+from ggn_tf.evaluation.statistics.score_records import FoldScores, FoldStage
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset
 from ggn_tf.studies.crossval import cv_runs, read_design
 from ggn_tf.tasks import Task

@@ -1,9 +1,11 @@
 """The items of a study: pieces of work that may need one another, each with one result on disk.
 
-Those that train no network are here: the paper's Table 4 system, and the radiomics baseline of its Table 6.
+Each file of a result has its SHA-256 beside it, in the form that `sha256sum -c` reads. Items that train no network are
+here: the paper's Table 4 system, and the radiomics baseline of its Table 6.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,15 +16,61 @@ from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split, read_split
 from ggn_tf.errors import RadiomicsError, RunError
-from ggn_tf.evaluation.baselines import fit_radiomics
-from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
+from ggn_tf.evaluation.baselines import fit_radiomics, load_radiomics, save_radiomics
 from ggn_tf.evaluation.run_predictions import predict_transfer
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
-from ggn_tf.files import make_private_folder, refuse_links
+from ggn_tf.files import atomic_file, make_private_folder, refuse_links, sha256
 from ggn_tf.models.names import TRANSFER
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.studies.recorded_file import check_recorded, recorded
 from ggn_tf.tasks import Task
+
+_SUFFIX = ".sha256"
+_LARGEST_BYTES = 4096
+
+
+@contextmanager
+def recorded(path: Path) -> Iterator[None]:
+    """Record the digest of the file that the block writes."""
+    record = _record_of(path)
+    # A kill in between leaves a file without a record and never one with another's.
+    record.unlink(missing_ok=True)
+    yield
+    with atomic_file(record) as temporary:
+        temporary.write_text(f"{sha256(path)}  {path.name}\n", encoding="utf-8")
+
+
+def check_recorded(path: Path, *, required: bool = False) -> None:
+    """Refuse a file that is not the one that was written; files of older versions have no record.
+
+    Args:
+        path: The file.
+        required: Whether a missing file, and one without a record, are refused too.
+
+    Raises:
+        RunError: It has another digest.
+    """
+    record = _record_of(path)
+    if not record.is_file():
+        if not required:
+            return
+        expected = f"in {record.name}"
+    else:
+        with record.open("rb") as stream:
+            expected = stream.read(_LARGEST_BYTES).decode("utf-8", "replace").partition("  ")[0]
+    found = sha256(path) if path.is_file() else "of no file"
+    if found != expected:
+        raise RunError(
+            "A result of the study is not the one that was written.",
+            case=path,
+            found=f"SHA-256 {found}",
+            expected=f"SHA-256 {expected}",
+            remedy=f"Restore the file from a copy, or delete it and {record.name}; the study then makes it again.",
+        )
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(path.name + _SUFFIX)
+
 
 PREDICTIONS, RUNS = "predictions", "runs"
 

@@ -16,11 +16,10 @@ import pandas as pd
 
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.report.cells import Cell, Label, Table, cell_line, cell_text
 from ggn_tf.evaluation.report.dice import budget_section
 from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.model_card import optimism_warning, render_card
-from ggn_tf.evaluation.report.page import Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.page import Cell, Label, Page, Prose, Section, Table, cell_line, cell_text, write_page
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.run_report import FIGURES, MODEL_CARD, REPORT, analysis_sections, foreign_figures
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC, extent_warnings
@@ -28,7 +27,7 @@ from ggn_tf.evaluation.report_inputs import ReportInputs, collect_report_inputs
 from ggn_tf.evaluation.statistics.field_of_view import score_extent
 from ggn_tf.evaluation.statistics.paper_systems import JOINT, PAPER_SYSTEMS, title_of
 from ggn_tf.evaluation.statistics.predictions_table import write_predictions
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, table_of
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore, table_of
 from ggn_tf.evaluation.statistics.scores import REPLICATES
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.files import refuse_links, replaced_folder
@@ -36,12 +35,11 @@ from ggn_tf.json_records import to_json
 from ggn_tf.runs.run_description import package_versions
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.shown_text import in_spreadsheet
-from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan
+from ggn_tf.studies.analysis import DEFAULT_PLAN, AnalysisPlan, TaskResults
 from ggn_tf.studies.crossval_scores import Member, collect_crossval_inputs
 from ggn_tf.studies.design import StudyDesign, table_name
 from ggn_tf.studies.item import WorkFolder
 from ggn_tf.studies.tables import ScoreTable, markdown
-from ggn_tf.studies.task_results import TaskResults
 
 
 @dataclass(frozen=True)

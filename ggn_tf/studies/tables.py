@@ -10,8 +10,8 @@ from itertools import product
 import numpy as np
 
 from ggn_tf.evaluation.baselines import MEASURES
-from ggn_tf.evaluation.report.cells import Cell, Number, PValue, Table, section, table_lines
 from ggn_tf.evaluation.report.further_scores import interval_of
+from ggn_tf.evaluation.report.page import Cell, Number, PValue, Table, section, table_lines
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES, OPTIMISTIC, UNCHECKED
 from ggn_tf.evaluation.statistics import paper_systems as paper
 from ggn_tf.evaluation.statistics.comparison import Comparison
@@ -20,8 +20,8 @@ from ggn_tf.models.names import STARTED, base_model
 from ggn_tf.runs.stages import CLASSIFY, STAGES
 from ggn_tf.shown_text import in_markdown
 from ggn_tf.studies.ablations import VARIANTS, Variant
+from ggn_tf.studies.analysis import TaskResults
 from ggn_tf.studies.design import StudyDesign, weighted_system
-from ggn_tf.studies.task_results import TaskResults
 
 _CLASSIFICATION = ("accuracy", "average_f1", "mcc", "auc")
 _METRICS = (*_CLASSIFICATION, "dice")

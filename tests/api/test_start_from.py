@@ -18,7 +18,7 @@ import pytest
 
 import ggn_tf
 from ggn_tf.api.start_from import open_source
-from ggn_tf.cli.banner import training_text
+from ggn_tf.cli.terminal import training_text
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import ExportError, GgnError, RunError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ggn_tf.evaluation.perturbations import NOISE_HU, add_noise, centre_offset, mirror, thicken_slices
+from ggn_tf.evaluation.retest import NOISE_HU, add_noise, centre_offset, mirror, thicken_slices
 
 SPACING = (1.0, 0.7, 0.7)
 

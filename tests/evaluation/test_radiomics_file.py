@@ -11,8 +11,13 @@ from sklearn.svm import SVC
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RadiomicsError
-from ggn_tf.evaluation.baselines import FittedRadiomics, fit_radiomics, predict_radiomics
-from ggn_tf.evaluation.radiomics_file import load_radiomics, save_radiomics
+from ggn_tf.evaluation.baselines import (
+    FittedRadiomics,
+    fit_radiomics,
+    load_radiomics,
+    predict_radiomics,
+    save_radiomics,
+)
 from ggn_tf.tasks import Task
 from tests.support.radiomics_data import drawn_labels, telling, write_features
 

@@ -8,11 +8,17 @@ import tensorflow as tf
 from ggn_tf.dataset.records import Dataset, open_dataset, read_with_margin
 from ggn_tf.dataset.splits import Split, read_split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.perturbations import centre_offset, thicken_slices
-from ggn_tf.evaluation.retest import nodules_to_retest, retest, retest_run, summarise_retest
+from ggn_tf.evaluation.retest import (
+    centre_offset,
+    nodules_to_retest,
+    retest,
+    retest_run,
+    summarise_retest,
+    thicken_slices,
+)
 from ggn_tf.evaluation.run_predictions import Inference, predict_run
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.evaluation.statistics.retest_score import Perturbation, Retest
+from ggn_tf.evaluation.statistics.score_records import Perturbation, Retest
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import open_run_dataset
 from ggn_tf.tasks import Task

@@ -15,9 +15,8 @@ import pytest
 
 from ggn_tf.api.archive import connect_archive, fetch_series
 from ggn_tf.errors import PacsError
-from ggn_tf.pacs.archive import PacsSeries
+from ggn_tf.pacs.archive import CALLING_AET, Entity, PacsSeries
 from ggn_tf.pacs.credentials import PacsCredentials
-from ggn_tf.pacs.entity import CALLING_AET, Entity
 from tests.support.certificates import write_pair
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom
 from tests.support.dicom_files import compress

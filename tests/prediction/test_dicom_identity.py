@@ -4,7 +4,7 @@ import pytest
 
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.prediction.class_codes import ClassCode
-from ggn_tf.prediction.dicom_identity import identify
+from ggn_tf.prediction.dicom_headers import identify
 from ggn_tf.prediction.nodules import CtPrediction
 from ggn_tf.prediction.patch_warnings import PredictionWarning
 from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_dicom

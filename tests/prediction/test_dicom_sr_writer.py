@@ -18,7 +18,7 @@ from ggn_tf import __version__
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.class_codes import ClassCode
-from ggn_tf.prediction.dicom_identity import identify
+from ggn_tf.prediction.dicom_headers import identify
 from ggn_tf.prediction.dicom_seg_writer import write_segmentation
 from ggn_tf.prediction.dicom_sr_writer import write_planar_report, write_volumetric_report
 from ggn_tf.prediction.nodules import RESEARCH_ONLY, CtPrediction

@@ -15,7 +15,7 @@ from ggn_tf.cases.registration import Registration
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import FollowUpError, GgnError, MaskError, VolumeError
 from ggn_tf.prediction.follow_up import refuse_failed
-from ggn_tf.prediction.growth_texts import change_texts
+from ggn_tf.prediction.follow_up_page import change_texts
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 from tests.support.chest import CENTER, write_dicom, write_nifti

@@ -16,8 +16,7 @@ from ggn_tf.cases.volumes import Volume
 from ggn_tf.prediction import ct_patches
 from ggn_tf.prediction.ct_patches import NodulePatch, read_patches
 from ggn_tf.prediction.locations import Location, Mask, Point
-from ggn_tf.prediction.nodules import CtPrediction, predict_nodules
-from ggn_tf.prediction.recentring import predict_recentered
+from ggn_tf.prediction.nodules import CtPrediction, predict_nodules, predict_recentered
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract.messages import Prediction
 from tests.support.chest import CENTER, TURNED, distance_mm, lung_grid, lung_with_balls, write_dicom, write_nifti

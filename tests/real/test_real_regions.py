@@ -16,7 +16,7 @@ from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.protocol import CnnProtocol, Protocol
 from ggn_tf.serving.contract.messages import Prediction
-from ggn_tf.serving.export.resampling import cut_patches
+from ggn_tf.serving.export.recentring import cut_patches
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.tasks import INDOLENT_INVASIVE

@@ -18,12 +18,12 @@ from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import GgnError, RunError, SplitError
 from ggn_tf.evaluation.baselines import predict_by_measure
 from ggn_tf.evaluation.report.run_tables import summarise
-from ggn_tf.evaluation.statistics.fold_means import score_folds
+from ggn_tf.evaluation.statistics.folds import score_folds
 from ggn_tf.evaluation.statistics.prediction_sets import fit_thresholds
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_predictions
 from ggn_tf.evaluation.statistics.retest import with_perturbation
-from ggn_tf.evaluation.statistics.retest_score import UNPERTURBED
 from ggn_tf.evaluation.statistics.run_scores import read_scores_file
+from ggn_tf.evaluation.statistics.score_records import UNPERTURBED
 from ggn_tf.evaluation.statistics.scores import class_indices
 from ggn_tf.runs.ledger import write_json
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.cells import Label, Number
-from ggn_tf.evaluation.report.page import Drawing, Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.page import Drawing, Label, Number, Page, Prose, Section, write_page
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.studies.study_report import Example, StudyData, StudyDescription, study_page
 from ggn_tf.studies.tables import ScoreTable

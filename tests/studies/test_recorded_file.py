@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ggn_tf.errors import RunError
-from ggn_tf.studies.recorded_file import check_recorded, recorded
+from ggn_tf.studies.item import check_recorded, recorded
 
 
 @pytest.fixture

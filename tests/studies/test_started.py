@@ -13,12 +13,11 @@ from ggn_tf.evaluation.report.run_tables import UNCHECKED
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.runs.ledger import read_json, write_json
 from ggn_tf.runs.run_folder import RunFolder
-from ggn_tf.studies.analysis import AnalysisPlan
+from ggn_tf.studies.analysis import AnalysisPlan, collect_results
 from ggn_tf.studies.design import items_of
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.studies.study_report import refuse_foreign_results, write_study
 from ggn_tf.studies.tables import tables_of
-from ggn_tf.studies.task_results import collect_results
 from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import tiny_design
 from tests.support.untrained_training import finish_untrained

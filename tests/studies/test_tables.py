@@ -5,16 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.cells import Cell
+from ggn_tf.evaluation.report.page import Cell
 from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
 from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.paper_systems import FROZEN, JOINT, NETWORKS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.system_predictions import System
 from ggn_tf.protocol import Protocol
-from ggn_tf.studies.analysis import PLANNED_PAIRS, AnalysisPlan
+from ggn_tf.studies.analysis import PLANNED_PAIRS, AnalysisPlan, TaskResults
 from ggn_tf.studies.tables import ScoreTable, best_repeat, markdown, tables_of
-from ggn_tf.studies.task_results import TaskResults
 from ggn_tf.tasks import INDOLENT_INVASIVE, THREE_CLASSES, Task
 from tests.support.tiny_study import tiny_design
 

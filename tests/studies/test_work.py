@@ -21,12 +21,12 @@ from ggn_tf.evaluation.statistics.predictions_table import probabilities, read_p
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 from ggn_tf.models.systems import build_reference
 from ggn_tf.runs.run_folder import RunFolder
+from ggn_tf.studies.analysis import TaskResults, collect_results
 from ggn_tf.studies.design import items_of
 from ggn_tf.studies.item import WorkerChannel, WorkFolder
 from ggn_tf.studies.pool import WorkerMessage, run_items
 from ggn_tf.studies.study_report import collect_examples, write_study
 from ggn_tf.studies.tables import tables_of
-from ggn_tf.studies.task_results import TaskResults, collect_results
 from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import tiny_design
 from tests.support.untrained_training import finish_untrained

@@ -7,7 +7,7 @@ from ggn_tf.cases.geometry.grid import Box
 from ggn_tf.cases.masks import nodule_box
 from ggn_tf.cases.measurements import measure
 from ggn_tf.cases.volumes import Volume
-from ggn_tf.prediction.dicom_identity import Identity, TrackedNodule
+from ggn_tf.prediction.dicom_headers import Identity, TrackedNodule
 from ggn_tf.prediction.nodules import CtPrediction, NodulePrediction
 from ggn_tf.prediction.patch_warnings import PredictionWarning
 from tests.support.chest import distance_mm

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.cells import UNDEFINED, Cell, Table, score_cell
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, FEW, INK, WIDTH_INCHES, look, new_figure
-from ggn_tf.evaluation.report.page import Block, Drawing, Prose, Section
+from ggn_tf.evaluation.report.page import UNDEFINED, Block, Cell, Drawing, Prose, Section, Table, score_cell
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.calibration import (
     ReliabilityBin,

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.cells import Cell, Link, Number, Table
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, INK, WIDTH_INCHES, look, new_figure
-from ggn_tf.evaluation.report.page import Drawing, Prose, Section
+from ggn_tf.evaluation.report.page import Cell, Drawing, Link, Number, Prose, Section, Table
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.curves import RocCurve, roc_curve_with_band
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, probability_columns, table_classes

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.cells import Cell, Number, Table
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, WIDTH_INCHES, new_figure
-from ggn_tf.evaluation.report.page import Drawing, Prose, Section
+from ggn_tf.evaluation.report.page import Cell, Drawing, Number, Prose, Section, Table
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.cascade_changes import (
     BudgetLine,

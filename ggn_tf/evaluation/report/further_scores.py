@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ggn_tf.evaluation.report.cells import Cell, Number, Table
-from ggn_tf.evaluation.report.page import Block, Prose, Section
+from ggn_tf.evaluation.report.page import Block, Cell, Number, Prose, Section, Table
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.further_scores import BY_CLASS, OPERATING
 from ggn_tf.evaluation.statistics.paper_systems import title_of
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore
 from ggn_tf.evaluation.statistics.system_predictions import System
 
 _OPERATING = dict(zip(OPERATING, ("sensitivity", "specificity", "PPV", "NPV"), strict=True))

@@ -12,8 +12,7 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from ggn_tf.evaluation.report.cells import Cell, Number, Table
-from ggn_tf.evaluation.report.page import Prose, Section
+from ggn_tf.evaluation.report.page import Cell, Number, Prose, Section, Table
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report_inputs import Slides
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, table_classes

@@ -9,8 +9,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ggn_tf.evaluation.report import run_tables
-from ggn_tf.evaluation.report.cells import cell_line, fact_lines, score_cell, table_lines
-from ggn_tf.evaluation.report.page import ASSUMPTIONS
+from ggn_tf.evaluation.report.page import ASSUMPTIONS, cell_line, fact_lines, score_cell, table_lines
 from ggn_tf.evaluation.report.retest import retest_line
 from ggn_tf.evaluation.statistics.run_scores import Evaluation, StageScores
 from ggn_tf.shown_text import in_markdown

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from ggn_tf.evaluation.report.cells import Cell, Number, Table, score_cell
-from ggn_tf.evaluation.report.page import Block, Prose, Section
+from ggn_tf.evaluation.report.page import Block, Cell, Number, Prose, Section, Table, score_cell
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.statistics.bootstrap import LEAST_PATIENTS
 from ggn_tf.evaluation.statistics.prediction_sets import (
@@ -14,7 +13,7 @@ from ggn_tf.evaluation.statistics.prediction_sets import (
     TRUE_CLASS,
     VALIDATION,
 )
-from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
+from ggn_tf.evaluation.statistics.score_records import SubgroupScore
 from ggn_tf.evaluation.statistics.set_thresholds import PredictionSets, patients_needed
 
 _SOURCES = {VALIDATION: "the validation set", OUT_OF_FOLD: "the nodules of the other folds"}

@@ -11,7 +11,7 @@ from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling, resample
 from ggn_tf.evaluation.statistics.calibration import score_calibration
 from ggn_tf.evaluation.statistics.paper_systems import JOINT, title_of
 from ggn_tf.evaluation.statistics.predictions_table import table_classes
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore
 from ggn_tf.evaluation.statistics.scores import REPLICATES, gives_dice, gives_probabilities
 from ggn_tf.evaluation.statistics.system_predictions import System, SystemPredictions, split_by_system
 

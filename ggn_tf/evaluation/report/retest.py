@@ -5,11 +5,18 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.cells import Cell, Number, Table, cell_line
 from ggn_tf.evaluation.report.figure_style import look, new_figure
-from ggn_tf.evaluation.report.page import Block, Drawing, Prose, Section
+from ggn_tf.evaluation.report.page import Block, Cell, Drawing, Number, Prose, Section, Table, cell_line
 from ggn_tf.evaluation.report.report_data import ReportData
-from ggn_tf.evaluation.statistics.retest_score import AUC, CHANGED, DICE, UNPERTURBED, Perturbation, Retest, RetestScore
+from ggn_tf.evaluation.statistics.score_records import (
+    AUC,
+    CHANGED,
+    DICE,
+    UNPERTURBED,
+    Perturbation,
+    Retest,
+    RetestScore,
+)
 
 _CHANGED_NAME = "changed predictions"
 _DRAWN = {DICE: "Dice", CHANGED: "Share of changed predictions"}

@@ -11,13 +11,12 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.errors import GgnError
 from ggn_tf.evaluation.report import run_tables
 from ggn_tf.evaluation.report.calibration import calibration_section, decision_section
-from ggn_tf.evaluation.report.cells import Table
 from ggn_tf.evaluation.report.classification import confusion_section, failures_section, roc_section
 from ggn_tf.evaluation.report.dice import budget_section, segmentation_section
 from ggn_tf.evaluation.report.further_scores import further_section
 from ggn_tf.evaluation.report.gallery import gallery_section
 from ggn_tf.evaluation.report.model_card import run_card
-from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.page import Block, Page, Prose, Section, Table, write_page
 from ggn_tf.evaluation.report.prediction_sets import sets_section
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.retest import retest_section

@@ -9,13 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ggn_tf.dataset.case_record import CaseRecord
-from ggn_tf.evaluation.report.cells import Cell, Table, score_cell
 from ggn_tf.evaluation.report.figure_style import COLOURS, FAINT, new_figure
-from ggn_tf.evaluation.report.page import Drawing, Prose, Section
+from ggn_tf.evaluation.report.page import Cell, Drawing, Prose, Section, Table, score_cell
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.run_tables import METRIC_NAMES
 from ggn_tf.evaluation.statistics.bootstrap import LEAST_PATIENTS
-from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
+from ggn_tf.evaluation.statistics.score_records import SubgroupScore
 from ggn_tf.evaluation.statistics.scores import score_values
 from ggn_tf.evaluation.statistics.subgroups import CHARACTERISTICS, Characteristic, columns_of, score_subgroups
 

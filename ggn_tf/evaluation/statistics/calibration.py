@@ -21,8 +21,8 @@ from ggn_tf.evaluation.statistics.predictions_table import (
     probability_names,
     table_classes,
 )
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.repeats import repeated_score
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore
 from ggn_tf.evaluation.statistics.scores import class_indices, few_in_class, gives_probabilities
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import Resampling
-from ggn_tf.evaluation.statistics.fold_means import resample_in_folds
+from ggn_tf.evaluation.statistics.folds import resample_in_folds
 from ggn_tf.evaluation.statistics.paired_tests import PairedTest, paired_test
 from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.scores import few_patients_reasons

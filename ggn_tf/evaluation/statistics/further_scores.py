@@ -20,8 +20,8 @@ from ggn_tf.evaluation.statistics.calibration import score_calibration
 from ggn_tf.evaluation.statistics.curves import net_benefit
 from ggn_tf.evaluation.statistics.mask_scores import score_masks
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, table_classes
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.repeats import repeated_score
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore
 from ggn_tf.evaluation.statistics.scores import (
     REPLICATES,
     SCORED_SETS,

@@ -12,8 +12,8 @@ from ggn_tf.evaluation.statistics.mask_measures import (
     SURFACE_DICE,
     SURFACE_DISTANCE,
 )
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.repeats import repeated_score
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore
 from ggn_tf.evaluation.statistics.scores import gives_dice
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions
 

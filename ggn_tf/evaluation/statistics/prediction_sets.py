@@ -9,8 +9,8 @@ import pandas as pd
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.statistics.bootstrap import Resampling
 from ggn_tf.evaluation.statistics.predictions_table import FOLD, probabilities, table_classes
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.repeats import repeated_score
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.scores import REPLICATES, gives_probabilities
 from ggn_tf.evaluation.statistics.set_thresholds import (
     ClassThreshold,

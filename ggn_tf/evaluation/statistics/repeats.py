@@ -13,10 +13,10 @@ import pandas as pd
 from scipy.stats import t
 
 from ggn_tf.evaluation.statistics.bootstrap import LEVEL, Resampling
-from ggn_tf.evaluation.statistics.fold_means import resample_in_folds
+from ggn_tf.evaluation.statistics.folds import resample_in_folds
 from ggn_tf.evaluation.statistics.paired_tests import LEAST_TRAININGS
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
 from ggn_tf.evaluation.statistics.run_scores import METRICS
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore
 from ggn_tf.evaluation.statistics.scores import PROPORTIONS, REPLICATES, SCORED_SETS, few_patients_reasons
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resampled_mean
-from ggn_tf.evaluation.statistics.fold_means import fold_values, resample_in_folds, resampled_in_folds
+from ggn_tf.evaluation.statistics.folds import fold_values, resample_in_folds, resampled_in_folds
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.evaluation.statistics.retest_score import (
+from ggn_tf.evaluation.statistics.score_records import (
     AUC,
     CHANGED,
     DICE,

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ggn_tf.errors import RecordError, RunError
-from ggn_tf.evaluation.statistics.fold_score import FoldScores
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
-from ggn_tf.evaluation.statistics.retest_score import Retest
+from ggn_tf.evaluation.statistics.score_records import FoldScores, RepeatedScore, Retest, SubgroupScore
 from ggn_tf.evaluation.statistics.set_thresholds import PredictionSets
 from ggn_tf.json_records import added_later, from_json, read_document, to_json, with_digest, without_digest
 from ggn_tf.protocol import SelectionScore

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
+from ggn_tf.evaluation.statistics.score_records import SubgroupScore
 from ggn_tf.json_records import added_later
 
 # Sums of thirds and products with 0.9 are not exact; weights that matter differ by more.

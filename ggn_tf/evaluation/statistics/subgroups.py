@@ -18,8 +18,8 @@ from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.errors import GgnError, PredictionsError
 from ggn_tf.evaluation.statistics.bootstrap import Resampling, resample
 from ggn_tf.evaluation.statistics.predictions_table import FOLD
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.repeats import score_system
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore, SubgroupScore
 from ggn_tf.evaluation.statistics.scores import REPLICATES, few_patients_reasons
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 

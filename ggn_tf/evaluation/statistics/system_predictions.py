@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ggn_tf.errors import PredictionsError
-from ggn_tf.evaluation.statistics.fold_means import fold_values, resampled_in_folds
+from ggn_tf.evaluation.statistics.folds import fold_values, resampled_in_folds
 from ggn_tf.evaluation.statistics.predictions_table import FOLD, check_predictions, probabilities, table_classes
 from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.scores import SCORED_SETS, class_indices

@@ -12,12 +12,17 @@ import numpy as np
 from grpc import aio
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from ggn_tf.serving.client.client_protocol import PAUSES_S, ClientSession, Exchange, Result, ServedName
-from ggn_tf.serving.client.connection import channel_options, open_channel
-from ggn_tf.serving.contract.addresses import full_address
-from ggn_tf.serving.contract.messages import Prediction
-from ggn_tf.serving.contract.region_axes import MODEL_AXES
-from ggn_tf.serving.contract.tls import ClientTls
+from ggn_tf.serving.client.client_protocol import (
+    PAUSES_S,
+    ClientSession,
+    Exchange,
+    Result,
+    ServedName,
+    channel_options,
+    open_channel,
+)
+from ggn_tf.serving.contract.messages import MODEL_AXES, Prediction
+from ggn_tf.serving.contract.tls import ClientTls, full_address
 from ggn_tf.serving.contract.wire import MODEL_NAME
 
 _RECONNECT = (

@@ -17,13 +17,11 @@ from tensorflow_serving.apis import (
 )
 
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.client.client_protocol import ServedName, server_error, unreachable
-from ggn_tf.serving.client.connection import channel_options, open_channel
-from ggn_tf.serving.contract.addresses import full_address
+from ggn_tf.serving.client.client_protocol import ServedName, channel_options, open_channel, server_error, unreachable
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import read_golden
 from ggn_tf.serving.contract.tensors import decode
-from ggn_tf.serving.contract.tls import ClientTls
+from ggn_tf.serving.contract.tls import ClientTls, full_address
 from ggn_tf.serving.contract.version_folders import find_version
 from ggn_tf.serving.contract.warning_texts import (
     ATYPICAL,

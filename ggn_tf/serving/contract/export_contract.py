@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,6 @@ from ggn_tf.errors import ExportError, RecordError
 from ggn_tf.json_records import added_later, from_json, parse_document, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.serving.contract import wire
-from ggn_tf.serving.contract.members import Member
-from ggn_tf.serving.contract.uncertainty import UncertaintyContract
 from ggn_tf.serving.contract.version_folders import read_record
 from ggn_tf.serving.contract.warning_texts import (
     ATYPICAL,
@@ -23,6 +22,68 @@ from ggn_tf.serving.contract.warning_texts import (
     WarningKind,
 )
 from ggn_tf.tasks import Task
+
+
+@dataclass(frozen=True)
+class UncertaintyContract:
+    """How the outputs `in_set` and `typicality` were fitted: on held-out nodules, those outside the training sets.
+
+    All members have one split. The thresholds are from its validation set, which also selected the weights.
+
+    Attributes:
+        coverage: Share of prediction sets that contain the true class, for nodules like the held-out ones.
+        patients: Held-out patients with a nodule of each class.
+        patients_needed: The fewest with which a set can exclude a class; below, every set contains it.
+        least_probabilities: Lowest probability with which a set contains each class.
+        held_out_nodules: Number of held-out nodules among whose distances `typicality` is a rank, of each member.
+    """
+
+    coverage: float
+    patients: tuple[int, ...]
+    patients_needed: int
+    least_probabilities: tuple[float, ...]
+    held_out_nodules: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the runs.
+
+    Attributes:
+        run: Name of the run folder.
+        stage: The stage whose weights were exported.
+        split: Number of the split.
+        seed: Seed of the training.
+        model_sha256: SHA-256 of the exported `.keras` file.
+        dataset_fingerprint: Fingerprint of the dataset.
+        split_digest: Digest of the split; None in runs that did not record it.
+        fold: Number of the fold in a cross-validation, from 1; None outside of one.
+    """
+
+    run: str
+    stage: str
+    split: int
+    seed: int
+    model_sha256: str
+    dataset_fingerprint: str
+    split_digest: str | None = added_later(None)
+    fold: int | None = added_later(None)
+
+
+class Difference(StrEnum):
+    """What the members' trainings differ in."""
+
+    SEEDS = "seeds"
+    FOLDS = "folds"
+    DATASETS = "datasets"
+
+
+def difference_of(members: Sequence[Member]) -> Difference:
+    """Whether members were trained on the same data, on parts of one dataset, or on several datasets."""
+    if len({member.dataset_fingerprint for member in members}) > 1:
+        return Difference.DATASETS
+    splits = {(member.fold, member.split, member.split_digest) for member in members}
+    return Difference.FOLDS if len(splits) > 1 else Difference.SEEDS
 
 
 @dataclass(frozen=True)

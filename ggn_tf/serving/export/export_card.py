@@ -9,8 +9,7 @@ from ggn_tf.evaluation.report.model_card import optimism_warning, render_card, s
 from ggn_tf.evaluation.report.run_tables import UNCHECKED, extent_warnings
 from ggn_tf.evaluation.statistics.run_scores import ExtentScore, StageScores, stage_document
 from ggn_tf.runs.started_from import StartedFrom
-from ggn_tf.serving.contract.export_contract import ExportContract
-from ggn_tf.serving.contract.members import Difference, difference_of
+from ggn_tf.serving.contract.export_contract import Difference, ExportContract, difference_of
 from ggn_tf.serving.contract.wire import shape_text
 
 _DIFFERENCES = {

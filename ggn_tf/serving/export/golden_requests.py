@@ -10,8 +10,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from ggn_tf.errors import ExportError
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.serving.contract import tensors, wire
-from ggn_tf.serving.contract.messages import make_request, make_roi_request
-from ggn_tf.serving.contract.region_axes import Regions
+from ggn_tf.serving.contract.messages import Regions, make_request, make_roi_request
 from ggn_tf.serving.runtime.predict_request import predict
 from ggn_tf.serving.runtime.servable import Servable
 

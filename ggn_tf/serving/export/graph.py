@@ -17,8 +17,7 @@ from ggn_tf.serving.contract import warning_texts as texts
 from ggn_tf.serving.contract import wire
 from ggn_tf.serving.contract.export_contract import ExportContract, SignatureContract
 from ggn_tf.serving.export.ensemble import Network, NetworkOutputs, PatchOutputs, no_outputs, predict_patches
-from ggn_tf.serving.export.recentring import lengths, recenter
-from ggn_tf.serving.export.resampling import CutPatches, cut_patches, is_sound
+from ggn_tf.serving.export.recentring import CutPatches, cut_patches, is_sound, lengths, recenter
 
 _VOXELS = (1, 2, 3, 4)
 # What was a 32-bit number may be 2.5000001.

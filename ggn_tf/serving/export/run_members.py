@@ -15,7 +15,7 @@ from ggn_tf.json_records import read_document
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES
-from ggn_tf.serving.contract.members import Member
+from ggn_tf.serving.contract.export_contract import Member
 from ggn_tf.serving.export.export_card import Provenance
 from ggn_tf.serving.export.version_writer import load_served_model, provenance_of
 from ggn_tf.studies.crossval import cv_runs, is_crossval

@@ -26,12 +26,9 @@ from ggn_tf.protocol import Protocol
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import SEGMENT
 from ggn_tf.serving.contract import wire
-from ggn_tf.serving.contract.export_contract import ExportContract
-from ggn_tf.serving.contract.members import Member
+from ggn_tf.serving.contract.export_contract import ExportContract, Member, UncertaintyContract
 from ggn_tf.serving.contract.messages import make_request
-from ggn_tf.serving.contract.signing import sign
-from ggn_tf.serving.contract.trust import Trust
-from ggn_tf.serving.contract.uncertainty import UncertaintyContract
+from ggn_tf.serving.contract.trust import Trust, sign
 from ggn_tf.serving.contract.version_folders import entries, next_version, write_checksums
 from ggn_tf.serving.export.export_card import Provenance, model_card
 from ggn_tf.serving.export.golden_requests import sample_patches, write_golden, write_warmup

@@ -20,14 +20,15 @@ from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract import tensors
 from ggn_tf.serving.contract.export_contract import read_contract
 from ggn_tf.serving.contract.messages import (
+    MODEL_AXES,
     Prediction,
     make_request,
     make_roi_request,
+    order_regions,
     read_requests,
     read_response,
     restore_axes,
 )
-from ggn_tf.serving.contract.region_axes import MODEL_AXES, order_regions
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import find_version
 from ggn_tf.serving.contract.wire import (

@@ -17,8 +17,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ggn_tf.errors import GgnError, ServingError
-from ggn_tf.serving.contract.addresses import is_loopback, join_address
-from ggn_tf.serving.contract.tls import ServerTls
+from ggn_tf.serving.contract.tls import ServerTls, is_loopback, join_address
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import newest_version
 from ggn_tf.serving.contract.wire import MODEL_NAME, PORT

@@ -14,10 +14,9 @@ from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.comparison import compare_systems
 from ggn_tf.evaluation.statistics.paper_systems import PAPER_SYSTEMS
 from ggn_tf.evaluation.statistics.repeats import score_repeats
-from ggn_tf.studies.analysis import PLANNED_PAIRS
+from ggn_tf.studies.analysis import PLANNED_PAIRS, TaskResults
 from ggn_tf.studies.study_report import Example, StudyData, StudyDescription, study_page
 from ggn_tf.studies.tables import tables_of
-from ggn_tf.studies.task_results import TaskResults
 from ggn_tf.tasks import INDOLENT_INVASIVE
 from tests.support.browser import WIDTHS, assert_complete_and_alone, opened, parts_beyond_the_screen
 from tests.support.described_run import evaluated

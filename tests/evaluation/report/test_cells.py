@@ -1,6 +1,6 @@
 import pytest
 
-from ggn_tf.evaluation.report.cells import Cell, Label, Link, Number, PValue, cell_line
+from ggn_tf.evaluation.report.page import Cell, Label, Link, Number, PValue, cell_line
 
 
 @pytest.mark.parametrize(

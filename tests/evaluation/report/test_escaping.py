@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from ggn_tf.evaluation.report.cells import Label, Link, Table
 from ggn_tf.evaluation.report.gallery import Gallery, NoduleCard, Outline, Panel, Sheet, gray_sheet
-from ggn_tf.evaluation.report.page import Block, Drawing, Page, Prose, Section, write_page
+from ggn_tf.evaluation.report.page import Block, Drawing, Label, Link, Page, Prose, Section, Table, write_page
 from ggn_tf.evaluation.report.run_report import Tiles, run_page
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.run_scores import Estimate

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.cells import Table, fact_lines, table_lines
 from ggn_tf.evaluation.report.model_card import LIMITS, optimism_warning, run_card
-from ggn_tf.evaluation.report.page import ASSUMPTIONS
+from ggn_tf.evaluation.report.page import ASSUMPTIONS, Table, fact_lines, table_lines
 from ggn_tf.evaluation.statistics.run_scores import Estimate, Evaluation, Scores, SetScores, StageScores
 from tests.support import described_run
 

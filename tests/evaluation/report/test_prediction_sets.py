@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.cells import Table, cell_line
+from ggn_tf.evaluation.report.page import Table, cell_line
 from ggn_tf.evaluation.report.prediction_sets import coverage_table, too_few_note
 from ggn_tf.evaluation.report.run_report import run_page
 from ggn_tf.evaluation.report.run_tables import summarise

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ggn_tf.evaluation.report.cells import Table
-from ggn_tf.evaluation.report.page import Drawing, Page, Prose, Section
+from ggn_tf.evaluation.report.page import Drawing, Page, Prose, Section, Table
 from ggn_tf.evaluation.report.run_report import run_page, write_evaluation
 from ggn_tf.evaluation.report.run_tables import OPTIMISTIC
 from ggn_tf.evaluation.report_inputs import ReportInputs

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from ggn_tf.evaluation.report.cells import cell_line
 from ggn_tf.evaluation.report.model_card import run_card
-from ggn_tf.evaluation.report.page import Drawing, Prose
+from ggn_tf.evaluation.report.page import Drawing, Prose, cell_line
 from ggn_tf.evaluation.report.report_data import ReportData
 from ggn_tf.evaluation.report.retest import draw_offsets, offset_scores, retest_notes, retest_section, retest_table
 from ggn_tf.evaluation.report.run_report import run_page
 from ggn_tf.evaluation.report.run_tables import summarise
-from ggn_tf.evaluation.statistics.retest_score import UNPERTURBED, Perturbation, Retest, RetestScore
+from ggn_tf.evaluation.statistics.score_records import UNPERTURBED, Perturbation, Retest, RetestScore
 from tests.support.described_run import evaluated
 
 OFF = Perturbation("centre_offset", 4.0)

@@ -12,8 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.comparison import compare_systems
-from ggn_tf.evaluation.statistics.fold_means import compare_baselines, score_folds, score_pooled, scores_by_fold
-from ggn_tf.evaluation.statistics.out_of_fold import out_of_fold
+from ggn_tf.evaluation.statistics.folds import compare_baselines, out_of_fold, score_folds, score_pooled, scores_by_fold
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.subgroups import Column, score_subgroups
 from tests.support.drawn_predictions import TWO

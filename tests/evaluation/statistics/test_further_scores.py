@@ -20,7 +20,7 @@ from sklearn.metrics import (
 from ggn_tf.evaluation.statistics.bootstrap import resampled_average_precision
 from ggn_tf.evaluation.statistics.further_scores import NET_BENEFIT_THRESHOLDS, score_further
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.evaluation.statistics.repeated_score import RepeatedScore
+from ggn_tf.evaluation.statistics.score_records import RepeatedScore
 from ggn_tf.evaluation.statistics.scores import class_indices
 from tests.support.described_run import scores_of_test
 

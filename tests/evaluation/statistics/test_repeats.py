@@ -5,8 +5,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc
 
 from ggn_tf.evaluation.statistics import bootstrap
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
-from ggn_tf.evaluation.statistics.repeated_score import table_of
 from ggn_tf.evaluation.statistics.repeats import repeated_score, score_repeats
+from ggn_tf.evaluation.statistics.score_records import table_of
 from ggn_tf.evaluation.statistics.scores import class_indices
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
 from tests.support.described_run import scores_of_test

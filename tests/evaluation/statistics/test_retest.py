@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights, percentile_interval, resampled_mean
 from ggn_tf.evaluation.statistics.retest import score_retest, with_perturbation
-from ggn_tf.evaluation.statistics.retest_score import UNPERTURBED, Perturbation, RetestScore
+from ggn_tf.evaluation.statistics.score_records import UNPERTURBED, Perturbation, RetestScore
 
 NOISE, OFF = Perturbation("noise", 20.0), Perturbation("centre_offset", 4.0)
 PATIENTS = 20

@@ -7,8 +7,6 @@ import pytest
 
 from ggn_tf.errors import RunError
 from ggn_tf.evaluation.statistics.further_scores import score_further
-from ggn_tf.evaluation.statistics.repeated_score import SubgroupScore
-from ggn_tf.evaluation.statistics.retest_score import Perturbation, Retest, RetestScore
 from ggn_tf.evaluation.statistics.run_scores import (
     Estimate,
     Evaluation,
@@ -21,6 +19,7 @@ from ggn_tf.evaluation.statistics.run_scores import (
     stage_document,
     write_scores_file,
 )
+from ggn_tf.evaluation.statistics.score_records import Perturbation, Retest, RetestScore, SubgroupScore
 from ggn_tf.evaluation.statistics.set_thresholds import ClassThreshold, PredictionSets, SetThresholds
 from tests.support.described_run import evaluated
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ggn_tf.serving.contract.addresses import full_address, join_address
+from ggn_tf.serving.contract.tls import full_address, join_address
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ggn_tf.errors import ServingError
-from ggn_tf.serving.contract.region_axes import order_regions
+from ggn_tf.serving.contract.messages import order_regions
 
 GENERATOR = np.random.default_rng(0)
 HU = GENERATOR.random((2, 3, 4, 5))

@@ -15,8 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ggn_tf.errors import ExportError
 from ggn_tf.serving.contract.export_contract import read_contract
-from ggn_tf.serving.contract.signing import read_private_key, read_public_key, sign
-from ggn_tf.serving.contract.trust import Trust
+from ggn_tf.serving.contract.trust import Trust, read_private_key, read_public_key, sign
 from ggn_tf.serving.contract.version_folders import find_version, list_versions, write_checksums
 from ggn_tf.serving.runtime.servable import open_servable
 

@@ -13,8 +13,7 @@ from ggn_tf.cases.recentring import MOST_MOVES, mask_centroid_offset_mm, stays
 from ggn_tf.errors import ExportError
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.client.server_check import check_server
-from ggn_tf.serving.contract.export_contract import read_contract
-from ggn_tf.serving.contract.members import Difference, Member, difference_of
+from ggn_tf.serving.contract.export_contract import Difference, Member, difference_of, read_contract
 from ggn_tf.serving.contract.messages import Prediction
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
 from ggn_tf.serving.export.version_writer import ExportCost, export_model

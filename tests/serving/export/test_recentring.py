@@ -11,9 +11,9 @@ from ggn_tf.cases.recentring import STAYS_MM, mask_centroid_offset_mm
 from ggn_tf.errors import ServingError
 from ggn_tf.prediction.ct_patches import read_patches
 from ggn_tf.prediction.locations import Point
-from ggn_tf.prediction.recentring import predict_recentered
+from ggn_tf.prediction.nodules import predict_recentered
 from ggn_tf.protocol import PatchProtocol
-from ggn_tf.serving.contract.region_axes import order_regions, restore_centers
+from ggn_tf.serving.contract.messages import order_regions, restore_centers
 from ggn_tf.serving.export.recentring import centroid_offsets_mm
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel

@@ -13,7 +13,7 @@ from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.patch_location import NoduleTarget, patch_grid
 from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.protocol import PatchProtocol
-from ggn_tf.serving.export.resampling import cut_patches, is_sound
+from ggn_tf.serving.export.recentring import cut_patches, is_sound
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from tests.support.chest import TURNED, lung_grid, lung_with_balls, write_nifti
 

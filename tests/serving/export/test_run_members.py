@@ -8,7 +8,7 @@ import pytest
 
 from ggn_tf.errors import RunError
 from ggn_tf.json_records import read_document, with_digest, without_digest
-from ggn_tf.serving.contract.members import Difference, difference_of
+from ggn_tf.serving.contract.export_contract import Difference, difference_of
 from ggn_tf.serving.export.run_members import open_runs
 
 

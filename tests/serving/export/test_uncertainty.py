@@ -18,8 +18,7 @@ from ggn_tf.models.features import with_features
 from ggn_tf.models.systems import build_cascade
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.client.server_check import check_server
-from ggn_tf.serving.contract.export_contract import read_contract
-from ggn_tf.serving.contract.members import Member
+from ggn_tf.serving.contract.export_contract import Member, read_contract
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel

@@ -7,8 +7,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import predict_pb2
 
-from ggn_tf.serving.contract.messages import make_request, make_roi_request
-from ggn_tf.serving.contract.region_axes import Regions
+from ggn_tf.serving.contract.messages import Regions, make_request, make_roi_request
 from ggn_tf.serving.contract.tensors import encode_fields
 from ggn_tf.serving.runtime.message_fields import check_fields
 

@@ -1,20 +1,40 @@
-"""Headers of a CT series as an object that is derived from it needs them: complete, and the same in every slice."""
+"""What DICOM objects take over from the CT series that they are derived from, and what those of one prediction share.
 
-from collections.abc import Callable, Sequence
+The headers of the series are complete, and the same in every slice. Shared are UIDs, the tracking of nodules, finding,
+site and algorithm.
+"""
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import highdicom
 import numpy as np
 import numpy.typing as npt
 import pydicom
+import SimpleITK as sitk  # noqa: N813
 from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.sr.codedict import codes
 from pydicom.valuerep import DA, DS, DT, IS, TM, validate_value
 
+from ggn_tf import __version__
+from ggn_tf.cases.dicom.segmentation import MAKER
+from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.dicom.slices import Slice
+from ggn_tf.cases.geometry.grid import Vector
 from ggn_tf.cases.volumes import Volume
+from ggn_tf.prediction.class_codes import ClassCode
+
+if TYPE_CHECKING:
+    from ggn_tf.prediction.nodules import CtPrediction, NodulePrediction
+
 
 # Attributes that every DICOM object has, empty where they are unknown (type 2 of the patient and study modules).
 # Tools that remove names from headers often remove the attribute as well.
@@ -165,3 +185,97 @@ def _is_valid(element: DataElement) -> bool:
 def _orientation(item: Slice) -> list[str]:
     rows, columns = np.reshape(item.direction, (3, 3)).T[:2].tolist()
     return [pydicom.valuerep.format_number_as_ds(cosine) for cosine in (*rows, *columns)]
+
+
+# 3D Slicer shows this code by its older name, Morphologically Altered Structure.
+FINDING_CATEGORY = codes.SCT.MorphologicallyAbnormalStructure
+FINDING = codes.SCT.Nodule
+FINDING_SITE = codes.SCT.Lung
+ALGORITHM_FAMILY = codes.cid7162.ArtificialIntelligence
+# Longest text of a label or meaning in DICOM (LO): characters by the standard, bytes by dciodvfy.
+_LONGEST_TEXT = 64
+
+
+@dataclass(frozen=True)
+class TrackedNodule:
+    """A nodule as every object names it: tracking identifier and tracking UID."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The names of the objects of one prediction.
+
+    Attributes:
+        model: The model, for the algorithm's parameters.
+        nodules: In the order of the prediction.
+        seed: What the UIDs of the objects are derived from.
+    """
+
+    model: str
+    nodules: tuple[TrackedNodule, ...]
+    seed: str
+
+    def uid(self, kind: str) -> str:
+        """The UID of an object or series of a kind: the same in a second run, so that an archive keeps one copy."""
+        return uid(f"{self.seed}/{kind}")
+
+
+def identify(prediction: "CtPrediction", class_codes: Mapping[str, ClassCode]) -> Identity:
+    """Derive the UIDs of a prediction's objects.
+
+    Those of the objects depend on the series, the model, the version of this program, the class codes, the warnings'
+    codes, and of each nodule on its name, its given centre, how often the centre moved, whether the model found it, and
+    the solid threshold; where the model's digest is not known, also on its output. The tracking UID of a nodule depends
+    on the series, its given centre and the model.
+
+    Args:
+        prediction: The prediction about a DICOM series.
+        class_codes: The codes of its classes that are not private.
+    """
+    source = f"{prediction.volume.series}/{prediction.model_sha256 or _served(prediction)}"
+    nodules, known = [], Counter[str]()
+    for number, nodule in enumerate(prediction.nodules, start=1):
+        key = f"{source}/{_key(nodule.given_center_mm_lps)}"
+        known[key] += 1
+        nodules.append(TrackedNodule(dicom_text(nodule.name) or f"nodule {number}", uid(f"{key}/{known[key]}")))
+    digest = prediction.model_sha256
+    content = [
+        (nodule.name, nodule.moves, nodule.mask is None, nodule.measurements and nodule.measurements.solid_hu)
+        for nodule in prediction.nodules
+    ]
+    warnings = (prediction.warnings, *(nodule.warnings for nodule in prediction.nodules))
+    warned = [[warning.code for warning in each] for each in warnings]
+    outputs = [] if digest else [_output_digest(nodule) for nodule in prediction.nodules]
+    tracking = [nodule.uid for nodule in nodules]
+    seed = (source, __version__, sorted(class_codes.items()), tracking, content, warned, outputs)
+    model = f"version {prediction.model_version}" + (f", SHA-256 {digest}" if digest else "")
+    return Identity(model, tuple(nodules), f"{MAKER}/{seed}")
+
+
+def dicom_text(text: str) -> str:
+    """Text as a value of DICOM (LO): no control characters, no backslash, which separates values, and not too long."""
+    printable = "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in text)
+    return printable.replace("\\", "/").strip().encode()[:_LONGEST_TEXT].decode(errors="ignore").strip()
+
+
+def _served(prediction: "CtPrediction") -> str:
+    """A model behind a server, whose digest is not known."""
+    return f"{prediction.source.get('model_name', '')}/{prediction.model_version}"
+
+
+def _output_digest(nodule: "NodulePrediction") -> str:
+    """SHA-256 of what the model predicts about a nodule."""
+    values = (nodule.probabilities, nodule.spread, nodule.prediction_set, nodule.typicality)
+    digest = hashlib.sha256(repr(values).encode())
+    if nodule.mask is not None:
+        digest.update(repr((nodule.mask.GetSize(), nodule.mask.GetOrigin())).encode())
+        digest.update(sitk.GetArrayViewFromImage(nodule.mask).tobytes())
+    return digest.hexdigest()
+
+
+def _key(center_mm_lps: Vector) -> str:
+    # 0 and -0 are one centre.
+    return "/".join(f"{value + 0.0:.2f}" for value in (round(value, 2) for value in center_mm_lps))
