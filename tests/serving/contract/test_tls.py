@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.client.client import PredictionClient
-from ggn_tf.serving.contract.tls import ClientTls, ServerTls, client_tls, server_tls
+from ggn_tf.serving.contract.tls import ClientTls, ServerTls, client_tls, full_address, join_address, server_tls
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from tests.support.certificates import write_pair
@@ -105,3 +105,30 @@ def test_a_server_that_others_can_reach_warns_if_nothing_is_encrypted(host, encr
     with ModelServer(tmp_path, ServerOptions(host=host, port=0, tls=tls, trust=trust)):
         pass
     assert ("not encrypted" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("localhost:8501", "localhost:8501"),
+        ("localhost", "localhost:8500"),
+        ("10.0.0.1:1", "10.0.0.1:1"),
+        ("[::1]:8501", "[::1]:8501"),
+        ("[::1]", "[::1]:8500"),
+        ("::1", "[::1]:8500"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:8500"),
+        ("[fe80::1%eth0]:1", "[fe80::1%eth0]:1"),
+        (" host:1/ ", "host:1"),
+        ("unix:/run/ggn.sock", "unix:/run/ggn.sock"),
+        ("dns:///host:1", "dns:///host:1"),
+    ],
+)
+def test_an_address_is_completed_for_grpc(text: str, address: str):
+    assert full_address(text) == address
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("::", "[::]:1"), ("[::]", "[::]:1"), ("0.0.0.0", "0.0.0.0:1"), ("gpu", "gpu:1")]
+)
+def test_a_host_and_a_port_are_one_address(host: str, address: str):
+    assert join_address(host, 1) == address

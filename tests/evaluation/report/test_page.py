@@ -1,5 +1,3 @@
-"""No name that a user chooses, a label, an id or a series description, becomes a part of a page's markup."""
-
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,12 +6,47 @@ import pytest
 from matplotlib.figure import Figure
 
 from ggn_tf.evaluation.report.gallery import Gallery, NoduleCard, Outline, Panel, Sheet, gray_sheet
-from ggn_tf.evaluation.report.page import Block, Drawing, Label, Link, Page, Prose, Section, Table, write_page
+from ggn_tf.evaluation.report.page import (
+    Block,
+    Cell,
+    Drawing,
+    Label,
+    Link,
+    Number,
+    Page,
+    Prose,
+    PValue,
+    Section,
+    Table,
+    cell_line,
+    write_page,
+)
 from ggn_tf.evaluation.report.run_report import Tiles, run_page
 from ggn_tf.evaluation.report_inputs import ReportInputs
 from ggn_tf.evaluation.statistics.run_scores import Estimate
 from tests.support.described_run import evaluated
 from tests.support.slides import make_records, make_slides
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (Number(0.8456, 0.7544, 0.9279), "0.846 [0.754, 0.928]"),
+        (Number(0.8456, deviation=0.0123, low=0.7544, high=0.9279), "0.846 ± 0.012 [0.754, 0.928]"),
+        (Number(0.0123, -0.05, 0.07, signed=True), "+0.012 [-0.050, +0.070]"),
+        (Number(0.5867, deviation=0.0027, decimals=4), "0.5867 ± 0.0027"),
+        (Number(None), "undefined"),
+        (PValue(0.0214), "0.021"),
+        (PValue(0.0004), "< 0.001"),
+        (Link("case", "place"), "case"),
+        (Label("AUC", "split 1"), "AUC split 1"),
+        (12, "12"),
+        (None, "-"),
+    ],
+)
+def test_cell_is_printed(cell: Cell, text: str):
+    assert cell_line(cell) == text
+
 
 HOSTILE = """</p><script>alert("1")</script><img src='x' onerror='alert(1)'>&amp;"""
 TABLE = Table([HOSTILE, Label(HOSTILE, HOSTILE)], [[Link(HOSTILE, HOSTILE), HOSTILE]], HOSTILE)

@@ -1,9 +1,7 @@
-"""What the items and the finished study leave on disk, and that no item is done twice.
-
-One file, because its tests share a study.
-"""
+"""Files with the digest beside them."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from unittest.mock import patch
@@ -23,13 +21,52 @@ from ggn_tf.models.systems import build_reference
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.studies.analysis import TaskResults, collect_results
 from ggn_tf.studies.design import items_of
-from ggn_tf.studies.item import WorkerChannel, WorkFolder
+from ggn_tf.studies.item import Radiomics, WorkerChannel, WorkFolder, check_recorded, recorded
 from ggn_tf.studies.pool import WorkerMessage, run_items
 from ggn_tf.studies.study_report import collect_examples, write_study
 from ggn_tf.studies.tables import tables_of
+from ggn_tf.tasks import AIS_MIA
 from tests.support.tiny_protocol import tiny_protocol
 from tests.support.tiny_study import tiny_design
 from tests.support.untrained_training import finish_untrained
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "a.csv"
+    with recorded(path):
+        path.write_bytes(b"one")
+    return path
+
+
+def test_the_record_is_what_sha256sum_reads(path: Path) -> None:
+    record = path.with_name("a.csv.sha256")
+    assert record.read_text(encoding="utf-8") == f"{hashlib.sha256(b'one').hexdigest()}  a.csv\n"
+    check_recorded(path)
+
+
+def test_another_file_is_refused_and_one_without_a_record_is_accepted(path: Path) -> None:
+    path.write_bytes(b"onf")
+    with pytest.raises(RunError, match=r"not the one that was written(?s:.*)a\.csv"):
+        check_recorded(path)
+    path.with_name("a.csv.sha256").unlink()
+    check_recorded(path)
+
+
+def test_a_kill_while_it_is_written_leaves_no_record_of_the_former_file(path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), recorded(path):
+        path.write_bytes(b"two")
+        raise KeyboardInterrupt
+    check_recorded(path)
+
+
+def test_an_unreadable_fit_is_repeated(dataset: Dataset, tmp_path: Path):
+    item, folder = Radiomics("radiomics-AIS_MIA-split1-repeat1", AIS_MIA, 1, 0), WorkFolder(tmp_path, dataset, "")
+    for path in (folder.predictions(item.name), folder.fitted(item.name)):
+        path.parent.mkdir(parents=True)
+        path.write_text("of another scikit-learn", encoding="utf-8")
+    assert not item.is_done(folder)
+
 
 REPEAT = "AAH+AIS_MIA+IAC-split1-repeat1"
 DESIGN = tiny_design(joint_weights=(0.5, 1.0))
