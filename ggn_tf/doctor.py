@@ -28,8 +28,6 @@ class InstallationProblem:
     """A requirement that is not met.
 
     Attributes:
-        what: What is wrong.
-        remedy: What to do.
         fatal: Whether the product cannot work with it.
     """
 
@@ -66,11 +64,7 @@ class Installation:
 
 
 def examine(folder: Path) -> Installation:
-    """Examine Python, packages, processor, memory, disk, GPU, TensorBoard and TensorFlow Serving.
-
-    Args:
-        folder: Where datasets and runs would be written.
-    """
+    """Examine Python, packages, processor, memory, disk, GPU, TensorBoard and TensorFlow Serving."""
     found = Installation()
     _python(found)
     found.facts["packages"] = {name: _version(name) for name in _PACKAGES}
@@ -93,8 +87,7 @@ def _requirements(found: Installation) -> None:
 def missing_requirements(requirements: Sequence[str]) -> list[InstallationProblem]:
     """The requirements of a package that are not installed, or in another version.
 
-    Args:
-        requirements: As in a wheel's metadata; those of extras are left out.
+    Those of extras are left out.
     """
     problems = []
     for requirement in map(Requirement, requirements):

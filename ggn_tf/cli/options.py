@@ -36,7 +36,6 @@ class CommaList(click.ParamType):
     """Positive numbers, or known names, with commas between them.
 
     Args:
-        kind: `int`, `float` or `str`.
         known: The names that exist, of `str`.
         count: How many there must be; None for any number.
         zero: Whether 0 is allowed.

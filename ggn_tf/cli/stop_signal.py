@@ -9,11 +9,7 @@ import click
 
 
 class StopSignal:
-    """Turns the first SIGINT or SIGTERM into a request to stop; the second ends at once.
-
-    Args:
-        message: Printed at the first signal.
-    """
+    """Turns the first SIGINT or SIGTERM into a request to stop; the second ends at once."""
 
     def __init__(self, message: str) -> None:
         self._message, self._requested = message, False

@@ -38,10 +38,7 @@ _WIDTH = 200
 def print_table(heading: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> None:
     """Print rows as columns.
 
-    Args:
-        heading: Titles of the columns.
-        rows: Cells.
-        left: How many columns are aligned left; the others, numbers, are aligned right.
+    `left` columns are aligned left; the others, numbers, are aligned right.
     """
     table = Table(box=None, pad_edge=False)
     for index, title in enumerate(heading):

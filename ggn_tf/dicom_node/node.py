@@ -34,11 +34,7 @@ class StatusPage:
     """Serves the status on loopback until it is closed: `/` for people, `/status.json` for programs.
 
     Args:
-        queue: The studies.
         port: Port to listen on; 0 picks a free one.
-
-    Attributes:
-        address: The URL.
 
     Raises:
         PacsError: The port is taken.
@@ -104,10 +100,6 @@ class DicomNode(AbstractContextManager["DicomNode"]):
     """Works until its `with` block is left; what is under way then is continued by the next node with the same queue.
 
     Args:
-        queue: Where studies are.
-        options: Who may send what.
-        answer: Makes the answer to a study.
-        deliver: Delivers it.
         status_port: Port of the status page on loopback; 0 picks a free one, None for no page.
 
     Attributes:

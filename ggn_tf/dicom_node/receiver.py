@@ -39,8 +39,6 @@ class ReceiverOptions:
     """Who may send what.
 
     Attributes:
-        title: AE title of this node.
-        callers: Known calling AE titles.
         port: Port to listen on; 0 picks a free one.
         host: Address to listen on; loopback by default, because nothing is encrypted.
         associations: How many there may be at a time.
@@ -63,11 +61,7 @@ class Receiver:
     """Receives instances until it is closed.
 
     Args:
-        options: The options.
         receive: Stores an instance before it returns.
-
-    Attributes:
-        address: HOST:PORT.
 
     Raises:
         PacsError: It cannot listen.

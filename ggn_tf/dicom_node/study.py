@@ -62,11 +62,7 @@ class Study:
 
     Attributes:
         name: Digest of its UID, and when its first instance came: a study can be marked again after its delivery.
-        state: Its state.
         changed_at: When an instance came, an attempt began, or the state changed; Unix time, seconds.
-        record: What is on the disk.
-        instances: Their number.
-        size: Their bytes.
         attempts: Failed attempts since the state changed.
         faults: How many of them the study itself may have caused.
         due_at: Time of the next one.

@@ -76,13 +76,7 @@ class QueueLimits:
 
 
 class StudyQueue:
-    """The studies in one private folder, which belongs to this object while it is `opened`.
-
-    Args:
-        folder: The folder.
-        limits: What studies may use.
-        clock: Unix time, seconds.
-    """
+    """The studies in one private folder, which belongs to this object while it is `opened`."""
 
     def __init__(self, folder: Path, limits: QueueLimits | None = None, clock: Callable[[], float] = time.time) -> None:
         self.folder, self._limits, self._clock = folder, limits or QueueLimits(), clock
@@ -182,11 +176,8 @@ class StudyQueue:
     def answered(self, study: Study, files: Sequence[Path], uids: Sequence[str], note: str = "") -> None:
         """The answer is written.
 
-        Args:
-            study: A ready study.
-            files: DICOM objects in `answer`.
-            uids: Their SOPInstanceUIDs: if the archive routes them here, they are not answered.
-            note: What the answer lacks.
+        `files` are DICOM objects in `answer`. If the archive routes the UIDs here, they are not answered. `note` says
+        what the answer lacks.
         """
         names = tuple(str(path.relative_to(self.answer(study))) for path in files)
         # Markers that cannot be used, too: sent again, they would only fail.

@@ -149,14 +149,6 @@ def retest(
     whole voxels of the patch's grid and inside the dataset's margin. With a margin, a network that segments is also
     given the patch around the centroid of its own mask, found in at most `MOST_MOVES` moves.
 
-    Args:
-        dataset: An opened dataset.
-        nodules: Nodules of the task.
-        task: The task of the network.
-        inference: The network.
-        batch_size: Number of nodules that are in memory.
-        announce: Called with a line for every batch.
-
     Returns:
         The table that `score_retest` reads, ordered by batch.
 

@@ -94,11 +94,7 @@ def refuse_unknown_output(output: str) -> None:
 def answer(prediction: CtPrediction, clicks: Clicks, output: str, folder: Path) -> Response:
     """Make the answer.
 
-    Args:
-        prediction: The prediction.
-        clicks: The request's parameters.
-        output: `all` for a form of `params` and `image`, or one of them alone: `json`, `image`.
-        folder: Where a file can be written to for a moment.
+    `output` is `all` for a form of `params` and `image`, or one of them alone: `json`, `image`.
     """
     document = json.dumps(_document(prediction, clicks)).encode()
     if output == "json":

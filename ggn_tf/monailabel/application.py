@@ -43,7 +43,6 @@ class Application:
     """A WSGI application.
 
     Args:
-        model_name: The model's name for clients.
         sessions: Where uploaded CTs are kept.
         predict: Predicts the nodules of a CT: a file, or a DICOM folder with the SeriesInstanceUID.
         images: A DICOM folder whose series can be named by their SeriesInstanceUIDs, as OHIF does; None for none.

@@ -106,9 +106,7 @@ class HttpServer(ThreadingMixIn, WSGIServer):
     """Serves a WSGI application until it is closed; raises OSError where it cannot listen.
 
     Args:
-        host: The address to listen on.
         port: The port; 0 for a free one.
-        respond: The application.
         tidy: Called about twice a second.
     """
 

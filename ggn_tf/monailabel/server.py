@@ -40,7 +40,6 @@ class MonaiLabelOptions:
         host: Address to listen on; loopback by default, because nothing is encrypted or authenticated.
         images: A DICOM folder whose series OHIF may name by their SeriesInstanceUIDs; None for none.
         origins: Web pages whose scripts may use the server, such as OHIF's `http://localhost:3000`.
-        limits: What uploads may use.
     """
 
     port: int
@@ -55,7 +54,6 @@ class MonaiLabelServer:
 
     Args:
         versions: The versions of the model, at least one of them available.
-        options: The options.
 
     Attributes:
         address: The URL for clients, once it was started.

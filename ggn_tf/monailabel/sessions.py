@@ -27,8 +27,6 @@ class SessionLimits:
     """What uploads may use; each CT that is over them takes the place of those that were used the longest ago.
 
     Attributes:
-        upload_bytes: Largest request.
-        most: Number of sessions.
         total_bytes: Size of all of them.
         age_s: Seconds without a use, after which a session is deleted.
     """
@@ -55,8 +53,6 @@ class Session:
         folder: The folder that contains nothing else.
         bytes_used: Its size; while it is uploaded that of the request.
         image: The CT; None while it is uploaded.
-        created_at: Unix time, seconds.
-        last_used_at: Unix time, seconds.
     """
 
     name: str
@@ -80,9 +76,6 @@ class Sessions:
     @contextmanager
     def upload(self, size: int) -> Iterator[Session]:
         """Make a session and yield it in use; it is deleted at the end unless it got its `image`.
-
-        Args:
-            size: Size of the request, bytes.
 
         Raises:
             NoSpaceError: The disk is full, or sessions in use leave no space.
@@ -210,9 +203,7 @@ def form_bytes(request: Request, largest_bytes: int) -> int:
 def receive_form(request: Request, folder: Path | None) -> tuple[Mapping[str, str], Path | None]:
     """Receive a form of which `form_bytes` has found the size.
 
-    Args:
-        request: The request.
-        folder: Where its file is written to; None to discard files.
+    Its file is written to the folder, or discarded where there is none.
 
     Returns:
         The fields that are texts, and the file, if there is one.

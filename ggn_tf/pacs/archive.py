@@ -61,10 +61,7 @@ def needs_extra() -> Iterator[None]:
 def choose_series(found: Iterable[tuple[str, str, str]], series: str | None, case: str) -> PacsSeries:
     """The requested series, or the one CT series.
 
-    Args:
-        found: Study, series and modality of each.
-        series: SeriesInstanceUID; None for the one CT series.
-        case: The archive, for errors.
+    Takes study, series and modality of each that was found. The case is the archive, for errors.
 
     Raises:
         PacsError: There is none, or more than one.
@@ -113,9 +110,6 @@ class Entity:
     """An application entity of a network.
 
     Attributes:
-        title: Its AE title.
-        host: Name or address.
-        port: Its port.
         encrypted: Whether it takes TLS.
     """
 

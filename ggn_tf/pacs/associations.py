@@ -31,12 +31,6 @@ _CHECKS_PER_TIMEOUT = 8
 class Network:
     """Associations of this client with one archive.
 
-    Args:
-        archive: The archive.
-        title: This client's AE title.
-        credentials: The files for TLS.
-        timeout: Seconds for a connection, and for each wait for data.
-
     Raises:
         PacsError: The title or a file for TLS cannot be used.
     """
@@ -56,13 +50,6 @@ class Network:
         roles: Sequence[Any] = (),
     ) -> Iterator[Association]:
         """An association; released at the end of the block, aborted where the block fails.
-
-        Args:
-            what: What it is for, for errors.
-            contexts: The presentation contexts to propose.
-            watch: Ends it when the archive is silent.
-            handlers: Of pynetdicom's events.
-            roles: SCP/SCU role selections.
 
         Raises:
             PacsError: It is not established, or a response in the block is not DICOM.
@@ -175,7 +162,6 @@ class Watch:
     pynetdicom would wait for ever for the rest of a part that began.
 
     Attributes:
-        opened: Whether a connection was opened.
         silence: Why no response came.
     """
 

@@ -33,8 +33,6 @@ class BoundedEntity(AE):
     """An application entity; the connections that it requests or accepts are bounded.
 
     Args:
-        title: AE title.
-        message_bytes: Largest data set.
         pdu_s: Seconds for one PDU, in both directions.
     """
 
@@ -54,15 +52,6 @@ class BoundedEntity(AE):
 
 class BoundedServer:
     """Serves known callers in threads until it is closed.
-
-    Args:
-        entity: With the supported contexts.
-        callers: Known calling AE titles.
-        address: Host, and a port; 0 picks a free one.
-        handlers: Of pynetdicom's events.
-
-    Attributes:
-        address: Host and port.
 
     Raises:
         OSError: It cannot listen.

@@ -42,12 +42,9 @@ def read_credentials(
 ) -> PacsCredentials:
     """The credentials of a file, or of the environment where there is none.
 
-    Args:
-        file: JSON with `token`, or with `user` and `password`; only its owner may read it.
-        authorities: As in `PacsCredentials`.
-        certificate: As in `PacsCredentials`.
-        key: As in `PacsCredentials`.
-        environment: `GGN_TF_PACS_TOKEN`, or `GGN_TF_PACS_USER` and `GGN_TF_PACS_PASSWORD`.
+    `file` is JSON with `token`, or with `user` and `password`; only its owner may read it. In the environment are
+    `GGN_TF_PACS_TOKEN`, or `GGN_TF_PACS_USER` and `GGN_TF_PACS_PASSWORD`. The other arguments are as in
+    `PacsCredentials`.
 
     Raises:
         PacsError: A file is missing, the credentials are not complete, or others may read them.

@@ -41,7 +41,6 @@ class ClassProbability:
     """The probability of one class.
 
     Attributes:
-        name: The class.
         probability: From 0 to 1; None where it is undefined.
         spread: Standard deviation over the members of an ensemble; None for a single model.
         in_set: Whether the class is in the prediction set; None where the model has none.
@@ -78,11 +77,8 @@ class Preformatted:
 def write_answer(prediction: "CtPrediction", result: Mapping[str, Any], written: date, path: Path) -> None:
     """Write the page.
 
-    Args:
-        prediction: The pictures come from it, and the model card.
-        result: The content of result.json: the page contains nothing else about the CT.
-        written: The date in the page.
-        path: The HTML file; it needs no other file and no network.
+    All but the pictures and the model card comes from `result`, the content of result.json. The page needs no other
+    file and no network.
     """
     entries = result["nodules"]
     sections = [_nodule_section(entry, nodule) for entry, nodule in zip(entries, prediction.nodules, strict=True)]

@@ -33,10 +33,8 @@ class ClassCode:
 def private_code(kind: str, class_name: str, meaning: str) -> ClassCode:
     """The code of a class in the private scheme; the same name has the same code in every report.
 
-    Args:
-        kind: One letter for what is coded of the class.
-        class_name: Name of the class; long names, and names with other characters, are coded by their digest.
-        meaning: The text for people.
+    The kind is one letter for what is coded of the class. Long names, and names with other characters, are coded by
+    their digest.
     """
     short = _SHORT_NAME.fullmatch(class_name) is not None
     name = class_name if short else hashlib.sha256(class_name.encode()).hexdigest()[:12]

@@ -26,8 +26,6 @@ class NodulePatch:
     """A nodule's name and patch.
 
     Attributes:
-        name: The nodule's name.
-        patch: Its patch.
         block: Hounsfield units of the CT around it; None: they are read when they are needed.
         given_mm_lps: The point around which it was first cut, if its centre has moved.
         moves: How often its centre has moved.
@@ -78,12 +76,6 @@ def move_patches(
     """Cut the patches of points around other centres: from what was read of the CT, which is not opened again.
 
     What was not read yet, another process reads.
-
-    Args:
-        volume: The CT.
-        nodules: With the patches around the former centres.
-        centers_mm_lps: A point in the CT for each; it is rounded as given ones are.
-        protocol: The patch that the model takes.
 
     Raises:
         VolumeError: The CT cannot be read any more.
@@ -152,10 +144,7 @@ def _if_covering(box: Box, block: sitk.Image | None, ct_grid: Grid) -> sitk.Imag
 def in_reader(ct: Path, function: Callable[..., _Result], *arguments: object) -> _Result:
     """Run a function that reads a CT in another process; the end of that process is an error about the CT.
 
-    Args:
-        ct: The CT that an error names.
-        function: A function of a module.
-        arguments: What can be pickled, like the result.
+    Arguments and result can be pickled; the CT is for the error.
 
     Raises:
         VolumeError: The process ended, or raised what is not one of the product's errors.

@@ -96,9 +96,7 @@ def read_sources(
 def read_headers(volume: Volume, numbers: Sequence[int]) -> list[Dataset]:
     """The header of each slice of a DICOM series, or of the multi-frame file that it is a frame of.
 
-    Args:
-        volume: A DICOM series.
-        numbers: Indices of the slices in its stack.
+    `numbers` are indices of the slices in the stack.
     """
     slices = [volume.stack.slices[number] for number in numbers] if volume.stack else []
     headers: dict[Path, Dataset] = {}
@@ -210,7 +208,6 @@ class Identity:
 
     Attributes:
         model: The model, for the algorithm's parameters.
-        nodules: In the order of the prediction.
         seed: What the UIDs of the objects are derived from.
     """
 
@@ -230,10 +227,6 @@ def identify(prediction: "CtPrediction", class_codes: Mapping[str, ClassCode]) -
     codes, and of each nodule on its name, its given centre, how often the centre moved, whether the model found it, and
     the solid threshold; where the model's digest is not known, also on its output. The tracking UID of a nodule depends
     on the series, its given centre and the model.
-
-    Args:
-        prediction: The prediction about a DICOM series.
-        class_codes: The codes of its classes that are not private.
     """
     source = f"{prediction.volume.series}/{prediction.model_sha256 or _served(prediction)}"
     nodules, known = [], Counter[str]()

@@ -57,11 +57,7 @@ def write_planar_report(
 
     A nodule of which the model finds nothing has its centre instead, and no measurements.
 
-    Args:
-        prediction: The prediction about a DICOM series.
-        class_codes: Codes of classes by name; other classes are in the private scheme.
-        identity: Names and UIDs, as in the SEG.
-        path: The file to write.
+    Names and UIDs are those of the SEG. Classes without a code are in the private scheme.
 
     Raises:
         VolumeError: The series' headers lack what a DICOM object needs.
@@ -85,12 +81,7 @@ def write_volumetric_report(
 ) -> None:
     """Write a report for dcmqi: each group (TID 1411) refers to the nodule's segment. OHIF 3.13 cannot open it.
 
-    Args:
-        prediction: As `write_planar_report`; nodules of which the model finds nothing are left out.
-        class_codes: As `write_planar_report`.
-        identity: As `write_planar_report`.
-        path: The file to write.
-        segmentation: The SEG of the same prediction.
+    Nodules of which the model finds nothing are left out. `segmentation` is the SEG of the same prediction.
 
     Raises:
         VolumeError: The series' headers lack what a DICOM object needs.

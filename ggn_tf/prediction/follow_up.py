@@ -34,7 +34,6 @@ class FollowedNodule:
     """The nodule in one of the scans.
 
     Attributes:
-        volume: The CT.
         center_mm_lps: The nodule's centre: of the patch, or of the given mask.
         start_mm_lps: Where it was looked for: the given centre, or where the registration carried it.
         mask: uint8, 0 or 1, on the block of the CT's voxels that contains the nodule; None where the model finds none.
@@ -207,10 +206,7 @@ def refuse_failed(
 ) -> tuple[Registration, list[PredictionWarning]]:
     """A registration that can be used, with warnings about it; of a failed one, the shift to the given centre.
 
-    Args:
-        registration: What `register` found.
-        later: The later CT.
-        later_center_mm_lps: The nodule's centre in it, if the user gave it: then a failure is a warning.
+    With a centre in the later CT that the user gave, a failure is a warning.
 
     Raises:
         FollowUpError: The registration failed, or carries the nodule out of the later CT.

@@ -27,11 +27,7 @@ def write_follow_up(
 ) -> dict[str, Any]:
     """Write a follow-up; an earlier one is replaced as a whole.
 
-    Args:
-        follow_up: What is written.
-        folder: Created where it does not exist.
-        keep_ids: Whether growth.json contains the paths of the CTs.
-        shared: Whether the umask decides who may enter a new folder, and not its owner alone.
+    Arguments as of `FollowUp.write`.
 
     Returns:
         The content of growth.json.

@@ -38,10 +38,7 @@ _SHIFTED = (
 def write_growth_page(follow_up: "FollowUp", result: Mapping[str, Any], path: Path) -> None:
     """Write the page.
 
-    Args:
-        follow_up: What it shows.
-        result: The content of growth.json.
-        path: The HTML file; it needs no other file and no network.
+    All but the pictures comes from `result`, the content of growth.json. The page needs no other file and no network.
     """
     days = result["days"]
     moved = _SHIFTED if follow_up.registration.failed else _REGISTERED

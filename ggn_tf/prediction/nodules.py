@@ -320,12 +320,6 @@ def predict_recentered(
     A centre stays where the model finds no nodule, where its centroid is within half a voxel, or outside the CT. The
     centre of a mask is the mask's.
 
-    Args:
-        volume: The CT.
-        patches: Patches that were cut from it, at least one.
-        predict: As in `predict_nodules`.
-        protocol: The patch that the model takes.
-
     Returns:
         The patches around the last centres, and the prediction of these.
 

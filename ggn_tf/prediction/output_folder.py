@@ -17,7 +17,6 @@ class OutputFolder:
     Attributes:
         what: Its name in errors.
         record: The file without which a folder is not an earlier output.
-        names: Further files and folders that it may contain.
         folders: Those of the folders whose files are known, with the pattern of the files' names.
     """
 

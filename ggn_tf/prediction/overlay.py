@@ -27,12 +27,7 @@ def field_around(center_mm_lps: Vector, margin_mm: float = 0.0) -> Grid:
 def draw_overlay(path: Path, title: str, block: sitk.Image, mask: sitk.Image | None, center_mm_lps: Vector) -> None:
     """Draw axial, coronal and sagittal through a point, as radiologists look at them: the patient's right on the left.
 
-    Args:
-        path: PNG to write.
-        title: Title of the first plane.
-        block: Hounsfield units of the CT around the point.
-        mask: 0 or 1, on a block of the same CT; None draws no outline.
-        center_mm_lps: Where the planes meet.
+    `block` has Hounsfield units of the CT around the point; `mask`, 0 or 1 on a block of the same CT, is outlined.
     """
     tiles = []
     for plane, (across, upside_down) in _PLANES.items():

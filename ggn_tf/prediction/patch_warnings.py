@@ -42,8 +42,6 @@ class PredictionWarning:
     """One reason why a prediction may be wrong.
 
     Attributes:
-        code: For a program.
-        text: For a person.
         arguments: Names of the API arguments that the text needs.
     """
 
@@ -66,10 +64,7 @@ def patch_warnings(
 ) -> list[PredictionWarning]:
     """The warnings about a patch.
 
-    Args:
-        patch: The patch that the model was given.
-        nodule: [z, y, x] on the patch's grid: the mask that the model predicts.
-        inside_hu: The CT's values in that nodule; empty where there is none.
+    `nodule` [z, y, x] is the predicted mask on the patch's grid, `inside_hu` the CT's values in it.
     """
     return [
         *(PredictionWarning("repaired", f"Noted before the prediction: {note}.") for note in patch.repaired),
@@ -104,10 +99,8 @@ def overlap_warning(names: list[str]) -> PredictionWarning:
 def recentring_warnings(moved_mm: float, outside_mm: float, nearer: list[str]) -> list[PredictionWarning]:
     """The warnings about a centre that moved.
 
-    Args:
-        moved_mm: How far.
-        outside_mm: How far the given centre is from the nodule that was found.
-        nearer: The nodules of the same call whose given centres are nearer to the last centre than its own.
+    `outside_mm` is the distance of the given centre from the nodule that was found; `nearer` are the nodules of the
+    same call whose given centres are nearer to the last centre than its own.
     """
     warnings = [PredictionWarning.of(MOVED_FAR, f"Here: {moved_mm:.1f} mm.")] if moved_mm > WARNING_MM else []
     if nearer:

@@ -49,13 +49,8 @@ def write_results(
 ) -> dict[str, Any]:
     """Write everything that is known about the nodules; an earlier result is replaced as a whole.
 
-    Args:
-        prediction: Its masks become one label map in NIfTI and, on a DICOM series, also a DICOM SEG with a DICOM SR.
-        folder: Created where it does not exist.
-        keep_ids: Whether result.json contains the path of the CT.
-        shared: Whether the umask decides who may enter a new folder, and not its owner alone.
-        class_codes: Codes of classes for the SR; other classes are in a private scheme.
-        volumetric: Whether to write a second SR, whose groups refer to the segments of the SEG.
+    Arguments as of `CtPrediction.write`; its masks become one label map in NIfTI and, on a DICOM series, also a DICOM
+    SEG with a DICOM SR.
 
     Returns:
         The content of result.json.

@@ -31,10 +31,7 @@ def interval_of(
 
     The dates are of the first attribute that both headers have: AcquisitionDate, SeriesDate, StudyDate.
 
-    Args:
-        earlier: The earlier scan's headers.
-        later: The later scan's.
-        days: The days, if they are given: they have precedence.
+    `days`, if they are given, have precedence.
 
     Raises:
         FollowUpError: The later scan is of a day before the earlier one, and no days were given.
@@ -70,11 +67,6 @@ def interval_of(
 
 def patient_warnings(earlier: ScanFacts, later: ScanFacts, *, same_patient: bool = False) -> list[PredictionWarning]:
     """Warnings about the patient.
-
-    Args:
-        earlier: The earlier scan's headers.
-        later: The later scan's.
-        same_patient: Whether the user states that it is one patient, whatever the headers say.
 
     Raises:
         FollowUpError: The headers name different patients, and the user does not state that it is one.

@@ -33,10 +33,7 @@ class SliceRegion:
 def region_of(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector) -> SliceRegion:
     """The outline of a nodule on the slice of its long axis; its centre where no slice contains the nodule.
 
-    Args:
-        volume: A DICOM series.
-        mask: 0 or 1, on a block of the volume's grid; None for no nodule.
-        center_mm_lps: The centre.
+    `mask` is 0 or 1, on a block of the volume's grid.
     """
     if mask is not None:
         whole = np.zeros(volume.grid.size_xyz[::-1], np.uint8)
@@ -53,8 +50,7 @@ def region_of(volume: Volume, mask: sitk.Image | None, center_mm_lps: Vector) ->
 def outline(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.floating]:
     """The outer outline of the largest part of a mask, along the edges of its pixels.
 
-    Args:
-        inside: [y, x], not empty. Pixels that touch at a corner alone are two parts; holes are filled.
+    Takes [y, x], not empty. Pixels that touch at a corner alone are two parts; holes are filled.
 
     Returns:
         [N, 2], column and row of the corners, as `SliceRegion.points`; the first corner is repeated at the end.

@@ -79,10 +79,8 @@ def parse_pairs(
 ) -> tuple[tuple[System, System], ...]:
     """Read pairs such as `cascade/joint:raw`.
 
-    Args:
-        texts: A system is a model and, after a slash, its stage; without a stage the last one.
-        models: The models for which a study has predictions.
-        variants: Further models, of ablations, each with its stages.
+    A system is a model and, after a slash, its stage; without a stage the last one. The variants are models of
+    ablations, each with its stages.
 
     Raises:
         GgnError: A text is not a pair, or names a model or stage that the study does not have.

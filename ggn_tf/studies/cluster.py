@@ -48,13 +48,7 @@ def run_on_cluster(
     The item of a lost worker resumes on another. Where `stop_requested`, which is called twice a second, returns true,
     running items stop where they can be resumed; they also do so where this process or the scheduler ends.
 
-    Args:
-        items: The items.
-        folder: Their work folder, on a file system that all workers see under the same path.
-        cluster: The cluster.
-        report: Called with the progress of items.
-        stop_requested: Whether to stop.
-        perform: What a worker does with an item.
+    The work folder is on a file system that all workers see under the same path.
 
     Raises:
         KeyboardInterrupt: A stop was requested.
@@ -152,14 +146,7 @@ def _marked(folder: Path) -> Iterator[str]:
 
 
 class _ItemsAtWork:
-    """The items that were submitted and are not done.
-
-    Args:
-        client: The client.
-        resources: What each item takes of its worker's.
-        perform: What a worker does with an item.
-        priorities: Priority of each item by its name; the largest is first.
-    """
+    """The items that were submitted and are not done."""
 
     def __init__(
         self, client: Client, resources: Mapping[str, float], perform: Perform, priorities: Mapping[str, int]

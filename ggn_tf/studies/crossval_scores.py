@@ -86,17 +86,7 @@ def score_crossval(
     seed: int,
     replicates: int,
 ) -> Evaluation:
-    """Score out-of-fold predictions.
-
-    Args:
-        members: The trainings.
-        folds: The folds.
-        dataset: Their dataset.
-        frame: The out-of-fold predictions.
-        coverage: Share of prediction sets that must contain the true class.
-        seed: Seed of the bootstrap.
-        replicates: Number of replicates.
-    """
+    """Score out-of-fold predictions."""
     first, task = members[0].run, members[0].run.description.task
     described = describe_run(first, dataset)
     stages = tuple(TrainedStage(stage.stage, None, None, None) for stage in described.stages)

@@ -36,14 +36,10 @@ class StudyDesign:
         tasks: The paper's four, or others.
         models: Models that can be trained, `transfer` and `radiomics`; and models started from a run, `MODEL@RUN`.
         splits: Numbers of the splits.
-        repeats: Number of trainings per system, task and split, each with its own seed.
         joint_weights: Values of lambda for the paper's Table 5, on the second (or only) task and the first split, or on
             all folds.
-        seed: Seed of the first repeat; the others count on from it.
-        precision: `float32` or `bfloat16`.
         segment_on: The nodules of the stage `segment`: `all`, or those of the `task`.
         select_on: The set whose score selects the weights: `validation`, or `test` as in the paper.
-        protocol: All numbers of the method.
         split_digests: `digest_of` each fold or each of the user's own splits; empty for the dataset's splits.
         ablations: Names of `ABLATIONS`, each of which adds systems.
         folds: Number of folds, whose numbers are then those of the splits; None where splits are compared.

@@ -42,9 +42,7 @@ def recorded(path: Path) -> Iterator[None]:
 def check_recorded(path: Path, *, required: bool = False) -> None:
     """Refuse a file that is not the one that was written; files of older versions have no record.
 
-    Args:
-        path: The file.
-        required: Whether a missing file, and one without a record, are refused too.
+    Where it is required, a missing file and one without a record are refused too.
 
     Raises:
         RunError: It has another digest.

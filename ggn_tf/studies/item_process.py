@@ -39,10 +39,7 @@ class ItemTask:
     """What a worker receives of an item: paths on the shared file system, and no dataset.
 
     Attributes:
-        name: The item's name.
         pickled: The item and its work folder, as `load_item` reads them.
-        folder: The work folder.
-        dataset: The dataset's folder.
         mark: Name of a file in the work folder that only the submitting call has written.
         topic: Name under which the client receives the fields of `WorkerMessage`.
         versions: Versions of the packages on which the results depend, where the item was submitted.

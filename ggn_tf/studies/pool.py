@@ -46,11 +46,8 @@ def run_item(
 ) -> None:
     """Do an item and send its progress; at the end its error, if it is one that a user can correct.
 
-    Args:
-        load: Gives the item and its work folder; unpickling them imports TensorFlow.
-        parent: The process that started this one.
-        stop_requested: Whether the work shall stop where it can be resumed.
-        connection: Where `WorkerMessage` are sent.
+    `load` gives the item and its work folder: unpickling them imports TensorFlow. `parent` is the process that started
+    this one.
     """
     # Ctrl-C reaches every process of a terminal, SIGTERM those of a batch job; only the parent decides what they mean.
     for number in (signal.SIGINT, signal.SIGTERM):

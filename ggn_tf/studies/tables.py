@@ -146,11 +146,7 @@ class _TestScores:
 
 
 def best_repeat(values: Mapping[str, tuple[np.ndarray | None, str | None]]) -> dict[str, float]:
-    """The scores of the repeat with the highest accuracy, the first of equal ones; nothing where it is undefined.
-
-    Args:
-        values: Every repeat's scores, as `SystemPredictions.values` returns them.
-    """
+    """The scores of the repeat with the highest accuracy, the first of equal ones; nothing where it is undefined."""
     accuracy, _ = values.get("accuracy", (None, None))
     if accuracy is None:
         return {}

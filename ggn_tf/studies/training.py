@@ -37,8 +37,6 @@ class Training:
 
     Attributes:
         name: Name of its run folder.
-        description: The run.
-        repeat: Number of the repeat.
         system: The model's name in the predictions table.
         last_stage: The last stage to train; None for all stages of the model.
         reused: Stages that are not trained, each with the name of the training that it is taken from.

@@ -23,9 +23,6 @@ class ReportData:
     Attributes:
         frame: A checked predictions table of one task and split; it may contain several models and repeats.
         select_on: The set that selected the weights.
-        set_name: The set that is shown.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the bootstrap.
         nodules: What the dataset records about the nodules, by case id; None if that is not available.
         by: Columns of the case table by which nodules are grouped.
         further: The scores of `score_further`, of every set.

@@ -53,11 +53,9 @@ class Plane:
     Attributes:
         name: `axial`, `coronal` or `sagittal`.
         axis: The name of the axis across it: x, y or z.
-        count: Number of slices.
         start: The slice that is shown first, from 0.
         first_mm: LPS coordinate of slice 0.
         step_mm: Distance of the slices.
-        size_mm: Width and height.
         sides: The patient's sides at the left, right, top and bottom.
         png: The slice `start` in the lung window with the outline of the mask, for print and without JavaScript.
     """
@@ -79,10 +77,8 @@ class Region:
 
     Attributes:
         title: A name for the reader, on one line.
-        size_xyz: Number of voxels.
         hu: Little-endian int16, x fastest.
         mask: One bit per voxel in the same order, the lowest bit first; empty without a mask.
-        planes: Axial, coronal, sagittal.
     """
 
     title: str

@@ -30,13 +30,9 @@ class Comparison:
     """System A against system B in one score.
 
     Attributes:
-        model_a, stage_a, model_b, stage_b: The systems.
         task: Its classes with commas between.
-        split: Number of the split.
         set: `validation` or `test`.
         metric: As in `run_scores.METRICS`.
-        nodules, patients: Size of the set.
-        repeats_a, repeats_b: Number of trainings.
         value_a, value_b: Mean over repeats.
         difference: A minus B.
         low, high: Interval of the difference at 95 %: Wald's for AUC, else, and of means over folds, the paired patient
@@ -50,7 +46,6 @@ class Comparison:
         low_retrained, high_retrained: Interval over patients and trainings; None without `training_error`.
         p_retrained: Two-sided p value over patients and trainings, for claims about a method.
         p_retrained_holm: `p_retrained` after Holm's correction over the same family.
-        reason: Why a value is None, for a reader.
         margin: The equivalence margin; None where none was given.
         equivalence: Whether the interval (over patients and trainings, if it exists) is `inside` the margin, `outside`
             it, or reaches across one of its ends: `undecided`.

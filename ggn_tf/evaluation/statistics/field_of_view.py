@@ -29,12 +29,7 @@ def score_extent(
     On the nodules of the set whose scores are in question: nothing is trained, but what the extent shows may differ
     between sets.
 
-    Args:
-        frame: A checked predictions table of one run.
-        cases: Records of the set's nodules by id: `Dataset.case_by_id`.
-        set_name: The set; without a nodule there is no score.
-        seed: Seed of the bootstrap.
-        replicates: Number of bootstrap replicates.
+    Takes the predictions of one run, and the records of the set's nodules by id (`Dataset.case_by_id`).
 
     Returns:
         For each class against the rest, or of two classes for the second, the scores of both measures.

@@ -59,13 +59,7 @@ def resampled_in_folds(
     weights: np.ndarray,
     score: Callable[[pd.DataFrame, np.ndarray], dict[str, np.ndarray]] = resampled_scores,
 ) -> dict[str, np.ndarray]:
-    """The means over the folds [B] on resampled nodules with the count of each [B, N]; of rows without folds `score`'s.
-
-    Args:
-        rows: One row per nodule.
-        weights: The count of each nodule [B, N].
-        score: Computes scores [B] of the rows of a fold.
-    """
+    """Means over the folds [B] on resampled nodules with the count of each [B, N]; of rows without folds `score`'s."""
     if FOLD not in rows:
         return score(rows, weights)
     folds = rows[FOLD].to_numpy()
@@ -76,11 +70,7 @@ def resampled_in_folds(
 def score_folds(frame: pd.DataFrame, class_names: tuple[str, ...], seed: int, replicates: int) -> Scores:
     """The mean over the folds of every score, with its interval.
 
-    Args:
-        frame: Out-of-fold predictions of one run, with the column `fold`.
-        class_names: The classes of the task.
-        seed: Seed of the bootstrap.
-        replicates: Number of replicates.
+    Takes out-of-fold predictions of one run, with the column `fold`.
 
     Raises:
         PredictionsError: The table is wrong.
@@ -119,11 +109,7 @@ def compare_baselines(
 ) -> list[BaselineComparison]:
     """Compare the last stage that classifies with baselines on the same nodules, by the AUC's mean over the folds.
 
-    Args:
-        frame: Out-of-fold predictions.
-        baselines: Those of each baseline, by its name.
-        seed: Seed of the bootstrap.
-        replicates: Number of replicates.
+    Takes out-of-fold predictions, and those of each baseline by its name.
 
     Raises:
         PredictionsError: A baseline has other nodules, folds or labels.

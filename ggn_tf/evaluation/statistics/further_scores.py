@@ -43,13 +43,8 @@ def score_further(
 ) -> list[RepeatedScore]:
     """Score every system on every set.
 
-    Args:
-        frame: A predictions table.
-        sensitivity: The least sensitivity of the operating point, which is chosen on each training's validation set;
-            None for none. Only for two classes.
-        set_names: The sets.
-        seed: Seed of the bootstrap.
-        replicates: Number of bootstrap replicates.
+    With a `sensitivity`, for two classes, scores at an operating point of at least it are added, which is chosen on
+    each training's validation set.
 
     Returns:
         In the order of `split_by_system`: `sensitivity`, `specificity`, `ppv` and `npv` of the second class of two,

@@ -29,9 +29,8 @@ VALIDATION, OUT_OF_FOLD = "validation", "out_of_fold"
 def fit_thresholds(frame: pd.DataFrame, coverage: float) -> SetThresholds:
     """Fit the thresholds of one model on held-out nodules.
 
-    Args:
-        frame: Its predictions, one row per nodule, of patients on whom it was not trained.
-        coverage: Probability that a set contains the true class, in (0, 1).
+    Takes its predictions, one row per nodule, of patients on whom it was not trained, and the probability that a set
+    contains the true class, in (0, 1).
     """
     thresholds = []
     for index, name in enumerate(table_classes(frame)):
@@ -65,12 +64,8 @@ def evaluate_sets(
 
     The thresholds of out-of-fold predictions are fitted fold by fold: for the nodules of a fold on those of the others.
 
-    Args:
-        frame: The run's predictions, or out-of-fold predictions.
-        cases: What is known about the nodules of each set that is scored, by case id.
-        coverage: Probability that a set contains the true class.
-        seed: Seed of the bootstrap.
-        replicates: Number of bootstrap replicates.
+    Takes its predictions, or out-of-fold predictions, and the records of the nodules of each set that is scored, by
+    case id.
 
     Returns:
         None where the last stage does not classify, or there is no validation nodule.
@@ -104,13 +99,7 @@ def score_sets(
 ) -> list[SubgroupScore]:
     """Coverage and size of the sets of every system on one set of nodules, with patient-bootstrap intervals.
 
-    Args:
-        frame: A predictions table.
-        least: [C] by case id, the lowest probability with which a set contains each class, fitted on other nodules.
-        cases: What is known about the nodules, by case id.
-        set_name: The set of nodules.
-        seed: Seed of the bootstrap.
-        replicates: Number of bootstrap replicates.
+    `least` has [C] by case id, the lowest probability with which a set contains each class, fitted on other nodules.
 
     Returns:
         The two scores of all nodules, of each class and of each group of the subgroups' characteristics. Groups of

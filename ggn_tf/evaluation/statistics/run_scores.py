@@ -69,8 +69,6 @@ class SetScores:
     """The scores of a run on one set.
 
     Attributes:
-        nodules, patients: Size of the set.
-        nodules_by_class: Number of nodules of every class of the task.
         stages: Scores by stage, in the order of training.
     """
 
@@ -90,9 +88,6 @@ class Scores:
 
     Attributes:
         by_set: Scores by set, in the order of `SCORED_SETS`.
-        replicates: Number of bootstrap replicates.
-        seed: Seed of the bootstrap.
-        level: Level of the intervals.
     """
 
     by_set: Mapping[str, SetScores]
@@ -111,8 +106,6 @@ class TrainedStage:
     """A finished stage of a training.
 
     Attributes:
-        stage: Its name.
-        epochs: Number of epochs that were trained.
         best_epoch: The epoch whose weights were kept.
         ended: Why training stopped, for a reader.
     """
@@ -139,15 +132,10 @@ class TrainedRun:
 
     Attributes:
         task: Its classes with commas between, as `Task.parse` reads them.
-        model: Name of the model.
         split: Number of the split; None for a cross-validation.
         seed: Seed of the training, or of the first of several.
-        precision: Precision of the training, for example `float32`.
         select_on: The set whose scores selected the weights.
-        dataset_fingerprint: Fingerprint of the dataset's content.
         dataset: Name of the dataset's folder.
-        versions: Versions of the packages, by name.
-        stages: The finished stages, in the order of training.
         start_from: The source of the first weights; None for the initial ones of the seed.
         select_by: Score that selected the weights of stages with a classifier.
     """
@@ -171,8 +159,6 @@ class SiteDifference:
     """A score on another site's nodules minus the same score on the run's own test set.
 
     Attributes:
-        stage: The stage.
-        metric: Name of the score, as in `METRICS`.
         test, external: The score on either set.
         difference: `external` minus `test`.
         low, high: Percentile interval over the patients of both sites; None where a site has too few.
@@ -192,7 +178,6 @@ class ExtentScore:
     """How well the extent of the CT alone distinguishes a class from the rest.
 
     Attributes:
-        set_name: The set of nodules.
         measure: `layers`, the number of the patch's layers along z inside the CT; or `share`, of its voxels.
         class_name: The class against the rest; of two classes only the second.
         value: Area under the ROC curve, above 0.5 where the class has the larger extent; None with one class only.
@@ -221,8 +206,6 @@ class Evaluation:
     """The evaluation of one run.
 
     Attributes:
-        scores: Its scores.
-        run: What was trained.
         sites: Differences between another site and the test set; empty without another site.
         external_dataset: Name of the other site's dataset folder.
         extent: What the extent of the CT alone predicts; empty where this was not computed.

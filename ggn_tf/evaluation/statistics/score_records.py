@@ -17,11 +17,8 @@ class RepeatedScore:
     Attributes:
         model, stage: The system.
         task: Its classes with commas between.
-        split: Number of the split.
         set: `validation`, `test` or `external`.
         metric: As in `run_scores.METRICS`.
-        repeats: Number of trainings.
-        nodules, patients: Size of the set.
         value: The mean over repeats; None where the score is undefined.
         deviation: The standard deviation over repeats (of a sample: n - 1); None with one.
         low, high: Patient-bootstrap interval of the mean over repeats at 95 %.
@@ -100,7 +97,6 @@ class BaselineComparison:
     """A score of a baseline fitted on each fold's training set, and its difference to the last stage that classifies.
 
     Attributes:
-        model: Name of the baseline.
         stage: The stage that it is compared with.
         metric: As in `run_scores.METRICS`.
         value: Mean over the folds; None where it is undefined.
@@ -142,12 +138,8 @@ class FoldScores:
     """What a cross-validation adds to its means over the folds.
 
     Attributes:
-        folds: Number of folds.
         members: Number of trainings per fold, whose probabilities are averaged.
-        by_fold: The scores of each fold.
-        pooled: The pooled AUC of each stage.
         baselines: The baselines; none where no stage classifies.
-        trainings: The stages of each training.
     """
 
     folds: int
@@ -190,7 +182,6 @@ class RetestScore:
     """A score under one perturbation.
 
     Attributes:
-        perturbation: The change of the input.
         metric: `dice`, `auc`, or `changed`: the share of nodules whose most probable class is another one than without
             the perturbation.
         value: The score; None where it is undefined.
@@ -217,8 +208,6 @@ class Retest:
     """The test-retest analysis of a run's last stage on its test set.
 
     Attributes:
-        stage: The stage.
-        nodules, patients: Size of the test set.
         margin_mm: Width of what the dataset stores around each patch.
         left_out_mm: Distances of the centre that are larger than this margin.
         scores: Every perturbation in its order, the unperturbed input first, with the scores that the stage has.

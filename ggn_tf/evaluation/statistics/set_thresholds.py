@@ -28,7 +28,6 @@ class ClassThreshold:
     """The threshold of one class.
 
     Attributes:
-        class_name: The class.
         nodules, patients: The held-out nodules of this class.
         least_probability: Lowest probability with which a set contains the class; 0 with too few patients.
     """
@@ -78,9 +77,7 @@ class PredictionSets:
     """Prediction sets of the last stage, evaluated on nodules that did not set the thresholds.
 
     Attributes:
-        stage: The stage.
         fitted_on: The set of nodules from which the thresholds are: `validation`, or `out_of_fold`.
-        thresholds: The thresholds; None for a cross-validation.
         scores: `set_coverage`, the share of nodules whose set contains the true class, and `set_size`, the mean number
             of classes in a set, of all nodules and by class, size, texture and spacing; empty where a class has too few
             patients.
@@ -122,10 +119,7 @@ def patients_needed(coverage: float) -> int:
 def least_probability(probability: np.ndarray, patients: np.ndarray, coverage: float) -> float:
     """The threshold of one class: a weighted quantile, in which the new patient counts as one more with probability 0.
 
-    Args:
-        probability: Probability of the class for held-out nodules of this class, [N].
-        patients: Their patients, [N].
-        coverage: As in `fit_thresholds`.
+    Takes the probabilities of the class for held-out nodules of this class, and their patients, [N] both.
 
     Returns:
         With one nodule per patient the ceil((n + 1) coverage)-th largest of n; 0 where there are too few patients.

@@ -30,9 +30,7 @@ class SystemPredictions:
     """One system's predictions on one set of one split.
 
     Attributes:
-        system: The system.
         task: Its classes with commas between, as `Task.parse` reads them.
-        split: Number of the split.
         set_name: `validation`, `test` or `external`.
         repeats: Rows by number of the training, sorted by case; the cases are the same in all.
     """

@@ -52,9 +52,8 @@ def nodules_needed(level: float) -> int:
 def fit_distribution(trained: np.ndarray, held_out: np.ndarray) -> FeatureDistribution:
     """Fit the distribution of features.
 
-    Args:
-        trained: Features of the nodules on which the classifier was trained, [N, F].
-        held_out: Features of nodules of other patients, [M, F].
+    Takes the features of the nodules on which the classifier was trained [N, F], and of nodules of other patients [M,
+    F].
 
     Raises:
         GgnError: There are fewer than two training nodules or no held-out nodule, or features are not finite or all

@@ -39,8 +39,7 @@ _LARGEST_RESPONSE_BYTES = 2**28
 def channel_options(proxy: str | None) -> tuple[tuple[str, int | str], ...]:
     """Options of a gRPC channel: requests of any size, and the environment's proxies have no effect.
 
-    Args:
-        proxy: HOST:PORT or URL of the HTTP proxy to connect through; None to connect to the server itself.
+    The proxy is HOST:PORT or a URL; without one the channel connects to the server itself.
 
     Raises:
         ServingError: The proxy is not an HTTP proxy.

@@ -65,11 +65,7 @@ def compare_responses(
 ) -> Comparison:
     """Compare the outputs with the recorded ones.
 
-    Args:
-        response: The server's.
-        recorded: The export's.
-        tolerances: The largest difference allowed, by the names of the outputs whose numbers are compared.
-        ignored: The codes of warnings that may differ.
+    Numbers may differ by the tolerance of their output, warnings by the ignored codes.
     """
     comparison, moved = Comparison(), dict[str, np.ndarray]()
     for name in sorted(recorded.outputs):

@@ -50,12 +50,7 @@ class Member:
     """One of the runs.
 
     Attributes:
-        run: Name of the run folder.
         stage: The stage whose weights were exported.
-        split: Number of the split.
-        seed: Seed of the training.
-        model_sha256: SHA-256 of the exported `.keras` file.
-        dataset_fingerprint: Fingerprint of the dataset.
         split_digest: Digest of the split; None in runs that did not record it.
         fold: Number of the fold in a cross-validation, from 1; None outside of one.
     """

@@ -41,10 +41,7 @@ class Regions(NamedTuple):
 def restore_centers(center_index: np.ndarray, shape: tuple[int, ...], axes: str) -> np.ndarray:
     """Bring centres from the order that the model takes into the caller's; the inverse of `order_regions`.
 
-    Args:
-        center_index: [N, 3], in voxels of the regions, axes S, P, L.
-        shape: [N, D, H, W], of the caller's regions.
-        axes: As in `order_regions`.
+    Takes [N, 3] in voxels of the regions, axes S, P, L, and the shape [N, D, H, W] of the caller's regions.
     """
     order, turned = _order(axes)
     restored = np.empty_like(center_index)

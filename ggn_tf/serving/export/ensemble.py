@@ -57,11 +57,6 @@ def further_outputs(
     A new output is added here, to `ExportContract.further_outputs`, and to `wire.FURTHER_OUTPUTS` and `wire.DTYPES`.
     All signatures then return it, NaN in rows without a prediction.
 
-    Args:
-        contract: Lists the outputs of this export.
-        mean: The mean over the members, which is what the export predicts.
-        members: The prediction of each member.
-
     Returns:
         A tensor [N, ...] for each of the listed names.
     """

@@ -115,8 +115,6 @@ class RecenteredPatches(NamedTuple):
 
     Attributes:
         center_index: [N, 3] float64, z, y, x, in voxels of the region.
-        cut: The patches.
-        outputs: The prediction of these.
     """
 
     center_index: tf.Tensor
@@ -145,13 +143,8 @@ def recenter(
     A centre stays where there is no nodule, where its centroid is within `STAYS_MM`, or outside the region, and in rows
     without a prediction. If no row has a sound geometry, no patch is cut and predicted.
 
-    Args:
-        hu: As in `cut_patches`, like the arguments that are not listed here.
-        spacing_mm: As in `cut_patches`.
-        center_index: As in `cut_patches`.
-        protocol: The patch's size, spacing, and value outside.
-        predict: The prediction of patches [N, S, S, S, 1] in Hounsfield units.
-        no_outputs: Outputs of as many rows, which are returned where nothing is predicted.
+    The first arguments are as in `cut_patches`. `predict` takes patches [N, S, S, S, 1] in Hounsfield units;
+    `no_outputs` has as many rows, and is returned where nothing is predicted.
     """
 
     def step(state: _State) -> tuple[_State]:
@@ -185,9 +178,7 @@ def recenter(
 def centroid_offsets_mm(mask: tf.Tensor, spacing_mm_zyx: Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
     """How far the centroids of the nodules at the centres are from the patches' centres.
 
-    Args:
-        mask: [N, S, S, S, 1], from 0 to 1.
-        spacing_mm_zyx: Distance of the patches' voxels along z, y, x.
+    Takes masks [N, S, S, S, 1], from 0 to 1, and the distance of their voxels along z, y, x.
 
     Returns:
         [N, 3] float64, mm along z, y, x, and [N] bool, whether there is a nodule; without one the offset is 0.

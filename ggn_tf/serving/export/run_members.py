@@ -31,11 +31,8 @@ class ExportedRuns:
 
     Attributes:
         runs: The runs, those of a cross-validation each.
-        models: One model per run.
         members: One entry per run; none for a single run.
-        task: The task of all runs.
         protocol: That of the run with the smallest shifts in its training, which decides how safe recentring is.
-        provenance: What all runs have in common.
     """
 
     runs: tuple[RunFolder, ...]
@@ -49,8 +46,7 @@ class ExportedRuns:
 def open_runs(folders: Sequence[Path]) -> ExportedRuns:
     """Open runs, check that their predictions can be averaged, and load their models.
 
-    Args:
-        folders: Run folders; the folder of a cross-validation counts as all of its runs.
+    The folder of a cross-validation counts as all of its runs.
 
     Raises:
         RunError: There is no run, a folder is not a run or occurs twice, a run is not finished or cannot be served, or

@@ -50,7 +50,6 @@ class ExportCost:
     """What an export costs, measured before it gets its name.
 
     Attributes:
-        size_bytes: Size of all files.
         patch_ms: Median time of one patch in this process, by the signature `serving_default`, ms.
     """
 

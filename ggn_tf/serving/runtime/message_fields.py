@@ -12,8 +12,7 @@ _UNUSABLE = (14, 15)
 def check_fields(message: bytes) -> None:
     """Check that a message has few fields.
 
-    Args:
-        message: Bytes of a PredictRequest; what ends within a field passes, because protobuf cannot parse it.
+    What ends within a field passes, because protobuf cannot parse it.
 
     Raises:
         ValueError: It has too many, or such as no request needs.
