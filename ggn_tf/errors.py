@@ -79,13 +79,7 @@ class GgnError(Exception):
 def with_arguments(
     text: str | None, arguments: Sequence[str], name_argument: NameArgument = api_argument
 ) -> str | None:
-    """A remedy followed by the arguments that it needs, in parentheses.
-
-    Args:
-        text: The remedy.
-        arguments: Names of API arguments.
-        name_argument: Names each argument for the reader.
-    """
+    """A remedy followed by the arguments that it needs, in parentheses."""
     names = [name for name in map(name_argument, arguments) if name is not None]
     return text if text is None or not names else f"{text} ({', '.join(names)})"
 

@@ -264,8 +264,7 @@ def _is_regular(path: Path) -> bool:
 def refuse_read_only(folder: Path) -> None:
     """Refuse a place for results before the work is done, by writing a file to the nearest folder that exists.
 
-    Args:
-        folder: The folder in which something will be made, as the argument `output` names it; it need not exist.
+    The folder, in which something will be made, need not exist; the argument `output` names it.
 
     Raises:
         GgnError: Nothing can be written there.
@@ -343,9 +342,7 @@ def _folder_mode(path: Path, private: bool) -> int:
 def make_private_folder(folder: Path, *, shared: bool = False) -> None:
     """Make a folder that only its owner may enter, unless it is shared; one that exists keeps its mode.
 
-    Args:
-        folder: The folder; its parents are made as the umask has it.
-        shared: Whether the umask decides who may enter.
+    Its parents are made as the umask has it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o777 if shared else 0o700, exist_ok=True)

@@ -148,9 +148,6 @@ def added_later(default: Any) -> Any:
     """A dataclass field that documents of older versions lack.
 
     Every other field must be in the document, those with a default included.
-
-    Args:
-        default: Its value where the document lacks it.
     """
     return dataclasses.field(default=default, metadata={_ADDED_LATER: True})
 
@@ -158,8 +155,7 @@ def added_later(default: Any) -> Any:
 def to_json(record: Any) -> dict[str, Any]:
     """A dataclass as JSON types, its fields in their order; `from_json` returns an equal object.
 
-    Args:
-        record: A dataclass of numbers, text, tuples, mappings, tasks and such dataclasses.
+    Takes a dataclass of numbers, text, tuples, mappings, tasks and such dataclasses.
     """
     return typing.cast(dict[str, Any], _CONVERTER.unstructure(record))
 

@@ -60,9 +60,6 @@ def resolve_precision(choice: Literal["auto", "float32", "bfloat16"]) -> tuple[P
 
     Weights, losses, softmax and statistics are float32 either way.
 
-    Args:
-        choice: `auto` chooses bfloat16 if the GPU, or without a GPU the processor, has it in hardware.
-
     Returns:
         The precision, and the reason.
     """
@@ -74,9 +71,8 @@ def resolve_precision(choice: Literal["auto", "float32", "bfloat16"]) -> tuple[P
 def fast_precision(gpu_capabilities: Sequence[tuple[int, int]], flags: Collection[str]) -> tuple[Precision, str]:
     """The precision that given hardware does fast, and the reason.
 
-    Args:
-        gpu_capabilities: NVIDIA's compute capability of every GPU; the first decides.
-        flags: The processor's instruction-set flags.
+    Takes NVIDIA's compute capability of every GPU, of which the first decides, and the processor's instruction-set
+    flags.
     """
     for major, minor in gpu_capabilities:
         fast = (major, minor) >= _AMPERE

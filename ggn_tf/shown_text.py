@@ -32,9 +32,7 @@ def one_line(text: str) -> str:
 def on_terminal(text: str, *, drawn: bool) -> str:
     """Output with escapes instead of the control characters that this program does not print itself.
 
-    Args:
-        text: Any output.
-        drawn: Whether progress bars are drawn there.
+    Progress bars may be `drawn` there.
     """
     return (_DRAWN if drawn else _STYLED).sub(lambda found: found[1] or _escape(found), text)
 

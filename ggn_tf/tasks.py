@@ -78,9 +78,6 @@ class Task:
     def check_labels(self, labels: Iterable[str]) -> None:
         """Refuse a task with labels that do not occur in the data.
 
-        Args:
-            labels: The labels of all nodules.
-
         Raises:
             TaskError: A label of the task is not among them.
         """

@@ -15,9 +15,7 @@ _LENGTH_BYTES, _CHECKSUM_BYTES = 8, 4
 def check_records(path: Path, offsets: Iterable[int] | None = None) -> None:
     """Check that records end within their file.
 
-    Args:
-        path: A TFRecord file that is not compressed.
-        offsets: Where the records begin, in bytes; None for all, one after another.
+    The file is not compressed. Records begin at the offsets; None for all, one after another.
 
     Raises:
         ValueError: A record does not.
@@ -36,8 +34,7 @@ def check_records(path: Path, offsets: Iterable[int] | None = None) -> None:
 def read_records(path: Path) -> Iterator[bytes]:
     """The content of each record, without TensorFlow; their checksums are not compared.
 
-    Args:
-        path: A TFRecord file that is not compressed.
+    The file is not compressed.
 
     Raises:
         ValueError: A record does not end within the file.

@@ -31,9 +31,6 @@ _PATTERN = re.compile(r"([^\s%]*%0?\d{0,2}d[^\s%]*)\s+(\d{1,6})\s+(\d{1,6})(?:\s
 def voxel_files(path: Path) -> list[Path]:
     """The files with the voxels of a volume; the file itself where they follow its header.
 
-    Args:
-        path: A NRRD or MetaImage file; of other files, the file itself is returned.
-
     Raises:
         ValueError: A file is missing, not a regular file, or outside the header's folder, or there are too many, or
             not as many as slices.

@@ -102,14 +102,7 @@ def doubling_days(earlier: float, later: float, days: int | None) -> float | Non
 
 
 def changes(earlier: "Measurements", later: "Measurements", limits: Limits, days: int | None) -> tuple[Change, ...]:
-    """The change of volume, mass and every diameter.
-
-    Args:
-        earlier: Of the earlier scan.
-        later: Of the later scan.
-        limits: With what they are compared.
-        days: Days between the scans, for the doubling times.
-    """
+    """The change of volume, mass and every diameter."""
     return tuple(_changes(earlier, later, limits, days))
 
 

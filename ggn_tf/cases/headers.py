@@ -60,10 +60,6 @@ class NiftiPlacement(NamedTuple):
 def read_nifti_grid(path: Path, least_size: int = 2) -> NiftiPlacement:
     """The grid of a NIfTI file, by its sform if it has one.
 
-    Args:
-        path: The file.
-        least_size: The fewest voxels along an axis.
-
     Raises:
         VolumeError: As in `read_header`.
     """
@@ -112,9 +108,7 @@ def _spatial_size(reader: sitk.ImageFileReader) -> tuple[int, ...]:
 def placement_notes(grid: Grid, missing: Sequence[str]) -> tuple[str, ...]:
     """What a volume file leaves open about the positions of its voxels, one sentence each.
 
-    Args:
-        grid: Its grid.
-        missing: What its header does not state, as `unstated_geometry`.
+    `missing` is what its header does not state, as `unstated_geometry`.
     """
     unstated = f"the CT: its header does not state {' and '.join(missing)}; {_ASSUMED}"
     return (

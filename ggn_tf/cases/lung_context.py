@@ -21,7 +21,6 @@ class LungContext(NamedTuple):
 
     Attributes:
         lowest_hu: The percentile that the lowest hundredth of the values is below.
-        middle_hu: The median.
     """
 
     lowest_hu: float

@@ -7,7 +7,6 @@ class MeasureText(NamedTuple):
     """One measurement as people read it.
 
     Attributes:
-        title: Its name.
         unit: The unit after a value, may be empty.
         decimals: Of a printed value.
         used_by: Guidelines and studies; empty without one.

@@ -64,10 +64,7 @@ class Measurements(NamedTuple):
 def measure(image: sitk.Image, mask: sitk.Image, solid_hu: float = SOLID_HU) -> Measurements:
     """Measure a nodule on the CT's own voxels.
 
-    Args:
-        image: Hounsfield units of a block that contains the nodule.
-        mask: The nodule, not empty, on a block of the same CT that may be smaller.
-        solid_hu: Voxels above it are solid.
+    The mask is not empty, on a block of the same CT that may be smaller than the image's.
     """
     grid = Grid.from_image(mask)
     start = np.rint(Grid.from_image(image).index_of(grid.origin_mm_lps)).astype(int)
@@ -102,9 +99,7 @@ def measure(image: sitk.Image, mask: sitk.Image, solid_hu: float = SOLID_HU) -> 
 def slice_of_long_axis(inside: npt.NDArray[np.bool_], grid: Grid) -> int:
     """The slice in which `Measurements.longest_diameter_mm` is measured.
 
-    Args:
-        inside: [z, y, x], not empty.
-        grid: Its spacing.
+    Takes [z, y, x], not empty.
     """
     return _long_axis(_row_ends_mm(inside, grid))[2]
 

@@ -134,9 +134,7 @@ def read_blocks(path: Path, size_xyz: Size, boxes: Sequence[Box]) -> list[npt.ND
 def read_occupied(path: Path, size_xyz: Size) -> tuple[npt.NDArray[Any], int]:
     """Read the slices from the first to the last with a value other than 0: of a nodule's mask, only a few.
 
-    Args:
-        path: As in `read_blocks`; a compressed one is verified as in `read_blocks`.
-        size_xyz: The whole volume's size, by its header.
+    A compressed file is verified as in `read_blocks`.
 
     Returns:
         [z, y, x] as in `read_blocks`, without slices if all voxels are 0; and the number of its first slice.

@@ -85,11 +85,7 @@ def open_ct_of(
 ) -> Volume:
     """Open the CT on which a nodule is.
 
-    Args:
-        target: Selects the series where a DICOM folder contains several, by the mask's header and the centre.
-        image_path: A volume file or a DICOM folder.
-        series: SeriesInstanceUID, which decides alone.
-        repair_policy: What may be repaired instead of being rejected.
+    Where a DICOM folder contains several series, `series` decides alone, else the mask's header and the centre.
 
     Raises:
         VolumeError: As in `open_volume`.
@@ -101,11 +97,6 @@ def open_ct_of(
 
 def locate_patch(masks: Masks, target: NoduleTarget, protocol: PatchProtocol) -> PatchLocation:
     """Locate a nodule's patch on an opened CT.
-
-    Args:
-        masks: Those of the CT.
-        target: Where its nodule is.
-        protocol: The patch's size and spacing.
 
     Raises:
         MaskError: The mask cannot be used, or there is neither a mask nor a centre.

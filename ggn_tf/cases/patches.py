@@ -40,7 +40,6 @@ class Patch:
         center_mm_lps: The point between the middle voxels.
         grid: The patch's own grid.
         ct_grid: The CT's grid.
-        measurements: Measurements of the nodule; None without a mask.
         repaired: What was wrong with the CT or the mask and was repaired.
         radiomics: The nodule's radiomic features, if they were requested.
         mask_box: The voxels of `ct_grid` that the nodule extends over; None without a mask.
@@ -138,15 +137,8 @@ def cut_patch_from(
 ) -> Patch:
     """Open a CT and cut one patch.
 
-    Args:
-        image_path: A volume file or a DICOM folder.
-        target: As in `cut_patch`, like the arguments that are not listed here.
-        protocol: As in `cut_patch`.
-        repair_policy: As in `cut_patch`.
-        series: SeriesInstanceUID of the CT. None: the series that `choose_series` finds by the mask and the centre.
-        radiomics: As in `cut_patch`.
-        solid_hu: As in `cut_patch`.
-        ct_digest: As in `cut_patch`.
+    Without a `series` the one is taken that `choose_series` finds by the mask and the centre. The other arguments are
+    as in `cut_patch`.
     """
     with naming_case(target.case):
         volume = open_ct_of(target, image_path, series, repair_policy)
@@ -158,11 +150,7 @@ def cut_patch_from(
 def move_patch(patch: Patch, block: sitk.Image, center_mm_lps: Vector, protocol: PatchProtocol) -> Patch:
     """Cut the patch around another point of the same CT.
 
-    Args:
-        patch: The patch around the former point, without a mask.
-        block: The CT's voxels around the patch, as `Volume.read` returns them.
-        center_mm_lps: A point in the CT.
-        protocol: The patch's size, spacing, and value outside the CT.
+    Takes a patch without a mask, and the block of the CT around it, as `Volume.read` returns it.
     """
     grid = patch_grid(center_mm_lps, patch.ct_grid, protocol)
     hu = _resampled(block, grid, patch.ct_grid, sample_linear, protocol.outside_hu)

@@ -52,9 +52,7 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
     def run(self, function: Callable[..., _Result], *arguments: object) -> _Result:
         """Run a function in the process.
 
-        Args:
-            function: A function of a module.
-            arguments: What can be pickled, like the result.
+        Arguments and result can be pickled.
 
         Returns:
             The function's result.

@@ -41,9 +41,7 @@ def mask_centroid_offset_mm(mask: npt.NDArray[np.floating], spacing_mm_zyx: Sequ
     all in the mask come first; only where there are none, all voxels count. Pieces are one if they are at most
     one voxel apart.
 
-    Args:
-        mask: [z, y, x] or [z, y, x, 1], from 0 to 1, on the patch's grid.
-        spacing_mm_zyx: Distance of the grid's voxels along z, y, x.
+    Takes a mask [z, y, x] or [z, y, x, 1], from 0 to 1, and the distance of its voxels along z, y, x.
 
     Returns:
         mm along the patch's axes z, y, x; None where no voxel reaches 0.5.

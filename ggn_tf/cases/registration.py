@@ -110,12 +110,6 @@ def register(
 ) -> Registration | None:
     """Register the later CT to the earlier one where a nodule is.
 
-    Args:
-        earlier: The earlier CT.
-        later: The later CT.
-        center_mm_lps: The nodule's centre in the earlier CT.
-        later_center_mm_lps: Its centre in the later CT, if it is known.
-
     Returns:
         The best of what was found from several starts: the known centre, or that both CTs have the same coordinates,
         that their middles are one point, and how their overviews fit. None: the CTs do not overlap from any of them.

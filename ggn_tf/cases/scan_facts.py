@@ -23,14 +23,8 @@ class ScanFacts:
 
     Attributes:
         dates: By the attribute's name, those of `DATES` that are days on which there was CT.
-        patient_id: PatientID.
         sex: `M` or `F`.
-        birth_date: PatientBirthDate.
-        frame_of_reference: FrameOfReferenceUID.
-        kernel: ConvolutionKernel.
-        slice_thickness_mm: SliceThickness.
         slice_spacing_mm: The distance of the slices, which volume files have too.
-        tube_voltage_kv: KVP.
         contrast_agent: Whether one was given.
     """
 

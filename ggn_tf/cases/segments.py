@@ -81,10 +81,6 @@ def read_label_map(path: Path, segment: str | None, most_voxels: int) -> Segment
 def list_segments(path: Path, most_voxels: int) -> list[str | None]:
     """The segments of a label map, as `read_label_map` accepts them: names, or label values; [None] for one label.
 
-    Args:
-        path: NIfTI, NRRD or MetaImage.
-        most_voxels: As in `read_label_map`.
-
     Raises:
         VolumeError: The header cannot be used.
         MaskError: The voxels cannot be read or are not labels.

@@ -26,8 +26,7 @@ _SLOPE, _OFFSET = "elementtointensityfunctionslope", "elementtointensityfunction
 def refuse_unstated(path: Path) -> None:
     """Refuse a file whose spacing is not stated, or whose spacing or values are in other units than ITK assumes.
 
-    Args:
-        path: A NRRD or MetaImage file; other files pass.
+    Only NRRD and MetaImage files are checked.
 
     Raises:
         VolumeError: As above.

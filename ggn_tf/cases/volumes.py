@@ -138,8 +138,7 @@ class Volume:
     def on_slices(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Labels of the CT's voxels on the DICOM slices at their true positions, also if these were repaired.
 
-        Args:
-            labels: [z, y, x], of the size of `stored_grid`.
+        Takes [z, y, x], of the size of `stored_grid`.
 
         Returns:
             [slice, y, x], in the order of the stack.
@@ -149,8 +148,7 @@ class Volume:
     def stored_image(self, labels: npt.NDArray[Any]) -> sitk.Image:
         """An image with the axes in the order of the file.
 
-        Args:
-            labels: [z, y, x], of the size of `grid`.
+        Takes [z, y, x], of the size of `grid`.
         """
         return self.stored_grid.image_of(self.axes.to_stored(labels))
 

@@ -60,7 +60,6 @@ class DraftTable:
     """The rows, what is not in them, and what is uncertain about all of them.
 
     Attributes:
-        rows: One per nodule.
         skipped: Files and segments that are in no row.
         without_mask: CTs without a nodule.
         questions: What is uncertain about several rows, one sentence each.
@@ -74,10 +73,6 @@ class DraftTable:
 
 def draft_table(folder: Path, on_progress: Callable[[int, int], None]) -> DraftTable:
     """Draft a case table from a folder.
-
-    Args:
-        folder: CTs and masks in any layout.
-        on_progress: Called after every mask with the number of masks read and of all.
 
     Raises:
         OSError: The folder cannot be read.

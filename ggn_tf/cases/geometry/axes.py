@@ -31,9 +31,7 @@ class AxisOrder:
     def of(cls, grid: Grid, target_direction: Sequence[float] = LPS) -> "AxisOrder":
         """Find the assignment of axes with the largest sum of absolute cosines.
 
-        Args:
-            grid: The stored grid.
-            target_direction: Direction cosines of the target axes, as `Grid.direction`.
+        The target axes are direction cosines as `Grid.direction`.
         """
         cosines = np.reshape(target_direction, (3, 3)).T @ np.reshape(grid.direction, (3, 3))
         orders = ((x, y, 3 - x - y) for x, y in itertools.permutations(range(3), 2))

@@ -77,9 +77,7 @@ class Nodules:
 def find_nodules(mask: sitk.Image, *, joined: bool = False) -> Nodules:
     """Find the nodules of a mask: components up to 3 mm apart, edge to edge, are one.
 
-    Args:
-        mask: uint8, not empty.
-        joined: Whether all components are one nodule, however far apart.
+    Takes uint8, not empty. If they are `joined`, all components are one nodule, however far apart.
 
     Raises:
         MaskError: There are too many components.

@@ -98,8 +98,7 @@ class Grid:
     def point_of(self, index_xyz: npt.ArrayLike) -> Floats:
         """World points of voxel indices.
 
-        Args:
-            index_xyz: [..., 3], may be fractional.
+        Takes [..., 3], which may be fractional.
 
         Returns:
             [..., 3] float64, LPS mm.
@@ -111,8 +110,7 @@ class Grid:
     def index_of(self, point_mm_lps: npt.ArrayLike) -> Floats:
         """Voxel indices of world points, the inverse of `point_of`.
 
-        Args:
-            point_mm_lps: [..., 3].
+        Takes [..., 3].
 
         Returns:
             [..., 3] float64, order x, y, z, fractional between voxels.
@@ -173,8 +171,7 @@ class Grid:
     def image_of(self, array_zyx: npt.NDArray[np.generic]) -> sitk.Image:
         """An image of these voxels.
 
-        Args:
-            array_zyx: [z, y, x], as many voxels as the grid has.
+        Takes [z, y, x], as many voxels as the grid has.
         """
         image = sitk.GetImageFromArray(array_zyx)
         self.place(image)
@@ -189,10 +186,7 @@ class Grid:
     def sample(self, image: sitk.Image, interpolator: int, outside: float) -> npt.NDArray[Any]:
         """The values of an image at this grid's voxels.
 
-        Args:
-            image: A CT or a mask.
-            interpolator: SimpleITK's, for example `sitk.sitkLinear`.
-            outside: The value where the image does not reach.
+        `outside` is the value where the image does not reach.
 
         Returns:
             [z, y, x].

@@ -46,10 +46,8 @@ class PlacedMask(NamedTuple):
 def place_exactly(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> PlacedMask | None:
     """Put a mask whose voxels coincide with the CT's, or are outside it, onto the CT's grid.
 
-    Args:
-        ct_grid: The CT's grid.
-        grid: The mask's: a part of the CT's, or one with another order or direction of the axes.
-        inside: [z, y, x] bool, on `grid`.
+    `grid` is the mask's: a part of the CT's, or one with another order or direction of the axes; `inside` is [z, y, x]
+    bool on it.
 
     Returns:
         The mask; None if its voxels are between the CT's.
@@ -79,11 +77,8 @@ def place_exactly(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> P
 def obstacle_of(ct_grid: Grid, grid: Grid, *, forms_differ: bool, references: Sequence[str] = ()) -> Obstacle | None:
     """Why a mask that is between the CT's voxels should not be resampled; None if nothing speaks against it.
 
-    Args:
-        ct_grid: The CT's grid, as it is stored.
-        grid: The mask's.
-        forms_differ: Whether the header of either states two positions.
-        references: What else than the CT's the mask references: `patient`, `frame of reference`.
+    Takes the CT's grid as it is stored, whether the header of either states two positions, and what else than the CT's
+    the mask references: `patient`, `frame of reference`.
     """
     if forms_differ:
         return Obstacle.FORMS
@@ -117,10 +112,7 @@ def _same_spacing(ct_grid: Grid, grid: Grid) -> bool:
 def count_outside(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> int:
     """How many of a mask's voxels have their centres outside the CT's voxels.
 
-    Args:
-        ct_grid: The CT's grid.
-        grid: The mask's.
-        inside: [z, y, x] bool, on `grid`.
+    Takes [z, y, x] bool, on the mask's grid.
     """
     index = ct_grid.index_of(grid.point_of(np.argwhere(inside)[:, ::-1]))
     # A mask on another grid may end within half a voxel of the CT's edge.
@@ -131,10 +123,7 @@ def count_outside(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> i
 def align(ct_grid: Grid, grid: Grid, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Resample a mask on any grid of the same patient coordinates onto the CT's, by nearest neighbour.
 
-    Args:
-        ct_grid: The CT's grid.
-        grid: The mask's.
-        inside: [z, y, x] bool, on `grid`.
+    Takes [z, y, x] bool, on the mask's grid.
 
     Returns:
         [z, y, x] bool, of the CT's size.

@@ -37,8 +37,7 @@ class Outline:
     def of(cls, points: Floats) -> Self:
         """Fill an outline.
 
-        Args:
-            points: [N, 2], columns and rows.
+        Takes columns and rows [N, 2].
         """
         once, again = points[: len(points) // 2], points[len(points) // 2 :]
         if len(once) == len(again) > 2 and np.abs(once - again).max() <= _ON_OUTLINE:

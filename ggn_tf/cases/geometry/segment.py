@@ -69,10 +69,7 @@ class Segment:
 def pick_segment(path: Path, names: Mapping[int, str], segment: str | None) -> int:
     """The number of the segment that is the nodule.
 
-    Args:
-        path: The mask, for errors.
-        names: The names of its segments by their numbers.
-        segment: A segment's name, or its number. None where there is only one.
+    The segment is a name or a number; None where there is only one.
 
     Raises:
         MaskError: No segment matches, or several do.
@@ -103,9 +100,7 @@ def names_by_number(numbered: Iterable[tuple[Any, Any]]) -> dict[int, str]:
 def matching_names(names: Sequence[str], segment: str | None) -> list[int]:
     """The positions of the names that a segment may mean: equal ones; where there is none, those that look the same.
 
-    Args:
-        names: The names of all segments.
-        segment: The requested name, in any Unicode form and number of spaces. None: every name matches.
+    The segment is in any Unicode form and number of spaces; every name matches None.
     """
     equal = [index for index, name in enumerate(names) if segment is None or name == segment]
     return equal or [index for index, name in enumerate(names) if segment and composed(name) == composed(segment)]
@@ -114,11 +109,7 @@ def matching_names(names: Sequence[str], segment: str | None) -> list[int]:
 def pick_error(path: Path, segment: str | None, names: Sequence[str], matching: int) -> MaskError:
     """The error that it is not clear which segment is the nodule.
 
-    Args:
-        path: The mask.
-        segment: The requested name or label.
-        names: The names of all segments.
-        matching: How many of them have the requested name.
+    `matching` of the names are the requested one.
     """
     if segment is None:
         what = f"The mask has {len(names)} segments, and none is named."

@@ -44,7 +44,6 @@ class Scanner:
     """How a scanner samples and blurs.
 
     Attributes:
-        spacing_mm_zyx: The distance of its voxels.
         size_zyx: The number of voxels of the piece of lung.
         blur_mm: Standard deviation of its reconstruction kernel, in the plane.
         noise_hu: Standard deviation of its noise.

@@ -25,10 +25,6 @@ def render_chest(
 ) -> tuple[npt.NDArray[np.int16], list[npt.NDArray[np.uint8]]]:
     """Render a piece of lung with the resolution and noise of its scanner.
 
-    Args:
-        chest: From `draw_chest`.
-        generator: Draws texture and noise.
-
     Returns:
         The CT, [z, y, x] in HU, and one mask per nodule. As in the paper's data (section 3.1), vessels and wall are
         not part of the masks.
