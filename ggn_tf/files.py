@@ -262,12 +262,9 @@ def _is_regular(path: Path) -> bool:
 
 
 def refuse_read_only(folder: Path) -> None:
-    """Refuse a place for results before the work is done, by writing a file to the nearest folder that exists.
+    """Raise GgnError where results cannot be written, before the work is done: tries the nearest folder that exists.
 
     The folder, in which something will be made, need not exist; the argument `output` names it.
-
-    Raises:
-        GgnError: Nothing can be written there.
     """
     try:
         # `exists` raises for names that the file system refuses.

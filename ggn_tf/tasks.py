@@ -76,11 +76,7 @@ class Task:
         return next((index for index, group in enumerate(self.classes) if label in group), None)
 
     def check_labels(self, labels: Iterable[str]) -> None:
-        """Refuse a task with labels that do not occur in the data.
-
-        Raises:
-            TaskError: A label of the task is not among them.
-        """
+        """Raise TaskError for a task with labels that do not occur in the data."""
         present = set(labels)
         missing = [label for group in self.classes for label in group if label not in present]
         if missing:

@@ -73,11 +73,7 @@ def import_keras() -> None:
 
 @contextmanager
 def keras_defaults() -> Iterator[None]:
-    """Give Keras its defaults within the block, whatever the process has set; usable as a decorator.
-
-    Raises:
-        GgnError: The process has imported Keras with another backend.
-    """
+    """Give Keras its defaults in the block, as `import_keras`, whatever the process has set; usable as a decorator."""
     import_keras()
     config = importlib.import_module("keras").config
     former = {name: getattr(config, name)() for name in _DEFAULTS}

@@ -58,11 +58,7 @@ class NiftiPlacement(NamedTuple):
 
 
 def read_nifti_grid(path: Path, least_size: int = 2) -> NiftiPlacement:
-    """The grid of a NIfTI file, by its sform if it has one.
-
-    Raises:
-        VolumeError: As in `read_header`.
-    """
+    """The grid of a NIfTI file, by its sform if it has one; errors as of `read_header`."""
     try:
         header = read_nifti_header(path)
     except UNREADABLE as error:
@@ -118,11 +114,7 @@ def placement_notes(grid: Grid, missing: Sequence[str]) -> tuple[str, ...]:
 
 
 def refuse_other_name(path: Path) -> None:
-    """Refuse a path that SimpleITK cannot open: one with bytes that are not UTF-8.
-
-    Raises:
-        VolumeError: As above.
-    """
+    """Raise VolumeError for a path that SimpleITK cannot open: one with bytes that are not UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -152,11 +144,7 @@ def grid_of(path: Path, reader: sitk.ImageFileReader) -> Grid:
 
 
 def file_reader(path: Path) -> sitk.ImageFileReader:
-    """A reader of a NRRD or MetaImage file; ITK's readers of other formats are never tried on it.
-
-    Raises:
-        ValueError: It is neither.
-    """
+    """A reader of a NRRD or MetaImage file, else ValueError; ITK's readers of other formats are never tried on it."""
     with path.open("rb") as file:
         nrrd = file.read(len(NRRD)) == NRRD
     if not nrrd and path.suffix.lower() not in META_SUFFIXES:

@@ -83,12 +83,9 @@ class PatchLocation(NamedTuple):
 def open_ct_of(
     target: NoduleTarget, image_path: Path, series: str | None = None, repair_policy: RepairPolicy = STRICT
 ) -> Volume:
-    """Open the CT on which a nodule is.
+    """Open the CT on which a nodule is, as `open_volume` does.
 
     Where a DICOM folder contains several series, `series` decides alone, else the mask's header and the centre.
-
-    Raises:
-        VolumeError: As in `open_volume`.
     """
     reference = None if target.mask_path is None else partial(mask_reference, target.mask_path)
     query = SeriesQuery(series, target.center_mm_lps, reference)

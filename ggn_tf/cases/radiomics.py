@@ -21,11 +21,7 @@ FAMILIES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
 
 
 def require_radiomics() -> None:
-    """Check that pyradiomics is installed.
-
-    Raises:
-        RadiomicsError: It is not installed.
-    """
+    """Raise RadiomicsError where pyradiomics is not installed."""
     try:
         import radiomics  # noqa: F401
     except ImportError as error:

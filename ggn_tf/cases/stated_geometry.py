@@ -24,12 +24,9 @@ _SLOPE, _OFFSET = "elementtointensityfunctionslope", "elementtointensityfunction
 
 
 def refuse_unstated(path: Path) -> None:
-    """Refuse a file whose spacing is not stated, or whose spacing or values are in other units than ITK assumes.
+    """Raise VolumeError where the spacing is not stated, or spacing or values are in other units than ITK assumes.
 
     Only NRRD and MetaImage files are checked.
-
-    Raises:
-        VolumeError: As above.
     """
     if path.suffix.lower() in _META_SUFFIXES:
         _refuse_meta(path, header_fields(path)[0])

@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -83,23 +84,17 @@ def command(
     host: str,
     known_aets: tuple[str, ...],
     export: Path | None,
-    trust: bool,
     server: str | None,
-    tls_ca: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    model_name: str,
     send_to: str | None,
     pacs_credentials: Path | None,
     pacs_ca: Path | None,
     pacs_cert: Path | None,
     pacs_key: Path | None,
     timeout: float,
-    codes: Path | None,
     queue: Path,
-    quiet_s: float,
     status_port: int | None,
     as_json: bool,
+    **others: Any,
 ) -> None:
     """Predict the nodules of studies that an archive sends with an SR or SEG that marks them, and send SEG and SR back.
 
@@ -116,7 +111,8 @@ def command(
         return
     if not known_aets or send_to is None or (export is None) == (server is None):
         raise click.UsageError("Give a --send-to, at least one --known-aet, and either an --export or a --server.")
-    if server is None and (tls_ca or tls_cert or tls_key):
+    network = {name: others.pop(name) for name in ("model_name", "trust", "tls_ca", "tls_cert", "tls_key")}
+    if server is None and any(network[name] for name in ("tls_ca", "tls_cert", "tls_key")):
         raise click.UsageError("The files for TLS need a --server.")
     from ggn_tf.api.listen import check_node, listen
     from ggn_tf.pacs.credentials import read_credentials
@@ -130,12 +126,9 @@ def command(
     check_node(aet, known_aets, send_to, queue, credentials, timeout, port, host, status_port)
     if export is not None:
         load_tensorflow(keras=False)
-    tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
     with (
         StopSignal("The node stops after what it answers and sends at the moment.") as stop,
-        ggn_tf.load(
-            export or f"grpc://{server}", model_name=model_name, timeout=timeout, proxy=None, trust=trust, **tls
-        ) as model,
+        ggn_tf.load(export or f"grpc://{server}", timeout=timeout, proxy=None, **network) as model,
         listen(
             model,
             aet,
@@ -146,9 +139,8 @@ def command(
             host=host,
             credentials=credentials,
             timeout=timeout,
-            quiet_s=quiet_s,
-            codes=codes,
             status_port=status_port,
+            **others,
         ) as node,
     ):
         with contextlib.suppress(OSError):  # a full disk behind stdout must not stop the node

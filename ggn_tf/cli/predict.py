@@ -137,26 +137,18 @@ def command(
     points_from: Path | None,
     points_series: str | None,
     line_midpoints: bool,
-    recenter: bool,
-    solid_hu: float,
     repair: bool,
     align_masks: bool,
     server: str | None,
-    proxy: str | None,
-    tls_ca: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    model_name: str,
     timeout: float,
     export: Path | None,
-    trust: bool,
     output: Path | None,
     codes: Path | None,
     volumetric_sr: bool,
     keep_ids: bool,
     shared: bool,
-    sets: bool,
     as_json: bool,
+    **others: Any,
 ) -> None:
     """Classify and segment one or more nodules of a CT.
 
@@ -182,9 +174,11 @@ def command(
         raise click.UsageError("--line-midpoints needs --fiducials.")
     if (server is None) == (export is None):
         raise click.UsageError("Name either a --server or an --export.")
-    if proxy is not None and server is None:
+    settings = ("model_name", "proxy", "trust", "tls_ca", "tls_cert", "tls_key")
+    network = {name: others.pop(name) for name in settings}
+    if network["proxy"] is not None and server is None:
         raise click.UsageError("--proxy needs a --server.")
-    if server is None and (tls_ca or tls_cert or tls_key):
+    if server is None and any(network[name] for name in ("tls_ca", "tls_cert", "tls_key")):
         raise click.UsageError("The files for TLS need a --server.")
     if output is None and not send and (codes or volumetric_sr):
         raise click.UsageError(f"{'--codes' if codes else '--volumetric-sr'} needs an --output or --send.")
@@ -203,19 +197,8 @@ def command(
         locations += ggn_tf.read_dicom_points(points_from, ct, series=series, repair=repair)
     if export is not None:
         load_tensorflow(keras=False)
-    tls: dict[str, Path | None] = {"tls_ca": tls_ca, "tls_cert": tls_cert, "tls_key": tls_key}
-    source = export or f"grpc://{server}"
-    with ggn_tf.load(source, model_name=model_name, timeout=timeout, proxy=proxy, trust=trust, **tls) as model:
-        prediction = model.predict(
-            ct,
-            locations,
-            series=series,
-            repair=repair,
-            align_masks=align_masks,
-            recenter=recenter,
-            solid_hu=solid_hu,
-            sets=sets,
-        )
+    with ggn_tf.load(export or f"grpc://{server}", timeout=timeout, **network) as model:
+        prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks, **others)
     folder = output
     if send and output is None:
         folder = Path(click.get_current_context().with_resource(TemporaryDirectory())) / "result"

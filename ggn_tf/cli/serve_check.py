@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,18 +38,15 @@ _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [defau
 @json_option
 def command(
     server: str,
-    proxy: str | None,
     tls_ca: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     export: Path,
     model_name: str,
-    version: int | None,
     probability_tolerance: float | None,
     mask_tolerance: float | None,
-    repeats: int,
-    timeout_s: float,
     as_json: bool,
+    **others: Any,
 ) -> None:
     """Replay the golden requests of an export on a live server, compare its predictions, and measure its latency.
 
@@ -66,12 +64,9 @@ def command(
         server,
         export,
         model_name=model_name,
-        version=version,
         tolerances={name: value for name, value in given.items() if value is not None},
-        repeats=repeats,
-        timeout_s=timeout_s,
-        proxy=proxy,
         tls=client_tls(tls_ca, tls_cert, tls_key),
+        **others,
     )
     if as_json:
         click.echo(json.dumps(check.to_dict(), indent=2))

@@ -90,11 +90,7 @@ def _generator(case_id: str, purpose: str) -> np.random.Generator:
 
 
 def nodules_to_retest(run: RunFolder, dataset: Dataset, split: Split) -> list[CaseRecord]:
-    """The test set's nodules of the run's task.
-
-    Raises:
-        RunError: There are none.
-    """
+    """The test set's nodules of the run's task; RunError where there are none."""
     nodules = nodules_of(dataset.select(split.test), run.description.task)
     if not nodules:
         raise RunError(

@@ -42,11 +42,7 @@ class Archive(Protocol):
 
 @contextmanager
 def needs_extra() -> Iterator[None]:
-    """One error for imports in the block that the extra `pacs` would provide.
-
-    Raises:
-        PacsError: One is not installed.
-    """
+    """PacsError in place of import errors in the block, where the extra `pacs` is not installed."""
     try:
         yield
     except ImportError as error:
@@ -84,11 +80,7 @@ def choose_series(found: Iterable[tuple[str, str, str]], series: str | None, cas
 
 
 def refuse_incomplete(announced: AbstractSet[str], received: AbstractSet[str], case: str) -> None:
-    """Reject other instances than an archive lists for a series.
-
-    Raises:
-        PacsError: Instances are missing, or were not announced.
-    """
+    """Raise PacsError for other instances than an archive lists for a series."""
     if not announced or received != announced:
         raise ArchiveError(
             "The archive did not deliver the series that it announced.",
@@ -120,11 +112,7 @@ class Entity:
 
     @classmethod
     def parse(cls, url: str) -> "Entity":
-        """The entity of dicom://AET@HOST:PORT, or dicom-tls:// for TLS.
-
-        Raises:
-            PacsError: It is not such an address.
-        """
+        """The entity of dicom://AET@HOST:PORT, or dicom-tls:// for TLS; PacsError for another address."""
         try:
             parts = urlsplit(url)
             title, host, port = unquote(parts.username or ""), parts.hostname, parts.port
@@ -151,11 +139,7 @@ def is_dicom_url(url: str) -> bool:
 
 
 def refuse_bad_title(title: str, argument: str) -> None:
-    """Reject what cannot be an AE title; `argument` sets it.
-
-    Raises:
-        PacsError: It is none.
-    """
+    """Raise PacsError for what cannot be an AE title; `argument` sets it."""
     if not is_title(title):
         raise PacsError(
             "The AE title cannot be used.", expected=TITLE_RULE, remedy="Correct it.", arguments=(argument,)

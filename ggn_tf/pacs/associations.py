@@ -103,11 +103,7 @@ class Network:
             server.close()
 
     def require(self, what: str, association: Association, kinds: Sequence[str]) -> None:
-        """Reject an association that does not accept every SOP class.
-
-        Raises:
-            PacsError: It does not.
-        """
+        """Raise PacsError for an association that does not accept every SOP class."""
         accepted = {context.abstract_syntax for context in association.accepted_contexts}
         if set(kinds) - accepted:
             raise self.error(what, _without_context(set(kinds) - accepted))

@@ -40,12 +40,9 @@ def recorded(path: Path) -> Iterator[None]:
 
 
 def check_recorded(path: Path, *, required: bool = False) -> None:
-    """Refuse a file that is not the one that was written; files of older versions have no record.
+    """Raise RunError for a file that is not the one that was written; files of older versions have no record.
 
     Where it is required, a missing file and one without a record are refused too.
-
-    Raises:
-        RunError: It has another digest.
     """
     record = _record_of(path)
     if not record.is_file():

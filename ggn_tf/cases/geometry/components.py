@@ -101,11 +101,7 @@ def find_nodules(mask: sitk.Image, *, joined: bool = False) -> Nodules:
 
 
 def refuse_several(nodules: Nodules) -> None:
-    """Refuse a mask of several nodules where one is needed.
-
-    Raises:
-        MaskError: There is more than one; with the size and centre of each.
-    """
+    """Raise MaskError, with size and centre of each, for several nodules where one is needed."""
     if len(nodules.voxels) == 1:
         return
     grid = nodules.grid

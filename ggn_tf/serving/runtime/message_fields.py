@@ -10,12 +10,9 @@ _UNUSABLE = (14, 15)
 
 
 def check_fields(message: bytes) -> None:
-    """Check that a message has few fields.
+    """Raise ValueError for a message with too many fields, or such as no request needs.
 
     What ends within a field passes, because protobuf cannot parse it.
-
-    Raises:
-        ValueError: It has too many, or such as no request needs.
     """
     try:
         _check_fields(message)
