@@ -213,14 +213,6 @@ def _refuse(value: object) -> typing.NoReturn:
     raise ValueError(f"unexpected {type(value).__name__}")
 
 
-def _read_exactly(value: Any, kind: type) -> Any:
-    return value if type(value) is kind else _refuse(value)
-
-
-def _read_float(value: Any, _: object) -> float:
-    return float(value) if type(value) in (int, float) else _refuse(value)
-
-
 def _read_record(kind: Any, converter: cattrs.BaseConverter) -> _Hook:
     read = make_dict_structure_fn(kind, converter)
     names = {part.name for part in dataclasses.fields(kind)}
@@ -254,7 +246,9 @@ _CONVERTER = cattrs.Converter(unstruct_collection_overrides={tuple: list})
 _CONVERTER.register_structure_hook_factory(dataclasses.is_dataclass, _read_record)
 _CONVERTER.register_structure_hook_factory(_is_tuple, _read_list)
 for _kind in (int, str, bool):
-    _CONVERTER.register_structure_hook(_kind, _read_exactly)
-_CONVERTER.register_structure_hook(float, _read_float)
+    _CONVERTER.register_structure_hook(_kind, lambda value, kind: value if type(value) is kind else _refuse(value))
+_CONVERTER.register_structure_hook(
+    float, lambda value, _: float(value) if type(value) in (int, float) else _refuse(value)
+)
 _CONVERTER.register_structure_hook(Task, lambda text, _: Task.parse(text))
 _CONVERTER.register_unstructure_hook(Task, str)

@@ -129,7 +129,9 @@ def register(
         if found[0].overlap >= _OVERLAP_AT_START:
             refined = _refined(fixed, moving, start, [4, 2, 1], [4.0, 2.0, 0.0])
             found += [] if refined is None else [_compared(fixed, moving, refined)]
-        best = min([*found, *([best] if best else [])], key=_rank)
+        best = min(
+            [*found, *([best] if best else [])], key=lambda fit: (fit.overlap < LEAST_OVERLAP, fit.rms_difference_hu)
+        )
         if best.correlation >= SURE_CORRELATION and not best.failed:
             break
     return best
@@ -238,7 +240,3 @@ def _compared(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Euler3DTran
         correlation=float(np.corrcoef(one, other)[0, 1]) if alike else 0.0,
         overlap=float(both.mean()),
     )
-
-
-def _rank(registration: Registration) -> tuple[bool, float]:
-    return registration.overlap < LEAST_OVERLAP, registration.rms_difference_hu

@@ -179,7 +179,10 @@ def command(
         raise click.UsageError("--batching_parameters_file needs --enable_batching.")
     folder = Path(folders[0])
     if engine == PROGRAM:
-        _refuse_embedded_options(verify, tls_cert, tls_key, tls_client_ca, monailabel_port)
+        if any(option is not None for option in (verify, tls_cert, tls_key, tls_client_ca, monailabel_port)):
+            raise click.UsageError(
+                f"--verify, the files for TLS and MONAI Label's protocol (--monailabel-port) need --engine {EMBEDDED}."
+            )
         shared = _shared_flags(
             poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments, cores_each
         )
@@ -208,14 +211,6 @@ def command(
     if monailabel_port is not None:
         viewers = MonaiLabelOptions(monailabel_port, monailabel_host, monailabel_images, monailabel_origins)
     _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits, *safety), viewers)
-
-
-def _refuse_embedded_options(*options: Path | int | None) -> None:
-    """Do not start a server that would silently lack what was asked for."""
-    if any(option is not None for option in options):
-        raise click.UsageError(
-            f"--verify, the files for TLS and MONAI Label's protocol (--monailabel-port) need --engine {EMBEDDED}."
-        )
 
 
 def _shared_flags(

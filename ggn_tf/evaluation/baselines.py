@@ -222,7 +222,8 @@ def fit_classifier(
     choosing, calibrating = np.random.SeedSequence(seed).generate_state(2).tolist()
     folds = grouped_folds(label, patients, choosing, class_names)
     search = GridSearchCV(_pipeline(), GRID, scoring="accuracy", cv=folds, refit=False).fit(values, label)
-    best = {name: _plain(value) for name, value in search.best_params_.items()}
+    chosen = search.best_params_.items()
+    best = {name: value.item() if isinstance(value, np.generic) else value for name, value in chosen}
     folds = grouped_folds(label, patients, calibrating, class_names)
     classifier = CalibratedClassifierCV(_pipeline().set_params(**best), cv=folds, ensemble=False).fit(values, label)
     # The indices of the folds are no longer needed and would be stored.
@@ -255,10 +256,6 @@ def _predict(
 
 def _settings_text(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items() if name != "families")
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 SCHEMA = 1

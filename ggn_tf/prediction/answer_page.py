@@ -82,7 +82,8 @@ def write_answer(prediction: "CtPrediction", result: Mapping[str, Any], written:
     """
     entries = result["nodules"]
     sections = [_nodule_section(entry, nodule) for entry, nodule in zip(entries, prediction.nodules, strict=True)]
-    model = f"{_model_name(result)}, version {result['model_version']}"
+    name = one_line(f"model {result.get('model_name') or Path(result.get('export', UNKNOWN)).name}")
+    model = f"{name}, version {result['model_version']}"
     page = Page(
         title=f"Prediction for {len(entries)} nodule{'' if len(entries) == 1 else 's'}",
         subtitle=f"{model}; written on {written.isoformat()}. {_PATIENT_IMAGES}",
@@ -185,11 +186,6 @@ def _measures(entry: Mapping[str, Any]) -> Table:
 
 def _measure(entry: Mapping[str, Any], field: str) -> str | None:
     return None if entry[field] is None else MEASURE_TEXTS[field].printed(entry[field])
-
-
-def _model_name(result: Mapping[str, Any]) -> str:
-    """The name of the served model, or of the folder of an export."""
-    return one_line(f"model {result.get('model_name') or Path(result.get('export', UNKNOWN)).name}")
 
 
 def _model_sections(prediction: "CtPrediction", result: Mapping[str, Any]) -> list[Section]:

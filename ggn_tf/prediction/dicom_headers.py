@@ -228,7 +228,8 @@ def identify(prediction: "CtPrediction", class_codes: Mapping[str, ClassCode]) -
     the solid threshold; where the model's digest is not known, also on its output. The tracking UID of a nodule depends
     on the series, its given centre and the model.
     """
-    source = f"{prediction.volume.series}/{prediction.model_sha256 or _served(prediction)}"
+    served = f"{prediction.source.get('model_name', '')}/{prediction.model_version}"
+    source = f"{prediction.volume.series}/{prediction.model_sha256 or served}"
     nodules, known = [], Counter[str]()
     for number, nodule in enumerate(prediction.nodules, start=1):
         key = f"{source}/{_key(nodule.given_center_mm_lps)}"
@@ -252,11 +253,6 @@ def dicom_text(text: str) -> str:
     """Text as a value of DICOM (LO): no control characters, no backslash, which separates values, and not too long."""
     printable = "".join(" " if unicodedata.category(letter).startswith("C") else letter for letter in text)
     return printable.replace("\\", "/").strip().encode()[:_LONGEST_TEXT].decode(errors="ignore").strip()
-
-
-def _served(prediction: "CtPrediction") -> str:
-    """A model behind a server, whose digest is not known."""
-    return f"{prediction.source.get('model_name', '')}/{prediction.model_version}"
 
 
 def _output_digest(nodule: "NodulePrediction") -> str:

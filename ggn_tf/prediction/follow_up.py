@@ -214,7 +214,10 @@ def refuse_failed(
     what, found = "The registration of the scans failed.", "blocks around the nodule that do not overlap"
     if registration is not None:
         if registration.overlap > 0:
-            found = _fit_text(registration)
+            found = (
+                f"a correlation of {registration.correlation:.2f} and an overlap of {registration.overlap:.0%} of the "
+                f"blocks around the nodule, {registration.rms_difference_hu:.0f} HU of root mean square difference"
+            )
         if registration.failed and later_center_mm_lps is not None:
             registration = registration.shifted_to(later_center_mm_lps)
         if not registration.failed or later_center_mm_lps is not None:
@@ -229,13 +232,6 @@ def refuse_failed(
         expected="two scans of one patient that show the same part of the lung",
         remedy="Check that both scans contain the nodule of one patient; then give its centre in the later scan.",
         arguments=("later_center_mm",),
-    )
-
-
-def _fit_text(registration: Registration) -> str:
-    return (
-        f"a correlation of {registration.correlation:.2f} and an overlap of {registration.overlap:.0%} of the "
-        f"blocks around the nodule, {registration.rms_difference_hu:.0f} HU of root mean square difference"
     )
 
 

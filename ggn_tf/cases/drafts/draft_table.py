@@ -79,7 +79,7 @@ def draft_table(folder: Path, on_progress: Callable[[int, int], None]) -> DraftT
     """
     contents = scan_folder(folder)
     opened = _open_all(contents)
-    patients = _patients(folder, list(opened))
+    patients = {ct: ct.patient or _name_of(ct.path, folder) for ct in opened}
     rows: list[DraftRow] = []
     for number, mask in enumerate(contents.masks, start=1):
         rows += _rows_of(mask, folder, opened, patients, contents.skipped)
@@ -96,7 +96,7 @@ def write_draft(draft: DraftTable, path: Path, folder: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in draft.rows:
-            writer.writerow(map(_cell, _cells(row, folder.absolute())))
+            writer.writerow(in_spreadsheet(one_line(str(cell))) for cell in _cells(row, folder.absolute()))
 
 
 def _open_all(contents: FolderContents) -> dict[FoundCt, Volume]:
@@ -182,11 +182,6 @@ def _stem(path: Path) -> str:
     return re.sub(r"(\.seg)?(\.nii\.gz|\.[A-Za-z]{3,4})$", "", path.name, flags=re.IGNORECASE)
 
 
-def _patients(folder: Path, cts: Sequence[FoundCt]) -> dict[FoundCt, str]:
-    """The id of each CT's patient: from the header, else from the CT's name."""
-    return {ct: ct.patient or _name_of(ct.path, folder) for ct in cts}
-
-
 def _name_of(path: Path, folder: Path) -> str:
     """The top folder that the file is in, if it looks like a patient's; else the file's name."""
     parts = path.relative_to(folder).parts
@@ -251,10 +246,6 @@ def _relative(path: Path, folder: Path) -> str:
     text = Path(os.path.relpath(path.absolute(), folder)).as_posix()
     # A path that begins like a formula stays a path.
     return text if in_spreadsheet(text) == text else f"./{text}"
-
-
-def _cell(value: object) -> str:
-    return in_spreadsheet(one_line(str(value)))
 
 
 def _place(ct: FoundCt, folder: Path) -> str:

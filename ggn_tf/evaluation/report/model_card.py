@@ -53,16 +53,16 @@ def render_card(template: str, **content: object) -> str:
 def _environment() -> Environment:
     loader = PackageLoader("ggn_tf.evaluation.report")
     environment = Environment(
-        loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_harmless
+        loader=loader,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: in_markdown(value) if isinstance(value, str) else value,
     )
     environment.globals["assumptions"] = ASSUMPTIONS
     environment.filters["facts"] = lambda facts: "\n".join(fact_lines(facts))
     environment.filters["table"] = lambda table: "\n".join(table_lines(table))
     return environment
-
-
-def _harmless(value: object) -> object:
-    return in_markdown(value) if isinstance(value, str) else value
 
 
 def score_lines(scores: StageScores) -> list[str]:

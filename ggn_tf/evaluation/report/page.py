@@ -98,7 +98,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["assumptions"] = ASSUMPTIONS
-    environment.filters.update(arranged=_arranged, base64=_base64, text=cell_text, detail=cell_detail)
+    environment.filters.update(arranged=_arranged, text=cell_text, detail=cell_detail)
+    environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
     environment.tests["link"] = lambda cell: isinstance(cell, Link)
     return environment
 
@@ -121,10 +122,6 @@ def _drawn(drawing: Drawing, figures: Path) -> bytes:
 
     with style():
         return save_figure(drawing.draw(), figures / drawing.name).read_bytes()
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
 
 
 NOT_GIVEN, UNDEFINED = "-", "undefined"

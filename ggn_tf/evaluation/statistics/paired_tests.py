@@ -57,7 +57,8 @@ def auc_difference(
     """Paired test of AUC of A minus AUC of B on the same nodules; arguments as of `auc_covariance`."""
     auc, covariance = auc_covariance(positive, [score_a, score_b], patients)
     contrast = np.array([1.0, -1.0])
-    return _tested(float(contrast @ auc), float(contrast @ covariance @ contrast), _method(patients))
+    method = DELONG if patients is None or len(np.unique(patients)) == len(patients) else OBUCHOWSKI
+    return _tested(float(contrast @ auc), float(contrast @ covariance @ contrast), method)
 
 
 def auc_covariance(
@@ -123,10 +124,6 @@ def _sum_by_patient(deviations: np.ndarray, identity: np.ndarray, count: int) ->
 
 def _unbias(patients: int) -> float:
     return patients / (patients - 1) if patients > 1 else np.nan
-
-
-def _method(patients: np.ndarray | None) -> str:
-    return DELONG if patients is None or len(np.unique(patients)) == len(patients) else OBUCHOWSKI
 
 
 def _tested(value: float, variance: float, method: str) -> AucDifference:

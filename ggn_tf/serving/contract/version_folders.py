@@ -32,11 +32,7 @@ def list_versions(folder: Path) -> dict[int, Path]:
         OSError: The folder cannot be read.
     """
     numbered = ((_number(path.name), path) for path in sorted(folder.iterdir(), key=lambda path: path.name))
-    return {number: path for number, path in numbered if number is not None and _is_folder(path)}
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+    return {number: path for number, path in numbered if number is not None and path.is_dir() and not path.is_symlink()}
 
 
 def next_version(folder: Path) -> int:

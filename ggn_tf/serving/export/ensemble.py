@@ -74,7 +74,9 @@ def further_outputs(
 def predict_patches(networks: Sequence[Network], contract: ExportContract, patch: tf.Tensor) -> PatchOutputs:
     """Predict patches [N, S, S, S, 1] in [-1, 1] by all members."""
     members = _over_mirrors(networks, contract, patch) if contract.mirrored else [run(patch) for run in networks]
-    mean = members[0] if len(members) == 1 else NetworkOutputs(*map(_mean, zip(*members, strict=True)))
+    mean = members[0]
+    if len(members) > 1:
+        mean = NetworkOutputs(*(tf.add_n(values) / len(values) for values in zip(*members, strict=True)))
     return PatchOutputs(mean.probabilities, mean.mask, further_outputs(contract, mean, members))
 
 
@@ -94,10 +96,6 @@ def _no_prediction(contract: ExportContract, count: tf.Tensor) -> NetworkOutputs
         tf.zeros(tf.stack([count, size, size, size, 1])),
         tf.zeros(tf.stack([count])),
     )
-
-
-def _mean(values: Sequence[tf.Tensor]) -> tf.Tensor:
-    return tf.add_n(values) / len(values)
 
 
 def _over_mirrors(networks: Sequence[Network], contract: ExportContract, patch: tf.Tensor) -> list[NetworkOutputs]:

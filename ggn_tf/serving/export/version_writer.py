@@ -57,10 +57,6 @@ class ExportCost:
     patch_ms: float
 
 
-def _ignore(cost: ExportCost) -> None:
-    """Show nothing."""
-
-
 def export_model(
     model: keras.Model | Sequence[keras.Model],
     task: Task,
@@ -72,7 +68,7 @@ def export_model(
     members: Sequence[Member] = (),
     mirrored: bool = False,
     uncertainty: Uncertainty | None = None,
-    on_measured: Callable[[ExportCost], None] = _ignore,
+    on_measured: Callable[[ExportCost], None] = lambda cost: None,
 ) -> Path:
     """Write a model as the next version of a model folder: complete, loaded and warmed up once, or not at all.
 
