@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import socket
 from pathlib import Path
 
 import highdicom
@@ -33,6 +32,7 @@ from tests.support.chest import CENTER, TURNED, distance_mm, lung_grid, lung_wit
 from tests.support.dicom_files import edit, write_enhanced
 from tests.support.dicom_segmentations import affine_of, frames_of, labels_of
 from tests.support.fake_dicomweb import Archive
+from tests.support.loopback_server import free_port
 from tests.support.small_model import build_small_model
 from tests.support.threshold_model import build_threshold_model
 from tests.support.tiny_protocol import tiny_protocol
@@ -481,9 +481,7 @@ def test_a_second_answer_replaces_the_first_as_a_whole(ct: Path, models: Path, t
 
 
 def test_no_server_is_one_block_without_a_traceback(ct: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        target = f"127.0.0.1:{probe.getsockname()[1]}"
+    target = f"127.0.0.1:{free_port()}"
     told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--server", target, "--timeout", 0.5)
     assert told.startswith("error: The model server cannot be reached.")
     assert target in told and "Traceback" not in told

@@ -2,7 +2,6 @@ import json
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from ggn_tf.cli import main
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.server.server import ModelServer
+from tests.support.loopback_server import free_port
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +158,7 @@ def test_batching_parameters_that_cannot_be_used_are_refused(models, tmp_path):
 def test_a_full_disk_behind_stdout_does_not_stop_the_server(models):
     if not os.path.exists("/dev/full"):  # noqa: PTH110 a device, not a file
         pytest.skip("this system has no /dev/full")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(models), "--port", str(port)]
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         process = subprocess.Popen(command, stdout=full, stderr=full)

@@ -11,7 +11,7 @@ from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.tasks import FOUR_CLASSES, INDOLENT_INVASIVE, NOT_IAC_IAC, THREE_CLASSES, Task
-from tests.support.measured import FURTHER
+from tests.support.measured import case_record
 
 LABELS = ("AAH", "AIS", "MIA", "IAC")
 
@@ -24,28 +24,18 @@ def cases() -> dict[str, CaseRecord]:
     for number in range(60):
         rank = number % 4
         diameter_mm = float(np.exp(1.6 + 0.25 * rank + 0.3 * rng.normal()))
-        records[f"c{number:02d}"] = CaseRecord(
+        records[f"c{number:02d}"] = case_record(
             case_id=f"c{number:02d}",
             patient_id=f"p{number // 2:02d}",
             label=LABELS[rank],
-            columns={},
-            spacing_mm_zyx=(1.25, 0.7, 0.7),
-            direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-            center_mm_lps=(0.0, 0.0, 0.0),
             volume_mm3=diameter_mm**3 / 2,
             diameter_mm=diameter_mm * 0.9,
             longest_diameter_mm=diameter_mm,
             mean_hu=-700 + 80 * rank + 90 * float(rng.normal()),
             solid_fraction=float(np.clip(0.1 * rank + 0.1 * rng.random(), 0, 1)),
-            **FURTHER
-            | {
-                "mean_diameter_mm": 0.8 * diameter_mm,
-                "mass_mg": 0.2 * diameter_mm**3,
-                "solid_longest_diameter_mm": rank * float(rng.random()),
-            },
-            covered_layers=32,
-            covered_share=1.0,
-            mask_faces=(),
+            mean_diameter_mm=0.8 * diameter_mm,
+            mass_mg=0.2 * diameter_mm**3,
+            solid_longest_diameter_mm=rank * float(rng.random()),
         )
     return records
 

@@ -1,7 +1,6 @@
 """A DICOM node that is killed while it receives, answers and delivers, with an archive that often refuses."""
 
 import re
-import socket
 import threading
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from ggn_tf.dicom_node.study_queue import StudyQueue
 from tests.support.fake_dicomweb import Archive
+from tests.support.loopback_server import free_port
 from tests.support.node_studies import NAME, PATIENT, SR, expected_uid, instance, run_node, send, whole_study
 from tests.support.processes import Process
 
@@ -48,9 +48,7 @@ def test_each_study_is_answered_and_delivered_once_by_a_node_that_is_killed(
     kills: int, studies: int, tmp_path: Path
 ) -> None:
     generator, archive, stopped = np.random.default_rng(0), Archive(), threading.Event()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     queue, log = tmp_path / "queue", tmp_path / "log"
     expected = {expected_uid([instance(study, SR).SOPInstanceUID]) for study in range(studies)}
     with archive.serve() as url:

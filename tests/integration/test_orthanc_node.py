@@ -1,6 +1,5 @@
 """A node to which a real Orthanc routes by serving/routing.lua, and which sends its answers there."""
 
-import socket
 from pathlib import Path
 
 import pydicom
@@ -12,6 +11,7 @@ from ggn_tf.pacs.dicomweb import DicomWeb
 from tests.dicom_node.test_listen import Model, marked, states
 from tests.dicom_node.test_node import wait
 from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_dicom
+from tests.support.loopback_server import free_port
 from tests.support.node_studies import NODE
 from tests.support.orthanc import PASSWORD, USER, running_orthanc
 
@@ -20,9 +20,7 @@ ROUTING = Path(__file__).parents[2] / "serving" / "routing.lua"
 
 @pytest.mark.slow
 def test_a_study_that_orthanc_routes_comes_back_once_as_seg_and_sr(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {
         "StableAge": 1,
         "LuaScripts": [str(ROUTING)],

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import socket
 import ssl
 from base64 import b64encode
 from io import BytesIO
@@ -16,9 +15,10 @@ from ggn_tf.pacs.archive import PacsSeries
 from ggn_tf.pacs.credentials import PacsCredentials
 from ggn_tf.pacs.dicomweb import DicomWeb
 from tests.pacs.conftest import NAME
-from tests.support.certificates import write_pair
+from tests.support.certificates import mutual_tls, write_pair
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom
 from tests.support.fake_dicomweb import Archive
+from tests.support.loopback_server import free_port
 
 pytest.importorskip("dicomweb_client.web", reason="needs the extra pacs")
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -162,9 +162,7 @@ def test_an_archive_that_does_not_answer_is_one_error(
 
 
 def test_no_archive_is_one_error(found: PacsSeries, result: list[Path], tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}/dicom-web"
+    url = f"http://127.0.0.1:{free_port()}/dicom-web"
     assert "no connection" in refused("search", url, found, tmp_path, result)
 
 
@@ -220,13 +218,7 @@ def test_https_at_a_port_without_tls_is_named(archive: Archive, found: PacsSerie
 
 
 def test_a_client_certificate_is_shown(archive: Archive, found: PacsSeries, result: list[Path], tmp_path: Path) -> None:
-    authority = write_pair(tmp_path, "authority")
-    for name in ("server", "client"):
-        write_pair(tmp_path, name, 1, authority)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
-    tls.load_verify_locations(tmp_path / "authority.pem")
-    tls.verify_mode = ssl.CERT_REQUIRED
+    tls = mutual_tls(tmp_path)
     without = PacsCredentials(authorities=tmp_path / "authority.pem")
     client = dataclasses.replace(without, certificate=tmp_path / "client.pem", key=tmp_path / "client.key")
     with archive.serve(tls) as url:

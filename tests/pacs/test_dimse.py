@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from ggn_tf.api.archive import connect_archive, fetch_series
 from ggn_tf.errors import PacsError
 from ggn_tf.pacs.archive import CALLING_AET, Entity, PacsSeries
 from ggn_tf.pacs.credentials import PacsCredentials
-from tests.support.certificates import write_pair
+from tests.support.certificates import mutual_tls
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom
 from tests.support.dicom_files import compress
 from tests.support.marked_reports import write_marks
@@ -28,6 +27,7 @@ from pynetdicom import build_context
 from ggn_tf.pacs.associations import Network, Watch
 from ggn_tf.pacs.dimse import Dimse
 from tests.support.fake_dimse import CT, FIND, GET, MOVE, SEG, SR, DimseArchive, raw_peer
+from tests.support.loopback_server import free_port
 
 
 @pytest.fixture(scope="module")
@@ -90,12 +90,6 @@ def case(served: tuple[DimseArchive, str], series: Path, found: PacsSeries, resu
     archive.add(series)
     (tmp_path / "fetched").mkdir()
     return Case(archive, url, found, result, tmp_path / "fetched")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("action", ["get", "move"])
@@ -309,13 +303,7 @@ def test_no_archive_is_one_error(case: Case) -> None:
 
 
 def test_only_a_trusted_certificate_is_taken_and_one_is_shown(case: Case, tmp_path: Path) -> None:
-    authority = write_pair(tmp_path, "authority")
-    for name in ("server", "client"):
-        write_pair(tmp_path, name, 1, authority)
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
-    tls.load_verify_locations(tmp_path / "authority.pem")
-    tls.verify_mode = ssl.CERT_REQUIRED
+    tls = mutual_tls(tmp_path)
     trusting = PacsCredentials(authorities=tmp_path / "authority.pem")
     complete = dataclasses.replace(trusting, certificate=tmp_path / "client.pem", key=tmp_path / "client.key")
     with case.archive.serve(tls=tls) as url:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,19 +37,13 @@ def write_file(path: Path, split: Split) -> Path:
     return path
 
 
+fit = partial(ggn_tf.fit, task=TASK, model="raw", precision="float32", protocol=tiny_protocol())
+
+
 def begin(data: Dataset, run: Path, **arguments: object) -> None:
     """Begin a run, and stop after the first step."""
     with pytest.raises(KeyboardInterrupt):
-        ggn_tf.fit(
-            data.folder,
-            task=TASK,
-            model="raw",
-            precision="float32",
-            protocol=tiny_protocol(),
-            run=run,
-            stop=lambda: True,
-            **arguments,
-        )
+        fit(data.folder, run=run, stop=lambda: True, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +62,7 @@ def test_a_run_is_not_resumed_on_another_split(run: RunFolder, data: Dataset, ow
     changed = dataclasses.replace(own, train=own.train[1:], validation=(*own.validation, own.train[0]))
     for arguments in ({}, {"splits": write_file(tmp_path / "changed.json", changed)}):
         with pytest.raises(RunError, match="split_digest"):
-            ggn_tf.fit(
-                data.folder,
-                task=TASK,
-                model="raw",
-                precision="float32",
-                protocol=tiny_protocol(),
-                run=run.folder,
-                **arguments,
-            )
+            fit(data.folder, run=run.folder, **arguments)
 
 
 def test_a_kept_split_that_was_changed_is_refused(run: RunFolder, data: Dataset, own: Split) -> None:
@@ -114,13 +101,5 @@ def test_a_split_that_does_not_suit_is_refused_before_anything_is_written(
 ) -> None:
     changed = dataclasses.replace(own, **{name: getattr(own, name)[part] for name, part in sets.items()})
     with pytest.raises(GgnError, match=found):
-        ggn_tf.fit(
-            data.folder,
-            task=TASK,
-            model="raw",
-            protocol=tiny_protocol(),
-            split=number,
-            splits=write_file(tmp_path / "own.json", changed),
-            run=tmp_path / "run",
-        )
+        fit(data.folder, split=number, splits=write_file(tmp_path / "own.json", changed), run=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Certificates for servers on loopback and their clients."""
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
@@ -33,3 +34,15 @@ def write_pair(folder, name, days=1, issuer=None):
     private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / f"{name}.key").write_bytes(private)
     return subject, key
+
+
+def mutual_tls(folder):
+    """A server's TLS that asks for a certificate; writes the pairs authority, server and client."""
+    authority = write_pair(folder, "authority")
+    for name in ("server", "client"):
+        write_pair(folder, name, 1, authority)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(folder / "server.pem", folder / "server.key")
+    tls.load_verify_locations(folder / "authority.pem")
+    tls.verify_mode = ssl.CERT_REQUIRED
+    return tls

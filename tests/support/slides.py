@@ -6,7 +6,7 @@ import numpy as np
 
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.evaluation.report_inputs import Slides
-from tests.support.measured import FURTHER
+from tests.support.measured import case_record
 
 SIZE = 16
 
@@ -30,25 +30,6 @@ def make_slides(case_ids: Sequence[str], stages: Sequence[str] = ("segment", "jo
 
 def make_records(case_ids: Sequence[str]) -> dict[str, CaseRecord]:
     """Every second nodule is 7 mm and ground glass, the others 12 mm and part-solid."""
-    return {case: _record(case, large=bool(index % 2)) for index, case in enumerate(case_ids)}
-
-
-def _record(case: str, *, large: bool) -> CaseRecord:
-    return CaseRecord(
-        case_id=case,
-        patient_id="patient",
-        label="MIA",
-        columns={},
-        spacing_mm_zyx=(1.25, 0.7, 0.7),
-        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-        center_mm_lps=(0.0, 0.0, 0.0),
-        volume_mm3=500.0,
-        diameter_mm=9.8,
-        longest_diameter_mm=12.0 if large else 7.0,
-        mean_hu=-500.0,
-        solid_fraction=0.3 if large else 0.0,
-        **FURTHER,
-        covered_layers=32,
-        covered_share=1.0,
-        mask_faces=(),
-    )
+    known = {"patient_id": "patient", "volume_mm3": 500.0, "diameter_mm": 9.8, "mean_hu": -500.0}
+    sizes = ({"longest_diameter_mm": 7.0, "solid_fraction": 0.0}, {"longest_diameter_mm": 12.0, "solid_fraction": 0.3})
+    return {case: case_record(case_id=case, **known, **sizes[index % 2]) for index, case in enumerate(case_ids)}

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from ggn_tf.dataset.case_outcome import AcceptedCase
-from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.records import Dataset, digest_patch
 from ggn_tf.dataset.writer import write_dataset
 from ggn_tf.protocol import PatchProtocol, SplitProtocol
-from tests.support.measured import FURTHER
+from tests.support.measured import case_record
 
 LABELS = ("AAH", "AIS", "MIA", "IAC")
 
@@ -96,23 +95,18 @@ def synthetic_nodule(
     inside_hu = -650.0 + 600.0 * severity
     hu = np.where(mask == 1, inside_hu, -850.0) + generator.normal(0, 60, mask.shape)
     volume_mm3 = float(mask.sum() * np.prod(spacing_mm_zyx))
-    record = CaseRecord(
+    record = case_record(
         case_id=case_id,
         patient_id=patient_id,
         label=label,
         columns={"sex": "F" if generator.uniform() < 0.5 else "M"},
         spacing_mm_zyx=spacing_mm_zyx,
-        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-        center_mm_lps=(0.0, 0.0, 0.0),
         volume_mm3=volume_mm3,
         diameter_mm=float((6 * volume_mm3 / np.pi) ** (1 / 3)),
         longest_diameter_mm=2 * float(radius_mm),
         mean_hu=float(hu[mask == 1].mean()),
         solid_fraction=float((hu[mask == 1] > -300).mean()),
-        **FURTHER,
         covered_layers=size,
-        covered_share=1.0,
-        mask_faces=(),
         digest=digest_patch(hu, mask),
     )
     return AcceptedCase(record, hu.astype(np.float32), mask)

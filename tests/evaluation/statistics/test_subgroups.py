@@ -9,27 +9,15 @@ from ggn_tf.errors import GgnError, PredictionsError
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.subgroups import SIZE, SPACING, TEXTURE, columns_of, score_subgroups
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
-from tests.support.measured import FURTHER
+from tests.support.measured import case_record
 
 
 def _case(case_id="c", diameter_mm=7.0, solid_fraction=0.1, slice_mm=1.25) -> CaseRecord:
-    return CaseRecord(
+    return case_record(
         case_id=case_id,
-        patient_id="p",
-        label="MIA",
-        columns={},
         spacing_mm_zyx=(slice_mm, 0.7, 0.7),
-        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-        center_mm_lps=(0.0, 0.0, 0.0),
-        volume_mm3=100.0,
-        diameter_mm=5.8,
         longest_diameter_mm=diameter_mm,
-        mean_hu=-600.0,
         solid_fraction=solid_fraction,
-        **FURTHER,
-        covered_layers=32,
-        covered_share=1.0,
-        mask_faces=(),
     )
 
 

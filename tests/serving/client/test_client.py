@@ -3,8 +3,6 @@ import socket
 import threading
 import tracemalloc
 from collections.abc import Iterator
-from concurrent import futures
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -22,6 +20,8 @@ from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
+from tests.support.loopback_server import free_port
+from tests.support.prediction_server import serving
 
 
 class Awaited:
@@ -58,19 +58,6 @@ def client(server, client_class):
         yield opened
 
 
-@contextmanager
-def serving(servicer):
-    """A server of the given servicer."""
-    server = grpc.server(futures.ThreadPoolExecutor(4))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait()
-
-
 class Forwarding(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Forwards requests to another server and counts them."""
 
@@ -85,12 +72,6 @@ class Forwarding(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def GetModelMetadata(self, request, context):  # noqa: N802
         return self.stub.GetModelMetadata(request)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_the_server_predicts_like_the_keras_model(client, patches, tiny_model, tiny):

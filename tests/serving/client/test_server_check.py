@@ -2,11 +2,7 @@
 
 import json
 import shutil
-import socket
-from concurrent import futures
-from contextlib import contextmanager
 
-import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,6 +18,8 @@ from ggn_tf.serving.contract.version_folders import CHECKSUMS_FILE
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.tasks import THREE_CLASSES
+from tests.support.loopback_server import free_port
+from tests.support.prediction_server import serving
 from tests.support.small_model import build_small_model
 
 
@@ -48,18 +46,6 @@ class Replaying(prediction_service_pb2_grpc.PredictionServiceServicer):
         changed.CopyFrom(response)
         self.change(changed.outputs)
         return changed
-
-
-@contextmanager
-def replaying(folder, change):
-    server = grpc.server(futures.ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", -1)])
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Replaying(folder, change), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait()
 
 
 def test_the_server_of_the_export_passes(server, exported):
@@ -133,12 +119,12 @@ def write_no_text(outputs):
     ],
 )
 def test_any_other_response_is_drift(change, found, exported):
-    with replaying(exported / "1", change) as target:
+    with serving(Replaying(exported / "1", change)) as target:
         assert found in drift_of(check_server(target, exported, repeats=1)).found
 
 
 def test_a_difference_within_the_tolerance_is_no_drift(exported):
-    with replaying(exported / "1", shift("probabilities", 0.0005)) as target:
+    with serving(Replaying(exported / "1", shift("probabilities", 0.0005))) as target:
         check = check_server(target, exported, repeats=1)
         strict = check_server(target, exported, repeats=1, tolerances={"probabilities": 1e-4})
     check.refuse_drift()
@@ -147,11 +133,8 @@ def test_a_difference_within_the_tolerance_is_no_drift(exported):
 
 
 def test_no_server(exported):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        target = f"127.0.0.1:{probe.getsockname()[1]}"
-        with pytest.raises(ServingError) as caught:
-            check_server(target, exported, timeout_s=0.5)
+    with pytest.raises(ServingError) as caught:
+        check_server(f"127.0.0.1:{free_port()}", exported, timeout_s=0.5)
     assert caught.value.found == "no connection"
 
 
@@ -206,7 +189,7 @@ def test_the_command_prints_a_summary(server, exported):
 
 
 def test_the_command_exits_with_1_on_drift(exported):
-    with replaying(exported / "1", lose) as target:
+    with serving(Replaying(exported / "1", lose)) as target:
         result = serve_check("--server", target, "--export", exported, "--repeats", 1, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["drifted"] is True
