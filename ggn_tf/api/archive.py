@@ -34,9 +34,7 @@ class ArchivedSeries:
     def send(self, output: Path, result: Mapping[str, Any]) -> int:
         """Store the DICOM objects of a written result in the series' study, in one request.
 
-        Args:
-            output: The folder that the result was written to.
-            result: Its content of result.json.
+        Takes the folder of the result, and its content of result.json.
 
         Returns:
             The number of objects.

@@ -23,11 +23,7 @@ RUN_GALLERY, STUDY_GALLERY = 24, 12
 
 
 def check_choices(argument: str, values: Collection[str], allowed: Collection[str]) -> None:
-    """Refuse a value that an argument does not have.
-
-    Raises:
-        GgnError: A value is not allowed.
-    """
+    """Raise GgnError for a value that an argument does not have."""
     unknown = [value for value in values if value not in allowed]
     if unknown:
         raise GgnError(
@@ -47,11 +43,7 @@ def check_training(segment_on: str, select_on: str, precision: str) -> None:
 
 
 def check_fraction(argument: str, value: float | None) -> None:
-    """Refuse a number that is not above 0 and at most 1; None is none.
-
-    Raises:
-        GgnError: The value is not a fraction.
-    """
+    """Raise GgnError for a number that is not above 0 and at most 1; None is none."""
     if value is not None and not 0 < value <= 1:
         raise GgnError(
             f"The {argument.replace('_', ' ')} is not a fraction.",
@@ -63,11 +55,7 @@ def check_fraction(argument: str, value: float | None) -> None:
 
 
 def check_coverage(coverage: float) -> None:
-    """Refuse a coverage that is not between 0 and 1.
-
-    Raises:
-        GgnError: No prediction set has this coverage.
-    """
+    """Raise GgnError for a coverage that is not between 0 and 1."""
     if not 0 < coverage < 1:
         raise GgnError(
             "No prediction set has this coverage.",

@@ -11,10 +11,8 @@ from ggn_tf.files import atomic_file
 def draft(folder: str | Path, output: str | Path, *, on_progress: OnProgress = ignore) -> DraftTable:
     """Write a case table with one row per nodule of every mask in a folder, for the labels to be filled in.
 
-    Args:
-        folder: CTs and masks in any layout; links are not followed.
-        output: The table, a new .csv file. Its paths are relative to its folder.
-        on_progress: Called after every mask.
+    The layout of the folder is free; links are not followed. The table is a new .csv file, whose paths are relative to
+    its folder.
 
     Raises:
         GgnError: The folder contains no mask, or the table exists.

@@ -70,17 +70,8 @@ def check_table(
 ) -> TableCheck:
     """Examine every row of a table; the arguments are those of `prepare`.
 
-    Args:
-        table: The case table.
-        label_column: The table's column with the labels.
-        jobs: Number of processes.
-        repair: As in `prepare`.
-        align_masks: As in `prepare`.
-        distinct_ids: As in `prepare`.
-        merge_labels: As in `prepare`.
-        output: New folder for contact sheets and cases.csv; None for no files.
-        shared: As in `prepare`.
-        on_progress: Called after every case.
+    `output` is a new folder for contact sheets and cases.csv; None for no files. The other arguments are as in
+    `prepare`.
 
     Raises:
         TableError: The table cannot be read, or lacks a column or rows.
