@@ -6,8 +6,10 @@ site and algorithm.
 
 import hashlib
 import unicodedata
+import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.dicom.slices import Slice
 from ggn_tf.cases.geometry.grid import Vector
 from ggn_tf.cases.volumes import Volume
+from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.class_codes import ClassCode
 
 if TYPE_CHECKING:
@@ -54,6 +57,23 @@ _CHECKED: dict[str, Callable[[str], object]] = {"AS": str, "CS": str, "DA": DA, 
 # Positions, orientations and pixels, which the reader of the series has checked.
 _GEOMETRY_GROUPS = (0x0020, 0x0028)
 _CODE = ("CodeValue", "CodingSchemeDesignator")
+
+
+@contextmanager
+def refusing_headers(volume: Volume, what: str, uids: str, instead: str) -> Iterator[None]:
+    """VolumeError where the headers of a series lack what an object needs that refers to it."""
+    try:
+        # highdicom warns about values of the series, such as names of one part.
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise VolumeError(
+            f"A DICOM {what} cannot refer to the series.",
+            case=volume.path,
+            found=str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}",
+            expected=f"a series with {uids} and instance UIDs in every slice",
+            remedy=f"Use {instead}, or export the series again with all of its headers.",
+        ) from error
 
 
 def read_sources(

@@ -1,6 +1,5 @@
 """Nodule masks as a DICOM segmentation object (SEG) of the series that they were found on."""
 
-import warnings
 from pathlib import Path
 
 import highdicom
@@ -13,7 +12,6 @@ from pydicom.dataset import Dataset
 from ggn_tf import __version__
 from ggn_tf.cases.dicom.segmentation import MAKER
 from ggn_tf.cases.volumes import Volume
-from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.dicom_headers import (
     ALGORITHM_FAMILY,
     FINDING,
@@ -22,6 +20,7 @@ from ggn_tf.prediction.dicom_headers import (
     Identity,
     pixel_measures,
     read_sources,
+    refusing_headers,
 )
 
 # The scanner's own series count from 1.
@@ -48,22 +47,12 @@ def write_segmentation(volume: Volume, labels: sitk.Image, identity: Identity, p
     """
     on_slices = volume.on_slices(sitk.GetArrayViewFromImage(labels))
     used = np.flatnonzero(on_slices.any(axis=(1, 2))).tolist()
-    try:
-        # It warns about values of the series, such as names of one part.
-        with warnings.catch_warnings(action="ignore"):
-            sources, layers = read_sources(volume, used, on_slices[used])
-            written = _segmentation(sources, layers, pixel_measures(volume), identity)
-            # Required even where it is unknown (PS3.3 10.9); highdicom leaves it out then.
-            written.ContentCreatorName = None
-            written.save_as(path)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise VolumeError(
-            "A DICOM segmentation cannot refer to the series.",
-            case=volume.path,
-            found=str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}",
-            expected="a series with study, series, frame of reference and instance UIDs in every slice",
-            remedy="Use the mask in NIfTI, or export the series again with all of its headers.",
-        ) from error
+    with refusing_headers(volume, "segmentation", "study, series, frame of reference", "the mask in NIfTI"):
+        sources, layers = read_sources(volume, used, on_slices[used])
+        written = _segmentation(sources, layers, pixel_measures(volume), identity)
+        # Required even where it is unknown (PS3.3 10.9); highdicom leaves it out then.
+        written.ContentCreatorName = None
+        written.save_as(path)
 
 
 def _segmentation(

@@ -3,9 +3,7 @@
 The codes are those of DICOM PS3.16; what it has no code for is in a private scheme that the report declares.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,6 @@ from pydicom.sr.codedict import codes
 from ggn_tf import __version__
 from ggn_tf.cases.dicom.segmentation import MAKER
 from ggn_tf.cases.dicom.series_writer import uid
-from ggn_tf.cases.volumes import Volume
-from ggn_tf.errors import VolumeError
 from ggn_tf.prediction.class_codes import PRIVATE_SCHEME, ClassCode, private_code
 from ggn_tf.prediction.dicom_headers import (
     ALGORITHM_FAMILY,
@@ -29,6 +25,7 @@ from ggn_tf.prediction.dicom_headers import (
     Identity,
     dicom_text,
     read_headers,
+    refusing_headers,
 )
 from ggn_tf.prediction.nodules import RESEARCH_ONLY, CtPrediction, NodulePrediction
 from ggn_tf.prediction.slice_regions import SliceRegion, region_of
@@ -40,6 +37,7 @@ _SERIES_NUMBERS = {"planar report": 301, "volumetric report": 302}
 _CT_OF_CHEST = sr.CodedConcept("169069000", "SCT", "CT of chest")
 _PREDICTED_CLASS = sr.CodedConcept("CLASS", PRIVATE_SCHEME, "Predicted class")
 _SOLID_SHARE = sr.CodedConcept("SOLID", PRIVATE_SCHEME, "Solid share of the volume")
+_REFERENCE = ("report", "study, series", "result.json")
 # What a library entry describes of a slice of a single-frame series.
 _DESCRIBED = (
     "FrameOfReferenceUID",
@@ -64,7 +62,7 @@ def write_planar_report(
     """
     volume = prediction.volume
     stack = volume.stack.slices if volume.stack else ()
-    with _unusable_headers(volume):
+    with refusing_headers(volume, *_REFERENCE):
         regions = [region_of(volume, nodule.mask, nodule.center_mm_lps) for nodule in prediction.nodules]
         headers = read_headers(volume, [region.number for region in regions])
         groups = []
@@ -86,7 +84,7 @@ def write_volumetric_report(
     Raises:
         VolumeError: The series' headers lack what a DICOM object needs.
     """
-    with _unusable_headers(prediction.volume):
+    with refusing_headers(prediction.volume, *_REFERENCE):
         seg = pydicom.dcmread(segmentation, stop_before_pixels=True)
         headers = read_headers(prediction.volume, [0])
         series = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID)
@@ -99,22 +97,6 @@ def write_volumetric_report(
                 group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **content)
                 groups.append(_with_comments(group, prediction, number))
         _document("volumetric report", groups, [*headers, seg], headers, class_codes, identity).save_as(path)
-
-
-@contextmanager
-def _unusable_headers(volume: Volume) -> Iterator[None]:
-    try:
-        # highdicom warns about values of the series, such as names of one part.
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise VolumeError(
-            "A DICOM report cannot refer to the series.",
-            case=volume.path,
-            found=str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}",
-            expected="a series with study, series and instance UIDs in every slice",
-            remedy="Use result.json, or export the series again with all of its headers.",
-        ) from error
 
 
 def _image_region(region: SliceRegion, header: Dataset, frame: int | None) -> sr.ImageRegion:
