@@ -59,18 +59,21 @@ def client(server, client_class):
 
 
 class Forwarding(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Forwards requests to another server and counts them."""
+    """Forwards requests to another server, and notes their number, and their sizes and those of the responses."""
 
     def __init__(self, server):
-        self.count = 0
+        self.count, self.described, self.sizes = 0, 0, []
         self.channel = grpc.insecure_channel(f"127.0.0.1:{server.port}", [("grpc.max_receive_message_length", -1)])
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 
     def Predict(self, request, context):  # noqa: N802
         self.count += 1
-        return self.stub.Predict(request)
+        response = self.stub.Predict(request)
+        self.sizes += [request.ByteSize(), response.ByteSize()]
+        return response
 
     def GetModelMetadata(self, request, context):  # noqa: N802
+        self.described += 1
         return self.stub.GetModelMetadata(request)
 
 
@@ -93,18 +96,11 @@ def test_chunks_come_back_in_order(client, exported, tiny):
 
 
 def test_no_request_is_larger_than_grpcs_default_of_4_mib(server, tiny):
-    class Measuring(Forwarding):
-        def Predict(self, request, context):  # noqa: N802
-            sizes.append(request.ByteSize())
-            response = super().Predict(request, context)
-            sizes.append(response.ByteSize())
-            return response
-
-    sizes: list[int] = []
-    with serving(Measuring(server)) as target, PredictionClient(target) as client:
+    servicer = Forwarding(server)
+    with serving(servicer) as target, PredictionClient(target) as client:
         client.predict(sample_patches(tiny.patch, 50, seed=3))
-    assert len(sizes) == 6
-    assert max(sizes) < 4 * 2**20
+    assert servicer.count == 3
+    assert max(servicer.sizes) < 4 * 2**20
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 32, 1), (1, 32, 32, 32), (1, 32, 32, 16, 1), (0, 32, 32, 32, 1)])
@@ -185,26 +181,18 @@ def test_any_other_refusal_is_final(code, server, patches, client_class):
     assert servicer.count == 1
 
 
-def test_no_retry_is_waited_for_beyond_the_timeout(server, patches):
+@pytest.mark.parametrize(
+    ("options", "requests"), [({"timeout_s": 60, "pauses_s": (0.0, 3600.0)}, 2), ({"pauses_s": (0.0, 0.0, 0.0)}, 4)]
+)
+def test_retries_end_with_the_timeout_and_with_the_pauses(options, requests, server, patches):
     servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 100)
     with (
         serving(servicer) as target,
-        PredictionClient(target, timeout_s=60, pauses_s=(0.0, 3600.0)) as client,
+        PredictionClient(target, **options) as client,
         pytest.raises(ServingError),
     ):
         client.predict(patches)
-    assert servicer.count == 2
-
-
-def test_retries_end_with_the_pauses(server, patches):
-    servicer = Refusing(server, grpc.StatusCode.UNAVAILABLE, 100)
-    with (
-        serving(servicer) as target,
-        PredictionClient(target, pauses_s=(0.0, 0.0, 0.0)) as client,
-        pytest.raises(ServingError),
-    ):
-        client.predict(patches)
-    assert servicer.count == 4
+    assert servicer.count == requests
 
 
 def test_a_server_that_is_just_starting_is_found(exported, patches):
@@ -236,13 +224,7 @@ def test_predictions_of_two_versions_are_never_mixed(server, tiny):
 
 
 def test_a_response_that_breaks_the_contract_is_refused(server, patches):
-    class Losing(Forwarding):
-        def Predict(self, request, context):  # noqa: N802
-            response = super().Predict(request, context)
-            del response.outputs["mask"]
-            return response
-
-    servicer = Losing(server)
+    servicer = Changed(server, lambda response: response.outputs.__delitem__("mask"))
     with serving(servicer) as target, PredictionClient(target) as client, pytest.raises(ServingError) as caught:
         client.predict(patches)
     assert caught.value.found == "an output is missing; outputs class_names, probabilities, warning"
@@ -347,18 +329,12 @@ def test_regions_are_predicted_as_by_the_export(client, exported):
 
 def test_regions_too_large_for_one_message_are_sent_one_by_one(server):
     """Two regions of 2.3 MiB: gRPC's default limit is 4 MiB."""
-
-    class Measuring(Forwarding):
-        def Predict(self, request, context):  # noqa: N802
-            sizes.append(request.ByteSize())
-            return super().Predict(request, context)
-
-    sizes: list[int] = []
+    servicer = Forwarding(server)
     hu = np.full((2, 60, 100, 100), -700, np.int16)
     triples = np.ones((2, 3)), np.full((2, 3), 50.0)
-    with serving(Measuring(server)) as target, PredictionClient(target) as client:
+    with serving(servicer) as target, PredictionClient(target) as client:
         assert client.predict_roi(hu, *triples).probabilities.shape == (2, 3)
-    assert len(sizes) == 2 and max(sizes) < 4 * 2**20
+    assert servicer.count == 2 and max(servicer.sizes[::2]) < 4 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -392,18 +368,11 @@ def test_a_given_version_that_is_not_served_is_an_error(server, patches, client_
 
 
 def test_the_metadata_are_read_once(server, patches):
-    class Counting(Forwarding):
-        metadata = 0
-
-        def GetModelMetadata(self, request, context):  # noqa: N802
-            self.metadata += 1
-            return super().GetModelMetadata(request, context)
-
-    servicer = Counting(server)
+    servicer = Forwarding(server)
     with serving(servicer) as target, PredictionClient(target) as client:
         client.predict(patches)
         client.predict(patches)
-    assert (servicer.metadata, servicer.count) == (1, 2)
+    assert (servicer.described, servicer.count) == (1, 2)
 
 
 def test_many_calls_can_be_awaited_at_a_time(server, patches):
