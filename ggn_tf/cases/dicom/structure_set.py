@@ -60,7 +60,10 @@ def _read_region(header: Dataset, number: int) -> _Region:
     drawn = (item for item in header.get("ROIContourSequence") or () if int(item.ReferencedROINumber) == number)
     for item in (contour for region in drawn for contour in region.get("ContourSequence") or ()):
         kind = str(item.get("ContourGeometricType") or _CLOSED).strip().upper()
-        points = np.asarray(item.get("ContourData") or (), dtype=np.float64).reshape(-1, 3)
+        numbers = np.asarray(item.get("ContourData") or (), dtype=np.float64)
+        if numbers.size % 3:
+            raise ValueError(f"a contour of {numbers.size} numbers, not three for each point")
+        points = numbers.reshape(-1, 3)
         if not np.isfinite(points).all():
             raise ValueError("a contour with points that are not finite")
         if kind not in (_CLOSED, _EXCLUSIVE):

@@ -73,6 +73,17 @@ def test_contours_that_lie_on_no_slice(write, level, kind, found):
     assert found in caught.value.found
 
 
+def test_a_contour_that_lacks_a_number_is_refused(write):
+    path = write({"GTV": [circle(10, 4.0)]})
+    header = pydicom.dcmread(path)
+    contour = header.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourData = list(contour.ContourData)[:-1]
+    header.save_as(path)
+    with pytest.raises(MaskError, match="structure set cannot be used") as caught:
+        read_mask(path, GRID)
+    assert caught.value.found.startswith("a contour of 2159 numbers, not three for each point")
+
+
 def test_a_region_without_contours_is_empty(write):
     with pytest.raises(MaskError, match="The mask is empty"):
         read_mask(write({"GTV": []}), GRID)
