@@ -105,6 +105,9 @@ def frame_slices(path: Path) -> list[Slice] | Damaged:
             return [_frame(path, header, Dataset(), Dataset(), None)]
         shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
         frames = header.PerFrameFunctionalGroupsSequence
+        if len(frames) != int(header.NumberOfFrames):
+            found = f"{header.NumberOfFrames} frames, {len(frames)} of them with a description"
+            return Damaged(path, str(header.get("SeriesInstanceUID", "")) or None, found)
         return [_frame(path, header, shared, groups, number) for number, groups in enumerate(frames)]
     except Exception as error:
         # As above.
@@ -176,7 +179,8 @@ def _frame(path: Path, header: Dataset, shared: Dataset, groups: Dataset, number
     slope, intercept = values.get("RescaleSlope"), values.get("RescaleIntercept")
     padding = header.get("PixelPaddingValue")
     limit = header.get("PixelPaddingRangeLimit", padding)
-    kinds = (*header.get("ImageType", ()), *item("CTImageFrameTypeSequence").get("FrameType", ()))
+    frame_kinds = item("CTImageFrameTypeSequence").get("FrameType", ())
+    kinds = (*header.get("ImageType", ()), *frame_kinds)
     return make_slice(
         path,
         position=_floats(item("PlanePositionSequence").get("ImagePositionPatient"), 3),
@@ -196,6 +200,7 @@ def _frame(path: Path, header: Dataset, shared: Dataset, groups: Dataset, number
         acquisition={
             "AcquisitionNumber": str(item("FrameContentSequence").get("FrameAcquisitionNumber") or ""),
             "TemporalPositionIdentifier": str(item("FrameContentSequence").get("TemporalPositionIndex") or ""),
+            "ImageType": "\\".join(frame_kinds),
             "ConvolutionKernel": str(item("CTReconstructionSequence").get("ConvolutionKernel") or ""),
         },
         patient=str(header.get("PatientID") or ""),
