@@ -17,6 +17,7 @@ _STYLE = r"\x1b\[[0-79;]*m"
 _STYLED = re.compile(f"({_STYLE})|[{_CONTROL}]")
 _DRAWN = re.compile(rf"({_STYLE}|\x1b\[\d*[AK]|\x1b\[\?25[lh]|\r)|[{_CONTROL}]")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_TAG = re.compile(r"<(?! )")
 
 
 def printable(text: str) -> str:
@@ -38,8 +39,8 @@ def on_terminal(text: str, *, drawn: bool) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Markdown in which values cannot contain HTML, links or images."""
-    return text.replace("<", "&lt;").replace("](", "]\\(")
+    """Markdown in which values cannot contain HTML, links or images; a `<` before a space begins none."""
+    return _TAG.sub("&lt;", text).replace("](", "]\\(")
 
 
 def in_spreadsheet(text: str) -> str:
