@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
@@ -244,6 +245,28 @@ def quick_protocol() -> Protocol:
             joint=dataclasses.replace(paper.joint, learning_rate=1e-4, max_epochs=6),
         )
     )
+
+
+def robust_protocol() -> Protocol:
+    """A training for centres that are not exact, as a click is: up to 70 epochs of the cascade, not the paper's.
+
+    Shifted centres, and selection by AUC. The dataset needs a margin of 8 mm.
+    """
+    paper = TrainingProtocol()
+    return Protocol(
+        training=dataclasses.replace(
+            paper,
+            segment=dataclasses.replace(paper.segment, learning_rate=1e-3, max_epochs=30, shift_mm=8.0),
+            classify=dataclasses.replace(paper.classify, learning_rate=3e-4, max_epochs=30, shift_mm=2.0),
+            joint=dataclasses.replace(paper.joint, learning_rate=1e-4, max_epochs=10, shift_mm=2.0),
+            select_by="auc",
+        ),
+    )
+
+
+ProtocolName = Literal["paper", "quick", "robust"]
+PROTOCOLS: dict[str, Callable[[], Protocol]] = {"paper": Protocol, "quick": quick_protocol, "robust": robust_protocol}
+"""The protocols that have a name."""
 
 
 def start_protocol(protocol: Protocol) -> Protocol:

@@ -20,7 +20,7 @@ import numpy as np
 
 import ggn_tf
 from ggn_tf.files import atomic_folder, sha256
-from ggn_tf.protocol import Protocol, quick_protocol
+from ggn_tf.protocol import PROTOCOLS, Protocol
 
 WEIGHTS = "model.weights.h5"
 ATTRIBUTION = """# Weights of ggn-tf
@@ -109,10 +109,10 @@ def train(table: Path, out: Path, networks: Sequence[Network], protocol: Protoco
 @click.command()
 @click.argument("table", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--protocol", type=click.Choice(["paper", "quick"]), default="paper", help="Numbers of the training.")
+@click.option("--protocol", type=click.Choice(tuple(PROTOCOLS)), default="paper", help="Numbers of the training.")
 def command(table: Path, out: Path, protocol: str) -> None:
     """Train the networks of a release on TABLE, into OUT."""
-    click.echo(train(table, out, NETWORKS, quick_protocol() if protocol == "quick" else Protocol()))
+    click.echo(train(table, out, NETWORKS, PROTOCOLS[protocol]()))
 
 
 if __name__ == "__main__":

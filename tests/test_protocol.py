@@ -7,7 +7,7 @@ import pytest
 
 from ggn_tf.errors import RecordError
 from ggn_tf.json_records import from_json, to_json
-from ggn_tf.protocol import PatchProtocol, Plateau, Protocol, Steps, TrainingProtocol
+from ggn_tf.protocol import PatchProtocol, Plateau, Protocol, Steps, TrainingProtocol, robust_protocol
 
 
 def test_the_papers_numbers():
@@ -25,6 +25,17 @@ def test_the_papers_numbers():
         1e-4,
         1e-5,
     ]
+
+
+def test_the_robust_protocol_differs_from_the_papers_in_a_table_of_numbers():
+    training = robust_protocol().training
+    stages = (training.segment, training.classify, training.joint)
+    assert [(stage.max_epochs, stage.learning_rate, stage.shift_mm) for stage in stages] == [
+        (30, 1e-3, 8.0),
+        (30, 3e-4, 2.0),
+        (10, 1e-4, 2.0),
+    ]
+    assert training.select_by == "auc"
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
 from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, check_choices, check_training, ignore
 from ggn_tf.api.fit import dataset_folder
 from ggn_tf.api.prepare import PreparedDataset
-from ggn_tf.api.study import ItemsProgress, StudyProgress, chosen_protocol, folds_in
-from ggn_tf.api.training_numbers import check_margin, with_numbers
+from ggn_tf.api.study import ItemsProgress, StudyProgress, folds_in
+from ggn_tf.api.training_numbers import check_margin, chosen_protocol, with_numbers
 from ggn_tf.dataset.folds import FOLDS_FILE, Folds, write_folds
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import GgnError
 from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import CASCADE
-from ggn_tf.protocol import Protocol, SelectionScore
+from ggn_tf.protocol import Protocol, ProtocolName, SelectionScore
 from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.crossval import (
@@ -88,13 +87,13 @@ def crossval(
     members: int = 1,
     folds_from: str | Path | None = None,
     seed: int = 0,
-    protocol: Literal["paper", "quick"] | Protocol = "paper",
+    protocol: ProtocolName | Protocol = "paper",
     epochs: Sequence[int] | None = None,
     learning_rates: Sequence[float] | None = None,
     patience: Sequence[int] | None = None,
     batch_size: int | None = None,
     joint_weight: float | None = None,
-    shift_mm: float | Sequence[float] = 0.0,
+    shift_mm: float | Sequence[float] | None = None,
     select_by: SelectionScore | None = None,
     segment_on: SegmentationSet = "all",
     precision: PrecisionChoice = "auto",
@@ -131,7 +130,7 @@ def crossval(
         folds_from: A file with your own folds in place of drawn ones, as nnU-Net's `splits_final.json`: a list of
             objects with lists `train` and `val` of nodule or patient ids. `val` is the fold's test set.
         seed: Seed of the folds and of the first member; the others count on from it.
-        protocol: As in `study`.
+        protocol: As in `fit`.
         epochs: As in `fit`, like the following six.
         learning_rates: First learning rate of each of the three stages.
         patience: Number of epochs without a better score after which each of the three stages stops.

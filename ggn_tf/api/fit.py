@@ -14,14 +14,14 @@ import pandas as pd
 from ggn_tf.api.arguments import PrecisionChoice, SegmentationSet, SelectionSet, check_choices, check_training, ignore
 from ggn_tf.api.prepare import PreparedDataset, known_salt
 from ggn_tf.api.start_from import open_source
-from ggn_tf.api.training_numbers import check_margin, with_numbers
+from ggn_tf.api.training_numbers import check_margin, chosen_protocol, with_numbers
 from ggn_tf.dataset.own_splits import read_own_splits
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import Split, digest_of, read_split
 from ggn_tf.errors import GgnError, SplitError
 from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import CASCADE
-from ggn_tf.protocol import Protocol, SelectionScore, start_protocol
+from ggn_tf.protocol import Protocol, ProtocolName, SelectionScore, start_protocol
 from ggn_tf.runs.reproducibility import Conditions, conditions_here, differences, keep_threads, request_determinism
 from ggn_tf.runs.run_description import RunDescription, package_versions
 from ggn_tf.runs.run_folder import RunFolder
@@ -112,13 +112,13 @@ def fit(
     seed: int = 0,
     start_from: "Run | str | Path | None" = None,
     freeze: int = 0,
-    protocol: Protocol | None = None,
+    protocol: ProtocolName | Protocol = "paper",
     epochs: Sequence[int] | None = None,
     learning_rates: Sequence[float] | None = None,
     patience: Sequence[int] | None = None,
     batch_size: int | None = None,
     joint_weight: float | None = None,
-    shift_mm: float | Sequence[float] = 0.0,
+    shift_mm: float | Sequence[float] | None = None,
     select_by: SelectionScore | None = None,
     segment_on: SegmentationSet = "all",
     select_on: SelectionSet = "validation",
@@ -158,7 +158,8 @@ def fit(
             of the initial ones; the last layer of the classifier only where the classes are the same.
         freeze: Number of convolution blocks that stay fixed, from the input of each part of the network (U-Net,
             classifier) whose weights are taken from `start_from`.
-        protocol: All numbers of the method; None for the paper's.
+        protocol: All numbers of the method. `quick` is a tenth of the paper's epochs at three to ten times the learning
+            rate; `robust` shifts centres, selects by AUC and has 70 epochs at most.
         epochs: Largest number of epochs of `segment`, `classify` and `joint`; None for the protocol's, like the
             following four.
         learning_rates: First learning rate of each of the three stages; with `start_from`, None is a tenth of the
@@ -167,7 +168,7 @@ def fit(
         batch_size: Patches per step.
         joint_weight: Lambda of eq. 4.
         shift_mm: How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for
-            each of the three stages. Not more than the dataset's margin; 0 is the paper's.
+            each of the three stages. Not more than the dataset's margin; None for the protocol's, 0 in the paper.
         select_by: Score of the set `select_on` that selects the weights of classify and joint: `accuracy`, `auc` (the
             area under the ROC curve; with more than two classes the mean over the classes, each against the rest) or
             `loss` (the classification loss, eq. 1); None for the protocol's, which is `accuracy`.
@@ -207,7 +208,7 @@ def fit(
     rank = rank_of(strategy, os.environ)
     if deterministic:
         request_determinism()
-    numbers = _for_start(protocol or Protocol(), start_from, freeze)
+    numbers = _for_start(chosen_protocol(protocol), start_from, freeze)
     numbers = with_numbers(numbers, epochs, learning_rates, patience, batch_size, joint_weight, shift_mm, select_by)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     check_margin(numbers, opened)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ggn_tf.api.arguments import (
     DEFAULT_SYSTEMS,
@@ -19,6 +18,7 @@ from ggn_tf.api.arguments import (
 )
 from ggn_tf.api.fit import dataset_folder
 from ggn_tf.api.prepare import PreparedDataset, known_salt
+from ggn_tf.api.training_numbers import check_margin, chosen_protocol
 from ggn_tf.dataset.fold_list import choose_folds
 from ggn_tf.dataset.folds import FOLDS_FILE, Folds, write_folds
 from ggn_tf.dataset.own_splits import read_own_splits
@@ -30,7 +30,7 @@ from ggn_tf.evaluation.statistics.run_scores import METRICS
 from ggn_tf.evaluation.statistics.subgroups import columns_of
 from ggn_tf.machine import resolve_precision
 from ggn_tf.models.names import ABLATIONS, STARTED, base_model
-from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, quick_protocol
+from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS, Protocol, ProtocolName
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.studies.ablations import variant_models
 from ggn_tf.studies.analysis import PRIMARY, AnalysisPlan, collect_results, parse_pairs
@@ -45,7 +45,6 @@ from ggn_tf.tasks import PAPER_TASKS, Task
 from ggn_tf.tensorflow_import import keras_defaults
 
 REPORT_ITEM = "report"
-PROTOCOLS = {"paper": Protocol, "quick": quick_protocol}
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def study(
     folds_from: str | Path | None = None,
     repeats: int = 5,
     joint_weights: Sequence[float] = TABLE_5_JOINT_WEIGHTS,
-    protocol: Literal["paper", "quick"] | Protocol = "paper",
+    protocol: ProtocolName | Protocol = "paper",
     seed: int = 0,
     segment_on: SegmentationSet = "all",
     select_on: SelectionSet = "validation",
@@ -156,8 +155,7 @@ def study(
         folds_from: As in `crossval`.
         repeats: Number of trainings per system, task and split or fold.
         joint_weights: Values of lambda (eq. 4) for Table 5, on the second task and the first split, or all folds.
-        protocol: All numbers of the method; `quick` is a tenth of the paper's epochs at three to ten times the learning
-            rate.
+        protocol: As in `fit`.
         seed: Seed of the first repeat, and of folds; the other repeats count on from it.
         segment_on: As in `fit`; with `all`, the tasks of a split and repeat share one U-Net.
         select_on: As in `fit`; with `test` the tables also have the best of the repeats, as the paper does.
@@ -201,6 +199,7 @@ def study(
     plan = AnalysisPlan(primary, planned, equivalence, sensitivity, tuple(by))
     numbers = chosen_protocol(protocol)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
+    check_margin(numbers, opened)
     columns_of(opened.cases, by)
     parsed = tuple(dict.fromkeys(task if isinstance(task, Task) else Task.parse(task) for task in tasks))
     drawn = None
@@ -244,14 +243,6 @@ def study(
     return Study(
         write_study(design, opened, results, tables, Path(folder), examples, plan, shared=shared), tuple(tables)
     )
-
-
-def chosen_protocol(protocol: str | Protocol) -> Protocol:
-    """The numbers of the method, by name or as they are given; raises GgnError where there is no such name."""
-    if isinstance(protocol, Protocol):
-        return protocol
-    check_choices("protocol", [protocol], PROTOCOLS)
-    return PROTOCOLS[protocol]()
 
 
 def folds_in(

@@ -8,8 +8,16 @@ from typing import get_args
 from ggn_tf.api.arguments import check_choices
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.errors import GgnError
-from ggn_tf.protocol import Protocol, SelectionScore, TrainingProtocol
+from ggn_tf.protocol import PROTOCOLS, Protocol, SelectionScore, TrainingProtocol
 from ggn_tf.runs.stages import STAGE_NAMES
+
+
+def chosen_protocol(protocol: str | Protocol) -> Protocol:
+    """The numbers of the method, by name or as they are given; raises GgnError where there is no such name."""
+    if isinstance(protocol, Protocol):
+        return protocol
+    check_choices("protocol", [protocol], PROTOCOLS)
+    return PROTOCOLS[protocol]()
 
 
 def with_numbers(
@@ -19,7 +27,7 @@ def with_numbers(
     patience: Sequence[int] | None,
     batch_size: int | None,
     joint_weight: float | None,
-    shift_mm: float | Sequence[float],
+    shift_mm: float | Sequence[float] | None,
     select_by: SelectionScore | None,
 ) -> Protocol:
     """A protocol with other numbers, as `fit` takes them; raises GgnError where they cannot be used."""
@@ -47,6 +55,12 @@ def with_numbers(
                 arguments=(argument,),
             )
         training = _by_stage(training, field_name, numbers)
+    if shift_mm is not None:
+        training = _by_stage(training, "shift_mm", _shifts(shift_mm))
+    return replace(protocol, training=training)
+
+
+def _shifts(shift_mm: float | Sequence[float]) -> list[float]:
     shifts = (shift_mm,) if isinstance(shift_mm, int | float) else tuple(shift_mm)
     if len(shifts) not in (1, len(STAGE_NAMES)) or not all(0 <= shift < math.inf for shift in shifts):
         raise GgnError(
@@ -56,10 +70,7 @@ def with_numbers(
             remedy="Give one number, or one number for each stage.",
             arguments=("shift_mm",),
         )
-    if any(shifts):
-        repeated = [float(shift) for shift in shifts] * (len(STAGE_NAMES) // len(shifts))
-        training = _by_stage(training, "shift_mm", repeated)
-    return replace(protocol, training=training)
+    return [float(shift) for shift in shifts] * (len(STAGE_NAMES) // len(shifts))
 
 
 def _by_stage(training: TrainingProtocol, field_name: str, numbers: Sequence[float]) -> TrainingProtocol:

@@ -16,6 +16,7 @@ from ggn_tf.cli.options import (
     CommaList,
     FiniteRange,
     precision_option,
+    protocol_option,
     segment_on_option,
     select_on_option,
     shared_option,
@@ -36,7 +37,7 @@ PER_STAGE = ", ".join(STAGE_NAMES)
 
 def _paper(attribute: str) -> str:
     numbers = text_of(getattr(getattr(PAPER, stage), attribute) for stage in STAGE_NAMES)
-    return f"{PER_STAGE}.  [default: {numbers}, the paper's]"
+    return f"{PER_STAGE}.  [default: {numbers}, the paper's, or those of --protocol]"
 
 
 training_options = together(
@@ -59,9 +60,8 @@ training_options = together(
     click.option(
         "--shift-mm",
         type=CommaList(float, zero=True),
-        default="0",
         help="How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for "
-        f"each of {PER_STAGE}. At most the dataset's margin; 0 is the paper's.",
+        f"each of {PER_STAGE}. At most the dataset's margin.  [default: 0, the paper's]",
     ),
     click.option(
         "--select-by",
@@ -105,6 +105,7 @@ training_options = together(
     help="Number of convolution blocks that stay fixed, from the input of U-Net and classifier, where their weights "
     "are taken.",
 )
+@protocol_option
 @training_options
 @segment_on_option
 @select_on_option

@@ -13,7 +13,7 @@ from ggn_tf.api.arguments import COVERAGE, PrecisionChoice, SegmentationSet, Sel
 from ggn_tf.errors import GgnError, with_arguments
 from ggn_tf.models.names import base_model
 from ggn_tf.pacs.archive import CALLING_AET
-from ggn_tf.protocol import SOLID_HU, SOLID_RANGE_HU
+from ggn_tf.protocol import PROTOCOLS, SOLID_HU, SOLID_RANGE_HU
 
 PATH = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -252,9 +252,10 @@ select_on_option = click.option(
 )
 protocol_option = click.option(
     "--protocol",
-    type=click.Choice(["paper", "quick"]),
+    type=click.Choice(tuple(PROTOCOLS)),
     default="paper",
-    help="Numbers of the training; quick is a tenth of the paper's epochs at three to ten times the learning rate.",
+    help="Numbers of the training; options for single numbers replace them. quick is a tenth of the paper's epochs at "
+    "three to ten times the learning rate; robust shifts centres, selects by AUC and has up to 70 epochs.",
 )
 precision_option = click.option(
     "--precision",

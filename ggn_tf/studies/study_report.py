@@ -82,6 +82,7 @@ class StudyDescription:
             ("Weights λ of the joint loss", ", ".join(f"{weight:g}" for weight in design.joint_weights)),
             ("Seed of the first repeat", str(design.seed)),
             ("Weights selected on", design.select_on),
+            ("Classifiers selected by", design.protocol.training.select_by),
             ("Precision", design.precision),
             ("Primary score", METRIC_NAMES[self.plan.primary]),
             *_plan_facts(self.plan),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import ggn_tf
+from ggn_tf.api.training_numbers import chosen_protocol, with_numbers
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.runs.run_folder import RunFolder
 from tests.support.synthetic import write_synthetic_dataset
@@ -54,6 +55,18 @@ def test_a_wrong_argument_is_named(dataset: Dataset, tmp_path: Path, argument: s
     with pytest.raises(ggn_tf.GgnError) as caught:
         fit(dataset, tmp_path / "run", **{argument: value})
     assert caught.value.arguments == (argument,) and not (tmp_path / "run").exists()
+
+
+def test_a_number_that_is_given_replaces_the_named_protocols() -> None:
+    unchanged = dict.fromkeys(
+        ("epochs", "learning_rates", "patience", "batch_size", "joint_weight", "shift_mm", "select_by")
+    )
+    robust = chosen_protocol("robust")
+    assert with_numbers(robust, **unchanged) == robust
+    found = with_numbers(robust, **{**unchanged, "shift_mm": 0.0, "select_by": "loss", "epochs": (1, 2, 3)})
+    stages = (found.training.segment, found.training.classify, found.training.joint)
+    assert [(stage.max_epochs, stage.shift_mm) for stage in stages] == [(1, 0.0), (2, 0.0), (3, 0.0)]
+    assert found.training.select_by == "loss"
 
 
 def test_shifts_beyond_the_margin_are_refused(dataset: Dataset, tmp_path: Path) -> None:

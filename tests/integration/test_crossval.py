@@ -42,7 +42,7 @@ def test_the_commands_lead_from_phantoms_to_a_prediction(tmp_path: Path) -> None
     write_phantom(tmp_path / "ct", 40, 0, "nifti")
 
     def call(command: str, *arguments: str) -> str:
-        with patch.dict("ggn_tf.api.study.PROTOCOLS", quick=partial(tiny_protocol, 1, size=32, prior=0.4)):
+        with patch.dict("ggn_tf.protocol.PROTOCOLS", quick=partial(tiny_protocol, 1, size=32, prior=0.4)):
             done = CliRunner().invoke(main, [command, *arguments], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return done.output

@@ -55,5 +55,5 @@ OPTIONS = "--protocol=quick --task=AAH+AIS,MIA+IAC --model=raw --folds=2 --preci
 
 if __name__ == "__main__":
     dataset_folder, cv, epochs = sys.argv[1:]
-    with patch.dict("ggn_tf.api.study.PROTOCOLS", quick=partial(tiny_protocol, int(epochs))):
+    with patch.dict("ggn_tf.protocol.PROTOCOLS", quick=partial(tiny_protocol, int(epochs))):
         main(["crossval", dataset_folder, "-o", cv, *OPTIONS.split()])

@@ -44,5 +44,5 @@ OPTIONS = (
 if __name__ == "__main__":
     dataset, study, epochs, *workers = sys.argv[1:]
     # The processes of the trainings receive the numbers, and need no patch.
-    with patch.dict("ggn_tf.api.study.PROTOCOLS", quick=partial(tiny_protocol, int(epochs))):
+    with patch.dict("ggn_tf.protocol.PROTOCOLS", quick=partial(tiny_protocol, int(epochs))):
         main(["study", dataset, "-o", study, *OPTIONS.split(), *(workers or ["--jobs=2"])])
