@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import ggn_tf
 from ggn_tf.cli import main
+from ggn_tf.protocol import PROTOCOLS
 from tests.support.case_files import read_rows
 from tests.support.tiny_protocol import tiny_protocol
 
@@ -67,7 +68,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         # The hashes decide the splits: with so few nodules, not every salt leaves each class in the validation set.
         (folder / "salt").write_text("00" * 32 + "\n", encoding="ascii")
         patch.setenv("GGN_TF_SALT_FILE", str(folder / "salt"))
-        patch.setattr("ggn_tf.api.fit.Protocol", lambda: tiny_protocol(size=32))
+        patch.setitem(PROTOCOLS, "paper", lambda: tiny_protocol(size=32))
         _follow(folder, _blocks(DOCS / "tutorial.md", "bash", _TUTORIAL))
         yield folder
 

@@ -112,7 +112,7 @@ def fit(
     seed: int = 0,
     start_from: "Run | str | Path | None" = None,
     freeze: int = 0,
-    protocol: ProtocolName | Protocol = "paper",
+    protocol: ProtocolName | Protocol | None = "paper",
     epochs: Sequence[int] | None = None,
     learning_rates: Sequence[float] | None = None,
     patience: Sequence[int] | None = None,
@@ -159,7 +159,7 @@ def fit(
         freeze: Number of convolution blocks that stay fixed, from the input of each part of the network (U-Net,
             classifier) whose weights are taken from `start_from`.
         protocol: All numbers of the method. `quick` is a tenth of the paper's epochs at three to ten times the learning
-            rate; `robust` shifts centres, selects by AUC and has 70 epochs at most.
+            rate; `robust` shifts centres, selects by AUC and has 70 epochs at most; None is `paper`.
         epochs: Largest number of epochs of `segment`, `classify` and `joint`; None for the protocol's, like the
             following four.
         learning_rates: First learning rate of each of the three stages; with `start_from`, None is a tenth of the
@@ -171,7 +171,7 @@ def fit(
             each of the three stages. Not more than the dataset's margin; None for the protocol's, 0 in the paper.
         select_by: Score of the set `select_on` that selects the weights of classify and joint: `accuracy`, `auc` (the
             area under the ROC curve; with more than two classes the mean over the classes, each against the rest) or
-            `loss` (the classification loss, eq. 1); None for the protocol's, which is `accuracy`.
+            `loss` (the classification loss, eq. 1); None for the protocol's, `accuracy` in the paper.
         segment_on: Nodules on which the stage `segment` trains: `all` of the training set, whatever their label, or
             those of the `task`.
         select_on: The set whose score selects the weights; `test` is the paper's way, and optimistic.
@@ -208,7 +208,7 @@ def fit(
     rank = rank_of(strategy, os.environ)
     if deterministic:
         request_determinism()
-    numbers = _for_start(chosen_protocol(protocol), start_from, freeze)
+    numbers = _for_start(chosen_protocol(protocol or "paper"), start_from, freeze)
     numbers = with_numbers(numbers, epochs, learning_rates, patience, batch_size, joint_weight, shift_mm, select_by)
     opened = open_dataset(dataset_folder(dataset), numbers.patch)
     check_margin(numbers, opened)

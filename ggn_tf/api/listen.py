@@ -39,8 +39,19 @@ def listen(
 ) -> "DicomNode":
     """Start a node, which works until its `with` block is left.
 
-    Names and units are as in the options of `ggn-tf listen`; the next node with the same queue continues. Nothing is
-    encrypted.
+    Args:
+        model: Predicts.
+        title: AE title of the node.
+        callers: AE titles that may send.
+        send_to: Archive that stores the answers: https://HOST/PATH of DICOMweb, or dicom://AET@HOST:PORT.
+        queue: Folder for studies; the next node with it continues.
+        port: Port for DICOM; 0 for a free one.
+        host: Address to listen on. Nothing is encrypted.
+        credentials: Who connects to the archive, and whom it trusts.
+        timeout: Seconds for a connection to the archive, and for each wait for data.
+        quiet_s: Seconds without a new instance after which a study is complete.
+        codes: Table with the codes of the classes in the DICOM SR.
+        status_port: Port of the status page on loopback; 0 for a free one, None for no page.
 
     Raises:
         GgnError: The archive's address, an AE title, the port or the table of codes cannot be used, another process

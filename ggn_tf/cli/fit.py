@@ -61,13 +61,13 @@ training_options = together(
         "--shift-mm",
         type=CommaList(float, zero=True),
         help="How far the centre of each patch is shifted at most, drawn again in each epoch: one number, or one for "
-        f"each of {PER_STAGE}. At most the dataset's margin.  [default: 0, the paper's]",
+        f"each of {PER_STAGE}. At most the dataset's margin.  [default: 0, the paper's, or those of --protocol]",
     ),
     click.option(
         "--select-by",
         type=click.Choice(get_args(SelectionScore)),
         help="Score that selects the weights of classify and joint: accuracy, area under the ROC curve, or "
-        f"classification loss.  [default: {PAPER.select_by}]",
+        f"classification loss.  [default: {PAPER.select_by}, or that of --protocol]",
     ),
 )
 

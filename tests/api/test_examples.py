@@ -13,6 +13,7 @@ import ggn_tf
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import digest_of, read_split
 from ggn_tf.json_records import read_document, with_digest, without_digest
+from ggn_tf.protocol import PROTOCOLS
 from ggn_tf.runs.run_folder import RunFolder
 from tests.support.case_files import write_case_files
 from tests.support.chest import lung_grid, lung_with_balls, write_dicom, write_nifti
@@ -57,7 +58,7 @@ def test_the_examples_give_what_they_show(
         "split_digest": digest_of(read_split(dataset, 1)),
     }
     description.write_text(json.dumps(with_digest(stored)), encoding="utf-8")
-    monkeypatch.setattr("ggn_tf.api.fit.Protocol", tiny_protocol)
+    monkeypatch.setitem(PROTOCOLS, "paper", tiny_protocol)
     monkeypatch.setattr("ggn_tf.fit", partial(ggn_tf.fit, seed=7, precision="float32", segment_on="task"))
     monkeypatch.setattr("ggn_tf.evaluate", partial(ggn_tf.evaluate, replicates=50, gallery=1))
     for name, examples in (("fit", 3), ("evaluate", 4), ("export", 1), ("serve", 1), ("load", 4)):
