@@ -14,8 +14,8 @@ from ggn_tf.cases.stated_geometry import header_fields
 
 # Voxels may begin after bytes of another program.
 _PART_BYTES, _MOST_FURTHER_BYTES = 1 << 18, 5 << 20
-# The window bits of zlib for a stream with the header of zlib, and of gzip.
-_ZLIB, _GZIP = 15, 31
+# The window bits of zlib for a stream with the header of gzip, and of either zlib or gzip.
+_GZIP, _EITHER = 31, 47
 _MAGIC = b"\x1f\x8b"
 _ENCODINGS, _TRUE = ("gz", "gzip"), ("true", "t", "1")
 
@@ -34,41 +34,47 @@ def refuse_damaged_stream(path: Path, voxel_bytes: int) -> None:
     most = voxel_bytes + _MOST_FURTHER_BYTES
     if path.suffix.lower() in META_SUFFIXES:
         if fields.get("compresseddata", "").lower() in _TRUE:
-            _check_meta(path, fields, start, most)
+            _check_meta(path, fields, start, voxel_bytes)
     elif fields.get("encoding", "").lower() in _ENCODINGS:
         for file in voxel_files(path):
-            _check_stream(file, start if file == path else 0, _GZIP, most, int(fields.get("lineskip", 0)))
+            _check_members(file, start if file == path else 0, most, int(fields.get("lineskip", 0)))
 
 
-def _check_meta(path: Path, fields: dict[str, str], start: int, most: int) -> None:
+def _check_meta(path: Path, fields: dict[str, str], start: int, voxel_bytes: int) -> None:
     file, *others = voxel_files(path)
     if others:
         raise ValueError("compressed voxels in several files")
-    used = _check_stream(file, start if file == path else max(int(fields.get("headersize", 0)), 0), _ZLIB, most)
+    first = start if file == path else max(int(fields.get("headersize", 0)), 0)
+    with file.open("rb") as opened:
+        opened.seek(first)
+        length = _check_member(opened, _EITHER, voxel_bytes + _MOST_FURTHER_BYTES)
+        used = opened.tell() - first
+    if length < voxel_bytes:
+        # ITK takes the rest as 0.
+        raise ValueError(f"{length} bytes of compressed voxels, where the header announces {voxel_bytes}")
     stated = fields.get("compresseddatasize", "")
+    if file != path and not first and stated in ("", "0"):
+        # ITK takes all of the file.
+        return
     if not stated.isdigit() or int(stated) < used:
         raise ValueError(f"CompressedDataSize {stated or 'missing'}, where the voxels have {used} bytes")
 
 
-def _check_stream(path: Path, start: int, window: int, most: int, lines: int = 0) -> int:
-    """Decompress a stream, or several of gzip in a row, to its end, which compares its checksum.
-
-    Returns:
-        The length of a stream of zlib in the file.
-    """
+def _check_members(path: Path, start: int, most: int, lines: int) -> None:
+    """Decompress a stream of gzip, or several in a row, after lines of text."""
     with path.open("rb") as file:
         file.seek(start)
         for _ in range(lines):
             file.readline()
-        first = file.tell()
-        most -= _check_member(file, window, most)
-        while window == _GZIP and file.peek(2)[:2] == _MAGIC:
-            most -= _check_member(file, window, most)
-        return file.tell() - first
+        magic = _MAGIC
+        while magic == _MAGIC:
+            most -= _check_member(file, _GZIP, most)
+            magic = file.read(len(_MAGIC))
+            file.seek(-len(magic), os.SEEK_CUR)
 
 
 def _check_member(file: BufferedReader, window: int, most: int) -> int:
-    """Read a file up to the end of a stream, and return the number of bytes of which it is the compressed form."""
+    """Decompress a stream to its end, which compares its checksum, and return the number of bytes that it contains."""
     stream, length = zlib_ng.decompressobj(window), 0
     try:
         while not stream.eof and (part := stream.unconsumed_tail or file.read(_PART_BYTES)):

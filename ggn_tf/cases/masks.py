@@ -12,7 +12,7 @@ from ggn_tf.cases.dicom.mask_references import DicomReferences, read_references
 from ggn_tf.cases.dicom.series import MaskReference
 from ggn_tf.cases.dicom.slice_planes import SlicePlanes
 from ggn_tf.cases.geometry.axes import AxisOrder
-from ggn_tf.cases.geometry.grid import Box, Grid, Vector, vector
+from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Box, Grid, Vector, vector
 from ggn_tf.cases.geometry.mask_alignment import Obstacle, align, count_outside, obstacle_of, place_exactly
 from ggn_tf.cases.geometry.segment import Segment, most_mask_values
 from ggn_tf.cases.headers import read_header
@@ -96,8 +96,10 @@ def _placed(stored: Segment, volume: Volume) -> Mask | None:
         if straight is not None:
             ordered = AxisOrder.of(positions.grid, grid.direction).from_stored(straight)
             return Mask(grid.image_of(ordered.astype(np.uint8)), (_SHIFTED,))
-    if nodule.grid.size_xyz != grid.size_xyz and sorted(nodule.grid.size_xyz) == sorted(grid.size_xyz):
-        # As where an array [z, y, x] was saved as [x, y, z] with the CT's header.
+    exchanged = nodule.grid.size_xyz != grid.size_xyz and sorted(nodule.grid.size_xyz) == sorted(grid.size_xyz)
+    from_corners = np.linalg.norm(grid.corners_mm_lps() - stored.grid.origin_mm_lps, axis=1)
+    if exchanged and from_corners.min() <= SAME_GRID_MM:
+        # As where an array [z, y, x] was saved as [x, y, z] with the CT's header, from any corner of the CT.
         return None
     placed = place_exactly(grid, nodule.grid, nodule.whole())
     return None if placed is None or placed.outside_ct else Mask(grid.image_of(placed.inside.view(np.uint8)))

@@ -20,6 +20,8 @@ _SPACES = re.compile(r"((right|left)-anterior-superior|left-posterior-superior)(
 _TRUE = ("true", "t", "1")
 _MILLIMETRES = ("", "mm", "millimeter", "millimetre", "???", "?")
 _QUOTED = re.compile(r'"([^"]*)"')
+# Parts of the names of integer types, and their bits.
+_TYPE_BITS = (("8", 8), ("char", 8), ("16", 16), ("short", 16), ("64", 64), ("long", 64), ("32", 32), ("int", 32))
 _SLOPE, _OFFSET = "elementtointensityfunctionslope", "elementtointensityfunctionoffset"
 
 
@@ -79,8 +81,25 @@ def _refuse_nrrd(path: Path, fields: dict[str, str]) -> None:
         units = {unit.strip() for unit in _QUOTED.findall(fields.get(key.replace(" ", ""), ""))}
         _refuse_units(path, key, units)
     # What quantization mapped to the ends of the stored values; ITK returns these as they are.
-    scale = {key: fields[name] for key in ("old min", "old max") if (name := key.replace(" ", "")) in fields}
-    _refuse_scaled(path, ", ".join(f"{key} {value}" for key, value in scale.items()))
+    ends = zip(("old min", "old max"), _ends_of(fields.get("type", "").lower()), strict=True)
+    stated = [(key, fields.get(key.replace(" ", ""), "nan"), end) for key, end in ends]
+    _refuse_scaled(path, ", ".join(f"{key} {value}" for key, value, end in stated if not _maps_to(value, end)))
+
+
+def _ends_of(kind: str) -> tuple[float, float]:
+    """The smallest and the largest value of a type of NRRD; not a number for types of fractions."""
+    bits = next((bits for name, bits in _TYPE_BITS if name in kind), None)
+    if bits is None or "float" in kind:
+        return math.nan, math.nan
+    return (0.0, 2.0**bits - 1) if kind.startswith("u") else (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1)
+
+
+def _maps_to(value: str, end: float) -> bool:
+    """Whether what quantization mapped to an end of the stored values is not known, or is this end."""
+    try:
+        return math.isnan(float(value)) or float(value) == end
+    except ValueError:
+        return False
 
 
 def _refuse_meta(path: Path, fields: dict[str, str]) -> None:

@@ -66,6 +66,42 @@ def test_a_metaimage_that_does_not_state_the_length_of_its_voxels_is_refused(tmp
     )
 
 
+@pytest.mark.parametrize("stated", ["CompressedDataSize = 0\n", ""])
+@pytest.mark.parametrize("pack", [zlib.compress, gzip.compress])
+def test_a_file_of_compressed_voxels_of_either_form_needs_no_length(tmp_path: Path, stated: str, pack) -> None:
+    path, raw, _ = compressed(tmp_path, ".mhd", noise(GRID))
+    length = raw.stat().st_size
+    raw.write_bytes(pack(VOXELS.tobytes()))
+    path.write_text(path.read_text().replace(f"CompressedDataSize = {length}\n", stated))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(open_volume(path).read()), VOXELS)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd"])
+@pytest.mark.parametrize("members", [1, 2])
+def test_an_undamaged_stream_of_fewer_voxels_is_refused(tmp_path: Path, suffix: str, members: int) -> None:
+    path, voxels, start = compressed(tmp_path, suffix, noise(GRID))
+    header, length = voxels.read_bytes()[:start], voxels.stat().st_size - start
+    stream = zlib.compress(VOXELS[:4].tobytes()) + zlib.compress(VOXELS[4:].tobytes()) * (members - 1)
+    voxels.write_bytes(header + stream)
+    path.write_bytes(path.read_bytes().replace(b"Size = %d\n" % length, b"Size = %d\n" % len(stream)))
+    with pytest.raises(VolumeError, match="voxels cannot be read") as caught:
+        open_volume(path).read()
+    whole = VOXELS.nbytes
+    assert caught.value.found == f"{whole // 3} bytes of compressed voxels, where the header announces {whole}"
+
+
+def test_a_length_is_needed_where_compressed_voxels_begin_later_in_their_file(tmp_path: Path) -> None:
+    path, raw, _ = compressed(tmp_path, ".mhd", noise(GRID))
+    length = raw.stat().st_size
+    raw.write_bytes(bytes(10) + raw.read_bytes())
+    header = path.read_text().replace("ElementDataFile", "HeaderSize = 10\nElementDataFile")
+    path.write_text(header)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(open_volume(path).read()), VOXELS)
+    path.write_text(header.replace(f"CompressedDataSize = {length}\n", ""))
+    with pytest.raises(VolumeError, match="voxels cannot be read"):
+        open_volume(path).read()
+
+
 def test_compressed_voxels_of_a_metaimage_in_several_files_are_refused(tmp_path: Path) -> None:
     path, raw, _ = compressed(tmp_path, ".mhd", noise(GRID))
     names = []

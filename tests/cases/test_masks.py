@@ -95,7 +95,14 @@ def test_a_mask_whose_axes_were_exchanged_when_it_was_saved_is_refused(grid, sav
     for align_masks in (False, True):
         with pytest.raises(MaskError, match="not on its CT") as caught:
             place_mask(path, Volume(path, grid), align_masks=align_masks)
-        assert caught.value.found == f"{other}; {Obstacle.ORIENTATION.value}" and caught.value.arguments == ()
+        assert caught.value.found == f"{other}; {Obstacle.EXCHANGED.value}" and caught.value.arguments == ()
+
+
+def test_a_mask_that_was_cropped_and_padded_to_a_permutation_of_the_size_is_read(grid, save):
+    origin = tuple(grid.point_of((2, -2, 0)))
+    other = Grid(**{**vars(grid), "size_xyz": (46, 50, 30), "origin_mm_lps": origin})
+    path = save(labelled(other, label1=Box((18, 23, 12), (4, 4, 4))), "mask.nrrd")
+    assert nodule_box(read_mask(path, grid)) == TWO
 
 
 def test_a_missing_mask(grid, tmp_path):

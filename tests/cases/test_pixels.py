@@ -192,17 +192,20 @@ def test_an_enhanced_ct_without_a_frame(save_series, tmp_path):
     assert caught.value.found == "1 missing slice in 1 gap: 2.50 mm from enhanced.dcm frame 2 to enhanced.dcm frame 3"
 
 
-@pytest.mark.parametrize("described", [4, 7])
-def test_an_enhanced_ct_whose_frames_are_not_all_described_is_refused(save_series, tmp_path, described):
+@pytest.mark.parametrize(
+    ("count", "described", "found"), [("6", 4, "6 frames"), ("6", 7, "6 frames"), (None, 6, "no NumberOfFrames")]
+)
+def test_an_enhanced_ct_whose_frames_are_not_all_described_is_refused(save_series, tmp_path, count, described, found):
     path = tmp_path / "enhanced.dcm"
     write_enhanced(save_series(noise(SMALL)), path)
     header = pydicom.dcmread(path)
     groups = [*header.PerFrameFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence[5]]
     header.PerFrameFunctionalGroupsSequence = groups[:described]
+    header.NumberOfFrames = count
     header.save_as(path)
     with pytest.raises(VolumeError, match="damaged") as caught:
         open_volume(path)
-    assert caught.value.found == f"6 frames, {described} of them with a description"
+    assert caught.value.found == f"{found}, and {described} descriptions of frames"
 
 
 def test_frames_of_two_kinds_between_one_another_are_refused(save_series, tmp_path):
@@ -217,6 +220,7 @@ def test_frames_of_two_kinds_between_one_another_are_refused(save_series, tmp_pa
     with pytest.raises(VolumeError, match="do not make a volume") as caught:
         open_volume(path)
     assert "ORIGINAL\\PRIMARY\\VOLUME\\MAXIMUM in 3 slices" in caught.value.found
+    assert caught.value.remedy.startswith("Export each as a series of its own")
 
 
 def test_a_cut_enhanced_ct(save_series, tmp_path):

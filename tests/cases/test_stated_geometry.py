@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.stated_geometry import _ends_of
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 
@@ -124,10 +125,40 @@ def test_a_metaimage_whose_values_are_scaled_is_refused(slope: str, offset: str,
     assert refused(path, "values of the file") == f"ElementToIntensityFunction with slope {slope}, offset {offset}"
 
 
-@pytest.mark.parametrize("scale", ["old min: -1024\nold max: 3071", "old max: 3071", "oldmin: 0"])
+@pytest.mark.parametrize(
+    "scale", ["old min: -1024\nold max: 3071", "old max: 3071", "oldmin: 0", "old max: 65535", "old min: inf"]
+)
 def test_a_nrrd_whose_values_were_quantized_is_refused(scale: str, tmp_path: Path) -> None:
     found = refused(nrrd(tmp_path, f"space: LPS\n{DIRECTIONS}\n{scale}"), "values of the file")
     assert found == scale.replace("oldmin", "old min").replace(":", "").replace("\n", ", ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"),
+    [
+        ("short", "old min: nan\nold max: NaN"),
+        ("short", "old min: -32768\nold max: 32767"),
+        ("uint16", "old min: 0\nold max: 65535.0"),
+    ],
+)
+def test_a_nrrd_whose_quantization_changes_no_value_is_read(kind: str, scale: str, tmp_path: Path) -> None:
+    path = nrrd(tmp_path, f"space: LPS\n{DIRECTIONS}\n{scale}")
+    path.write_bytes(path.read_bytes().replace(b"type: short", f"type: {kind}".encode()))
+    assert open_volume(path).grid.size_xyz == (8, 7, 6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        ("signed char", (-128, 127)),
+        ("uint8_t", (0, 255)),
+        ("unsigned short int", (0, 65535)),
+        ("int", (-(2**31), 2**31 - 1)),
+        ("unsigned long long", (0, 2.0**64)),
+    ],
+)
+def test_the_ends_of_integer_types(kind: str, ends: tuple[float, float]) -> None:
+    assert _ends_of(kind) == ends
 
 
 def test_a_metaimage_of_text_is_refused(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ _VALUES = ("0028|0101", "0028|0102", "0028|0120", "0028|0121", "0028|1052", "002
 # Names that only slices have; those of others, as of a scout that was not exported, are ignored.
 _SUFFIXES, _HIDDEN = (".dcm", ".dicom", ".ima"), "."
 _DIGITS = re.compile(r"\d+")
+# The groups with which DICOM files without a preamble begin.
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 # All others are a manufacturer's own.
 _STANDARD = "1.2.840.10008."
 _TAGS = frozenset((*_IDENTITY, *_PLACE, *_VALUES, _CONTRAST, _CHARACTER_SET, _PHOTOMETRIC, *ACQUISITION.values()))
@@ -120,9 +122,14 @@ def _named_as_slices(others: Sequence[Path], slices: Sequence[Slice]) -> list[Da
     found = []
     for path in others:
         plain = path.with_suffix("") if path.suffix == ".gz" else path
-        if plain not in known and _form(plain) in forms and path.is_file() and not is_dicom(path):
+        if plain not in known and _form(plain) in forms and path.is_file() and not _may_be_dicom(path):
             found.append(Damaged(path, None, "no DICOM file, but named as the slices are"))
     return found
+
+
+def _may_be_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) in _FIRST_GROUPS or is_dicom(path)
 
 
 def _form(path: Path) -> Path:
@@ -182,7 +189,7 @@ def _read_header(reader: sitk.ImageFileReader, path: Path) -> list[Slice] | Dama
 
 def _of_standard_class(slices: list[Slice], tags: Mapping[str, str]) -> list[Slice] | Damaged:
     """Slices, unless GDCM cannot decode them."""
-    kind, item = tags.get(_SOP_CLASS, _STANDARD), slices[0]
+    kind, item = tags.get(_SOP_CLASS) or _STANDARD, slices[0]
     if kind.startswith(_STANDARD):
         return slices
     return Damaged(item.path, item.series, f"an image of the private SOP class {kind}, which cannot be decoded")

@@ -105,8 +105,10 @@ def frame_slices(path: Path) -> list[Slice] | Damaged:
             return [_frame(path, header, Dataset(), Dataset(), None)]
         shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
         frames = header.PerFrameFunctionalGroupsSequence
-        if len(frames) != int(header.NumberOfFrames):
-            found = f"{header.NumberOfFrames} frames, {len(frames)} of them with a description"
+        count = header.get("NumberOfFrames")
+        if count is None or len(frames) != int(count):
+            stated = "no NumberOfFrames" if count is None else f"{count} frames"
+            found = f"{stated}, and {len(frames)} descriptions of frames"
             return Damaged(path, str(header.get("SeriesInstanceUID", "")) or None, found)
         return [_frame(path, header, shared, groups, number) for number, groups in enumerate(frames)]
     except Exception as error:

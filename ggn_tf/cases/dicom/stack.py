@@ -141,6 +141,8 @@ def _comparable(value: str) -> str:
 
 def _interleaved(ordered: Sequence[Slice]) -> Iterator[Problem]:
     """Slices of several acquisitions or reconstructions between one another; slices without the value do not count."""
+    one_file = len({item.path for item in ordered}) == 1
+    separate = "Export each as a series of its own" if one_file else "Put the slices of each into a folder of its own"
     for name in dict.fromkeys(name for item in ordered for name, _ in item.acquisition):
         values = [_comparable(value) for item in ordered for other, value in item.acquisition if other == name]
         counts = Counter(values)
@@ -150,7 +152,7 @@ def _interleaved(ordered: Sequence[Slice]) -> Iterator[Problem]:
             yield Problem(
                 f"slices of {len(counts)} acquisitions or reconstructions between one another: {name} {listed}",
                 "one acquisition and reconstruction",
-                "Put the slices of each into a folder of its own, and name the one that the nodule was drawn on.",
+                f"{separate}, and name the one that the nodule was drawn on.",
             )
             return
 

@@ -22,6 +22,7 @@ class Obstacle(Enum):
     OTHER_PATIENT = "it references another patient"
     OTHER_FRAME = "it references another frame of reference"
     NO_POSITION = "its header has the position or spacing that programs write where these are unknown"
+    EXCHANGED = "it has the CT's numbers of voxels along other axes, as where an array [z, y, x] is saved as [x, y, z]"
     ORIENTATION = "it has as many voxels along its axes as the CT, but these have other directions"
     SHIFTED = "it has the CT's voxels and axes, but another origin"
 
@@ -94,7 +95,7 @@ def obstacle_of(ct_grid: Grid, grid: Grid, *, forms_differ: bool, references: Se
     if sorted(grid.size_xyz) != sorted(ct_grid.size_xyz):
         return None
     if ordered.grid.size_xyz != ct_grid.size_xyz:
-        return Obstacle.ORIENTATION
+        return Obstacle.EXCHANGED
     if not _same_spacing(ct_grid, grid) and not _same_spacing(ct_grid, ordered.grid):
         return None
     beside = ct_grid.index_of(ordered.grid.corners_mm_lps()) - ct_grid.index_of(ct_grid.corners_mm_lps())

@@ -160,6 +160,21 @@ def test_a_text_whose_name_has_another_form_than_those_of_slices_is_ignored(fold
     assert read_grid(folder).size_xyz == SMALL.size_xyz
 
 
+def test_dicom_without_a_preamble_that_is_named_as_the_slices_are_is_no_slice(folder):
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename(folder / f"IM{number:04d}")
+    report = pydicom.Dataset()
+    report.SOPClassUID, report.Modality = "1.2.840.10008.5.1.4.1.1.88.22", "SR"
+    pydicom.dcmwrite(folder / "IM0100", report, implicit_vr=True, little_endian=True)
+    assert read_grid(folder).size_xyz == SMALL.size_xyz
+
+
+def test_slices_whose_class_was_blanked_are_read(folder):
+    expected = sitk.GetArrayFromImage(open_volume(folder).read())
+    edit(folder, lambda number, dataset: setattr(dataset, "SOPClassUID", ""))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(open_volume(folder).read()), expected)
+
+
 PRIVATE = "1.3.12.2.1107.5.9.1"
 
 

@@ -111,8 +111,8 @@ CT = Grid((50, 46, 30), (0.83, 0.83, 1.7), (-10.0, -50.0, 15.0))
         ),
         (moved(CT, spacing_mm_xyz=(1.0, 1.0, 1.0)), Obstacle.NO_POSITION),
         (moved(CT, direction=TURNED), Obstacle.ORIENTATION),
-        (moved(CT, size_xyz=(46, 50, 30)), Obstacle.ORIENTATION),
-        (moved(CT, size_xyz=(30, 46, 50), spacing_mm_xyz=(1.7, 0.83, 0.83)), Obstacle.ORIENTATION),
+        (moved(CT, size_xyz=(46, 50, 30)), Obstacle.EXCHANGED),
+        (moved(CT, size_xyz=(30, 46, 50), spacing_mm_xyz=(1.7, 0.83, 0.83)), Obstacle.EXCHANGED),
         (moved(CT, direction=OBLIQUE), Obstacle.ORIENTATION),
         (
             moved(
