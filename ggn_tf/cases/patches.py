@@ -18,6 +18,7 @@ from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.measurements import Measurements, measure
 from ggn_tf.cases.patch_location import Masks, NoduleTarget, PatchLocation, locate_patch, open_ct_of, patch_grid
 from ggn_tf.cases.radiomics import measure_radiomics
+from ggn_tf.cases.reader_process import restart_time
 from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import MASK_THRESHOLD, SOLID_HU, PatchProtocol
@@ -114,11 +115,13 @@ def cut_patches(
     masks = masks or Masks(volume, repair_policy)
     locations = []
     for target in targets:
+        restart_time()
         with naming_case(target.case):
             locations.append(locate_patch(masks, target, protocol))
     images, digest = _read(volume, [location.box for location in locations], ct_digest)
     patches = []
     for target, location, image in zip(targets, locations, images, strict=True):
+        restart_time()
         with naming_case(target.case):
             patches.append(_cut(volume, location, image, protocol, radiomics, solid_hu, digest))
     return patches

@@ -26,7 +26,8 @@ from ggn_tf.machine import memory_bytes
 _Result = TypeVar("_Result")
 # The rest is for other processes. Real thoraxes need about 1 GB.
 _SHARE_OF_MEMORY = 0.75
-# Of one function, seconds; a large thorax takes ten. Of a damaged file a native reader may never come to the end.
+# Of one function, or of one case of several, seconds; a large thorax takes ten. Of a damaged file a native reader may
+# never come to the end.
 _MOST_PROCESSOR_S = 600
 _PRELOADED = ["ggn_tf.dataset.preparation", "ggn_tf.prediction.ct_patches"]
 # Of modules, signals and the server process, which all threads share.
@@ -34,6 +35,8 @@ _STARTING = threading.Lock()
 _SAFE_PATH, _LONGEST_TEMPORARY = "PYTHONSAFEPATH", 70
 _TIME_IS_UP = getattr(signal, "SIGPROF", 0)  # Windows has none
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
+# Of this process, which is a reader; 0: it is none.
+_allowed_s = 0.0
 
 
 class ReaderEndedError(Exception):
@@ -41,9 +44,13 @@ class ReaderEndedError(Exception):
 
 
 class ReaderProcess(AbstractContextManager["ReaderProcess"]):
-    """One process; started when it is first needed, and again after its end."""
+    """One process; started when it is first needed, and again after its end.
 
-    def __init__(self) -> None:
+    A function that takes more than `most_processor_s` seconds of its processor time ends it; see `restart_time`.
+    """
+
+    def __init__(self, most_processor_s: float = _MOST_PROCESSOR_S) -> None:
+        self._most_processor_s = most_processor_s
         self._running = threading.Lock()
         self._process: ForkServerProcess | SpawnProcess | None = None
         self._connection: Connection | None = None
@@ -109,7 +116,7 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
         # Not forked from this process: the fork of a process with TensorFlow's threads can hang.
         context = _context()
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, dict(os.environ)), daemon=True)
+        process = context.Process(target=_serve, args=(there, dict(os.environ), self._most_processor_s), daemon=True)
         with _STARTING, _interrupts_blocked(), _main_hidden(), _working_folder_hidden():
             process.start()
         # Only now: a process that has not started can neither be killed nor waited for.
@@ -128,7 +135,7 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
         process.join()
         code = process.exitcode or 0
         if _TIME_IS_UP and code == -_TIME_IS_UP:
-            return f"more than {_MOST_PROCESSOR_S} s of processor time"
+            return f"more than {self._most_processor_s:g} s of processor time"
         if code >= 0:
             return f"exit status {code}"
         names = {item.value: item.name for item in signal.Signals}
@@ -152,6 +159,15 @@ def run_in_reader(function: Callable[..., _Result], *arguments: object) -> _Resu
         return reader.run(function, *arguments)
     finally:
         _IDLE.append(reader)
+
+
+def restart_time() -> None:
+    """Give the rest of a function as much processor time as its beginning had: for one of its cases.
+
+    Nothing happens outside of a reader process.
+    """
+    if _allowed_s:
+        _limit_time(_allowed_s)
 
 
 def _context() -> ForkServerContext | SpawnContext:
@@ -202,7 +218,9 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, environment: dict[str, str]) -> None:
+def _serve(connection: Connection, environment: dict[str, str], most_processor_s: float) -> None:
+    global _allowed_s
+    _allowed_s = most_processor_s
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The server process has the environment of its own start.
     os.environ.update(environment)
@@ -213,7 +231,7 @@ def _serve(connection: Connection, environment: dict[str, str]) -> None:
     try:
         while True:
             request = connection.recv()
-            _limit_time(_MOST_PROCESSOR_S)
+            restart_time()
             outcome = _outcome(*request)
             _limit_time(0)
             connection.send(outcome)

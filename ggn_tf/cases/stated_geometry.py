@@ -12,7 +12,7 @@ from ggn_tf.errors import VolumeError
 _META_SUFFIXES, _NRRD = (".mha", ".mhd"), b"NRRD"
 DIRECTIONS, POSITION = "the directions of its axes", "the position of its first voxel"
 _META_DIRECTIONS, _META_POSITIONS = {"transformmatrix", "orientation", "rotation"}, {"offset", "position", "origin"}
-_FIELD = re.compile(r"\s*([^:=]+?)\s*(:=|[:=])(.*)")
+_SIGN = re.compile("(:=|[:=])")
 # Far more than the headers of segmentations with a hundred segments have.
 _MOST_HEADER_BYTES = 4 << 20
 # The anatomical spaces of NRRD; any other, such as scanner-xyz, does not say which axis runs to the left.
@@ -63,10 +63,10 @@ def header_fields(path: Path) -> tuple[dict[str, str], int]:
     nrrd, fields = path.suffix.lower() not in _META_SUFFIXES, {}
     with path.open("rb") as file:
         while file.tell() < _MOST_HEADER_BYTES and (line := file.readline(_MOST_HEADER_BYTES)):
-            field = _FIELD.match(line.decode("latin-1"))
-            key = field[1].lower().replace(" ", "") if field else ""
-            if field and field[2] != ":=":
-                fields[key] = field[3].strip()
+            name, *stated = _SIGN.split(line.decode("latin-1"), maxsplit=1)
+            key = name.strip().lower().replace(" ", "") if stated else ""
+            if key and stated[0] != ":=":
+                fields[key] = stated[1].strip()
             # The voxels follow.
             if (nrrd and not line.strip()) or key == "elementdatafile":
                 break

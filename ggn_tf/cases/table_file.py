@@ -222,14 +222,12 @@ def _read_workbook(path: Path) -> _Sheet:
         def read_chartsheet(self, sheet: Any, rel: Any) -> None:
             self.wb._add_sheet(Chartsheet(parent=self.wb, title=sheet.name))
 
-    with zipfile.ZipFile(path) as archive:
-        # No more is read of a part than the list of parts states.
-        _refuse_more_bytes(sum(part.file_size for part in archive.infolist()))
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    _refuse_costly_parts(parts.values())
     reader = WorkbookReader(path, read_only=True, data_only=True, keep_links=False)
-    reader.read()
-    with closing(reader.wb) as book:
+    reader.archive.close()
+    reader.archive = archive = _Archive(path)
+    with archive:
+        reader.read()
+        book = reader.wb
         visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"] or book.worksheets
         if not visible:
             raise ValueError(f"no sheet with cells, only charts: {', '.join(map(repr, book.sheetnames))}")
@@ -237,8 +235,8 @@ def _read_workbook(path: Path) -> _Sheet:
         sheet.reset_dimensions()
         with closing(sheet.rows) as rows_of_cells:
             cells = list(_bounded(_texts(row) for row in rows_of_cells))
-    # openpyxl ignores what is hidden where it reads row by row.
-    xml = parts[sheet._worksheet_path]
+        # openpyxl ignores what is hidden where it reads row by row.
+        xml = archive.read(sheet._worksheet_path)
     rows, columns = _hidden(xml)
     names = ", ".join(f"{other.title!r}{'' if other.sheet_state == 'visible' else ' (hidden)'}" for other in others)
     notes = [f"of the workbook the sheet {sheet.title!r} was read, and not {names}"] if others else []
@@ -269,17 +267,41 @@ def _refuse_more_bytes(count: int) -> None:
         raise ValueError(f"{count} bytes, more than {_MOST_BYTES}")
 
 
-def _refuse_costly_parts(parts: Iterable[bytes]) -> None:
-    """Refuse what takes the readers of XML and of styles minutes, and no spreadsheet program writes."""
-    marks = 0
-    for part in parts:
+class _CostlyPartError(Exception):
+    """No ValueError, to which openpyxl gives another text."""
+
+
+class _Archive(zipfile.ZipFile):
+    """A workbook whose parts are checked before openpyxl gets them: what takes it minutes is refused.
+
+    Other parts may contain anything: pictures, links to other workbooks, pivot tables and what programs add, of which
+    openpyxl with our options opens none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        # No more is read of a part than the list of parts states.
+        _refuse_more_bytes(sum(part.file_size for part in self.infolist()))
+        self._checked = dict[str, bytes]()
+        self._marks = 0
+
+    def open(self, name: str, *_: Any, **__: Any) -> Any:  # type: ignore[override]  # only to read, by name
+        if name not in self._checked:
+            with super().open(name) as file:
+                part: bytes = file.read()
+            self._check(part)
+            self._checked[name] = part
+        return io.BytesIO(self._checked[name])
+
+    def _check(self, part: bytes) -> None:
+        # The patterns are of UTF-8, in which spreadsheet programs write these parts.
         if _WIDE.match(part) or b"<!DOCTYPE" in part:
-            raise ValueError("a part in UTF-16, or with a document type")
+            raise _CostlyPartError("a part in UTF-16, or with a document type")
         if any(len(mark) > _LONGEST_MARK for mark in _LONG_MARK.findall(part)):
-            raise ValueError(f"a mark of more than {_LONGEST_MARK} bytes")
-        marks += len(_COSTLY_MARK.findall(part))
-    if marks > _MOST_COSTLY_MARKS:
-        raise ValueError(f"{marks} styles and names, more than {_MOST_COSTLY_MARKS}")
+            raise _CostlyPartError(f"a mark of more than {_LONGEST_MARK} bytes")
+        self._marks += len(_COSTLY_MARK.findall(part))
+        if self._marks > _MOST_COSTLY_MARKS:
+            raise _CostlyPartError(f"{self._marks} styles and names, more than {_MOST_COSTLY_MARKS}")
 
 
 def _texts(cells: Sequence[Any]) -> Cells:

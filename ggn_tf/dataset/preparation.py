@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import Patch, cut_patch_from, cut_patches
-from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess
+from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess, restart_time
 from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.table import Case
 from ggn_tf.cases.volumes import open_volume
@@ -159,6 +159,7 @@ def prepare_case(
     solid_hu: float = SOLID_HU,
 ) -> Patch | GgnError:
     """Cut one case's patch; an error about the case is returned, not raised."""
+    restart_time()
     try:
         if case.mask is None:
             raise MaskError(

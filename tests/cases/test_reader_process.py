@@ -1,10 +1,12 @@
 """A process that reads, and may end."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -73,17 +75,51 @@ def test_memory_that_runs_out_is_an_error(reader: ReaderProcess) -> None:
         reader.run(bytearray, 1 << 50)
 
 
-def never_return() -> None:
-    reader_process._limit_time(0.1)
-    while True:
+def compute(seconds: float) -> None:
+    begun = time.process_time()
+    while time.process_time() - begun < seconds:
         pass
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="Windows has no timer of processor time")
-def test_a_function_that_never_returns_ends_its_process_alone(reader: ReaderProcess) -> None:
-    with pytest.raises(ReaderEndedError, match="more than 600 s of processor time"):
-        reader.run(never_return)
-    assert reader.run(max, 3, 5) == 5
+def compute_cases(seconds: float, count: int) -> None:
+    for _ in range(count):
+        reader_process.restart_time()
+        compute(seconds)
+
+
+class SlowToSend:
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        compute(0.6)
+        return int, ()
+
+
+needs_timer = pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="Windows has no timer of processor time")
+
+
+@needs_timer
+def test_a_function_that_never_returns_ends_its_process_alone() -> None:
+    with ReaderProcess(most_processor_s=0.5) as reader:
+        with pytest.raises(ReaderEndedError, match=r"more than 0.5 s of processor time"):
+            reader.run(sum, itertools.repeat(0, 10**9))
+        assert reader.run(max, 3, 5) == 5
+
+
+@needs_timer
+def test_the_time_is_that_of_one_call_and_of_one_of_its_cases() -> None:
+    with ReaderProcess(most_processor_s=0.5) as reader:
+        first = reader.run(os.getpid)
+        for _ in range(3):
+            reader.run(compute, 0.3)
+        reader.run(compute_cases, 0.3, 3)
+        assert reader.run(SlowToSend) == 0
+        assert reader.run(os.getpid) == first
+
+
+def test_outside_of_a_reader_no_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr(reader_process, "_limit_time", limits.append)
+    reader_process.restart_time()
+    assert limits == []
 
 
 def test_results_cross_whole(reader: ReaderProcess) -> None:

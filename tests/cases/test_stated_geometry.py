@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.stated_geometry import _ends_of
+from ggn_tf.cases.reader_process import ReaderProcess
+from ggn_tf.cases.stated_geometry import _ends_of, header_fields
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 
@@ -175,6 +176,17 @@ def test_other_units_of_a_metaimage_are_refused(tmp_path: Path) -> None:
 def test_blank_lines_and_colons_of_a_metaimage(tmp_path: Path) -> None:
     volume = open_volume(metaimage(tmp_path, f"\n{POSITION}\nComment = a: b\nElementSpacing : 0.7 0.8 1.5"))
     assert volume.grid.spacing_mm_xyz == pytest.approx((0.7, 0.8, 1.5)) and volume.repaired == ()
+
+
+BLANKS = " " * 100_000
+
+
+@pytest.mark.parametrize("line", [BLANKS, f"Comment{BLANKS}x", f"{BLANKS}Comment", f"Comment{BLANKS}={BLANKS}x"])
+def test_a_line_of_blanks_is_read_at_once(tmp_path: Path, line: str) -> None:
+    path = metaimage(tmp_path, f"{line}\n{POSITION}")
+    with ReaderProcess(most_processor_s=2) as reader:
+        fields, _ = reader.run(header_fields, path)
+    assert fields["offset"] == "-20 -30 100" and fields.get("comment", "x") == "x"
 
 
 def test_a_path_that_is_not_utf_8_is_refused_before_itk_ends_the_process(tmp_path: Path) -> None:

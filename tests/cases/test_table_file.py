@@ -233,14 +233,21 @@ UNREADABLE = {
 }
 
 
-def with_further_xml(path: Path, xml: bytes) -> Path:
+def with_parts(path: Path, added: dict[str, bytes], *, before: bytes, after: bytes) -> Path:
+    """A workbook with further parts, and with another text in its other parts."""
     write(path, HEADER, ROW)
     with zipfile.ZipFile(path) as book:
         parts = {name: book.read(name) for name in book.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
         for name, content in parts.items():
-            book.writestr(name, content.replace(b"</worksheet>", xml + b"</worksheet>"))
+            book.writestr(name, content.replace(before, after))
+        for name, content in added.items():
+            book.writestr(name, content)
     return path
+
+
+def with_further_xml(path: Path, xml: bytes) -> Path:
+    return with_parts(path, {}, before=b"</worksheet>", after=xml + b"</worksheet>")
 
 
 @pytest.mark.parametrize("name", COSTLY)
@@ -257,6 +264,35 @@ def test_what_no_spreadsheet_program_writes_is_refused_in_little_time(tmp_path: 
     with pytest.raises(TableError, match=found):
         read_table_file(path)
     assert time.process_time() - begun < 5
+
+
+LINK = "xl/externalLinks/externalLink1.xml"
+NAMESPACE = b"http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+REFERENCE = b'<externalReferences><externalReference xmlns:r="%b" r:id="rId9"/></externalReferences>' % NAMESPACE
+OTHER_PARTS = {
+    "a query in UTF-16": ("customXml/item1.xml", "<DataMashup>AAAA</DataMashup>".encode("utf-16")),
+    "a vector graphic": ("xl/media/image1.svg", b"<?xml version='1.0'?><!DOCTYPE svg><svg/>"),
+    "a picture with a sign": ("xl/media/image2.bmp", b"BM<" + bytes(2**20)),
+    "cells of another workbook": (LINK, b"<sheetData>" + b'<cell r="A1"/>' * 210_000 + b"</sheetData>"),
+    "a pivot table": ("xl/pivotCache/pivotCacheRecords1.xml", b"<r>" + b'<x v="0"/>' * 210_000 + b"</r>"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PARTS)
+def test_parts_that_are_not_read_may_contain_anything(tmp_path: Path, name: str) -> None:
+    path = with_parts(
+        tmp_path / "t.xlsx", dict([OTHER_PARTS[name]]), before=b"</sheets>", after=b"</sheets>" + REFERENCE
+    )
+    assert read_table_file(path).rows[2]["case_id"] == "n1"
+
+
+@pytest.mark.parametrize("content", ["<worksheet/>".encode("utf-16"), b"<!DOCTYPE x><worksheet/>"])
+def test_a_sheet_is_checked_wherever_it_is_stored(tmp_path: Path, content: bytes) -> None:
+    part = "customXml/item1.xml"
+    path = with_parts(tmp_path / "t.xlsx", {part: content}, before=b"xl/worksheets/sheet1.xml", after=part.encode())
+    with pytest.raises(TableError, match="cannot be read as a table") as caught:
+        read_table_file(path)
+    assert caught.value.found == "a part in UTF-16, or with a document type"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases import reader_process
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import Patch, cut_patch_from
@@ -146,6 +147,20 @@ def test_an_error_of_any_type_rejects_no_other_nodule_of_the_ct(
 
     monkeypatch.setattr("ggn_tf.dataset.preparation.cut_patches", fail)
     assert all(isinstance(patch, Patch) for patch in prepare_group(nodules_of_one_ct[:2], PROTOCOL))
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_each_nodule_of_a_ct_has_the_time_of_one(
+    nodules_of_one_ct: list[Case], monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    limits: list[float] = []
+    monkeypatch.setattr(reader_process, "_allowed_s", 7.0)
+    monkeypatch.setattr(reader_process, "_limit_time", limits.append)
+    if not together:
+        monkeypatch.setattr("ggn_tf.dataset.preparation.open_volume", None)
+    prepare_group(nodules_of_one_ct[:3], PROTOCOL)
+    # Once to find each, and once to cut it.
+    assert limits == [7.0] * (6 if together else 3)
 
 
 def test_a_compressed_ct_is_decompressed_once_for_its_neighbouring_rows(nodules_of_one_ct: list[Case]) -> None:

@@ -124,7 +124,8 @@ def _signature(servable: Servable, name: str) -> meta_graph_pb2.SignatureDef:
     if signature is None:
         raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, f"The model has no signature {name}.")
     if not signature.method_name.startswith("tensorflow/serving/"):
-        raise StatusError(grpc.StatusCode.INTERNAL, f"The signature {name} does not serve requests.")
+        message = f"The signature {name} does not serve requests."
+        raise StatusError(grpc.StatusCode.INTERNAL, message, by_client=True)
     return signature
 
 

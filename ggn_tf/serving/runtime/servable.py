@@ -38,14 +38,27 @@ def client_text(message: str) -> str:
     return _ABSOLUTE_PATH.sub("(path)", message)
 
 
-class StatusError(Exception):
-    """A request that ends with a gRPC status and a message as `client_text` has it; it never leaves the server."""
+# Not UNIMPLEMENTED, which only TensorFlow's run has: the graph cannot run on this machine.
+_OF_CLIENTS = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.OUT_OF_RANGE,
+}
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+
+class StatusError(Exception):
+    """A request that ends with a gRPC status and a message as `client_text` has it; it never leaves the server.
+
+    `by_client` is whether the request is wrong, not the state of the server; by default, as the code says.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, *, by_client: bool = False) -> None:
         message = client_text(message)
         super().__init__(code, message)
         self.code = code
         self.message = message
+        self.by_client = by_client or code in _OF_CLIENTS
 
     @classmethod
     def from_number(cls, number: int, message: str) -> "StatusError":

@@ -60,7 +60,7 @@ class RequestLimits:
 
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
-    requests, or whose client has wasted many: abandoned them, or sent such as cannot be served. The latter's requests
+    requests, or whose client has wasted many: abandoned them, or sent wrong ones. The latter's requests
     are delayed, until as many had a response, or it reconnects. A large request runs in parts, each in a turn of its
     own; while small requests wait, large ones take no more than half of the threads. If the queue is full, the
     connection with the most waiting requests loses its newest. A request that is cancelled, because its client left or
@@ -91,17 +91,19 @@ class RequestLimits:
         Raises:
             StatusError: UNAVAILABLE, the queue is full.
         """
-        change = -1
+        change = 0
         try:
             if wasted := self._sender(connection).wasted:
                 # A client that abandons its requests at once has left before its next one takes a thread.
                 await self._delay(_DELAY_S * wasted)
-            return await self._run_all(connection, parts, large)
+            response = await self._run_all(connection, parts, large)
+            change = -1
+            return response
         except asyncio.CancelledError:
             change = 1
             raise
         except StatusError as error:
-            change = 0 if error.code is grpc.StatusCode.UNAVAILABLE else 1
+            change = int(error.by_client)
             raise
         finally:
             sender = self._sender(connection)

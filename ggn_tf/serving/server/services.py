@@ -63,7 +63,7 @@ class PredictionService:
         try:
             request = predict_pb2.PredictRequest.FromString(message)
         except DecodeError as error:
-            raise StatusError(grpc.StatusCode.INTERNAL, "The request cannot be parsed.") from error
+            raise StatusError(grpc.StatusCode.INTERNAL, "The request cannot be parsed.", by_client=True) from error
         with self._versions.lease(_requested_version(self._versions.name, request)) as servable:
             response = yield from predict_in_parts(servable, request, self._bounds)
             return response.SerializeToString()

@@ -11,9 +11,11 @@ import grpc
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -22,9 +24,11 @@ from tensorflow_serving.apis import (
 from ggn_tf.errors import ExportError, ServingError
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.runtime.batching import BatchingParameters
+from ggn_tf.serving.runtime.predict_request import predict_in_parts
 from ggn_tf.serving.runtime.servable import Servable, StatusError
 from ggn_tf.serving.server.request_limits import RequestLimits
 from ggn_tf.serving.server.server import HEALTH_SERVICES, ModelServer, ServerOptions
+from ggn_tf.serving.server.services import PredictionService
 from scripts.serving_load import ServerProcess
 
 DEADLINE_S = 60
@@ -288,11 +292,25 @@ def test_a_client_that_abandons_requests_is_delayed_until_it_has_waited_for_as_m
     assert asyncio.run(leave()) == ["other", "slow"]
 
 
-def refuse(code):
-    raise StatusError(code, "It is refused.")
+def refuse(code, **fault):
+    raise StatusError(code, "It is refused.", **fault)
 
 
-@pytest.mark.parametrize("waste", [partial(time.sleep, 0.005), partial(refuse, grpc.StatusCode.INVALID_ARGUMENT)])
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    "waste",
+    [
+        partial(time.sleep, 0.005),
+        partial(refuse, grpc.StatusCode.INVALID_ARGUMENT),
+        partial(refuse, grpc.StatusCode.NOT_FOUND),
+        partial(refuse, grpc.StatusCode.FAILED_PRECONDITION),
+        partial(refuse, grpc.StatusCode.OUT_OF_RANGE),
+        partial(refuse, grpc.StatusCode.INTERNAL, by_client=True),
+    ],
+)
 def test_wasted_requests_are_forgiven(waste):
     async def wait():
         limits, order = RequestLimits(running=1, waiting=4), []
@@ -309,11 +327,37 @@ def test_wasted_requests_are_forgiven(waste):
     assert asyncio.run(wait()) == [("delayed", "b"), ("delayed", "a"), ("at once", "a"), ("at once", "b")]
 
 
-def test_a_refusal_because_of_others_is_no_waste():
+@pytest.mark.parametrize(
+    "parts",
+    [
+        PredictionService(None, None, None)._predict(b"\x12"),
+        predict_in_parts(
+            Servable("ggn", 1, None, {"init": meta_graph_pb2.SignatureDef()}),
+            predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(signature_name="init")),
+        ),
+    ],
+)
+def test_a_wrong_request_that_tensorflow_serving_calls_internal(parts):
+    with pytest.raises(StatusError) as caught:
+        next(parts)
+    assert caught.value.code == grpc.StatusCode.INTERNAL and caught.value.by_client
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        partial(refuse, grpc.StatusCode.UNAVAILABLE),
+        partial(refuse, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        partial(refuse, grpc.StatusCode.INTERNAL),
+        partial(refuse, grpc.StatusCode.UNIMPLEMENTED),
+        partial(fail, MemoryError()),
+    ],
+)
+def test_a_failure_of_the_server_is_no_waste(failing):
     async def wait():
         limits = RequestLimits(running=1, waiting=4)
-        with pytest.raises(StatusError):
-            await limits.run("a", in_one_part(partial(refuse, grpc.StatusCode.UNAVAILABLE)))
+        with pytest.raises((StatusError, MemoryError)):
+            await limits.run("a", in_one_part(failing))
         order = []
         tasks = [await started(limits, sender, partial(order.append, sender)) for sender in "ab"]
         await asyncio.gather(*tasks)
