@@ -46,9 +46,9 @@ def in_markdown(text: str) -> str:
 def in_spreadsheet(text: str) -> str:
     """A cell that a spreadsheet program shows and does not compute: an apostrophe before what begins like a formula.
 
-    Numbers stay as they are. `from_spreadsheet` is its inverse.
+    Numbers, and lists of them with semicolons, stay as they are. `from_spreadsheet` is its inverse.
     """
-    return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+    return f"'{text}" if _FORMULA.match(text) and not all(map(_is_number, text.split(";"))) else text
 
 
 def from_spreadsheet(cell: str) -> str:

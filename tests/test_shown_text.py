@@ -22,13 +22,17 @@ def test_output_keeps_the_styles_and_a_drawn_one_its_bars() -> None:
         assert "\x1b" not in on_terminal(sequence, drawn=True)
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1-1", "-cmd|' /C calc'!A0", "@SUM(1)", "\t=1", "'=1", "''-x", "\uff1d1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1-1", "-cmd|' /C calc'!A0", "-1;=A1", "@SUM(1)", "\t=1", "'=1", "''-x", "\uff1d1"]
+)
 def test_a_formula_is_text_in_a_spreadsheet_and_reads_back_equal(text: str) -> None:
     assert in_spreadsheet(text) == f"'{text}"
     assert from_spreadsheet(in_spreadsheet(text)) == text
 
 
-@pytest.mark.parametrize("text", ["-5.3", "+1e-3", "-inf", "MIA", "'quoted'", "1-2", "", "a=b"])
+@pytest.mark.parametrize(
+    "text", ["-5.3", "+1e-3", "-inf", "-107.02; 27.9; -154.8", "MIA", "'quoted'", "1-2", "", "a=b"]
+)
 def test_numbers_and_names_stay_as_they_are(text: str) -> None:
     assert in_spreadsheet(text) == from_spreadsheet(text) == text
 

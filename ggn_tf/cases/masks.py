@@ -220,7 +220,11 @@ def _misplaced(
         found="; ".join([str(stored.grid), *causes]),
         expected=f"the CT's grid: {volume.stored_grid}",
         remedy="Export the mask with the CT as its reference volume, or check that it belongs to this CT."
-        + (" If it was drawn on another series of the same scan, resample it onto the CT." if alignable else ""),
+        + (
+            " Only if it was drawn on another series of this patient's scan, resample it onto the CT."
+            if alignable
+            else ""
+        ),
         arguments=("align_masks",) if alignable else (),
     )
 

@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ggn_tf.cli.options import with_options
+from ggn_tf.runs.stages import STAGES, Stage
 from ggn_tf.shown_text import one_line
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ggn_tf.api.study import StudyPlan
     from ggn_tf.dataset.records import Dataset
     from ggn_tf.runs.reproducibility import Exactness
-    from ggn_tf.runs.stages import Stage
+    from ggn_tf.runs.run_description import RunDescription
     from ggn_tf.runs.started_from import StartedFrom
 
 
@@ -186,7 +187,9 @@ def training_text(plan: "TrainingPlan") -> str:
         labels = ", ".join(f"{number} {label}" for label, number in left_out.items())
         total = sum(left_out.values())
         lines.append(("left out", f"{total} nodules, whose labels are in no class of the task: {labels}"))
-    lines += [(stage.name, "finished" if stage.name in finished else _stage(stage, plan)) for stage in plan.plan.stages]
+    lines += [
+        (stage.name, "finished" if stage.name in finished else _stage(stage, description)) for stage in plan.plan.stages
+    ]
     return _aligned(lines)
 
 
@@ -219,9 +222,9 @@ def crossval_text(plan: "CrossvalPlan", protocol: str) -> str:
         ("folds", f"{len(folds.splits)} by patient, {drawn}, of {sizes} nodules"),
         ("members", f"{plan.design.members} per fold"),
         ("protocol", protocol),
+        *((stage.name, _stage(stage, run)) for stage in STAGES[run.model]),
         ("precision", f"{run.precision}: {plan.precision_reason}"),
         ("select on", "validation, drawn from each fold's training part"),
-        ("select by", run.protocol.training.select_by),
         ("work", f"{plan.trainings} trainings"),
     ]
     return _aligned(lines)
@@ -266,8 +269,7 @@ def _exactness(exactness: "Exactness") -> str:
     return f"{reproducible}: {with_options(exactness.text, exactness.arguments)}"
 
 
-def _stage(stage: "Stage", plan: "TrainingPlan") -> str:
-    description = plan.plan.description
+def _stage(stage: Stage, description: "RunDescription") -> str:
     numbers = stage.numbers(description.protocol.training)
     selected_by = stage.selected_by(description.protocol.training).replace("_", " ")
     return (
