@@ -10,14 +10,14 @@ from pathlib import Path
 from zlib_ng import zlib_ng
 
 from ggn_tf.cases.detached import META_SUFFIXES, voxel_files
-from ggn_tf.cases.stated_geometry import header_fields
+from ggn_tf.cases.stated_geometry import TRUE, header_fields
 
 # Voxels may begin after bytes of another program.
 _PART_BYTES, _MOST_FURTHER_BYTES = 1 << 18, 5 << 20
 # The window bits of zlib for a stream with the header of gzip, and of either zlib or gzip.
 _GZIP, _EITHER = 31, 47
 _MAGIC = b"\x1f\x8b"
-_ENCODINGS, _TRUE = ("gz", "gzip"), ("true", "t", "1")
+_ENCODINGS = ("gz", "gzip")
 
 
 def refuse_damaged_stream(path: Path, voxel_bytes: int) -> None:
@@ -33,7 +33,7 @@ def refuse_damaged_stream(path: Path, voxel_bytes: int) -> None:
     fields, start = header_fields(path)
     most = voxel_bytes + _MOST_FURTHER_BYTES
     if path.suffix.lower() in META_SUFFIXES:
-        if fields.get("compresseddata", "").lower() in _TRUE:
+        if fields.get("compresseddata", "").lower() in TRUE:
             _check_meta(path, fields, start, voxel_bytes)
     elif fields.get("encoding", "").lower() in _ENCODINGS:
         for file in voxel_files(path):

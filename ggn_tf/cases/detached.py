@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Far more than the headers of segmentations with a hundred segments have.
-_MOST_HEADER_BYTES = 4 << 20
+MOST_HEADER_BYTES = 4 << 20
 _MOST_FILES = 10_000
 NRRD, META_SUFFIXES = b"NRRD", (".mha", ".mhd")
 _LIST, _LOCAL = "LIST", ("LOCAL", "local", "Local")
@@ -38,7 +38,7 @@ def voxel_files(path: Path) -> list[Path]:
     if not path.is_file():
         raise ValueError(f"{path.name} is not a regular file")
     with path.open("rb") as file:
-        content = file.read(_MOST_HEADER_BYTES)
+        content = file.read(MOST_HEADER_BYTES)
     nrrd = content.startswith(NRRD)
     if nrrd:
         header = _LINE_END.sub("\n", _NRRD_END.split(content, maxsplit=1)[0].decode("latin-1"))
@@ -53,8 +53,8 @@ def voxel_files(path: Path) -> list[Path]:
         stated, skips = _META_FILE.search(header), _META_SKIP.findall(header[: _end_of_meta(header)])
     else:
         return [path]
-    if any(int(skip) > _MOST_HEADER_BYTES for skip in skips):
-        raise ValueError(f"voxels that begin more than {_MOST_HEADER_BYTES} bytes after the header")
+    if any(int(skip) > MOST_HEADER_BYTES for skip in skips):
+        raise ValueError(f"voxels that begin more than {MOST_HEADER_BYTES} bytes after the header")
     text = stated[1].strip() if stated else ""
     if nrrd and stated and not text:
         raise ValueError("an empty name of the file with the voxels")

@@ -7,17 +7,16 @@ import math
 import re
 from pathlib import Path
 
+from ggn_tf.cases.detached import META_SUFFIXES, MOST_HEADER_BYTES, NRRD
 from ggn_tf.errors import VolumeError
 
-_META_SUFFIXES, _NRRD = (".mha", ".mhd"), b"NRRD"
 DIRECTIONS, POSITION = "the directions of its axes", "the position of its first voxel"
 _META_DIRECTIONS, _META_POSITIONS = {"transformmatrix", "orientation", "rotation"}, {"offset", "position", "origin"}
 _SIGN = re.compile("(:=|[:=])")
-# Far more than the headers of segmentations with a hundred segments have.
-_MOST_HEADER_BYTES = 4 << 20
 # The anatomical spaces of NRRD; any other, such as scanner-xyz, does not say which axis runs to the left.
 _SPACES = re.compile(r"((right|left)-anterior-superior|left-posterior-superior)(-time)?|(ras|las|lps)t?", re.IGNORECASE)
-_TRUE = ("true", "t", "1")
+TRUE = ("true", "t", "1")
+"""What a field of MetaImage says for true, in small letters."""
 _MILLIMETRES = ("", "mm", "millimeter", "millimetre", "???", "?")
 _QUOTED = re.compile(r'"([^"]*)"')
 # Parts of the names of integer types, and their bits.
@@ -30,7 +29,7 @@ def refuse_unstated(path: Path) -> None:
 
     Only NRRD and MetaImage files are checked.
     """
-    if path.suffix.lower() in _META_SUFFIXES:
+    if path.suffix.lower() in META_SUFFIXES:
         _refuse_meta(path, header_fields(path)[0])
     elif _is_nrrd(path):
         _refuse_nrrd(path, header_fields(path)[0])
@@ -38,7 +37,7 @@ def refuse_unstated(path: Path) -> None:
 
 def unstated_geometry(path: Path) -> tuple[str, ...]:
     """What a file does not state, of `DIRECTIONS` and `POSITION`; nothing of other files than NRRD and MetaImage."""
-    if path.suffix.lower() in _META_SUFFIXES:
+    if path.suffix.lower() in META_SUFFIXES:
         fields = header_fields(path)[0]
         directed, placed = bool(_META_DIRECTIONS & fields.keys()), bool(_META_POSITIONS & fields.keys())
     elif _is_nrrd(path):
@@ -52,7 +51,7 @@ def unstated_geometry(path: Path) -> tuple[str, ...]:
 
 def _is_nrrd(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(_NRRD)) == _NRRD
+        return file.read(len(NRRD)) == NRRD
 
 
 def header_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -60,9 +59,9 @@ def header_fields(path: Path) -> tuple[dict[str, str], int]:
 
     Their names are in small letters without spaces. Key/value pairs of NRRD (`:=`) are none.
     """
-    nrrd, fields = path.suffix.lower() not in _META_SUFFIXES, {}
+    nrrd, fields = path.suffix.lower() not in META_SUFFIXES, {}
     with path.open("rb") as file:
-        while file.tell() < _MOST_HEADER_BYTES and (line := file.readline(_MOST_HEADER_BYTES)):
+        while file.tell() < MOST_HEADER_BYTES and (line := file.readline(MOST_HEADER_BYTES)):
             name, *stated = _SIGN.split(line.decode("latin-1"), maxsplit=1)
             key = name.strip().lower().replace(" ", "") if stated else ""
             if key and stated[0] != ":=":
@@ -108,7 +107,7 @@ def _refuse_meta(path: Path, fields: dict[str, str]) -> None:
     if len(steps) < 2 or min(steps) <= 0:
         raise _unstated(path, f"ElementSpacing {stated}" if stated else "no ElementSpacing")
     _refuse_units(path, "DistanceUnits", {fields.get("distanceunits", "")})
-    if fields.get("binarydata", "true").lower() not in _TRUE:
+    if fields.get("binarydata", "true").lower() not in TRUE:
         # ITK reads a part of such a file as if it were binary.
         raise VolumeError(
             "The voxels of the file are written as text.",
