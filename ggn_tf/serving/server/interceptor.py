@@ -12,6 +12,8 @@ _RECEIVE_S = 60.0
 """Longest time in which a request must arrive, and a response must be taken."""
 _MOST_ARRIVING = 64
 """Requests that arrive at a time, each up to the largest message: of further ones the one that began first ends."""
+_MOST_SENDING_BYTES = 2**28
+"""Responses that clients have not taken: of further ones the oldest ends."""
 _MOST_STREAMS = 100
 """Streams of the health service (Watch)."""
 _LARGEST_SMALL_BYTES = 2**16
@@ -35,6 +37,7 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
         self._refusing = asyncio.Event()
         self._refusing.set()
         self._arriving: dict[asyncio.Future[None], None] = {}
+        self._sending: dict[asyncio.Task[Any], int] = {}
         self._streams = 0
 
     async def close(self) -> None:
@@ -72,7 +75,7 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
     def _receiving(self, respond: _Handler, parse: Callable[[bytes], Any] | None) -> _Handler:
         async def handle(_: object, context: _Context) -> Any:
             response = await respond(await self._message(context, parse), context)
-            _limit_sending()
+            self._limit_sending(len(response) if isinstance(response, bytes) else 0)
             return response
 
         return handle
@@ -125,17 +128,27 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
 
         return handle
 
+    def _limit_sending(self, size: int) -> None:
+        """End a request whose client does not take the response, which stays in memory until then."""
+        task = asyncio.current_task()
+        if task is None:
+            return
+        timer = asyncio.get_running_loop().call_later(_RECEIVE_S, task.cancel)
+
+        def end(sent: asyncio.Task[Any]) -> None:
+            timer.cancel()
+            self._sending.pop(sent, None)
+
+        self._sending[task] = size
+        task.add_done_callback(end)
+        while sum(self._sending.values()) > max(_MOST_SENDING_BYTES, size):
+            oldest = next(iter(self._sending))
+            del self._sending[oldest]
+            oldest.cancel()
+
     async def _refuse(self, request: object, context: _Context) -> None:
         await self._refusing.wait()
         await context.abort(grpc.StatusCode.UNAVAILABLE, "The server is stopping.")
-
-
-def _limit_sending() -> None:
-    """End a request whose client does not take the response, which stays in memory until then."""
-    task = asyncio.current_task()
-    if task is not None:
-        timer = asyncio.get_running_loop().call_later(_RECEIVE_S, task.cancel)
-        task.add_done_callback(lambda _: timer.cancel())
 
 
 def _ignore_errors(reading: "asyncio.Future[object]") -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import math
+import sys
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,10 +36,15 @@ class _Ended(Generic[Result]):
 
 @dataclass(frozen=True, eq=False)
 class _Ticket:
-    """A request that waits for a thread."""
+    """A request that waits for a thread, and the bytes of its message."""
 
     granted: "asyncio.Future[None]"
     large: bool
+    size: int
+
+
+class _QueueFullError(StatusError):
+    """UNAVAILABLE: the request cannot wait."""
 
 
 @dataclass
@@ -54,23 +60,30 @@ class _Connection:
     def idle(self) -> bool:
         return not self.running and not self.waiting
 
+    @property
+    def waiting_bytes(self) -> int:
+        return sum(ticket.size for ticket in self.waiting)
+
 
 class RequestLimits:
     """Threads that run requests, and a queue in which requests wait before anything of them is parsed.
 
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
-    requests, or whose client has wasted many: abandoned them, or sent wrong ones. The latter's requests
-    are delayed, until as many had a response, or it reconnects. A large request runs in parts, each in a turn of its
-    own; while small requests wait, large ones take no more than half of the threads. If the queue is full, the
-    connection with the most waiting requests loses its newest. A request that is cancelled, because its client left or
-    its deadline passed, leaves the queue, and ends after the part that runs. All methods are called in one event loop.
+    requests, or whose client has wasted many: abandoned them, or sent wrong ones. The latter's requests are delayed,
+    until as many had a response, or it reconnects. A large request runs in parts, each in a turn of its own; while
+    small requests wait, large ones take no more than half of the threads. If the queue is full, the connection with the
+    most waiting requests, or bytes, loses its newest. A request that is cancelled, because its client left or its
+    deadline passed, leaves the queue, and ends after the part that runs. All methods are called in one event loop.
     """
 
-    def __init__(self, running: int, waiting: int) -> None:
+    def __init__(self, running: int, waiting: int, waiting_bytes: int = sys.maxsize) -> None:
         self._most_waiting = waiting
+        self._most_bytes = waiting_bytes
         self._waiting = 0
+        self._waiting_bytes = 0
         self._delayed = 0
+        self._delayed_bytes = 0
         self._begun = 0
         self._free = running
         self._running = running
@@ -80,22 +93,23 @@ class RequestLimits:
         self._floor_s = 0.0
         self._ended = asyncio.Event()
 
-    async def run(self, connection: str, parts: Generator[None, None, Result], *, large: bool = False) -> Result:
+    async def run(
+        self, connection: str, parts: Generator[None, None, Result], *, large: bool = False, size: int = 0
+    ) -> Result:
         """Run a request in threads, a part at a time, each after the requests whose turn is first.
 
         Args:
             connection: Whose request it is.
             parts: Yields between its parts, and returns the response.
             large: Whether a part may take far longer than a usual request.
+            size: Bytes that the request keeps while it waits.
 
         Raises:
             StatusError: UNAVAILABLE, the queue is full.
         """
         change = 0
         try:
-            if wasted := self._sender(connection).wasted:
-                # A client that abandons its requests at once has left before its next one takes a thread.
-                await self._delay(_DELAY_S * wasted)
+            await self._admit(connection, parts, large, size)
             response = await self._run_all(connection, parts, large)
             change = -1
             return response
@@ -109,25 +123,37 @@ class RequestLimits:
             sender = self._sender(connection)
             sender.wasted = min(max(sender.wasted + change, 0), _MOST_WASTED)
 
-    async def _delay(self, seconds: float) -> None:
-        if self._delayed >= self._most_waiting:
+    async def _admit(self, connection: str, parts: Generator[None, None, Result], large: bool, size: int) -> None:
+        try:
+            if wasted := self._sender(connection).wasted:
+                # A client that abandons its requests at once has left before its next one takes a thread.
+                await self._delay(_DELAY_S * wasted, size)
+            await self._turn(connection, large, size)
+        except _QueueFullError:
+            # Its message does not stay in memory until the refusal is sent.
+            parts.close()
             await asyncio.sleep(_REFUSAL_S)
+            raise
+
+    async def _delay(self, seconds: float, size: int) -> None:
+        if self._delayed >= self._most_waiting or self._delayed_bytes + size > self._most_bytes // 2:
             raise self._full()
         self._delayed += 1
+        self._delayed_bytes += size
         try:
             await asyncio.sleep(seconds)
         finally:
             self._delayed -= 1
+            self._delayed_bytes -= size
             self._ended.set()
 
     async def _run_all(self, connection: str, parts: Generator[None, None, Result], large: bool) -> Result:
-        await self._turn(connection, large)
         ended = await self._run_part(connection, parts, large)
         if ended is None:
             self._begun += 1
             try:
                 while ended is None:
-                    await self._turn(connection, large, begun=True)
+                    await self._turn(connection, large, 0, begun=True)
                     ended = await self._run_part(connection, parts, large)
             finally:
                 self._begun -= 1
@@ -168,20 +194,20 @@ class RequestLimits:
             pass
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _turn(self, connection: str, large: bool, *, begun: bool = False) -> None:
+    async def _turn(self, connection: str, large: bool, size: int, *, begun: bool = False) -> None:
         """Wait for a thread; returns with `running` counted. A request that has begun is the next of its connection."""
         sender = self._sender(connection)
         if self._free and not self._waiting:
             self._start(sender, large)
             return
         if not begun:
-            await self._make_room(sender)
-        ticket = _Ticket(asyncio.get_running_loop().create_future(), large)
+            self._make_room(sender, size)
+        ticket = _Ticket(asyncio.get_running_loop().create_future(), large, size)
         if begun:
             sender.waiting.appendleft(ticket)
         else:
             sender.waiting.append(ticket)
-        self._waiting += 1
+        self._count(ticket, 1)
         try:
             await ticket.granted
         except asyncio.CancelledError:
@@ -204,29 +230,37 @@ class RequestLimits:
             sender.used_s = max(sender.used_s, self._floor_s)
         return sender
 
-    async def _make_room(self, sender: _Connection) -> None:
-        if self._waiting < self._most_waiting:
-            return
-        full = self._full()
-        largest = max(self._connections.values(), key=lambda entry: len(entry.waiting))
-        if len(largest.waiting) <= len(sender.waiting) + 1:
-            await asyncio.sleep(_REFUSAL_S)
-            raise full
+    def _make_room(self, sender: _Connection, size: int) -> None:
+        if self._waiting >= self._most_waiting:
+            self._remove_newest(sender, lambda entry: len(entry.waiting), 1)
+        while self._waiting_bytes + size > self._most_bytes:
+            self._remove_newest(sender, lambda entry: entry.waiting_bytes, size)
+
+    def _remove_newest(self, sender: _Connection, amount: Callable[[_Connection], int], added: int) -> None:
+        """End the newest request of the connection with the largest amount; raise where that is the sender."""
+        largest = max(self._connections.values(), key=amount)
+        if amount(largest) <= amount(sender) + added:
+            raise self._full()
         ticket = largest.waiting.pop()
-        self._waiting -= 1
+        self._count(ticket, -1)
         # A request that was cancelled just now is still in its queue.
         if not ticket.granted.done():
-            ticket.granted.set_exception(full)
+            ticket.granted.set_exception(self._full())
 
-    def _full(self) -> StatusError:
-        return StatusError(
-            grpc.StatusCode.UNAVAILABLE, f"The queue is full: {self._most_waiting} requests are waiting."
+    def _count(self, ticket: _Ticket, change: int) -> None:
+        self._waiting += change
+        self._waiting_bytes += change * ticket.size
+
+    def _full(self) -> _QueueFullError:
+        return _QueueFullError(
+            grpc.StatusCode.UNAVAILABLE,
+            f"The queue is full: {self._waiting} requests of {self._waiting_bytes >> 20} MiB are waiting.",
         )
 
     def _leave(self, sender: _Connection, ticket: _Ticket) -> None:
         if ticket in sender.waiting:
             sender.waiting.remove(ticket)
-            self._waiting -= 1
+            self._count(ticket, -1)
         self._ended.set()
 
     def _start(self, sender: _Connection, large: bool) -> None:
@@ -246,7 +280,7 @@ class RequestLimits:
         while self._free and self._waiting:
             following = self._following()
             ticket = following.waiting.popleft()
-            self._waiting -= 1
+            self._count(ticket, -1)
             if not ticket.granted.done():
                 self._start(following, ticket.large)
                 ticket.granted.set_result(None)

@@ -58,7 +58,8 @@ class ServerOptions:
         running: Requests that run in parallel. None: one per two cores, or per number of cores that TensorFlow may use
             for one operation, and at least two, so that one computes while another is read or written; with batching
             as many single patches as fill two batches, at most 256.
-        waiting: Requests that may wait; further ones are UNAVAILABLE.
+        waiting: Requests that may wait, together half as large as so many of the largest; further ones are
+            UNAVAILABLE.
         channel_arguments: Options of gRPC's core, which replace ours: for example `grpc.max_receive_message_length`,
             the largest request, which also bounds a declared tensor and, at 128 KiB each, the rows of a request.
         trust: Which versions are loaded.
@@ -106,7 +107,9 @@ class ModelServer:
         self._loop = asyncio.new_event_loop()
         self._network = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._server: aio.Server | None = None
-        self._limits = RequestLimits(self.options.threads, self.options.waiting)
+        largest = self.options.bounds.largest_bytes
+        waiting = self.options.waiting
+        self._limits = RequestLimits(self.options.threads, waiting, max(largest, waiting * largest // 2))
         self._interceptor = RequestInterceptor()
         self._guard = ConnectionGuard(most_connections())
 

@@ -52,8 +52,10 @@ class PredictionService:
     async def predict(self, message: bytes, context: aio.ServicerContext) -> bytes:
         """Predict: request and response as bytes; cancelled if the client leaves or its deadline passes."""
         async with _status_of_errors(context):
-            large = len(message) > _LARGE_BYTES
-            return await self._limits.run(context.peer(), self._predict(message), large=large)
+            size, parts = len(message), self._predict(message)
+            # A request that is refused, or has run, leaves no message behind.
+            del message
+            return await self._limits.run(context.peer(), parts, large=size > _LARGE_BYTES, size=size)
 
     def _predict(self, message: bytes) -> Generator[None, None, bytes]:
         try:

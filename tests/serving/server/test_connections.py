@@ -120,6 +120,35 @@ def test_requests_that_begin_together_are_no_more_than_may_arrive():
     asyncio.run(flood())
 
 
+def test_responses_that_are_not_taken_are_bounded():
+    """Each is sent for ever; of two of 100 MiB and one of 200, the oldest end."""
+
+    async def known(details):
+        return grpc.unary_unary_rpc_method_handler(respond)
+
+    async def respond(message, context):
+        return bytes(len(message) << 20)
+
+    async def send(handler, size):
+        async def read():
+            return bytes(size)
+
+        await handler.stream_unary(None, SimpleNamespace(read=read))
+        await asyncio.Event().wait()
+
+    async def flood():
+        details = SimpleNamespace(method="/tensorflow.serving.PredictionService/Predict")
+        handler = await RequestInterceptor().intercept_service(known, details)
+        tasks = []
+        for size in (100, 100, 200):
+            tasks.append(asyncio.ensure_future(send(handler, size)))
+            await asyncio.wait(tasks, timeout=0.2)
+        assert [task.done() for task in tasks] == [True, True, False]
+        tasks[-1].cancel()
+
+    asyncio.run(flood())
+
+
 def test_watching_the_health_is_bounded(process):
     with grpc.insecure_channel(process.target) as channel, ExitStack() as stack:
         stubs = [health_pb2_grpc.HealthStub(channel)]

@@ -167,9 +167,9 @@ def in_one_part(work):
     yield
 
 
-async def started(limits, connection, work, *, large=False):
+async def started(limits, connection, work, *, large=False, size=0):
     """A request that has its turn or waits for it."""
-    task = asyncio.ensure_future(limits.run(connection, in_one_part(work), large=large))
+    task = asyncio.ensure_future(limits.run(connection, in_one_part(work), large=large, size=size))
     await asyncio.sleep(0)
     return task
 
@@ -189,10 +189,11 @@ def test_requests_beyond_the_limits_are_unavailable():
     asyncio.run(flood())
 
 
-def test_a_request_cancelled_while_waiting_leaves_the_queue_with_its_message():
-    class Message:
-        pass
+class Message:
+    """What a request keeps in memory."""
 
+
+def test_a_request_cancelled_while_waiting_leaves_the_queue_with_its_message():
     async def leave():
         limits, ended = RequestLimits(running=1, waiting=1), threading.Event()
         await started(limits, "a", lambda: ended.wait(DEADLINE_S))
@@ -419,6 +420,47 @@ def test_a_full_queue_refuses_the_connection_that_fills_it():
         await limits.drain(DEADLINE_S)
 
     asyncio.run(flood())
+
+
+def test_a_queue_with_too_many_bytes_refuses_the_connection_with_most_of_them():
+    async def flood():
+        limits, ended = RequestLimits(running=1, waiting=9, waiting_bytes=10), threading.Event()
+        await started(limits, "a", lambda: ended.wait(DEADLINE_S))
+        waiting = [
+            await started(limits, sender, partial(str, sender), size=size)
+            for sender, size in [("a", 4), ("a", 4), ("b", 1), ("b", 1), ("c", 4)]
+        ]
+        with pytest.raises(StatusError, match="queue is full"):
+            await waiting.pop(1)
+        with pytest.raises(StatusError, match="queue is full"):
+            await limits.run("d", in_one_part(lambda: "too large"), size=10)
+        ended.set()
+        assert await asyncio.gather(*waiting) == ["a", "b", "b", "c"]
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(flood())
+
+
+@pytest.mark.parametrize("wasted", [0, 1])
+def test_a_refused_request_leaves_its_message_at_once(wasted, monkeypatch):
+    async def refused():
+        limits, ended = RequestLimits(running=1, waiting=0, waiting_bytes=1), threading.Event()
+        for _ in range(wasted):
+            with pytest.raises(StatusError):
+                await limits.run("b", in_one_part(partial(refuse, grpc.StatusCode.NOT_FOUND)))
+        await started(limits, "a", lambda: ended.wait(DEADLINE_S))
+        message = Message()
+        gone = weakref.ref(message)
+        task = await started(limits, "b", partial(id, message), size=2)
+        del message
+        await asyncio.sleep(0)
+        assert gone() is None and not task.done()
+        with pytest.raises(StatusError, match="queue is full"):
+            await task
+        ended.set()
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(refused())
 
 
 def test_a_full_queue_refuses_no_request_that_was_just_cancelled():
