@@ -100,16 +100,20 @@ def read_points(file: Path, ct_instances: Sequence[Slice]) -> list[MarkedNodule]
 
 @dataclass(frozen=True)
 class _Series:
-    """A CT's slices by instance and frame, and its frame of reference."""
+    """A CT's slices by instance and frame, the frames of each instance, and the frame of reference."""
 
     slices: Mapping[tuple[str, int | None], Slice]
+    frames: Mapping[str, list[int | None]]
     frame_of_reference: str
 
     @classmethod
     def of(cls, slices: Sequence[Slice]) -> "_Series":
         header = pydicom.dcmread(slices[0].path, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
         by_image = {(item.uid, None if item.frame is None else item.frame + 1): item for item in slices}
-        return cls(by_image, str(header.get("FrameOfReferenceUID") or ""))
+        frames: dict[str, list[int | None]] = {}
+        for uid, frame in by_image:
+            frames.setdefault(uid, []).append(frame)
+        return cls(by_image, frames, str(header.get("FrameOfReferenceUID") or ""))
 
     def covers(self, point_mm_lps: Floats) -> bool:
         """Whether a point is in a slice, or between two neighbouring ones."""
@@ -247,20 +251,20 @@ def _placed(file: Path, number: int, graphic: Dataset, series: _Series) -> _Shap
     if not in_image:
         return _Shape(kind, numbers)
     # The corner of the first pixel is (0, 0) (PS3.3, C.18.6.1.1); of a slice's grid, its centre is.
-    return _Shape(kind, np.mean([_points(numbers - 0.5, item) for item in images], axis=0))
+    return _Shape(kind, sum((_points(numbers - 0.5, image) for image in images), np.zeros(3)) / len(images))
 
 
 def _images(graphic: Dataset, series: _Series) -> list[Slice]:
     """The slices of a graphic: single images may have a frame number, and of several frames one must be stated."""
-    found: list[Slice] = []
+    found: set[tuple[str, int | None]] = set()
     for child in graphic.get("ContentSequence") or ():
         for reference in child.get("ReferencedSOPSequence") or ():
             uid, stated = str(reference.ReferencedSOPInstanceUID), reference.get("ReferencedFrameNumber")
-            frames = {frame: item for (image, frame), item in series.slices.items() if image == uid}
+            frames = series.frames.get(uid, [])
             if stated is not None:
-                frames = {frame: frames[frame] for frame in (None, *map(int, np.ravel(stated))) if frame in frames}
-            found += frames.values() if len(frames) == 1 or stated is not None else ()
-    return found
+                frames = [frame for frame in (None, *map(int, np.ravel(stated))) if (uid, frame) in series.slices]
+            found.update((uid, frame) for frame in frames if len(frames) == 1 or stated is not None)
+    return [image for key, image in series.slices.items() if key in found]
 
 
 def _points(pixels: Floats, image: Slice) -> Floats:

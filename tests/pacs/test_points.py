@@ -1,5 +1,6 @@
 """Nodules of reports and segmentations. Slices are 8 mm apart and have 16 x 12 pixels of 8 x 8 mm."""
 
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -113,6 +114,28 @@ def test_the_longest_graphic_has_the_greatest_length_or_diameter(
     line = in_image("POLYLINE", (1.5, 9.5, 6.5, 9.5), slices[1].uid)
     report = write_marks(tmp_path / "sr.dcm", group(line, in_image(kind, numbers, slices[1].uid)))
     assert centers(report, slices) == [expected]
+
+
+def test_an_image_that_a_graphic_names_many_times_counts_once(slices: tuple[Slice, ...], tmp_path: Path) -> None:
+    # 5,000 points, as many as one element of a report may have.
+    outline = in_image("POLYLINE", (1, 1, 5, 1, 5, 3, 1, 3) * 1250, slices[2].uid)
+    images = [reference for item in (2, 3) for reference in _references(slices[item].uid, 500)]
+    outline.ContentSequence[0].ReferencedSOPSequence = images
+    report = write_marks(tmp_path / "sr.dcm", group(outline))
+    tracemalloc.start()
+    try:
+        assert centers(report, slices) == [[2.5, 1.5, 2.5]]
+        # The points on each named image would have 120 MB.
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
+
+
+def _references(uid: str, count: int) -> list[Dataset]:
+    references = [Dataset() for _ in range(count)]
+    for reference in references:
+        reference.ReferencedSOPInstanceUID = uid
+    return references
 
 
 def test_a_frame_of_an_enhanced_ct_is_found_by_its_number(ct: Path, slices: tuple[Slice, ...], tmp_path: Path) -> None:
