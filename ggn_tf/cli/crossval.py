@@ -21,7 +21,6 @@ from ggn_tf.cli.options import (
     workers_options,
 )
 from ggn_tf.cli.stop_signal import StopSignal
-from ggn_tf.cli.terminal import crossval_text
 from ggn_tf.models.names import CASCADE
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.tasks import INDOLENT_INVASIVE
@@ -59,7 +58,7 @@ def command(dataset: Path, folder: Path, protocol: Any, **arguments: Any) -> Non
     # Before TensorFlow is loaded, which takes seconds.
     refuse_missing_dataset(dataset)
     load_tensorflow()
-    from ggn_tf.cli.terminal import StudyBars
+    from ggn_tf.cli.terminal import StudyBars, crossval_text
 
     with StudyBars() as bars, StopSignal("stopping; the same command resumes the cross-validation") as stop:
         done = ggn_tf.crossval(

@@ -24,7 +24,6 @@ from ggn_tf.cli.options import (
     together,
 )
 from ggn_tf.cli.stop_signal import StopSignal
-from ggn_tf.cli.terminal import training_text
 from ggn_tf.models.names import CASCADE
 from ggn_tf.protocol import SelectionScore, TrainingProtocol
 from ggn_tf.runs.stages import STAGE_NAMES, STAGES
@@ -135,7 +134,7 @@ def command(dataset: Path, **arguments: Any) -> None:
     with larger --epochs it extends the last stage. With --strategy multiworker only the first machine has the run
     folder.
     """
-    from ggn_tf.cli.terminal import EpochBars
+    from ggn_tf.cli.terminal import EpochBars, training_text
     from ggn_tf.dataset.dataset_json import refuse_missing_dataset
 
     # Before TensorFlow is loaded, which takes seconds.

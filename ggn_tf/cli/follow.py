@@ -21,7 +21,7 @@ from ggn_tf.cli.options import (
     tls_options,
     with_options,
 )
-from ggn_tf.serving.contract.wire import MODEL_NAME
+from ggn_tf.server_names import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import ggn_tf
 from ggn_tf.cli.options import FILE, PATH, FiniteRange, export_options, json_option, pacs_file_options, tls_options
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.pacs.archive import CALLING_AET, TITLE_RULE, is_title
-from ggn_tf.serving.contract.wire import MODEL_NAME
+from ggn_tf.server_names import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
 _POLL_S = 0.2

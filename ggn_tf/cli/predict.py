@@ -25,7 +25,7 @@ from ggn_tf.cli.options import (
 )
 from ggn_tf.pacs.archive import CALLING_AET, is_dicom_url
 from ggn_tf.pacs.credentials import PacsCredentials, read_credentials
-from ggn_tf.serving.contract.wire import MODEL_NAME
+from ggn_tf.server_names import MODEL_NAME
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:

@@ -14,15 +14,14 @@ import click
 
 from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, FILE, PATH, FiniteRange
 from ggn_tf.errors import GgnError
-from ggn_tf.serving.contract.wire import MODEL_NAME, PORT
-from ggn_tf.serving.server.tensorflow_model_server import PROGRAM, program_command
+from ggn_tf.server_names import MODEL_NAME, PORT
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.monailabel.server import MonaiLabelOptions
     from ggn_tf.serving.server.server import ModelServer, ServerOptions
 
-EMBEDDED = "embedded"
+EMBEDDED, PROGRAM = "embedded", "tensorflow_model_server"
 
 
 def _channel_arguments(ctx: click.Context, param: click.Parameter, text: str) -> tuple[tuple[str, int | str], ...]:
@@ -183,6 +182,8 @@ def command(
             raise click.UsageError(
                 f"--verify, the files for TLS and MONAI Label's protocol (--monailabel-port) need --engine {EMBEDDED}."
             )
+        from ggn_tf.serving.server.tensorflow_model_server import program_command
+
         shared = _shared_flags(
             poll_wait_seconds, enable_batching, batching_parameters_file, grpc_channel_arguments, cores_each
         )

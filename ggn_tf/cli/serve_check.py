@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ggn_tf.cli.options import AT_LEAST_1, PATH, FiniteRange, json_option, proxy_option, tls_options
-from ggn_tf.serving.contract.wire import MODEL_NAME, OUTPUT_MASK, OUTPUT_PROBABILITIES, OUTPUT_SPREAD
+from ggn_tf.server_names import MODEL_NAME
 
 _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [default: by the export's precision]"
 
@@ -54,6 +54,7 @@ def command(
     """
     from ggn_tf.serving.client.server_check import check_server
     from ggn_tf.serving.contract.tls import client_tls
+    from ggn_tf.serving.contract.wire import OUTPUT_MASK, OUTPUT_PROBABILITIES, OUTPUT_SPREAD
 
     given = {
         OUTPUT_PROBABILITIES: probability_tolerance,

@@ -27,7 +27,6 @@ from ggn_tf.cli.options import (
     workers_options,
 )
 from ggn_tf.cli.stop_signal import StopSignal
-from ggn_tf.cli.terminal import study_text
 from ggn_tf.models.names import ABLATIONS
 from ggn_tf.protocol import TABLE_5_JOINT_WEIGHTS
 from ggn_tf.tasks import PAPER_TASKS
@@ -122,7 +121,7 @@ def command(dataset: Path, folder: Path, tasks: str, protocol: Any, **arguments:
     refuse_missing_dataset(dataset)
     load_tensorflow()
     from ggn_tf.api.study import study
-    from ggn_tf.cli.terminal import StudyBars
+    from ggn_tf.cli.terminal import StudyBars, study_text
     from ggn_tf.evaluation.report.run_report import REPORT
     from ggn_tf.studies.study_report import TABLES
 

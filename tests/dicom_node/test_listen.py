@@ -22,6 +22,7 @@ from tests.dicom_node.test_node import wait
 from tests.support.chest import CENTER, lung_grid, lung_with_balls, write_dicom
 from tests.support.dicom_predictions import predicted
 from tests.support.fake_dicomweb import Archive
+from tests.support.loopback_server import free_port
 from tests.support.marked_reports import group, in_image, in_patient, write_marks
 from tests.support.node_studies import ARCHIVE, CT, NODE, SEG, SR, instance, send
 
@@ -218,9 +219,7 @@ def test_wrong_options_are_refused_before_tensorflow_is_loaded(
     (tmp_path / "other" / "foo").mkdir(parents=True)
     options = ["--send-to=dicom://A@127.0.0.1:104", f"--queue={tmp_path}/new", "--known-aet=A", f"--export={tmp_path}"]
     with StudyQueue(tmp_path / "used").opened(), socket.create_server(("127.0.0.1", 0)) as taken:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            free = probe.getsockname()[1]
-        wrong = [option.format(tmp_path, taken.getsockname()[1], free) for option in wrong]
+        wrong = [option.format(tmp_path, taken.getsockname()[1], free_port()) for option in wrong]
         result = CliRunner().invoke(main, ["listen", "--port=0", *options, *wrong])
     assert result.exit_code == 1 and found in result.stderr
     assert not (tmp_path / "new").exists()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import ggn_tf
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.runs.run_folder import RunFolder
 from tests.integration.test_kill_study import outputs, progress_of
+from tests.support.loopback_server import free_port
 from tests.support.processes import Process, run_module
 from tests.support.tiny_fit import results
 from tests.support.tiny_protocol import tiny_protocol
@@ -53,9 +53,7 @@ def cluster_at(port: int) -> Iterator[subprocess.Popen]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    return free_port()
 
 
 def begin(dataset: Dataset, study: Path, workers: str, errors: Path | None = None) -> Process:

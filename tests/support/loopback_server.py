@@ -6,12 +6,19 @@ from contextlib import contextmanager
 from socketserver import BaseServer
 from threading import Thread
 
+_HELD: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """The number of a port at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port at which nothing listens, and which no other socket is given until this process ends.
+
+    It stays bound with SO_REUSEADDR and never listens, so that only a server with this option that names it gets it.
+    """
+    held = socket.socket()
+    _HELD.append(held)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return int(held.getsockname()[1])
 
 
 @contextmanager

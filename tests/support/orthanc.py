@@ -18,6 +18,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from tests.support.loopback_server import free_port
+
 # Where scripts/environment.sh unpacks it.
 FOLDER = Path(sys.prefix) / "orthanc"
 USER, PASSWORD, CALLER = "me", "secret", "GGNTF"
@@ -63,7 +65,7 @@ def running_orthanc(folder: Path, **settings: object) -> Iterator[Orthanc]:
     if program is None:
         (pytest.fail if "GGN_TF_REQUIRE_ORTHANC" in os.environ else pytest.skip)("Orthanc is not installed")
     root = Path(program).parents[2]
-    web, dicom, move = _free_ports(3)
+    web, dicom, move = free_port(), free_port(), free_port()
     configuration = {
         "Locale": "C.UTF-8",
         "StorageDirectory": str(folder / "storage"),
@@ -91,12 +93,6 @@ def running_orthanc(folder: Path, **settings: object) -> Iterator[Orthanc]:
     finally:
         process.terminate()
         process.wait(_SECONDS)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

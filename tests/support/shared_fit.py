@@ -1,7 +1,6 @@
 """The training of tests/support/tiny_fit.py by several replicas: devices of a process, or processes."""
 
 import json
-import socket
 import tempfile
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import ggn_tf
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.errors import GgnError
+from tests.support.loopback_server import free_port
 from tests.support.processes import Process
 from tests.support.tiny_fit import tiny_description
 from tests.support.tiny_protocol import tiny_protocol
@@ -38,12 +38,7 @@ def start(
 
 def configurations(workers: int) -> list[str]:
     """TF_CONFIG of each of so many processes on this machine."""
-    sockets = [socket.socket() for _ in range(workers)]
-    for bound in sockets:
-        bound.bind(("127.0.0.1", 0))
-    addresses = [f"127.0.0.1:{bound.getsockname()[1]}" for bound in sockets]
-    for bound in sockets:
-        bound.close()
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(workers)]
     return [
         json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
         for index in range(workers)

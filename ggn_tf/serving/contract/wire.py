@@ -1,5 +1,8 @@
 """The names on the wire and in an export, on which client, server and export agree."""
 
+from ggn_tf.server_names import MODEL_NAME as MODEL_NAME
+from ggn_tf.server_names import PORT as PORT
+
 SIGNATURE = "serving_default"
 SIGNATURE_ROI = "roi"
 SIGNATURE_RECENTERED = "roi_recentered"
@@ -46,8 +49,6 @@ DTYPES = {
 }
 """Voxels are float32; positions are float64, as in DICOM."""
 
-MODEL_NAME = "ggn"
-PORT = 8500
 
 ASSETS_EXTRA = "assets.extra"
 """The folder of a SavedModel that TensorFlow copies without reading it."""
