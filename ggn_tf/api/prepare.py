@@ -14,7 +14,7 @@ import click
 from ggn_tf.api.arguments import MARGIN_MM, OnProgress, Progress, check_choices, check_solid_hu, ignore
 from ggn_tf.cases import table_consistency
 from ggn_tf.cases.dicom.repair import RepairPolicy
-from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.patches import CutOptions, Patch
 from ggn_tf.cases.radiomics import radiomics_settings
 from ggn_tf.cases.remote import local_file, local_folder, url_of
 from ggn_tf.cases.table import Case, CaseTable, open_table, refuse
@@ -151,12 +151,12 @@ def prepare(
     refuse([*opened.all_errors(), *consistency.errors], opened.path)
     check_patients(case.patient_id for case in cases)
     pseudonyms = Pseudonyms(None if keep_ids else _read_salt(salt_file, output))
-    policy, protocol = RepairPolicy(repair, align_masks), Protocol()
+    options, protocol = CutOptions(RepairPolicy(repair, align_masks), radiomics, solid_hu, ct_digest=True), Protocol()
     patch = dataclasses.replace(protocol.patch, margin_mm=margin_mm)
     if runner == "beam":
-        cut = _cut_by_beam(cases, patch, beam_options, policy, staging, radiomics, solid_hu)
+        cut = _cut_by_beam(cases, patch, beam_options, options, staging)
     else:
-        cut = cut_cases(cases, patch, jobs, policy, radiomics=radiomics, solid_hu=solid_hu, on_progress=on_progress)
+        cut = cut_cases(cases, patch, jobs, options, on_progress)
     on_start(len(cases))
     # Imported here: TensorFlow comes with it, and a wrong table is rejected before.
     import_tensorflow()
@@ -184,15 +184,12 @@ def cut_cases(
     cases: Sequence[Case],
     protocol: PatchProtocol,
     jobs: int | None,
-    repair_policy: RepairPolicy,
-    *,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
+    options: CutOptions,
     on_progress: OnProgress = ignore,
 ) -> CutCases:
     """As `prepare_cases`, with progress; None for `jobs` takes every processor."""
     jobs = max(1, min(jobs or processor_count(), len(cases)))
-    prepared = prepare_cases(cases, protocol, jobs, repair_policy, radiomics=radiomics, solid_hu=solid_hu)
+    prepared = prepare_cases(cases, protocol, jobs, options)
     with closing(prepared):
         for done, outcome in enumerate(prepared):
             on_progress(Progress("cutting patches", done, len(cases)))
@@ -295,11 +292,9 @@ def open_case_table(table: Path, label_column: str) -> CaseTable:
 def _cut_by_beam(
     cases: list[Case],
     protocol: PatchProtocol,
-    options: Sequence[str],
-    repair_policy: RepairPolicy,
+    beam_options: Sequence[str],
+    options: CutOptions,
     staging: str | None,
-    radiomics: bool,
-    solid_hu: float,
 ) -> CutCases:
     try:
         from ggn_tf.dataset.beam import prepare_by_beam
@@ -309,6 +304,4 @@ def _cut_by_beam(
             found=error,
             remedy='In an environment of its own, without constraints.txt: pip install "ggn-tf[beam]"',
         ) from error
-    return prepare_by_beam(
-        cases, protocol, options, repair_policy, staging=staging, radiomics=radiomics, solid_hu=solid_hu
-    )
+    return prepare_by_beam(cases, protocol, beam_options, options, staging=staging)

@@ -10,6 +10,7 @@ from pathlib import Path
 from ggn_tf.api.arguments import MARGIN_MM, OnProgress, ignore
 from ggn_tf.api.prepare import CutCases, chosen_labels, cut_cases, open_case_table
 from ggn_tf.cases.dicom.repair import RepairPolicy
+from ggn_tf.cases.patches import CutOptions
 from ggn_tf.cases.table import Case
 from ggn_tf.cases.table_consistency import ReadNodule, check_consistency
 from ggn_tf.dataset.previews import PreviewWriter
@@ -84,10 +85,11 @@ def check_table(
         unusable_row(case, row, unusable[row]) if row in unusable else case
         for row, case in zip(opened.rows, cases, strict=True)
     ]
-    policy, usable = RepairPolicy(repair, align_masks), [row for row in rows if isinstance(row, Case)]
+    options = CutOptions(RepairPolicy(repair, align_masks), ct_digest=True)
+    usable = [row for row in rows if isinstance(row, Case)]
     # With the margin that `prepare` reads by default: a CT may be damaged there.
     patch = dataclasses.replace(protocol.patch, margin_mm=MARGIN_MM)
-    with closing(cut_cases(usable, patch, jobs, policy, on_progress=on_progress)) as cut:
+    with closing(cut_cases(usable, patch, jobs, options, on_progress)) as cut:
         findings, read = _examine(rows, cut, patch, None if output is None else Path(output), shared)
     consistency = check_consistency([finding.case for finding in findings], read, distinct_ids=distinct_ids)
     outside_lung = [finding.case.case_id for finding in findings if not finding.in_lung]

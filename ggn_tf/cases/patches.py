@@ -25,6 +25,26 @@ from ggn_tf.protocol import MASK_THRESHOLD, SOLID_HU, PatchProtocol
 
 Digests = tuple[str, ...]
 
+
+@dataclass(frozen=True)
+class CutOptions:
+    """How patches are cut, and what is measured on their nodules.
+
+    Attributes:
+        repair_policy: What may be repaired instead of being rejected.
+        radiomics: Whether to measure the masks' radiomic features too.
+        solid_hu: Above it voxels are solid, in the measurements of the masks.
+        ct_digest: Whether to read the CT's middle slice too, for `Patch.ct_digests`.
+    """
+
+    repair_policy: RepairPolicy = STRICT
+    radiomics: bool = False
+    solid_hu: float = SOLID_HU
+    ct_digest: bool = False
+
+
+PLAIN_CUT = CutOptions()
+
 # A CT that was cropped at a nodule has the voxels around its centre.
 _AROUND_MM = 4.0
 # A centre between two voxels counts to the same one whatever the rounding of a header.
@@ -66,64 +86,48 @@ class Patch:
     ct_digests: Digests = ()
 
 
-def cut_patch(
-    volume: Volume,
-    target: NoduleTarget,
-    protocol: PatchProtocol,
-    repair_policy: RepairPolicy = STRICT,
-    *,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
-    ct_digest: bool = False,
-) -> Patch:
+def cut_patch(volume: Volume, target: NoduleTarget, protocol: PatchProtocol, options: CutOptions = PLAIN_CUT) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
 
     Args:
         volume: The CT.
         target: Where the nodule is.
         protocol: The patch's size, spacing, and value outside the CT.
-        repair_policy: What may be repaired instead of being rejected.
-        radiomics: Whether to measure the mask's radiomic features too.
-        solid_hu: Above it voxels are solid, in the measurements of the mask.
-        ct_digest: Whether to read the CT's middle slice too, for `Patch.ct_digests`.
+        options: What may be repaired, and what is measured.
 
     Raises:
         VolumeError: The CT cannot be read, or the centre is outside it.
         MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.
     """
     with naming_case(target.case):
-        location = locate_patch(Masks(volume, repair_policy), target, protocol)
-        (image,), digest = _read(volume, [location.box], ct_digest)
-        return _cut(volume, location, image, protocol, radiomics, solid_hu, digest)
+        location = locate_patch(Masks(volume, options.repair_policy), target, protocol)
+        (image,), digest = _read(volume, [location.box], options.ct_digest)
+        return _cut(volume, location, image, protocol, options, digest)
 
 
 def cut_patches(
     volume: Volume,
     targets: Sequence[NoduleTarget],
     protocol: PatchProtocol,
-    repair_policy: RepairPolicy = STRICT,
-    *,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
-    ct_digest: bool = False,
+    options: CutOptions = PLAIN_CUT,
     masks: Masks | None = None,
 ) -> list[Patch]:
     """Cut the patches of several nodules of one CT; a compressed file is decompressed once for all of them.
 
     Args and errors are those of `cut_patch`; `masks` are those that were already read.
     """
-    masks = masks or Masks(volume, repair_policy)
+    masks = masks or Masks(volume, options.repair_policy)
     locations = []
     for target in targets:
         restart_time()
         with naming_case(target.case):
             locations.append(locate_patch(masks, target, protocol))
-    images, digest = _read(volume, [location.box for location in locations], ct_digest)
+    images, digest = _read(volume, [location.box for location in locations], options.ct_digest)
     patches = []
     for target, location, image in zip(targets, locations, images, strict=True):
         restart_time()
         with naming_case(target.case):
-            patches.append(_cut(volume, location, image, protocol, radiomics, solid_hu, digest))
+            patches.append(_cut(volume, location, image, protocol, options, digest))
     return patches
 
 
@@ -131,12 +135,9 @@ def cut_patch_from(
     image_path: Path,
     target: NoduleTarget,
     protocol: PatchProtocol,
-    repair_policy: RepairPolicy = STRICT,
+    options: CutOptions = PLAIN_CUT,
     *,
     series: str | None = None,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
-    ct_digest: bool = False,
 ) -> Patch:
     """Open a CT and cut one patch.
 
@@ -144,10 +145,8 @@ def cut_patch_from(
     as in `cut_patch`.
     """
     with naming_case(target.case):
-        volume = open_ct_of(target, image_path, series, repair_policy)
-    return cut_patch(
-        volume, target, protocol, repair_policy, radiomics=radiomics, solid_hu=solid_hu, ct_digest=ct_digest
-    )
+        volume = open_ct_of(target, image_path, series, options.repair_policy)
+    return cut_patch(volume, target, protocol, options)
 
 
 def move_patch(patch: Patch, block: sitk.Image, center_mm_lps: Vector, protocol: PatchProtocol) -> Patch:
@@ -221,8 +220,7 @@ def _cut(
     location: PatchLocation,
     image: sitk.Image,
     protocol: PatchProtocol,
-    radiomics: bool,
-    solid_hu: float,
+    options: CutOptions,
     of_slice: Digests | None,
 ) -> Patch:
     mask, center, grid, _, repaired = location
@@ -239,10 +237,10 @@ def _cut(
         # Equal but for the last bits, which depend on a grid's first voxel.
         protocol.without_margin(stored_hu)[:], protocol.without_margin(stored_mask)[:] = hu, patch_mask
     _check_reaches(mask, patch_mask, center)
-    features = measure_radiomics(image, mask) if radiomics else None
+    features = measure_radiomics(image, mask) if options.radiomics else None
     start = np.rint(volume.grid.index_of(mask.GetOrigin())).astype(int).tolist()
     box = Box((start[0], start[1], start[2]), mask.GetSize())
-    measured = measure(image, mask, solid_hu)
+    measured = measure(image, mask, options.solid_hu)
     known = Patch(hu, patch_mask, center, grid, volume.grid, measured, repaired, features, box, volume.series)
     return dataclasses.replace(known, stored_hu=stored_hu, stored_mask=stored_mask, ct_digests=digests)
 

@@ -16,13 +16,12 @@ import apache_beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
-from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
-from ggn_tf.cases.patches import Patch
+from ggn_tf.cases.patches import PLAIN_CUT, CutOptions, Patch
 from ggn_tf.cases.reader_process import ReaderProcess
 from ggn_tf.cases.table import Case
 from ggn_tf.dataset.preparation import cut_group, groups_of
 from ggn_tf.errors import DatasetError, GgnError
-from ggn_tf.protocol import SOLID_HU, PatchProtocol
+from ggn_tf.protocol import PatchProtocol
 
 # Number of groups in a staged file, usually 10 MB of patches; less where that keeps more workers busy.
 _MOST_GROUPS = 64
@@ -34,32 +33,26 @@ class _Work(NamedTuple):
 
     staging: str
     protocol: PatchProtocol
-    repair_policy: RepairPolicy
-    radiomics: bool
-    solid_hu: float
+    options: CutOptions
 
 
 def prepare_by_beam(
     cases: Sequence[Case],
     protocol: PatchProtocol,
-    options: Sequence[str] = (),
-    repair_policy: RepairPolicy = STRICT,
+    beam_options: Sequence[str] = (),
+    options: CutOptions = PLAIN_CUT,
     *,
     staging: str | None = None,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch, as `prepare_cases`; one block of patches is in memory at a time.
 
     Args:
         cases: The rows of a table.
         protocol: How to cut.
-        options: Beam's pipeline options, as on its command line; without any, its DirectRunner.
-        repair_policy: What may be repaired instead of being refused.
+        beam_options: Beam's pipeline options, as on its command line; without any, its DirectRunner.
+        options: What may be repaired, and what is measured.
         staging: Path or URL of a new folder that the workers and this process reach; deleted at the end. None uses a
             temporary folder on this machine.
-        radiomics: Whether to measure the masks' radiomic features too.
-        solid_hu: Above it voxels are solid, in the measurements of the masks.
 
     Yields:
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
@@ -67,10 +60,10 @@ def prepare_by_beam(
     Raises:
         DatasetError: Workers on other machines cannot reach the staging folder, it exists, or the pipeline failed.
     """
-    pipeline_options = PipelineOptions(list(options))
+    pipeline_options = PipelineOptions(list(beam_options))
     _check_reachable(pipeline_options, staging)
     with _staging_folder(staging) as folder:
-        work = _Work(folder, protocol, repair_policy, radiomics, solid_hu)
+        work = _Work(folder, protocol, options)
         count = 0
         for count, block in enumerate(_blocks(cases), start=1):
             _write(_cases_name(folder, count - 1), block)
@@ -85,11 +78,7 @@ def cut_block(number: int, work: _Work) -> None:
         outcomes = [
             outcome
             for group in _read(_cases_name(work.staging, number))
-            for outcome in zip(
-                group,
-                cut_group(reader, group, work.protocol, work.repair_policy, work.radiomics, work.solid_hu),
-                strict=True,
-            )
+            for outcome in zip(group, cut_group(reader, group, work.protocol, work.options), strict=True)
         ]
     _write(_patches_name(work.staging, number), outcomes)
 

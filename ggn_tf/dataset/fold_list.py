@@ -18,10 +18,10 @@ from ggn_tf.dataset.folds import (
     draw_folds,
     problems_of_parts,
     read_folds,
-    shortened,
 )
 from ggn_tf.dataset.own_splits import MOST_BYTES, KnownIds
 from ggn_tf.dataset.records import Dataset
+from ggn_tf.dataset.splits import shortened
 from ggn_tf.errors import GgnError, RecordError, RunError, SplitError
 from ggn_tf.files import refuse_links
 from ggn_tf.json_records import from_json, read_document

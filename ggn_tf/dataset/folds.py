@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.split_search import choose_set
-from ggn_tf.dataset.splits import Split, problems_of
+from ggn_tf.dataset.splits import Split, problems_of, shortened
 from ggn_tf.errors import SplitError
 from ggn_tf.json_records import read_record, write_record
 from ggn_tf.tasks import Task
@@ -28,7 +28,6 @@ LEAST_FOLDS = 2
 SCHEMA = 1
 # Random states that are tried until every fold has a nodule of every class.
 _ATTEMPTS = 20
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -139,12 +138,6 @@ def problems_of_parts(
     for case in (case for case in dataset.cases if case.label in labels):
         if counts[case.case_id] != 1:
             yield f"nodule {case.case_id} in {counts[case.case_id]} test parts"
-
-
-def shortened(problems: Sequence[str]) -> str:
-    """The first problems, and the number of the others."""
-    more = len(problems) - _SHOWN
-    return "; ".join([*problems[:_SHOWN], *([f"{more} more"] if more > 0 else [])])
 
 
 def write_folds(folds: Folds, file: Path) -> None:

@@ -9,13 +9,12 @@ from ggn_tf.cases.spelling import folded
 from ggn_tf.cases.table_file import TableFile, read_table_file
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.records import Dataset
-from ggn_tf.dataset.splits import Split, problems_of
+from ggn_tf.dataset.splits import Split, problems_of, shortened
 from ggn_tf.errors import RecordError, SplitError, TableError
 from ggn_tf.json_records import from_json, read_document
 from ggn_tf.protocol import SETS
 
 MOST_BYTES = 32 << 20
-_SHOWN = 5
 _REMEDY = "Correct the file, and repeat the command."
 
 
@@ -59,7 +58,7 @@ def read_own_splits(path: Path, dataset: Dataset, salt: bytes | None = None) -> 
             raise _refused(
                 path,
                 f"Split {split.number} of the file cannot be used.",
-                _shortened(problems),
+                shortened(problems),
                 "ids of the dataset or of its case table, each nodule once, no patient in two sets, no empty set",
             )
     return dict(sorted(found.items()))
@@ -141,7 +140,7 @@ def _assigned(path: Path, table: TableFile, key: str, names: Mapping[str, str]) 
         else:
             assigned[int(number)][set_name].append(written)
     if problems or not assigned:
-        found = _shortened(problems) or "no row"
+        found = shortened(problems) or "no row"
         raise _refused(path, "Rows of the file of splits cannot be used.", found, _COLUMNS)
     return assigned
 
@@ -160,15 +159,10 @@ def _nodules_of(path: Path, assigned: _Sets, dataset: Dataset, salt: bytes | Non
             name: [case for patient in ids for case in nodules[patient]] for name, ids in patients.items()
         }
     if known.unknown or problems:
-        found = _shortened([*(f"patient {text}" for text in known.unknown), *problems])
+        found = shortened([*(f"patient {text}" for text in known.unknown), *problems])
         expected = "ids of the dataset or of its case table, each patient once per split"
         raise _refused(path, "Patients of the file of splits cannot be used.", found, expected)
     return of_nodules
-
-
-def _shortened(problems: Sequence[str]) -> str:
-    more = len(problems) - _SHOWN
-    return "; ".join([*problems[:_SHOWN], *([f"{more} more"] if more > 0 else [])])
 
 
 def _refused(path: Path, what: str, found: object, expected: object) -> SplitError:

@@ -8,15 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from queue import SimpleQueue
 
-from ggn_tf.cases.dicom.repair import STRICT, RepairPolicy
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import Patch, cut_patch_from, cut_patches
+from ggn_tf.cases.patches import PLAIN_CUT, CutOptions, Patch, cut_patch_from, cut_patches
 from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess, restart_time
 from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.table import Case
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import GgnError, MaskError, VolumeError
-from ggn_tf.protocol import SOLID_HU, PatchProtocol
+from ggn_tf.protocol import PatchProtocol
 
 # Results that wait for their turn: enough to keep the workers busy behind one slow CT, within bounded memory.
 _AHEAD_PER_JOB = 16
@@ -33,13 +32,7 @@ _Outcome = Patch | GgnError
 
 
 def prepare_cases(
-    cases: Sequence[Case],
-    protocol: PatchProtocol,
-    jobs: int,
-    repair_policy: RepairPolicy = STRICT,
-    *,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
+    cases: Sequence[Case], protocol: PatchProtocol, jobs: int, options: CutOptions = PLAIN_CUT
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch; a compressed CT of neighbouring rows is decompressed once.
 
@@ -47,9 +40,7 @@ def prepare_cases(
         cases: The rows of a table.
         protocol: How to cut.
         jobs: Number of processes that read; none of them is this one, which no file can end.
-        repair_policy: What may be repaired instead of being refused.
-        radiomics: Whether to measure the masks' radiomic features too.
-        solid_hu: Above it voxels are solid, in the measurements of the masks.
+        options: What may be repaired, and what is measured.
 
     Yields:
         Each case with its patch, or with the error that rejects it, in the order of `cases`.
@@ -70,7 +61,7 @@ def prepare_cases(
         def cut(group: list[Case]) -> list[_Outcome]:
             reader = readers.get()
             try:
-                return cut_group(reader, group, protocol, repair_policy, radiomics, solid_hu)
+                return cut_group(reader, group, protocol, options)
             finally:
                 readers.put(reader)
 
@@ -93,71 +84,44 @@ def groups_of(cases: Sequence[Case]) -> Iterator[list[Case]]:
 
 
 def cut_group(
-    reader: ReaderProcess,
-    cases: Sequence[Case],
-    protocol: PatchProtocol,
-    repair_policy: RepairPolicy = STRICT,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
+    reader: ReaderProcess, cases: Sequence[Case], protocol: PatchProtocol, options: CutOptions
 ) -> list[_Outcome]:
     """Cut the patches of cases of one CT in another process; CTs and masks may be at URLs.
 
     Args:
         reader: The process. Where a file ends it, the case is rejected.
         cases: Of one CT.
-        protocol: As in `prepare_cases`, like the following arguments.
-        repair_policy: What may be repaired.
-        radiomics: Whether to measure radiomic features.
-        solid_hu: The threshold of what is solid.
+        protocol: As in `prepare_cases`, like the options.
+        options: As there.
     """
     if any(url_of(path) for case in cases for path in (case.image, case.mask) if path):
         with fetched(cases) as copies:
             here = [case for case in copies if isinstance(case, Case)]
-            outcomes = iter(cut_group(reader, here, protocol, repair_policy, radiomics, solid_hu))
+            outcomes = iter(cut_group(reader, here, protocol, options))
             return [copy if isinstance(copy, GgnError) else next(outcomes) for copy in copies]
     if not cases:
         return []
     try:
-        return reader.run(prepare_group, cases, protocol, repair_policy, radiomics, solid_hu)
+        return reader.run(prepare_group, cases, protocol, options)
     except ReaderEndedError as error:
         if len(cases) > 1:
             # One of them caused it.
-            return [
-                outcome
-                for case in cases
-                for outcome in cut_group(reader, [case], protocol, repair_policy, radiomics, solid_hu)
-            ]
+            return [outcome for case in cases for outcome in cut_group(reader, [case], protocol, options)]
         return [_ended(cases[0], error)]
 
 
-def prepare_group(
-    cases: Sequence[Case],
-    protocol: PatchProtocol,
-    repair_policy: RepairPolicy = STRICT,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
-) -> list[_Outcome]:
+def prepare_group(cases: Sequence[Case], protocol: PatchProtocol, options: CutOptions = PLAIN_CUT) -> list[_Outcome]:
     """Cut the patches of cases of one CT, as `prepare_case`."""
     if len(cases) > 1 and all(case.mask for case in cases):
         targets = [NoduleTarget(case.mask, case.segment, case.center_mm_lps) for case in cases]
         # After an error, of whatever type, each is cut alone, so that only the wrong nodule is rejected.
         with suppress(Exception):
-            volume = open_volume(cases[0].image, repair=repair_policy.repair)
-            return list(
-                cut_patches(
-                    volume, targets, protocol, repair_policy, radiomics=radiomics, solid_hu=solid_hu, ct_digest=True
-                )
-            )
-    return [prepare_case(case, protocol, repair_policy, radiomics, solid_hu) for case in cases]
+            volume = open_volume(cases[0].image, repair=options.repair_policy.repair)
+            return list(cut_patches(volume, targets, protocol, options))
+    return [prepare_case(case, protocol, options) for case in cases]
 
 
-def prepare_case(
-    case: Case,
-    protocol: PatchProtocol,
-    repair_policy: RepairPolicy = STRICT,
-    radiomics: bool = False,
-    solid_hu: float = SOLID_HU,
-) -> Patch | GgnError:
+def prepare_case(case: Case, protocol: PatchProtocol, options: CutOptions = PLAIN_CUT) -> Patch | GgnError:
     """Cut one case's patch; an error about the case is returned, not raised."""
     restart_time()
     try:
@@ -170,16 +134,7 @@ def prepare_case(
                 remedy="Segment the nodule, or remove the case; a centre alone is enough for prediction.",
             )
         target = NoduleTarget(case.mask, case.segment, case.center_mm_lps, case.case_id)
-        return cut_patch_from(
-            case.image,
-            target,
-            protocol,
-            repair_policy,
-            series=case.series,
-            radiomics=radiomics,
-            solid_hu=solid_hu,
-            ct_digest=True,
-        )
+        return cut_patch_from(case.image, target, protocol, options, series=case.series)
     except GgnError as error:
         return error
     except MemoryError:

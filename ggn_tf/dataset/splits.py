@@ -23,6 +23,7 @@ from ggn_tf.protocol import SETS, SplitProtocol
 
 SPLITS = "splits.json"
 SCHEMA = 1
+_SHOWN = 5
 # Of a text in a damaged file that an error quotes.
 _LONGEST_TEXT = 200
 
@@ -199,6 +200,12 @@ def problems_of(dataset: Dataset, split: Split) -> Iterator[str]:
         for case in dataset.select(case_id for case_id in case_ids if case_id in dataset.case_by_id):
             if seen.setdefault(case.patient_id, name) != name:
                 yield f"patient {case.patient_id} in {seen[case.patient_id]} and in {name}"
+
+
+def shortened(problems: Sequence[str]) -> str:
+    """The first problems, and the number of the others."""
+    more = len(problems) - _SHOWN
+    return "; ".join([*problems[:_SHOWN], *([f"{more} more"] if more > 0 else [])])
 
 
 def _checksum(content: dict[str, Any]) -> str:

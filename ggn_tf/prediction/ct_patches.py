@@ -120,7 +120,7 @@ def read_patches(
             count = count_nodules(masks, target)
         names += numbered(name, count)
         targets += [target] if count == 1 else [target._replace(number=number) for number in range(1, count + 1)]
-    patches = cut_patches(volume, targets, protocol, repair_policy, masks=masks)
+    patches = cut_patches(volume, targets, protocol, masks=masks)
     margins = [margin_mm if patch.mask is None else 0.0 for patch in patches]
     boxes = [
         block_around(volume.grid, patch.center_mm_lps, patch.grid, margin)

@@ -21,7 +21,7 @@ from ggn_tf.cases.dicom.series_writer import write_series
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.markups import read_markups
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.patches import CutOptions, cut_patch_from
 from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess
 from ggn_tf.cases.table_file import read_table_file
 from ggn_tf.errors import GgnError
@@ -133,7 +133,9 @@ def check_read(target):
             assert Grid.from_image(mask).same_as(GRID, 1e-9)
             assert set(np.unique(sitk.GetArrayViewFromImage(mask)).tolist()) == {0, 1}
         else:
-            patch = cut_patch_from(target, NoduleTarget(center_mm_lps=CENTER), PROTOCOL, RepairPolicy(repair=True))
+            patch = cut_patch_from(
+                target, NoduleTarget(center_mm_lps=CENTER), PROTOCOL, CutOptions(RepairPolicy(repair=True))
+            )
             assert np.isfinite(patch.hu).all()
             assert patch.ct_grid.covers(CENTER)
     except GgnError as error:

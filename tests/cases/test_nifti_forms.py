@@ -10,7 +10,7 @@ from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.nifti import read_nifti_header
 from ggn_tf.cases.nifti_forms import NiftiForms
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.patches import CutOptions, cut_patch_from
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
@@ -80,6 +80,7 @@ def test_a_mask_beside_the_voxels_of_two_forms_is_never_aligned(save, two_forms,
     path = save(ramp(GRID), "ct.nii")
     edit_header(path.parent / two_forms, move_qform(10))
     with pytest.raises(MaskError, match="not on its CT") as caught:
-        cut_patch_from(path, NoduleTarget(path.parent / "mask.nii"), PROTOCOL, RepairPolicy(align_masks=align_masks))
+        options = CutOptions(RepairPolicy(align_masks=align_masks))
+        cut_patch_from(path, NoduleTarget(path.parent / "mask.nii"), PROTOCOL, options)
     assert "qform and sform are up to 10.00 mm apart" in caught.value.found
     assert caught.value.arguments == ()

@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.patch_location import NoduleTarget, patch_grid
-from ggn_tf.cases.patches import cut_patch_from, paste_mask
+from ggn_tf.cases.patches import CutOptions, cut_patch_from, paste_mask
 from ggn_tf.errors import MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, noise, points_of, ramp, ramp_hu, rotation
@@ -180,9 +180,9 @@ def test_damage_of_the_middle_slice_leaves_the_patch_without_its_digest(save):
     grid = Grid.around((0.0, 0.0, 0.0), size, (0.8, 0.8, 1.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     hu = np.random.default_rng(0).normal(-800, 30, size[::-1]).astype(np.float32)
     target = NoduleTarget(center_mm_lps=(0.0, 0.0, -35.0))
-    sound = cut_patch_from(save(grid.image_of(hu), "sound.nrrd"), target, PROTOCOL, ct_digest=True)
+    sound = cut_patch_from(save(grid.image_of(hu), "sound.nrrd"), target, PROTOCOL, CutOptions(ct_digest=True))
     hu[60, 0, 0] = np.nan
-    damaged = cut_patch_from(save(grid.image_of(hu), "damaged.nrrd"), target, PROTOCOL, ct_digest=True)
+    damaged = cut_patch_from(save(grid.image_of(hu), "damaged.nrrd"), target, PROTOCOL, CutOptions(ct_digest=True))
     np.testing.assert_array_equal(damaged.hu, sound.hu)
     assert len(sound.ct_digests) == 2 and damaged.ct_digests == sound.ct_digests[1:]
 
@@ -194,13 +194,13 @@ def test_a_crop_through_the_patch_shares_the_digest_around_the_centre(save, name
     grid = Grid.around((3.0, -4.0, 5.0), (60, 60, 64), (0.8, 0.8, 1.25), rotation(0, 0, 0))
     target = NoduleTarget(center_mm_lps=tuple(grid.point_of((30.5, 30, 30))))
     image = noise(grid)
-    whole = cut_patch_from(save(image, "whole.nrrd"), target, PROTOCOL, ct_digest=True)
-    crop = cut_patch_from(save(image[:, :, first:], name), target, PROTOCOL, ct_digest=True)
+    whole = cut_patch_from(save(image, "whole.nrrd"), target, PROTOCOL, CutOptions(ct_digest=True))
+    crop = cut_patch_from(save(image[:, :, first:], name), target, PROTOCOL, CutOptions(ct_digest=True))
     assert not np.array_equal(whole.hu, crop.hu)
     assert bool(set(whole.ct_digests) & set(crop.ct_digests)) == shared
-    other = cut_patch_from(save(noise(grid, 1), "other.nrrd"), target, PROTOCOL, ct_digest=True)
+    other = cut_patch_from(save(noise(grid, 1), "other.nrrd"), target, PROTOCOL, CutOptions(ct_digest=True))
     assert not set(whole.ct_digests) & set(other.ct_digests)
-    assert not cut_patch_from(save(image * 0, "even.nrrd"), target, PROTOCOL, ct_digest=True).ct_digests
+    assert not cut_patch_from(save(image * 0, "even.nrrd"), target, PROTOCOL, CutOptions(ct_digest=True)).ct_digests
 
 
 def test_a_centre_outside_the_ct_is_refused_with_both(save):

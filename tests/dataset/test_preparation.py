@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases import reader_process
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import Patch, cut_patch_from
+from ggn_tf.cases.patches import CutOptions, Patch, cut_patch_from
 from ggn_tf.cases.table import Case, read_table
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms
@@ -262,6 +262,6 @@ def test_a_mask_on_another_grid_is_aligned_only_where_that_is_allowed(table: Pat
     refused = prepare_case(case, PROTOCOL)
     assert isinstance(refused, MaskError)
     assert refused.arguments == ("align_masks",)
-    aligned = prepare_case(case, PROTOCOL, RepairPolicy(align_masks=True))
+    aligned = prepare_case(case, PROTOCOL, CutOptions(RepairPolicy(align_masks=True)))
     assert isinstance(aligned, Patch)
     assert aligned.repaired[0].startswith("the mask: put onto the CT's grid from")

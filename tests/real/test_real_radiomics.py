@@ -1,7 +1,7 @@
 import pytest
 
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.patches import CutOptions, cut_patch_from
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.protocol import PatchProtocol
 from tests.support.whole_volumes import read_mask
@@ -15,7 +15,7 @@ def test_a_thorax_measures_as_by_pyradiomics_own_extractor(real_data):
 
     folder = real_data / "lidc_0063"
     ct, mask = folder / "dicom", folder / "LIDC-IDRI-0063_R_4_mask.nii.gz"
-    ours = cut_patch_from(ct, NoduleTarget(mask), PatchProtocol(), radiomics=True).radiomics
+    ours = cut_patch_from(ct, NoduleTarget(mask), PatchProtocol(), CutOptions(radiomics=True)).radiomics
     volume = open_volume(ct)
     extractor = RadiomicsFeatureExtractor(binWidth=25, additionalInfo=False)
     theirs = extractor.execute(volume.read(), read_mask(mask, volume.grid))

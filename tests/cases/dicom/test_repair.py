@@ -5,7 +5,7 @@ import SimpleITK as sitk  # noqa: N813
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.patches import CutOptions, cut_patch_from
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 from ggn_tf.protocol import PatchProtocol
@@ -61,14 +61,14 @@ def test_slices_in_odd_places_are_refused_and_the_remedy_is_named(series):
 
 
 def test_a_repaired_patch_has_the_values_of_the_patients_places(series):
-    patch = cut_patch_from(series[0], NoduleTarget(center_mm_lps=CENTER), PROTOCOL, REPAIR)
+    patch = cut_patch_from(series[0], NoduleTarget(center_mm_lps=CENTER), PROTOCOL, CutOptions(REPAIR))
     np.testing.assert_allclose(patch.hu, ramp_hu(points_of(patch.grid)), atol=0.2, rtol=0)
     assert len(patch.repaired) in (1, 2)
     assert "tilt" in patch.repaired[-1] or "off its place" in patch.repaired[0]
 
 
 def test_a_mask_drawn_on_the_slices_moves_with_them(series, save):
-    patch = cut_patch_from(series[0], NoduleTarget(save(series[1], "mask.nrrd")), PROTOCOL, REPAIR)
+    patch = cut_patch_from(series[0], NoduleTarget(save(series[1], "mask.nrrd")), PROTOCOL, CutOptions(REPAIR))
     assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.25)
     assert patch.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 8**3, rel=0.03)
     assert patch.repaired[-1] == "the mask: shifted with the slices it was drawn on"
@@ -78,7 +78,7 @@ def test_a_mask_on_the_repaired_grid_stays(series, save):
     grid = open_volume(series[0], repair=True).grid
     inside = np.linalg.norm(points_of(grid) - CENTER, axis=-1) <= 8
     mask = save(grid.image_of(inside.astype(np.uint8)), "mask.nrrd")
-    patch = cut_patch_from(series[0], NoduleTarget(mask), PROTOCOL, REPAIR)
+    patch = cut_patch_from(series[0], NoduleTarget(mask), PROTOCOL, CutOptions(REPAIR))
     assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.05)
 
 
@@ -106,7 +106,7 @@ def test_positions_in_whole_millimetres_are_no_missing_slices(save_series):
     assert caught.value.arguments == ("repair",)
     volume = open_volume(folder, repair=True)
     center = grid.point_of((30, 30, 20)).tolist()
-    hu = cut_patch_from(folder, NoduleTarget(center_mm_lps=tuple(center)), PROTOCOL, REPAIR).hu
+    hu = cut_patch_from(folder, NoduleTarget(center_mm_lps=tuple(center)), PROTOCOL, CutOptions(REPAIR)).hu
     assert volume.grid.spacing_mm_xyz == (0.8, 0.8, 1.0)
     # Half a millimetre of rounding, and half a Hounsfield unit.
     slope = np.abs(np.diff(values, axis=0)).max() / 1.25

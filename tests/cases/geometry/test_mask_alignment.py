@@ -9,7 +9,7 @@ from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.geometry.mask_alignment import Obstacle, obstacle_of, place_exactly
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import cut_patch_from
+from ggn_tf.cases.patches import CutOptions, cut_patch_from
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, ramp, rotation
@@ -63,7 +63,7 @@ def test_a_mask_on_another_grid_is_refused_and_the_remedy_is_named(save):
 def test_an_aligned_mask_keeps_place_and_volume(save):
     grid = ct_grid()
     ct, mask = save(ramp(grid), "ct.nrrd"), save(ball(FINE), "mask.nrrd")
-    patch = cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=True))
+    patch = cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, CutOptions(RepairPolicy(align_masks=True)))
     assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.1)
     assert patch.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.02)
     assert patch.repaired == (f"the mask: put onto the CT's grid from {Grid.from_image(ball(FINE))}",)
@@ -71,14 +71,14 @@ def test_an_aligned_mask_keeps_place_and_volume(save):
 
 def test_a_mask_on_the_grid_needs_no_note(save):
     ct, mask = save(ramp(ct_grid()), "ct.nrrd"), save(ball(ct_grid()), "mask.nrrd")
-    assert cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=True)).repaired == ()
+    assert cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, CutOptions(RepairPolicy(align_masks=True))).repaired == ()
 
 
 def test_a_mask_of_another_place_cannot_be_aligned(save):
     away = Grid.around((500.0, 0.0, 0.0), (40, 40, 40), (0.5, 0.5, 0.5), OBLIQUE)
     ct, mask = save(ramp(ct_grid()), "ct.nrrd"), save(ball(away, (500.0, 0.0, 0.0)), "mask.nrrd")
     with pytest.raises(MaskError, match="not on its CT") as caught:
-        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=True))
+        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, CutOptions(RepairPolicy(align_masks=True)))
     assert "no voxel of the mask is in the CT" in caught.value.found
 
 
@@ -152,7 +152,7 @@ def test_a_mask_whose_axes_were_turned_by_mistake_is_not_aligned(save, align_mas
     wrong = moved(CT, direction=TURNED, origin_mm_lps=tuple(CT.point_of((47.4, 43.4, 0))))
     ct, mask = save(ramp(CT), "ct.nrrd"), save(wrong.image_of(voxels), "mask.nrrd")
     with pytest.raises(MaskError, match="not on its CT") as caught:
-        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=align_masks))
+        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, CutOptions(RepairPolicy(align_masks=align_masks)))
     assert Obstacle.ORIENTATION.value in caught.value.found
     assert caught.value.arguments == ()
 
@@ -162,6 +162,6 @@ def test_a_mask_that_alignment_would_cut_off_is_refused(save, align_masks):
     fine = Grid.around((-10.0, -30.0, 40.0), (40, 40, 40), (0.5, 0.5, 0.5), rotation(0, 0, 0))
     ct, mask = save(ramp(CT), "ct.nrrd"), save(ball(fine, (-10.0, -30.0, 40.0)), "mask.nrrd")
     with pytest.raises(MaskError, match="not on its CT") as caught:
-        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, RepairPolicy(align_masks=align_masks))
+        cut_patch_from(ct, NoduleTarget(mask), PROTOCOL, CutOptions(RepairPolicy(align_masks=align_masks)))
     assert "voxels are outside the CT" in caught.value.found
     assert caught.value.arguments == ()
