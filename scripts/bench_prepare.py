@@ -30,7 +30,7 @@ from ggn_tf.cases.geometry.grid import Grid, vector
 from ggn_tf.cases.masks import place_mask
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.dataset.preparation import prepare_cases
 from ggn_tf.protocol import PatchProtocol

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 import click
 
 from ggn_tf.api.arguments import MARGIN_MM, OnProgress, Progress, check_choices, check_solid_hu, ignore
-from ggn_tf.cases import table_consistency
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import CutOptions, Patch
 from ggn_tf.cases.radiomics import radiomics_settings
 from ggn_tf.cases.remote import local_file, local_folder, url_of
-from ggn_tf.cases.table import Case, CaseTable, open_table, refuse
-from ggn_tf.cases.table_consistency import ReadNodule, check_consistency
+from ggn_tf.cases.tables import table_consistency
+from ggn_tf.cases.tables.table import Case, CaseTable, open_table, refuse
+from ggn_tf.cases.tables.table_consistency import ReadNodule, check_consistency
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.dataset_json import refuse_existing

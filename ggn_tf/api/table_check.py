@@ -11,8 +11,8 @@ from ggn_tf.api.arguments import MARGIN_MM, OnProgress, ignore
 from ggn_tf.api.prepare import CutCases, chosen_labels, cut_cases, open_case_table
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patches import CutOptions
-from ggn_tf.cases.table import Case
-from ggn_tf.cases.table_consistency import ReadNodule, check_consistency
+from ggn_tf.cases.tables.table import Case
+from ggn_tf.cases.tables.table_consistency import ReadNodule, check_consistency
 from ggn_tf.dataset.previews import PreviewWriter
 from ggn_tf.dataset.table_check import (
     Finding,

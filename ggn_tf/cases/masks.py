@@ -15,9 +15,9 @@ from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Box, Grid, Vector, vector
 from ggn_tf.cases.geometry.mask_alignment import Obstacle, align, count_outside, obstacle_of, place_exactly
 from ggn_tf.cases.geometry.segment import Segment, most_mask_values
-from ggn_tf.cases.headers import read_header
-from ggn_tf.cases.image_identity import missing_text
 from ggn_tf.cases.segments import read_label_map
+from ggn_tf.cases.tables.image_identity import missing_text
+from ggn_tf.cases.volume_files.headers import read_header
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import MaskError, VolumeError
 

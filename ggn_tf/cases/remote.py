@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.errors import DatasetError, GgnError, VolumeError
 
 # A path keeps only one of a URL's two slashes. A single letter is a drive of Windows.

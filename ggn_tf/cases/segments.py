@@ -13,8 +13,15 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box, Grid
 from ggn_tf.cases.geometry.segment import Segment, matching_names, pick_error, unnamed_segment
-from ggn_tf.cases.headers import UNREADABLE, checked_reader, grid_of, read_information, read_nifti_grid, reason
-from ggn_tf.cases.nifti import is_nifti, read_occupied
+from ggn_tf.cases.volume_files.headers import (
+    UNREADABLE,
+    checked_reader,
+    grid_of,
+    read_information,
+    read_nifti_grid,
+    reason,
+)
+from ggn_tf.cases.volume_files.nifti import is_nifti, read_occupied
 from ggn_tf.cases.volumes import read_voxels
 from ggn_tf.errors import MaskError
 

@@ -18,7 +18,8 @@ from ggn_tf.cases.dicom.series import ANY, SeriesQuery
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.grid import Box, Grid
-from ggn_tf.cases.headers import (
+from ggn_tf.cases.tables.image_identity import missing_text
+from ggn_tf.cases.volume_files.headers import (
     FORMATS,
     UNREADABLE,
     checked_reader,
@@ -27,10 +28,8 @@ from ggn_tf.cases.headers import (
     read_nifti_grid,
     reason,
 )
-from ggn_tf.cases.image_identity import missing_text
-from ggn_tf.cases.nifti import is_nifti, read_blocks
-from ggn_tf.cases.nifti_forms import NiftiForms
-from ggn_tf.cases.stated_geometry import DIRECTIONS, POSITION, unstated_geometry
+from ggn_tf.cases.volume_files.nifti import NiftiForms, is_nifti, read_blocks
+from ggn_tf.cases.volume_files.stated_geometry import DIRECTIONS, POSITION, unstated_geometry
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.protocol import AIR_HU
 

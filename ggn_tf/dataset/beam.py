@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 from ggn_tf.cases.patches import PLAIN_CUT, CutOptions, Patch
 from ggn_tf.cases.reader_process import ReaderProcess
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.dataset.preparation import cut_group, groups_of
 from ggn_tf.errors import DatasetError, GgnError
 from ggn_tf.protocol import PatchProtocol

@@ -7,7 +7,7 @@ import numpy as np
 from ggn_tf.cases.field_of_view import field_of_view_of
 from ggn_tf.cases.lung_context import lung_context_of
 from ggn_tf.cases.patches import Patch
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.records import digest_patch

@@ -11,7 +11,7 @@ from ggn_tf.errors import DatasetError
 from ggn_tf.shown_text import in_spreadsheet
 
 if TYPE_CHECKING:
-    from ggn_tf.cases.table import Case
+    from ggn_tf.cases.tables.table import Case
     from ggn_tf.dataset.identity import Pseudonyms
 
 _COLUMNS = ("case_id", "patient_id", "dataset_case_id", "dataset_patient_id")

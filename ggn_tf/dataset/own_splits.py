@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggn_tf.cases.spelling import folded
-from ggn_tf.cases.table_file import TableFile, read_table_file
+from ggn_tf.cases.tables.table_file import TableFile, read_table_file
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import Split, problems_of, shortened

@@ -12,7 +12,7 @@ from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import PLAIN_CUT, CutOptions, Patch, cut_patch_from, cut_patches
 from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess, restart_time
 from ggn_tf.cases.remote import fetched, url_of
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import GgnError, MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol

@@ -8,8 +8,8 @@ from typing import Any
 from ggn_tf.cases.field_of_view import FIRST_SLICE, LAST_SLICE, MOST_OUTSIDE
 from ggn_tf.cases.measurements import Measurements
 from ggn_tf.cases.patches import Patch
-from ggn_tf.cases.table import EXPECTED_OF_ROWS, Case
-from ggn_tf.cases.table_consistency import ReadNodule
+from ggn_tf.cases.tables.table import EXPECTED_OF_ROWS, Case
+from ggn_tf.cases.tables.table_consistency import ReadNodule
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.case_record import CaseRecord
 from ggn_tf.dataset.identity import Pseudonyms

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ggn_tf.cases.table_file import Row, read_table_file
+from ggn_tf.cases.tables.table_file import Row, read_table_file
 from ggn_tf.errors import TableError
 
 PRIVATE_SCHEME = "99GGNTF"

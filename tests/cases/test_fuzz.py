@@ -23,7 +23,7 @@ from ggn_tf.cases.markups import read_markups
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import CutOptions, cut_patch_from
 from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess
-from ggn_tf.cases.table_file import read_table_file
+from ggn_tf.cases.tables.table_file import read_table_file
 from ggn_tf.errors import GgnError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import CENTER, ball, noise, rotation

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ggn_tf.cases.remote import fetched
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.errors import DatasetError, GgnError
 
 CASE = Case("a", "p1", Path("gs://bucket/ct.nii"), None, "AIS", None, None, {})

@@ -13,7 +13,7 @@ import pytest
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
-from ggn_tf.cases.table_file import read_table_file
+from ggn_tf.cases.tables.table_file import read_table_file
 from ggn_tf.errors import GgnError
 from ggn_tf.protocol import PatchProtocol
 from tests.support.case_phantoms import noise, rotation

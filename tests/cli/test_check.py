@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
-from ggn_tf.cases.table import CENTER
+from ggn_tf.cases.tables.table import CENTER
 from ggn_tf.cli import main
 from tests.support.bare_command import exits_without_tensorflow
 from tests.support.case_files import SPACING_MM_XYZ, read_rows, shift_mask, tilt_case, write_table

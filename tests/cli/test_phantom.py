@@ -1,6 +1,6 @@
 from click.testing import CliRunner
 
-from ggn_tf.cases.table import read_table
+from ggn_tf.cases.tables.table import read_table
 from ggn_tf.cli import main
 
 

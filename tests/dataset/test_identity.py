@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.dataset.case_outcome import RejectedCase, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms, read_salt, salt_path
 from ggn_tf.errors import DatasetError, GgnWarning, VolumeError

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import Patch, cut_patch_from
-from ggn_tf.cases.table import Case, read_table
+from ggn_tf.cases.tables.table import Case, read_table
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.protocol import CnnProtocol, Protocol

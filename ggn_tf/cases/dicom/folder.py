@@ -20,7 +20,7 @@ from ggn_tf.cases.dicom.series import ANY, SeriesQuery, choose_series
 from ggn_tf.cases.dicom.slices import ACQUISITION, Damaged, Slice, make_slice
 from ggn_tf.cases.dicom.stack import Stack
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.headers import refuse_other_name
+from ggn_tf.cases.volume_files.headers import refuse_other_name
 from ggn_tf.errors import VolumeError
 from ggn_tf.protocol import AIR_HU
 

@@ -15,7 +15,7 @@ from ggn_tf.cases.drafts.folder_contents import FolderContents, FoundCt, FoundMa
 from ggn_tf.cases.drafts.mask_contents import FoundNodule, fits, read_nodules
 from ggn_tf.cases.geometry.grid import Vector
 from ggn_tf.cases.reader_process import ReaderEndedError, run_in_reader
-from ggn_tf.cases.table import CENTER
+from ggn_tf.cases.tables.table import CENTER
 from ggn_tf.cases.volumes import Volume, open_volume
 from ggn_tf.errors import GgnError
 from ggn_tf.shown_text import in_spreadsheet, one_line

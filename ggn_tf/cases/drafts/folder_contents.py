@@ -16,9 +16,9 @@ from ggn_tf.cases.dicom.folder import is_dicom
 from ggn_tf.cases.dicom.mask_references import STRUCTURE_SET, DicomReferences, read_references
 from ggn_tf.cases.dicom.plain_header import read_plain_header
 from ggn_tf.cases.geometry.grid import Box
-from ggn_tf.cases.headers import read_information
-from ggn_tf.cases.nifti import is_nifti
 from ggn_tf.cases.reader_process import ReaderEndedError, run_in_reader
+from ggn_tf.cases.volume_files.headers import read_information
+from ggn_tf.cases.volume_files.nifti import is_nifti
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import GgnError
 

@@ -13,10 +13,10 @@ from ggn_tf.cases.dicom.repair import STRICT
 from ggn_tf.cases.geometry.axes import AxisOrder
 from ggn_tf.cases.geometry.components import Nodules
 from ggn_tf.cases.geometry.grid import Vector, vector
-from ggn_tf.cases.headers import grid_of, read_information, read_nifti_grid
-from ggn_tf.cases.nifti import is_nifti
 from ggn_tf.cases.patch_location import Masks
 from ggn_tf.cases.segments import list_segments
+from ggn_tf.cases.volume_files.headers import grid_of, read_information, read_nifti_grid
+from ggn_tf.cases.volume_files.nifti import is_nifti
 from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import GgnError, MaskError
 from ggn_tf.shown_text import in_spreadsheet

@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner, Result
 
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.table import open_table
+from ggn_tf.cases.tables.table import open_table
 from ggn_tf.cli import main
 from tests.support.chest import STRAIGHT, lung_with_balls, write_nifti
 from tests.support.dicom_files import write_rtstruct, write_seg

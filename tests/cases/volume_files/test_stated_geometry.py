@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.reader_process import ReaderProcess
-from ggn_tf.cases.stated_geometry import _ends_of, header_fields
+from ggn_tf.cases.volume_files.stated_geometry import _ends_of, header_fields
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 

@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box
-from ggn_tf.cases.nifti import read_blocks, read_occupied
+from ggn_tf.cases.volume_files.nifti import read_blocks, read_occupied
 from tests.support.case_phantoms import noise
 
 BOXES = [Box((5, 7, 3), (9, 8, 4)), Box((0, 0, 5), (50, 46, 25)), Box((5, 7, 3), (1, 1, 1))]

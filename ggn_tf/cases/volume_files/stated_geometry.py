@@ -7,7 +7,7 @@ import math
 import re
 from pathlib import Path
 
-from ggn_tf.cases.detached import META_SUFFIXES, MOST_HEADER_BYTES, NRRD
+from ggn_tf.cases.volume_files.detached import META_SUFFIXES, MOST_HEADER_BYTES, NRRD
 from ggn_tf.errors import VolumeError
 
 DIRECTIONS, POSITION = "the directions of its axes", "the position of its first voxel"

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from ggn_tf.cases.geometry.grid import Vector
-from ggn_tf.cases.image_identity import Identity, identity_of, image_identities, is_folder
 from ggn_tf.cases.spelling import folded_id, folded_label, trimmed
-from ggn_tf.cases.table import Case
+from ggn_tf.cases.tables.image_identity import Identity, identity_of, image_identities, is_folder
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.errors import TableError
 
 _SHOWN = 5

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.detached import voxel_files
-from ggn_tf.cases.headers import read_header
+from ggn_tf.cases.volume_files.detached import voxel_files
+from ggn_tf.cases.volume_files.headers import read_header
 from ggn_tf.cases.volumes import read_voxels
 from ggn_tf.errors import VolumeError
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from ggn_tf.cases.table import read_table
+from ggn_tf.cases.tables.table import read_table
 from ggn_tf.errors import TableError
 
 HEADER = "case_id,patient_id,image,mask,label"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggn_tf.cases.spelling import trimmed
-from ggn_tf.cases.table_file import Row, RowProblem, TableFile, read_table_file
-from ggn_tf.cases.table_notes import changed_cells, near_names
+from ggn_tf.cases.tables.table_file import Row, RowProblem, TableFile, read_table_file
+from ggn_tf.cases.tables.table_notes import changed_cells, near_names
 from ggn_tf.errors import TableError
 from ggn_tf.tasks import LONGEST_LABEL
 

@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.compressed_voxels import refuse_damaged_stream
-from ggn_tf.cases.detached import META_SUFFIXES, NRRD, voxel_files
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Floats, Grid, vector
-from ggn_tf.cases.nifti import is_nifti, read_nifti_header, voxels_file
-from ggn_tf.cases.nifti_forms import NiftiForms
-from ggn_tf.cases.stated_geometry import refuse_unstated
+from ggn_tf.cases.volume_files.compressed_voxels import refuse_damaged_stream
+from ggn_tf.cases.volume_files.detached import META_SUFFIXES, NRRD, voxel_files
+from ggn_tf.cases.volume_files.nifti import NiftiForms, is_nifti, read_nifti_header, voxels_file
+from ggn_tf.cases.volume_files.stated_geometry import refuse_unstated
 from ggn_tf.errors import VolumeError
 
 FORMATS = "NIfTI (.nii, .nii.gz, .hdr with .img), NRRD, MetaImage (.mha, .mhd), or a folder with one DICOM series"

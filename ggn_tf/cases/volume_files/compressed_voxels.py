@@ -9,8 +9,8 @@ from pathlib import Path
 
 from zlib_ng import zlib_ng
 
-from ggn_tf.cases.detached import META_SUFFIXES, voxel_files
-from ggn_tf.cases.stated_geometry import TRUE, header_fields
+from ggn_tf.cases.volume_files.detached import META_SUFFIXES, voxel_files
+from ggn_tf.cases.volume_files.stated_geometry import TRUE, header_fields
 
 # Voxels may begin after bytes of another program.
 _PART_BYTES, _MOST_FURTHER_BYTES = 1 << 18, 5 << 20

@@ -8,8 +8,9 @@ import errno
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import nibabel
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from nibabel.filename_parser import types_filenames
 from zlib_ng import gzip_ng, zlib_ng
 
-from ggn_tf.cases.geometry.grid import Box, Floats
+from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Box, Floats
 
 # By the first field, the header's length; nibabel's classes of pairs check nothing about the position of the voxels.
 _VERSIONS: dict[int, Any] = {348: nibabel.nifti1.Nifti1PairHeader, 540: nibabel.nifti2.Nifti2PairHeader}
@@ -48,6 +49,38 @@ class NiftiHeader(NamedTuple):
     affine_lps: Floats
     qform_lps: Floats | None
     oriented: bool
+
+
+@dataclass(frozen=True)
+class NiftiForms:
+    """The qform and the sform of a file in which they differ, [4, 4] affines from voxel indices to LPS mm.
+
+    ITK reads the qform of most files that have both, nibabel and FSL read the sform, as this program does.
+
+    Attributes:
+        apart_mm: The largest distance of a voxel's positions by the two, at a corner.
+    """
+
+    qform: Floats
+    sform: Floats
+    apart_mm: float
+
+    @classmethod
+    def differing(cls, header: NiftiHeader) -> Self | None:
+        """The forms of a header; None if it has only one, or the same voxel grid by both."""
+        if header.qform_lps is None:
+            return None
+        last = np.asarray(header.size[:3], dtype=np.float64) - 1
+        corners = np.array([[*(last * ends), 1.0] for ends in np.ndindex(2, 2, 2)])
+        shifts = corners @ (header.qform_lps - header.affine_lps).T
+        apart_mm = float(np.linalg.norm(shifts[:, :3], axis=1).max())
+        return None if apart_mm <= SAME_GRID_MM else cls(header.qform_lps, header.affine_lps, apart_mm)
+
+    def __str__(self) -> str:
+        """Both, for a note or an error."""
+        forms = {"qform": self.qform, "sform": self.sform}
+        listed = ", ".join(f"{name} {np.round(form[:3], 3).tolist()}" for name, form in forms.items())
+        return f"qform and sform are up to {self.apart_mm:.2f} mm apart: {listed} (LPS)"
 
 
 def voxels_file(path: Path) -> Path:

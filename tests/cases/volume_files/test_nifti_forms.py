@@ -7,10 +7,9 @@ import pytest
 
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.geometry.grid import Grid
-from ggn_tf.cases.nifti import read_nifti_header
-from ggn_tf.cases.nifti_forms import NiftiForms
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import CutOptions, cut_patch_from
+from ggn_tf.cases.volume_files.nifti import NiftiForms, read_nifti_header
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import MaskError
 from ggn_tf.protocol import PatchProtocol

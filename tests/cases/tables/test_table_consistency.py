@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ggn_tf.cases.spelling import folded_id, folded_label
-from ggn_tf.cases.table import Case
-from ggn_tf.cases.table_consistency import ReadNodule, check_consistency, merge_labels
+from ggn_tf.cases.tables.table import Case
+from ggn_tf.cases.tables.table_consistency import ReadNodule, check_consistency, merge_labels
 from ggn_tf.errors import TableError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from ggn_tf.cases.table import open_table
+from ggn_tf.cases.tables.table import open_table
 
 HEADER = ["case_id", "patient_id", "image", "mask", "label"]
 ROW = ["n1", "p1", "a.nii", "b.nii", "AIS"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from ggn_tf.cases.table import open_table, read_table
-from ggn_tf.cases.table_file import read_table_file
+from ggn_tf.cases.tables.table import open_table, read_table
+from ggn_tf.cases.tables.table_file import read_table_file
 from ggn_tf.errors import TableError
 
 HEADER = ("case_id", "patient_id", "image", "mask", "label")

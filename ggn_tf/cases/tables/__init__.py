@@ -1,0 +1,1 @@
+"""Case tables: reading them, and what is wrong with their rows."""
