@@ -4,7 +4,7 @@ Each is the mean over a system's trainings, with the interval of the patient boo
 sensitivity, needs five patients who have one of the nodules that it counts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,13 @@ from ggn_tf.evaluation.statistics.bootstrap import (
 )
 from ggn_tf.evaluation.statistics.calibration import score_calibration
 from ggn_tf.evaluation.statistics.curves import net_benefit
-from ggn_tf.evaluation.statistics.mask_scores import score_masks
+from ggn_tf.evaluation.statistics.mask_measures import (
+    HD95,
+    PREDICTED_VOLUME,
+    REFERENCE_VOLUME,
+    SURFACE_DICE,
+    SURFACE_DISTANCE,
+)
 from ggn_tf.evaluation.statistics.predictions_table import probabilities, table_classes
 from ggn_tf.evaluation.statistics.repeats import repeated_score
 from ggn_tf.evaluation.statistics.score_records import RepeatedScore
@@ -26,12 +32,16 @@ from ggn_tf.evaluation.statistics.scores import (
     REPLICATES,
     SCORED_SETS,
     few_in_class,
+    gives_dice,
     gives_probabilities,
 )
 from ggn_tf.evaluation.statistics.system_predictions import SystemPredictions, split_by_system
 
 OPERATING, BY_CLASS = ("sensitivity", "specificity", "ppv", "npv"), ("precision", "recall", "f1")
 NET_BENEFIT_THRESHOLDS = (0.1, 0.2, 0.3, 0.5)
+LOW_DICE = 0.5
+# Limits of agreement contain 95 % of normal differences.
+_REACH = 1.96
 
 
 def score_further(
@@ -84,6 +94,69 @@ def operating_thresholds(frame: pd.DataFrame, system: SystemPredictions, sensiti
         needed = max(1, int(np.ceil(sensitivity * len(descending) - 1e-9)))
         thresholds.append(descending[needed - 1])
     return np.array(thresholds)
+
+
+def score_masks(system: SystemPredictions, resampling: Resampling) -> Iterator[RepeatedScore]:
+    """Score the masks of one system; nothing without masks.
+
+    - `low_dice`: share of nodules with a Dice below 0.5.
+    - `empty_mask`: share of nodules without any predicted voxel, which have no distances.
+    - `hd95_mm`, `surface_distance_mm`, `surface_dice_1mm`: means over the nodules that have them (`measure_masks`).
+    - `volume_bias_mm3`, `volume_low_mm3`, `volume_high_mm3`: mean difference of predicted and reference volume and its
+      95 % limits of agreement (Bland and Altman 1986).
+
+    A table of an older version, without the masks' measurements, has the first alone.
+    """
+    if not gives_dice(system.rows):
+        return
+    weights, patients = resampling.weights, resampling.patients
+    low = _column(system, "dice") < LOW_DICE
+    yield _scored_mask(system, "low_dice", [_mean(values, weights) for values in low], resampling, patients)
+    predicted, reference = _column(system, PREDICTED_VOLUME), _column(system, REFERENCE_VOLUME)
+    if np.isnan(predicted).any() or np.isnan(reference).any():
+        return
+    empty = [_mean(values == 0, weights) for values in predicted]
+    yield _scored_mask(system, "empty_mask", empty, resampling, patients)
+    for name in (HD95, SURFACE_DISTANCE, SURFACE_DICE):
+        yield _scored_mask(system, name, [_mean(values, weights) for values in _column(system, name)], resampling)
+    agreement: tuple[tuple[str, Callable[[np.ndarray, np.ndarray], np.ndarray]], ...] = (
+        ("volume_bias_mm3", lambda mean, spread: mean),
+        ("volume_low_mm3", lambda mean, spread: mean - _REACH * spread),
+        ("volume_high_mm3", lambda mean, spread: mean + _REACH * spread),
+    )
+    moments = [_moments(difference, weights) for difference in predicted - reference]
+    for name, limit in agreement:
+        yield _scored_mask(system, name, [limit(*both) for both in moments], resampling)
+
+
+def _column(system: SystemPredictions, name: str) -> np.ndarray:
+    """A column of every repeat [R, N]; NaN where the table lacks it."""
+    return np.array([rows.get(name, np.full(len(rows), np.nan)) for rows in system.repeats.values()], np.float64)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean [B] of the values that exist."""
+    exists = ~np.isnan(values)
+    total, counted = weights @ np.where(exists, values, 0.0), weights @ exists
+    return np.divide(total, counted, out=np.full(len(weights), np.nan), where=counted > 0)
+
+
+def _moments(difference: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of a sample, [B] both."""
+    count, mean = weights.sum(axis=1), _mean(difference, weights)
+    squares = weights @ difference**2 - count * mean**2
+    return mean, np.sqrt(np.maximum(squares, 0.0) / np.maximum(count - 1, 1))
+
+
+def _scored_mask(
+    system: SystemPredictions,
+    metric: str,
+    resampled: list[np.ndarray],
+    resampling: Resampling,
+    proportion_of: int | None = None,
+) -> RepeatedScore:
+    empty = "every predicted mask is empty"
+    return _scored(system, metric, np.array(resampled), resampling, None, proportion_of, undefined=empty)
 
 
 @dataclass(frozen=True)
@@ -174,9 +247,10 @@ def _scored(
     resampling: Resampling,
     few: str | None,
     proportion_of: int | None = None,
+    undefined: str = "it counts no nodule",
 ) -> RepeatedScore:
     """A score of every repeat on resampled nodules [R, 1 + B + P], or `few`, the reason why it has no interval."""
     mean = resampled.mean(axis=0)
     if np.isnan(mean[0]):
-        return repeated_score(system, metric, None, mean, resampling, "it counts no nodule")
+        return repeated_score(system, metric, None, mean, resampling, undefined)
     return repeated_score(system, metric, resampled[:, 0], mean, resampling, few, proportion_of=proportion_of)
