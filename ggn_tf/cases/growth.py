@@ -88,13 +88,7 @@ def doubling_days(earlier: float, later: float, days: int | None) -> float | Non
     >>> doubling_days(100.0, 400.0, 90)
     45.0
 
-    Args:
-        earlier: Volume or mass in the earlier scan.
-        later: The same in the later scan.
-        days: Days between the scans; None where they are not known.
-
-    Returns:
-        Negative for the days in which it halves; None without days, without a change, or where one of both is 0.
+    Negative for the days in which it halves; None without days, without a change, or where one of both is 0.
     """
     if not days or min(earlier, later) <= 0 or earlier == later:
         return None

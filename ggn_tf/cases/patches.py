@@ -89,12 +89,6 @@ class Patch:
 def cut_patch(volume: Volume, target: NoduleTarget, protocol: PatchProtocol, options: CutOptions = PLAIN_CUT) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
 
-    Args:
-        volume: The CT.
-        target: Where the nodule is.
-        protocol: The patch's size, spacing, and value outside the CT.
-        options: What may be repaired, and what is measured.
-
     Raises:
         VolumeError: The CT cannot be read, or the centre is outside it.
         MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.

@@ -51,12 +51,6 @@ def outcome_of(
 ) -> AcceptedCase | RejectedCase:
     """The outcome of a case whose patch was cut, or could not be.
 
-    Args:
-        case: The row of the table.
-        patch: The patch with its mask, or the error that rejects the case.
-        pseudonyms: What replaces the ids.
-        hidden_columns: Further columns that the dataset leaves out.
-
     Raises:
         ValueError: The patch has no mask.
     """

@@ -124,11 +124,6 @@ def check_protocol(folder: Path, stored: PatchProtocol, expected: PatchProtocol)
 def check_shard(folder: Path, name: str, size: int) -> None:
     """Refuse a shard that is missing, truncated or replaced.
 
-    Args:
-        folder: The dataset's folder.
-        name: The name of the shard.
-        size: Its size when it was written, in bytes.
-
     Raises:
         DatasetError: Its name is none that a shard has, it is a link, there is no such file, or it has another size.
     """

@@ -55,14 +55,8 @@ def choose_folds(
 ) -> Folds:
     """The stored folds where they are the requested ones, else new ones; writes nothing.
 
-    Args:
-        file: Where folds are stored.
-        dataset: The opened dataset.
-        tasks: The tasks whose nodules must each be in one test set.
-        count: Number of folds; None for 5, or for those of the list.
-        seed: Seed of the draw, or of the validation sets of a list's folds.
-        given: As `path` in `read_fold_list`; None to draw folds.
-        salt: As in `read_fold_list`.
+    `file` is where they are stored. Without a `count` there are 5, or those of the list `given`, which is read as by
+    `read_fold_list`; without a list, folds are drawn.
 
     Raises:
         GgnError: There are fewer than two folds, or the list has another number of folds.

@@ -20,10 +20,6 @@ _COLUMNS = ("case_id", "patient_id", "dataset_case_id", "dataset_patient_id")
 def refuse_unwritable(path: Path, dataset: Path) -> None:
     """Refuse a path for the list before the patches are cut.
 
-    Args:
-        path: Path of the list.
-        dataset: The folder of the dataset, which may leave the hospital.
-
     Raises:
         DatasetError: The path exists, is in the dataset, or cannot be written.
     """
@@ -45,10 +41,7 @@ def refuse_unwritable(path: Path, dataset: Path) -> None:
 def written_id_list(path: Path | None, cases: Sequence["Case"], pseudonyms: "Pseudonyms") -> Iterator[None]:
     """Write the list, readable only by its owner; it is deleted if the block, which makes the dataset, fails.
 
-    Args:
-        path: Path of the list; None writes none.
-        cases: The table's rows.
-        pseudonyms: What replaces their ids.
+    Without a path nothing is written.
 
     Raises:
         DatasetError: The file exists or cannot be made.

@@ -88,11 +88,7 @@ def cut_group(
 ) -> list[_Outcome]:
     """Cut the patches of cases of one CT in another process; CTs and masks may be at URLs.
 
-    Args:
-        reader: The process. Where a file ends it, the case is rejected.
-        cases: Of one CT.
-        protocol: As in `prepare_cases`, like the options.
-        options: As there.
+    A case whose file ends the process is rejected.
     """
     if any(url_of(path) for case in cases for path in (case.image, case.mask) if path):
         with fetched(cases) as copies:

@@ -38,12 +38,7 @@ class RadiomicsTable:
 
 
 class RadiomicsWriter:
-    """Writes the nodules' features into a new dataset.
-
-    Args:
-        folder: The dataset's folder.
-        settings: How the features are measured; None writes no file.
-    """
+    """Writes the nodules' features, measured with some settings, into a new dataset's folder; no file without them."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None) -> None:
         self._path = folder / RADIOMICS

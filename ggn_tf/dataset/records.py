@@ -123,10 +123,6 @@ def fingerprint_of(protocol: PatchProtocol, cases: Iterable[CaseRecord]) -> str:
 def open_dataset(folder: Path, protocol: PatchProtocol) -> Dataset:
     """Open a dataset and check that it is whole and without links; patches are checked when they are read.
 
-    Args:
-        folder: The dataset's folder.
-        protocol: The protocol by which the patches must have been cut.
-
     Raises:
         DatasetError: The folder is missing or not a dataset, has another schema or protocol, or is damaged; or a shard
             is missing or has another size.
@@ -153,11 +149,7 @@ def open_dataset(folder: Path, protocol: PatchProtocol) -> Dataset:
 
 
 def read_patches(dataset: Dataset, case_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Read patches and masks.
-
-    Args:
-        dataset: An opened dataset.
-        case_ids: The cases, in the order of the result.
+    """Read patches and masks, in the order of the ids.
 
     Returns:
         Hounsfield units and masks, float32 [N, S, S, S, 1] each, z, y, x.

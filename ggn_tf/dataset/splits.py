@@ -113,10 +113,6 @@ def write_splits(dataset: Dataset, splits: Sequence[Split], protocol: SplitProto
 def read_split(dataset: Dataset, number: int) -> Split:
     """Read a split and verify it.
 
-    Args:
-        dataset: An opened dataset.
-        number: From 1.
-
     Raises:
         SplitError: The file is missing or was changed, belongs to another dataset, or has no split of that number; or
             the split lacks or repeats a case, or has a patient in two sets.

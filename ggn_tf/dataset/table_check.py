@@ -74,10 +74,6 @@ class LabelCounts:
 def examine_case(case: Case, patch: Patch | GgnError) -> tuple[Finding, AcceptedCase | None]:
     """Check one case.
 
-    Args:
-        case: The row of the table.
-        patch: Its patch with the mask, or the error that rejects it.
-
     Returns:
         The finding; and the case as a dataset would store it, or None where it is rejected.
     """
@@ -88,13 +84,7 @@ def examine_case(case: Case, patch: Patch | GgnError) -> tuple[Finding, Accepted
 
 
 def unusable_row(case: Case, row: int, problems: Sequence[str]) -> Finding:
-    """The finding of a row of the table that cannot be used.
-
-    Args:
-        case: What the row contains.
-        row: Its number in the spreadsheet.
-        problems: What is wrong with it.
-    """
+    """The finding of a row of the table that cannot be used."""
     error = TableError(
         "The row of the case table cannot be used.",
         case=f"row {row}" + (f" ({case.case_id})" if case.case_id else ""),
@@ -138,13 +128,7 @@ def hidden_columns(findings: Sequence[Finding]) -> set[str]:
 
 
 def notes_on(cases: Sequence[CaseRecord], hidden: set[str], outside_lung: Sequence[str]) -> list[str]:
-    """Warnings to read before training.
-
-    Args:
-        cases: The usable cases.
-        hidden: Columns of the table that the dataset leaves out.
-        outside_lung: Ids of usable cases without lung around the nodule.
-    """
+    """Warnings about usable cases, to read before training; `hidden` columns are not in the dataset."""
     left_out = [f"columns that name cases, patients or files are left out of the dataset: {', '.join(sorted(hidden))}"]
     strange = (
         f"no lung around the {'nodule' if len(outside_lung) == 1 else 'nodules'} of {', '.join(outside_lung)}: "

@@ -161,10 +161,11 @@ class FittedRadiomics:
 
 
 def fit_radiomics(dataset: Dataset, split: Split, task: Task, seed: int) -> tuple[FittedRadiomics, pd.DataFrame]:
-    """Fit the baseline on a split's training set and predict every case of the split, as `predict_radiomics` does.
+    """Fit the baseline on a split's training set and predict every case of the split.
 
     Selection, tuning and calibration use only the training set, in folds by patient. No validation set is needed, so
-    the validation scores are as unbiased as the test scores.
+    the validation scores are as unbiased as the test scores. The predictions table is like the networks', with the
+    model `radiomics`, the stage `classify`, repeat 1 and no Dice.
     """
     task.check_labels(case.label for case in dataset.cases)
     table = read_radiomics(dataset)
@@ -183,31 +184,7 @@ def fit_radiomics(dataset: Dataset, split: Split, task: Task, seed: int) -> tupl
         dataset_fingerprint=dataset.fingerprint,
         chosen=chosen,
     )
-    return fitted, _predict(fitted, dataset, split, table, repeat=1)
-
-
-def predict_radiomics(fitted: FittedRadiomics, dataset: Dataset, split: Split, *, repeat: int = 1) -> pd.DataFrame:
-    """Predict every case of a split, of the baseline's own dataset or of another, with a fitted baseline.
-
-    Returns:
-        A checked predictions table like the networks', with the model `radiomics`, the stage `classify` and no Dice.
-
-    Raises:
-        DatasetError: The dataset has no radiomic features, or they are damaged.
-        RadiomicsError: Its features were measured with other settings.
-    """
-    table = read_radiomics(dataset)
-    names = tuple(table.features.columns)
-    if names != fitted.features or table.settings != fitted.settings:
-        raise RadiomicsError(
-            "The dataset's radiomic features have other settings than those that the classifier was fitted on.",
-            case=dataset.folder,
-            found=f"{len(names)} features, {_settings_text(table.settings)}",
-            expected=f"{len(fitted.features)} features, {_settings_text(fitted.settings)}",
-            remedy="Prepare both datasets with radiomic features and the same versions of ggn-tf and pyradiomics.",
-            arguments=("radiomics",),
-        )
-    return _predict(fitted, dataset, split, table, repeat)
+    return fitted, _predict(fitted, dataset, split, table)
 
 
 def fit_classifier(
@@ -244,18 +221,12 @@ def _pipeline() -> Pipeline:
     )
 
 
-def _predict(
-    fitted: FittedRadiomics, dataset: Dataset, split: Split, table: RadiomicsTable, repeat: int
-) -> pd.DataFrame:
+def _predict(fitted: FittedRadiomics, dataset: Dataset, split: Split, table: RadiomicsTable) -> pd.DataFrame:
     def probability(cases: list[CaseRecord]) -> Any:
         return fitted.classifier.predict_proba(table.rows([case.case_id for case in cases]))
 
     sets = {name: nodules_of(dataset.select(getattr(split, name)), fitted.task) for name in SETS}
-    return tabulate_sets(sets, probability, fitted.task, split=split.number, **RADIOMICS._asdict(), repeat=repeat)
-
-
-def _settings_text(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items() if name != "families")
+    return tabulate_sets(sets, probability, fitted.task, split=split.number, **RADIOMICS._asdict(), repeat=1)
 
 
 SCHEMA = 1

@@ -325,10 +325,6 @@ def open_run_dataset(run: RunFolder, moved: Path | None = None) -> Dataset:
 def read_run_split(run: RunFolder, dataset: Dataset) -> Split:
     """Read the split that a run was trained on: the user's own from the run, else the dataset's.
 
-    Args:
-        run: The run.
-        dataset: The dataset that it was trained on.
-
     Raises:
         SplitError: The split is missing, damaged, or not the one that the run was trained on.
     """

@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ from ggn_tf.dataset.radiomics import read_radiomics
 from ggn_tf.dataset.records import Dataset
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.dataset.writer import write_dataset
-from ggn_tf.errors import DatasetError, RadiomicsError, SplitError, TaskError
-from ggn_tf.evaluation.baselines import FittedRadiomics, fit_classifier, fit_radiomics, predict_radiomics
+from ggn_tf.errors import DatasetError, SplitError, TaskError
+from ggn_tf.evaluation.baselines import FittedRadiomics, fit_classifier, fit_radiomics
 from ggn_tf.evaluation.statistics.scores import REPLICATES
 from ggn_tf.protocol import SplitProtocol
 from ggn_tf.tasks import Task
@@ -125,24 +124,6 @@ def test_four_classes_of_which_a_task_leaves_a_label_out(tmp_path: Path) -> None
     train = frame[frame["set"] == "train"]
     hits = train["label"] == np.array(task.class_names)[chance[frame["set"] == "train"].argmax(axis=1)]
     assert hits.groupby(train["label"]).mean().min() > 0.4
-
-
-def test_another_datasets_cases_are_answered(
-    tmp_path: Path, dataset: Dataset, fitted: tuple[FittedRadiomics, pd.DataFrame]
-) -> None:
-    labels = drawn_labels(60, seed=8)
-    other = write_features(tmp_path / "other", values_of(labels, 9), labels)
-    frame = predict_radiomics(fitted[0], other, read_split(other, 1), repeat=3)
-    assert set(frame["repeat"]) == {3}
-    assert scores_of_test(frame)["auc"].value > 0.9
-
-
-def test_features_that_were_measured_otherwise_are_refused(
-    dataset: Dataset, fitted: tuple[FittedRadiomics, pd.DataFrame]
-) -> None:
-    other = dataclasses.replace(fitted[0], settings={"software": "drawn", "bin_width_hu": 10.0})
-    with pytest.raises(RadiomicsError, match=r"other settings(?s:.*)bin_width_hu 25.0(?s:.*)bin_width_hu 10.0"):
-        predict_radiomics(other, dataset, read_split(dataset, 1))
 
 
 def test_a_dataset_without_features_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -38,9 +38,6 @@ _PLAUSIBLE_PIXELS, _MOST_PIXELS_PER_BYTE = 4096 * 4096, 1032
 def find_overrun(path: Path) -> str | None:
     """What a DICOM file announces but cannot contain.
 
-    Args:
-        path: Any file.
-
     Returns:
         What was found, also of a file that is not DICOM; or None.
     """

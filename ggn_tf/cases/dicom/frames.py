@@ -40,10 +40,6 @@ _DIRECTORY = "1.2.840.10008.1.3.10"
 def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
     """Find out what a DICOM file is that could not be read as an image.
 
-    Args:
-        path: The file.
-        found: What is wrong with it, if that is known.
-
     Returns:
         An empty list for a document (a report, a presentation state, a directory) or another modality; else `Damaged`.
     """

@@ -36,11 +36,7 @@ class DicomReferences:
         return next(iter(self.series)) if len(self.series) == 1 else None
 
     def differences(self, ct_slice: Slice) -> tuple[str, ...]:
-        """What the mask references and the CT is not, as nouns; without the identifiers, which name patients.
-
-        Args:
-            ct_slice: Any slice of the CT.
-        """
+        """What the mask references and the CT is not, as nouns; without the identifiers, which name patients."""
         header = pydicom.dcmread(ct_slice.path, stop_before_pixels=True, specific_tags=_PATIENT_AND_FRAME)
         frame, patient = _text(header, "FrameOfReferenceUID"), _text(header, "PatientID")
         differences = {
@@ -69,10 +65,6 @@ def read_references(path: Path) -> DicomReferences:
 
 def reference_rank(path: Path, slices: Sequence[Slice]) -> int:
     """How a segmentation or report references a series or its instances.
-
-    Args:
-        path: The file.
-        slices: Those of the series.
 
     Returns:
         2 by its content or its list of series, 1 elsewhere, 0 not at all.

@@ -119,11 +119,7 @@ def _check_pixels(tags: dict[str, str], pixels: Element) -> None:
 
 
 def stored_pixels(tags: dict[str, str]) -> StoredPixels | None:
-    """Where the pixels of a plain CT slice are, by its tags; None where GDCM must decode them.
-
-    Args:
-        tags: As `read_plain_header` returns them.
-    """
+    """Where the pixels of a plain CT slice are, by its tags; None where GDCM must decode them."""
     bits, high = tags.get(_STORED_BITS, ""), tags.get(_HIGH_BIT, "")
     usable = bits.isdigit() and high.isdigit() and 0 < int(bits) <= 16 and int(high) == int(bits) - 1
     # Of other classes GDCM ignores slope and intercept, or takes them from other tags.

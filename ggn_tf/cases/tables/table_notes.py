@@ -18,12 +18,7 @@ _SHOWN = 5
 
 
 def near_names(columns: Sequence[str], meanings: Sequence[str]) -> Iterator[str]:
-    """Notes on columns that are not read, and whose names are almost those that are.
-
-    Args:
-        columns: The names of the table's columns.
-        meanings: The names with a meaning.
-    """
+    """Notes on columns that are not read, and whose names are almost those that are."""
     by_form = {_form(name): name for name in meanings} | _ALIASES
     # Without the unit, too.
     by_form |= {_form(name.removesuffix("_mm")): name for name in meanings}
@@ -34,12 +29,7 @@ def near_names(columns: Sequence[str], meanings: Sequence[str]) -> Iterator[str]
 
 
 def changed_cells(rows: Mapping[int, Mapping[str, str]], columns: Sequence[str]) -> Iterator[str]:
-    """Notes on cells that a program may have changed, or that mark a missing value.
-
-    Args:
-        rows: Cells by column, by the number of the row.
-        columns: Those with ids and labels.
-    """
+    """Notes on cells that a program may have changed, or that mark a missing value."""
     for column in columns:
         dates = [number for number, row in rows.items() if _DATE.fullmatch(row.get(column, ""))]
         if dates:
