@@ -1,6 +1,7 @@
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,19 +45,13 @@ def test_cases_that_cannot_be_used_are_in_the_error_or_left_out(tmp_path: Path) 
         ggn_tf.prepare(table, tmp_path / "dataset", jobs=1)
 
 
-def test_an_unknown_runner_is_refused(tmp_path: Path) -> None:
-    table = write_case_files(tmp_path / "cases", 2)
+@pytest.mark.parametrize(
+    "wrong", [{"runner": "threads"}, {"solid_hu": -1025.0}, {"solid_hu": 401.0}, {"solid_hu": math.nan}]
+)
+def test_an_argument_without_meaning_is_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ggn_tf.GgnError) as caught:
-        ggn_tf.prepare(table, tmp_path / "dataset", runner="threads")  # type: ignore[arg-type]
-    assert caught.value.arguments == ("runner",)
-
-
-@pytest.mark.parametrize("solid_hu", [-1025.0, 401.0, math.nan])
-def test_a_threshold_that_divides_no_nodule_is_refused(solid_hu: float, tmp_path: Path) -> None:
-    table = write_case_files(tmp_path / "cases", 2)
-    with pytest.raises(ggn_tf.GgnError) as caught:
-        ggn_tf.prepare(table, tmp_path / "dataset", solid_hu=solid_hu)
-    assert caught.value.arguments == ("solid_hu",)
+        ggn_tf.prepare(write_case_files(tmp_path / "cases", 2), tmp_path / "dataset", **wrong)
+    assert caught.value.arguments == tuple(wrong)
 
 
 def test_a_check_finds_what_prepare_would(tmp_path: Path) -> None:

@@ -150,15 +150,10 @@ def test_several_labels_need_a_segment(grid, save):
     assert nodule_box(read_mask(path, grid, segment="4")) == TWO
 
 
-def test_a_segment_without_voxels(grid, save):
-    path = save(labelled(grid, label1=ONE, label4=TWO), "mask.nii.gz")
-    assert refused(path, grid, "no voxel of segment '3'", segment="3").found == "labels 1, 4"
-
-
-@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nrrd"])
-def test_the_background_is_no_segment(grid, save, name):
+@pytest.mark.parametrize(("name", "segment"), [("mask.nii.gz", "3"), ("mask.nii.gz", "0"), ("mask.nrrd", "0")])
+def test_a_label_without_voxels_and_the_background_are_no_segments(grid, save, name, segment):
     path = save(labelled(grid, label1=ONE, label4=TWO), name)
-    assert refused(path, grid, "no voxel of segment '0'", segment="0").found == "labels 1, 4"
+    assert refused(path, grid, f"no voxel of segment '{segment}'", segment=segment).found == "labels 1, 4"
 
 
 def test_a_name_in_a_label_map_without_names(grid, save):

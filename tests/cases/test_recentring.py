@@ -20,14 +20,28 @@ def cube(first_zyx: tuple[int, int, int], size: int) -> tuple[slice, slice, slic
     return z, y, x
 
 
-def test_a_mask_around_the_centre_has_no_offset() -> None:
-    assert mask_centroid_offset_mm(mask_of(cube((12, 12, 12), 8)), SPACING_MM) == pytest.approx((0, 0, 0))
-
-
-def test_the_offset_is_in_mm_along_z_y_and_x() -> None:
-    # Its middle is voxel (19.5, 13.5, 10.5).
-    offset = mask_centroid_offset_mm(mask_of(cube((18, 12, 9), 4)), SPACING_MM)
-    assert offset == pytest.approx((4.0, -1.4, -3.5))
+@pytest.mark.parametrize(
+    ("boxes", "expected_mm"),
+    [
+        ([cube((12, 12, 12), 8)], (0, 0, 0)),
+        # Its middle is voxel (19.5, 13.5, 10.5).
+        ([cube((18, 12, 9), 4)], (4.0, -1.4, -3.5)),
+        # The nodule nearest to the centre counts, not the largest: its middle is voxel (17, 17, 18).
+        ([cube((16, 16, 17), 3), cube((2, 2, 2), 10)], (1.5, 1.05, 1.75)),
+        # The nearest in mm: 4.5 mm along z to voxel (20, 15, 15), and 5.5 voxels, 3.85 mm along x to (15, 15, 21).
+        ([cube((19, 14, 14), 3), cube((14, 14, 20), 3)], (-0.5, -0.35, 3.85)),
+        # A speck at the centre does not count beside a nodule, whose middle is voxel 21.5.
+        ([cube((15, 15, 15), 2), cube((20, 20, 20), 4)], (6.0, 4.2, 4.2)),
+        # It counts where there is nothing else.
+        ([cube((15, 15, 17), 2), cube((22, 22, 22), 2)], (0, 0, 1.4)),
+        # At the border of the patch: its middle is voxel (30, 15.5, 15.5), and the last layer has no neighbour behind.
+        ([(slice(29, 32), slice(14, 18), slice(14, 18))], (14.5, 0, 0)),
+    ],
+)
+def test_the_offset_is_that_of_the_nearest_nodule_in_mm_along_z_y_and_x(
+    boxes: list[tuple[slice, slice, slice]], expected_mm: tuple[float, float, float]
+) -> None:
+    assert mask_centroid_offset_mm(mask_of(*boxes), SPACING_MM) == pytest.approx(expected_mm)
 
 
 def test_a_channel_axis_changes_nothing() -> None:
@@ -44,35 +58,6 @@ def test_values_below_a_half_are_outside() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.4999, np.nan])
 def test_a_mask_without_a_voxel_has_no_offset(value: float) -> None:
     assert mask_centroid_offset_mm(np.full((32, 32, 32), value, np.float32), SPACING_MM) is None
-
-
-def test_the_nodule_nearest_to_the_centre_is_followed_and_not_the_largest() -> None:
-    near, large = cube((16, 16, 17), 3), cube((2, 2, 2), 10)
-    # The middle of the near one is voxel (17, 17, 18).
-    assert mask_centroid_offset_mm(mask_of(near, large), SPACING_MM) == pytest.approx((1.5, 1.05, 1.75))
-
-
-def test_the_nearest_is_measured_in_mm() -> None:
-    # Their nearest thick voxels are (20.., 15, 15): 4.5 mm along z, and (15, 15, 21): 5.5 voxels, 3.85 mm along x.
-    along_z, along_x = cube((19, 14, 14), 3), cube((14, 14, 20), 3)
-    assert mask_centroid_offset_mm(mask_of(along_z, along_x), SPACING_MM) == pytest.approx((-0.5, -0.35, 3.85))
-
-
-def test_a_speck_at_the_centre_does_not_count_beside_a_nodule() -> None:
-    speck, nodule = cube((15, 15, 15), 2), cube((20, 20, 20), 4)
-    # The middle is voxel 21.5.
-    assert mask_centroid_offset_mm(mask_of(speck, nodule), SPACING_MM) == pytest.approx((6.0, 4.2, 4.2))
-
-
-def test_a_speck_counts_where_there_is_nothing_else() -> None:
-    speck, farther = cube((15, 15, 17), 2), cube((22, 22, 22), 2)
-    assert mask_centroid_offset_mm(mask_of(speck, farther), SPACING_MM) == pytest.approx((0, 0, 1.4))
-
-
-def test_a_nodule_at_the_border_of_the_patch_is_followed() -> None:
-    # Its middle is voxel (30, 15.5, 15.5); a voxel of the last layer has no neighbour behind.
-    box = (slice(29, 32), slice(14, 18), slice(14, 18))
-    assert mask_centroid_offset_mm(mask_of(box), SPACING_MM) == pytest.approx((14.5, 0, 0))
 
 
 @pytest.mark.parametrize(("gap", "joined"), [(1, True), (2, False)])

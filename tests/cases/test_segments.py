@@ -54,10 +54,18 @@ def test_the_segment_must_be_named(grid, overlapping):
     assert refused(overlapping, grid, "no segment 'nodule'", segment="nodule").found == "segments Lung, Nodule"
 
 
-def test_a_name_of_two_segments(grid, tmp_path):
-    layers = [layer_of(grid, label1=LUNG), layer_of(grid, label1=NODULE)]
-    path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Nodule", 0, 1), ("Nodule", 1, 1)])
-    refused(path, grid, "has 2 segments 'Nodule'", segment="Nodule")
+@pytest.mark.parametrize(
+    ("second", "named", "match"),
+    [
+        ({"label1": NODULE}, [("Nodule", 0, 1), ("Nodule", 1, 1)], "has 2 segments 'Nodule'"),
+        ({"label1": NODULE}, [("Lung", 0, 1), ("Nodule", 5, 1)], "segment"),
+        ({}, [("Lung", 0, 1), ("Nodule", 1, 1)], "The mask is empty"),
+    ],
+    ids=["a name twice", "a layer that the file does not have", "erased voxels"],
+)
+def test_a_segment_that_cannot_be_read_is_refused(grid, tmp_path, second, named, match):
+    layers = [layer_of(grid, label1=LUNG), layer_of(grid, **second)]
+    refused(write_slicer(tmp_path / "a.seg.nrrd", grid, layers, named), grid, match, segment="Nodule")
 
 
 @pytest.mark.parametrize(
@@ -88,18 +96,6 @@ def test_a_fractional_label_map_of_slicer_is_refused(grid, tmp_path):
     kind = b"Segmentation_MasterRepresentation:=Fractional labelmap\n"
     path.write_bytes(path.read_bytes().replace(b"Segmentation_Ref", kind + b"Segmentation_Ref", 1))
     assert "Fractional labelmap" in refused(path, grid, "values are not labels", segment="Nodule").found
-
-
-def test_a_layer_that_the_file_does_not_have(grid, tmp_path):
-    layers = [layer_of(grid, label1=LUNG), layer_of(grid, label1=NODULE)]
-    path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Lung", 0, 1), ("Nodule", 5, 1)])
-    refused(path, grid, "segment", segment="Nodule")
-
-
-def test_a_named_segment_whose_voxels_were_erased(grid, tmp_path):
-    layers = [layer_of(grid, label1=LUNG), layer_of(grid)]
-    path = write_slicer(tmp_path / "a.seg.nrrd", grid, layers, [("Lung", 0, 1), ("Nodule", 1, 1)])
-    refused(path, grid, "The mask is empty", segment="Nodule")
 
 
 def test_the_single_voxel_of_a_segmentation_without_segments(grid, tmp_path):

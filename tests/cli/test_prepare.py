@@ -71,13 +71,6 @@ def test_jobs_do_not_change_the_fingerprint(
     assert read_split(dataset, 1) == read_split(other, 1)
 
 
-def test_no_name_and_no_path_is_in_the_dataset(table: Path, dataset: Dataset) -> None:
-    for path in dataset.folder.rglob("*"):
-        content = path.read_bytes() if path.is_file() else b""
-        for name in (b"SMITH-", b"MRN-", str(table.parent).encode()):
-            assert name not in content, path
-
-
 def test_the_id_list_tells_which_hash_is_whose(prepared: tuple[Path, Result], dataset: Dataset) -> None:
     rows, cases = read_rows(prepared[0] / "ids.csv"), dataset.cases
     assert [row["case_id"] for row in rows] == [f"SMITH-{number:04d}" for number in range(12)]
@@ -116,34 +109,24 @@ def test_what_is_noted_names_nobody(table: Path, tmp_path: Path) -> None:
     assert "SMITH" not in result.stdout
 
 
-def test_an_id_list_is_not_written_over_the_table(table: Path, tmp_path: Path) -> None:
-    before = table.read_bytes()
-    result = prepare(table, "-o", tmp_path / "dataset", "--id-list", table)
-    assert result.exit_code == 1
-    assert "id list would overwrite something that exists" in result.stderr
-    assert str(table) in result.stderr
-    assert "--id-list" in result.stderr
-    assert table.read_bytes() == before
-    assert not (tmp_path / "dataset").exists()
-
-
-@pytest.mark.parametrize("place", ["missing/ids.csv", "file/ids.csv"])
-def test_a_place_where_no_id_list_can_be_is_refused_before_any_work(table: Path, tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("table.csv", "id list would overwrite something that exists"),
+        ("missing/ids.csv", "no such folder"),
+        ("table.csv/ids.csv", "no such folder"),
+        ("dataset/ids.csv", "id list would be in the dataset"),
+    ],
+)
+def test_a_place_where_no_id_list_can_be_is_refused_before_any_work(
+    table: Path, tmp_path: Path, place: str, message: str
+) -> None:
+    (tmp_path / "table.csv").write_text("mine", encoding="utf-8")
     result = prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / place)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[0].endswith("The id list cannot be written.")
-    assert "no such folder" in result.stderr
-    assert "remedy:" in result.stderr
-    assert not (tmp_path / "dataset").exists()
-
-
-def test_an_id_list_within_the_dataset_is_refused(table: Path, tmp_path: Path) -> None:
-    (tmp_path / "dataset").mkdir()
-    result = prepare(table, "-o", tmp_path / "dataset", "--id-list", tmp_path / "dataset" / "ids.csv")
-    assert result.exit_code == 1
-    assert "id list would be in the dataset" in result.stderr
-    assert list((tmp_path / "dataset").iterdir()) == []
+    assert message in result.stderr and str(tmp_path / place) in result.stderr and "--id-list" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    assert (tmp_path / "table.csv").read_text(encoding="utf-8") == "mine"
 
 
 def test_no_id_list_is_left_without_its_dataset(bad_table: Path, tmp_path: Path) -> None:
@@ -170,14 +153,6 @@ def test_rejects_can_be_left_out_and_are_listed_without_their_names(bad_table: P
     rows = read_rows(tmp_path / "dataset" / "rejected.csv")
     assert len(rows) == 2
     assert all(row["reason"] and row["remedy"] and "SMITH" not in str(row) for row in rows)
-
-
-def test_what_exists_is_refused_before_any_work(table: Path, dataset: Dataset) -> None:
-    before = (dataset.folder / "dataset.json").read_bytes()
-    result = prepare(table, "-o", dataset.folder)
-    assert result.exit_code == 1
-    assert "overwrite something that exists" in result.stderr
-    assert (dataset.folder / "dataset.json").read_bytes() == before
 
 
 def test_too_few_patients_are_refused_before_any_work(table: Path, tmp_path: Path) -> None:

@@ -38,17 +38,12 @@ def test_a_cases_patch_is_the_one_that_is_cut(table: Path) -> None:
     np.testing.assert_array_equal(patch.mask, expected.mask)
 
 
-def test_a_bad_case_is_returned_as_its_error(table: Path) -> None:
-    error = prepare_case(read_table(table)[2], PROTOCOL)
-    assert isinstance(error, MaskError)
-    assert "SMITH-0002" in str(error.case)
-
-
-def test_a_case_without_a_mask_is_rejected(table: Path) -> None:
-    case = dataclasses.replace(read_table(table)[0], mask=None, center_mm_lps=(0.0, 0.0, 0.0))
-    error = prepare_case(case, PROTOCOL)
-    assert isinstance(error, MaskError)
-    assert error.case == "SMITH-0000"
+@pytest.mark.parametrize(("row", "changes"), [(2, {}), (0, {"mask": None, "center_mm_lps": (0.0, 0.0, 0.0)})])
+def test_a_case_without_a_nodule_in_its_mask_is_returned_as_its_error(
+    table: Path, row: int, changes: dict[str, object]
+) -> None:
+    error = prepare_case(dataclasses.replace(read_table(table)[row], **changes), PROTOCOL)
+    assert isinstance(error, MaskError) and str(error.case).startswith(f"SMITH-000{row}")
 
 
 @pytest.mark.parametrize(
@@ -211,19 +206,14 @@ def test_a_nodule_carries_measures_and_further_columns_but_no_path(table: Path) 
     assert isinstance(nodule, AcceptedCase)
     record = nodule.record
     assert record.columns == {"sex": "M"}
+    hidden = outcome_of(case, patch, Pseudonyms(b"key"), {"sex"})
+    assert isinstance(hidden, AcceptedCase) and hidden.record.columns == {}
     assert record.label == "MIA"
     assert record.spacing_mm_zyx == pytest.approx((1.25, 0.8, 0.8))
     # The mask is a ball of radius 5 mm.
     assert record.diameter_mm == pytest.approx(10, abs=0.3)
     assert record.mean_hu == pytest.approx(-500, abs=5)
     assert not any(name in str(record) for name in ("SMITH", "MRN", str(table.parent)))
-
-
-def test_hidden_columns_are_not_carried_along(table: Path) -> None:
-    case = read_table(table)[1]
-    nodule = outcome_of(case, prepare_case(case, PROTOCOL), Pseudonyms(b"key"), {"sex"})
-    assert isinstance(nodule, AcceptedCase)
-    assert nodule.record.columns == {}
 
 
 def test_a_rejection_says_what_is_wrong_and_was_expected_without_names(table: Path) -> None:

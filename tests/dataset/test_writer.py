@@ -85,18 +85,12 @@ def test_a_record_without_the_digest_of_its_patch_is_refused(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("part", ["hu", "mask"])
-def test_a_patch_of_another_size_is_refused(tmp_path: Path, part: str) -> None:
-    flat = dataclasses.replace(nodules()[0], **{part: np.zeros((7, 8, 8))})
-    with pytest.raises(DatasetError, match=r"does not fit the dataset's protocol(?s:.*)case-0000(?s:.*)\(7, 8, 8\)"):
-        write(tmp_path / "dataset", [flat])
-
-
-def test_a_patch_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    nodule = nodules()[0]
-    nodule.hu[0, 0, 0] = np.nan
+@pytest.mark.parametrize(
+    ("part", "values"), [("hu", np.zeros((7, 8, 8))), ("mask", np.zeros((7, 8, 8))), ("hu", np.full((8, 8, 8), np.nan))]
+)
+def test_a_patch_that_does_not_fit_is_refused(tmp_path: Path, part: str, values: np.ndarray) -> None:
     with pytest.raises(DatasetError, match=r"does not fit the dataset's protocol(?s:.*)case-0000(?s:.*)finite values"):
-        write(tmp_path / "dataset", [nodule])
+        write(tmp_path / "dataset", [dataclasses.replace(nodules()[0], **{part: values})])
 
 
 def test_two_patients_are_too_few(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,24 +45,27 @@ def adopt(folder: Path, description: RunDescription, dataset: Dataset, donor: Ru
 
 
 @pytest.mark.nightly
-def test_another_task_continues_from_the_shared_unet_as_from_its_own(
-    donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
+@pytest.mark.parametrize(
+    ("change", "shared", "last"),
+    [
+        (lambda run: dataclasses.replace(run, task=THREE_CLASSES), ("segment",), "classify"),
+        (lambda run: with_joint_weight(run, 0.5), ("segment", "classify"), None),
+    ],
+    ids=["another task", "another lambda"],
+)
+def test_what_a_run_shares_continues_as_its_own(
+    donor: RunFolder,
+    tmp_path: Path,
+    description: RunDescription,
+    dataset: Dataset,
+    change: Callable[[RunDescription], RunDescription],
+    shared: tuple[str, ...],
+    last: str | None,
 ):
-    asked = dataclasses.replace(description, task=THREE_CLASSES)
-    assert key(asked, dataset, "segment") == key(description, dataset, "segment")
-    adopt(tmp_path / "adopted", asked, dataset, donor, "segment")
-    adopted, trained = (fit(tmp_path / name, asked, dataset, "classify") for name in ("adopted", "trained"))
-    assert results(adopted) == results(trained)
-
-
-@pytest.mark.nightly
-def test_another_lambda_continues_from_the_shared_classifier_as_from_its_own(
-    donor: RunFolder, tmp_path: Path, description: RunDescription, dataset: Dataset
-):
-    asked = with_joint_weight(description, 0.5)
-    assert key(asked, dataset, "classify") == key(description, dataset, "classify")
-    adopt(tmp_path / "adopted", asked, dataset, donor, "segment", "classify")
-    adopted, trained = (fit(tmp_path / name, asked, dataset) for name in ("adopted", "trained"))
+    asked = change(description)
+    assert key(asked, dataset, shared[-1]) == key(description, dataset, shared[-1])
+    adopt(tmp_path / "adopted", asked, dataset, donor, *shared)
+    adopted, trained = (fit(tmp_path / name, asked, dataset, last) for name in ("adopted", "trained"))
     assert results(adopted) == results(trained)
 
 
