@@ -6,13 +6,20 @@ import pytest
 
 import ggn_tf
 
-HEAVY = {"tensorflow", "keras", "numpy", "pandas", "SimpleITK", "click", "ggn_tf.api"}
+HEAVY = {"tensorflow", "keras", "numpy", "pandas", "SimpleITK"}
+HELP = "from ggn_tf.cli import main; main(['--help'], standalone_mode=False)"
 
 
-def test_the_import_loads_no_package_but_our_own() -> None:
-    program = "import sys, ggn_tf; dir(ggn_tf); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert "ggn_tf" in loaded and not HEAVY & set(loaded)
+@pytest.mark.parametrize(
+    ("program", "unneeded"),
+    [("import ggn_tf; dir(ggn_tf)", {"click", "ggn_tf.api"}), (HELP, {"rich", "cattrs", "asyncio", "grpc", "pydicom"})],
+)
+def test_the_import_and_the_help_of_every_command_load_no_package_that_they_do_not_need(
+    program: str, unneeded: set[str]
+) -> None:
+    command = [sys.executable, "-c", f"import sys; {program}; print(*sys.modules, file=sys.stderr)"]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stderr.split()
+    assert "ggn_tf" in loaded and not (HEAVY | unneeded) & set(loaded)
 
 
 def test_every_public_name_exists_and_is_documented() -> None:

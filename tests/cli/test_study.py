@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +14,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def study(dataset: Path, folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["study", str(dataset), "-o", str(folder), *arguments])
-
-
-def test_help_of_the_longest_commands_needs_no_tensorflow():
-    check = "import sys; from ggn_tf.cli import fit, prepare, study; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], timeout=60).returncode == 0
 
 
 @pytest.mark.parametrize(
