@@ -13,17 +13,13 @@ from ggn_tf.runs.run_description import RunDescription
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import parts_of
 from ggn_tf.studies.ablations import with_background, with_frozen_unet
+from ggn_tf.studies.training import with_joint_weight
 from ggn_tf.tasks import Task
 from ggn_tf.training.initial_model import initial_model, reuse_stage, stage_key
 from ggn_tf.training.trainer import plan_run
 from tests.support.tiny_fit import fit, results
 
 THREE_CLASSES = Task.parse("AAH+AIS,MIA,IAC")
-
-
-def with_joint_weight(description: RunDescription, weight: float) -> RunDescription:
-    training = dataclasses.replace(description.protocol.training, joint_weight=weight)
-    return dataclasses.replace(description, protocol=dataclasses.replace(description.protocol, training=training))
 
 
 def key(description: RunDescription, dataset: Dataset, stage: str) -> str:
