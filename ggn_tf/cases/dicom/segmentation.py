@@ -243,7 +243,7 @@ def _on_own_grid(frames: Sequence[_Frame], whole: Dataset) -> Segment:
     lowest = min(frames, key=lambda frame: frame.grid.origin_mm_lps @ _normal(frame)).grid
     normal = np.reshape(lowest.direction, (3, 3))[:, 2]
     # Of one frame, the header's distance or thickness.
-    step = _step_mm(np.unique(_positions(whole) @ normal), _stated_step_mm(whole)) or lowest.spacing_mm_xyz[2]
+    step = frame_distance_mm(np.unique(_positions(whole) @ normal), _stated_step_mm(whole)) or lowest.spacing_mm_xyz[2]
     above_mm = [float((np.asarray(frame.grid.origin_mm_lps) - lowest.origin_mm_lps) @ normal) for frame in frames]
     levels = [round(height / step) for height in above_mm]
     width, height, _ = lowest.size_xyz
@@ -271,7 +271,7 @@ def _stated_step_mm(whole: Dataset) -> float | None:
     return abs(float(stated)) if stated else None
 
 
-def _step_mm(heights_mm: Floats, stated_mm: float | None) -> float | None:
+def frame_distance_mm(heights_mm: Floats, stated_mm: float | None) -> float | None:
     """The distance of neighbouring slices, some of which have no frame; None where all frames are on one slice.
 
     Args:

@@ -80,12 +80,12 @@ def _refuse_nrrd(path: Path, fields: dict[str, str]) -> None:
         units = {unit.strip() for unit in _QUOTED.findall(fields.get(key.replace(" ", ""), ""))}
         _refuse_units(path, key, units)
     # What quantization mapped to the ends of the stored values; ITK returns these as they are.
-    ends = zip(("old min", "old max"), _ends_of(fields.get("type", "").lower()), strict=True)
+    ends = zip(("old min", "old max"), ends_of(fields.get("type", "").lower()), strict=True)
     stated = [(key, fields.get(key.replace(" ", ""), "nan"), end) for key, end in ends]
     _refuse_scaled(path, ", ".join(f"{key} {value}" for key, value, end in stated if not _maps_to(value, end)))
 
 
-def _ends_of(kind: str) -> tuple[float, float]:
+def ends_of(kind: str) -> tuple[float, float]:
     """The smallest and the largest value of a type of NRRD; not a number for types of fractions."""
     bits = next((bits for name, bits in _TYPE_BITS if name in kind), None)
     if bits is None or "float" in kind:

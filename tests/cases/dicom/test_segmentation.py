@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pack_bits
 
-from ggn_tf.cases.dicom.segmentation import _step_mm
+from ggn_tf.cases.dicom.segmentation import frame_distance_mm
 from ggn_tf.cases.dicom.series_writer import uid
 from ggn_tf.cases.dicom.stack import POSITION_TOLERANCE_MM
 from ggn_tf.cases.geometry.grid import Box, Grid
@@ -348,7 +348,7 @@ def test_the_thickness_of_slices_is_not_their_distance(save_series, tmp_path, th
     ],
 )
 def test_the_distance_of_frames(stated_mm, heights_mm, step_mm):
-    assert _step_mm(np.array(heights_mm), stated_mm) == step_mm
+    assert frame_distance_mm(np.array(heights_mm), stated_mm) == step_mm
 
 
 def test_a_segment_without_a_frame_is_empty(folder, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.reader_process import ReaderProcess
-from ggn_tf.cases.volume_files.stated_geometry import _ends_of, header_fields
+from ggn_tf.cases.volume_files.stated_geometry import ends_of, header_fields
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 
@@ -159,7 +159,7 @@ def test_a_nrrd_whose_quantization_changes_no_value_is_read(kind: str, scale: st
     ],
 )
 def test_the_ends_of_integer_types(kind: str, ends: tuple[float, float]) -> None:
-    assert _ends_of(kind) == ends
+    assert ends_of(kind) == ends
 
 
 def test_a_metaimage_of_text_is_refused(tmp_path: Path) -> None:
