@@ -219,7 +219,8 @@ def test_wrong_options_are_refused_before_tensorflow_is_loaded(
     (tmp_path / "other" / "foo").mkdir(parents=True)
     options = ["--send-to=dicom://A@127.0.0.1:104", f"--queue={tmp_path}/new", "--known-aet=A", f"--export={tmp_path}"]
     with StudyQueue(tmp_path / "used").opened(), socket.create_server(("127.0.0.1", 0)) as taken:
-        wrong = [option.format(tmp_path, taken.getsockname()[1], free_port()) for option in wrong]
+        ports = taken.getsockname()[1], free_port()
+        wrong = [option.format(tmp_path, *ports) for option in wrong]
         result = CliRunner().invoke(main, ["listen", "--port=0", *options, *wrong])
     assert result.exit_code == 1 and found in result.stderr
     assert not (tmp_path / "new").exists()
