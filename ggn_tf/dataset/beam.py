@@ -46,13 +46,9 @@ def prepare_by_beam(
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch, as `prepare_cases`; one block of patches is in memory at a time.
 
-    Args:
-        cases: The rows of a table.
-        protocol: How to cut.
-        beam_options: Beam's pipeline options, as on its command line; without any, its DirectRunner.
-        options: What may be repaired, and what is measured.
-        staging: Path or URL of a new folder that the workers and this process reach; deleted at the end. None uses a
-            temporary folder on this machine.
+    Without `beam_options`, Beam's pipeline options as on its command line, its DirectRunner is used. `staging` is the
+    path or URL of a new folder that the workers and this process reach, and is deleted at the end; None uses a
+    temporary folder on this machine.
 
     Yields:
         Each case with its patch, or with the error that rejects it, in the order of `cases`.

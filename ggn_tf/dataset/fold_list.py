@@ -103,13 +103,8 @@ def choose_folds(
 def read_fold_list(path: Path, dataset: Dataset, tasks: Sequence[Task], seed: int, salt: bytes | None = None) -> Folds:
     """Read the user's folds and verify them; each fold's validation set is drawn from its list `train`.
 
-    Args:
-        path: A JSON file: a list with an object for each fold, whose lists `train` and `val` contain ids of nodules, or
-            all lists ids of patients.
-        dataset: The opened dataset.
-        tasks: The tasks whose nodules must each be in one list `val`.
-        seed: Seed of the validation sets.
-        salt: Salt of the ids, where the file may contain those of the case table; None where it is not known.
+    The JSON file is a list with an object for each fold, whose lists `train` and `val` contain ids of nodules, or all
+    lists ids of patients. `seed` is that of the validation sets, and `salt` as in `read_own_splits`.
 
     Raises:
         SplitError: The file cannot be read or has an unknown id; a patient is in two lists `val`, or in both lists of a

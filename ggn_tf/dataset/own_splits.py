@@ -33,10 +33,7 @@ def read_own_splits(path: Path, dataset: Dataset, salt: bytes | None = None) -> 
     ids of the nodules in lists `train`, `validation` and `test`, or several such objects in a list `splits`, as the
     file splits.json of a dataset does. Nodules may be left out; those of a task may not, which `plan_run` checks.
 
-    Args:
-        path: The file.
-        dataset: The opened dataset.
-        salt: Salt of the ids, where the file may contain those of the case table; None where it is not known.
+    `salt` is that of the ids, where the file may contain those of the case table; None where it is not known.
 
     Returns:
         The splits by number, with the dataset's ids.

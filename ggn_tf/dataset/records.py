@@ -90,12 +90,9 @@ def digest_patch(hu: np.ndarray, mask: np.ndarray) -> str:
 
 
 def patch_digests(dataset: Dataset, *, stored: bool, case_ids: Sequence[str] | None = None) -> dict[str, str]:
-    """The digests of patches and masks by case id.
+    """The digests of patches and masks by case id, of all cases or of some.
 
-    Args:
-        dataset: An opened dataset.
-        stored: Whether with the margin, as the description lists them. Otherwise all patches are read.
-        case_ids: The cases; None for all.
+    With the margin they are `stored` in the description; without it, the patches are read.
 
     Raises:
         DatasetError: As in `read_patches`.

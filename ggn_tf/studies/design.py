@@ -96,11 +96,8 @@ def items_of(
 ) -> list[Item]:
     """Every item of a study, after those that it needs; one repeat of everything before the next repeat.
 
-    Args:
-        design: What is compared.
-        dataset: The opened dataset.
-        own_splits: The folds, or the user's own splits, by number; None for the dataset's.
-        sources: The run from which each model `MODEL@RUN` starts.
+    Without `own_splits`, the folds or the user's own splits by number, those of the dataset are used. `sources` has the
+    run from which each model `MODEL@RUN` starts.
     """
     items: dict[str, Item] = {}
     segmenters: dict[str, str] = {}

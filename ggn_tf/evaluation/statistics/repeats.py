@@ -73,17 +73,11 @@ def repeated_score(
     proportion_of: int | None = None,
     **labels: Any,
 ) -> RepeatedScore:
-    """Summarise a score over its repeats.
+    """Summarise a system's score over its repeats.
 
-    Args:
-        predictions: The system.
-        metric: Name of the score.
-        values: The score of every repeat [R]; None with a reason.
-        resampled: The mean over repeats [1 + B + P].
-        resampling: The sets of `resampled`.
-        reason: Why there is no value, or no interval.
-        proportion_of: As in `Resampling.interval`.
-        labels: `class_name` and `threshold`, of scores that have one.
+    Takes the score of every repeat [R], or None and the reason why there is no value, and the mean over repeats on
+    resampled nodules [1 + B + P]. With values, the `reason` is why there is no interval. `proportion_of` is as in
+    `Resampling.interval`; `labels` are `class_name` and `threshold`, of scores that have one.
     """
     interval = None
     if values is not None and reason is None:
