@@ -13,7 +13,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ggn_tf.machine import gpus, memory_bytes, processor_count, processor_flags, processor_name
-from ggn_tf.serving.server.tensorflow_model_server import PROGRAM
+from ggn_tf.server_names import PROGRAM
 
 _PYTHON = ((3, 11), (3, 14))
 _PACKAGES = ("ggn-tf", "tensorflow", "keras", "numpy", "SimpleITK", "scikit-learn", "tensorboard", "grpcio")

@@ -14,14 +14,14 @@ import click
 
 from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, FILE, PATH, FiniteRange
 from ggn_tf.errors import GgnError
-from ggn_tf.server_names import MODEL_NAME, PORT
+from ggn_tf.server_names import MODEL_NAME, PORT, PROGRAM
 from ggn_tf.tensorflow_import import load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.monailabel.server import MonaiLabelOptions
     from ggn_tf.serving.server.server import ModelServer, ServerOptions
 
-EMBEDDED, PROGRAM = "embedded", "tensorflow_model_server"
+EMBEDDED = "embedded"
 
 
 def _channel_arguments(ctx: click.Context, param: click.Parameter, text: str) -> tuple[tuple[str, int | str], ...]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ggn_tf.errors import ServingError
+from ggn_tf.server_names import PROGRAM
 
-PROGRAM = "tensorflow_model_server"
 EVERY_INTERFACE = "0.0.0.0"
 
 
