@@ -1,6 +1,5 @@
 """The page of a prediction in a real browser: sliders, windows, masks, the keyboard, and paper."""
 
-import hashlib
 from itertools import product
 from pathlib import Path
 
@@ -9,16 +8,25 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.answers import drawn_nodule, drawn_prediction, nodule_not_found, write_page_of
-from tests.support.browser import WIDTHS, assert_complete_and_alone, opened, parts_beyond_the_screen
+from tests.support.browser import WIDTHS, assert_complete_and_alone, opened, parts_beyond_the_screen, pictures
 
-NODULES = 12
+MANY = 30
+
+
+def write_page(folder: Path, count: int) -> Path:
+    nodules = [drawn_nodule(f"nodule {number} with a long name", moves=1) for number in range(1, count)]
+    further = {"spread": {"AAH+AIS": 0.04, "MIA+IAC": 0.05}, "prediction_set": ["MIA+IAC"], "typicality": 0.125}
+    return write_page_of(drawn_prediction(*nodules, nodule_not_found()), folder, **further)
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    nodules = [drawn_nodule(f"nodule {number} with a long name", moves=1) for number in range(1, NODULES)]
-    further = {"spread": {"AAH+AIS": 0.04, "MIA+IAC": 0.05}, "prediction_set": ["MIA+IAC"], "typicality": 0.125}
-    return write_page_of(drawn_prediction(*nodules, nodule_not_found()), tmp_path_factory.mktemp("many"), **further)
+    return write_page(tmp_path_factory.mktemp("many"), MANY)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(tmp_path_factory.mktemp("two"), 2)
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +41,14 @@ def page(request: pytest.FixtureRequest, browser):
 
 
 @pytest.fixture
-def viewers(browser, many: Path):
-    return opened(browser, many, "desktop")
+def viewers(browser, two: Path):
+    return opened(browser, two, "desktop")
 
 
 def test_page_loads_completely_alone_and_fits(page):
     assert_complete_and_alone(page)
     assert parts_beyond_the_screen(page) == []
     assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-
-
-def _pictures(page, number: int = 0) -> list[str]:
-    """A digest of the canvas of each plane of a nodule."""
-    contents = page.execute_script(
-        "return [...document.querySelectorAll('.viewer')[arguments[0]].querySelectorAll('canvas')]"
-        ".map(canvas => canvas.toDataURL())",
-        number,
-    )
-    return [hashlib.sha256(content.encode()).hexdigest() for content in contents]
 
 
 def _grays(page, plane: int, *points_mm: tuple[float, float]) -> list[int]:
@@ -68,9 +66,9 @@ def _grays(page, plane: int, *points_mm: tuple[float, float]) -> list[int]:
 
 def test_every_nodule_has_three_labelled_sliders_that_the_arrow_keys_move(viewers):
     sliders = viewers.find_elements(By.CSS_SELECTOR, ".viewer input[type=range]")
-    assert len(sliders) == 3 * NODULES
-    assert len({slider.get_attribute("aria-label") for slider in sliders}) == 3 * NODULES
-    before, other = _pictures(viewers), _pictures(viewers, 1)
+    assert len(sliders) == 6
+    assert len({slider.get_attribute("aria-label") for slider in sliders}) == 6
+    before, other = pictures(viewers), pictures(viewers, 1)
     for number, slider in enumerate(sliders[:3]):
         value, shown = int(slider.get_attribute("value")), slider.find_element(By.XPATH, "..//output").text
         slider.send_keys(Keys.ARROW_RIGHT)
@@ -78,20 +76,20 @@ def test_every_nodule_has_three_labelled_sliders_that_the_arrow_keys_move(viewer
         step = 1.25 if number == 0 else 0.8
         moved = float(slider.find_element(By.XPATH, "..//output").text) - float(shown)
         assert moved == pytest.approx(step, abs=0.11)
-        after = _pictures(viewers)
+        after = pictures(viewers)
         assert after[number] != before[number]
         before = after
-    assert _pictures(viewers, 1) == other
+    assert pictures(viewers, 1) == other
 
 
 def test_the_keyboard_shows_where_it_is_and_chooses_the_window(viewers):
     lung = viewers.find_element(By.CSS_SELECTOR, ".viewer input[type=radio]")
-    before = _pictures(viewers)
+    before = pictures(viewers)
     viewers.execute_script("arguments[0].focus()", lung)
     lung.send_keys(Keys.ARROW_DOWN)
     focused = "const box = document.activeElement; return [box.type, box.checked, getComputedStyle(box).outlineStyle]"
     assert viewers.execute_script(focused) == ["radio", True, "solid"]
-    assert all(one != other for one, other in zip(before, _pictures(viewers), strict=True))
+    assert all(one != other for one, other in zip(before, pictures(viewers), strict=True))
 
 
 def test_windows_are_those_of_their_names(viewers):
@@ -129,12 +127,12 @@ def test_paper_shows_the_central_slices_and_no_controls(viewers):
     assert caption == f"axial, z {shown} mm"
 
 
-def test_without_javascript_there_is_a_picture_of_every_plane(browser, many: Path):
+def test_without_javascript_there_is_a_picture_of_every_plane(browser, two: Path):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        page = opened(browser, many, "desktop")
+        page = opened(browser, two, "desktop")
         images = page.find_elements(By.CSS_SELECTOR, ".view img")
-        assert len(images) == 3 * NODULES
+        assert len(images) == 6
         assert all(image.size["width"] > 100 for image in images[:3])
         assert page.find_element(By.CSS_SELECTOR, ".viewer canvas").value_of_css_property("display") == "none"
     finally:

@@ -1,5 +1,6 @@
 """Pages in a real browser: headless Chromium, as wide as a desktop and as a telephone."""
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -89,3 +90,13 @@ def parts_beyond_the_screen(page: "webdriver.Chrome") -> list[str]:
             .filter(part => part.getBoundingClientRect().right > right)
             .map(part => part.outerHTML.slice(0, 80));
     """)
+
+
+def pictures(page: "webdriver.Chrome", number: int = 0) -> list[str]:
+    """A digest of the canvas of each plane of a viewer, region by region."""
+    contents = page.execute_script(
+        "return [...document.querySelectorAll('.viewer')[arguments[0]].querySelectorAll('canvas')]"
+        ".map(canvas => canvas.toDataURL())",
+        number,
+    )
+    return [hashlib.sha256(content.encode()).hexdigest() for content in contents]
