@@ -19,6 +19,7 @@ import SimpleITK as sitk  # noqa: N813
 
 import ggn_tf
 from ggn_tf.cases.geometry.grid import Grid, Vector, vector
+from ggn_tf.cases.growth import Compared
 from ggn_tf.cases.masks import centroid_mm_lps
 from ggn_tf.cases.phantom.anatomy import Nodule, draw_chest
 from ggn_tf.cases.phantom.files import SCANNERS
@@ -74,15 +75,12 @@ def _volume_change(follow_up: ggn_tf.FollowUp) -> float:
 
 
 def _print_itself(pairs: Sequence[tuple[Path, Path]], model: ggn_tf.Model | None) -> None:
-    found = []
-    for image, mask in pairs:
-        found.append(
-            _volume_change(_follow([image] * 2, [mask] * 2, centroid_mm_lps(sitk.ReadImage(str(mask))), model))
-        )
-    known = np.array(found)[np.isfinite(found)]
-    print(
-        f"itself: n {len(found)}, with a mask {len(known)}, changes other than 0: {np.count_nonzero(known)}", flush=True
-    )
+    found = [
+        _follow([image] * 2, [mask] * 2, centroid_mm_lps(sitk.ReadImage(str(mask))), model) for image, mask in pairs
+    ]
+    known = [follow_up.changes for follow_up in found if follow_up.changes]
+    changed = sum(any(change.absolute or change.compared is not Compared.WITHIN for change in row) for row in known)
+    print(f"itself: n {len(found)}, with a mask {len(known)}, any change, or not within: {changed}", flush=True)
 
 
 def _print_moved(

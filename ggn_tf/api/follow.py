@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ggn_tf.api.load import Model
@@ -10,6 +11,7 @@ from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.dicom.series import SeriesQuery
 from ggn_tf.cases.geometry.grid import Vector
 from ggn_tf.cases.growth import DIAMETER_LIMIT_MM, VOLUME_LIMIT_PERCENT, Limits
+from ggn_tf.cases.recentring import MOST_MOVES
 from ggn_tf.cases.registration import register
 from ggn_tf.cases.scan_facts import ScanFacts, read_scan_facts
 from ggn_tf.cases.volumes import Volume, naming_case, open_volume
@@ -80,13 +82,15 @@ def follow(
     patient = patient_warnings(facts, later_facts, same_patient=same_patient)
     interval, notes = interval_of(facts, later_facts, days)
     with _about("earlier"):
-        nodule = _nodule(before, model, earlier_mask, start, policy)
+        nodule = _nodule(before, model, earlier_mask, center, policy)
     registration, further = refuse_failed(
         in_reader(Path(later), register, before, after, nodule.center_mm_lps, there), after, there
     )
     with _about("later"):
-        place = there or registration.carried(nodule.center_mm_lps)
+        place = later_center or Point(*registration.carried(nodule.center_mm_lps), ras=False)
         later_nodule = _nodule(after, model, later_mask, place, policy)
+    with _about("earlier"):
+        nodule = _settled(before, model, nodule, policy)
     return FollowUp(
         earlier=nodule,
         later=later_nodule,
@@ -104,14 +108,25 @@ def _opened(ct: Path, series: str | None, center_mm_lps: Vector | None, repair: 
 
 
 def _nodule(
-    volume: Volume, model: Model | None, mask: str | Path | None, center_mm_lps: Vector, policy: RepairPolicy
+    volume: Volume, model: Model | None, mask: str | Path | None, place: Point, policy: RepairPolicy
 ) -> FollowedNodule:
     if mask is not None:
-        return in_reader(volume.path, masked_nodule, volume, Path(mask), center_mm_lps, policy)
+        return in_reader(volume.path, masked_nodule, volume, Path(mask), _lps(place), policy)
     if model is None:
         raise ValueError("no model")
-    point = Point(*center_mm_lps)
-    return predicted_nodule(model.predict(volume.path, [point], series=volume.series, repair=policy.repair))
+    return predicted_nodule(model.predict(volume.path, [place], series=volume.series, repair=policy.repair))
+
+
+def _settled(volume: Volume, model: Model | None, nodule: FollowedNodule, policy: RepairPolicy) -> FollowedNodule:
+    """The nodule predicted again from its own centre where recentring ended before the centre came to rest.
+
+    The prediction in the later scan begins there, too: a scan against itself has one mask.
+    """
+    if nodule.moves < MOST_MOVES:
+        return nodule
+    again = _nodule(volume, model, None, Point(*nodule.center_mm_lps, ras=False), policy)
+    known = {warning.code: warning for warning in (*nodule.warnings, *again.warnings)}
+    return replace(again, start_mm_lps=nodule.start_mm_lps, warnings=tuple(known.values()))
 
 
 def _lps(point: Point) -> Vector:

@@ -119,9 +119,9 @@ def command(
         follow_up = ggn_tf.follow(
             earlier,
             later,
-            ggn_tf.Point(*center_mm, ras=ras),
+            ggn_tf.Point(*center_mm, ras=ras or None),
             model=model,
-            later_center=None if later_center_mm is None else ggn_tf.Point(*later_center_mm, ras=ras),
+            later_center=None if later_center_mm is None else ggn_tf.Point(*later_center_mm, ras=ras or None),
             earlier_mask=earlier_mask,
             later_mask=later_mask,
             **others,

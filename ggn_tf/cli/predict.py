@@ -185,7 +185,7 @@ def command(
     _check_archive(pacs, calling_aet, move_port, pacs_credentials)
     _check_paths(ct, mask, export, output, codes)
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
-    locations += [ggn_tf.Point(*center, ras=ras) for center in center_mm]
+    locations += [ggn_tf.Point(*center, ras=ras or None) for center in center_mm]
     locations += [ggn_tf.Voxel(*index) for index in center_index]
     locations += [] if fiducials is None else ggn_tf.read_points(fiducials, line_midpoints=line_midpoints)
     archived = None
@@ -293,7 +293,11 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
     point = ", ".join(f"{value:.1f}" for value in nodule.center_mm_lps)
     moved = f", moved by {nodule.moved_mm:.1f} mm from the given centre" if nodule.moves else ""
     measured = nodule.measurements
+    warnings = [f"warning    {with_options(warning.text, warning.arguments)}" for warning in nodule.warnings]
+    nothing = nodule.mask is None
     return [
+        # Before the probabilities, which are those of a patch without a nodule.
+        *(warnings if nothing else []),
         *(
             f"{name:<{width}}  {probability:5.3f}  {'#' * round(probability * _BAR)}".rstrip()
             for name, probability in nodule.probabilities.items()
@@ -302,7 +306,7 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
             f"spread     {value:.3f} for {name} (standard deviation over the members)"
             for name, value in (nodule.spread or {}).items()
         ),
-        f"decision   {nodule.decision}",
+        f"decision   {nodule.decision}{', for a patch in which no nodule was found' if nothing else ''}",
         *([] if nodule.prediction_set is None else [f"set        {', '.join(nodule.prediction_set) or 'no class'}"]),
         *([] if nodule.typicality is None else [f"typicality {nodule.typicality:.3f}"]),
         f"centre     {point} mm (LPS){moved}",
@@ -318,5 +322,5 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
                 f"{measured.solid_volume_mm3:.0f} mm3, long axis {measured.solid_longest_diameter_mm:.1f} mm",
             ]
         ),
-        *(f"warning    {with_options(warning.text, warning.arguments)}" for warning in nodule.warnings),
+        *([] if nothing else warnings),
     ]

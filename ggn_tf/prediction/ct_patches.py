@@ -14,7 +14,7 @@ from ggn_tf.cases.patches import Patch, cut_patches, move_patch
 from ggn_tf.cases.reader_process import ReaderEndedError, run_in_reader
 from ggn_tf.cases.volumes import Volume, naming_case
 from ggn_tf.errors import GgnError, LocationError, VolumeError
-from ggn_tf.prediction.locations import Location, names_of, numbered
+from ggn_tf.prediction.locations import Location, Point, names_of, numbered
 from ggn_tf.prediction.overlay import field_around
 from ggn_tf.protocol import PatchProtocol
 
@@ -29,6 +29,7 @@ class NodulePatch:
         block: Hounsfield units of the CT around it; None: they are read when they are needed.
         given_mm_lps: The point around which it was first cut, if its centre has moved.
         moves: How often its centre has moved.
+        perhaps_ras: Whether it is around a point of which it is not known whether it was given in LPS.
     """
 
     name: str
@@ -36,6 +37,7 @@ class NodulePatch:
     block: sitk.Image | None = None
     given_mm_lps: Vector | None = None
     moves: int = 0
+    perhaps_ras: bool = False
 
     @property
     def given_center_mm_lps(self) -> Vector:
@@ -113,12 +115,13 @@ def read_patches(
         )
     volume = open_ct_of(locations[0].target(), ct, series, repair_policy)
     masks = Masks(volume, repair_policy)
-    names, targets = [], []
+    names, targets, perhaps_ras = [], [], []
     for location, name in zip(locations, names_of(locations), strict=True):
         target = location.target(volume.stored_grid, name if len(locations) > 1 else None)
         with naming_case(target.case):
             count = count_nodules(masks, target)
         names += numbered(name, count)
+        perhaps_ras += [isinstance(location, Point) and location.ras is None] * count
         targets += [target] if count == 1 else [target._replace(number=number) for number in range(1, count + 1)]
     patches = cut_patches(volume, targets, protocol, masks=masks)
     margins = [margin_mm if patch.mask is None else 0.0 for patch in patches]
@@ -126,7 +129,11 @@ def read_patches(
         block_around(volume.grid, patch.center_mm_lps, patch.grid, margin)
         for patch, margin in zip(patches, margins, strict=True)
     ]
-    return volume, list(map(NodulePatch, names, patches, volume.read_blocks(boxes)))
+    blocks = volume.read_blocks(boxes)
+    return volume, [
+        NodulePatch(name, patch, block, perhaps_ras=perhaps)
+        for name, patch, block, perhaps in zip(names, patches, blocks, perhaps_ras, strict=True)
+    ]
 
 
 def block_around(ct_grid: Grid, center_mm_lps: Vector, grid: Grid, margin_mm: float = 0.0) -> Box:

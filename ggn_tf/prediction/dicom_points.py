@@ -79,7 +79,7 @@ def _read(files: list[str | Path], ct: Path, series: str | None, repair: bool) -
         locations = [
             Mask(file, nodule.segment, nodule.name)
             if nodule.center_mm_lps is None
-            else Point(*nodule.center_mm_lps, name=nodule.name)
+            else Point(*nodule.center_mm_lps, name=nodule.name, ras=False)
             for nodule in nodules
         ]
         found.append(DicomPoints(locations, [str(note.message) for note in caught], rank))

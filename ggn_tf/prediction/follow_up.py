@@ -43,6 +43,7 @@ class FollowedNodule:
         probabilities: By class name; None with a given mask.
         warnings: Reasons why the measurements may be wrong.
         model_version: The model's version; None with a given mask.
+        moves: How often recentring has moved the centre.
     """
 
     volume: Volume = field(repr=False)
@@ -55,6 +56,7 @@ class FollowedNodule:
     probabilities: dict[str, float] | None = None
     warnings: tuple[PredictionWarning, ...] = ()
     model_version: int | None = None
+    moves: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without voxels."""
@@ -180,6 +182,7 @@ def predicted_nodule(prediction: CtPrediction) -> FollowedNodule:
         probabilities=nodule.probabilities,
         warnings=(*prediction.warnings, *nodule.warnings),
         model_version=prediction.model_version,
+        moves=nodule.moves,
     )
 
 

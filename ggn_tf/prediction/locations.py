@@ -21,14 +21,15 @@ class Point:
     Attributes:
         x, y, z: Coordinates in LPS.
         name: The nodule's name in the result.
-        ras: Whether the coordinates are RAS, as 3D Slicer shows them.
+        ras: Whether the coordinates are RAS, as 3D Slicer shows them. None: they are taken as LPS, and a warning about
+            the nodule's place says that they may be RAS.
     """
 
     x: float
     y: float
     z: float
     name: str | None = None
-    ras: bool = False
+    ras: bool | None = None
 
     def target(self, grid: Grid | None = None, case: str | None = None) -> NoduleTarget:
         """The centre for `cut_patches`; `case` names it in errors."""
@@ -103,7 +104,7 @@ def read_points(path: str | Path, *, line_midpoints: bool = False) -> list[Point
         LocationError: The file cannot be read, contains no placed point, or a markup that is not a point list.
     """
     points = read_markups(Path(path), line_midpoints=line_midpoints)
-    return [Point(*point.center_mm_lps, name=point.label or None) for point in points]
+    return [Point(*point.center_mm_lps, name=point.label or None, ras=False) for point in points]
 
 
 def names_of(locations: Sequence[Location]) -> list[str]:

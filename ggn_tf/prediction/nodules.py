@@ -153,7 +153,7 @@ class CtPrediction:
         """Write result.json, answer.html, the mask in NIfTI, on a DICOM series also a DICOM SEG and SR, and overlays.
 
         Args:
-            output: A folder that does not exist, is empty, or contains an earlier result, which is replaced.
+            output: A folder that does not exist, is empty, or contains an earlier result of the CT, which is replaced.
             keep_ids: Whether to include the path of the CT, which often names the patient.
             shared: Whether the umask decides who may enter a new folder, and not its owner alone.
             codes: Table with the codes of the classes in the DICOM SR (columns class, code, scheme, meaning).
@@ -242,7 +242,7 @@ def _on_ct(
         block=block,
         warnings=(
             *series_warnings(volume),
-            *patch_warnings(patch, nodule, inside_hu),
+            *patch_warnings(patch, nodule, inside_hu, perhaps_ras=nodule_patch.perhaps_ras),
             *uncertainty_warnings(prediction_set == prediction.class_names, typicality),
         ),
         spread=None if prediction.spread is None else prediction.by_class(prediction.spread[row]),

@@ -33,6 +33,7 @@ from ggn_tf.serving.contract.warning_texts import (
 
 # As a part of a hundred, for numpy.
 _DENSE_PERCENTILE = 100 * (1 - MOST_DENSE)
+_OUT_OF_PLACE = {NO_LUNG.code, NO_NODULE.code}
 # By far the most frequent mistake, and one that often leads into the other lung.
 _RAS = "If the centre was read in 3D Slicer, it is in RAS: then repeat the prediction with the centre given as RAS."
 
@@ -60,19 +61,21 @@ class PredictionWarning:
 
 
 def patch_warnings(
-    patch: Patch, nodule: npt.NDArray[np.bool_], inside_hu: npt.NDArray[np.floating]
+    patch: Patch, nodule: npt.NDArray[np.bool_], inside_hu: npt.NDArray[np.floating], *, perhaps_ras: bool = False
 ) -> list[PredictionWarning]:
     """The warnings about a patch.
 
-    `nodule` [z, y, x] is the predicted mask on the patch's grid, `inside_hu` the CT's values in it.
+    `nodule` [z, y, x] is the predicted mask on the patch's grid, `inside_hu` the CT's values in it. With `perhaps_ras`,
+    the centre may have been given in the other coordinate system.
     """
-    return [
+    warnings = [
         *(PredictionWarning("repaired", f"Noted before the prediction: {note}.") for note in patch.repaired),
         *_about_spacing(patch),
         *_about_location(patch),
         *_about_values(patch, inside_hu),
-        *_about_mask(patch, nodule),
+        *_about_mask(nodule),
     ]
+    return [_perhaps_ras(warning) if perhaps_ras and warning.code in _OUT_OF_PLACE else warning for warning in warnings]
 
 
 def series_warnings(volume: Volume) -> list[PredictionWarning]:
@@ -147,21 +150,18 @@ def _about_values(patch: Patch, inside_hu: npt.NDArray[np.floating]) -> Iterator
     if around.below_air:
         yield PredictionWarning.of(BELOW_AIR, f"Here: {around.middle_hu:.0f}.")
     elif around.no_lung:
-        here = f"Here: below {around.lowest_hu:.0f}."
-        yield _perhaps_ras(PredictionWarning.of(NO_LUNG, here), patch)
+        yield PredictionWarning.of(NO_LUNG, f"Here: below {around.lowest_hu:.0f}.")
     elif inside_hu.size and (dense := float(np.percentile(inside_hu, _DENSE_PERCENTILE))) > DENSE_HU:
         yield PredictionWarning.of(DENSE, f"Here: above {dense:.0f} HU.")
 
 
-def _perhaps_ras(warning: PredictionWarning, patch: Patch) -> PredictionWarning:
-    """The warning, for a point with the most likely mistake."""
-    if patch.mask is not None:
-        return warning
+def _perhaps_ras(warning: PredictionWarning) -> PredictionWarning:
+    """The warning with the most likely mistake."""
     return replace(warning, text=f"{warning.text} {_RAS}", arguments=("ras",))
 
 
-def _about_mask(patch: Patch, nodule: npt.NDArray[np.bool_]) -> Iterator[PredictionWarning]:
+def _about_mask(nodule: npt.NDArray[np.bool_]) -> Iterator[PredictionWarning]:
     if not nodule.any():
-        yield _perhaps_ras(PredictionWarning.of(NO_NODULE), patch)
+        yield PredictionWarning.of(NO_NODULE)
     if np.count_nonzero(nodule) > np.count_nonzero(nodule[1:-1, 1:-1, 1:-1]):
         yield PredictionWarning.of(LARGER_THAN_PATCH)

@@ -50,6 +50,15 @@ class ThresholdNetwork:
         return Prediction(probabilities, (hu > THRESHOLD_HU).astype(np.float32), ("AIS", "IAC"), 1)
 
 
+class RestlessNetwork(ThresholdNetwork):
+    """Segments only one half of the patch: its centre moves again and again."""
+
+    def predict(self, hu: np.ndarray) -> Prediction:
+        prediction = super().predict(hu)
+        prediction.mask[:, :, :, :16] = 0
+        return prediction
+
+
 MODEL = Model(ThresholdNetwork(), PatchProtocol(), {"export": "threshold"})  # type: ignore[arg-type]
 
 
@@ -72,6 +81,14 @@ def test_a_scan_against_itself_does_not_change(folder: Path):
         assert (change.absolute, change.relative_percent, change.doubling_days) == (0, 0, None)
         assert change.compared is Compared.WITHIN
     assert codes(follow_up.warnings) == {"patient_unknown", "acquisition_unknown"}
+
+
+def test_a_scan_against_itself_does_not_change_where_the_centre_does_not_come_to_rest(folder: Path):
+    model = Model(RestlessNetwork(), PatchProtocol(), {"export": "restless"})  # type: ignore[arg-type]
+    follow_up = ggn_tf.follow(folder / "earlier.nii", folder / "earlier.nii", POINT, model=model)
+    assert [change.absolute for change in follow_up.changes] == [0] * 7
+    assert follow_up.earlier.center_mm_lps == follow_up.later.center_mm_lps
+    assert follow_up.earlier.start_mm_lps == CENTER != follow_up.later.start_mm_lps
 
 
 def test_growth_is_measured_where_the_registration_finds_the_nodule(folder: Path, tmp_path: Path):

@@ -52,8 +52,11 @@ def test_the_coarse_axis_may_be_any(patch: Patch, ball: np.ndarray) -> None:
     assert "5.00 mm" in patch_warnings(turned, ball, SOFT)[0].text
 
 
-def test_no_nodule(patch: Patch) -> None:
-    assert codes(patch_warnings(patch, np.zeros((32, 32, 32), bool), np.empty(0))) == ["no_nodule"]
+@pytest.mark.parametrize("perhaps_ras", [True, False])
+def test_no_nodule(patch: Patch, perhaps_ras: bool) -> None:
+    nothing = np.zeros((32, 32, 32), bool)
+    (warning,) = patch_warnings(patch, nothing, np.empty(0), perhaps_ras=perhaps_ras)
+    assert (warning.code, warning.arguments) == ("no_nodule", ("ras",) if perhaps_ras else ())
 
 
 @pytest.mark.parametrize("face", [(0, 5, 5), (31, 5, 5), (5, 0, 5), (5, 31, 5), (5, 5, 0), (5, 5, 31)])
