@@ -1,5 +1,6 @@
 """A DICOM node: studies that an archive routes here are predicted, and the objects go back to an archive."""
 
+import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -100,6 +101,8 @@ def check_node(
 
 def _answers(model: Model, codes: Path | None) -> "Answer":
     def answer(instances: Path, output: Path) -> tuple[list[Path], str]:
+        # Of an attempt that ended before the study had all of its instances.
+        shutil.rmtree(output, ignore_errors=True)
         ct, locations, note = _marked_series(instances)
         result: dict[str, Any] = model.predict(ct, locations).write(output, codes=codes)
         objects = [output / result[name] for name in OBJECTS if result[name] is not None]

@@ -40,13 +40,17 @@ def _paper(attribute: str) -> str:
 
 
 training_options = together(
-    click.option("--epochs", type=CommaList(int, count=3), help=f"Largest number of epochs of {_paper('max_epochs')}"),
     click.option(
-        "--learning-rates", type=CommaList(float, count=3), help=f"First learning rate of {_paper('learning_rate')}"
+        "--epochs", type=CommaList(int, example="12,20,6"), help=f"Largest number of epochs of {_paper('max_epochs')}"
+    ),
+    click.option(
+        "--learning-rates",
+        type=CommaList(float, example="0.001,0.0003,0.0001"),
+        help=f"First learning rate of {_paper('learning_rate')}",
     ),
     click.option(
         "--patience",
-        type=CommaList(int, count=3),
+        type=CommaList(int, example="10,10,10"),
         help=f"Number of epochs without a better score that end {_paper('patience')}",
     ),
     click.option("--batch-size", type=AT_LEAST_1, default=PAPER.batch_size, help="Number of patches per step."),

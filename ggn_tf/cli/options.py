@@ -37,7 +37,7 @@ class CommaList(click.ParamType):
 
     Args:
         known: The names that exist, of `str`.
-        count: How many there must be; None for any number.
+        example: A valid value, which has as many numbers as there must be; None for any number.
         zero: Whether 0 is allowed.
     """
 
@@ -47,11 +47,11 @@ class CommaList(click.ParamType):
         self,
         kind: type[int] | type[float] | type[str],
         known: tuple[str, ...] = (),
-        count: int | None = None,
+        example: str | None = None,
         *,
         zero: bool = False,
     ) -> None:
-        self._kind, self._known, self._count, self._zero = kind, known, count, zero
+        self._kind, self._known, self._example, self._zero = kind, known, example, zero
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         """Parse the parts."""
@@ -66,8 +66,8 @@ class CommaList(click.ParamType):
                 self.fail(f"{part!r} is not one of {', '.join(self._known)}", param, ctx)
             if not isinstance(part, str) and not (0 < part < math.inf or (self._zero and part == 0)):
                 self.fail(f"{part} is not a positive number{' or 0' if self._zero else ''}", param, ctx)
-        if self._count not in (None, len(parts)):
-            self.fail(f"{value!r} is not {self._count} numbers", param, ctx)
+        if self._example is not None and len(parts) != (count := self._example.count(",") + 1):
+            self.fail(f"{value!r} is not {count} numbers with commas between them, as {self._example} is", param, ctx)
         return parts
 
 

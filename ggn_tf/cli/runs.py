@@ -43,7 +43,7 @@ def _row(run: "RunOverview", folder: Path) -> tuple[str, ...]:
     if run.problem is not None:
         return (_name(run, folder), *("-" for _ in _HEADING[1:-1]), "cannot be read")
     reached = "-" if run.stage is None else f"{run.stage} {run.epoch}{' done' if run.stage in run.finished else ''}"
-    best = "-" if run.best is None else f"{run.select_on} {run.best:.3f}"
+    best = "-" if run.best is None else f"{run.select_on} {str(run.selected_by).replace('_', ' ')} {run.best:.3f}"
     scores = run.test or {}
     test = ", ".join(f"{name} {scores[name]:.3f}" for name in _TEST_SCORES if scores.get(name) is not None)
     settings = (run.model, run.task, run.split, run.seed, run.precision)

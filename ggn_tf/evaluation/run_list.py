@@ -24,6 +24,7 @@ class RunOverview:
         stage: The stage of the last finished epoch; None before the first.
         epoch: That epoch's number in its stage.
         training: Whether a process is training it.
+        selected_by: The score of `best`, as the columns of history.csv name it; None without one.
         best: The stage's best score on the set `select_on`: Dice of `segment`; of the others accuracy, or the AUC or
             classification loss where this selects the weights.
         test: Test scores of the last evaluated stage, by name; None without an evaluation.
@@ -41,6 +42,7 @@ class RunOverview:
     epoch: int | None = None
     training: bool = False
     select_on: str | None = None
+    selected_by: str | None = None
     best: float | None = None
     test: Mapping[str, float | None] | None = None
     problem: str | None = None
@@ -84,6 +86,7 @@ def describe(folder: Path) -> RunOverview:
     rows = read_history(folder / "history.csv")
     stage = rows[-1]["stage"] if rows else None
     current = [row for row in rows if row["stage"] == stage]
+    selected_by, best = _best(current, str(settings.select_on))
     return RunOverview(
         folder,
         **dataclasses.asdict(settings),
@@ -91,7 +94,8 @@ def describe(folder: Path) -> RunOverview:
         stage=stage,
         epoch=len(current) or None,
         training=is_locked(folder),
-        best=_best(current, str(settings.select_on)),
+        selected_by=selected_by,
+        best=best,
         test=_test_scores(folder / "evaluation" / SCORES_FILE, finished),
     )
 
@@ -111,17 +115,18 @@ def _run_folders(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _best(rows: Sequence[Mapping[str, str]], set_name: str) -> float | None:
+def _best(rows: Sequence[Mapping[str, str]], set_name: str) -> tuple[str | None, float | None]:
+    """The score that selects the weights, and its best value."""
     for name, best in _SELECTING.items():
         texts = [row.get(f"{set_name}_{name}") for row in rows]
         try:
             values = [value for value in (float(text) for text in texts if text) if math.isfinite(value)]
         except ValueError:
             # The history is a copy for people, who may have changed it.
-            return None
+            return None, None
         if values:
-            return best(values)
-    return None
+            return name, best(values)
+    return None, None
 
 
 def _test_scores(file: Path, finished: Sequence[str]) -> dict[str, float | None] | None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.errors import VolumeError
+from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Grid
+from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.prediction.class_codes import ClassCode
 from ggn_tf.prediction.output_folder import OutputFolder
 from ggn_tf.prediction.overlay import draw_overlay
@@ -56,8 +57,9 @@ def write_results(
         The content of result.json.
 
     Raises:
-        GgnError: The folder cannot be written.
+        GgnError: The folder cannot be written, or contains the result of another CT.
     """
+    _refuse_other_ct(folder, prediction.labels)
     with _FOLDER.replaced(folder, shared) as fresh:
         sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
         objects, warnings = _write_dicom(prediction, fresh, class_codes or {}, volumetric)
@@ -76,6 +78,29 @@ def write_results(
         write_answer(prediction, result, datetime.now(UTC).date(), fresh / PAGE_FILE)
         (fresh / RESULT_FILE).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
+
+
+def _refuse_other_ct(folder: Path, labels: sitk.Image) -> None:
+    """Raise GgnError where the mask of an earlier result is elsewhere; the order of its axes does not matter."""
+    try:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(folder / MASK_FILE))
+        reader.ReadImageInformation()
+    except RuntimeError:
+        # There is none, or none that can be read.
+        return
+    earlier, grid = Grid.from_image(reader), Grid.from_image(labels)
+    corners = [image_grid.corners_mm_lps() for image_grid in (earlier, grid)]
+    before, after = (np.stack([points.min(axis=0), points.max(axis=0)]) for points in corners)
+    if not np.allclose(before, after, rtol=0, atol=SAME_GRID_MM):
+        raise GgnError(
+            "The folder contains the result of another CT.",
+            case=folder,
+            found=f"a mask on {earlier}",
+            expected=f"a result of this CT, on {grid}, or a folder that does not exist or is empty",
+            remedy="Name a folder for each CT, or delete this one.",
+            arguments=("output",),
+        )
 
 
 def _write_dicom(

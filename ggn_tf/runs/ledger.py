@@ -4,6 +4,7 @@ The ledger (`stages.json`) has one entry per finished stage, `history.csv` one r
 """
 
 import csv
+import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,9 @@ def write_json(file: Path, content: dict[str, Any], former: dict[str, Any] | Non
     _write(file, content)
 
 
+_RECORDS = ("*/run.json", "*/crossval.json", "runs/*/run.json")
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Read a document, or its former version if it is damaged; raises RunError where neither can be read."""
     try:
@@ -67,13 +71,30 @@ def read_json(file: Path) -> dict[str, Any]:
                 return _read(_former(file))
             except (OSError, ValueError):
                 pass
+        if not file.parent.exists():
+            raise _missing(file.parent) from error
+        found = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}, {error}"
         raise RunError(
             "The folder is not a readable run folder.",
             case=file.parent,
-            found=f"{file.name}: {type(error).__name__}{'' if isinstance(error, OSError) else f', {error}'}",
+            found=f"{file.name}: {found}",
             expected="the folder of a training, with an intact run.json and stages.json",
             remedy="Name the run folder, for example runs/NAME, or train a run first.",
         ) from error
+
+
+def _missing(folder: Path) -> RunError:
+    """The error about a folder that does not exist, with the most similar names beside it and in `runs`."""
+    records = [record for pattern in _RECORDS for record in sorted(folder.parent.glob(pattern))]
+    beside = {record.parent.name: record.parent for record in records}
+    similar = [str(beside[name]) for name in difflib.get_close_matches(folder.name, beside, cutoff=0)]
+    return RunError(
+        "There is no such run folder.",
+        case=folder,
+        found="nothing",
+        expected="the folder of a training",
+        remedy=f"Name another folder. The nearest names are {', '.join(similar)}." if similar else "Train a run first.",
+    )
 
 
 def _former(file: Path) -> Path:

@@ -180,6 +180,16 @@ def test_folder_that_is_no_run_is_refused_in_one_block(tmp_path):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("place", ["seed3", "runs/seed3"])
+def test_a_run_that_does_not_exist_is_refused_with_the_nearest_names(tmp_path: Path, place: str):
+    run = tmp_path / place
+    run.mkdir(parents=True)
+    (run / "run.json").touch()
+    result = _evaluate(tmp_path / "seed-3")
+    assert result.exit_code == 1 and result.stderr.startswith("error: There is no such run folder.")
+    assert f"The nearest names are {run}." in result.stderr and "FileNotFoundError" not in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--replicates", "0"], ["--seed", "-1"], ["--sensitivity", "nan"], []])
 def test_wrong_usage_exits_with_2(tmp_path, arguments):
     assert _evaluate(*([tmp_path, *arguments] if arguments else [])).exit_code == 2

@@ -50,6 +50,10 @@ def test_numbers_must_be_finite_and_those_of_stages_three(folder: Path, monkeypa
     assert fit(folder, monkeypatch, *arguments).exit_code == 2
 
 
+def test_a_single_number_of_epochs_is_refused_with_an_example(folder: Path, monkeypatch):
+    assert "as 12,20,6 is" in fit(folder, monkeypatch, "--epochs", "1").stderr
+
+
 @pytest.mark.parametrize(
     ("strategy", "config", "message"),
     [

@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_run_is_a_line_with_how_far_it_got(folder: Path):
     heading, line = runs(folder).stdout.splitlines()
     assert heading.split() == ["run", "model", "task", "split", "seed", "precision", "reached", "best", "test"]
-    expected = "run cascade AAH+AIS,MIA+IAC 1 0 float32 classify 2 validation 0.800 -"
+    expected = "run cascade AAH+AIS,MIA+IAC 1 0 float32 classify 2 validation accuracy 0.800 -"
     assert line.split() == expected.split()
 
 
@@ -47,7 +47,7 @@ def test_the_best_is_what_selects_the_weights(folder: Path, selecting: str, best
     rows = [f"classify,1,0.0001,0.5,0.5,,0.8,{best}", "classify,2,0.0001,0.5,0.5,,0.75,0.6"]
     history = "\n".join([f"{HISTORY.splitlines()[0]},validation_{selecting}", *rows, ""])
     (folder / "run" / "history.csv").write_text(history, encoding="utf-8")
-    assert f"validation {best}" in runs(folder).stdout
+    assert f"validation {selecting.replace('_', ' ')} {best}" in runs(folder).stdout
 
 
 def test_a_run_that_is_being_trained_has_a_star(folder: Path):
@@ -67,7 +67,8 @@ def test_test_scores_are_those_of_the_last_stage(folder: Path):
 def test_json_is_one_document(folder: Path):
     (told,) = json.loads(runs(folder, "--json").stdout)
     assert told["folder"] == str(folder / "run") and told["finished"] == ["segment"]
-    assert (told["stage"], told["epoch"], told["best"], told["training"]) == ("classify", 2, 0.8, False)
+    assert (told["stage"], told["epoch"], told["training"]) == ("classify", 2, False)
+    assert (told["selected_by"], told["best"]) == ("accuracy", 0.8)
 
 
 def test_a_run_that_only_began_has_reached_nothing(folder: Path):

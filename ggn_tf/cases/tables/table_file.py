@@ -125,7 +125,7 @@ def read_table_file(path: Path) -> TableFile:
             case=path,
             found=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             expected="a .csv file (comma, semicolon or tab, UTF-8) or an .xlsx workbook",
-            remedy="Save it again from the spreadsheet program as 'CSV UTF-8' or as .xlsx.",
+            remedy="Save it again from the spreadsheet program as 'CSV UTF-8' or as .xlsx, with this suffix.",
         ) from error
 
 
@@ -191,6 +191,8 @@ def _counted(items: Sequence[object], noun: str) -> str:
 def _read_csv(path: Path) -> _Sheet:
     _refuse_more_bytes(path.stat().st_size)
     content = path.read_bytes()
+    if content.startswith(b"PK") and b"xl/workbook." in content:
+        raise ValueError(f"an Excel workbook whose name ends in {path.suffix or path.name!r}")
     # Before a million empty lines become a million texts.
     count = content.count(b"\n") + content.count(b"\r")
     if count > _MOST_CELLS:

@@ -194,6 +194,12 @@ def test_rows_that_a_quotation_mark_joins_are_refused(tmp_path: Path) -> None:
     assert "a line break in image" in open_table(tmp_path / "t.csv").problems_of_rows()[2]
 
 
+def test_a_workbook_under_another_name_is_refused_as_a_workbook(tmp_path: Path) -> None:
+    with pytest.raises(TableError) as caught:
+        read_table(write(tmp_path / "t.xlsx", HEADER, ROW).rename(tmp_path / "t.csv"))
+    assert caught.value.found == "an Excel workbook whose name ends in '.csv'"
+
+
 def test_a_wide_sheet_is_refused(tmp_path: Path) -> None:
     book = openpyxl.Workbook()
     book.active.append(HEADER)
