@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ggn_tf.errors import GgnError
+from ggn_tf.tensorflow_library import load_library
 
 _BACKEND = "tensorflow"
 # Keras reads a settings file in this folder and makes both: where there can be no folder, it does neither.
@@ -91,16 +92,30 @@ def load_tensorflow(*, keras: bool = True) -> None:
     (`TF_CPP_MIN_LOG_LEVEL`) leaves six lines above every output. Errors of the import itself are still raised. Its
     Python side then logs errors only: with few cases it would warn that every stage traces its step again.
     """
+    with _without_stderr():
+        (import_keras if keras else import_tensorflow)()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def load_predictor() -> None:
+    """As `load_tensorflow`, for a program that only predicts by an export: TensorFlow's library is enough."""
+    with _without_stderr():
+        found = load_library()
+    if found is None:
+        load_tensorflow(keras=False)
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(silent, 2)
-        (import_keras if keras else import_tensorflow)()
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(silent)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +21,7 @@ from ggn_tf.serving.contract.tls import client_tls
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.version_folders import read_record, version_sha256
 from ggn_tf.serving.contract.wire import MODEL_CARD_FILE, MODEL_NAME, OUTPUT_SET
-from ggn_tf.tensorflow_import import import_tensorflow
-
-if TYPE_CHECKING:
-    from ggn_tf.serving.runtime.predict_request import LocalModel
+from ggn_tf.serving.runtime.predict_request import LocalModel
 
 _SCHEME = "grpc://"
 
@@ -42,7 +38,7 @@ class Model(AbstractContextManager["Model"]):
 
     def __init__(
         self,
-        network: "LocalModel | PredictionClient",
+        network: LocalModel | PredictionClient,
         protocol: PatchProtocol,
         source: Mapping[str, str],
         sha256: str | None = None,
@@ -171,10 +167,6 @@ def load(
         ServingError: The server cannot be reached, or serves another kind of model.
     """
     if not str(export).startswith(_SCHEME):
-        # Imported here, because clients of a server do not need TensorFlow, which takes seconds.
-        import_tensorflow()
-        from ggn_tf.serving.runtime.predict_request import LocalModel
-
         network = LocalModel(Path(export), Trust(trust))
         digest = version_sha256(network.folder)
         return Model(network, network.contract.protocol.patch, {"export": str(export)}, digest, _card(network.folder))

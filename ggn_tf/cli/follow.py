@@ -22,7 +22,7 @@ from ggn_tf.cli.options import (
     with_options,
 )
 from ggn_tf.server_names import MODEL_NAME
-from ggn_tf.tensorflow_import import load_tensorflow
+from ggn_tf.tensorflow_import import load_predictor
 
 if TYPE_CHECKING:
     from ggn_tf.prediction.follow_up import FollowUp
@@ -110,7 +110,7 @@ def command(
         raise click.UsageError("--align-masks needs a mask.")
     _check_paths((earlier, later), (earlier_mask, later_mask), export, output)
     if export is not None:
-        load_tensorflow(keras=False)
+        load_predictor()
     network = ("model_name", "timeout", "proxy", "trust", "tls_ca", "tls_cert", "tls_key")
     settings = {name: others.pop(name) for name in network}
     source = export or (None if server is None else f"grpc://{server}")

@@ -15,7 +15,7 @@ from ggn_tf.cli.options import FILE, PATH, FiniteRange, export_options, json_opt
 from ggn_tf.cli.stop_signal import StopSignal
 from ggn_tf.pacs.archive import CALLING_AET, TITLE_RULE, is_title
 from ggn_tf.server_names import MODEL_NAME
-from ggn_tf.tensorflow_import import load_tensorflow
+from ggn_tf.tensorflow_import import load_predictor
 
 _POLL_S = 0.2
 
@@ -125,7 +125,7 @@ def command(
     # Before TensorFlow is loaded, which takes seconds.
     check_node(aet, known_aets, send_to, queue, credentials, timeout, port, host, status_port)
     if export is not None:
-        load_tensorflow(keras=False)
+        load_predictor()
     with (
         StopSignal("The node stops after what it answers and sends at the moment.") as stop,
         ggn_tf.load(export or f"grpc://{server}", timeout=timeout, proxy=None, **network) as model,

@@ -26,7 +26,7 @@ from ggn_tf.cli.options import (
 from ggn_tf.pacs.archive import CALLING_AET, is_dicom_url
 from ggn_tf.pacs.credentials import PacsCredentials, read_credentials
 from ggn_tf.server_names import MODEL_NAME
-from ggn_tf.tensorflow_import import load_tensorflow
+from ggn_tf.tensorflow_import import load_predictor
 
 if TYPE_CHECKING:
     from ggn_tf.api.archive import ArchivedSeries
@@ -196,7 +196,7 @@ def command(
     if points_from is not None:
         locations += ggn_tf.read_dicom_points(points_from, ct, series=series, repair=repair)
     if export is not None:
-        load_tensorflow(keras=False)
+        load_predictor()
     with ggn_tf.load(export or f"grpc://{server}", timeout=timeout, **network) as model:
         prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks, **others)
     folder = output

@@ -215,7 +215,7 @@ def test_the_status_of_what_is_not_a_queue_is_an_error(tmp_path: Path, name: str
 def test_wrong_options_are_refused_before_tensorflow_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: list[str], found: str
 ) -> None:
-    monkeypatch.setattr("ggn_tf.cli.listen.load_tensorflow", lambda **_: pytest.fail("loaded"))
+    monkeypatch.setattr("ggn_tf.cli.listen.load_predictor", lambda **_: pytest.fail("loaded"))
     (tmp_path / "other" / "foo").mkdir(parents=True)
     options = ["--send-to=dicom://A@127.0.0.1:104", f"--queue={tmp_path}/new", "--known-aet=A", f"--export={tmp_path}"]
     with StudyQueue(tmp_path / "used").opened(), socket.create_server(("127.0.0.1", 0)) as taken:

@@ -1,24 +1,22 @@
-"""One version of a model in memory: a SavedModel in a TF1 session, as in TensorFlow Serving.
+"""One version of a model in memory: a SavedModel in a session, as in TensorFlow Serving."""
 
-The session was chosen by measurement: through `signatures[...]` of `tf.saved_model.load` a patch takes 15 % longer.
-"""
-
-import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.protobuf import meta_graph_pb2
 
-from ggn_tf.errors import ExportError
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.wire import ASSETS_EXTRA, CONTRACT_FILE
-from ggn_tf.serving.runtime.batching import BatchingParameters, add_batching
+from ggn_tf.serving.runtime import c_session
+from ggn_tf.serving.runtime.session import Session, SessionError, Signatures
+from ggn_tf.tensorflow_import import import_tensorflow
+
+if TYPE_CHECKING:
+    from ggn_tf.serving.runtime.batching import BatchingParameters
 
 # A batch of 24 in three runs of 8 took 17 % less processor time than in one, in bfloat16.
 _ROWS_AT_ONCE = 8
@@ -79,9 +77,6 @@ def not_served(model_name: str, version: int | None) -> StatusError:
     return StatusError(grpc.StatusCode.NOT_FOUND, f"Model {model_name}{version_text} is not served here.")
 
 
-Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
-
-
 class Servable:
     """A loaded version.
 
@@ -94,7 +89,7 @@ class Servable:
         self,
         name: str,
         version: int,
-        session: tf.compat.v1.Session,
+        session: Session,
         signatures: Signatures,
         batched: Mapping[str, str] | None = None,
         rows_at_once: int = sys.maxsize,
@@ -113,15 +108,11 @@ class Servable:
             StatusError: The run failed, with TensorFlow's own code and message.
         """
         try:
-            names = {alias: self._batched.get(name, name) for alias, name in fetches.items()}
-            fetched: dict[str, np.ndarray] = self._session.run(names, dict(feeds))
+            return self._session.run(feeds, {alias: self._batched.get(name, name) for alias, name in fetches.items()})
         except MemoryError as error:
             raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "The server has too little memory.") from error
-        except tf.errors.OpError as error:
-            # The runtime's message: the one that Python makes of it shows clients the paths of our source files.
-            cause = error.__context__ if isinstance(error.__context__, tf.errors.OpError) else error
-            raise StatusError.from_number(cause.error_code, cause.message) from error
-        return fetched
+        except SessionError as error:
+            raise StatusError.from_number(error.code, error.message) from error
 
     def close(self) -> None:
         """Close the session; the graph's memory is free when Python's garbage collector has run."""
@@ -129,41 +120,23 @@ class Servable:
 
 
 def open_servable(
-    folder: Path, name: str, version: int, batching: BatchingParameters | None = None, trust: Trust | None = None
+    folder: Path, name: str, version: int, batching: "BatchingParameters | None" = None, trust: Trust | None = None
 ) -> Servable:
     """Load a version directory's SavedModel, to be served under this name and number.
+
+    TensorFlow's Python package is used where the process has imported it, with its settings, where requests are joined,
+    and where its C API does not load the version.
 
     Raises:
         ExportError: It is damaged or not to be trusted (see `Trust`), or TensorFlow cannot load it.
     """
     (trust or Trust()).check(folder)
-    graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph)
-    try:
-        with graph.as_default(), _without_deprecation_warnings():
-            meta_graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(folder))
-            batched = {} if batching is None else add_batching(graph, meta_graph.signature_def, batching)
-    except Exception as error:  # a damaged graph makes the loader raise anything
-        session.close()
-        raise ExportError(
-            "The version cannot be loaded.",
-            case=folder,
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            expected="a complete SavedModel",
-            remedy="Export the run again.",
-        ) from error
+    opened = c_session.open_session(folder) if batching is None and "tensorflow" not in sys.modules else None
+    if opened is None:
+        import_tensorflow()
+        from ggn_tf.serving.runtime.tensorflow_session import open_session
+
+        opened = open_session(folder, batching)
     ours = (folder / ASSETS_EXTRA / CONTRACT_FILE).exists()
     rows_at_once = _ROWS_AT_ONCE if ours and batching is None else sys.maxsize
-    return Servable(name, version, session, dict(meta_graph.signature_def), batched, rows_at_once)
-
-
-@contextmanager
-def _without_deprecation_warnings() -> Iterator[None]:
-    """Every user of the server would read that TensorFlow's TF1 loader is deprecated."""
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    return Servable(name, version, opened.session, opened.signatures, opened.batched, rows_at_once)

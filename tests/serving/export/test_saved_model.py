@@ -1,10 +1,6 @@
 """What is in an export, and who can run it besides our own Python."""
 
 import dataclasses
-import json
-import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.systems import build_cascade, build_multitask
 from ggn_tf.protocol import PatchProtocol, Protocol
-from ggn_tf.serving.export.golden_requests import sample_patches, sample_regions
+from ggn_tf.serving.export.golden_requests import sample_patches
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.tasks import THREE_CLASSES
@@ -71,38 +67,6 @@ def test_only_standard_operations_are_used_and_predict_as_the_model(build, preci
 def test_no_operation_calls_python_and_no_function_has_a_gradient_of_its_own(exported):
     assert not {name for name in operations(exported / "1") if "Py" in name or name.startswith("Custom")}
     assert not graph_of(exported / "1").library.gradient
-
-
-@pytest.fixture(scope="module")
-def names(exported):
-    """The graph's inputs and outputs by signature, by the name on the wire."""
-    (meta_graph,) = saved_model_pb2.SavedModel.FromString((exported / "1" / "saved_model.pb").read_bytes()).meta_graphs
-    return {
-        signature: [{name: info.name for name, info in part.items()} for part in (tensors.inputs, tensors.outputs)]
-        for signature, tensors in meta_graph.signature_def.items()
-    }
-
-
-@pytest.mark.parametrize("signature", ["serving_default", "roi", "roi_recentered"])
-def test_the_cpp_runtime_predicts_without_python(signature, exported, tiny, names, tmp_path):
-    if signature != "serving_default":
-        feeds = dict(zip(("hu", "spacing_mm", "center_index"), sample_regions(seed=5), strict=True))
-    else:
-        feeds = {"hu": sample_patches(tiny.patch, 2, seed=5)}
-    with LocalModel(exported) as model:
-        predict = {"roi": model.predict_roi, "roi_recentered": partial(model.predict_roi, recenter=True)}
-        expected = predict.get(signature, model.predict)(*feeds.values())
-    inputs, outputs = names[signature]
-    np.savez(tmp_path / "feeds.npz", **{inputs[name]: array for name, array in feeds.items()})
-    script = Path(__file__).parents[2] / "support" / "cpp_session.py"
-    fetches = [outputs["probabilities"], outputs["mask"]]
-    library = Path(tf.__file__).parent
-    command = [sys.executable, script, library, exported / "1", tmp_path / "feeds.npz", *fetches]
-    run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=300)
-    assert run.returncode == 0, run.stderr
-    probabilities, mask = (np.array(json.loads(line)) for line in run.stdout.splitlines())
-    np.testing.assert_allclose(probabilities.reshape(expected.probabilities.shape), expected.probabilities, atol=1e-5)
-    np.testing.assert_allclose(mask.reshape(expected.mask.shape), expected.mask, atol=1e-5)
 
 
 @pytest.mark.nightly

@@ -1,0 +1,39 @@
+"""What runs a graph: one of TensorFlow's two interfaces, behind one of ours."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from tensorflow.core.protobuf import meta_graph_pb2
+
+Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
+
+
+class SessionError(Exception):
+    """A run that failed, with TensorFlow's code, whose numbers are gRPC's, and message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+class Session(Protocol):
+    """A SavedModel in memory; several threads may run it at once."""
+
+    def run(self, feeds: Mapping[str, np.ndarray], fetches: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """Compute tensors, by alias, from others, by name; raises SessionError, or MemoryError."""
+
+    def close(self) -> None:
+        """Refuse further runs; the memory is free when no run is left and Python's garbage collector has run."""
+
+
+class OpenedModel(NamedTuple):
+    """A loaded SavedModel.
+
+    Attributes:
+        batched: The names of tensors that a batch scheduler computes, by the names of the plain ones.
+    """
+
+    session: Session
+    signatures: Signatures
+    batched: Mapping[str, str] = {}
