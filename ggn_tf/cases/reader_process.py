@@ -13,13 +13,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
-
-import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.machine import memory_bytes
 
@@ -117,7 +116,7 @@ class ReaderProcess(AbstractContextManager["ReaderProcess"]):
         context = _context()
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, dict(os.environ), self._most_processor_s), daemon=True)
-        with _STARTING, _interrupts_blocked(), _main_hidden(), _working_folder_hidden():
+        with _starting():
             process.start()
         # Only now: a process that has not started can neither be killed nor waited for.
         self._process = process
@@ -161,6 +160,14 @@ def run_in_reader(function: Callable[..., _Result], *arguments: object) -> _Resu
         _IDLE.append(reader)
 
 
+def start_ahead() -> None:
+    """Start the server process, which imports the readers beside what the caller imports until it needs one."""
+    if _context().get_start_method() == "forkserver":
+        # What prevents it, prevents the first reader too, and is reported then.
+        with suppress(OSError), _starting():
+            forkserver.ensure_running()
+
+
 def restart_time() -> None:
     """Give the rest of a function as much processor time as its beginning had: for one of its cases.
 
@@ -178,6 +185,12 @@ def _context() -> ForkServerContext | SpawnContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     return context
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    with _STARTING, _interrupts_blocked(), _main_hidden(), _working_folder_hidden():
+        yield
 
 
 @contextmanager
@@ -226,6 +239,9 @@ def _serve(connection: Connection, environment: dict[str, str], most_processor_s
     os.environ.update(environment)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_resources()
+    # Imported here, so that the server process can be started before its parent imports as much.
+    import SimpleITK as sitk  # noqa: N813
+
     # One process per core is faster than resampling on all cores.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:

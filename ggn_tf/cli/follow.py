@@ -9,6 +9,7 @@ import click
 
 import ggn_tf
 from ggn_tf.cases.growth import DIAMETER_LIMIT_MM, VOLUME_LIMIT_PERCENT
+from ggn_tf.cases.reader_process import start_ahead
 from ggn_tf.cli.options import (
     AT_LEAST_1,
     PATH,
@@ -108,6 +109,7 @@ def command(
         raise click.UsageError("--proxy and the files for TLS need a --server.")
     if others["align_masks"] and earlier_mask is None and later_mask is None:
         raise click.UsageError("--align-masks needs a mask.")
+    start_ahead()
     _check_paths((earlier, later), (earlier_mask, later_mask), export, output)
     if export is not None:
         load_predictor()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import ggn_tf
+from ggn_tf.cases.reader_process import start_ahead
 from ggn_tf.cli.options import (
     FILE,
     PATH,
@@ -183,6 +184,7 @@ def command(
     if output is None and not send and (codes or volumetric_sr):
         raise click.UsageError(f"{'--codes' if codes else '--volumetric-sr'} needs an --output or --send.")
     _check_archive(pacs, calling_aet, move_port, pacs_credentials)
+    start_ahead()
     _check_paths(ct, mask, export, output, codes)
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras or None) for center in center_mm]
