@@ -4,6 +4,7 @@ The number, of size or density, is measured on the reference mask; the support v
 Fitted, it is stored with skops, which unlike a pickle cannot run code.
 """
 
+import importlib
 import json
 import warnings
 import zipfile
@@ -11,13 +12,12 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import sklearn
-import skops.io
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_selection import SelectPercentile, VarianceThreshold, f_classif
 from sklearn.impute import SimpleImputer
@@ -260,8 +260,9 @@ def save_radiomics(fitted: FittedRadiomics, path: Path) -> None:
         "dataset_fingerprint": fitted.dataset_fingerprint,
         "chosen": fitted.chosen,
     }
+    skops_io = _skops_io()
     with atomic_file(path) as temporary:
-        skops.io.dump({"about": json.dumps(about), "classifier": fitted.classifier}, temporary)
+        skops_io.dump({"about": json.dumps(about), "classifier": fitted.classifier}, temporary)
 
 
 def load_radiomics(path: Path) -> FittedRadiomics:
@@ -291,13 +292,19 @@ def load_radiomics(path: Path) -> FittedRadiomics:
         raise _no_baseline(path, f"{type(error).__name__}: {error}") from error
 
 
+def _skops_io() -> ModuleType:
+    """Imported late, because it takes nearly a second and `export` does not need it."""
+    return importlib.import_module("skops.io")
+
+
 def _read(path: Path) -> dict[str, Any]:
+    skops_io = _skops_io()
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
         if size > _MOST_BYTES:
             raise ValueError(f"{size} bytes, more than {_MOST_BYTES}")
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED))
+        unknown = sorted(set(skops_io.get_untrusted_types(file=path)) - set(TRUSTED))
         if unknown:
             raise RadiomicsError(
                 "The stored classifier contains types that are not trusted. It was not loaded.",
@@ -306,7 +313,7 @@ def _read(path: Path) -> dict[str, Any]:
                 expected="types of scikit-learn",
                 remedy="Do not use a file of unknown origin; fit the classifier again.",
             )
-        stored: dict[str, Any] = skops.io.load(path, trusted=list(TRUSTED))
+        stored: dict[str, Any] = skops_io.load(path, trusted=list(TRUSTED))
     except _UNREADABLE as error:
         raise _no_baseline(path, f"{type(error).__name__}: {error}") from error
     return stored
