@@ -1,6 +1,7 @@
 """How requests arrive: in bounded time and memory, parsed only once they are admitted, and refused during a stop."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -13,7 +14,7 @@ _RECEIVE_S = 60.0
 _MOST_ARRIVING = 64
 """Requests that arrive at a time, each up to the largest message: of further ones the one that began first ends."""
 _MOST_SENDING_BYTES = 2**28
-"""Responses that clients have not taken: of further ones the oldest ends."""
+"""Responses that clients have not taken, or twice the largest: then the connection with the most loses its newest."""
 _MOST_STREAMS = 100
 """Streams of the health service (Watch)."""
 _LARGEST_SMALL_BYTES = 2**16
@@ -37,7 +38,7 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
         self._refusing = asyncio.Event()
         self._refusing.set()
         self._arriving: dict[asyncio.Future[None], None] = {}
-        self._sending: dict[asyncio.Task[Any], int] = {}
+        self._sending: dict[asyncio.Task[Any], tuple[str, int]] = {}
         self._streams = 0
 
     async def close(self) -> None:
@@ -75,7 +76,7 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
     def _receiving(self, respond: _Handler, parse: Callable[[bytes], Any] | None) -> _Handler:
         async def handle(_: object, context: _Context) -> Any:
             response = await respond(await self._message(context, parse), context)
-            self._limit_sending(len(response) if isinstance(response, bytes) else 0)
+            self._limit_sending(context.peer(), len(response) if isinstance(response, bytes) else 0)
             return response
 
         return handle
@@ -128,7 +129,7 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
 
         return handle
 
-    def _limit_sending(self, size: int) -> None:
+    def _limit_sending(self, connection: str, size: int) -> None:
         """End a request whose client does not take the response, which stays in memory until then."""
         task = asyncio.current_task()
         if task is None:
@@ -139,12 +140,20 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
             timer.cancel()
             self._sending.pop(sent, None)
 
-        self._sending[task] = size
+        self._sending[task] = connection, size
         task.add_done_callback(end)
-        while sum(self._sending.values()) > max(_MOST_SENDING_BYTES, size):
-            oldest = next(iter(self._sending))
-            del self._sending[oldest]
-            oldest.cancel()
+        while fullest := self._fullest():
+            newest = next(sent for sent, (name, held) in reversed(self._sending.items()) if name == fullest and held)
+            del self._sending[newest]
+            newest.cancel()
+
+    def _fullest(self) -> str | None:
+        """The connection with the most bytes that are not taken; None while all together are few enough."""
+        held: Counter[str] = Counter()
+        for connection, size in self._sending.values():
+            held[connection] += size
+        most = max(_MOST_SENDING_BYTES, 2 * max((size for _, size in self._sending.values()), default=0))
+        return max(held, key=held.__getitem__) if held.total() > most else None
 
     async def _refuse(self, request: object, context: _Context) -> None:
         await self._refusing.wait()

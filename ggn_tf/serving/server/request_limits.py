@@ -46,6 +46,9 @@ class _Ticket:
 class _QueueFullError(StatusError):
     """UNAVAILABLE: the request cannot wait."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(grpc.StatusCode.UNAVAILABLE, message)
+
 
 @dataclass
 class _Connection:
@@ -80,6 +83,8 @@ class RequestLimits:
     def __init__(self, running: int, waiting: int, waiting_bytes: int = sys.maxsize) -> None:
         self._most_waiting = waiting
         self._most_bytes = waiting_bytes
+        self._most_delayed = max(waiting, 1)
+        self._most_delayed_bytes = waiting_bytes // 2
         self._waiting = 0
         self._waiting_bytes = 0
         self._delayed = 0
@@ -136,8 +141,13 @@ class RequestLimits:
             raise
 
     async def _delay(self, seconds: float, size: int) -> None:
-        if self._delayed >= self._most_waiting or self._delayed_bytes + size > self._most_bytes // 2:
-            raise self._full()
+        too_large = self._delayed_bytes + size > self._most_delayed_bytes
+        # One of any size is delayed, so that a server that is idle refuses none.
+        if self._delayed and (too_large or self._delayed >= self._most_delayed):
+            raise _QueueFullError(
+                "Requests of connections that abandon them, or send wrong ones, are delayed: no more than "
+                f"{self._most_delayed} at a time, of {self._most_delayed_bytes >> 20} MiB."
+            )
         self._delayed += 1
         self._delayed_bytes += size
         try:
@@ -231,21 +241,33 @@ class RequestLimits:
         return sender
 
     def _make_room(self, sender: _Connection, size: int) -> None:
-        if self._waiting >= self._most_waiting:
-            self._remove_newest(sender, lambda entry: len(entry.waiting), 1)
-        while self._waiting_bytes + size > self._most_bytes:
-            self._remove_newest(sender, lambda entry: entry.waiting_bytes, size)
+        """End requests until a further one fits; raise, and end none, where the sender would have the most."""
+        removed: list[tuple[_Connection, _Ticket]] = []
+        try:
+            if self._waiting >= self._most_waiting:
+                removed.append(self._remove_newest(sender, lambda entry: len(entry.waiting), 1))
+            while self._waiting_bytes + size > self._most_bytes:
+                removed.append(self._remove_newest(sender, lambda entry: entry.waiting_bytes, size))
+        except _QueueFullError:
+            for entry, ticket in reversed(removed):
+                entry.waiting.append(ticket)
+                self._count(ticket, 1)
+            raise
+        for _, ticket in removed:
+            # A request that was cancelled just now is still in its queue.
+            if not ticket.granted.done():
+                ticket.granted.set_exception(self._full())
 
-    def _remove_newest(self, sender: _Connection, amount: Callable[[_Connection], int], added: int) -> None:
-        """End the newest request of the connection with the largest amount; raise where that is the sender."""
+    def _remove_newest(
+        self, sender: _Connection, amount: Callable[[_Connection], int], added: int
+    ) -> tuple[_Connection, _Ticket]:
+        """Take the newest request of the connection with the largest amount; raise where that is the sender."""
         largest = max(self._connections.values(), key=amount)
         if amount(largest) <= amount(sender) + added:
             raise self._full()
         ticket = largest.waiting.pop()
         self._count(ticket, -1)
-        # A request that was cancelled just now is still in its queue.
-        if not ticket.granted.done():
-            ticket.granted.set_exception(self._full())
+        return largest, ticket
 
     def _count(self, ticket: _Ticket, change: int) -> None:
         self._waiting += change
@@ -253,8 +275,7 @@ class RequestLimits:
 
     def _full(self) -> _QueueFullError:
         return _QueueFullError(
-            grpc.StatusCode.UNAVAILABLE,
-            f"The queue is full: {self._waiting} requests of {self._waiting_bytes >> 20} MiB are waiting.",
+            f"The queue is full: no more than {self._most_waiting} requests wait, of {self._most_bytes >> 20} MiB."
         )
 
     def _leave(self, sender: _Connection, ticket: _Ticket) -> None:

@@ -59,7 +59,8 @@ class ServerOptions:
             for one operation, and at least two, so that one computes while another is read or written; with batching
             as many single patches as fill two batches, at most 256.
         waiting: Requests that may wait, together half as large as so many of the largest; further ones are
-            UNAVAILABLE.
+            UNAVAILABLE. As many more, half as large together, may be delayed because of their connection's earlier
+            ones. Those that arrive, and that run, come on top.
         channel_arguments: Options of gRPC's core, which replace ours: for example `grpc.max_receive_message_length`,
             the largest request, which also bounds a declared tensor and, at 128 KiB each, the rows of a request.
         trust: Which versions are loaded.

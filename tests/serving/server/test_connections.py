@@ -120,8 +120,21 @@ def test_requests_that_begin_together_are_no_more_than_may_arrive():
     asyncio.run(flood())
 
 
-def test_responses_that_are_not_taken_are_bounded():
-    """Each is sent for ever; of two of 100 MiB and one of 200, the oldest end."""
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        # Of a connection with many, the newest ends, not the oldest of another one.
+        ([("a", 100), ("b", 80), ("b", 70), ("a", 20)], [True, True, False, True]),
+        # Where the connection itself has the most, the response that comes.
+        ([("a", 30), ("b", 100), ("b", 80), ("b", 60)], [True, True, True, False]),
+        # To end one without bytes would make no room.
+        ([("b", 100), ("b", 60), ("b", 0), ("a", 110)], [True, False, True, True]),
+        # Others have as much room as the largest one.
+        ([("a", 300), ("b", 200), ("c", 90), ("c", 20)], [False, True, True, True]),
+    ],
+)
+def test_responses_that_are_not_taken_are_bounded(sent, kept):
+    """Each is sent for ever, of so many MiB."""
 
     async def known(details):
         return grpc.unary_unary_rpc_method_handler(respond)
@@ -129,22 +142,23 @@ def test_responses_that_are_not_taken_are_bounded():
     async def respond(message, context):
         return bytes(len(message) << 20)
 
-    async def send(handler, size):
+    async def send(handler, connection, size):
         async def read():
             return bytes(size)
 
-        await handler.stream_unary(None, SimpleNamespace(read=read))
+        await handler.stream_unary(None, SimpleNamespace(read=read, peer=lambda: connection))
         await asyncio.Event().wait()
 
     async def flood():
         details = SimpleNamespace(method="/tensorflow.serving.PredictionService/Predict")
         handler = await RequestInterceptor().intercept_service(known, details)
         tasks = []
-        for size in (100, 100, 200):
-            tasks.append(asyncio.ensure_future(send(handler, size)))
+        for connection, size in sent:
+            tasks.append(asyncio.ensure_future(send(handler, connection, size)))
             await asyncio.wait(tasks, timeout=0.2)
-        assert [task.done() for task in tasks] == [True, True, False]
-        tasks[-1].cancel()
+        assert [not task.done() for task in tasks] == kept
+        for task in tasks:
+            task.cancel()
 
     asyncio.run(flood())
 

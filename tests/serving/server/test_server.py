@@ -422,42 +422,61 @@ def test_a_full_queue_refuses_the_connection_that_fills_it():
     asyncio.run(flood())
 
 
-def test_a_queue_with_too_many_bytes_refuses_the_connection_with_most_of_them():
+@pytest.mark.parametrize(
+    ("sent", "refused"),
+    [
+        ([("a", 4), ("a", 4), ("b", 1), ("b", 1), ("c", 4)], 1),
+        # To end the second would not make room for the third.
+        ([("a", 4), ("a", 4), ("b", 7)], 2),
+    ],
+)
+def test_a_queue_with_too_many_bytes_refuses_the_connection_with_most_of_them(sent, refused):
     async def flood():
-        limits, ended = RequestLimits(running=1, waiting=9, waiting_bytes=10), threading.Event()
+        limits, ended = RequestLimits(running=1, waiting=9, waiting_bytes=10 << 20), threading.Event()
         await started(limits, "a", lambda: ended.wait(DEADLINE_S))
-        waiting = [
-            await started(limits, sender, partial(str, sender), size=size)
-            for sender, size in [("a", 4), ("a", 4), ("b", 1), ("b", 1), ("c", 4)]
-        ]
+        waiting = [await started(limits, sender, partial(str, sender), size=size << 20) for sender, size in sent]
         with pytest.raises(StatusError, match="queue is full"):
-            await waiting.pop(1)
-        with pytest.raises(StatusError, match="queue is full"):
-            await limits.run("d", in_one_part(lambda: "too large"), size=10)
+            await waiting.pop(refused)
+        with pytest.raises(StatusError, match="queue is full: no more than 9 requests wait, of 10 MiB"):
+            await limits.run("d", in_one_part(lambda: "too large"), size=10 << 20)
         ended.set()
-        assert await asyncio.gather(*waiting) == ["a", "b", "b", "c"]
+        assert await asyncio.gather(*waiting) == [name for number, (name, _) in enumerate(sent) if number != refused]
         await limits.drain(DEADLINE_S)
 
     asyncio.run(flood())
 
 
-@pytest.mark.parametrize("wasted", [0, 1])
-def test_a_refused_request_leaves_its_message_at_once(wasted, monkeypatch):
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_server_that_is_idle_refuses_no_large_request_of_a_client_that_sent_a_wrong_one(waiting):
+    async def wrong():
+        limits = RequestLimits(running=1, waiting=waiting, waiting_bytes=10)
+        with pytest.raises(StatusError):
+            await limits.run("a", in_one_part(partial(refuse, grpc.StatusCode.NOT_FOUND)))
+        assert await limits.run("a", in_one_part(lambda: "served"), size=10) == "served"
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(wrong())
+
+
+@pytest.mark.parametrize(("wasted", "reason"), [(0, "queue is full"), (1, "are delayed: no more than 1 at a time")])
+def test_a_refused_request_leaves_its_message_at_once(wasted, reason):
     async def refused():
         limits, ended = RequestLimits(running=1, waiting=0, waiting_bytes=1), threading.Event()
         for _ in range(wasted):
             with pytest.raises(StatusError):
                 await limits.run("b", in_one_part(partial(refuse, grpc.StatusCode.NOT_FOUND)))
         await started(limits, "a", lambda: ended.wait(DEADLINE_S))
+        others = [await started(limits, "b", partial(str, "delayed")) for _ in range(wasted)]
         message = Message()
         gone = weakref.ref(message)
         task = await started(limits, "b", partial(id, message), size=2)
         del message
         await asyncio.sleep(0)
         assert gone() is None and not task.done()
-        with pytest.raises(StatusError, match="queue is full"):
+        with pytest.raises(StatusError, match=reason):
             await task
         ended.set()
+        await asyncio.gather(*others, return_exceptions=True)
         await limits.drain(DEADLINE_S)
 
     asyncio.run(refused())
