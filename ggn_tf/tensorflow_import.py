@@ -97,12 +97,26 @@ def load_tensorflow(*, keras: bool = True) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
+# Whether this process is a program of ours that has loaded only TensorFlow's library.
+_only_predicts = False
+
+
 def load_predictor() -> None:
     """As `load_tensorflow`, for a program that only predicts by an export: TensorFlow's library is enough."""
+    global _only_predicts
+    _only_predicts = True
     with _without_stderr():
         found = load_library()
     if found is None:
         load_tensorflow(keras=False)
+
+
+def import_for_model() -> None:
+    """Import TensorFlow for a model that its library is not enough for; after `load_predictor`, nothing is printed."""
+    if _only_predicts:
+        load_tensorflow(keras=False)
+    else:
+        import_tensorflow()
 
 
 @contextmanager

@@ -7,11 +7,16 @@ same library.
 import ctypes
 import importlib.util
 import os
+import threading
 from functools import cache
 from pathlib import Path
 
 _FILE = "libtensorflow_cc.so.2"
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# Libraries of further devices, which only the package's Python code loads.
+_PLUGINS_VARIABLE, _PLUGINS_FOLDER = "TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "tensorflow-plugins"
+# Of the environment, and of the library that is loaded once.
+_LOADING = threading.Lock()
 
 
 class Buffer(ctypes.Structure):
@@ -59,16 +64,28 @@ _FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
 }
 
 
-@cache
 def load_library() -> ctypes.CDLL | None:
-    """The library of the installed package; None where it has none of this name, as outside Linux, or an older one."""
+    """The library of the installed package.
+
+    None where it has none of this name, as outside Linux, or an older one, and where devices are plug-ins.
+    """
+    if os.environ.get(_PLUGINS_VARIABLE):
+        return None
+    with _LOADING:
+        return _installed_library()
+
+
+@cache
+def _installed_library() -> ctypes.CDLL | None:
     spec = importlib.util.find_spec("tensorflow")
     folders = () if spec is None else spec.submodule_search_locations or ()
     return next(filter(None, map(open_library, map(Path, folders))), None)
 
 
 def open_library(folder: Path) -> ctypes.CDLL | None:
-    """The library in a folder with the functions that are used here, or None."""
+    """The library in a folder with the functions that are used here; None without them, and beside plug-ins."""
+    if (folder.parent / _PLUGINS_FOLDER).is_dir():
+        return None
     chosen = os.environ.get(_LOG_LEVEL)
     try:
         # It reads the level now; below 1 it would report every step of loading a model.
@@ -80,7 +97,7 @@ def open_library(folder: Path) -> ctypes.CDLL | None:
     except (OSError, AttributeError):
         return None
     finally:
-        os.environ.pop(_LOG_LEVEL)
+        os.environ.pop(_LOG_LEVEL, None)
         if chosen is not None:
             os.environ[_LOG_LEVEL] = chosen
     return library

@@ -10,7 +10,6 @@ thorax of `lidc_0063`, 133 DICOM slices. `serve-check` repeats no request, which
 
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import click
 import grpc
+from bench_workers import free_ports
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.table import Table
@@ -87,7 +87,7 @@ class Checkout:
 
     @contextmanager
     def _serving(self) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_ports(1)[0]}"
         process = self.start("serve", "models/ggn", f"--port={address.rpartition(':')[2]}")
         try:
             with grpc.insecure_channel(address) as channel:
@@ -104,12 +104,6 @@ class Checkout:
         if process.returncode != expected:
             raise click.ClickException(f"{process.args} ended with {process.returncode}; see {self.work / 'log.txt'}")
         return Cost(wall_s, used.ru_utime + used.ru_stime)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _wait_until_available(channel: grpc.Channel, process: subprocess.Popen[bytes]) -> None:

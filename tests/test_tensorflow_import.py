@@ -1,25 +1,16 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import ggn_tf
 from ggn_tf.tensorflow_import import keras_defaults
+from tests.support.processes import run_code
 
 OTHERS = """{"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}"""
 
 
-def python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    """In another process, because this one has imported TensorFlow already."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
-    variables |= {"PYTHONPATH": str(Path(__file__).parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", env=variables)
-
-
 def test_tensorflow_logs_errors_only_and_a_process_that_never_built_a_model_loads_one(whole_run):
-    done = python(
+    done = run_code(
         "from ggn_tf.tensorflow_import import load_tensorflow; load_tensorflow(); import tensorflow as tf\n"
         "tf.get_logger().warning('chatter'); tf.get_logger().error('trouble')\n"
         "from ggn_tf.runs.run_folder import RunFolder; from pathlib import Path\n"
@@ -31,7 +22,7 @@ def test_tensorflow_logs_errors_only_and_a_process_that_never_built_a_model_load
 
 def test_a_client_of_a_server_does_not_import_tensorflow_which_uses_its_messages_when_the_host_imports_it():
     modules = "ggn_tf.api.load, ggn_tf.serving.client.server_check, ggn_tf.prediction.nodules"
-    done = python(
+    done = run_code(
         f"import sys, {modules}; print('tensorflow' in sys.modules, 'keras' in sys.modules)\n"
         "from ggn_tf.serving.contract.tensors import decode; import tensorflow as tf\n"
         "from tensorflow.core.framework import tensor_pb2; proto = tf.make_tensor_proto([[1, 2]], tf.int64)\n"
@@ -62,7 +53,7 @@ def test_settings_for_other_programs_have_no_effect_and_stay(
     An export predicts without Keras.
     """
     (tmp_path / "keras.json").write_text(keras_json, encoding="utf-8")
-    done = python(
+    done = run_code(
         "import os, sys, ggn_tf\n"
         "def variables(): return {n: v for n, v in os.environ.items() if 'KERAS' in n}\n"
         "before = variables(); ggn_tf.load, ggn_tf.serve; import numpy as np\n"

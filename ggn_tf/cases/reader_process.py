@@ -162,10 +162,11 @@ def run_in_reader(function: Callable[..., _Result], *arguments: object) -> _Resu
 
 def start_ahead() -> None:
     """Start the server process, which imports the readers beside what the caller imports until it needs one."""
-    if _context().get_start_method() == "forkserver":
-        # What prevents it, prevents the first reader too, and is reported then.
-        with suppress(OSError), _starting():
-            forkserver.ensure_running()
+    # What prevents it, prevents the first reader too, and is reported then.
+    with suppress(OSError):
+        if _context().get_start_method() == "forkserver":
+            with _starting():
+                forkserver.ensure_running()
 
 
 def restart_time() -> None:

@@ -109,8 +109,8 @@ def command(
         raise click.UsageError("--proxy and the files for TLS need a --server.")
     if others["align_masks"] and earlier_mask is None and later_mask is None:
         raise click.UsageError("--align-masks needs a mask.")
-    start_ahead()
     _check_paths((earlier, later), (earlier_mask, later_mask), export, output)
+    start_ahead()
     if export is not None:
         load_predictor()
     network = ("model_name", "timeout", "proxy", "trust", "tls_ca", "tls_cert", "tls_key")
@@ -145,7 +145,7 @@ def command(
 
 
 def _check_paths(scans: Sequence[Path], masks: Sequence[Path | None], export: Path | None, output: Path | None) -> None:
-    """Report a wrong path before TensorFlow is loaded, which takes seconds."""
+    """Report a wrong path before the model is loaded."""
     from ggn_tf.cases.masks import refuse_missing_mask
     from ggn_tf.cases.volumes import refuse_missing_ct
     from ggn_tf.prediction.follow_up_folder import refuse_foreign_folder

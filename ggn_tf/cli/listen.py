@@ -122,7 +122,7 @@ def command(
     logging.getLogger("ggn_tf").setLevel(logging.INFO)
     # Libraries quote values of data sets in theirs.
     warnings.simplefilter("ignore")
-    # Before TensorFlow is loaded, which takes seconds.
+    # Before the model is loaded.
     check_node(aet, known_aets, send_to, queue, credentials, timeout, port, host, status_port)
     if export is not None:
         load_predictor()

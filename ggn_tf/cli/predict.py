@@ -184,8 +184,8 @@ def command(
     if output is None and not send and (codes or volumetric_sr):
         raise click.UsageError(f"{'--codes' if codes else '--volumetric-sr'} needs an --output or --send.")
     _check_archive(pacs, calling_aet, move_port, pacs_credentials)
-    start_ahead()
     _check_paths(ct, mask, export, output, codes)
+    start_ahead()
     locations: list[Location] = [] if mask is None else [ggn_tf.Mask(mask, segment)]
     locations += [ggn_tf.Point(*center, ras=ras or None) for center in center_mm]
     locations += [ggn_tf.Voxel(*index) for index in center_index]
@@ -247,7 +247,7 @@ def _fetch(
     calling_aet: str | None,
     move_port: int | None,
 ) -> "ArchivedSeries":
-    """Fetch the CT before TensorFlow is loaded, which takes seconds; the command's end deletes it."""
+    """Fetch the CT before the model is loaded; the command's end deletes it."""
     from ggn_tf.api.archive import fetch_series
 
     aet = calling_aet or CALLING_AET
@@ -271,7 +271,7 @@ def _check_archive(
 def _check_paths(
     ct: Path | None, mask: Path | None, export: Path | None, output: Path | None, codes: Path | None
 ) -> None:
-    """Report a wrong path before TensorFlow is loaded, which takes seconds."""
+    """Report a wrong path before the model is loaded."""
     from ggn_tf.cases.masks import refuse_missing_mask
     from ggn_tf.cases.volumes import refuse_missing_ct
     from ggn_tf.prediction.class_codes import read_class_codes
@@ -296,10 +296,10 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
     moved = f", moved by {nodule.moved_mm:.1f} mm from the given centre" if nodule.moves else ""
     measured = nodule.measurements
     warnings = [f"warning    {with_options(warning.text, warning.arguments)}" for warning in nodule.warnings]
-    nothing = nodule.mask is None
+    is_empty = nodule.mask is None
     return [
         # Before the probabilities, which are those of a patch without a nodule.
-        *(warnings if nothing else []),
+        *(warnings if is_empty else []),
         *(
             f"{name:<{width}}  {probability:5.3f}  {'#' * round(probability * _BAR)}".rstrip()
             for name, probability in nodule.probabilities.items()
@@ -308,7 +308,7 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
             f"spread     {value:.3f} for {name} (standard deviation over the members)"
             for name, value in (nodule.spread or {}).items()
         ),
-        f"decision   {nodule.decision}{', for a patch in which no nodule was found' if nothing else ''}",
+        f"decision   {nodule.decision}{', for a patch in which no nodule was found' if is_empty else ''}",
         *([] if nodule.prediction_set is None else [f"set        {', '.join(nodule.prediction_set) or 'no class'}"]),
         *([] if nodule.typicality is None else [f"typicality {nodule.typicality:.3f}"]),
         f"centre     {point} mm (LPS){moved}",
@@ -324,5 +324,5 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
                 f"{measured.solid_volume_mm3:.0f} mm3, long axis {measured.solid_longest_diameter_mm:.1f} mm",
             ]
         ),
-        *([] if nothing else warnings),
+        *([] if is_empty else warnings),
     ]

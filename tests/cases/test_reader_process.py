@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -53,6 +54,11 @@ def test_it_imports_nothing_from_the_working_folder_and_needs_no_short_temporary
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("5\n", "")
+
+
+def test_without_a_temporary_folder_a_start_ahead_is_left_to_the_first_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_process.tempfile, "gettempdir", Mock(side_effect=FileNotFoundError))
+    reader_process.start_ahead()
 
 
 def test_a_working_folder_that_was_deleted_is_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
@@ -81,6 +82,13 @@ def test_errors_name_the_options_of_this_command(tmp_path: Path, folder: Path):
 )
 def test_wrong_usage(folder: Path, options: list[str]):
     assert follow(*scans(folder), *centre(), *options).exit_code == 2
+
+
+def test_a_wrong_path_is_reported_before_a_reader_is_started(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    started = Mock()
+    monkeypatch.setattr("ggn_tf.cli.follow.start_ahead", started)
+    assert follow(*scans(folder), *masks(folder), *centre(), "--later=no.nii").exit_code == 1
+    started.assert_not_called()
 
 
 def test_wrong_paths_are_reported_before_tensorflow_is_loaded(folder: Path, tmp_path: Path):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import highdicom
 import keras
@@ -494,6 +495,13 @@ def refused(*arguments: object) -> str:
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
     return result.stderr
+
+
+def test_a_wrong_path_is_reported_before_a_reader_is_started(models: Path, monkeypatch: pytest.MonkeyPatch):
+    started = Mock()
+    monkeypatch.setattr("ggn_tf.cli.predict.start_ahead", started)
+    refused("--ct=none.nii", "--center-mm", 0, 0, 0, "--export", models)
+    started.assert_not_called()
 
 
 def test_a_wrong_path_is_reported_before_tensorflow_is_loaded(ct: Path, models: Path, tmp_path: Path):

@@ -1,12 +1,19 @@
 """Ports of loopback, and a web server of the tests in a thread."""
 
+import atexit
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from socketserver import BaseServer
 from threading import Thread
 
-_HELD: list[socket.socket] = []
+_RESERVATIONS: list[socket.socket] = []
+
+
+@atexit.register
+def _close_all() -> None:
+    while _RESERVATIONS:
+        _RESERVATIONS.pop().close()
 
 
 def free_port() -> int:
@@ -14,11 +21,11 @@ def free_port() -> int:
 
     It stays bound with SO_REUSEADDR and never listens, so that only a server with this option that names it gets it.
     """
-    held = socket.socket()
-    _HELD.append(held)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    return int(held.getsockname()[1])
+    reservation = socket.socket()
+    _RESERVATIONS.append(reservation)
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reservation.bind(("127.0.0.1", 0))
+    return int(reservation.getsockname()[1])
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,6 +42,15 @@ class Process(subprocess.Popen):
             os.close(stderr)
         # Not `errors`, which Popen uses for its own.
         self.errors_file = errors
+
+
+def run_code(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run Python code that needs a process without TensorFlow, Keras's settings and a log level; for five minutes."""
+    unset = ("KERAS_", "TF_CPP_MIN_LOG_LEVEL")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(unset)}
+    variables |= {"PYTHONPATH": str(ROOT), **environment}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=variables, timeout=300)
 
 
 def run_module(name: str, *arguments: object) -> None:

@@ -49,7 +49,6 @@ DTYPES = {
 }
 """Voxels are float32; positions are float64, as in DICOM."""
 
-
 ASSETS_EXTRA = "assets.extra"
 """The folder of a SavedModel that TensorFlow copies without reading it."""
 WARMUP_FILE = "tf_serving_warmup_requests"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -24,6 +25,7 @@ _NUMBERS: dict[int, np.dtype[Any]] = {
     types_pb2.DT_DOUBLE: np.dtype(np.float64),
 }
 _SIZEOF_STRING = 24
+_INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
 
 
 def open_session(folder: Path) -> OpenedModel | None:
@@ -31,6 +33,9 @@ def open_session(folder: Path) -> OpenedModel | None:
 
     Returns None where TensorFlow's package must do it: there is no library, it cannot load the version, or a
     signature has tensors that ours never have.
+
+    Raises:
+        MemoryError: Loading needs more than there is.
     """
     library = load_library()
     # Without this file it would load the version, and leave its variables empty.
@@ -38,7 +43,11 @@ def open_session(folder: Path) -> OpenedModel | None:
         return None
     try:
         session = CSession(library, folder)
-    except (SessionError, KeyError):
+    except SessionError as error:
+        if error.code == _RESOURCE_EXHAUSTED:
+            raise MemoryError(error.message) from error
+        return None
+    except (DecodeError, KeyError):
         return None
     return OpenedModel(session, session.signatures)
 
@@ -48,7 +57,9 @@ class CSession:
 
     Raises:
         SessionError: TensorFlow cannot load the version.
-        KeyError: A tensor of a signature is not in the graph, or has another type than float32, float64 and string.
+        DecodeError: Its signatures cannot be read.
+        KeyError: A tensor of a signature is not in the graph, or has another type than float32, float64 and, of an
+            output, string.
     """
 
     def __init__(self, library: ctypes.CDLL, folder: Path) -> None:
@@ -124,27 +135,39 @@ def _load(library: ctypes.CDLL, graph: int, folder: Path) -> tuple[int, Signatur
             session: int = library.TF_LoadSessionFromSavedModel(
                 options, None, os.fsencode(folder), tags, len(tags), graph, meta_graph, status
             )
-        content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
-    return session, dict(meta_graph_pb2.MetaGraphDef.FromString(content).signature_def)
+        try:
+            content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
+            return session, dict(meta_graph_pb2.MetaGraphDef.FromString(content).signature_def)
+        except BaseException:
+            _delete(library, session)
+            raise
 
 
 def _tensors(library: ctypes.CDLL, graph: int, signatures: Signatures) -> Iterator[tuple[str, Output]]:
     for signature in filter(lambda each: each.method_name, signatures.values()):
-        for info in (*signature.inputs.values(), *signature.outputs.values()):
+        known = [(info, {*_NUMBERS}) for info in signature.inputs.values()]
+        known += [(info, {*_NUMBERS, types_pb2.DT_STRING}) for info in signature.outputs.values()]
+        for info, types in known:
             operation, _, index = info.name.partition(":")
             found = library.TF_GraphOperationByName(graph, operation.encode())
-            if not found or not index.isdecimal() or info.dtype not in (*_NUMBERS, types_pb2.DT_STRING):
+            if not found or not index.isdecimal() or info.dtype not in types:
                 raise KeyError(info.name)
             yield info.name, Output(found, int(index))
 
 
 def _to_tensor(library: ctypes.CDLL, values: np.ndarray) -> int:
-    dtype = next(number for number, kind in _NUMBERS.items() if kind == values.dtype)
+    dtype = next((number for number, kind in _NUMBERS.items() if kind == values.dtype), None)
+    if dtype is None:
+        raise SessionError(_INVALID_ARGUMENT, f"A tensor of {values.dtype} cannot be given.")
+    # A name of its own: it must exist until it is copied.
+    content = np.ascontiguousarray(values)
     shape = (ctypes.c_int64 * values.ndim)(*values.shape)
-    tensor: int | None = library.TF_AllocateTensor(dtype, shape, values.ndim, values.nbytes)
-    if tensor is None:
+    tensor: int = library.TF_AllocateTensor(dtype, shape, values.ndim, values.nbytes)
+    data = library.TF_TensorData(tensor)
+    if data is None and values.nbytes:
+        library.TF_DeleteTensor(tensor)
         raise MemoryError
-    ctypes.memmove(library.TF_TensorData(tensor), np.ascontiguousarray(values).ctypes.data, values.nbytes)
+    ctypes.memmove(data, content.ctypes.data, values.nbytes)
     return tensor
 
 
@@ -164,8 +187,12 @@ def _to_array(library: ctypes.CDLL, tensor: int) -> np.ndarray:
 
 
 def _free(library: ctypes.CDLL, session: int | None, graph: int) -> None:
-    status = library.TF_NewStatus()
     if session is not None:
-        library.TF_DeleteSession(session, status)
+        _delete(library, session)
     library.TF_DeleteGraph(graph)
+
+
+def _delete(library: ctypes.CDLL, session: int) -> None:
+    status = library.TF_NewStatus()
+    library.TF_DeleteSession(session, status)
     library.TF_DeleteStatus(status)

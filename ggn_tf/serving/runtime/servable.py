@@ -13,7 +13,7 @@ from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.contract.wire import ASSETS_EXTRA, CONTRACT_FILE
 from ggn_tf.serving.runtime import c_session
 from ggn_tf.serving.runtime.session import Session, SessionError, Signatures
-from ggn_tf.tensorflow_import import import_tensorflow
+from ggn_tf.tensorflow_import import import_for_model
 
 if TYPE_CHECKING:
     from ggn_tf.serving.runtime.batching import BatchingParameters
@@ -129,11 +129,12 @@ def open_servable(
 
     Raises:
         ExportError: It is damaged or not to be trusted (see `Trust`), or TensorFlow cannot load it.
+        MemoryError: Loading needs more than there is.
     """
     (trust or Trust()).check(folder)
     opened = c_session.open_session(folder) if batching is None and "tensorflow" not in sys.modules else None
     if opened is None:
-        import_tensorflow()
+        import_for_model()
         from ggn_tf.serving.runtime.tensorflow_session import open_session
 
         opened = open_session(folder, batching)

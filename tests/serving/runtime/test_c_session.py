@@ -2,15 +2,17 @@
 
 import gc
 import importlib
-import os
 import shutil
-import subprocess
 import sys
-import textwrap
+import weakref
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
 
 from ggn_tf.errors import ExportError
@@ -24,6 +26,7 @@ from ggn_tf.serving.runtime.servable import Servable, open_servable
 from ggn_tf.serving.runtime.session import SessionError
 from ggn_tf.tasks import THREE_CLASSES
 from ggn_tf.tensorflow_library import load_library, open_library
+from tests.support.processes import run_code
 from tests.support.small_model import build_small_model
 from tests.support.tiny_protocol import TINY
 
@@ -65,14 +68,51 @@ def test_a_run_that_fails_has_the_same_code_and_message(exported: Path):
     assert failures[0] == failures[1] and failures[0][0] == 3
 
 
-def test_a_closed_session_refuses_to_run_and_can_be_freed(exported: Path):
+def test_a_closed_session_refuses_to_run_and_is_freed(exported: Path, monkeypatch: pytest.MonkeyPatch):
+    freed, free = [], c_session._free
+    monkeypatch.setattr(c_session, "_free", lambda *arguments: freed.append(arguments) or free(*arguments))
     opened = c_session.open_session(exported / "1")
     signature = opened.signatures["serving_default"]
     opened.session.close()
     with pytest.raises(SessionError, match="Session has been closed"):
         opened.session.run({signature.inputs["hu"].name: np.zeros((1, *SHAPE, 1), np.float32)}, {})
+    session = weakref.ref(opened.session)
+    assert not freed
     del opened
     gc.collect()
+    assert session() is None and len(freed) == 1
+
+
+def test_a_feed_with_any_strides_gives_the_same_bits(exported: Path):
+    opened = c_session.open_session(exported / "1")
+    signature = opened.signatures["serving_default"]
+    hu = np.random.default_rng(0).normal(-600, 300, (4, *SHAPE, 1)).astype(np.float32)
+    transposed = hu.transpose(0, 3, 2, 1, 4)
+    fetches = {"probabilities": signature.outputs["probabilities"].name}
+    found = [
+        opened.session.run({signature.inputs["hu"].name: values}, fetches)["probabilities"].tolist()
+        for values in (transposed, np.ascontiguousarray(transposed))
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_tensor_without_memory_is_deleted():
+    deleted = []
+    library = SimpleNamespace(
+        TF_AllocateTensor=lambda *_: 1, TF_TensorData=lambda _: None, TF_DeleteTensor=deleted.append
+    )
+    with pytest.raises(MemoryError):
+        c_session._to_tensor(library, np.zeros(3))
+    assert deleted == [1]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, object])
+def test_a_feed_of_another_type_is_refused(dtype: type, exported: Path):
+    opened = c_session.open_session(exported / "1")
+    name = opened.signatures["serving_default"].inputs["hu"].name
+    with pytest.raises(SessionError, match=f"A tensor of {np.dtype(dtype)} cannot be given") as caught:
+        opened.session.run({name: np.zeros((1, *SHAPE, 1), dtype)}, {})
+    assert caught.value.code == 3
 
 
 def test_a_package_without_the_library_or_its_functions_has_none(tmp_path: Path):
@@ -82,16 +122,18 @@ def test_a_package_without_the_library_or_its_functions_has_none(tmp_path: Path)
     assert load_library() is not None
 
 
-def process(code: str) -> subprocess.CompletedProcess:
-    """This process has imported TensorFlow's package, so that a version is loaded by it."""
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[3])
-    run = [sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.run(run, env=environment, capture_output=True, text=True, encoding="utf-8")
+def test_where_devices_are_plug_ins_the_package_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = tmp_path / "tensorflow"
+    package.symlink_to(Path(load_library()._name).parent)
+    assert open_library(package) is not None
+    (tmp_path / "tensorflow-plugins").mkdir()
+    assert open_library(package) is None
+    monkeypatch.setenv("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "/opt/devices")
+    assert load_library() is None
 
 
 def test_a_process_without_the_package_predicts_the_same_and_can_import_it_later(exported: Path):
-    done = process(
+    done = run_code(
         f"""
         import sys, ggn_tf
         from pathlib import Path
@@ -129,7 +171,15 @@ def with_unknown_tensor(version: Path) -> None:
     file.write_bytes(saved.SerializeToString())
 
 
-DAMAGES = (without_variables, with_unknown_operation, with_unknown_tensor)
+def with_text_as_input(version: Path) -> None:
+    file = version / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    signature = saved.meta_graphs[0].signature_def["roi"]
+    signature.inputs["hu"].CopyFrom(signature.outputs["class_names"])
+    file.write_bytes(saved.SerializeToString())
+
+
+DAMAGES = (without_variables, with_unknown_operation, with_unknown_tensor, with_text_as_input)
 
 
 @pytest.fixture(params=DAMAGES)
@@ -144,20 +194,45 @@ def test_a_damaged_version_is_left_to_the_package(damaged: Path):
     assert c_session.open_session(damaged) is None
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(DecodeError("wrong"), None), (MemoryError("full"), MemoryError)],
+)
+def test_a_session_whose_signatures_cannot_be_read_is_deleted(
+    error: Exception, expected: type[Exception] | None, exported: Path, monkeypatch: pytest.MonkeyPatch
+):
+    deleted, delete = [], c_session._delete
+    monkeypatch.setattr(c_session, "_delete", lambda *arguments: deleted.append(arguments) or delete(*arguments))
+    monkeypatch.setattr(c_session.ctypes, "string_at", Mock(side_effect=error))
+    with nullcontext() if expected is None else pytest.raises(expected):
+        assert c_session.open_session(exported / "1") is None
+    assert len(deleted) == 1
+
+
+def test_a_version_that_memory_is_too_small_for_is_not_left_to_the_package(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(c_session, "CSession", Mock(side_effect=SessionError(8, "OOM when allocating tensor")))
+    with pytest.raises(MemoryError, match="OOM when allocating"):
+        c_session.open_session(exported / "1")
+
+
 @pytest.mark.parametrize("damaged", [with_unknown_operation], indirect=True)
-def test_a_damaged_version_is_refused_with_the_error_of_the_package(damaged: Path):
+def test_a_damaged_version_is_refused_with_the_error_of_the_package_alone(damaged: Path):
     with pytest.raises(ExportError, match="The version cannot be loaded") as caught:
         open_servable(damaged, "ggn", 1, trust=Trust(any_program=True))
-    done = process(
+    done = run_code(
         f"""
         from pathlib import Path
         from ggn_tf.errors import ExportError
         from ggn_tf.serving.contract.trust import Trust
         from ggn_tf.serving.runtime.servable import open_servable
+        from ggn_tf.tensorflow_import import load_predictor
+        load_predictor()
         try:
             open_servable(Path({str(damaged)!r}), "ggn", 1, trust=Trust(any_program=True))
         except ExportError as error:
             print(error)
         """
     )
-    assert done.stdout == f"{caught.value}\n", done.stderr
+    assert (done.stdout, done.stderr) == (f"{caught.value}\n", "")
