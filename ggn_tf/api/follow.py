@@ -89,8 +89,9 @@ def follow(
     with _about("later"):
         place = later_center or Point(*registration.carried(nodule.center_mm_lps), ras=False)
         later_nodule = _nodule(after, model, later_mask, place, policy)
-    with _about("earlier"):
-        nodule = _settled(before, model, nodule, policy)
+    if later_center is None and later_mask is None:
+        with _about("earlier"):
+            nodule = _settled(before, model, nodule, policy)
     return FollowUp(
         earlier=nodule,
         later=later_nodule,

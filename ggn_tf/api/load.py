@@ -1,15 +1,16 @@
 """Load a model and predict the nodules of a CT."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ggn_tf.api.arguments import check_solid_hu
+from ggn_tf.api.arguments import check_solid_hu, ignore
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.recentring import WARNING_MM
+from ggn_tf.cases.volumes import Volume
 from ggn_tf.errors import ServingError
 from ggn_tf.prediction.ct_patches import NodulePatch, open_patches
 from ggn_tf.prediction.locations import Location
@@ -58,6 +59,7 @@ class Model(AbstractContextManager["Model"]):
         recenter: bool = True,
         solid_hu: float = SOLID_HU,
         sets: bool = False,
+        on_start: Callable[[Volume], None] = ignore,
     ) -> CtPrediction:
         """Classify and segment nodules of one CT, which is opened once.
 
@@ -80,6 +82,7 @@ class Model(AbstractContextManager["Model"]):
             solid_hu: Voxels above it are solid, in the measurements. HU.
             sets: Whether the prediction must have a prediction set and a typicality. Where the model gives them, it has
                 them in any case.
+            on_start: Called with the CT once it was read, before the model predicts.
 
         Raises:
             LocationError: There is no location, or one is outside the CT.
@@ -99,6 +102,7 @@ class Model(AbstractContextManager["Model"]):
         policy = RepairPolicy(repair, align_masks)
         margin_mm = WARNING_MM if recenter else 0.0
         volume, patches = open_patches(Path(ct), series, locations, self.protocol, policy, margin_mm)
+        on_start(volume)
         prediction = predict_nodules(
             volume,
             patches,

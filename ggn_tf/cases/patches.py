@@ -89,6 +89,12 @@ class Patch:
 def cut_patch(volume: Volume, target: NoduleTarget, protocol: PatchProtocol, options: CutOptions = PLAIN_CUT) -> Patch:
     """Cut a nodule's patch out of its CT, reading and resampling nothing else.
 
+    Args:
+        volume: The CT.
+        target: Where the nodule is.
+        protocol: The patch's size, spacing, and value outside the CT.
+        options: How to cut, and what to measure.
+
     Raises:
         VolumeError: The CT cannot be read, or the centre is outside it.
         MaskError: The mask cannot be used, does not reach the patch, or there is neither a mask nor a centre.
@@ -108,7 +114,8 @@ def cut_patches(
 ) -> list[Patch]:
     """Cut the patches of several nodules of one CT; a compressed file is decompressed once for all of them.
 
-    Args and errors are those of `cut_patch`; `masks` are those that were already read.
+    Args and errors are those of `cut_patch`; `masks` are those that were already read, whose repair policy counts for
+    masks in place of that of the options.
     """
     masks = masks or Masks(volume, options.repair_policy)
     locations = []

@@ -98,7 +98,8 @@ _BAR = 24
     "-o",
     "--output",
     type=PATH,
-    help="Folder for result.json, answer.html, masks (NIfTI, DICOM SEG), DICOM SR and overlays.",
+    help="Folder for result.json, answer.html, masks (NIfTI, DICOM SEG), DICOM SR and overlays. An earlier result is "
+    "replaced, unless it is of a CT in another place or of another extent.",
 )
 @click.option(
     "--codes",
@@ -200,6 +201,10 @@ def command(
     if export is not None:
         load_predictor()
     with ggn_tf.load(export or f"grpc://{server}", timeout=timeout, **network) as model:
+        if output is not None:
+            from ggn_tf.prediction.result_folder import refuse_other_ct
+
+            others["on_start"] = lambda volume: refuse_other_ct(output, volume.stored_grid)
         prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks, **others)
     folder = output
     if send and output is None:

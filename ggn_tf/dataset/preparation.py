@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from queue import SimpleQueue
 
 from ggn_tf.cases.patch_location import NoduleTarget
-from ggn_tf.cases.patches import PLAIN_CUT, CutOptions, Patch, cut_patch_from, cut_patches
+from ggn_tf.cases.patches import CutOptions, Patch, cut_patch_from, cut_patches
 from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess, restart_time
 from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.tables.table import Case
@@ -17,6 +17,8 @@ from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import GgnError, MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 
+# A dataset needs the digests of its CTs, which tell whether patients share one.
+OF_A_DATASET = CutOptions(ct_digest=True)
 # Results that wait for their turn: enough to keep the workers busy behind one slow CT, within bounded memory.
 _AHEAD_PER_JOB = 16
 # Largest number of nodules of one CT that a worker cuts together.
@@ -32,7 +34,7 @@ _Outcome = Patch | GgnError
 
 
 def prepare_cases(
-    cases: Sequence[Case], protocol: PatchProtocol, jobs: int, options: CutOptions = PLAIN_CUT
+    cases: Sequence[Case], protocol: PatchProtocol, jobs: int, options: CutOptions = OF_A_DATASET
 ) -> Generator[tuple[Case, Patch | GgnError], None, None]:
     """Cut every case's patch; a compressed CT of neighbouring rows is decompressed once.
 
@@ -106,7 +108,7 @@ def cut_group(
         return [_ended(cases[0], error)]
 
 
-def prepare_group(cases: Sequence[Case], protocol: PatchProtocol, options: CutOptions = PLAIN_CUT) -> list[_Outcome]:
+def prepare_group(cases: Sequence[Case], protocol: PatchProtocol, options: CutOptions = OF_A_DATASET) -> list[_Outcome]:
     """Cut the patches of cases of one CT, as `prepare_case`."""
     if len(cases) > 1 and all(case.mask for case in cases):
         targets = [NoduleTarget(case.mask, case.segment, case.center_mm_lps) for case in cases]
@@ -117,7 +119,7 @@ def prepare_group(cases: Sequence[Case], protocol: PatchProtocol, options: CutOp
     return [prepare_case(case, protocol, options) for case in cases]
 
 
-def prepare_case(case: Case, protocol: PatchProtocol, options: CutOptions = PLAIN_CUT) -> Patch | GgnError:
+def prepare_case(case: Case, protocol: PatchProtocol, options: CutOptions = OF_A_DATASET) -> Patch | GgnError:
     """Cut one case's patch; an error about the case is returned, not raised."""
     restart_time()
     try:

@@ -66,8 +66,13 @@ def measure_uncertainty(
     The thresholds are fitted on the mean probabilities of all members, as the export compares them. Members of
     different splits have no common validation set: of its nodules some members would have learned.
 
-    Takes the members, and the model of each with a sub-model `classification`. `coverage` is the share of prediction
-    sets that must contain the true class. `mirrored` probabilities are means over the eight mirrors of the patch.
+    Args:
+        runs: The members.
+        models: The model of each, with a sub-model `classification`.
+        coverage: Share of prediction sets that must contain the true class.
+        mirrored: Whether probabilities are means over the eight mirrors of the patch.
+        own_dataset: Where the runs' dataset is now; None where it was not moved.
+        announce: Called with a line for each member.
 
     Raises:
         RunError: The runs are of different datasets or splits, a run's dataset is not there, or it has no validation

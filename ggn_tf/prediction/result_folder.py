@@ -11,8 +11,10 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Grid
+from ggn_tf.cases.volume_files.headers import read_header
 from ggn_tf.errors import GgnError, VolumeError
 from ggn_tf.prediction.class_codes import ClassCode
+from ggn_tf.prediction.ct_patches import in_reader
 from ggn_tf.prediction.output_folder import OutputFolder
 from ggn_tf.prediction.overlay import draw_overlay
 from ggn_tf.prediction.patch_warnings import PredictionWarning
@@ -57,9 +59,9 @@ def write_results(
         The content of result.json.
 
     Raises:
-        GgnError: The folder cannot be written, or contains the result of another CT.
+        GgnError: The folder cannot be written, or contains the result of a CT in another place or of another extent.
     """
-    _refuse_other_ct(folder, prediction.labels)
+    refuse_other_ct(folder, Grid.from_image(prediction.labels))
     with _FOLDER.replaced(folder, shared) as fresh:
         sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
         objects, warnings = _write_dicom(prediction, fresh, class_codes or {}, volumetric)
@@ -80,25 +82,28 @@ def write_results(
     return result
 
 
-def _refuse_other_ct(folder: Path, labels: sitk.Image) -> None:
-    """Raise GgnError where the mask of an earlier result is elsewhere; the order of its axes does not matter."""
-    try:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(folder / MASK_FILE))
-        reader.ReadImageInformation()
-    except RuntimeError:
-        # There is none, or none that can be read.
+def refuse_other_ct(folder: Path, grid: Grid) -> None:
+    """Raise GgnError where a folder cannot be replaced by a result on a grid, whatever the order of the axes."""
+    refuse_foreign_folder(folder)
+    path = folder / MASK_FILE
+    # A pipe would be waited for, and a link leads to a file that is not ours.
+    if path.is_symlink() or not path.is_file():
         return
-    earlier, grid = Grid.from_image(reader), Grid.from_image(labels)
-    corners = [image_grid.corners_mm_lps() for image_grid in (earlier, grid)]
-    before, after = (np.stack([points.min(axis=0), points.max(axis=0)]) for points in corners)
+    try:
+        earlier = in_reader(path, read_header, path)
+    except (GgnError, OSError, MemoryError):
+        return
+    before, after = (
+        np.stack([corners.min(axis=0), corners.max(axis=0)])
+        for corners in (earlier.corners_mm_lps(), grid.corners_mm_lps())
+    )
     if not np.allclose(before, after, rtol=0, atol=SAME_GRID_MM):
         raise GgnError(
-            "The folder contains the result of another CT.",
+            "The folder contains the result of a CT in another place or of another extent.",
             case=folder,
             found=f"a mask on {earlier}",
-            expected=f"a result of this CT, on {grid}, or a folder that does not exist or is empty",
-            remedy="Name a folder for each CT, or delete this one.",
+            expected=f"a result on {grid}, or a folder that does not exist or is empty",
+            remedy="Name a folder for each CT.",
             arguments=("output",),
         )
 

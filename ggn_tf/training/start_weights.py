@@ -74,7 +74,9 @@ class StartWeights:
 def run_source(folder: Path, dataset: Dataset) -> Source:
     """The weights of a run's last finished stage.
 
-    Where the dataset of the run that is to start is also the source's, it is not searched elsewhere.
+    Args:
+        folder: The run.
+        dataset: The dataset of the run that is to start; where it is also the source's, it is not searched elsewhere.
 
     Raises:
         RunError: There is no run, it has not finished a stage, or a file of it is damaged.
@@ -129,8 +131,13 @@ def start_weights(
     The last layer of the classifier is taken only where the classes are the same; the names of a `.keras` file's
     classes are not known, so that their number decides.
 
-    Takes the run that is to start from them, its dataset, and the ids of the cases of its test and its validation set.
-    `freeze` convolution blocks stay fixed, from the input of each part whose weights are taken.
+    Args:
+        source: The weights.
+        description: The run that is to start from them.
+        dataset: The run's dataset.
+        test_cases: The ids of the cases of its test set.
+        validation_cases: Those of its validation set.
+        freeze: Number of convolution blocks to keep fixed, from the input of each part whose weights are taken.
 
     Raises:
         RunError: The file is not a network of ggn-tf or is damaged, its patch or its layers are of another size, it has

@@ -115,8 +115,15 @@ def started_plan(
     """The plan of a run that starts from existing weights.
 
     A run that has stored the weights of a source of this name needs it no more. Where another run or file has this path
-    now, the plan is of that one, and `RunFolder.create` refuses it. Takes the plan of the same run without a source,
-    the run folder, the source's path, and what opens the source.
+    now, the plan is of that one, and `RunFolder.create` refuses it.
+
+    Args:
+        plan: The plan of the same run without a source.
+        folder: The run folder.
+        path: The source's.
+        source: Opens the source.
+        dataset: The run's dataset.
+        freeze: As in `start_weights`.
 
     Raises:
         RunError, GgnError: As in `start_weights`, or the source cannot be opened.

@@ -45,6 +45,14 @@ def test_cases_that_cannot_be_used_are_in_the_error_or_left_out(tmp_path: Path) 
         ggn_tf.prepare(table, tmp_path / "dataset", jobs=1)
 
 
+def test_an_output_that_exists_is_refused_before_any_ct_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ggn_tf.api.prepare.cut_cases", lambda *_: pytest.fail("a CT would be read"))
+    with pytest.raises(DatasetError, match="overwrite something that exists"):
+        ggn_tf.prepare(write_case_files(tmp_path / "cases", 2), tmp_path / "cases")
+
+
 @pytest.mark.parametrize(
     "wrong", [{"runner": "threads"}, {"solid_hu": -1025.0}, {"solid_hu": 401.0}, {"solid_hu": math.nan}]
 )

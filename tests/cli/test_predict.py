@@ -96,6 +96,19 @@ def write_markups(path: Path, system: str, points: list[dict]) -> Path:
     return path
 
 
+def test_a_result_in_another_place_is_refused_before_the_model_predicts(
+    ct: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "result.json").touch()
+    sitk.WriteImage(sitk.Image((4, 4, 4), sitk.sitkUInt8), str(tmp_path / "nodule_mask.nii.gz"))
+    monkeypatch.setattr("ggn_tf.api.load.predict_nodules", lambda *_, **__: pytest.fail("the model would predict"))
+    result = predict(
+        "--ct", ct / "dicom", "--mask", ct / "mask.nii.gz", "--export", models, "--output", tmp_path, "--align-masks"
+    )
+    assert result.exit_code == 1
+    assert "a CT in another place or of another extent" in result.stderr
+
+
 def test_by_export_and_by_server_the_answer_is_the_models(ct: Path, protocol: Protocol, small_export: Path) -> None:
     model, models = build_small_model(), small_export
     patch = cut_patch_from(ct / "ct.nii.gz", NoduleTarget(ct / "mask.nii.gz"), protocol.patch)

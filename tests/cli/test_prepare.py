@@ -71,6 +71,13 @@ def test_jobs_do_not_change_the_fingerprint(
     assert read_split(dataset, 1) == read_split(other, 1)
 
 
+def test_no_name_and_no_path_is_in_the_dataset(table: Path, dataset: Dataset) -> None:
+    for path in dataset.folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        for name in (b"SMITH-", b"MRN-", str(table.parent).encode()):
+            assert name not in content, path
+
+
 def test_the_id_list_tells_which_hash_is_whose(prepared: tuple[Path, Result], dataset: Dataset) -> None:
     rows, cases = read_rows(prepared[0] / "ids.csv"), dataset.cases
     assert [row["case_id"] for row in rows] == [f"SMITH-{number:04d}" for number in range(12)]

@@ -83,12 +83,17 @@ def test_a_scan_against_itself_does_not_change(folder: Path):
     assert codes(follow_up.warnings) == {"patient_unknown", "acquisition_unknown"}
 
 
-def test_a_scan_against_itself_does_not_change_where_the_centre_does_not_come_to_rest(folder: Path):
+@pytest.mark.parametrize("later_center", [None, POINT])
+def test_a_scan_against_itself_does_not_change_where_the_centre_does_not_come_to_rest(
+    folder: Path, later_center: ggn_tf.Point | None
+):
     model = Model(RestlessNetwork(), PatchProtocol(), {"export": "restless"})  # type: ignore[arg-type]
-    follow_up = ggn_tf.follow(folder / "earlier.nii", folder / "earlier.nii", POINT, model=model)
+    scan = folder / "earlier.nii"
+    follow_up = ggn_tf.follow(scan, scan, POINT, model=model, later_center=later_center)
     assert [change.absolute for change in follow_up.changes] == [0] * 7
     assert follow_up.earlier.center_mm_lps == follow_up.later.center_mm_lps
-    assert follow_up.earlier.start_mm_lps == CENTER != follow_up.later.start_mm_lps
+    assert follow_up.earlier.start_mm_lps == CENTER
+    assert (follow_up.later.start_mm_lps == CENTER) == (later_center is not None)
 
 
 def test_growth_is_measured_where_the_registration_finds_the_nodule(folder: Path, tmp_path: Path):

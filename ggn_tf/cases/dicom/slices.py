@@ -132,13 +132,29 @@ def make_slice(
     rescale_type: str = "",
     bits: tuple[float, float] | None = None,
 ) -> Slice:
-    """A slice from the values of its tags, which `Slice` describes; missing or invalid values count as unknown.
+    """A slice from the values of its tags; missing or invalid values count as unknown.
 
-    The orientation is the direction of its rows, then of its columns; the pixel spacing is the distance of rows, then
-    of columns, in mm. Of the padding (PixelPaddingValue and PixelPaddingRangeLimit, stored values), values that tissue
-    has, too, are ignored: some exporters write 0 where 0 is water. `contrast` is ContrastBolusAgent, which some
-    scanners fill in although there was none, `acquisition` the values of `ACQUISITION` by attribute, `bits` BitsStored
-    and HighBit.
+    Args:
+        path: Its file.
+        position: ImagePositionPatient.
+        orientation: ImageOrientationPatient: the direction of its rows, then of its columns.
+        pixel_spacing: The distance of rows, then of columns, in mm.
+        size_xy: Number of columns and rows.
+        series: As in `Slice`.
+        description: As in `Slice`.
+        uid: As in `Slice`.
+        modality: As in `Slice`.
+        localizer: As in `Slice`.
+        rescale: Slope and intercept.
+        padding: PixelPaddingValue and PixelPaddingRangeLimit, stored values. Values that tissue has, too, are ignored:
+            some exporters write 0 where 0 is water.
+        frame: As in `Slice`.
+        contrast: ContrastBolusAgent, which some scanners fill in although there was none.
+        inverted: As in `Slice`.
+        acquisition: Values of `ACQUISITION`, by attribute; empty ones count as absent.
+        patient: As in `Slice`.
+        rescale_type: As in `Slice`, in any spelling.
+        bits: BitsStored and HighBit.
     """
     agent = contrast.strip()
     given = agent.upper() not in _NO_CONTRAST
