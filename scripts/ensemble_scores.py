@@ -3,11 +3,13 @@
 
 python scripts/ensemble_scores.py DATASET FOLDS.json RUN... [--mirrors] [--measure mean_diameter]
 
-The runs are those of a study or cross-validation by folds; runs of one model and fold are members. An ensemble has the
-mean probabilities and the mean soft mask of its members, as an export has. The runs are read, and nothing is written.
+The runs are those of one study or cross-validation by folds, for a task of two classes; runs of one model and fold are
+members. An ensemble has the mean probabilities and the mean soft mask of its members, as an export has. The runs are
+read, and nothing is written.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import tensorflow as tf
 from ggn_tf.dataset.folds import Folds, read_folds
 from ggn_tf.dataset.pipeline import CaseStream, read_batches
 from ggn_tf.dataset.records import Dataset, open_dataset
+from ggn_tf.dataset.splits import digest_of
 from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
 from ggn_tf.evaluation.statistics.folds import resample_in_folds, resampled_in_folds
 from ggn_tf.evaluation.statistics.predictions_table import (
@@ -128,6 +131,17 @@ def _predict(
     dataset: Dataset, folds: Folds, runs: list[RunFolder], mirrors: bool
 ) -> tuple[dict[str, dict[int, pd.DataFrame]], dict[str, list[str]]]:
     """The rows of each system and fold, and the names of each ensemble's members."""
+    digests = {split.number: digest_of(split) for split in folds.splits}
+    identities = Counter((run.description.model, run.description.seed, run.description.split) for run in runs)
+    for run in runs:
+        described = run.description
+        if described.split_digest != digests.get(described.split):
+            raise click.ClickException(f"{run.folder} was not trained on a fold of the file.")
+        if described.task != runs[0].description.task or len(described.task.classes) != 2:
+            raise click.ClickException(f"{run.folder} has another task than the first run, or not two classes.")
+    trained = {identity[:2] for identity in identities}
+    if set(identities.values()) != {1} or len(identities) != len(trained) * len(digests):
+        raise click.ClickException("Each model and seed needs one run in every fold.")
     systems: dict[str, dict[int, pd.DataFrame]] = {}
     members: dict[str, list[str]] = {}
     for split in folds.splits:

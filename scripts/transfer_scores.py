@@ -26,7 +26,7 @@ from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
 
 TASK, LABEL = "1+2,4+5", "malignancy"
 SOURCE_TASK, SOURCE_LABEL = "1+2+3,4+5", "texture"
-EPOCHS = 60
+EPOCHS = 30
 """More than those of the protocol `quick`: an epoch of 30 nodules has two steps."""
 _REPLICATES = 2000
 
@@ -87,25 +87,29 @@ def predict(run: RunFolder) -> pd.DataFrame:
 def print_size(size: int, predictions: dict[str, list[pd.DataFrame]]) -> None:
     """Print the mean AUC over the draws of each way to start, with intervals over patients, as rows of the table."""
     resampling = resample(next(iter(predictions.values()))[0]["patient"].to_numpy(dtype=str), _REPLICATES, 0)
-    first: np.ndarray | None = None
-    for name, draws in predictions.items():
-        each = [resampled_class_auc(class_indices(rows)[0], probabilities(rows), resampling.weights) for rows in draws]
-        mean = np.mean(each, axis=0)
+    areas = {
+        name: np.array(
+            [resampled_class_auc(class_indices(rows)[0], probabilities(rows), resampling.weights) for rows in draws]
+        )
+        for name, draws in predictions.items()
+    }
+    first = next(iter(areas.values()))
+    for name, each in areas.items():
+        mean, less = each.mean(axis=0), each - first
         low, high = resampling.interval(mean) or (np.nan, np.nan)
-        spread = np.std([drawn[0] for drawn in each], ddof=1)
+        cell = f"{mean[0]:.3f} ± {each[:, 0].std(ddof=1):.3f} [{low:.3f}, {high:.3f}]"
         difference = ""
-        if first is not None:
-            ends = resampling.difference_interval(mean - first) or (np.nan, np.nan)
-            difference = f"{mean[0] - first[0]:+.3f} [{ends[0]:+.3f}, {ends[1]:+.3f}]"
-        first = mean if first is None else first
-        click.echo(f"| {size} | {name} | {mean[0]:.3f} ± {spread:.3f} [{low:.3f}, {high:.3f}] | {difference} |")
+        if each is not first:
+            low, high = resampling.difference_interval(less.mean(axis=0)) or (np.nan, np.nan)
+            difference = f"{less[:, 0].mean():+.3f} ± {less[:, 0].std(ddof=1):.3f} [{low:+.3f}, {high:+.3f}]"
+        click.echo(f"| {size} | {name} | {cell} | {difference} |")
 
 
 @click.command()
 @click.argument("cases", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--size", "sizes", multiple=True, type=int, default=(30, 60, 120), help="Number of training nodules.")
-@click.option("--draws", default=5, help="Number of training sets of each size.")
+@click.option("--draws", type=click.IntRange(min=2), default=5, help="Number of training sets of each size.")
 def command(cases: Path, out: Path, sizes: tuple[int, ...], draws: int) -> None:
     """Compare first weights on the nodules of CASES, in OUT."""
     table = pd.read_csv(cases)
@@ -113,7 +117,7 @@ def command(cases: Path, out: Path, sizes: tuple[int, ...], draws: int) -> None:
         table[column] = [str(cases.parent.absolute() / path) for path in table[column]]
     table = table.assign(set=divide(table))
     rate = quick_protocol().training.classify.learning_rate
-    source = train(prepare(table, SOURCE_LABEL, out / "source"), SOURCE_TASK, "run", None, rate, EPOCHS // 2, 0).folder
+    source = train(prepare(table, SOURCE_LABEL, out / "source"), SOURCE_TASK, "run", None, rate, EPOCHS, 0).folder
     starts = {"random": (None, rate), "texture": (source, rate), "texture, a tenth of the rate": (source, rate / 10)}
     judged = table[table[LABEL] != 3]
     predictions: dict[tuple[int, str], list[pd.DataFrame]] = {}
@@ -123,7 +127,10 @@ def command(cases: Path, out: Path, sizes: tuple[int, ...], draws: int) -> None:
         for name, (start, start_rate) in starts.items():
             run = train(folder, TASK, f"run-{name.split()[-1]}", start, start_rate, EPOCHS, seed)
             predictions.setdefault((size, name), []).append(predict(run))
-    click.echo("| nodules | first weights | AUC | difference |\n|---|---|---|---|")
+    click.echo(
+        "| nodules | first weights | AUC, mean ± SD over draws [95 % over test patients] "
+        "| less random, ± SD over draws [95 % over test patients] |\n|---|---|---|---|"
+    )
     for size in sizes:
         print_size(size, {name: predictions[size, name] for name in starts})
 
