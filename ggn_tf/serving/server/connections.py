@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 LARGEST_MESSAGE = "grpc.max_receive_message_length"
 LARGEST_MESSAGE_BYTES = 8 * 2**20
@@ -94,6 +95,12 @@ class ConnectionGuard:
         """Watch no longer."""
         self._stopping.set()
 
+    def close(self, peer: str) -> None:
+        """Close the connection of a client, as gRPC names it: `ipv4:ADDRESS:PORT`."""
+        for number in _descriptors() if self._thread.is_alive() else ():
+            if _silent_ms(number, self._port, unquote(peer)) is not None:
+                _shut(number, self._port)
+
     def _watch(self) -> None:
         while not self._stopping.wait(_PERIOD_S):
             numbers = _descriptors()
@@ -115,8 +122,8 @@ def _descriptors() -> list[int]:
         return list(range(_descriptor_limit()))
 
 
-def _silent_ms(number: int, port: int) -> int | None:
-    """Time since a client last sent something; None for what is not a connection of a client."""
+def _silent_ms(number: int, port: int, peer: str | None = None) -> int | None:
+    """Time since a client last sent something; None for what is not a connection of a client, or not of this one."""
     try:
         connection = socket.socket(fileno=number)
     except OSError:
@@ -124,7 +131,9 @@ def _silent_ms(number: int, port: int) -> int | None:
     try:
         if connection.type != socket.SOCK_STREAM or connection.getsockname()[1] != port:
             return None
-        connection.getpeername()
+        host, client_port = connection.getpeername()[:2]
+        if peer not in {None, f"ipv4:{host.removeprefix('::ffff:')}:{client_port}", f"ipv6:[{host}]:{client_port}"}:
+            return None
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED.size)
         return int(_LAST_RECEIVED.unpack(info)[0])
     except (OSError, IndexError, TypeError, struct.error):

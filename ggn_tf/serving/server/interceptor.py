@@ -14,7 +14,7 @@ _RECEIVE_S = 60.0
 _MOST_ARRIVING = 64
 """Requests that arrive at a time, each up to the largest message: of further ones the one that began first ends."""
 _MOST_SENDING_BYTES = 2**28
-"""Responses that clients have not taken, or twice the largest: then the connection with the most loses its newest."""
+"""Responses that clients have not taken, or twice the largest: beyond, the connection with most is refused or ended."""
 _MOST_STREAMS = 100
 """Streams of the health service (Watch)."""
 _LARGEST_SMALL_BYTES = 2**16
@@ -31,9 +31,14 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
     A method without a deserializer gets the bytes of a message, to be parsed when it is admitted. The health service is
     never refused: its probes read NOT_SERVING. A request that arrives while gRPC's server stops would be CANCELLED,
     which clients do not retry. So refusals are delayed until then: a client that waits for its response sends nothing.
+
+    Args:
+        close_connection: Closes a client's connection. Until then gRPC keeps a response that is not taken, also of a
+            cancelled request, and twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, close_connection: Callable[[str], None]) -> None:
+        self._close_connection = close_connection
         self._closed = False
         self._refusing = asyncio.Event()
         self._refusing.set()
@@ -76,7 +81,9 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
     def _receiving(self, respond: _Handler, parse: Callable[[bytes], Any] | None) -> _Handler:
         async def handle(_: object, context: _Context) -> Any:
             response = await respond(await self._message(context, parse), context)
-            self._limit_sending(context.peer(), len(response) if isinstance(response, bytes) else 0)
+            if not self._may_send(context.peer(), len(response) if isinstance(response, bytes) else 0):
+                del response
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "This connection takes its responses too slowly.")
             return response
 
         return handle
@@ -129,23 +136,25 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
 
         return handle
 
-    def _limit_sending(self, connection: str, size: int) -> None:
-        """End a request whose client does not take the response, which stays in memory until then."""
+    def _may_send(self, connection: str, size: int) -> bool:
+        """Count a response until it is sent; False if its connection has the most bytes that are not taken."""
         task = asyncio.current_task()
         if task is None:
-            return
-        timer = asyncio.get_running_loop().call_later(_RECEIVE_S, task.cancel)
+            return True
+        self._sending[task] = connection, size
+        while fullest := self._fullest():
+            if fullest == connection:
+                del self._sending[task]
+                return False
+            self._close(fullest)
+        timer = asyncio.get_running_loop().call_later(_RECEIVE_S, self._close, connection)
 
         def end(sent: asyncio.Task[Any]) -> None:
             timer.cancel()
             self._sending.pop(sent, None)
 
-        self._sending[task] = connection, size
         task.add_done_callback(end)
-        while fullest := self._fullest():
-            newest = next(sent for sent, (name, held) in reversed(self._sending.items()) if name == fullest and held)
-            del self._sending[newest]
-            newest.cancel()
+        return True
 
     def _fullest(self) -> str | None:
         """The connection with the most bytes that are not taken; None while all together are few enough."""
@@ -154,6 +163,12 @@ class RequestInterceptor(aio.ServerInterceptor):  # type: ignore[misc]
             held[connection] += size
         most = max(_MOST_SENDING_BYTES, 2 * max((size for _, size in self._sending.values()), default=0))
         return max(held, key=held.__getitem__) if held.total() > most else None
+
+    def _close(self, connection: str) -> None:
+        for task in [task for task, (name, _) in self._sending.items() if name == connection]:
+            del self._sending[task]
+            task.cancel()
+        self._close_connection(connection)
 
     async def _refuse(self, request: object, context: _Context) -> None:
         await self._refusing.wait()

@@ -111,8 +111,8 @@ class ModelServer:
         largest = self.options.bounds.largest_bytes
         waiting = self.options.waiting
         self._limits = RequestLimits(self.options.threads, waiting, max(largest, waiting * largest // 2))
-        self._interceptor = RequestInterceptor()
         self._guard = ConnectionGuard(most_connections())
+        self._interceptor = RequestInterceptor(self._guard.close)
 
     def start(self) -> int:
         """Load the newest version, then take the port; returns the number of the version that is served.

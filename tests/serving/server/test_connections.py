@@ -64,6 +64,23 @@ def test_the_longest_silent_connections_are_closed():
             assert client.recv(1) == b"y"
 
 
+@pytest.mark.parametrize(
+    ("host", "family", "name"),
+    [("127.0.0.1", socket.AF_INET, "ipv4:127.0.0.1:{}"), ("::1", socket.AF_INET6, "ipv6:%5B::1%5D:{}")],
+)
+def test_a_connection_is_closed_by_its_name_and_no_other(host, family, name):
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server((host, 0), family=family))
+        clients = [stack.enter_context(socket.create_connection((host, server.getsockname()[1]))) for _ in range(2)]
+        accepted = [stack.enter_context(server.accept()[0]) for _ in clients]
+        guard = ConnectionGuard(10_000)
+        guard.start(server.getsockname()[1])
+        guard.close(name.format(clients[0].getsockname()[1]))
+        guard.stop()
+        assert [_is_closed(client) for client in clients] == [True, False]
+        assert len(accepted) == 2
+
+
 def _is_closed(client):
     client.settimeout(1)
     try:
@@ -106,7 +123,7 @@ def test_requests_that_begin_together_are_no_more_than_may_arrive():
 
     async def flood():
         details = SimpleNamespace(method="/tensorflow.serving.PredictionService/Predict")
-        handler = await RequestInterceptor().intercept_service(known, details)
+        handler = await RequestInterceptor(None).intercept_service(known, details)
         requests = [asyncio.ensure_future(handler.stream_unary(None, Silent())) for _ in range(200)]
         await asyncio.wait(requests, timeout=0.2)
         arriving = [request for request in requests if not request.done()]
@@ -121,19 +138,17 @@ def test_requests_that_begin_together_are_no_more_than_may_arrive():
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"),
+    ("sent", "kept", "closed"),
     [
-        # Of a connection with many, the newest ends, not the oldest of another one.
-        ([("a", 100), ("b", 80), ("b", 70), ("a", 20)], [True, True, False, True]),
-        # Where the connection itself has the most, the response that comes.
-        ([("a", 30), ("b", 100), ("b", 80), ("b", 60)], [True, True, True, False]),
-        # To end one without bytes would make no room.
-        ([("b", 100), ("b", 60), ("b", 0), ("a", 110)], [True, False, True, True]),
+        # The connection with the most ends, not the oldest response.
+        ([("a", 100), ("b", 80), ("b", 70), ("a", 20)], [True, False, False, True], ["b"]),
+        # Where it has the most itself, the response that comes.
+        ([("a", 30), ("b", 100), ("b", 80), ("b", 60)], [True, True, True, False], []),
         # Others have as much room as the largest one.
-        ([("a", 300), ("b", 200), ("c", 90), ("c", 20)], [False, True, True, True]),
+        ([("a", 300), ("b", 200), ("c", 90), ("c", 20)], [False, True, True, True], ["a"]),
     ],
 )
-def test_responses_that_are_not_taken_are_bounded(sent, kept):
+def test_responses_that_are_not_taken_are_bounded(sent, kept, closed):
     """Each is sent for ever, of so many MiB."""
 
     async def known(details):
@@ -146,19 +161,21 @@ def test_responses_that_are_not_taken_are_bounded(sent, kept):
         async def read():
             return bytes(size)
 
-        await handler.stream_unary(None, SimpleNamespace(read=read, peer=lambda: connection))
+        await handler.stream_unary(None, SimpleNamespace(read=read, peer=lambda: connection, abort=Silent().abort))
         await asyncio.Event().wait()
 
     async def flood():
         details = SimpleNamespace(method="/tensorflow.serving.PredictionService/Predict")
-        handler = await RequestInterceptor().intercept_service(known, details)
+        connections = []
+        handler = await RequestInterceptor(connections.append).intercept_service(known, details)
         tasks = []
         for connection, size in sent:
             tasks.append(asyncio.ensure_future(send(handler, connection, size)))
             await asyncio.wait(tasks, timeout=0.2)
-        assert [not task.done() for task in tasks] == kept
+        assert ([not task.done() for task in tasks], connections) == (kept, closed)
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(flood())
 
