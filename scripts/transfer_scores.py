@@ -26,6 +26,7 @@ from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
 
 TASK, LABEL = "1+2,4+5", "malignancy"
 SOURCE_TASK, SOURCE_LABEL = "1+2+3,4+5", "texture"
+RATE = quick_protocol().training.classify.learning_rate
 EPOCHS = 30
 """More than those of the protocol `quick`: an epoch of 30 nodules has two steps."""
 _REPLICATES = 2000
@@ -58,7 +59,7 @@ def prepare(table: pd.DataFrame, label: str, folder: Path) -> Path:
     return folder
 
 
-def train(folder: Path, task: str, name: str, start: Path | None, rate: float, epochs: int, seed: int) -> RunFolder:
+def train(folder: Path, task: str, name: str, start: Path | None, seed: int) -> RunFolder:
     """Train the classifier on CT, or resume."""
     run = folder / name
     ggn_tf.fit(
@@ -69,8 +70,9 @@ def train(folder: Path, task: str, name: str, start: Path | None, rate: float, e
         seed=seed,
         start_from=start,
         protocol="quick",
-        epochs=(1, epochs, 1),
-        learning_rates=(1e-3, rate, 1e-4),
+        epochs=(1, EPOCHS, 1),
+        # Given, because a run that starts from weights would otherwise have a tenth of them.
+        learning_rates=(1e-3, RATE, 1e-4),
         select_by="auc",
         run=run,
     )
@@ -116,16 +118,15 @@ def command(cases: Path, out: Path, sizes: tuple[int, ...], draws: int) -> None:
     for column in ("image", "mask"):
         table[column] = [str(cases.parent.absolute() / path) for path in table[column]]
     table = table.assign(set=divide(table))
-    rate = quick_protocol().training.classify.learning_rate
-    source = train(prepare(table, SOURCE_LABEL, out / "source"), SOURCE_TASK, "run", None, rate, EPOCHS, 0).folder
-    starts = {"random": (None, rate), "texture": (source, rate), "texture, a tenth of the rate": (source, rate / 10)}
+    source = train(prepare(table, SOURCE_LABEL, out / "source"), SOURCE_TASK, "run", None, 0).folder
+    starts = {"random": None, SOURCE_LABEL: source}
     judged = table[table[LABEL] != 3]
     predictions: dict[tuple[int, str], list[pd.DataFrame]] = {}
     for size, seed in itertools.product(sizes, range(draws)):
         kept = draw(judged[judged["set"] == "train"], size, seed)
         folder = prepare(judged[(judged["set"] != "train") | judged.index.isin(kept)], LABEL, out / f"{size}-{seed}")
-        for name, (start, start_rate) in starts.items():
-            run = train(folder, TASK, f"run-{name.split()[-1]}", start, start_rate, EPOCHS, seed)
+        for name, start in starts.items():
+            run = train(folder, TASK, f"run-{name}", start, seed)
             predictions.setdefault((size, name), []).append(predict(run))
     click.echo(
         "| nodules | first weights | AUC, mean ± SD over draws [95 % over test patients] "
