@@ -3,6 +3,7 @@
 python -m tests.support.clinic   prints the table of docs/statistics.md (about 20 minutes on one core).
 """
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
@@ -180,6 +181,25 @@ def coverage_of_dice_and_slope(patients: int, studies: int, replicates: int, see
     return {name: float(np.mean(values)) for name, values in sorted(covered.items())}
 
 
+def coverage_of_rare_share(patients: int, share: float, studies: int, replicates: int, seed: int = 0) -> float:
+    """How often the 95 % interval of a rare share of nodules, such as of a Dice below 0.5, contains the true share.
+
+    Half of what makes a nodule one of them is shared by the patient's nodules.
+    """
+    generator = np.random.default_rng(seed)
+    clinic = Clinic(patients, 2, 1.2)
+    covered = []
+    for number in range(studies):
+        study = clinic.draw(generator, patients)
+        skill = generator.normal(size=patients)[study.patients] + generator.normal(size=study.label.size)
+        rare = (np.sqrt(0.5) * skill < norm.ppf(share)).astype(float)
+        resampling = bootstrap.resample(study.patients, replicates, number)
+        scores = bootstrap.resampled_mean(rare, resampling.weights)
+        low, high = resampling.interval(scores, proportion_of=patients) or (np.nan, np.nan)
+        covered.append(low <= share <= high)
+    return float(np.mean(covered))
+
+
 def coverage_of_retrained_auc(patients: int, repeats: int, luck: float, studies: int, replicates: int) -> float:
     """The share of studies whose interval over patients and trainings contains the expected AUC of one training."""
     generator = np.random.default_rng(0)
@@ -225,6 +245,9 @@ def main(studies: int, replicates: int) -> None:
         click.echo(
             f"{patients} patients | " + " | ".join(f"{name} {100 * share:.1f}" for name, share in shares.items())
         )
+    for patients, rare in itertools.product((25, 50, 100, 270), (0.02, 0.05, 0.1)):
+        found = coverage_of_rare_share(patients, rare, studies, replicates)
+        click.echo(f"{patients} patients, share {rare}: {100 * found:.1f}")
     for patients, repeats, luck in ((50, 3, 0.25), (80, 3, 0.25), (80, 5, 0.25), (180, 3, 0.0)):
         share = coverage_of_retrained_auc(patients, repeats, luck, studies, replicates)
         click.echo(

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.support.clinic import Clinic, coverage, false_alarms, false_alarms_of_trainings
+from tests.support.clinic import Clinic, coverage, coverage_of_rare_share, false_alarms, false_alarms_of_trainings
 
 
 @pytest.mark.slow
@@ -11,6 +11,13 @@ def test_interval_of_95_percent_covers_in_93_to_97(clinic):
     shares.pop("auc, Obuchowski", None)
     assert shares.keys() == clinic.truth.keys()
     assert {name: share for name, share in shares.items() if not 0.93 <= share <= 0.97} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.02, 0.1])
+def test_the_interval_of_a_rare_share_covers_in_at_least_92_percent(share):
+    """With few events it is conservative, which is no fault; 1000 studies tell a share to 0.7 %."""
+    assert coverage_of_rare_share(50, share, studies=1000, replicates=200) >= 0.92
 
 
 @pytest.mark.slow
