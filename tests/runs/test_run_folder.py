@@ -81,7 +81,7 @@ def test_a_run_that_was_killed_at_its_very_first_file_can_be_begun_again(tmp_pat
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "FileNotFoundError"), ("{", "JSONDecodeError"), ("{}", "KeyError"), ('{"schema": 99}', "schema")],
+    [(None, "run.json: No such file"), ("{", "JSONDecodeError"), ("{}", "KeyError"), ('{"schema": 99}', "schema")],
 )
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, content: str | None, message: str):
     if content is not None:
