@@ -301,7 +301,7 @@ def test_an_unloaded_versions_graph_is_gone(batching, exported, tmp_path):
     versions.poll()
     with versions.lease(1) as servable:
         predict(servable, read_golden(folder / "1")[0][0])
-        graph = weakref.ref(servable._session.graph)
+        graph = weakref.ref(servable._session._session.graph)
     del servable
     add(folder, 2)
     versions.poll()
