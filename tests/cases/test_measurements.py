@@ -33,6 +33,17 @@ def test_axes_of_an_ellipsoid(angle: float, spacing: tuple[float, float, float])
     assert found.mass_mg == pytest.approx(0.4 * found.volume_mm3)
 
 
+@pytest.mark.parametrize("spacing", [(0.6, 0.6, 0.6), (0.7, 0.7, 1.25), (0.9, 0.9, 2.5)])
+def test_the_solid_part_of_a_known_size_is_measured(spacing: tuple[float, float, float]):
+    zyx = spacing[::-1]
+    shape = tuple(int(2 * 14 / step) for step in zyx)
+    core = ellipsoid(shape, zyx, (5.0, 4.5, 6.0), 0.4)
+    found = measured(ellipsoid(shape, zyx, (9.0, 8.0, 12.0), 0.4), np.where(core, 0.0, -600.0), spacing_xyz=spacing)
+    assert found.solid_volume_mm3 == pytest.approx(4 / 3 * np.pi * 5 * 4.5 * 6, rel=0.05)
+    assert found.solid_longest_diameter_mm == pytest.approx(12.0, rel=0.05)
+    assert found.consolidation_to_tumor_ratio == pytest.approx(0.5, rel=0.05)
+
+
 def test_the_long_axis_is_within_a_slice_and_the_3d_diameter_is_not():
     inside = np.zeros((12, 10, 10), bool)
     inside[1:11, 4:6, 4:6] = True
