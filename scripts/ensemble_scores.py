@@ -32,6 +32,7 @@ from ggn_tf.evaluation.statistics.predictions_table import (
     probability_columns,
 )
 from ggn_tf.evaluation.statistics.scores import class_indices, resampled_class_auc
+from ggn_tf.evaluation.uncertainty import MIRRORS
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.tasks import Task
@@ -41,7 +42,6 @@ from ggn_tf.training.monitor import traced_inference
 _BATCH, _REPLICATES = 16, 2000
 _MIRRORED = ", mirrored"
 _SCORES = ("auc", "brier", "dice")
-_MIRRORS = [axes for count in range(4) for axes in itertools.combinations((1, 2, 3), count)]
 
 Outputs = tuple[np.ndarray, np.ndarray | None]
 """Probabilities [N, C], and soft masks [N, S, S, S, 1] of networks that segment."""
@@ -64,14 +64,15 @@ class FoldNodules:
         inference = traced_inference(stage.network(run.load_model(stage.name)), (None, size, size, size, 1))
         probability: list[np.ndarray] = []
         mask: list[np.ndarray] = []
+        chosen = MIRRORS if mirrors else MIRRORS[:1]
         for batch in self._batches:
             sums: dict[str, np.ndarray] = {}
-            for axes in _MIRRORS if mirrors else [()]:
+            for axes in chosen:
                 outputs = inference(*(tf.reverse(part, axes) if axes else part for part in (batch.patch, batch.mask)))
                 if "mask" in outputs and axes:
                     outputs["mask"] = tf.reverse(outputs["mask"], axes)
                 for name, value in outputs.items():
-                    sums[name] = sums.get(name, 0) + value.numpy() / (len(_MIRRORS) if mirrors else 1)
+                    sums[name] = sums.get(name, 0) + value.numpy() / len(chosen)
             probability.append(sums["probabilities"])
             mask += [sums["mask"]] if "mask" in sums else []
         return np.concatenate(probability), np.concatenate(mask) if mask else None

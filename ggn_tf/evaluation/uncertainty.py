@@ -26,7 +26,7 @@ from ggn_tf.models.features import FEATURES, with_features
 from ggn_tf.runs.run_folder import RunFolder, open_run_dataset, read_run_split
 from ggn_tf.training.monitor import traced_inference
 
-_MIRRORS: list[tuple[int, ...]] = [axes for count in range(4) for axes in itertools.combinations((1, 2, 3), count)]
+MIRRORS: list[tuple[int, ...]] = [axes for count in range(4) for axes in itertools.combinations((1, 2, 3), count)]
 """The axes z, y, x of a batch along which it is reversed."""
 
 
@@ -130,8 +130,8 @@ def _measure(run: RunFolder, model: keras.Model, mirrored: bool, own_dataset: Pa
             arguments=("coverage",),
         )
     infer = _inference(model, dataset)
-    probability, features = _predict(run, dataset, split.validation, infer, _MIRRORS if mirrored else _MIRRORS[:1])
-    trained, tested = (_predict(run, dataset, ids, infer, _MIRRORS[:1])[1] for ids in (split.train, split.test))
+    probability, features = _predict(run, dataset, split.validation, infer, MIRRORS if mirrored else MIRRORS[:1])
+    trained, tested = (_predict(run, dataset, ids, infer, MIRRORS[:1])[1] for ids in (split.train, split.test))
     rows = identify(validation, task).assign(**probability_columns(probability, task.class_names))
     return _Measured(rows, trained, np.concatenate([features, tested]) if len(tested) else features)
 
