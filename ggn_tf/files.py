@@ -126,8 +126,10 @@ def replaced_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
 def _temporary_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`, which is deleted at the end if it still has its name.
 
-    It is locked as long as this process lives: what a killed process left differs from what another writes.
+    It is locked as long as this process lives: what a killed process left differs from what another writes. Parents
+    that were made for it are deleted if nothing is in them at the end.
     """
+    made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     _delete_abandoned(path)
     temporary, handle = _new_locked(path)
@@ -137,6 +139,9 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
         if handle is not None:
             os.close(handle)
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            for parent in made:
+                parent.rmdir()
 
 
 @contextmanager

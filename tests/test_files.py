@@ -39,11 +39,13 @@ def test_an_error_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path):
     assert target.read_text(encoding="utf-8") == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_an_error_leaves_no_folder(tmp_path: Path):
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "set") as temporary:
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_no_folder_that_was_made(tmp_path: Path, error: type[BaseException]):
+    (tmp_path / "theirs").mkdir()
+    with pytest.raises(error), atomic_folder(tmp_path / "theirs" / "models" / "ggn" / "1") as temporary:
         (temporary / "shard").write_text("half", encoding="utf-8")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
+        raise error
+    assert list(tmp_path.rglob("*")) == [tmp_path / "theirs"]
 
 
 def test_a_folder_with_content_is_never_replaced(tmp_path: Path):

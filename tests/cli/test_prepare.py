@@ -150,7 +150,7 @@ def test_rejects_are_all_told_and_nothing_is_written(bad_table: Path, tmp_path: 
         assert "remedy:" in block
     assert "2 of 12 cases cannot be used; nothing was written." in result.stderr
     assert "--allow-rejects" in result.stderr
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_rejects_can_be_left_out_and_are_listed_without_their_names(bad_table: Path, tmp_path: Path) -> None:
