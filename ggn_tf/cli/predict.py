@@ -99,7 +99,7 @@ _BAR = 24
     "--output",
     type=PATH,
     help="Folder for result.json, answer.html, masks (NIfTI, DICOM SEG), DICOM SR and overlays. An earlier result is "
-    "replaced, unless it is of a CT in another place or of another extent.",
+    "replaced, unless it is of a CT in another place or of another extent, or of another DICOM series.",
 )
 @click.option(
     "--codes",
@@ -204,7 +204,7 @@ def command(
         if output is not None:
             from ggn_tf.prediction.result_folder import refuse_other_ct
 
-            others["on_start"] = lambda volume: refuse_other_ct(output, volume.stored_grid)
+            others["on_start"] = lambda volume: refuse_other_ct(output, volume.stored_grid, volume.series)
         prediction = model.predict(ct, locations, series=series, repair=repair, align_masks=align_masks, **others)
     folder = output
     if send and output is None:

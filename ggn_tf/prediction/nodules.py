@@ -163,8 +163,8 @@ class CtPrediction:
             The content of result.json.
 
         Raises:
-            GgnError: The folder cannot be written, or contains the result of a CT in another place or of another
-                extent, or the table of codes cannot be used.
+            GgnError: The folder cannot be written, or contains the result of another CT, or the table of codes cannot
+                be used.
         """
         from ggn_tf.prediction.class_codes import read_class_codes
         from ggn_tf.prediction.result_folder import write_results

@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.dicom.mask_references import read_references
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Grid
 from ggn_tf.cases.volume_files.headers import read_header
 from ggn_tf.errors import GgnError, VolumeError
@@ -22,6 +23,8 @@ from ggn_tf.prediction.patch_warnings import PredictionWarning
 if TYPE_CHECKING:
     # TensorFlow comes with it, and a folder that cannot be written to is rejected before that is loaded.
     from ggn_tf.prediction.nodules import CtPrediction
+
+_Result = TypeVar("_Result")
 
 RESULT_FILE = "result.json"
 MASK_FILE = "nodule_mask.nii.gz"
@@ -59,9 +62,9 @@ def write_results(
         The content of result.json.
 
     Raises:
-        GgnError: The folder cannot be written, or contains the result of a CT in another place or of another extent.
+        GgnError: The folder cannot be written, or contains the result of another CT.
     """
-    refuse_other_ct(folder, Grid.from_image(prediction.labels))
+    refuse_other_ct(folder, Grid.from_image(prediction.labels), prediction.volume.series)
     with _FOLDER.replaced(folder, shared) as fresh:
         sitk.WriteImage(prediction.labels, str(fresh / MASK_FILE), useCompression=True)
         objects, warnings = _write_dicom(prediction, fresh, class_codes or {}, volumetric)
@@ -82,30 +85,51 @@ def write_results(
     return result
 
 
-def refuse_other_ct(folder: Path, grid: Grid) -> None:
-    """Raise GgnError where a folder cannot be replaced by a result on a grid, whatever the order of the axes."""
+def refuse_other_ct(folder: Path, grid: Grid, series: str | None = None) -> None:
+    """Raise GgnError where a folder cannot be replaced by a result on a grid, whatever the order of the axes.
+
+    `series` is the CT's SeriesInstanceUID; an earlier DICOM SEG of another series is refused, too.
+    """
     refuse_foreign_folder(folder)
-    path = folder / MASK_FILE
+    earlier = _read_earlier(folder / MASK_FILE, read_header)
+    if earlier is not None and not _same_box(earlier, grid):
+        raise _other_ct(
+            folder, "a CT in another place or of another extent", f"a mask on {earlier}", f"a result on {grid}"
+        )
+    references = None if series is None else _read_earlier(folder / SEGMENTATION_FILE, read_references)
+    if references is not None and references.series and series not in references.series:
+        raise _other_ct(
+            folder, "another DICOM series", f"a segmentation of series {references.only_series}", f"series {series}"
+        )
+
+
+def _read_earlier(path: Path, read: Callable[[Path], _Result]) -> _Result | None:
     # A pipe would be waited for, and a link leads to a file that is not ours.
     if path.is_symlink() or not path.is_file():
-        return
+        return None
     try:
-        earlier = in_reader(path, read_header, path)
+        return in_reader(path, read, path)
     except (GgnError, OSError, MemoryError):
-        return
+        return None
+
+
+def _same_box(earlier: Grid, later: Grid) -> bool:
     before, after = (
         np.stack([corners.min(axis=0), corners.max(axis=0)])
-        for corners in (earlier.corners_mm_lps(), grid.corners_mm_lps())
+        for corners in (earlier.corners_mm_lps(), later.corners_mm_lps())
     )
-    if not np.allclose(before, after, rtol=0, atol=SAME_GRID_MM):
-        raise GgnError(
-            "The folder contains the result of a CT in another place or of another extent.",
-            case=folder,
-            found=f"a mask on {earlier}",
-            expected=f"a result on {grid}, or a folder that does not exist or is empty",
-            remedy="Name a folder for each CT.",
-            arguments=("output",),
-        )
+    return np.allclose(before, after, rtol=0, atol=SAME_GRID_MM)
+
+
+def _other_ct(folder: Path, what: str, found: str, expected: str) -> GgnError:
+    return GgnError(
+        f"The folder contains the result of {what}.",
+        case=folder,
+        found=found,
+        expected=f"{expected}, or a folder that does not exist or is empty",
+        remedy="Name a folder for each CT.",
+        arguments=("output",),
+    )
 
 
 def _write_dicom(

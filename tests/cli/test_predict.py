@@ -496,6 +496,17 @@ def test_a_second_answer_replaces_the_first_as_a_whole(ct: Path, models: Path, t
     assert list(tmp_path.iterdir()) == [tmp_path / "answer"]
 
 
+def test_the_result_of_another_series_on_the_same_grid_is_kept(ct: Path, models: Path, tmp_path: Path) -> None:
+    other, out = shutil.copytree(ct / "dicom", tmp_path / "other"), tmp_path / "answer"
+    edit(other, lambda _, header: setattr(header, "SeriesInstanceUID", "2.25.7"))
+    asked = ("--center-mm", *CENTER, "--export", models, "-o", out)
+    answered("--ct", ct / "dicom", *asked)
+    before = (out / "result.json").read_bytes()
+    refused = predict("--ct", other, *asked)
+    assert refused.exit_code == 1 and "the result of another DICOM series" in refused.stderr
+    assert (out / "result.json").read_bytes() == before
+
+
 def test_no_server_is_one_block_without_a_traceback(ct: Path) -> None:
     target = f"127.0.0.1:{free_port()}"
     told = refused("--ct", ct / "ct.nii.gz", "--center-mm", *CENTER, "--server", target, "--timeout", 0.5)
