@@ -313,7 +313,7 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
             f"spread     {value:.3f} for {name} (standard deviation over the members)"
             for name, value in (nodule.spread or {}).items()
         ),
-        f"decision   {nodule.decision}{', for a patch in which no nodule was found' if is_empty else ''}",
+        f"decision   {nodule.decision or 'none: no nodule was found'}",
         *([] if nodule.prediction_set is None else [f"set        {', '.join(nodule.prediction_set) or 'no class'}"]),
         *([] if nodule.typicality is None else [f"typicality {nodule.typicality:.3f}"]),
         f"centre     {point} mm (LPS){moved}",

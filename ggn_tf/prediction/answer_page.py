@@ -106,8 +106,8 @@ def _overview(entries: Sequence[Mapping[str, Any]]) -> list[Block]:
     rows: list[list[Cell]] = [
         [
             Link(_title(entry), _anchor(entry)),
-            one_line(entry["decision"]),
-            Number(_finite(entry["probabilities"][entry["decision"]])),
+            _decision(entry),
+            None if entry["decision"] is None else Number(_finite(entry["probabilities"][entry["decision"]])),
             _measure(entry, "mean_diameter_mm"),
             _measure(entry, "volume_mm3"),
             len(entry["warnings"]),
@@ -125,7 +125,7 @@ def _nodule_section(entry: Mapping[str, Any], nodule: "NodulePrediction") -> Sec
         region = region_of(title, nodule.block, nodule.mask, nodule.center_mm_lps)
         viewer = Viewer(f"{_anchor(entry)}-viewer", [region])
     answer = NoduleAnswer(
-        decision=one_line(entry["decision"]),
+        decision=_decision(entry),
         probabilities=_probabilities(entry),
         viewer=viewer,
         facts=_facts(entry),
@@ -136,6 +136,10 @@ def _nodule_section(entry: Mapping[str, Any], nodule: "NodulePrediction") -> Sec
 
 def _title(entry: Mapping[str, Any]) -> str:
     return one_line(f"{entry['label']}: {entry['name']}")
+
+
+def _decision(entry: Mapping[str, Any]) -> str:
+    return one_line(entry["decision"] or "none, as no nodule was found")
 
 
 def _anchor(entry: Mapping[str, Any]) -> str:

@@ -111,7 +111,8 @@ def _content(
 ) -> dict[str, Any]:
     """What groups of both kinds contain about a nodule."""
     nodule, tracked = prediction.nodules[number], identity.nodules[number]
-    decision = class_codes.get(nodule.decision) or private_code("C", nodule.decision, nodule.decision)
+    decision = nodule.decision
+    code = None if decision is None else class_codes.get(decision) or private_code("C", decision, decision)
     return {
         "tracking_identifier": sr.TrackingIdentifier(tracked.uid, tracked.name),
         "finding_category": FINDING_CATEGORY,
@@ -122,7 +123,7 @@ def _content(
         ),
         # OHIF 3.13 shows the first five, without what they are derived from.
         "measurements": [*_probabilities(nodule), *_measurements(nodule), *_deviations(nodule)],
-        "qualitative_evaluations": [sr.QualitativeEvaluation(_PREDICTED_CLASS, _concept(decision))],
+        "qualitative_evaluations": [sr.QualitativeEvaluation(_PREDICTED_CLASS, _concept(code))] if code else [],
     }
 
 

@@ -67,9 +67,9 @@ class NodulePrediction:
     typicality: float | None = None
 
     @property
-    def decision(self) -> str:
-        """The most probable class."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+    def decision(self) -> str | None:
+        """The most probable class; None where the model finds no nodule."""
+        return None if self.mask is None else max(self.probabilities, key=self.probabilities.__getitem__)
 
     @property
     def moved_mm(self) -> float:

@@ -180,7 +180,7 @@ def _draw_overlays(prediction: "CtPrediction", folder: Path) -> list[str]:
     folder.mkdir()
     names = []
     for number, nodule in enumerate(prediction.nodules, start=1):
-        title = f"{number} {nodule.name}, {nodule.decision}"
+        title = f"{number} {nodule.name}, {nodule.decision or 'no nodule found'}"
         names.append(f"nodule-{number:03d}.png")
         # Through the given location: a mask that leaks would draw its own centroid along.
         draw_overlay(folder / names[-1], title, nodule.block, nodule.mask, nodule.center_mm_lps)

@@ -445,7 +445,7 @@ def test_a_person_reads_which_nodule_is_which_and_what_to_doubt(ct: Path, models
     assert first.startswith("1: nodule 1\n") and "warning" not in first
     assert second.count("warning    ") == 2 and "(option --ras)" in second
     # Nobody reads the probabilities of a patch without a nodule as an answer.
-    assert second.rindex("warning    ") < second.index("AAH+AIS") < second.index("in which no nodule was found")
+    assert second.rindex("warning    ") < second.index("AAH+AIS") < second.index("decision   none")
 
 
 def test_without_any_nodule_there_is_no_segmentation_and_the_report_has_a_point(

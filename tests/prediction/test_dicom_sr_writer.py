@@ -29,6 +29,7 @@ from tests.support.dicom_predictions import COARSE, predicted
 
 SECOND = (5.0, -17.0, 81.0)
 EMPTY = (15.0, -25.0, 115.0)
+PREDICTED_CLASS = sr.CodedConcept("CLASS", "99GGNTF", "Predicted class")
 MIA = {"MIA": ClassCode("8256/3", "ICDO3", "Minimally invasive adenocarcinoma")}
 
 
@@ -86,7 +87,7 @@ def comments_of(group: pydicom.Dataset) -> list[str]:
 
 
 def class_of(group: sr.PlanarROIMeasurementsAndQualitativeEvaluations) -> tuple[str, str]:
-    (evaluation,) = group.get_qualitative_evaluations(sr.CodedConcept("CLASS", "99GGNTF", "Predicted class"))
+    (evaluation,) = group.get_qualitative_evaluations(PREDICTED_CLASS)
     return evaluation.value.value, evaluation.value.scheme_designator
 
 
@@ -132,6 +133,8 @@ def test_measurements_are_the_results_with_units_and_codes(prediction: CtPredict
 
 def test_the_class_has_the_code_of_the_table(groups: dict[str, list]) -> None:
     assert class_of(groups["planar"][0]) == class_of(groups["volumetric"][0]) == ("8256/3", "ICDO3")
+    # No nodule was found there.
+    assert groups["planar"][2].get_qualitative_evaluations(PREDICTED_CLASS) == []
 
 
 def test_a_class_without_a_code_is_in_the_declared_private_scheme(prediction: CtPrediction, tmp_path: Path) -> None:

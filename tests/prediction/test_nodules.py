@@ -123,10 +123,10 @@ def test_nodules_that_share_voxels_say_so_and_the_first_keeps_them(tmp_path: Pat
 def test_where_the_model_finds_nothing_the_answer_says_so(tmp_path: Path) -> None:
     answers = ask_about(GRIDS["usual"], tmp_path, [CENTER], lambda grid, number: np.zeros((32, 32, 32)))
     (nodule,) = answers.nodules
-    assert nodule.mask is None and nodule.measurements is None
+    assert nodule.mask is None and nodule.measurements is None and nodule.decision is None
     told = nodule.to_dict()
     assert told["volume_mm3"] == 0.0
-    assert told["mean_hu"] is None
+    assert told["mean_hu"] is None and told["decision"] is None
     assert [warning["code"] for warning in told["warnings"]] == ["no_nodule"]
     assert not sitk.GetArrayFromImage(answers.labels).any()
 
