@@ -27,6 +27,7 @@ from ggn_tf.tensorflow_import import load_predictor
 
 if TYPE_CHECKING:
     from ggn_tf.prediction.follow_up import FollowUp
+    from ggn_tf.prediction.scan_comparison import Interval
 
 _Point = tuple[float, float, float]
 _POINT: dict[str, Any] = {"type": float, "nargs": 3, "metavar": "X Y Z"}
@@ -170,8 +171,7 @@ def _lines(follow_up: "FollowUp", result: dict[str, Any]) -> Iterator[str]:
     registration = follow_up.registration
     overlaps = registration.overlap > 0
     difference = f"difference {registration.rms_difference_hu:.0f} HU (RMS)" if overlaps else "the scans do not overlap"
-    days = follow_up.interval.days
-    yield f"days       {'unknown' if days is None else days} ({follow_up.interval.source or 'no dates'})"
+    yield f"days       {_days_text(follow_up.interval)}"
     yield (
         f"moved      {registration.displacement_mm:.1f} mm, rotated by {registration.rotation_degrees:.1f} degrees; "
         f"correlation {registration.correlation:.3f}, {difference}"
@@ -189,3 +189,10 @@ def _lines(follow_up: "FollowUp", result: dict[str, Any]) -> Iterator[str]:
             yield f"warning    {scan} scan: {with_options(warning.text, warning.arguments)}"
     if result["model_version"] is not None:
         yield f"model      version {result['model_version']}"
+
+
+def _days_text(interval: "Interval") -> str:
+    days, source = interval.days, interval.source
+    if days is None:
+        return "unknown: " + (f"both scans have one {source}" if source else "the headers have no date of both scans")
+    return f"{days} from the earlier to the later scan, {'as given' if source == 'given' else f'by their {source}'}"

@@ -44,6 +44,7 @@ def test_the_summary_compares_every_change_with_its_limit(folder: Path, tmp_path
     assert found.exit_code == 0, found.output
     assert found.stdout.count("more than measurement error (27 %)") == 2
     assert found.stdout.count("measurement error (2.2 mm)") == 5
+    assert "days       365 from the earlier to the later scan, as given\n" in found.stdout
     assert "doubling time" in found.stdout and "not a medical device" in found.stdout
     assert (tmp_path / "a" / "growth.html").is_file()
 
@@ -54,6 +55,22 @@ def test_json_is_the_record(folder: Path):
     assert found.exit_code == 0, found.output
     changes = {change["measurement"]: change for change in json.loads(found.stdout)["changes"]}
     assert (changes["volume_mm3"]["compared"], changes["diameter_mm"]["compared"]) == ("within", "more")
+
+
+@pytest.mark.parametrize(
+    ("days", "text"),
+    [
+        (("20230110", "20240110"), "365 from the earlier to the later scan, by their AcquisitionDate"),
+        (("20230110", "20230110"), "unknown: both scans have one AcquisitionDate"),
+        ((), "unknown: the headers have no date of both scans"),
+    ],
+)
+def test_the_days_are_printed_with_their_source(tmp_path: Path, folder: Path, days: tuple[str, ...], text: str):
+    of_dicom = [str(write_dicom(lung(), tmp_path / day[:4], {"0008|0022": day})) for day in dict.fromkeys(days)]
+    given = ["follow", "--earlier", of_dicom[0], "--later", of_dicom[-1]] if days else scans(folder)
+    mask = str(folder / "earlier_mask.nii")
+    found = follow(*given, *centre(), "--earlier-mask", mask, "--later-mask", mask)
+    assert found.exit_code == 0 and f"days       {text}\n" in found.stdout
 
 
 def test_errors_name_the_options_of_this_command(tmp_path: Path, folder: Path):
