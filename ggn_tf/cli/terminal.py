@@ -103,10 +103,14 @@ class EpochBars(_Bars):
         loss = TextColumn("{task.fields[loss]}")
         super().__init__(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), loss)
         self._bar = self._bars.add_task("", total=None, loss="")
+        self._stage = ""
 
     def show(self, progress: "ggn_tf.TrainingProgress") -> None:
         """Draw a training's progress."""
         self._bars.start()
+        if progress.stage != self._stage:
+            self._stage = progress.stage
+            self._print(f"{progress.stage:<9} begins: its first step builds the graph, which can take a minute")
         if progress.scores:
             scores = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in progress.scores.items())
             self._print(f"{progress.stage:<9} epoch {progress.epoch:>3}  {scores}")

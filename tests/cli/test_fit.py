@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ggn_tf import TrainingProgress
 from ggn_tf.cli import main
 from ggn_tf.cli.stop_signal import StopSignal
+from ggn_tf.cli.terminal import EpochBars
 from tests.support.shared_fit import configurations
 from tests.support.synthetic import write_synthetic_dataset
 
@@ -113,6 +115,15 @@ def test_the_first_signal_asks_to_stop_and_the_second_ends(number: signal.Signal
         assert stop.requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
+
+
+def test_each_stage_reports_once_that_it_begins(capsys: pytest.CaptureFixture[str]):
+    with EpochBars() as bars:
+        for stage in ("segment", "joint"):
+            for step in range(3):
+                bars.show(TrainingProgress(stage, 1, step, 3, loss=0.5 if step else None))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "begins" in line]
+    assert [line.split()[0] for line in lines] == ["segment", "joint"]
 
 
 def test_a_place_that_cannot_be_written_is_one_block(folder: Path, monkeypatch):
