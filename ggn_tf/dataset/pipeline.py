@@ -74,12 +74,7 @@ WHOLE = Part(0, 1)
 
 
 def normalise_hu(hu: tf.Tensor, window_hu: tuple[float, float]) -> tf.Tensor:
-    """Clip Hounsfield units to the window and map it to [-1, 1] (eq. 5).
-
-    Args:
-        hu: float32, any shape.
-        window_hu: Lower and upper end.
-    """
+    """Clip Hounsfield units, float32 of any shape, to the window and map it to [-1, 1] (eq. 5)."""
     low, high = window_hu
     return (tf.clip_by_value(hu, low, high) - low) / (high - low) * 2 - 1
 
@@ -186,12 +181,7 @@ class CaseStream:
             return on_device.map(_augmented).prefetch(1)
 
     def in_order(self, batch_size: int, start: int = 0, stop: int | None = None) -> tf.data.Dataset:
-        """The cases in the order of `case_ids`, without augmentation, for evaluation.
-
-        Args:
-            batch_size: Cases in a batch.
-            start: The first case.
-            stop: The one after the last; None for all.
+        """The cases from `start` to before `stop`, in the order of `case_ids`, without augmentation, for evaluation.
 
         Returns:
             A dataset of `Batch`; the last one may be smaller.

@@ -45,13 +45,7 @@ class PreviewWriter:
             self._draw()
 
     def add(self, title: str, hu: np.ndarray, mask: np.ndarray) -> None:
-        """Add a nodule.
-
-        Args:
-            title: The text above it.
-            hu: float32 [z, y, x], Hounsfield units.
-            mask: uint8 [z, y, x].
-        """
+        """Add a nodule: Hounsfield units, float32 [z, y, x], and its mask, uint8, with a title above."""
         if not self._enabled:
             return
         middle = len(hu) // 2

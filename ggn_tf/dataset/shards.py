@@ -84,15 +84,7 @@ class ShardWriter:
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """Read the record at an offset; works inside a graph.
-
-    Args:
-        path: string, scalar.
-        offset: int64, scalar, bytes.
-
-    Returns:
-        The serialized case, string, scalar.
-    """
+    """Read the serialized case (string) at an offset in bytes (int64), all scalars; works inside a graph."""
     # The public class of TensorFlow 2.21 starts every file at its beginning; the operation behind it takes an offset.
     records = tf.raw_ops.TFRecordDatasetV2(
         filenames=[path], compression_type="", buffer_size=_READ_BUFFER, byte_offsets=[offset]
@@ -101,12 +93,7 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
 
 
 def read_shard(path: Path, offsets: Sequence[int], shape_zyx: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Read cases of one shard.
-
-    Args:
-        path: The shard.
-        offsets: Offsets of their records, in bytes.
-        shape_zyx: Voxels along each axis, `PatchProtocol.stored_zyx`.
+    """Read the cases of one shard whose records begin at some offsets, in bytes.
 
     Returns:
         Hounsfield units, float32 [N, D, H, W, 1], and masks, uint8 [N, D, H, W, 1].
@@ -126,11 +113,7 @@ def read_shard(path: Path, offsets: Sequence[int], shape_zyx: tuple[int, int, in
 
 
 def decode_cases(records: tf.Tensor, shape_zyx: tuple[int, int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode serialized cases.
-
-    Args:
-        records: string [N].
-        shape_zyx: Voxels along each axis.
+    """Decode serialized cases, string [N].
 
     Returns:
         Hounsfield units, float32 [N, D, H, W, 1]; masks, uint8 [N, D, H, W, 1].

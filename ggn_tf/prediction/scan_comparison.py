@@ -96,12 +96,8 @@ def patient_warnings(earlier: ScanFacts, later: ScanFacts, *, same_patient: bool
     return []
 
 
-def acquisition_warnings(earlier: ScanFacts, later: ScanFacts) -> list[PredictionWarning]:
+def acquisition_warnings(earlier: ScanFacts, later: ScanFacts) -> Iterator[PredictionWarning]:
     """Warnings about what makes the measurements of two scans less comparable."""
-    return list(_acquisition_warnings(earlier, later))
-
-
-def _acquisition_warnings(earlier: ScanFacts, later: ScanFacts) -> Iterator[PredictionWarning]:
     unknown = []
     thickness = (earlier.slice_thickness_mm, later.slice_thickness_mm)
     spacing = (earlier.slice_spacing_mm, later.slice_spacing_mm)

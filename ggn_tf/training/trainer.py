@@ -112,18 +112,10 @@ def plan_run(description: RunDescription, dataset: Dataset, split: Split, last_s
 def started_plan(
     plan: Plan, folder: Path, path: Path, source: Callable[[], Source], dataset: Dataset, freeze: int = 0
 ) -> Plan:
-    """The plan of a run that starts from existing weights.
+    """The plan of a run that starts from existing weights, from its plan without them.
 
     A run that has stored the weights of a source of this name needs it no more. Where another run or file has this path
-    now, the plan is of that one, and `RunFolder.create` refuses it.
-
-    Args:
-        plan: The plan of the same run without a source.
-        folder: The run folder.
-        path: The source's.
-        source: Opens the source.
-        dataset: The run's dataset.
-        freeze: As in `start_weights`.
+    now, the plan is of that one, and `RunFolder.create` refuses it. `freeze` is as in `start_weights`.
 
     Raises:
         RunError, GgnError: As in `start_weights`, or the source cannot be opened.

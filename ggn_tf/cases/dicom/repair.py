@@ -129,11 +129,8 @@ class SlicePositions:
     def place(self, grid: Grid, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
         """A mask that a program drew as if the slices were aligned and evenly spaced, moved onto the regular grid.
 
-        Its voxels belong to the slices one by one, whatever position its header states.
-
-        Args:
-            grid: The mask's own grid.
-            inside: [z, y, x] bool.
+        Its voxels, `inside` [z, y, x] on its own grid, belong to the slices one by one, whatever position its header
+        states.
 
         Returns:
             [z, y, x] bool; None if its grid is not that of the slices.

@@ -53,11 +53,7 @@ class SlicePlanes:
         return axes
 
     def nearest(self, points_mm_lps: Floats) -> tuple[int, float]:
-        """The slice in whose plane points are, and how far the farthest of them is off it in mm.
-
-        Args:
-            points_mm_lps: [N, 3].
-        """
+        """The slice in whose plane points [N, 3] are, and how far the farthest of them is off it in mm."""
         normal = self.axes[:, 2]
         heights = self.origins_mm_lps @ normal
         along = points_mm_lps @ normal
@@ -71,10 +67,7 @@ class SlicePlanes:
         return pixels
 
     def first_pixel(self, frame: Grid) -> tuple[int, int, int] | None:
-        """Where a frame with the slices' axes is placed: column, row and slice of its first pixel.
-
-        Args:
-            frame: A grid of one slice.
+        """Where a frame, a grid of one slice with these axes, is placed: column, row and slice of its first pixel.
 
         Returns:
             The column and row may be outside the slice. None: a corner is further than the tolerance from its pixel on
