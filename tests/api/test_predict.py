@@ -49,17 +49,6 @@ def test_points_voxels_and_masks_name_the_same_nodule(models: Path, ct: Path, tm
         assert [warning.code for warning in nodule.warnings] == ["overlaps"]
 
 
-def test_points_move_to_the_nodule_and_masks_do_not(models: Path, ct: Path, tmp_path: Path) -> None:
-    beside = tuple(np.add(CENTER, (3, 3, -2)).tolist())
-    mask = write_nifti(GRID.image_of((distance_mm(GRID, beside) <= 4).astype(np.uint8)), tmp_path / "mask.nii.gz")
-    with ggn_tf.load(models) as model:
-        point, by_mask = model.predict(ct, [ggn_tf.Point(*beside), ggn_tf.Mask(mask)]).nodules
-    np.testing.assert_allclose(point.center_mm_lps, CENTER, atol=0.4)
-    assert point.moved_mm == pytest.approx(np.sqrt(22), abs=0.4)
-    np.testing.assert_allclose(by_mask.center_mm_lps, beside, atol=0.1)
-    assert (by_mask.moves, by_mask.moved_mm) == (0, 0)
-
-
 def test_every_nodule_of_a_mask_is_predicted(models: Path, tmp_path: Path) -> None:
     centers = [CENTER, (CENTER[0] + 14, CENTER[1], CENTER[2])]
     ct = write_nifti(lung_with_balls(GRID, [(centers[0], 6.0), (centers[1], 4.0)]), tmp_path / "two.nii.gz")

@@ -12,7 +12,7 @@ from ggn_tf.api.table_check import check_table
 from ggn_tf.dataset.records import open_dataset
 from ggn_tf.errors import DatasetError, MaskError, RejectedCasesError, TableError
 from ggn_tf.protocol import PatchProtocol
-from tests.support.case_files import read_rows, shift_mask, write_case_files, write_table
+from tests.support.case_files import read_rows, write_case_files, write_table
 from tests.support.chest import write_dicom
 
 
@@ -60,15 +60,6 @@ def test_an_argument_without_meaning_is_refused(wrong: dict[str, Any], tmp_path:
     with pytest.raises(ggn_tf.GgnError) as caught:
         ggn_tf.prepare(write_case_files(tmp_path / "cases", 2), tmp_path / "dataset", **wrong)
     assert caught.value.arguments == tuple(wrong)
-
-
-def test_a_check_finds_what_prepare_would(tmp_path: Path) -> None:
-    table = write_case_files(tmp_path / "cases", 12, bad=(2,))
-    shift_mask(table, 5)
-    check = check_table(table, jobs=1, output=tmp_path / "sheets")
-    assert check.rejected == 2 and check.problems == ()
-    assert check_table(table, jobs=1, align_masks=True).rejected == 1
-    assert (tmp_path / "sheets" / "cases.csv").is_file()
 
 
 def test_a_check_reads_the_margin_that_prepare_stores(tmp_path: Path) -> None:

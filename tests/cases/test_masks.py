@@ -161,17 +161,6 @@ def test_a_name_in_a_label_map_without_names(grid, save):
     assert refused(path, grid, "no segment 'Nodule'", segment="Nodule").found == "a label map without names"
 
 
-def test_a_segment_of_3d_slicer_by_its_name(grid, save):
-    mask = labelled(grid, label1=ONE, label4=TWO)
-    for key, value in {"Segment0_Name": "Lung", "Segment0_LabelValue": "1"}.items():
-        mask.SetMetaData(key, value)
-    for key, value in {"Segment1_Name": "Nodule", "Segment1_LabelValue": "4"}.items():
-        mask.SetMetaData(key, value)
-    path = save(mask, "mask.seg.nrrd")
-    assert nodule_box(read_mask(path, grid, segment="Nodule")) == TWO
-    assert refused(path, grid, "no segment 'Node'", segment="Node").found == "segments Lung, Nodule"
-
-
 def test_a_truncated_mask(grid, tmp_path):
     path = tmp_path / "mask.nii"
     sitk.WriteImage(ball(grid), str(path))

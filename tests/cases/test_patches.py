@@ -74,16 +74,6 @@ def test_a_ramp_in_world_coordinates_is_cut_exactly_in_every_orientation(save, d
     assert patch.grid.direction == pytest.approx(AxisOrder.of(ct).grid.direction, abs=1e-6)
 
 
-@pytest.mark.parametrize("direction", ORIENTATIONS)
-def test_a_nodule_is_in_the_middle_in_every_orientation(save, direction):
-    ct = Grid.around((10.0, -30.0, 41.0), (64, 64, 50), (0.6, 0.6, 0.9), direction)
-    patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(ball(ct), "m.nii.gz")), PROTOCOL)
-    assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.1)
-    # Nearest neighbours move an edge by up to half a voxel of the CT.
-    assert np.argwhere(patch.mask).mean(axis=0) == pytest.approx((15.5, 15.5, 15.5), abs=0.45)
-    assert patch.mask.sum() * 0.7 * 0.7 * 1.0 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.03)
-
-
 def test_outside_the_ct_is_air(grid, save):
     corner = tuple(grid.point_of((0, 0, 0)).tolist())
     patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(center_mm_lps=corner), PROTOCOL)
@@ -124,31 +114,6 @@ def test_a_given_centre_is_used_instead_of_the_centroid(grid, save):
     assert patch.center_mm_lps == pytest.approx(center, abs=0.01)
     shift_zyx = np.argwhere(patch.mask).mean(axis=0) - 15.5
     assert shift_zyx == pytest.approx([-2 / 1.0, -1 / 0.7, -1 / 0.7], abs=0.2)
-
-
-def test_measures_of_a_ball(save):
-    ct = Grid.around(CENTER, (60, 60, 60), (0.4, 0.4, 0.4), rotation(0, 0, 0))
-    patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(ball(ct, radius_mm=6.0), "m.nii")), PROTOCOL)
-    assert patch.measurements.volume_mm3 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.02)
-    assert patch.measurements.diameter_mm == pytest.approx(12.0, rel=0.007)
-    assert patch.measurements.longest_diameter_mm == pytest.approx(12.0, abs=0.4)
-    assert patch.measurements.mean_hu == pytest.approx(ramp_hu(np.array(CENTER)), abs=0.5)
-
-
-def test_the_solid_fraction_counts_voxels_above_minus_300(grid, save):
-    ct = np.full(grid.size_xyz[::-1], -650, dtype=np.int16)
-    mask = np.zeros_like(ct, dtype=np.uint8)
-    mask[10:14, 10:14, 10:14] = 1
-    ct[10:14, 10:14, 10] = -300
-    ct[10:14, 10:14, 11] = -299
-    patch = cut_patch_from(
-        save(grid.image_of(ct), "ct.nii"), NoduleTarget(save(grid.image_of(mask), "m.nii.gz")), PROTOCOL
-    )
-    assert patch.measurements.solid_fraction == 0.25
-    assert patch.measurements.mean_hu == pytest.approx((-650 * 2 - 300 - 299) / 4)
-    assert patch.measurements.volume_mm3 == pytest.approx(64 * 0.83 * 0.83 * 1.7)
-    # From the corner voxel's centre to the other's, and a voxel: (sqrt(2) * 3 + 1) * 0.83.
-    assert patch.measurements.longest_diameter_mm == pytest.approx((np.sqrt(18) + 1) * 0.83)
 
 
 def test_measures_do_not_end_where_the_patch_does(save):

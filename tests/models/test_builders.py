@@ -40,24 +40,11 @@ def test_the_input_is_named_patch(small):
     assert [tensor.name for tensor in build_cascade(2, small).inputs] == ["patch"]
 
 
-def test_probabilities_sum_to_one(patches, small):
-    probabilities = build_cascade(4, small)(patches)["probabilities"]
-    np.testing.assert_allclose(np.sum(probabilities, axis=1), 1, rtol=1e-5)
-
-
 def test_the_mask_multiplies_the_normalised_patch(patches, small):
     cascade = build_cascade(2, small)
     segmentation, classification = cascade.get_layer("segmentation"), cascade.get_layer("classification")
     expected = classification(patches * segmentation(patches).numpy())
     np.testing.assert_allclose(cascade(patches)["probabilities"], expected, rtol=1e-5)
-
-
-def test_where_the_mask_is_zero_the_classifier_sees_zero(patches, small):
-    cascade = build_cascade(2, small)
-    logits = cascade.get_layer("segmentation").get_layer("logits")
-    logits.set_weights([np.zeros_like(logits.get_weights()[0]), np.array([1e4, -1e4])])
-    nothing = cascade.get_layer("classification")(np.zeros_like(patches))
-    np.testing.assert_allclose(cascade(patches)["probabilities"], nothing, rtol=1e-6)
 
 
 def test_the_last_bias_starts_at_the_prior(small):
@@ -116,12 +103,3 @@ def test_an_odd_number_of_blocks_is_refused(small):
     odd = dataclasses.replace(small, cnn=CnnProtocol(channels=(4, 4, 6)))
     with pytest.raises(ValueError, match="even count of blocks"):
         build_cnn(2, odd)
-
-
-@pytest.mark.parametrize("build", [build_cascade, build_multitask])
-def test_a_saved_model_predicts_the_same(build, patches, tmp_path, small):
-    model = build(2, small)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    for name, value in model(patches).items():
-        np.testing.assert_allclose(loaded(patches)[name], value, rtol=1e-6)

@@ -60,17 +60,3 @@ def test_sliders_of_both_scans_move_together(browser, grown: Path, screen: str):
     changes = [round(last - first, 1) for first, last in zip(places[0], places[-1], strict=True)]
     assert changes == pytest.approx([1.25, 0, 1] * 2, abs=0.11)
     assert page.get_log("browser") == []
-
-
-def test_the_keyboard_alone_chooses_the_window_of_both_scans(browser, grown: Path):
-    page = opened(browser, grown, "desktop")
-    before = pictures(page)
-    for _ in range(20):
-        page.switch_to.active_element.send_keys(Keys.TAB)
-        if page.switch_to.active_element.get_attribute("type") == "radio":
-            break
-    page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    focused = "const box = document.activeElement; return [box.type, box.checked, getComputedStyle(box).outlineStyle]"
-    assert page.execute_script(focused) == ["radio", True, "solid"]
-    assert all(one != other for one, other in zip(before, pictures(page), strict=True))
-    assert page.get_log("browser") == []

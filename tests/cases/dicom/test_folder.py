@@ -218,16 +218,6 @@ def test_a_gantry_tilt_is_given_in_degrees(save_series):
     assert error.found == "a gantry tilt of 15.0 degrees: 3.01 mm sideways over 11.25 mm of slices"
 
 
-def test_several_series_are_listed(save_series):
-    folder = save_series(noise(SMALL), tags={"0008|103e": "thin"})
-    for path in save_series(noise(SMALL), "second", {"0008|103e": "thick"}).iterdir():
-        path.rename(folder / f"second-{path.name}")
-    error = refused(folder, "contains 2 CT series")
-    assert error.found.count("10 slices of 2.25.") == 2
-    assert "(thin)" in error.found
-    assert "(thick)" in error.found
-
-
 def test_another_size_in_the_series(save_series):
     other = Grid((16, 14, 3), SMALL.spacing_mm_xyz, (-20.0, 30.0, -387.5), SMALL.direction)
     folder = save_series(noise(SMALL))

@@ -79,11 +79,6 @@ def test_nothing_of_training_is_left(network, small):
     assert folded.trainable_variables == []
 
 
-def test_training_or_not_makes_no_difference(small, patches):
-    folded = fold(trained("cascade", small))
-    assert_outputs_close(folded(patches, training=True), folded(patches, training=False), 0)
-
-
 def test_names_of_model_input_and_sub_models_stay(small):
     folded = fold(trained("cascade", small))
     assert (folded.name, [x.name for x in folded.inputs]) == ("cascade", ["patch"])
