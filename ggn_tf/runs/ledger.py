@@ -6,6 +6,7 @@ The ledger (`stages.json`) has one entry per finished stage, `history.csv` one r
 import csv
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,9 +32,19 @@ class StopReason(StrEnum):
         return f"no better score for {numbers.patience} epochs"
 
 
+# Ledgers of ggn-tf 0.1 contain only these sentences.
+_SENTENCES = {
+    r"all \d+ epochs done": StopReason.ALL_EPOCHS,
+    r"no better score for \d+ epochs": StopReason.NO_BETTER_SCORE,
+}
+
+
 def stop_reason_of(entry: Mapping[str, Any]) -> StopReason | None:
     """Read why a stage ended; None where the entry gives no reason that this version knows."""
-    return next((reason for reason in StopReason if reason.value == entry.get("ended_code")), None)
+    code, sentence = entry.get("ended_code"), str(entry.get("ended", ""))
+    if code is not None:
+        return StopReason(code) if code in set(StopReason) else None
+    return next((reason for pattern, reason in _SENTENCES.items() if re.fullmatch(pattern, sentence)), None)
 
 
 def write_json(file: Path, content: dict[str, Any], former: dict[str, Any] | None = None) -> None:
