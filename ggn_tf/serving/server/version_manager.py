@@ -2,12 +2,16 @@
 
 import gc
 import logging
+import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +24,7 @@ from ggn_tf.serving.runtime.servable import Servable, not_served, open_servable
 
 log = logging.getLogger(__name__)
 
+_NICENESS = 10
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
@@ -156,7 +161,10 @@ class VersionManager:
     def _open_warm(self, found: "_Candidate") -> Servable:
         servable = open_servable(found.folder, self.name, found.number, self._batching, self._trust)
         try:
-            warm_up(servable, found.folder)
+            if self._available:
+                _at_low_priority(partial(warm_up, servable, found.folder))
+            else:  # it also starts TensorFlow's threads, which would keep the priority
+                warm_up(servable, found.folder)
         except BaseException:
             servable.close()
             raise
@@ -189,6 +197,23 @@ class VersionManager:
             self._states[version] = state
             available = bool(self._available)
         self._on_change(available)
+
+
+def _at_low_priority(work: Callable[[], object]) -> None:
+    """Run in a thread that leaves the processor to requests (Linux)."""
+    ended: Future[None] = Future()
+
+    def run() -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        try:
+            work()
+            ended.set_result(None)
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, name="warm-up", daemon=True).start()
+    ended.result()
 
 
 class _Candidate(NamedTuple):
