@@ -32,6 +32,7 @@ from ggn_tf.serving.contract.tensors import repeat
 GOOD, HOSTILE = 6, 2
 SILENT = 500
 OUTSTANDING = 64
+BEHAVIOURS = ("flood", "wrong", "cancel", "silent", "half", "slow")
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 OWN_CHANNEL = [("grpc.use_local_subchannel_pool", 1)]
 # HTTP/2: the greeting, then a request whose message of 1 MB does not come (RFC 9113; RFC 7541, 6.2.2).
@@ -108,15 +109,16 @@ def attack(options: argparse.Namespace) -> None:
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     target = options.attack
     slow_byte = http2_frame(0, 0, 1, b"x")
-    work = [
-        (flood, flood_request(options.flood_patches), False),
-        (flood, flood_request(0, dimensions=100_000), False),
-        (flood, flood_request(24), True),
-        (keep_open, SILENT, b"", b""),
-        (keep_open, 50, HALF_REQUEST, b""),
-        (keep_open, 50, HALF_REQUEST, slow_byte),
-    ]
-    for run, *arguments in work:
+    work = {
+        "flood": (flood, flood_request(options.flood_patches), False),
+        "wrong": (flood, flood_request(0, dimensions=100_000), False),
+        "cancel": (flood, flood_request(24), True),
+        "silent": (keep_open, SILENT, b"", b""),
+        "half": (keep_open, 50, HALF_REQUEST, b""),
+        "slow": (keep_open, 50, HALF_REQUEST, slow_byte),
+    }
+    for name in options.behaviour or work:
+        run, *arguments = work[name]
         threading.Thread(target=run, args=(target, *arguments), daemon=True).start()
     threading.Event().wait()
 
@@ -209,6 +211,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--version", type=Path, help="version directory of an export to serve, instead of two new ones")
     parser.add_argument("--flood-patches", type=int, default=1, help="patches of a request of the floods; 64 at most")
+    parser.add_argument("--behaviour", action="append", choices=BEHAVIOURS, help="of the hostile clients; default all")
     parser.add_argument("--attack", metavar="HOST:PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.attack:
