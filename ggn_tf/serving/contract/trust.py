@@ -9,6 +9,7 @@ call the host, and plug-ins may add some. So those are listed that our exports c
 compute.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,16 @@ from tensorflow.core.framework import node_def_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from ggn_tf.errors import ExportError
+from ggn_tf.machine import memory_bytes
 from ggn_tf.serving.contract.version_folders import (
     CHECKSUMS_FILE,
     SIGNATURE_FILE,
     check_checksums,
     check_regular,
+    entries,
     has_checksums,
     read_record,
+    unreadable,
 )
 from ggn_tf.serving.contract.wire import ASSETS_EXTRA
 
@@ -96,6 +100,7 @@ def _bad_key(file: Path, found: object, kind: str, argument: str) -> ExportError
 
 
 GRAPH_FILE = "saved_model.pb"
+_LARGEST_GRAPH_BYTES = 2**31 - 1
 
 _COMPUTING = """
 Const Placeholder PlaceholderWithDefault Identity IdentityN NoOp EnsureShape PartitionedCall StatefulPartitionedCall
@@ -262,6 +267,24 @@ def _called(node: node_def_pb2.NodeDef) -> Iterator[str]:
         yield from (function.name for function in value.list.func)
 
 
+def _check_size(version_folder: Path) -> None:
+    """Check, before anything is read, that the version fits into memory, and its graph into a protobuf message."""
+    try:
+        sizes = {entry.name: entry.status.st_size for entry in entries(version_folder)}
+    except OSError as error:
+        raise unreadable(version_folder, error) from error
+    memory = memory_bytes() or sys.maxsize
+    graph, all_files = sizes.get(GRAPH_FILE, 0), sum(sizes.values())
+    if graph > _LARGEST_GRAPH_BYTES or all_files > memory:
+        raise ExportError(
+            "The version is too large to be loaded.",
+            case=version_folder,
+            found=f"{GRAPH_FILE} of {graph / 2**30:.1f} GiB, all files {all_files / 2**30:.1f} GiB",
+            expected=f"a graph below 2 GiB, and files below the memory of {memory / 2**30:.1f} GiB",
+            remedy="Copy the version again, or serve it on a machine with more memory.",
+        )
+
+
 @dataclass(frozen=True)
 class Trust:
     """What a version needs in order to be loaded; a damaged one is never loaded.
@@ -278,6 +301,7 @@ class Trust:
     def check(self, version_folder: Path) -> None:
         """Raise an ExportError if the version must not be loaded."""
         check_regular(version_folder)
+        _check_size(version_folder)
         if self.key is not None:
             check_signature(version_folder, self.key)
         if has_checksums(version_folder):

@@ -202,7 +202,7 @@ def check_checksums(version_folder: Path) -> None:
             if sha256(present[name]) != listed[name]:
                 raise _damaged(version_folder, f"{name} has changed")
     except OSError as error:
-        raise _unreadable(version_folder, error) from error
+        raise unreadable(version_folder, error) from error
 
 
 def check_regular(version_folder: Path) -> None:
@@ -210,7 +210,7 @@ def check_regular(version_folder: Path) -> None:
     try:
         special = next((entry.name for entry in entries(version_folder) if not entry.regular), None)
     except OSError as error:
-        raise _unreadable(version_folder, error) from error
+        raise unreadable(version_folder, error) from error
     if special is not None:
         raise ExportError(
             "The version contains a link or a special file.",
@@ -238,7 +238,8 @@ def _files(version_folder: Path) -> dict[str, Path]:
     return {entry.name: entry.path for entry in found if entry.path.name not in _UNLISTED}
 
 
-def _unreadable(version_folder: Path, error: OSError) -> ExportError:
+def unreadable(version_folder: Path, error: OSError) -> ExportError:
+    """The error of a version directory that cannot be read."""
     return ExportError(
         "The version cannot be read.",
         case=version_folder,

@@ -159,6 +159,20 @@ def test_more_files_than_any_export_has_are_refused(version, monkeypatch):
     assert "more than 3 files" in refusal(version).found
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "found"),
+    [
+        ("saved_model.pb", 2**31, "saved_model.pb of 2.0 GiB"),
+        ("variables/variables.data-00000-of-00001", 2**43, "all files 8192.0 GiB"),
+    ],
+)
+@pytest.mark.parametrize("trust", [Trust(), Trust(any_program=True)])
+def test_a_version_too_large_to_be_loaded_is_refused_before_it_is_read(trust, name, size, found, version):
+    """The file occupies no space on the disk."""
+    os.truncate(version / name, size)
+    assert found in refusal(version, trust).found
+
+
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     """Two key pairs, KEY.pem and KEY.pub."""
