@@ -1,7 +1,7 @@
 from click.testing import CliRunner
 
-from ggn_tf.cases.tables.table import read_table
 from ggn_tf.cli import main
+from tests.support.case_files import read_table
 
 
 def test_the_command_writes_a_table_of_the_nodules_asked_for(tmp_path):

@@ -13,13 +13,13 @@ from ggn_tf.cases import reader_process
 from ggn_tf.cases.dicom.repair import RepairPolicy
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import CutOptions, Patch, cut_patch_from
-from ggn_tf.cases.tables.table import Case, read_table
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.dataset.case_outcome import AcceptedCase, RejectedCase, outcome_of
 from ggn_tf.dataset.identity import Pseudonyms
 from ggn_tf.dataset.preparation import groups_of, prepare_case, prepare_cases, prepare_group
 from ggn_tf.errors import GgnError, MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
-from tests.support.case_files import write_case_files
+from tests.support.case_files import read_table, write_case_files
 
 PROTOCOL = PatchProtocol()
 

@@ -4,10 +4,10 @@ import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from, paste_mask
-from ggn_tf.cases.tables.table import read_table
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
 from ggn_tf.protocol import PatchProtocol
+from tests.support.case_files import read_table
 
 pytestmark = pytest.mark.real
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import Patch, cut_patch_from
-from ggn_tf.cases.tables.table import Case, read_table
+from ggn_tf.cases.tables.table import Case
 from ggn_tf.dataset.pipeline import normalise_hu
 from ggn_tf.models.cnn import build_cnn
 from ggn_tf.protocol import CnnProtocol, Protocol
@@ -20,6 +20,7 @@ from ggn_tf.serving.export.recentring import cut_patches
 from ggn_tf.serving.export.version_writer import export_model
 from ggn_tf.serving.runtime.predict_request import LocalModel
 from ggn_tf.tasks import INDOLENT_INVASIVE
+from tests.support.case_files import read_table
 from tests.support.threshold_model import build_threshold_model
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from ggn_tf.cases.tables.table import Case, open_table, refuse
 from tests.support.chest import tilt, write_dicom
 
 LABELS = ("AAH", "MIA", "IAC")
@@ -40,6 +41,13 @@ def write_case_files(folder: Path, cases: int = 9, *, bad: tuple[int, ...] = ())
     table = folder / "cases.csv"
     write_table(table, rows)
     return table
+
+
+def read_table(path: Path, label_column: str = "label") -> list[Case]:
+    """The cases of a table of which every row is usable, or the error about the others."""
+    table = open_table(path, label_column)
+    refuse(table.all_errors(), table.path)
+    return list(table.rows.values())
 
 
 def read_rows(table: Path) -> list[dict[str, str]]:

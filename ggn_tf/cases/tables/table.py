@@ -124,19 +124,6 @@ def refuse(errors: list[TableError], path: Path) -> None:
         )
 
 
-def read_table(path: Path, label_column: str = "label", folder: Path | None = None) -> list[Case]:
-    """Read a case table of which every row is usable.
-
-    Args and errors are those of `open_table`.
-
-    Raises:
-        TableError: Columns have the same name, or rows are not usable.
-    """
-    table = open_table(path, label_column, folder)
-    refuse(table.all_errors(), table.path)
-    return list(table.rows.values())
-
-
 def open_table(path: Path, label_column: str = "label", folder: Path | None = None) -> CaseTable:
     """Read a case table with everything that is wrong with its rows.
 

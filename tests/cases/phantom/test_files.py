@@ -8,9 +8,9 @@ from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import cut_patch_from
 from ggn_tf.cases.phantom.anatomy import NODULE_TYPES
 from ggn_tf.cases.phantom.files import PAPER_COUNTS, SCANNERS, count_types, write_phantom
-from ggn_tf.cases.tables.table import read_table
 from ggn_tf.errors import GgnError
 from ggn_tf.protocol import SOLID_HU, PatchProtocol
+from tests.support.case_files import read_table
 from tests.support.whole_volumes import read_grid, read_mask, read_volume
 
 

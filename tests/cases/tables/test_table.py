@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from ggn_tf.cases.tables.table import read_table
 from ggn_tf.errors import TableError
+from tests.support.case_files import read_table
 
 HEADER = "case_id,patient_id,image,mask,label"
 

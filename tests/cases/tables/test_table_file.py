@@ -6,9 +6,10 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from ggn_tf.cases.tables.table import open_table, read_table
+from ggn_tf.cases.tables.table import open_table
 from ggn_tf.cases.tables.table_file import read_table_file
 from ggn_tf.errors import TableError
+from tests.support.case_files import read_table
 
 HEADER = ("case_id", "patient_id", "image", "mask", "label")
 ROW = ("n1", "p1", "a.nii", "b.nii", "AIS")
