@@ -51,11 +51,11 @@ def joint_loss(classification: tf.Tensor, segmentation: tf.Tensor, weight: float
     return classification + weight * segmentation
 
 
-def dice_score(reference: np.ndarray, predicted: np.ndarray, threshold: float = MASK_THRESHOLD) -> np.ndarray:
+def dice_score(reference: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Dice 2 |A and B| / (|A| + |B|) of a reference and a thresholded soft mask [N, ...]; 1 if both are empty."""
     cases = len(reference)
     truth = np.asarray(reference).reshape(cases, -1) > 0
-    found = np.asarray(predicted).reshape(cases, -1) >= threshold
+    found = np.asarray(predicted).reshape(cases, -1) >= MASK_THRESHOLD
     size = truth.sum(axis=1) + found.sum(axis=1)
     overlap = np.logical_and(truth, found).sum(axis=1)
     return np.where(size == 0, 1.0, 2.0 * overlap / np.maximum(size, 1))

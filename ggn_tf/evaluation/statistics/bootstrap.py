@@ -39,9 +39,7 @@ class Resampling:
         part: np.ndarray = resampled[1 : 1 + self.replicates]
         return part
 
-    def interval(
-        self, resampled: np.ndarray, level: float = LEVEL, *, proportion_of: int | None = None
-    ) -> tuple[float, float] | None:
+    def interval(self, resampled: np.ndarray, *, proportion_of: int | None = None) -> tuple[float, float] | None:
         """The bias-corrected and accelerated interval of a score (Efron 1987), its levels widened for few patients.
 
         BCa takes the skewness from the sets without a patient. Near 1, the usual range of AUC and accuracy, percentiles
@@ -50,7 +48,6 @@ class Resampling:
 
         Args:
             resampled: Score on every set [1 + B + P]; sets on which it is undefined (NaN) are left out.
-            level: Level of the interval.
             proportion_of: Number of patients with a counted nodule, of a score that is a proportion; of none or of all
                 nodules its interval is exact (`exact_interval`).
 
@@ -63,9 +60,9 @@ class Resampling:
             return None
         if np.ptp(drawn) < _EQUAL:
             exact = proportion_of is not None and resampled[0] in (0.0, 1.0)
-            return exact_interval(bool(resampled[0]), proportion_of or 0, level) if exact else None
+            return exact_interval(bool(resampled[0]), proportion_of or 0) if exact else None
         bias, acceleration = norm.ppf(_share_below(drawn, resampled[0])), self._acceleration(resampled)
-        reach = _reach((1 - level) / 2, self.patients)
+        reach = _reach((1 - LEVEL) / 2, self.patients)
         deviate = bias + np.array([-reach, reach])
         # With three patients the widened levels can pass the pole of the acceleration: the last replicate is the end.
         low, high = np.quantile(drawn, norm.cdf(bias + deviate / np.maximum(1 - acceleration * deviate, 1e-9)))
