@@ -220,7 +220,8 @@ def warm_up(servable: Servable, version_folder: Path) -> int:
         for count, log in enumerate(read_requests(file), start=1):
             if count > _MOST_RECORDS:
                 raise ValueError(f"more than {_MOST_RECORDS} records")
-            predict(servable, log.request, _WARMUP_BOUNDS)
+            # The further runs of a large batch would repeat its first.
+            next(predict_in_parts(servable, log.request, _WARMUP_BOUNDS), None)
     except (StatusError, ValueError) as error:
         raise ExportError(
             "The version's warm-up failed.",
