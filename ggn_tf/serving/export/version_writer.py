@@ -181,8 +181,9 @@ def _write(
     if trainable is not None:
         trainable.save(extra / wire.WEIGHTS_FILE)
     write_warmup(folder, contract.protocol.patch)
-    # It gets its checksums when it is complete.
-    servable = open_servable(folder, wire.MODEL_NAME, version, trust=Trust(any_program=True))
+    # It gets its checksums when it is complete. The library loads it faster, but does not know of hidden GPUs.
+    trust, by_library = Trust(any_program=True), not tf.config.list_physical_devices("GPU")
+    servable = open_servable(folder, wire.MODEL_NAME, version, trust=trust, by_library=by_library)
     try:
         warm_up(servable, folder)
         write_golden(folder, servable, contract.protocol.patch)

@@ -120,19 +120,27 @@ class Servable:
 
 
 def open_servable(
-    folder: Path, name: str, version: int, batching: "BatchingParameters | None" = None, trust: Trust | None = None
+    folder: Path,
+    name: str,
+    version: int,
+    batching: "BatchingParameters | None" = None,
+    trust: Trust | None = None,
+    *,
+    by_library: bool | None = None,
 ) -> Servable:
     """Load a version directory's SavedModel, to be served under this name and number.
 
-    TensorFlow's Python package is used where the process has imported it, with its settings, where requests are joined,
-    and where its C API does not load the version.
+    TensorFlow's C library is used or not as `by_library` says; by default where the process has not imported the Python
+    package, whose settings it does not have. The package is also used where requests are joined, and where the library
+    does not load the version.
 
     Raises:
         ExportError: It is damaged or not to be trusted (see `Trust`), or TensorFlow cannot load it.
         MemoryError: Loading needs more than there is.
     """
     (trust or Trust()).check(folder)
-    opened = c_session.open_session(folder) if batching is None and "tensorflow" not in sys.modules else None
+    by_library = "tensorflow" not in sys.modules if by_library is None else by_library
+    opened = c_session.open_session(folder) if by_library and batching is None else None
     if opened is None:
         import_for_model()
         from ggn_tf.serving.runtime.tensorflow_session import open_session
