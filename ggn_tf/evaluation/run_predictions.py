@@ -1,8 +1,10 @@
 """The predictions of a run's models for every case of its split, and for the nodules of another site."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,6 +37,7 @@ from ggn_tf.training.monitor import traced_inference
 
 Inference = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 """Takes patches and reference masks; returns `mask`, `probabilities` or both."""
+_Reduced = TypeVar("_Reduced")
 
 
 class CasePredictor:
@@ -74,19 +77,38 @@ def _gather(
 
     They are reduced batch by batch so that masks never fill the memory.
     """
-    dice, probabilities, measured = [], [], []
-    for batch in batches:
-        outputs = inference(batch.patch, batch.mask)
+
+    def reduce(batch: Batch) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        outputs = {name: output.numpy() for name, output in inference(batch.patch, batch.mask).items()}
         missing = np.full((len(batch.label), len(task.classes)), np.nan)
-        reference = batch.mask.numpy()
-        dice.append(dice_score(reference, outputs["mask"].numpy()) if "mask" in outputs else missing[:, 0])
-        if spacing_mm_zyx is not None and "mask" in outputs:
-            masks = reference[..., 0] > 0, outputs["mask"].numpy()[..., 0] >= MASK_THRESHOLD
-            measured.append(measure_masks(*masks, spacing_mm_zyx))
-        probabilities.append(outputs["probabilities"].numpy() if "probabilities" in outputs else missing)
+        probabilities = outputs.get("probabilities", missing)
+        if "mask" not in outputs:
+            return probabilities, missing[:, 0], None
+        reference, mask = batch.mask.numpy(), outputs["mask"]
+        dice = dice_score(reference, mask)
+        if spacing_mm_zyx is None:
+            return probabilities, dice, None
+        masks = reference[..., 0] > 0, mask[..., 0] >= MASK_THRESHOLD
+        return probabilities, dice, measure_masks(*masks, spacing_mm_zyx)
+
+    probabilities, dice, measured = zip(*_two_at_once(reduce, batches), strict=True)
     probability = np.concatenate(probabilities).astype(np.float64)
     found = {**probability_columns(probability, task.class_names), "dice": np.concatenate(dice)}
-    return {**found, **dict(zip(MASK_COLUMNS, np.concatenate(measured).T, strict=True))} if measured else found
+    if measured[0] is None:
+        return found
+    return {**found, **dict(zip(MASK_COLUMNS, np.concatenate(measured).T, strict=True))}
+
+
+def _two_at_once(reduce: Callable[[Batch], _Reduced], batches: Iterable[Batch]) -> Iterator[_Reduced]:
+    """Reduce batches in two threads, in order: where an operation of one uses one core, the other's uses the rest."""
+    with ThreadPoolExecutor(2) as threads:
+        started: deque[Future[_Reduced]] = deque()
+        for batch in batches:
+            started.append(threads.submit(reduce, batch))
+            if len(started) > 2:
+                yield started.popleft().result()
+        while started:
+            yield started.popleft().result()
 
 
 def predict_run(
