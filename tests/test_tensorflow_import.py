@@ -20,8 +20,10 @@ def test_tensorflow_logs_errors_only_and_a_process_that_never_built_a_model_load
     assert done.stderr.splitlines() == ["ERROR:tensorflow:trouble"]
 
 
-def test_a_client_of_a_server_does_not_import_tensorflow_which_uses_its_messages_when_the_host_imports_it():
-    modules = "ggn_tf.api.load, ggn_tf.serving.client.server_check, ggn_tf.prediction.nodules"
+def test_a_server_and_its_client_do_not_import_tensorflow_which_uses_their_messages_when_the_host_imports_it():
+    modules = (
+        "ggn_tf.api.load, ggn_tf.serving.client.server_check, ggn_tf.monailabel.server, ggn_tf.serving.server.server"
+    )
     done = run_code(
         f"import sys, {modules}; print('tensorflow' in sys.modules, 'keras' in sys.modules)\n"
         "from ggn_tf.serving.contract.tensors import decode; import tensorflow as tf\n"

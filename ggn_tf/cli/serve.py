@@ -17,7 +17,7 @@ import click
 from ggn_tf.cli.options import AT_LEAST_0, AT_LEAST_1, FILE, PATH, FiniteRange
 from ggn_tf.errors import GgnError
 from ggn_tf.server_names import MODEL_NAME, PORT, PROGRAM
-from ggn_tf.tensorflow_import import load_tensorflow
+from ggn_tf.tensorflow_import import load_predictor, load_tensorflow
 
 if TYPE_CHECKING:
     from ggn_tf.monailabel.server import MonaiLabelOptions
@@ -192,9 +192,10 @@ def command(
         )
         arguments = program_command(folder, model_name, host, port or PORT, shared + flags)
         os.execv(arguments[0], arguments)
-    load_tensorflow(keras=False)
-    import tensorflow as tf
-
+    if enable_batching or cores_each:
+        load_tensorflow(keras=False)
+    else:
+        load_predictor()
     from ggn_tf.monailabel.server import MonaiLabelOptions
     from ggn_tf.serving.contract.tls import server_tls
     from ggn_tf.serving.contract.trust import Trust, read_public_key
@@ -205,6 +206,8 @@ def command(
     if batching_parameters_file is not None:
         batching = read_batching_parameters(batching_parameters_file)
     if cores_each:
+        import tensorflow as tf
+
         tf.config.threading.set_intra_op_parallelism_threads(cores_each)
     limits = (running, waiting, grpc_channel_arguments)
     safety = (

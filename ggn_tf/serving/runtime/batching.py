@@ -4,13 +4,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from ggn_tf.errors import ServingError
 from ggn_tf.serving.contract.tensors import leads_with_batch
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _NUMBERS = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -79,7 +82,7 @@ def read_batching_parameters(file: Path) -> BatchingParameters:
 
 
 def add_batching(
-    graph: tf.Graph, signatures: Mapping[str, meta_graph_pb2.SignatureDef], parameters: BatchingParameters
+    graph: "tf.Graph", signatures: Mapping[str, meta_graph_pb2.SignatureDef], parameters: BatchingParameters
 ) -> dict[str, str]:
     """Add a batch scheduler for each signature whose requests can be joined, that is with rows of one known shape.
 
@@ -103,11 +106,14 @@ def _can_be_joined(info: meta_graph_pb2.TensorInfo) -> bool:
     return leads_with_batch(info) and all(dim.size > 0 for dim in info.tensor_shape.dim[1:])
 
 
-def _through_scheduler(graph: tf.Graph, call: tf.Operation, parameters: BatchingParameters) -> list[tf.Tensor]:
+def _through_scheduler(graph: "tf.Graph", call: "tf.Operation", parameters: BatchingParameters) -> "list[tf.Tensor]":
     """The call's outputs, computed for the rows of several requests at a time.
 
     Of the call's inputs only the placeholders are joined; the others are variables of other programs' models.
     """
+    # Imported here: a server that joins no requests does not need the package.
+    import tensorflow as tf
+
     fed = [tensor for tensor in call.inputs if tensor.op.type == "Placeholder"]
     weights = [tensor for tensor in call.inputs if tensor.op.type != "Placeholder"]
     order = [tensor.name for tensor in fed + weights]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Coroutine
@@ -12,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-import tensorflow as tf
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -87,8 +87,9 @@ class ServerOptions:
     @property
     def threads(self) -> int:
         """Requests that run in parallel; with batching most of them wait for others."""
-        cores_each = tf.config.threading.get_intra_op_parallelism_threads() or 2
-        alone = max(2, (os.cpu_count() or 1) // cores_each)
+        tensorflow = sys.modules.get("tensorflow")
+        cores_each = 0 if tensorflow is None else tensorflow.config.threading.get_intra_op_parallelism_threads()
+        alone = max(2, (os.cpu_count() or 1) // (cores_each or 2))
         joined = 0 if self.batching is None else 2 * self.batching.max_batch_size
         return self.running or min(max(alone, joined), _MOST_THREADS)
 
