@@ -337,9 +337,15 @@ def test_an_empty_folder_serves_nothing_and_says_so(folder):
     assert caught.value.code == grpc.StatusCode.NOT_FOUND
 
 
-def test_warm_up_replays_both_signatures_at_the_sizes_of_batches(exported):
+def test_warm_up_replays_both_signatures_at_the_sizes_of_batches(exported, monkeypatch):
     servable = open_servable(exported / "1", "ggn", 1)
+    rows, run = [], servable.run
+    monkeypatch.setattr(
+        servable, "run", lambda feeds, fetches: rows.append(len(feeds[min(feeds)])) or run(feeds, fetches)
+    )
     assert warm_up(servable, exported / "1") == 6 + 2
+    # Requests of 16 and 24 patches run in parts of eight.
+    assert rows == [1, 2, 4, 8, 8, 8, 1, 8]
     servable.close()
 
 
