@@ -79,6 +79,7 @@ class VersionManager:
         self._states: dict[int, VersionState] = {}
         self._failed: dict[int, Stamp] = {}
         self._last_candidate: _Candidate | None = None
+        self._unreadable = ""
         self._garbage = False
 
     def states(self) -> dict[int, VersionState]:
@@ -107,9 +108,12 @@ class VersionManager:
         with self._polling:
             try:
                 newest = _newest(self.folder, self._available)
-            except (OSError, ExportError) as error:
-                log.warning("the folder of %s cannot be read: %s", self.name, error)
+            except OSError as error:
+                if str(error) != self._unreadable:
+                    log.warning("the folder of %s cannot be read: %s", self.name, error)
+                self._unreadable = str(error)
                 return
+            self._unreadable = ""
             if newest is not None:
                 self._ensure(newest)
             number = None if newest is None else newest.number
@@ -233,5 +237,8 @@ def _newest(folder: Path, loaded: Container[int]) -> _Candidate | None:
         return _Candidate(number, versions[number], ())
     # A repaired copy may have the damaged file's size and modification time, but not its inode and change time.
     found = ((entry.name, entry.status) for entry in entries(versions[number]))
-    stamp = tuple((name, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino) for name, st in found)
+    try:
+        stamp = tuple((name, st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino) for name, st in found)
+    except ExportError:  # it has too many files, and is refused when it is opened
+        stamp = ()
     return _Candidate(number, versions[number], stamp)

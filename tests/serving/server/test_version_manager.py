@@ -142,6 +142,11 @@ def add_a_file(folder):
     (folder / "assets.extra" / "more.txt").write_text("more")
 
 
+def add_many_files(folder):
+    for number in range(10_001):
+        (folder / "assets" / str(number)).touch()
+
+
 def break_checksums(folder):
     (folder / "assets.extra" / "SHA256SUMS").write_text("no list")
 
@@ -193,6 +198,7 @@ def truncate_graph_without_checksums(folder):
         (truncate_graph_without_checksums, "The version has no checksums."),
         (break_warmup_file, "tf_serving_warmup_requests"),
         (break_warmup_request, "received [1]"),
+        (add_many_files, "more than 10000 files"),
     ],
 )
 def test_a_version_that_does_not_load_leaves_the_old_one_serving(damage, named, serving, tmp_path):
@@ -318,10 +324,12 @@ def test_after_a_rollback_the_version_before_serves(versions, folder):
     assert latest(versions) == 1
 
 
-def test_a_folder_that_vanishes_changes_nothing(versions, folder):
+def test_a_folder_that_vanishes_changes_nothing(versions, folder, caplog):
     folder.rename(folder.with_name("moved"))
     versions.poll()
+    versions.poll()
     assert latest(versions) == 1
+    assert len(caplog.records) == 1
 
 
 def test_an_empty_folder_serves_nothing_and_says_so(folder):
