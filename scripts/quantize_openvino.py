@@ -72,6 +72,8 @@ def quantize(folder: Path, max_drop: float) -> None:
         validation_fn=validate,
         max_drop=max_drop,
         preset=nncf.QuantizationPreset.MIXED,
+        # NNCF computes their number from how many nodules it passed to `validate`, which takes them from `nodules`.
+        advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(num_ranking_workers=1),
     )
     openvino.save_model(quantized, folder / "int8.xml", compress_to_fp16=False)
     quantizers = sum(operation.get_type_name() == "FakeQuantize" for operation in quantized.get_ops())
