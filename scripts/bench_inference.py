@@ -80,10 +80,13 @@ def _export(case: Case, members: int) -> Path:
     from ggn_tf.serving.contract.export_contract import Member
     from ggn_tf.serving.export.version_writer import export_model
 
+    version = case.folder / case.precision / str(members) / "1"
+    if version.exists():
+        return version
     models = [case.cascade(case.precision, stock=False, seed=seed) for seed in range(members)]
     named = tuple(Member(f"seed{seed}", "joint", 1, seed, "", "") for seed in range(members))
     further = {"members": named} if members > 1 else {}
-    return export_model(models, INDOLENT_INVASIVE, Protocol(), Path(tempfile.mkdtemp(dir=case.folder)), **further)
+    return export_model(models, INDOLENT_INVASIVE, Protocol(), version.parent, **further)
 
 
 def stock_keras(case: Case) -> Run:
@@ -153,7 +156,7 @@ PEERS = {
 @click.option("--repeats", default=25, show_default=True)
 @click.option("--run", type=click.Path(exists=True, path_type=Path), help="Run of two classes whose weights are used.")
 @click.option("--int8", type=click.Path(exists=True, path_type=Path), help="Network with 8-bit integers, OpenVINO's.")
-@click.option("--folder", hidden=True, type=click.Path(path_type=Path))
+@click.option("--models", type=click.Path(path_type=Path), help="Folder for the exports, which are used if they exist.")
 @click.option("--json", "as_json", is_flag=True)
 @python_option
 def main(
@@ -162,19 +165,20 @@ def main(
     repeats: int,
     run: Path | None,
     int8: Path | None,
-    folder: Path | None,
+    models: Path | None,
     as_json: bool,
     pythons: tuple[tuple[str, str], ...],
     peer: str | None,
 ) -> None:
-    if peer is not None and folder is not None:
-        serve_runs(PEERS[peer](Case(precision[0], batches[0], folder, run, int8)), warm_up=3)
+    if peer is not None and models is not None:
+        serve_runs(PEERS[peer](Case(precision[0], batches[0], models, run, int8)), warm_up=3)
         return
     given = [f"--{name}={path.resolve()}" for name, path in (("run", run), ("int8", int8)) if path is not None]
     for chosen in precision:
         for batch in batches:
             with tempfile.TemporaryDirectory() as name:
-                arguments = (f"--precision={chosen}", f"--batch={batch}", f"--folder={name}", *given)
+                folder = Path(name) if models is None else models.resolve()
+                arguments = (f"--precision={chosen}", f"--batch={batch}", f"--models={folder}", *given)
                 seconds, skipped = measure_processes(__file__, PEERS, arguments, repeats, pythons)
                 report(f"inference, batch {batch}, {chosen}", seconds, "ggn_tf", as_json, skipped)
 

@@ -158,8 +158,8 @@ def memory(folder: Path, version: Path, patches: np.ndarray, clients: int, reque
     return {"rows": [row for at, row in enumerate(rows) if at in (0, len(rows) // 4, len(rows) // 2, len(rows) - 1)]}
 
 
-def ensemble(folder: Path, precision: str, patches: np.ndarray) -> dict[str, object]:
-    """Size, time to load, and time of a request: one run, five, and one over the eight mirrors, in turn."""
+def ensemble(folder: Path, precision: str, patches: np.ndarray, clients: int, seconds: float) -> dict[str, object]:
+    """One run, five, and one over the eight mirrors: size, loading, and times of the graph and of the server."""
     models = [with_statistics(build_cascade(3, Protocol(), precision=precision, seed=seed)) for seed in range(5)]
     members = tuple(Member(f"seed{seed}", "joint", 1, seed, "", "") for seed in range(5))
     versions = {
@@ -176,10 +176,14 @@ def ensemble(folder: Path, precision: str, patches: np.ndarray) -> dict[str, obj
         with ServerProcess(served(folder / "served" / name, version)) as server:
             load(server.target, 1, 1.0, patches, (1, 8))
             rows[name]["server_mib"] = server.resident_mib
+            alone = load(server.target, 1, seconds, patches, (1,))
+            rows[name]["served_ms"] = 1e3 * statistics.median(alone.seconds[1])
+            together = load(server.target, clients, seconds, patches, (1,))
+            rows[name]["served_per_s"] = together.count / seconds
     for batch in (1, 8):
         runs = {name: (lambda m=model, b=batch: m.predict(patches[:b])) for name, model in opened.items()}
-        for name, seconds in measure(runs, 2 * ROUNDS + 1).items():
-            rows[name][f"batch_{batch}_ms"] = 1e3 * statistics.median(seconds)
+        for name, times in measure(runs, 2 * ROUNDS + 1).items():
+            rows[name][f"batch_{batch}_ms"] = 1e3 * statistics.median(times)
     for model in opened.values():
         model.close()
     return {"rows": rows}
@@ -217,11 +221,11 @@ def show(console: Console, part: str, result: dict) -> None:
             table.add_row(str(batch), *(f"{row[key]:.2f}" for key in row), f"{share:.0f}")
     elif part == "ensemble":
         rows = result["rows"]
-        (first, *_), columns = rows.values(), list(rows["1 run"])
-        table = Table("model", *columns, *(f"{name} / 1 run" for name in columns), title="ensembles")
-        for name, row in rows.items():
-            ratios = (f"{row[key] / first[key]:.2f}" for key in columns)
-            table.add_row(name, *(f"{row[key]:.2f}" for key in columns), *ratios)
+        first, *further = rows
+        table = Table("", *rows, *(f"{name} / {first}" for name in further), title="ensembles")
+        for key, value in rows[first].items():
+            ratios = (f"{rows[name][key] / value:.2f}" for name in further)
+            table.add_row(key, *(f"{row[key]:.2f}" for row in rows.values()), *ratios)
     elif part == "batching":
         table = Table("batching", "patches a second", "p50 ms", title="single patches")
         for name, row in result.items():
@@ -237,7 +241,7 @@ def show(console: Console, part: str, result: dict) -> None:
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS)
 @click.option(
-    "--seconds", default=60.0, show_default=True, help="Duration of the load, s; a round of batching takes a tenth."
+    "--seconds", default=60.0, show_default=True, help="Duration of the load, s; a tenth for batching, ensembles."
 )
 @click.option("--swap-seconds", default=10.0, show_default=True, help="Time between two new versions, s.")
 @click.option("--clients", default=8, show_default=True, help="Number of clients.")
@@ -267,7 +271,7 @@ def main(
             "load": lambda: under_load(folder, versions, patches, clients, seconds, swap_seconds),
             "batching": lambda: batching(folder, versions[0], patches, clients, seconds / 10),
             "memory": lambda: memory(folder, versions[0], patches, clients, requests),
-            "ensemble": lambda: ensemble(folder / "ensemble", precision, patches),
+            "ensemble": lambda: ensemble(folder / "ensemble", precision, patches, clients, seconds / 10),
         }
         for part in parts:
             result = runs[part]()
