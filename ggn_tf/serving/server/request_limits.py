@@ -20,17 +20,11 @@ Result = TypeVar("Result")
 _REFUSAL_S = 0.25
 """Delay of a refusal: a client that repeats it at once must not take the processor."""
 _DELAY_S, _MOST_WASTED = 0.01, 25
-"""Delay of a request for each one that its connection has wasted, less those with a response; at most so many.
-
-Where more than `_MANY` of a connection are delayed, each waits that many times as long."""
+"""Delay of a request for each one that its connection has wasted, less those with a response; at most so many."""
 _MOST_BEGUN = 8
 """Requests that wait for a further turn; they are in memory, and no more of them are interrupted."""
 _MOST_REMEMBERED = 1000
 """Connections whose used time is remembered while they send nothing."""
-_MANY = 8
-"""A connection with more waiting requests floods the server, as does one that has wasted some."""
-_KEPT_S = 1.0
-"""Time after a small request of a connection that sends one at a time, in which a thread is kept for the next one."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +56,12 @@ class _Connection:
 
     used_s: float
     running: int = 0
-    delayed: int = 0
     wasted: int = 0
     waiting: deque[_Ticket] = field(default_factory=deque)
 
     @property
     def idle(self) -> bool:
         return not self.running and not self.waiting
-
-    @property
-    def floods(self) -> bool:
-        return self.wasted > 0 or len(self.waiting) > _MANY
 
     @property
     def waiting_bytes(self) -> int:
@@ -86,8 +75,7 @@ class RequestLimits:
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
     requests, or whose client has wasted many: abandoned them, or sent wrong ones. The latter's requests are delayed,
     until as many had a response, or it reconnects. A large request runs in parts, each in a turn of its own; while
-    small requests wait, large ones take no more than half of the threads; while connections send small ones one at a
-    time, those with many or wasted ones leave the last thread to them. If the queue is full, the connection with the
+    small requests wait, large ones take no more than half of the threads. If the queue is full, the connection with the
     most waiting requests, or bytes, loses its newest. A request that is cancelled, because its client left or its
     deadline passed, leaves the queue, and ends after the part that runs. All methods are called in one event loop.
     """
@@ -108,7 +96,6 @@ class RequestLimits:
         self._threads = ThreadPoolExecutor(running, "predict")
         self._connections: dict[str, _Connection] = {}
         self._floor_s = 0.0
-        self._kept_until_s = 0.0
         self._ended = asyncio.Event()
 
     async def run(
@@ -143,9 +130,9 @@ class RequestLimits:
 
     async def _admit(self, connection: str, parts: Generator[None, None, Result], large: bool, size: int) -> None:
         try:
-            if (sender := self._sender(connection)).wasted:
+            if wasted := self._sender(connection).wasted:
                 # A client that abandons its requests at once has left before its next one takes a thread.
-                await self._delay(sender, size)
+                await self._delay(_DELAY_S * wasted, size)
             await self._turn(connection, large, size)
         except _QueueFullError:
             # Its message does not stay in memory until the refusal is sent.
@@ -153,7 +140,7 @@ class RequestLimits:
             await asyncio.sleep(_REFUSAL_S)
             raise
 
-    async def _delay(self, sender: _Connection, size: int) -> None:
+    async def _delay(self, seconds: float, size: int) -> None:
         too_large = self._delayed_bytes + size > self._most_delayed_bytes
         # One of any size is delayed, so that a server that is idle refuses none.
         if self._delayed and (too_large or self._delayed >= self._most_delayed):
@@ -163,11 +150,9 @@ class RequestLimits:
             )
         self._delayed += 1
         self._delayed_bytes += size
-        sender.delayed += 1
         try:
-            await asyncio.sleep(_DELAY_S * sender.wasted * math.ceil(sender.delayed / _MANY))
+            await asyncio.sleep(seconds)
         finally:
-            sender.delayed -= 1
             self._delayed -= 1
             self._delayed_bytes -= size
             self._ended.set()
@@ -222,10 +207,7 @@ class RequestLimits:
     async def _turn(self, connection: str, large: bool, size: int, *, begun: bool = False) -> None:
         """Wait for a thread; returns with `running` counted. A request that has begun is the next of its connection."""
         sender = self._sender(connection)
-        if not large and sender.idle and not sender.floods:
-            self._kept_until_s = time.monotonic() + _KEPT_S
-        # Of a flood, requests may wait while a thread is free.
-        if self._free and not (sender.floods and (self._waiting or sender.used_s > self._most_used_s())):
+        if self._free and not self._waiting:
             self._start(sender, large)
             return
         if not begun:
@@ -316,7 +298,8 @@ class RequestLimits:
         # for its responses.
         sender.used_s += took_s * math.sqrt(1 + len(sender.waiting) + sender.wasted)
         self._free += 1
-        while self._free and (following := self._following()):
+        while self._free and self._waiting:
+            following = self._following()
             ticket = following.waiting.popleft()
             self._count(ticket, -1)
             if not ticket.granted.done():
@@ -324,20 +307,8 @@ class RequestLimits:
                 ticket.granted.set_result(None)
         self._ended.set()
 
-    def _following(self) -> _Connection | None:
+    def _following(self) -> _Connection:
         """The connection that has used the least; one with a small request first while large ones have their half."""
         full = self._large >= max(1, self._running // 2)
-        most_s = self._most_used_s()
-        may_start = (entry for entry in self._connections.values() if not entry.floods or entry.used_s <= most_s)
-        waiting = [entry for entry in may_start if entry.waiting]
-        return min(waiting, key=lambda entry: (full and entry.waiting[0].large, entry.used_s), default=None)
-
-    def _most_used_s(self) -> float:
-        """The most that a connection that floods may have used and start a request: the last thread is for others.
-
-        It is not left free, however, for those that have used more.
-        """
-        if self._free > 1 or self._running == 1 or time.monotonic() >= self._kept_until_s:
-            return math.inf
-        others = (entry.used_s for entry in self._connections.values() if entry.running and not entry.floods)
-        return min(others, default=-math.inf)
+        waiting = [entry for entry in self._connections.values() if entry.waiting]
+        return min(waiting, key=lambda entry: (full and entry.waiting[0].large, entry.used_s))

@@ -272,34 +272,14 @@ def test_large_requests_have_half_of_the_threads_while_small_ones_wait():
     assert asyncio.run(queue_up()) == ["small", "large"]
 
 
-def test_a_flood_leaves_a_thread_to_others_that_send_small_requests():
-    async def flood():
-        limits, begun, ended = RequestLimits(running=2, waiting=20), threading.Event(), threading.Event()
-        tasks = [await started(limits, "a", lambda: begun.wait(DEADLINE_S)) for _ in range(2)]
-        tasks += [await started(limits, "a", lambda: ended.wait(DEADLINE_S)) for _ in range(12)]
-        served = []
-        for _ in range(3):
-            other = await started(limits, "b", lambda: "served")
-            begun.set()
-            served.append(await asyncio.wait_for(other, DEADLINE_S))
-        ended.set()
-        await asyncio.gather(*tasks)
-        await limits.drain(DEADLINE_S)
-        return served
-
-    assert asyncio.run(flood()) == ["served"] * 3
-
-
-def test_a_flood_has_every_thread_where_no_others_send_requests(monkeypatch):
-    # Its own first request could be of a client that sends one at a time.
-    monkeypatch.setattr("ggn_tf.serving.server.request_limits._KEPT_S", 0.0)
-
-    async def flood():
+def test_no_thread_idles_while_requests_wait():
+    async def queue_up():
         limits, together = RequestLimits(running=2, waiting=20), threading.Barrier(2, timeout=DEADLINE_S)
-        await asyncio.gather(*[await started(limits, "a", together.wait) for _ in range(14)])
+        await (await started(limits, "one at a time", lambda: None))
+        await asyncio.gather(*[await started(limits, "many", together.wait) for _ in range(14)])
         await limits.drain(DEADLINE_S)
 
-    asyncio.run(flood())
+    asyncio.run(queue_up())
 
 
 def test_a_client_that_abandons_requests_is_delayed_until_it_has_waited_for_as_many(monkeypatch):
