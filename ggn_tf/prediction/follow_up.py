@@ -105,6 +105,9 @@ class FollowUp:
         return (*self.scan_warnings, *self._own_warnings())
 
     def _own_warnings(self) -> Iterator[PredictionWarning]:
+        if self.registration.rms_difference_hu == 0:
+            text = "The scans do not differ around the nodule: one scan seems to be given twice."
+            yield PredictionWarning("same_scan", text, ("earlier", "later"))
         missing = [name for name, nodule in self._nodules.items() if nodule.mask is None]
         if missing:
             text = f"The model finds no nodule in the {' and the '.join(missing)} scan: there is no change to report."

@@ -80,7 +80,7 @@ def test_a_scan_against_itself_does_not_change(folder: Path):
     for change in follow_up.changes:
         assert (change.absolute, change.relative_percent, change.doubling_days) == (0, 0, None)
         assert change.compared is Compared.WITHIN
-    assert codes(follow_up.warnings) == {"patient_unknown", "acquisition_unknown"}
+    assert codes(follow_up.warnings) == {"patient_unknown", "acquisition_unknown", "same_scan"}
 
 
 @pytest.mark.parametrize("later_center", [None, POINT])
@@ -201,7 +201,7 @@ def test_headers_of_dicom_are_compared(folder: Path, tmp_path: Path):
     masks = {f"{scan}_mask": folder / "earlier_mask.nii" for scan in ("earlier", "later")}
     follow_up = ggn_tf.follow(earlier, later, POINT, **masks)
     assert (follow_up.interval.days, follow_up.interval.source) == (365, "AcquisitionDate")
-    assert codes(follow_up.warnings) == {"different_kernel"}
+    assert codes(follow_up.warnings) == {"different_kernel", "same_scan"}
     with pytest.raises(FollowUpError):
         ggn_tf.follow(later, earlier, POINT, **masks)
     # Two series in one folder, of which none is named.
