@@ -129,18 +129,22 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
     It is locked as long as this process lives: what a killed process left differs from what another writes. Parents
     that were made for it are deleted if nothing is in them at the end.
     """
-    made = [parent for parent in path.parents if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _delete_abandoned(path)
-    temporary, handle = _new_locked(path)
+    made: set[Path] = set()
+    temporary, handle = None, None
     try:
+        try:
+            temporary, handle = _new_beside(path, made)
+        except FileNotFoundError:
+            # Another command that failed meanwhile has deleted the parents that it had made.
+            temporary, handle = _new_beside(path, made)
         yield temporary
     finally:
         if handle is not None:
             os.close(handle)
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):
-            for parent in made:
+            for parent in sorted(made, reverse=True):
                 parent.rmdir()
 
 
@@ -152,6 +156,14 @@ def working_folder(name: str) -> Iterator[Path]:
     """
     with _temporary_folder(Path(tempfile.gettempdir(), name)) as folder:
         yield folder
+
+
+def _new_beside(path: Path, made: set[Path]) -> tuple[Path, int | None]:
+    """As `_new_locked`; the parents that did not exist are added to `made`."""
+    made.update(parent for parent in path.parents if not parent.exists())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _delete_abandoned(path)
+    return _new_locked(path)
 
 
 def _new_locked(path: Path) -> tuple[Path, int | None]:

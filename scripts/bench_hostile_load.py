@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,6 @@ from ggn_tf.serving.contract.tensors import repeat
 GOOD, HOSTILE = 6, 2
 SILENT = 500
 OUTSTANDING = 64
-BEHAVIOURS = ("flood", "wrong", "cancel", "silent", "half", "slow")
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 OWN_CHANNEL = [("grpc.use_local_subchannel_pool", 1)]
 # HTTP/2: the greeting, then a request whose message of 1 MB does not come (RFC 9113; RFC 7541, 6.2.2).
@@ -104,22 +104,22 @@ def keep_open(target: str, count: int, first: bytes, later: bytes) -> None:
         time.sleep(1)
 
 
+BEHAVIOURS: dict[str, Callable[[str, int], None]] = {
+    "flood": lambda target, patches: flood(target, flood_request(patches), leave=False),
+    "wrong": lambda target, _: flood(target, flood_request(0, dimensions=100_000), leave=False),
+    "cancel": lambda target, _: flood(target, flood_request(24), leave=True),
+    "silent": lambda target, _: keep_open(target, SILENT, b"", b""),
+    "half": lambda target, _: keep_open(target, 50, HALF_REQUEST, b""),
+    "slow": lambda target, _: keep_open(target, 50, HALF_REQUEST, http2_frame(0, 0, 1, b"x")),
+}
+
+
 def attack(options: argparse.Namespace) -> None:
     """One hostile client, until its process is ended."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    target = options.attack
-    slow_byte = http2_frame(0, 0, 1, b"x")
-    work = {
-        "flood": (flood, flood_request(options.flood_patches), False),
-        "wrong": (flood, flood_request(0, dimensions=100_000), False),
-        "cancel": (flood, flood_request(24), True),
-        "silent": (keep_open, SILENT, b"", b""),
-        "half": (keep_open, 50, HALF_REQUEST, b""),
-        "slow": (keep_open, 50, HALF_REQUEST, slow_byte),
-    }
-    for name in options.behaviour or work:
-        run, *arguments = work[name]
-        threading.Thread(target=run, args=(target, *arguments), daemon=True).start()
+    for name in options.behaviour or BEHAVIOURS:
+        arguments = (options.attack, options.flood_patches)
+        threading.Thread(target=BEHAVIOURS[name], args=arguments, daemon=True).start()
     threading.Event().wait()
 
 
@@ -187,8 +187,9 @@ def compare(folder: Path, options: argparse.Namespace) -> tuple[Phase, Phase, in
         swapper = threading.Thread(target=swap)
         swapper.start()
         quiet = good_clients(server, options.quiet_seconds, options.pause)
-        command = [sys.executable, __file__, "--attack", server.target, f"--flood-patches={options.flood_patches}"]
-        hostile = [subprocess.Popen(command) for _ in range(HOSTILE)]
+        behaviours = [f"--behaviour={name}" for name in options.behaviour or ()]
+        command = [sys.executable, __file__, f"--attack={server.target}", f"--flood-patches={options.flood_patches}"]
+        hostile = [subprocess.Popen([*command, *behaviours]) for _ in range(HOSTILE)]
         try:
             # They begin while the good ones are at work; importing TensorFlow takes them some seconds.
             attacked = good_clients(server, options.seconds, options.pause)
@@ -211,7 +212,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--version", type=Path, help="version directory of an export to serve, instead of two new ones")
     parser.add_argument("--flood-patches", type=int, default=1, help="patches of a request of the floods; 64 at most")
-    parser.add_argument("--behaviour", action="append", choices=BEHAVIOURS, help="of the hostile clients; default all")
+    behaviour = "What the hostile clients do; can be repeated. Without it they do all of these."
+    parser.add_argument("--behaviour", action="append", choices=BEHAVIOURS, help=behaviour)
     parser.add_argument("--attack", metavar="HOST:PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.attack:

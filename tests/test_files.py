@@ -2,10 +2,12 @@ import errno
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -46,6 +48,32 @@ def test_an_error_leaves_no_folder_that_was_made(tmp_path: Path, error: type[Bas
         (temporary / "shard").write_text("half", encoding="utf-8")
         raise error
     assert list(tmp_path.rglob("*")) == [tmp_path / "theirs"]
+
+
+def test_a_full_disk_leaves_no_folder_that_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "mkdtemp", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full"), atomic_folder(tmp_path / "models" / "ggn" / "1"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_parent_that_another_command_deletes_meanwhile_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+):
+    (tmp_path / "models").mkdir()
+    mkdtemp = tempfile.mkdtemp
+
+    def deleted(**named: Any) -> str:
+        monkeypatch.undo()
+        (tmp_path / "models").rmdir()
+        return mkdtemp(**named)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", deleted)
+    with suppress(RuntimeError), atomic_folder(tmp_path / "models" / "ggn"):
+        if fails:
+            raise RuntimeError
+    assert [path.name for path in tmp_path.rglob("*")] == ([] if fails else ["models", "ggn"])
 
 
 def test_a_folder_with_content_is_never_replaced(tmp_path: Path):

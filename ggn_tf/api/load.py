@@ -80,8 +80,8 @@ class Model(AbstractContextManager["Model"]):
             recenter: Whether the centre of a point or voxel moves to the centroid of the nodule that the model finds,
                 at most three times, before it is classified. The paper does not.
             solid_hu: Voxels above it are solid, in the measurements. HU.
-            sets: Whether the prediction must have a prediction set and a typicality. Where the model gives them, it has
-                them in any case.
+            sets: Whether a model without prediction sets and typicality is refused. One that has them gives them in any
+                case, the set only where it finds a nodule.
             on_start: Called with the CT once it was read, before the model predicts.
 
         Raises:

@@ -194,5 +194,5 @@ def _lines(follow_up: "FollowUp", result: dict[str, Any]) -> Iterator[str]:
 def _days_text(interval: "Interval") -> str:
     days, source = interval.days, interval.source
     if days is None:
-        return "unknown: " + (f"both scans have one {source}" if source else "the headers have no date of both scans")
+        return f"unknown: {f'both scans have the same {source}' if source else 'no date that both headers have'}"
     return f"{days} from the earlier to the later scan, {'as given' if source == 'given' else f'by their {source}'}"

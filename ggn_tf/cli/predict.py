@@ -99,7 +99,8 @@ _BAR = 24
     "--output",
     type=PATH,
     help="Folder for result.json, answer.html, masks (NIfTI, DICOM SEG), DICOM SR and overlays. An earlier result is "
-    "replaced, unless it is of a CT in another place or of another extent, or of another DICOM series.",
+    "replaced, unless it is of a CT in another place or of another extent, or its DICOM SEG or SR is of another "
+    "series.",
 )
 @click.option(
     "--codes",
@@ -296,6 +297,8 @@ def _check_paths(
 
 
 def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
+    from ggn_tf.prediction.patch_warnings import NO_DECISION
+
     width = max(9, *(len(name) for name in nodule.probabilities))
     point = ", ".join(f"{value:.1f}" for value in nodule.center_mm_lps)
     moved = f", moved by {nodule.moved_mm:.1f} mm from the given centre" if nodule.moves else ""
@@ -313,7 +316,7 @@ def _lines(nodule: "ggn_tf.NodulePrediction") -> list[str]:
             f"spread     {value:.3f} for {name} (standard deviation over the members)"
             for name, value in (nodule.spread or {}).items()
         ),
-        f"decision   {nodule.decision or 'none: no nodule was found'}",
+        f"decision   {nodule.decision or NO_DECISION}",
         *([] if nodule.prediction_set is None else [f"set        {', '.join(nodule.prediction_set) or 'no class'}"]),
         *([] if nodule.typicality is None else [f"typicality {nodule.typicality:.3f}"]),
         f"centre     {point} mm (LPS){moved}",

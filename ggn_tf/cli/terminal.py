@@ -110,7 +110,8 @@ class EpochBars(_Bars):
         self._bars.start()
         if progress.stage != self._stage:
             self._stage = progress.stage
-            self._print(f"{progress.stage:<9} begins: its first step builds the graph, which can take a minute")
+            verb = "resumes" if progress.epoch > 1 or progress.step > 0 else "begins"
+            self._print(f"{progress.stage:<9} {verb}: its first step builds the graph, which can take a minute")
         if progress.scores:
             scores = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in progress.scores.items())
             self._print(f"{progress.stage:<9} epoch {progress.epoch:>3}  {scores}")

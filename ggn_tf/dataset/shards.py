@@ -95,6 +95,8 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
 def read_shard(path: Path, offsets: Sequence[int], shape_zyx: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Read the cases of one shard whose records begin at some offsets, in bytes.
 
+    `shape_zyx` must be the dataset's `PatchProtocol.stored_zyx`, which includes the margin.
+
     Returns:
         Hounsfield units, float32 [N, D, H, W, 1], and masks, uint8 [N, D, H, W, 1].
 
@@ -113,7 +115,7 @@ def read_shard(path: Path, offsets: Sequence[int], shape_zyx: tuple[int, int, in
 
 
 def decode_cases(records: tf.Tensor, shape_zyx: tuple[int, int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode serialized cases, string [N].
+    """Decode serialized cases, string [N]; `shape_zyx` is as in `read_shard`.
 
     Returns:
         Hounsfield units, float32 [N, D, H, W, 1]; masks, uint8 [N, D, H, W, 1].

@@ -23,6 +23,7 @@ from ggn_tf.evaluation.report.page import (
     write_page,
 )
 from ggn_tf.evaluation.report.viewer import Viewer, region_of
+from ggn_tf.prediction.patch_warnings import NO_DECISION
 from ggn_tf.shown_text import one_line, printable
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _overview(entries: Sequence[Mapping[str, Any]]) -> list[Block]:
         ]
         for entry in entries
     ]
-    return [Table(["nodule", "most probable class", "probability", "mean diameter", "volume", "warnings"], rows)]
+    return [Table(["nodule", "predicted class", "probability", "mean diameter", "volume", "warnings"], rows)]
 
 
 def _nodule_section(entry: Mapping[str, Any], nodule: "NodulePrediction") -> Section:
@@ -139,7 +140,7 @@ def _title(entry: Mapping[str, Any]) -> str:
 
 
 def _decision(entry: Mapping[str, Any]) -> str:
-    return one_line(entry["decision"] or "none, as no nodule was found")
+    return one_line(entry["decision"] or NO_DECISION)
 
 
 def _anchor(entry: Mapping[str, Any]) -> str:

@@ -40,8 +40,10 @@ class NodulePrediction:
         probabilities: By class name, in the order of the task.
         spread: The standard deviation of each probability over the model's members (ddof 0); None where the model is of
             a single run.
-        prediction_set: The classes that cannot be excluded; None where the model gives no prediction sets.
-        typicality: Share of held-out nodules that are at least as far from those for training; None likewise.
+        prediction_set: The classes that cannot be excluded; None where the model gives no prediction sets, or finds no
+            nodule.
+        typicality: Share of held-out nodules that are at least as far from those for training; None where the model
+            gives none.
         center_mm_lps: The patch's centre.
         center_index_xyz: The same as an index of the CT's voxels, from 0, in the order x, y, z.
         given_center_mm_lps: The centre that was given, from which recentring moved it.
@@ -229,8 +231,9 @@ def _on_ct(
     inside_hu = np.empty(0) if mask is None else _part(block, mask)[sitk.GetArrayViewFromImage(mask) > 0]
     # A speck between the CT's voxels is on none of them: no nodule.
     nodule = (soft_mask >= MASK_THRESHOLD) & (mask is not None)
-    prediction_set = prediction.prediction_set(row)
-    typicality = None if prediction_set is None or prediction.typicality is None else float(prediction.typicality[row])
+    given_set = prediction.prediction_set(row)
+    prediction_set = None if mask is None else given_set
+    typicality = None if given_set is None or prediction.typicality is None else float(prediction.typicality[row])
     return NodulePrediction(
         name=nodule_patch.name,
         probabilities=prediction.by_class(prediction.probabilities[row]),

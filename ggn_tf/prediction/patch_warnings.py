@@ -31,6 +31,9 @@ from ggn_tf.serving.contract.warning_texts import (
     WarningKind,
 )
 
+NO_DECISION = "no nodule found"
+"""Shown in place of a predicted class."""
+
 # As a part of a hundred, for numpy.
 _DENSE_PERCENTILE = 100 * (1 - MOST_DENSE)
 _OUT_OF_PLACE = {NO_LUNG.code, NO_NODULE.code}

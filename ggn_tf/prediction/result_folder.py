@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.mask_references import read_references
+from ggn_tf.cases.dicom.bounds import read_without_pixels
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Grid
 from ggn_tf.cases.volume_files.headers import read_header
 from ggn_tf.errors import GgnError, VolumeError
@@ -18,7 +18,7 @@ from ggn_tf.prediction.class_codes import ClassCode
 from ggn_tf.prediction.ct_patches import in_reader
 from ggn_tf.prediction.output_folder import OutputFolder
 from ggn_tf.prediction.overlay import draw_overlay
-from ggn_tf.prediction.patch_warnings import PredictionWarning
+from ggn_tf.prediction.patch_warnings import NO_DECISION, PredictionWarning
 
 if TYPE_CHECKING:
     # TensorFlow comes with it, and a folder that cannot be written to is rejected before that is loaded.
@@ -88,7 +88,7 @@ def write_results(
 def refuse_other_ct(folder: Path, grid: Grid, series: str | None = None) -> None:
     """Raise GgnError where a folder cannot be replaced by a result on a grid, whatever the order of the axes.
 
-    `series` is the CT's SeriesInstanceUID; an earlier DICOM SEG of another series is refused, too.
+    `series` is the CT's SeriesInstanceUID; an earlier DICOM SEG or SR of another series is refused, too.
     """
     refuse_foreign_folder(folder)
     earlier = _read_earlier(folder / MASK_FILE, read_header)
@@ -96,11 +96,20 @@ def refuse_other_ct(folder: Path, grid: Grid, series: str | None = None) -> None
         raise _other_ct(
             folder, "a CT in another place or of another extent", f"a mask on {earlier}", f"a result on {grid}"
         )
-    references = None if series is None else _read_earlier(folder / SEGMENTATION_FILE, read_references)
-    if references is not None and references.series and series not in references.series:
+    objects = (SEGMENTATION_FILE, REPORT_FILE) if series else ()
+    known = {uid for name in objects for uid in _read_earlier(folder / name, _read_series) or ()}
+    if known and series not in known:
         raise _other_ct(
-            folder, "another DICOM series", f"a segmentation of series {references.only_series}", f"series {series}"
+            folder, "another DICOM series", f"a result of series {', '.join(sorted(known))}", f"series {series}"
         )
+
+
+def _read_series(path: Path) -> set[str]:
+    """The SeriesInstanceUIDs that a DICOM SEG or SR references; without a nodule a result has no SEG."""
+    header = read_without_pixels(path)
+    studies = header.get("CurrentRequestedProcedureEvidenceSequence") or [header]
+    series = (item for study in studies for item in study.get("ReferencedSeriesSequence") or ())
+    return {str(item.get("SeriesInstanceUID") or "") for item in series} - {""}
 
 
 def _read_earlier(path: Path, read: Callable[[Path], _Result]) -> _Result | None:
@@ -127,7 +136,7 @@ def _other_ct(folder: Path, what: str, found: str, expected: str) -> GgnError:
         case=folder,
         found=found,
         expected=f"{expected}, or a folder that does not exist or is empty",
-        remedy="Name a folder for each CT.",
+        remedy="Name another folder, or delete this one if it is of the same CT.",
         arguments=("output",),
     )
 
@@ -159,7 +168,7 @@ def _write_dicom(
         return True
 
     if not np.any(sitk.GetArrayViewFromImage(prediction.labels)):
-        warnings.append(PredictionWarning("no_segmentation", "No DICOM SEG: no nodule was found."))
+        warnings.append(PredictionWarning("no_segmentation", f"No DICOM SEG: {NO_DECISION}."))
     elif attempt(
         "segmentation", SEGMENTATION_FILE, lambda path: write_segmentation(volume, prediction.labels, identity, path)
     ):
@@ -180,7 +189,7 @@ def _draw_overlays(prediction: "CtPrediction", folder: Path) -> list[str]:
     folder.mkdir()
     names = []
     for number, nodule in enumerate(prediction.nodules, start=1):
-        title = f"{number} {nodule.name}, {nodule.decision or 'no nodule found'}"
+        title = f"{number} {nodule.name}, {nodule.decision or NO_DECISION}"
         names.append(f"nodule-{number:03d}.png")
         # Through the given location: a mask that leaks would draw its own centroid along.
         draw_overlay(folder / names[-1], title, nodule.block, nodule.mask, nodule.center_mm_lps)

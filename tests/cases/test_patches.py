@@ -74,6 +74,16 @@ def test_a_ramp_in_world_coordinates_is_cut_exactly_in_every_orientation(save, d
     assert patch.grid.direction == pytest.approx(AxisOrder.of(ct).grid.direction, abs=1e-6)
 
 
+@pytest.mark.parametrize("direction", ORIENTATIONS)
+def test_a_nodule_is_in_the_middle_in_every_orientation(save, direction):
+    ct = Grid.around((10.0, -30.0, 41.0), (64, 64, 50), (0.6, 0.6, 0.9), direction)
+    patch = cut_patch_from(save(ramp(ct), "ct.nii"), NoduleTarget(save(ball(ct), "m.nii.gz")), PROTOCOL)
+    assert patch.center_mm_lps == pytest.approx(CENTER, abs=0.1)
+    # Nearest neighbours move an edge by up to half a voxel of the CT.
+    assert np.argwhere(patch.mask).mean(axis=0) == pytest.approx((15.5, 15.5, 15.5), abs=0.45)
+    assert patch.mask.sum() * 0.7 * 0.7 * 1.0 == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.03)
+
+
 def test_outside_the_ct_is_air(grid, save):
     corner = tuple(grid.point_of((0, 0, 0)).tolist())
     patch = cut_patch_from(save(ramp(grid), "ct.nii"), NoduleTarget(center_mm_lps=corner), PROTOCOL)

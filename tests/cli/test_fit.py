@@ -117,13 +117,16 @@ def test_the_first_signal_asks_to_stop_and_the_second_ends(number: signal.Signal
             os.kill(os.getpid(), number)
 
 
-def test_each_stage_reports_once_that_it_begins(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(("epoch", "done", "verb"), [(1, 0, "begins:"), (1, 1, "resumes:"), (2, 0, "resumes:")])
+def test_each_stage_reports_once_that_it_begins_or_resumes(
+    capsys: pytest.CaptureFixture[str], epoch: int, done: int, verb: str
+):
     with EpochBars() as bars:
-        for stage in ("segment", "joint"):
-            for step in range(3):
-                bars.show(TrainingProgress(stage, 1, step, 3, loss=0.5 if step else None))
-    lines = [line for line in capsys.readouterr().err.splitlines() if "begins" in line]
-    assert [line.split()[0] for line in lines] == ["segment", "joint"]
+        for stage, first in (("segment", (epoch, done)), ("joint", (1, 0))):
+            bars.show(TrainingProgress(stage, *first, 3))
+            bars.show(TrainingProgress(stage, 3, 1, 3, loss=0.5))
+    lines = [line.split()[:2] for line in capsys.readouterr().err.splitlines() if "first step" in line]
+    assert lines == [["segment", verb], ["joint", "begins:"]]
 
 
 def test_a_place_that_cannot_be_written_is_one_block(folder: Path, monkeypatch):

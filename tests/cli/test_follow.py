@@ -58,19 +58,22 @@ def test_json_is_the_record(folder: Path):
 
 
 @pytest.mark.parametrize(
-    ("days", "text"),
+    ("days", "words"),
     [
-        (("20230110", "20240110"), "365 from the earlier to the later scan, by their AcquisitionDate"),
-        (("20230110", "20230110"), "unknown: both scans have one AcquisitionDate"),
-        ((), "unknown: the headers have no date of both scans"),
+        (("20230110", "20240110"), ("365", "AcquisitionDate")),
+        (("20230110", "20230110"), ("unknown", "same AcquisitionDate")),
+        ((), ("unknown", "no date")),
     ],
 )
-def test_the_days_are_printed_with_their_source(tmp_path: Path, folder: Path, days: tuple[str, ...], text: str):
+def test_the_days_are_printed_with_their_source(
+    tmp_path: Path, folder: Path, days: tuple[str, ...], words: tuple[str, ...]
+):
     of_dicom = [str(write_dicom(lung(), tmp_path / day[:4], {"0008|0022": day})) for day in dict.fromkeys(days)]
     given = ["follow", "--earlier", of_dicom[0], "--later", of_dicom[-1]] if days else scans(folder)
     mask = str(folder / "earlier_mask.nii")
     found = follow(*given, *centre(), "--earlier-mask", mask, "--later-mask", mask)
-    assert found.exit_code == 0 and f"days       {text}\n" in found.stdout
+    (line,) = (line for line in found.stdout.splitlines() if line.startswith("days "))
+    assert all(word in line for word in words)
 
 
 def test_errors_name_the_options_of_this_command(tmp_path: Path, folder: Path):

@@ -445,7 +445,7 @@ def test_a_person_reads_which_nodule_is_which_and_what_to_doubt(ct: Path, models
     assert first.startswith("1: nodule 1\n") and "warning" not in first
     assert second.count("warning    ") == 2 and "(option --ras)" in second
     # Nobody reads the probabilities of a patch without a nodule as an answer.
-    assert second.rindex("warning    ") < second.index("AAH+AIS") < second.index("decision   none")
+    assert second.rindex("warning    ") < second.index("AAH+AIS") < second.index("decision   no nodule found")
 
 
 def test_without_any_nodule_there_is_no_segmentation_and_the_report_has_a_point(
@@ -496,10 +496,13 @@ def test_a_second_answer_replaces_the_first_as_a_whole(ct: Path, models: Path, t
     assert list(tmp_path.iterdir()) == [tmp_path / "answer"]
 
 
-def test_the_result_of_another_series_on_the_same_grid_is_kept(ct: Path, models: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("center", [CENTER, EMPTY], ids=["SEG and SR", "SR alone"])
+def test_the_result_of_another_series_on_the_same_grid_is_kept(
+    ct: Path, models: Path, tmp_path: Path, center: tuple[float, float, float]
+) -> None:
     other, out = shutil.copytree(ct / "dicom", tmp_path / "other"), tmp_path / "answer"
     edit(other, lambda _, header: setattr(header, "SeriesInstanceUID", "2.25.7"))
-    asked = ("--center-mm", *CENTER, "--export", models, "-o", out)
+    asked = ("--center-mm", *center, "--export", models, "-o", out)
     answered("--ct", ct / "dicom", *asked)
     before = (out / "result.json").read_bytes()
     refused = predict("--ct", other, *asked)

@@ -212,6 +212,13 @@ def test_a_saved_network_predicts_the_same(network, small, tmp_path):
         np.testing.assert_array_equal(a, e)
 
 
+def test_a_frozen_segmenter_gives_the_mask_of_inference(small):
+    _, cascade = stock_and_fast("cascade", small)
+    cascade.get_layer("segmentation").trainable = False
+    patch, *_ = make_batch(16, 2)
+    assert_close(cascade(patch, training=True)["mask"], cascade(patch, training=False)["mask"], "mask", 1e-6)
+
+
 @pytest.mark.parametrize("network", WHOLE)
 def test_bfloat16_predicts_nearly_the_same(network, small):
     _, exact = stock_and_fast(network, small)

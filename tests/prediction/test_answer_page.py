@@ -33,7 +33,7 @@ def test_the_folder_has_the_page_and_the_result_names_it(tmp_path: Path) -> None
 def test_the_page_has_the_numbers_of_the_result(tmp_path: Path) -> None:
     nodule = drawn_nodule(moves=2, given_center_mm_lps=(8.0, -20.0, 105.0))
     text = text_of(write_page_of(drawn_prediction(nodule), tmp_path))
-    assert "Most probable class: MIA+IAC" in text
+    assert "Predicted class: MIA+IAC" in text
     assert "AAH+AIS 0.272" in text and "MIA+IAC 0.728" in text
     assert "10.0, -20.0, 105.0 mm (LPS)" in text and "8.0, -20.0, 105.0 mm (LPS)" in text
     assert "moved by recentring 2.0 mm" in text
@@ -71,7 +71,7 @@ def test_further_outputs_are_shown_where_the_result_has_them(tmp_path: Path) -> 
 
 def test_a_nodule_that_was_not_found_says_why_and_has_no_measures(tmp_path: Path) -> None:
     text = text_of(write_page_of(drawn_prediction(nodule_not_found()), tmp_path))
-    assert "The model finds no nodule here" in text and "Most probable class: none, as no nodule was found" in text
+    assert "The model finds no nodule here" in text and "Predicted class: no nodule found" in text
     assert "There are no measurements" in text and "Lung-RADS" not in text
     assert 'type="checkbox"' not in (tmp_path / "answer.html").read_text(encoding="utf-8")
 
@@ -83,7 +83,7 @@ def test_a_prediction_without_nodules_says_so(tmp_path: Path) -> None:
 
 def test_several_nodules_have_an_overview_with_links(tmp_path: Path) -> None:
     page = write_page_of(drawn_prediction(drawn_nodule("upper"), nodule_not_found("lower")), tmp_path)
-    assert re.search("2: lower none, as no nodule was found - - ", text_of(page))
+    assert re.search("predicted class .* 2: lower no nodule found - - ", text_of(page))
     text = page.read_text(encoding="utf-8")
     for number in (1, 2):
         assert f'href="#nodule-{number}"' in text and f'id="nodule-{number}"' in text

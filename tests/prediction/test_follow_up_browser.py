@@ -1,4 +1,4 @@
-"""The page of a follow-up in a real browser: both scans, whose sliders move together, and the keyboard."""
+"""The page of a follow-up in a real browser: both scans, whose sliders and windows change together."""
 
 from itertools import product
 from pathlib import Path
@@ -41,14 +41,17 @@ def test_page_loads_completely_alone_and_fits(browser, request: pytest.FixtureRe
 
 
 @pytest.mark.parametrize("screen", list(WIDTHS))
-def test_sliders_of_both_scans_move_together(browser, grown: Path, screen: str):
+def test_sliders_and_windows_of_both_scans_change_together(browser, grown: Path, screen: str):
     page = opened(browser, grown, screen)
     sliders = page.find_elements(By.CSS_SELECTOR, ".viewer input[type=range]")
     assert [slider.get_attribute("aria-label") for slider in sliders] == [
         f"{plane} slice of {scan} scan" for scan in ("earlier", "later") for plane in ("axial", "coronal", "sagittal")
     ]
     places = [[float(slider.find_element(By.XPATH, "..//output").text) for slider in sliders]]
+    lung = pictures(page)
+    page.find_elements(By.CSS_SELECTOR, ".viewer input[type=radio]")[1].send_keys(Keys.SPACE)
     before = pictures(page)
+    assert all(one != other for one, other in zip(lung, before, strict=True))
     for moved in (0, 5):
         sliders[moved].send_keys(Keys.ARROW_RIGHT)
         after = pictures(page)

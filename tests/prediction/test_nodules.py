@@ -132,27 +132,31 @@ def test_where_the_model_finds_nothing_the_answer_says_so(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("in_set", "typicality", "names", "codes"),
+    ("in_set", "typicality", "radius_mm", "names", "codes"),
     [
-        ([1, 1], 0.009, ["AIS", "IAC"], ["undecided", "atypical"]),
-        ([0, 1], 0.01, ["IAC"], []),
-        ([0, 0], 1.0, [], []),
-        ([np.nan, np.nan], np.nan, None, []),
+        ([1, 1], 0.009, 6.0, ["AIS", "IAC"], ["undecided", "atypical"]),
+        ([0, 1], 0.01, 6.0, ["IAC"], []),
+        ([0, 0], 1.0, 6.0, [], []),
+        ([np.nan, np.nan], np.nan, 6.0, None, []),
+        # No nodule.
+        ([1, 1], 0.009, -6.0, None, ["no_nodule", "atypical"]),
     ],
 )
-def test_prediction_set_and_typicality_are_in_the_result(tmp_path: Path, in_set, typicality, names, codes) -> None:
+def test_prediction_set_and_typicality_are_in_the_result(
+    tmp_path: Path, in_set, typicality, radius_mm, names, codes
+) -> None:
     volume = open_volume(write_nifti(lung_with_balls(GRIDS["usual"]), tmp_path / "ct.nii"))
     patch = cut_patch(volume, NoduleTarget(center_mm_lps=CENTER), PatchProtocol())
 
     def predict(hu: np.ndarray) -> Prediction:
-        mask = soft_ball(CENTER, 6.0)(patch.grid, 0)[None, ..., None].astype(np.float32)
+        mask = soft_ball(CENTER, radius_mm)(patch.grid, 0)[None, ..., None].astype(np.float32)
         further = {"in_set": np.float32([in_set]), "typicality": np.float32([typicality])}
         return Prediction(np.float32([[0.25, 0.75]]), mask, ("AIS", "IAC"), 1, ("",), **further)
 
     (nodule,) = predict_nodules(volume, [NodulePatch("n", patch)], predict, recenter=PatchProtocol()).nodules
     document = nodule.to_dict()
     assert document["prediction_set"] == names
-    assert document["typicality"] == (None if names is None else pytest.approx(typicality, abs=1e-4))
+    assert document["typicality"] == (None if np.isnan(typicality) else pytest.approx(typicality, abs=1e-4))
     assert [warning.code for warning in nodule.warnings] == codes
 
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
@@ -56,6 +57,23 @@ def test_a_folder_of_the_users_own_files_is_refused_as_such(tmp_path: Path) -> N
     other_mask(tmp_path / "nodule_mask.nii.gz")
     with pytest.raises(GgnError, match="cannot be written"):
         refuse_other_ct(tmp_path, GRID)
+
+
+def test_a_segmentation_of_two_series_is_of_both(folder: Path) -> None:
+    header = pydicom.Dataset()
+    header.ReferencedSeriesSequence = [pydicom.Dataset(), pydicom.Dataset()]
+    for item, uid in zip(header.ReferencedSeriesSequence, ("2.25.9", "2.25.10"), strict=True):
+        item.SeriesInstanceUID = uid
+    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.66.4", "2.25.1"
+    header.file_meta = pydicom.dataset.FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    header.save_as(folder / "nodule_mask.seg.dcm", enforce_file_format=True)
+    # A CT without a UID may be of any series.
+    for series in ("2.25.9", "2.25.10", "", None):
+        refuse_other_ct(folder, GRID, series)
+    with pytest.raises(GgnError, match="another DICOM series") as caught:
+        refuse_other_ct(folder, GRID, "2.25.7")
+    assert caught.value.found == "a result of series 2.25.10, 2.25.9"
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link"])

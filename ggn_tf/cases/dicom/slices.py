@@ -134,10 +134,27 @@ def make_slice(
 ) -> Slice:
     """A slice from the values of its tags; missing or invalid values count as unknown.
 
-    `orientation` has the direction of the rows, then of the columns, `pixel_spacing` the distance of rows, then of
-    columns, in mm, `rescale` slope and intercept, `bits` BitsStored and HighBit; the others are named as in `Slice`.
-    Some exporters write 0 for `padding` (PixelPaddingValue and PixelPaddingRangeLimit, stored values) where 0 is water:
-    values that tissue has, too, are ignored. Some scanners fill in `contrast` although there was none.
+    Args:
+        path: Its file.
+        position: ImagePositionPatient.
+        orientation: ImageOrientationPatient: the direction of its rows, then of its columns.
+        pixel_spacing: The distance of rows, then of columns, in mm.
+        size_xy: Number of columns and rows.
+        series: As in `Slice`.
+        description: As in `Slice`.
+        uid: As in `Slice`.
+        modality: As in `Slice`.
+        localizer: As in `Slice`.
+        rescale: Slope and intercept.
+        padding: PixelPaddingValue and PixelPaddingRangeLimit, stored values. Values that tissue has, too, are ignored:
+            some exporters write 0 where 0 is water.
+        frame: As in `Slice`.
+        contrast: ContrastBolusAgent, which some scanners fill in although there was none.
+        inverted: As in `Slice`.
+        acquisition: Values of `ACQUISITION`, by attribute; empty ones count as absent.
+        patient: As in `Slice`.
+        rescale_type: As in `Slice`, in any spelling.
+        bits: BitsStored and HighBit.
     """
     agent = contrast.strip()
     given = agent.upper() not in _NO_CONTRAST

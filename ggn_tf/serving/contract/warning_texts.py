@@ -62,7 +62,7 @@ DENSE = WarningKind(
 )
 NO_NODULE = WarningKind(
     "no_nodule",
-    "The model finds no nodule here, so its classifier had almost no input: the probabilities mean nothing.",
+    "The model finds no nodule here, and its classes are those of nodules: the probabilities mean nothing.",
 )
 LARGER_THAN_PATCH = WarningKind(
     "larger_than_patch",

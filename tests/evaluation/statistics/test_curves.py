@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ggn_tf.evaluation.statistics.bootstrap import draw_weights, resample
-from ggn_tf.evaluation.statistics.curves import decision_curve, roc_curve_with_band
+from ggn_tf.evaluation.statistics.curves import THRESHOLDS, decision_curve, roc_curve_with_band
 from ggn_tf.evaluation.statistics.predictions_table import probabilities
 from ggn_tf.evaluation.statistics.scores import class_indices
 from ggn_tf.evaluation.statistics.system_predictions import split_by_system
@@ -96,6 +96,17 @@ def test_treating_all_by_hand(make_frame):
 
 def test_probability_at_the_threshold_acts(make_frame):
     assert _curve(make_frame, [1, 0], [0.5, 0.25], (0.5,)).net_benefit.tolist() == [0.5]
+
+
+def test_probabilities_above_every_threshold_are_treating_all(make_frame):
+    assert (min(THRESHOLDS), max(THRESHOLDS), len(THRESHOLDS)) == pytest.approx((0.01, 0.99, 99))
+    curve = _curve(make_frame, [1, 0, 0, 1], [0.995] * 4, THRESHOLDS)
+    np.testing.assert_allclose(curve.net_benefit, curve.treat_all, atol=1e-12)
+
+
+def test_perfect_probabilities_are_worth_the_prevalence(make_frame):
+    curve = _curve(make_frame, [1, 0, 0, 1], [1.0, 0.0, 0.0, 1.0], THRESHOLDS)
+    np.testing.assert_allclose(curve.net_benefit, 0.5)
 
 
 def test_repeats_are_averaged(drawn_study):
