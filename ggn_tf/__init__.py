@@ -56,7 +56,8 @@ _NAMES = {
     "ggn_tf.prediction.nodules": ("CtPrediction", "NodulePrediction"),
     "ggn_tf.protocol": ("Protocol",),
 }
-# What these import reads settings for Keras: the first needs Keras itself, the second TensorFlow alone.
+# These read settings for Keras. The second needs TensorFlow alone, and imports it here: in a thread of the server, it
+# would make another thread's `import keras` fail.
 _WITH_KERAS = tuple(f"ggn_tf.api.{name}" for name in ("crossval", "evaluate", "export", "fit", "study"))
 _WITH_TENSORFLOW = ("ggn_tf.api.serve",)
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -107,13 +108,17 @@ def load_predictor() -> None:
     _only_predicts = True
     with _without_stderr():
         found = load_library()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if found is None:
         load_tensorflow(keras=False)
 
 
 def import_for_model() -> None:
-    """Import TensorFlow for a model that its library is not enough for; after `load_predictor`, nothing is printed."""
-    if _only_predicts:
+    """Import TensorFlow for a model that its library is not enough for; after `load_predictor`, nothing is printed.
+
+    In a thread of a server, however, stderr stays: what other threads print would be lost.
+    """
+    if _only_predicts and threading.current_thread() is threading.main_thread():
         load_tensorflow(keras=False)
     else:
         import_tensorflow()

@@ -20,6 +20,23 @@ def test_tensorflow_logs_errors_only_and_a_process_that_never_built_a_model_load
     assert done.stderr.splitlines() == ["ERROR:tensorflow:trouble"]
 
 
+def test_what_others_print_is_not_lost_while_a_thread_of_a_server_imports_tensorflow():
+    done = run_code(
+        """
+        import os, sys, threading
+        from ggn_tf.tensorflow_import import import_for_model, load_predictor
+        load_predictor()
+        dup2, redirected = os.dup2, []
+        os.dup2 = lambda *files: redirected.append(files) or dup2(*files)
+        thread = threading.Thread(target=import_for_model)
+        thread.start()
+        thread.join()
+        print("tensorflow" in sys.modules, redirected)
+        """
+    )
+    assert done.stdout == "True []\n", done.stderr
+
+
 def test_a_server_and_its_client_do_not_import_tensorflow_which_uses_their_messages_when_the_host_imports_it():
     modules = (
         "ggn_tf.api.load, ggn_tf.serving.client.server_check, ggn_tf.monailabel.server, ggn_tf.serving.server.server"

@@ -217,7 +217,8 @@ def command(
     viewers = None
     if monailabel_port is not None:
         viewers = MonaiLabelOptions(monailabel_port, monailabel_host, monailabel_images, monailabel_origins)
-    _serve(folder, ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits, *safety), viewers)
+    options = ServerOptions(model_name, host, port, poll_wait_seconds, batching, *limits, *safety, cores_each)
+    _serve(folder, options, viewers)
 
 
 def _shared_flags(

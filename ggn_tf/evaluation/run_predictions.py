@@ -101,14 +101,17 @@ def _gather(
 
 def _two_at_once(reduce: Callable[[Batch], _Reduced], batches: Iterable[Batch]) -> Iterator[_Reduced]:
     """Reduce batches in two threads, in order: where an operation of one uses one core, the other's uses the rest."""
-    with ThreadPoolExecutor(2) as threads:
-        started: deque[Future[_Reduced]] = deque()
+    threads = ThreadPoolExecutor(2)
+    started: deque[Future[_Reduced]] = deque()
+    try:
         for batch in batches:
             started.append(threads.submit(reduce, batch))
             if len(started) > 2:
                 yield started.popleft().result()
         while started:
             yield started.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def predict_run(

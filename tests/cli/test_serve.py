@@ -16,6 +16,7 @@ from ggn_tf.cli import main
 from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.server.server import ModelServer
 from tests.support.loopback_server import free_port
+from tests.support.processes import run_code
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,23 @@ def test_serve_prints_its_address_and_stops_at_a_signal(models, tmp_path):
     assert "Traceback" not in err
     assert "version 1 of lung is unloaded" in err
     assert not folder.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only TensorFlow's package for Linux has the library")
+def test_a_server_does_not_import_tensorflow(models):
+    done = run_code(
+        f"""
+        import os, sys
+        from ggn_tf.cli import main
+        from ggn_tf.serving.server.server import ModelServer
+        def report(server, start=ModelServer.start):
+            print(start(server), "tensorflow" in sys.modules, flush=True)
+            os._exit(0)
+        ModelServer.start = report
+        main(["serve", {str(models)!r}, "--port", "0"])
+        """
+    )
+    assert done.stdout == "1 False\n", done.stderr
 
 
 def test_a_folder_without_versions_is_refused(tmp_path):

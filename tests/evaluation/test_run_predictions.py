@@ -1,5 +1,9 @@
 import dataclasses
 import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -8,7 +12,7 @@ import pytest
 from ggn_tf.dataset.records import Dataset, read_patches
 from ggn_tf.dataset.splits import read_split
 from ggn_tf.errors import RunError
-from ggn_tf.evaluation.run_predictions import describe_run, predict_run
+from ggn_tf.evaluation.run_predictions import _two_at_once, describe_run, predict_run
 from ggn_tf.evaluation.statistics.mask_measures import MASK_COLUMNS
 from ggn_tf.evaluation.statistics.predictions_table import columns, probabilities
 from ggn_tf.evaluation.statistics.run_scores import TrainedRun, TrainedStage
@@ -82,6 +86,47 @@ def test_dice_is_the_voxel_count(run, frame, dataset, stage):
     assert 0 < min(expected) < max(expected) < 1
     # Another batch size sums in another order, which may put a voxel at 0.5 on the other side.
     np.testing.assert_allclose(rows["dice"], expected, atol=2e-3)
+
+
+def test_a_batch_that_fails_ends_the_prediction():
+    begun = []
+
+    def reduce(batch: int) -> int:
+        begun.append(batch)
+        if batch == 1:
+            raise ValueError("damaged")
+        return batch
+
+    with pytest.raises(ValueError, match="damaged"):
+        list(_two_at_once(reduce, range(9)))
+    assert {0, 1} <= set(begun) <= {0, 1, 2, 3}
+
+
+def test_ctrl_c_ends_the_prediction_without_the_batch_that_waits(monkeypatch):
+    begun, submitting, cancelled = [], threading.Event(), threading.Event()
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def batches() -> Iterator[int]:
+        yield from (0, 1)
+        submitting.set()
+        yield 2
+
+    def reduce(batch: int) -> None:
+        begun.append(batch)
+        if batch == 1:
+            submitting.wait(60)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        cancelled.wait(60)
+
+    def end(threads: ThreadPoolExecutor, **arguments: bool) -> None:
+        shutdown(threads, **arguments | {"wait": False})
+        cancelled.set()
+        shutdown(threads)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", end)
+    with pytest.raises(KeyboardInterrupt):
+        list(_two_at_once(reduce, batches()))
+    assert sorted(begun) == [0, 1]
 
 
 def test_every_stage_and_set_is_announced(dataset, frame, announced):

@@ -9,7 +9,7 @@ call the host, and plug-ins may add some. So those are listed that our exports c
 compute.
 """
 
-import sys
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,14 +273,15 @@ def _check_size(version_folder: Path) -> None:
         sizes = {entry.name: entry.status.st_size for entry in entries(version_folder)}
     except OSError as error:
         raise unreadable(version_folder, error) from error
-    memory = memory_bytes() or sys.maxsize
+    memory = memory_bytes()
     graph, all_files = sizes.get(GRAPH_FILE, 0), sum(sizes.values())
-    if graph > _LARGEST_GRAPH_BYTES or all_files > memory:
+    if graph > _LARGEST_GRAPH_BYTES or all_files > (memory or math.inf):
         raise ExportError(
             "The version is too large to be loaded.",
             case=version_folder,
             found=f"{GRAPH_FILE} of {graph / 2**30:.1f} GiB, all files {all_files / 2**30:.1f} GiB",
-            expected=f"a graph below 2 GiB, and files below the memory of {memory / 2**30:.1f} GiB",
+            expected="a graph below 2 GiB"
+            + (f", and files below the memory of {memory / 2**30:.1f} GiB" if memory else ""),
             remedy="Copy the version again, or serve it on a machine with more memory.",
         )
 

@@ -115,7 +115,7 @@ class Servable:
             raise StatusError.from_number(error.code, error.message) from error
 
     def close(self) -> None:
-        """Close the session; the graph's memory is free when Python's garbage collector has run."""
+        """Close the session; when its memory is free, `Session.close` says."""
         self._session.close()
 
 

@@ -24,7 +24,11 @@ class Session(Protocol):
         """Compute tensors, by alias, from others, by name; raises SessionError, or MemoryError."""
 
     def close(self) -> None:
-        """Refuse further runs; the memory is free when no run is left and Python's garbage collector has run."""
+        """Refuse further runs.
+
+        The memory is free when nothing refers to the session; of TensorFlow's package, when Python's garbage collector
+        has run as well.
+        """
 
 
 class OpenedModel(NamedTuple):

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Coroutine
@@ -55,9 +54,9 @@ class ServerOptions:
         port: Port for gRPC; 0 picks a free one.
         poll_wait_seconds: Time between two checks of the model folder, seconds; 0 checks once.
         batching: How to join requests of several clients; None to run each by itself.
-        running: Requests that run in parallel. None: one per two cores, or per number of cores that TensorFlow may use
-            for one operation, and at least two, so that one computes while another is read or written; with batching
-            as many single patches as fill two batches, at most 256.
+        running: Requests that run in parallel. None: one per two cores, or per `cores_each`, and at least two, so that
+            one computes while another is read or written; with batching as many single patches as fill two batches,
+            at most 256.
         waiting: Requests that may wait, together half as large as so many of the largest; further ones are
             UNAVAILABLE. As many more, half as large together, may be delayed because of their connection's earlier
             ones. Those that arrive, and that run, come on top.
@@ -65,6 +64,7 @@ class ServerOptions:
             the largest request, which also bounds a declared tensor and, at 128 KiB each, the rows of a request.
         trust: Which versions are loaded.
         tls: Certificate and key; None for connections that are not encrypted.
+        cores_each: Cores that the process lets TensorFlow use for one operation; 0 for all.
     """
 
     model_name: str = MODEL_NAME
@@ -77,6 +77,7 @@ class ServerOptions:
     channel_arguments: tuple[tuple[str, int | str], ...] = ()
     trust: Trust = field(default_factory=Trust)
     tls: ServerTls | None = None
+    cores_each: int = 0
 
     @property
     def bounds(self) -> RequestBounds:
@@ -87,9 +88,7 @@ class ServerOptions:
     @property
     def threads(self) -> int:
         """Requests that run in parallel; with batching most of them wait for others."""
-        tensorflow = sys.modules.get("tensorflow")
-        cores_each = 0 if tensorflow is None else tensorflow.config.threading.get_intra_op_parallelism_threads()
-        alone = max(2, (os.cpu_count() or 1) // (cores_each or 2))
+        alone = max(2, (os.cpu_count() or 1) // (self.cores_each or 2))
         joined = 0 if self.batching is None else 2 * self.batching.max_batch_size
         return self.running or min(max(alone, joined), _MOST_THREADS)
 

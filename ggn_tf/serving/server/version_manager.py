@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -188,9 +188,10 @@ class VersionManager:
         log.info("version %d of %s is unloaded", version, self.name)
 
     def _collect(self) -> None:
-        """Free the graphs of unloaded versions, weights included, which takes 0.2 s.
+        """Free what TensorFlow's package has loaded of unloaded versions, weights included, which takes 0.2 s.
 
-        They are cycles of Python objects, and too few to make the garbage collector run by itself.
+        They are cycles of Python objects, and too few to make the garbage collector run by itself. What its library has
+        loaded is free before.
         """
         if self._garbage:
             self._garbage = False
@@ -208,9 +209,11 @@ def _at_low_priority(work: Callable[[], object]) -> None:
     ended: Future[None] = Future()
 
     def run() -> None:
-        if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
+            if sys.platform == "linux":
+                thread = os.PRIO_PROCESS, threading.get_native_id()
+                with suppress(OSError):  # not every process may
+                    os.setpriority(*thread, max(_NICENESS, os.getpriority(*thread)))
             work()
             ended.set_result(None)
         except BaseException as error:

@@ -173,6 +173,16 @@ def test_a_version_too_large_to_be_loaded_is_refused_before_it_is_read(trust, na
     assert found in refusal(version, trust).found
 
 
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [(2**32, "a graph below 2 GiB, and files below the memory of 4.0 GiB"), (None, "a graph below 2 GiB")],
+)
+def test_the_memory_is_named_where_it_is_known(memory, expected, version, monkeypatch):
+    monkeypatch.setattr("ggn_tf.serving.contract.trust.memory_bytes", lambda: memory)
+    os.truncate(version / "saved_model.pb", 2**31)
+    assert refusal(version).expected == expected
+
+
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     """Two key pairs, KEY.pem and KEY.pub."""

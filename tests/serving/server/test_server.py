@@ -552,8 +552,7 @@ def test_tensorflow_keeps_a_thread_for_each_core_that_a_request_may_use(exported
 )
 def test_running_requests_have_cores(cores, cores_each, batching, threads, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    monkeypatch.setattr("tensorflow.config.threading.get_intra_op_parallelism_threads", lambda: cores_each)
-    assert ServerOptions(batching=batching).threads == threads
+    assert ServerOptions(batching=batching, cores_each=cores_each).threads == threads
 
 
 def test_a_folder_that_cannot_be_read_ends_the_start(exported, monkeypatch):

@@ -1,9 +1,11 @@
 import os
 import shutil
+import sys
 import threading
 import time
 import weakref
 from pathlib import Path
+from unittest.mock import Mock
 
 import grpc
 import pytest
@@ -113,6 +115,23 @@ def test_versions_are_compared_as_numbers(versions, folder):
     add(folder, 9)
     versions.poll()
     assert latest(versions) == 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
+@pytest.mark.parametrize(
+    ("own", "expected", "error"), [(0, 10, None), (15, 15, None), (0, 10, PermissionError("Operation not permitted"))]
+)
+def test_a_further_version_is_warmed_up_at_low_priority_where_that_is_allowed(
+    own, expected, error, versions, folder, monkeypatch
+):
+    set_priority = Mock(side_effect=error)
+    monkeypatch.setattr(os, "getpriority", lambda which, thread: own)
+    monkeypatch.setattr(os, "setpriority", set_priority)
+    add(folder, 2)
+    versions.poll()
+    assert latest(versions) == 2
+    ((which, thread, niceness),) = [call.args for call in set_priority.call_args_list]
+    assert (which, niceness) == (os.PRIO_PROCESS, expected) and thread != threading.get_native_id()
 
 
 def test_a_version_in_use_is_unloaded_after_its_last_request(versions, folder):
