@@ -11,6 +11,7 @@ import argparse
 import os
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -104,6 +105,15 @@ def keep_open(target: str, count: int, first: bytes, later: bytes) -> None:
         time.sleep(1)
 
 
+def reset(target: str, first: bytes) -> None:
+    """Connections that begin a request and are reset at once."""
+    host, port = target.split(":")
+    while True:
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(first)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 BEHAVIOURS: dict[str, Callable[[str, int], None]] = {
     "flood": lambda target, patches: flood(target, flood_request(patches), leave=False),
     "wrong": lambda target, _: flood(target, flood_request(0, dimensions=100_000), leave=False),
@@ -111,13 +121,14 @@ BEHAVIOURS: dict[str, Callable[[str, int], None]] = {
     "silent": lambda target, _: keep_open(target, SILENT, b"", b""),
     "half": lambda target, _: keep_open(target, 50, HALF_REQUEST, b""),
     "slow": lambda target, _: keep_open(target, 50, HALF_REQUEST, http2_frame(0, 0, 1, b"x")),
+    "reset": lambda target, _: reset(target, HALF_REQUEST),
 }
 
 
 def attack(options: argparse.Namespace) -> None:
     """One hostile client, until its process is ended."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    for name in options.behaviour or BEHAVIOURS:
+    for name in options.behaviour or BEHAVIOURS.keys() - {"reset"}:
         arguments = (options.attack, options.flood_patches)
         threading.Thread(target=BEHAVIOURS[name], args=arguments, daemon=True).start()
     threading.Event().wait()
@@ -212,7 +223,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--version", type=Path, help="version directory of an export to serve, instead of two new ones")
     parser.add_argument("--flood-patches", type=int, default=1, help="patches of a request of the floods; 64 at most")
-    behaviour = "What the hostile clients do; can be repeated. Without it they do all of these."
+    behaviour = "What the hostile clients do; can be repeated. Without it they do all of these but reset."
     parser.add_argument("--behaviour", action="append", choices=BEHAVIOURS, help=behaviour)
     parser.add_argument("--attack", metavar="HOST:PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -30,6 +30,11 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.max_concurrent_streams", 64),
+    # Requests that gRPC has not given to Python yet, also of connections that were reset since: some 40 KB each, and
+    # Python takes up to 3000 per second. Further ones are CANCELLED, which clients do not retry: some already from 1000
+    # on by default.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 10_000),
 )
 """Options of gRPC's core; a user may replace each."""
 

@@ -9,14 +9,15 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
+from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ggn_tf.serving.server.connections import CHANNEL_OPTIONS, ConnectionGuard, largest_message_bytes, most_connections
 from ggn_tf.serving.server.interceptor import RequestInterceptor
 from scripts.serving_load import ServerProcess
+from tests.support.http2 import GREETING, header
 
 DEADLINE_S = 60
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def is_healthy(target):
         return stub.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True).status == 1
 
 
-@pytest.mark.parametrize("sent", [b"", PREFACE, PREFACE[:5]], ids=["nothing", "no request", "half a greeting"])
+@pytest.mark.parametrize("sent", [b"", GREETING, GREETING[:5]], ids=["nothing", "no request", "half a greeting"])
 def test_more_silent_connections_than_open_files_exclude_no_client(sent, process):
     host, port = process.target.split(":")
     with ExitStack() as stack:
@@ -99,6 +100,35 @@ def test_a_server_may_open_as_many_files_as_the_system_allows(monkeypatch):
 
 def test_a_connection_has_few_streams(process):
     assert dict(CHANNEL_OPTIONS)["grpc.max_concurrent_streams"] == 64
+
+
+def test_a_request_that_waits_behind_4096_others_in_grpc_is_served():
+    """64 connections begin them while the loop is busy: by default gRPC refuses what comes after some 1000."""
+
+    async def respond(request, context):
+        return b"response"
+
+    async def exchange():
+        server = aio.server(options=CHANNEL_OPTIONS)
+        method = grpc.unary_unary_rpc_method_handler(respond)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("any", {"Thing": method}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        with ExitStack() as stack:
+            channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+            grpc.channel_ready_future(channel).result(DEADLINE_S)
+            for _ in range(64):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                connection.sendall(GREETING + b"".join(header(2 * i + 1) for i in range(64)))
+            time.sleep(1)  # this thread's loop takes nothing
+            response = channel.unary_unary("/any/Thing").future(b"", timeout=DEADLINE_S)
+            time.sleep(0.2)
+            while not response.done():
+                await asyncio.sleep(0.01)
+            await server.stop(None)
+            return response.result()
+
+    assert asyncio.run(exchange()) == b"response"
 
 
 @pytest.mark.parametrize(("given", "most"), [(None, 8 * 2**20), (1000, 1000), (-1, 2**31 - 1), (2**40, 2**31 - 1)])

@@ -30,11 +30,11 @@ from ggn_tf.serving.server.server import ModelServer, ServerOptions
 from ggn_tf.serving.server.version_manager import State
 from ggn_tf.tasks import THREE_CLASSES
 from scripts.serving_load import ServerProcess, add_version, load
+from tests.support.http2 import GREETING, PREDICT, frame, header
 from tests.support.small_disk import small_disk
 
 DEADLINE_S = 60
 """Longest wait; a test that passes stays far below it."""
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
 @pytest.fixture
@@ -180,26 +180,10 @@ def test_bytes_that_are_no_message_are_an_internal_error(process):
     assert caught.value.code() == grpc.StatusCode.INTERNAL
 
 
-def frame(kind, flags, stream, payload):
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
 def partial_request(message_bytes, sent_bytes):
-    """HTTP/2 up to the middle of a gRPC message (RFC 9113; header fields as literals, RFC 7541, 6.2.2)."""
-    fields = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": PREDICT,
-        ":authority": "here",
-        "te": "trailers",
-        "content-type": "application/grpc",
-    }
-    block = b"".join(
-        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-        for name, value in fields.items()
-    )
+    """HTTP/2 up to the middle of a gRPC message."""
     data = b"\0" + struct.pack(">I", message_bytes) + bytes(sent_bytes)
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, block) + frame(0, 0, 1, data)
+    return GREETING + header(1) + frame(0, 0, 1, data)
 
 
 def connect(target):
