@@ -1,9 +1,7 @@
 import dataclasses
 import shutil
-import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -103,20 +101,18 @@ def test_a_batch_that_fails_ends_the_prediction():
 
 
 def test_ctrl_c_ends_the_prediction_without_the_batch_that_waits(monkeypatch):
-    begun, submitting, cancelled = [], threading.Event(), threading.Event()
+    begun, two_run, cancelled = [], threading.Event(), threading.Event()
     shutdown = ThreadPoolExecutor.shutdown
-
-    def batches() -> Iterator[int]:
-        yield from (0, 1)
-        submitting.set()
-        yield 2
 
     def reduce(batch: int) -> None:
         begun.append(batch)
-        if batch == 1:
-            submitting.wait(60)
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        if len(begun) == 2:
+            two_run.set()
         cancelled.wait(60)
+
+    def interrupted(_: Future[None]) -> None:
+        two_run.wait(60)
+        raise KeyboardInterrupt
 
     def end(threads: ThreadPoolExecutor, **arguments: bool) -> None:
         shutdown(threads, **arguments | {"wait": False})
@@ -124,8 +120,9 @@ def test_ctrl_c_ends_the_prediction_without_the_batch_that_waits(monkeypatch):
         shutdown(threads)
 
     monkeypatch.setattr(ThreadPoolExecutor, "shutdown", end)
+    monkeypatch.setattr(Future, "result", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(_two_at_once(reduce, batches()))
+        list(_two_at_once(reduce, range(3)))
     assert sorted(begun) == [0, 1]
 
 
