@@ -26,7 +26,7 @@ _TOLERANCE = "Largest difference of a value of {} from the recorded one.  [defau
 )
 @click.option("--mask-tolerance", type=FiniteRange(min=0), help=_TOLERANCE.format("the mask"))
 @click.option(
-    "--repeats", type=AT_LEAST_1, default=20, help="Repetitions of one request per signature, for the median latency."
+    "--repeats", type=AT_LEAST_1, default=5, help="Repetitions of one request per signature, for the median latency."
 )
 @click.option(
     "--timeout",

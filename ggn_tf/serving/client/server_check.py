@@ -176,7 +176,7 @@ def check_server(
     model_name: str = MODEL_NAME,
     version: int | None = None,
     tolerances: Mapping[str, float] | None = None,
-    repeats: int = 20,
+    repeats: int = 5,
     timeout_s: float = 60.0,
     proxy: str | None = None,
     tls: ClientTls | None = None,
