@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from ggn_tf.cases.dicom.bounds import read_without_pixels
+from ggn_tf.cases.dicom.mask_references import result_series
 from ggn_tf.cases.geometry.grid import SAME_GRID_MM, Grid
 from ggn_tf.cases.volume_files.headers import read_header
 from ggn_tf.errors import GgnError, VolumeError
@@ -96,20 +96,13 @@ def refuse_other_ct(folder: Path, grid: Grid, series: str | None = None) -> None
         raise _other_ct(
             folder, "a CT in another place or of another extent", f"a mask on {earlier}", f"a result on {grid}"
         )
+    # Without a nodule a result has no SEG.
     objects = (SEGMENTATION_FILE, REPORT_FILE) if series else ()
-    known = {uid for name in objects for uid in _read_earlier(folder / name, _read_series) or ()}
+    known = {uid for name in objects for uid in _read_earlier(folder / name, result_series) or ()}
     if known and series not in known:
         raise _other_ct(
             folder, "another DICOM series", f"a result of series {', '.join(sorted(known))}", f"series {series}"
         )
-
-
-def _read_series(path: Path) -> set[str]:
-    """The SeriesInstanceUIDs that a DICOM SEG or SR references; without a nodule a result has no SEG."""
-    header = read_without_pixels(path)
-    studies = header.get("CurrentRequestedProcedureEvidenceSequence") or [header]
-    series = (item for study in studies for item in study.get("ReferencedSeriesSequence") or ())
-    return {str(item.get("SeriesInstanceUID") or "") for item in series} - {""}
 
 
 def _read_earlier(path: Path, read: Callable[[Path], _Result]) -> _Result | None:

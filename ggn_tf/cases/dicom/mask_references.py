@@ -63,6 +63,14 @@ def read_references(path: Path) -> DicomReferences:
         return DicomReferences()
 
 
+def result_series(path: Path) -> set[str]:
+    """The SeriesInstanceUIDs that a DICOM SEG or SR references, by its list of evidence where it has one."""
+    header = read_without_pixels(path)
+    studies = _items(header, _EVIDENCE) or [header]
+    series = (item for study in studies for item in _items(study, _SERIES))
+    return {_text(item, "SeriesInstanceUID") for item in series} - {""}
+
+
 def reference_rank(path: Path, slices: Sequence[Slice]) -> int:
     """How a segmentation or report references a series or its instances.
 
@@ -81,17 +89,15 @@ def reference_rank(path: Path, slices: Sequence[Slice]) -> int:
     return 0
 
 
-_CONTENT = ("ContentSequence", "ReferencedSeriesSequence")
-_ELSEWHERE = (
-    "CurrentRequestedProcedureEvidenceSequence",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-)
+_SERIES = "ReferencedSeriesSequence"
+_EVIDENCE = "CurrentRequestedProcedureEvidenceSequence"
+_CONTENT = ("ContentSequence", _SERIES)
+_ELSEWHERE = (_EVIDENCE, "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _FRAMES = "ReferencedFrameOfReferenceSequence"
 
 
 def _referenced_series(header: Dataset) -> Iterator[Dataset]:
-    yield from _items(header, "ReferencedSeriesSequence")
+    yield from _items(header, _SERIES)
     for frame in _items(header, _FRAMES):
         for study in _items(frame, "RTReferencedStudySequence"):
             yield from _items(study, "RTReferencedSeriesSequence")
