@@ -64,7 +64,7 @@ def read_references(path: Path) -> DicomReferences:
 
 
 def result_series(path: Path) -> set[str]:
-    """The SeriesInstanceUIDs that a DICOM SEG or SR references, by its list of evidence where it has one."""
+    """The SeriesInstanceUIDs that a DICOM SEG or SR references, by its list of studies where it has one."""
     header = read_without_pixels(path)
     studies = _items(header, _EVIDENCE) or [header]
     series = (item for study in studies for item in _items(study, _SERIES))
