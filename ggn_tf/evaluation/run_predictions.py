@@ -105,13 +105,14 @@ def _two_at_once(reduce: Callable[[Batch], _Reduced], batches: Iterable[Batch]) 
     started: deque[Future[_Reduced]] = deque()
     try:
         for batch in batches:
-            started.append(threads.submit(reduce, batch))
-            if len(started) > 2:
+            # Also what has ended, so that none starts after an error.
+            while len(started) == 2 or (started and started[0].done()):
                 yield started.popleft().result()
+            started.append(threads.submit(reduce, batch))
         while started:
             yield started.popleft().result()
     finally:
-        threads.shutdown(cancel_futures=True)
+        threads.shutdown()
 
 
 def predict_run(

@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -86,18 +87,21 @@ def test_dice_is_the_voxel_count(run, frame, dataset, stage):
     np.testing.assert_allclose(rows["dice"], expected, atol=2e-3)
 
 
-def test_a_batch_that_fails_ends_the_prediction():
-    begun = []
+@pytest.mark.parametrize("failing", [0, 1])
+def test_after_a_batch_that_fails_no_further_one_begins(failing: int):
+    begun, failed, later = [], threading.Event(), range(2, 9)
 
-    def reduce(batch: int) -> int:
+    def reduce(batch: int) -> None:
         begun.append(batch)
-        if batch == 1:
+        if batch == failing:
+            failed.set()
             raise ValueError("damaged")
-        return batch
+        failed.wait(60)
+        time.sleep(0.1)
 
     with pytest.raises(ValueError, match="damaged"):
-        list(_two_at_once(reduce, range(9)))
-    assert {0, 1} <= set(begun) <= {0, 1, 2, 3}
+        list(_two_at_once(reduce, [0, 1, *later]))
+    assert not set(begun) & set(later)
 
 
 def test_ctrl_c_ends_the_prediction_without_the_batch_that_waits(monkeypatch):
