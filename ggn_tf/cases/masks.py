@@ -162,7 +162,7 @@ def centroid_mm_lps(mask: sitk.Image) -> Vector:
     return vector(Grid.from_image(mask).point_of(voxels_zyx.mean(axis=0)[::-1] + box.start_xyz))
 
 
-def refuse_missing_mask(path: Path) -> None:
+def refuse_missing_mask(path: Path, remedy: str = "Correct the path.") -> None:
     """Raise a MaskError where there is no such file."""
     if not path.is_file():
         raise MaskError(
@@ -170,7 +170,7 @@ def refuse_missing_mask(path: Path) -> None:
             case=path,
             found="a folder" if path.is_dir() else missing_text(path),
             expected="a file: a label map (.nii, .nii.gz, .nrrd, .mha) or a DICOM segmentation",
-            remedy="Correct the path; paths in a case table are relative to the table.",
+            remedy=remedy,
         )
 
 

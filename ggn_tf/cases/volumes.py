@@ -193,7 +193,7 @@ def open_volume(path: Path, query: SeriesQuery = ANY, *, repair: bool = False) -
     return Volume(path, grid, notes=placement_notes(grid, unstated_geometry(path)))
 
 
-def refuse_missing_ct(path: Path) -> None:
+def refuse_missing_ct(path: Path, remedy: str = "Correct the path.") -> None:
     """Raise a VolumeError where there is no such path."""
     if not path.exists():
         raise VolumeError(
@@ -201,7 +201,7 @@ def refuse_missing_ct(path: Path) -> None:
             case=path,
             found=missing_text(path),
             expected=FORMATS,
-            remedy="Correct the path; paths in a case table are relative to the table.",
+            remedy=remedy,
         )
 
 

@@ -8,12 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from queue import SimpleQueue
 
+from ggn_tf.cases.masks import refuse_missing_mask
 from ggn_tf.cases.patch_location import NoduleTarget
 from ggn_tf.cases.patches import CutOptions, Patch, cut_patch_from, cut_patches
 from ggn_tf.cases.reader_process import ReaderEndedError, ReaderProcess, restart_time
 from ggn_tf.cases.remote import fetched, url_of
 from ggn_tf.cases.tables.table import Case
-from ggn_tf.cases.volumes import open_volume
+from ggn_tf.cases.volumes import naming_case, open_volume, refuse_missing_ct
 from ggn_tf.errors import GgnError, MaskError, VolumeError
 from ggn_tf.protocol import PatchProtocol
 
@@ -29,6 +30,8 @@ _NOT_OF_A_CASE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
     *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
 )
+
+_RELATIVE = "paths in a case table are relative to the table"
 
 _Outcome = Patch | GgnError
 
@@ -131,6 +134,9 @@ def prepare_case(case: Case, protocol: PatchProtocol, options: CutOptions = OF_A
                 expected="a mask of the nodule: the segmentation learns from it",
                 remedy="Segment the nodule, or remove the case; a centre alone is enough for prediction.",
             )
+        with naming_case(case.case_id):
+            refuse_missing_ct(case.image, f"Correct the path; {_RELATIVE}.")
+            refuse_missing_mask(case.mask, f"Correct the path; {_RELATIVE}.")
         target = NoduleTarget(case.mask, case.segment, case.center_mm_lps, case.case_id)
         return cut_patch_from(case.image, target, protocol, options, series=case.series)
     except GgnError as error:
@@ -154,7 +160,7 @@ def prepare_case(case: Case, protocol: PatchProtocol, options: CutOptions = OF_A
             case=f"{case.case_id} ({case.image})",
             found=error.strerror if isinstance(error, OSError) and error.strerror else error,
             expected="paths that can be opened",
-            remedy="Correct the path or the permissions; paths in a case table are relative to the table.",
+            remedy=f"Correct the path or the permissions; {_RELATIVE}.",
         )
 
 

@@ -71,6 +71,13 @@ def test_a_path_that_cannot_be_opened_rejects_its_own_case(table: Path, path: st
     assert isinstance(outcome_of(bad, error, Pseudonyms(b"salt"), set()), RejectedCase)
 
 
+@pytest.mark.parametrize("wrong", ["image", "mask"])
+def test_a_missing_file_of_a_table_is_relative_to_the_table(table: Path, wrong: str) -> None:
+    error = prepare_case(dataclasses.replace(read_table(table)[0], **{wrong: Path("no.nii")}), PROTOCOL)
+    assert isinstance(error, GgnError) and error.case == "SMITH-0000 (no.nii)"
+    assert "relative to the table" in str(error.remedy)
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
 def test_an_error_of_the_machine_is_no_error_of_a_case(
     table: Path, monkeypatch: pytest.MonkeyPatch, number: int
