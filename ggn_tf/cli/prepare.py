@@ -97,6 +97,8 @@ def command(table: Path, runner: Any, staging: str | None, beam_options: tuple[s
         raise
     _print_rejected(dataset.rejected)
     _print_summary(dataset)
+    if dataset.notes and not arguments["keep_ids"]:
+        click.echo("Ids in notes are the dataset's; ggn-tf check prints the same notes with the table's ids.")
 
 
 def _print_rejected(rejected: "tuple[ggn_tf.GgnError, ...]") -> None:
