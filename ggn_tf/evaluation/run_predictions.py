@@ -143,7 +143,7 @@ def predict_run(
             case=run.folder,
             found="no finished stage",
             expected="at least one finished stage",
-            remedy="Repeat the training of the run; it resumes where it stopped.",
+            remedy=run.resume_remedy(),
         )
     return _predict_stages(run, dataset, _sets(description.task, dataset, split), split.number, repeat, announce)
 

@@ -3,6 +3,7 @@
 More epochs are possible, anything else is refused.
 """
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ggn_tf.errors import RunError
 from ggn_tf.json_records import added_later, to_json
 from ggn_tf.protocol import Protocol
 from ggn_tf.runs.started_from import StartedFrom
+from ggn_tf.shown_text import one_line
 from ggn_tf.tasks import Task
 
 _PACKAGES = ("ggn-tf", "tensorflow", "keras", "numpy", "scikit-learn", "SimpleITK")
@@ -106,6 +108,20 @@ def check_extension(folder: Path, stored: RunDescription, requested: RunDescript
         remedy = "Keep that stage's number of epochs (a later stage's can grow), or choose another folder."
         raise _refusal(what, folder, former, now, late, remedy, ("epochs", "run"))
     return bool(different)
+
+
+def resume_remedy(command: object, file: str) -> str:
+    """The remedy where a training is not finished: its command, which a file contains.
+
+    The file may be another person's: what is not one plain call of ggn-tf is not shown.
+    """
+    try:
+        words = shlex.split(str(command))
+    except ValueError:
+        words = []
+    if words[:1] == ["ggn-tf"] and shlex.join(words) == command == one_line(str(command)):
+        return f"Repeat the command that began it; it resumes: {command}"
+    return f"Repeat the command that began it, which {file} contains; it resumes."
 
 
 def _is_more_epochs(name: str, former: Any, now: Any) -> bool:

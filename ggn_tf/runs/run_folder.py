@@ -19,7 +19,13 @@ from ggn_tf.runs.checkpoints import CheckpointStore
 from ggn_tf.runs.ledger import Ledger, StopReason, read_json, stop_reason_of, write_json
 from ggn_tf.runs.lock import refuse_run_links
 from ggn_tf.runs.model_file import UNREADABLE, check_model_file
-from ggn_tf.runs.run_description import RunDescription, StoredBeginning, StoredConditions, check_extension
+from ggn_tf.runs.run_description import (
+    RunDescription,
+    StoredBeginning,
+    StoredConditions,
+    check_extension,
+    resume_remedy,
+)
 from ggn_tf.runs.stages import STAGES
 from ggn_tf.runs.started_from import UNTRAINED, TrainedOn
 
@@ -211,7 +217,7 @@ class RunFolder:
                 case=self.folder,
                 found=f"finished: {', '.join(finished) or 'none'}",
                 expected=chosen or "at least one finished stage",
-                remedy="Repeat the run's own command; training resumes where it stopped.",
+                remedy=self.resume_remedy(),
             )
         file = self.folder / "stages" / f"{chosen}.keras"
         if not _is_intact(file, self.ledger.entry(chosen) or {}):
@@ -223,6 +229,11 @@ class RunFolder:
                 remedy="Restore the file from a copy of the run, or train the run again in another folder.",
             )
         return file
+
+    def resume_remedy(self) -> str:
+        """The remedy where the run is not finished: the last command that began or extended it."""
+        stored = read_json(self.folder / "run.json")
+        return resume_remedy([stored.get("command"), *stored.get("extended_by", [])][-1], "run.json")
 
     def finish_stage(self, model: keras.Model, entry: dict[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> None:
         """Save a finished stage's model, then enter the stage in the ledger, with its rows of history.csv.

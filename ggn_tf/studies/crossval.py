@@ -18,7 +18,7 @@ from ggn_tf.evaluation.statistics.folds import out_of_fold
 from ggn_tf.evaluation.statistics.predictions_table import read_predictions, write_predictions
 from ggn_tf.files import refuse_links
 from ggn_tf.json_records import read_record, write_record
-from ggn_tf.runs.run_description import RunDescription, check_extension
+from ggn_tf.runs.run_description import RunDescription, check_extension, resume_remedy
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.runs.stages import stages_up_to
 from ggn_tf.studies.item import PREDICTIONS, RUNS, WorkFolder, check_recorded, recorded
@@ -133,11 +133,11 @@ def cv_runs(folder: Path) -> list[Path]:
     """
     design, folds = read_design(folder), read_folds(folder / FOLDS_FILE)
     trainings = trainings_of(design, folds)
-    refuse_unfinished(folder, trainings)
+    _refuse_unfinished(folder, trainings, design.command)
     return [folder / RUNS / training.name for training in trainings]
 
 
-def refuse_unfinished(folder: Path, trainings: Sequence[Training]) -> None:
+def _refuse_unfinished(folder: Path, trainings: Sequence[Training], command: str) -> None:
     """Raise RunError with the names of the trainings that are not finished, or have other settings."""
     unfinished = [training.name for training in trainings if not _is_finished(folder / RUNS / training.name, training)]
     if unfinished:
@@ -146,7 +146,7 @@ def refuse_unfinished(folder: Path, trainings: Sequence[Training]) -> None:
             case=folder,
             found=f"not finished: {', '.join(unfinished)}",
             expected=f"all {len(trainings)} trainings, with the settings in {CROSSVAL_FILE}",
-            remedy="Repeat the command of the cross-validation, which crossval.json contains; it resumes.",
+            remedy=resume_remedy(command, CROSSVAL_FILE),
         )
 
 

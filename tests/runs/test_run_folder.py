@@ -116,6 +116,16 @@ def test_an_unfinished_stage_has_no_model(run: RunFolder):
         run.load_model("joint")
 
 
+def test_an_unfinished_run_names_the_command_that_extended_it(run: RunFolder, description: RunDescription):
+    training = description.protocol.training
+    longer = dataclasses.replace(training.joint, max_epochs=training.joint.max_epochs + 1)
+    protocol = dataclasses.replace(description.protocol, training=dataclasses.replace(training, joint=longer))
+    extended = dataclasses.replace(description, protocol=protocol)
+    RunFolder.create(run.folder, extended, run.dataset, {}, "ggn-tf fit --epochs 9")
+    with pytest.raises(RunError, match="resumes: ggn-tf fit --epochs 9"):
+        run.load_model()
+
+
 def test_a_damaged_model_is_named(run: RunFolder, description: RunDescription):
     run.finish_stage(build_cascade(2, description.protocol), {"stage": "segment"})
     file = run.folder / "stages" / "segment.keras"

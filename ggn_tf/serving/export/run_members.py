@@ -139,7 +139,7 @@ def _refuse_unfinished(runs: Sequence[RunFolder]) -> None:
                 case=run.folder,
                 found=f"not finished: {', '.join(stages)}",
                 expected="a run with as many finished stages as the others",
-                remedy="Repeat the run's own command, which run.json contains, or export the others alone.",
+                remedy=f"Finish the run, or export the others alone. {run.resume_remedy()}",
             )
 
 
