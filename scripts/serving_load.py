@@ -77,6 +77,7 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process.stdout.close()
 
 
 def add_version(source: Path, folder: Path, number: int) -> None:

@@ -1,19 +1,27 @@
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import grpc
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from ggn_tf.cli import main
 from ggn_tf.serving.client.client import PredictionClient
+from ggn_tf.serving.contract.messages import make_request
+from ggn_tf.serving.contract.version_folders import write_checksums
 from ggn_tf.serving.server.server import ModelServer
 from tests.support.loopback_server import free_port
 from tests.support.processes import run_code
@@ -24,19 +32,21 @@ def models(small_export):
     return small_export
 
 
+@contextmanager
+def serving(folder, *flags, **variables):
+    """The command as a process, which is killed in the end."""
+    command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(folder), "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    with subprocess.Popen([*command, *flags], **pipes, env={**os.environ, **variables}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_serve_prints_its_address_and_stops_at_a_signal(models, tmp_path):
-    command = [sys.executable, "-c", "from ggn_tf.cli import main; main()", "serve", str(models), "--port", "0"]
     flags = ["--model_name", "lung", "--file_system_poll_wait_seconds", "1", "--monailabel-port", "0"]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(
-        [*command, *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-    )
-    try:
+    with serving(models, *flags, TMPDIR=str(tmp_path)) as process:
         ready = process.stdout.readline()
         match = re.fullmatch(r"serving lung version 1 on (127\.0\.0\.1:\d+)\n", ready)
         assert match, ready + process.stderr.read()
@@ -49,12 +59,63 @@ def test_serve_prints_its_address_and_stops_at_a_signal(models, tmp_path):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         process.terminate()
         out, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
     assert (process.returncode, out) == (0, "")
     assert "Traceback" not in err
     assert "version 1 of lung is unloaded" in err
     assert not folder.exists()
+
+
+def test_a_signal_while_200_requests_wait_leaves_none_without_a_response(models):
+    with serving(models, "--running", "1", "--waiting", "300") as process:
+        target = process.stdout.readline().rpartition(" ")[2].strip()
+        request = make_request(np.zeros((8, 32, 32, 32, 1), np.float32), "ggn")
+        with ExitStack() as stack:
+            channels = [
+                stack.enter_context(grpc.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]))
+                for _ in range(20)
+            ]
+            stubs = [prediction_service_pb2_grpc.PredictionServiceStub(channel) for channel in channels]
+            calls = [stub.Predict.future(request, timeout=120) for stub in stubs for _ in range(10)]
+            answered = threading.Event()
+            for call in calls:
+                call.add_done_callback(lambda _: answered.set())
+            answered.wait(60)
+            waiting = sum(not call.done() for call in calls)
+            process.terminate()
+            _, err = process.communicate(timeout=60)
+            codes = [call.code() for call in calls]
+    assert waiting > 100
+    assert {grpc.StatusCode.OK} <= set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert process.returncode == 0 and "Traceback" not in err
+
+
+def has_open(process, name):
+    """Whether the process has a file of this name open; what else it has open may close meanwhile."""
+    with suppress(FileNotFoundError):
+        return any(path.resolve().name == name for path in Path(f"/proc/{process.pid}/fd").iterdir())
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the open files of a process")
+@pytest.mark.parametrize("served", [False, True])
+def test_a_signal_while_a_version_is_loaded_ends_the_server(served, models, tmp_path):
+    """A file of a GiB makes loading take long: first its digest is computed."""
+    if served:
+        shutil.copytree(models / "1", tmp_path / "ggn" / "1")
+    shutil.copytree(models / "1", tmp_path / "2")
+    with (tmp_path / "2" / "variables" / "large").open("wb") as file:
+        file.truncate(2**30)
+    write_checksums(tmp_path / "2")
+    (tmp_path / "ggn").mkdir(exist_ok=True)
+    with serving(tmp_path / "ggn", "--file_system_poll_wait_seconds", "0.05") as process:
+        if served:
+            process.stdout.readline()
+        (tmp_path / "2").rename(tmp_path / "ggn" / "2")
+        while process.poll() is None and not has_open(process, "large"):
+            time.sleep(0.01)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only TensorFlow's package for Linux has the library")

@@ -1,6 +1,6 @@
 """Commands that are killed on a disk that fills up: what has a final name is whole, and no foreign file is touched.
 
-All 100 kills: `pytest -m nightly tests/integration/test_kill_full_disk.py`, about half an hour on two processors.
+All 120 kills: `pytest -m nightly tests/integration/test_kill_full_disk.py`, about 40 minutes on two processors.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from ggn_tf.evaluation.statistics.run_scores import read_scores_file
 from ggn_tf.protocol import PatchProtocol
 from ggn_tf.runs.run_folder import RunFolder
 from ggn_tf.serving.contract.version_folders import check_checksums, list_versions
+from ggn_tf.studies.item import check_recorded
 from tests.support.case_files import write_case_files
 from tests.support.processes import Process, run_module
 from tests.support.small_disk import small_disk
@@ -76,6 +77,9 @@ def check_runs(disk: Path) -> None:
         run = RunFolder.open(file.parent)
         for stage in run.finished_stages():
             run.load_model(stage)
+    for file in (*disk.rglob("predictions.csv"), *disk.rglob("predictions/*.csv")):
+        check_recorded(file)
+        read_predictions(file)
 
 
 def cases(sources: Path) -> dict[str, Case]:
@@ -90,6 +94,9 @@ def cases(sources: Path) -> dict[str, Case]:
         "fit": Case(lambda disk: Process(run_module, "tests.support.tiny_fit", training, disk / "run", 2), check_runs),
         "study": Case(
             lambda disk: Process(run_module, "tests.support.tiny_study", training, disk / "study", 2), check_runs
+        ),
+        "crossval": Case(
+            lambda disk: Process(run_module, "tests.support.tiny_crossval", training, disk / "cv", 2), check_runs
         ),
     }
 
@@ -147,7 +154,7 @@ def kill_again_and_again(case: Case, disk: Path) -> None:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", ["prepare", "export", "evaluate", "fit", "study"])
+@pytest.mark.parametrize("name", ["prepare", "export", "evaluate", "fit", "study", "crossval"])
 def test_a_command_killed_on_a_disk_that_fills_up(name: str, sources: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("GGN_TF_SALT_FILE", str(tmp_path / "salt"))
     with small_disk(tmp_path / "disk", DISK) as disk:

@@ -1,6 +1,10 @@
 """Encrypted connections: who may connect, and what is said of files that cannot be used."""
 
+import itertools
 import os
+import socket
+import ssl
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from ggn_tf.serving.client.client import PredictionClient
 from ggn_tf.serving.contract.tls import ClientTls, ServerTls, client_tls, full_address, join_address, server_tls
 from ggn_tf.serving.contract.trust import Trust
 from ggn_tf.serving.server.server import ModelServer, ServerOptions
+from scripts.serving_load import ServerProcess
 from tests.support.certificates import write_pair
 
 
@@ -37,8 +42,8 @@ def target(exported, files):
         yield server.address
 
 
-def predicts(target, tls):
-    with PredictionClient(target, timeout_s=20, pauses_s=(), tls=tls) as client:
+def predicts(target, tls, timeout_s=20, pauses_s=()):
+    with PredictionClient(target, timeout_s=timeout_s, pauses_s=pauses_s, tls=tls) as client:
         return client.predict(np.zeros((1, 32, 32, 32, 1), np.float32)).model_version == 1
 
 
@@ -60,6 +65,35 @@ REFUSED = {
 def test_other_clients_are_not(kind, target, files):
     with pytest.raises(ServingError, match="cannot be reached"):
         predicts(target, REFUSED[kind](files))
+
+
+def first_bytes():
+    """What a client sends first: TLS's ClientHello."""
+    outgoing = ssl.MemoryBIO()
+    connection = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        connection.do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.slow
+def test_500_connections_that_begin_no_or_half_a_handshake_are_closed_and_exclude_nobody(exported, files):
+    flags = ("--tls-cert", str(files / "server.pem"), "--tls-key", str(files / "server.key"))
+    with ServerProcess(exported, *flags) as server, ExitStack() as stack:
+        tls, host, port = ClientTls(files / "authority.pem"), *server.target.split(":")
+        assert predicts(server.target, tls, timeout_s=120, pauses_s=(0.1,) * 9)
+        before, hello = server.resident_mib, first_bytes()
+        half_open = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(500)]
+        for connection, sent in zip(half_open, itertools.cycle([b"", hello[:100], hello])):
+            connection.settimeout(60)
+            connection.sendall(sent)
+        assert predicts(server.target, tls, timeout_s=120, pauses_s=(0.1,) * 9)
+        for connection in half_open:
+            with suppress(ConnectionResetError):
+                while connection.recv(4096):
+                    pass
+        assert server.resident_mib < before + 100
+        assert server.files < 100
 
 
 @pytest.mark.parametrize(
