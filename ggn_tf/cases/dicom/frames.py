@@ -1,5 +1,6 @@
 """Multi-frame CT, and the diagnosis of DICOM files without a readable image, by pydicom."""
 
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import pydicom
 import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_file_meta_info, read_partial
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
@@ -35,6 +36,7 @@ _IMAGE_PIXEL = (
 # Longer values stay in the file until they are used.
 _DEFERRED_BYTES = 1 << 16
 _DIRECTORY = "1.2.840.10008.1.3.10"
+_SERIES, _MOST_READ = 0x0020000E, 10_000
 
 
 def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
@@ -48,7 +50,7 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
         if found and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             # pydicom would inflate all of it.
             return Damaged(path, None, f"{size}, but {found}")
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        header = _read_first(path)
         syntax = UID(header.file_meta.get("TransferSyntaxUID", ""))
         kind = str(header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID", "")))
         modality = str(header.get("Modality", ""))
@@ -60,6 +62,13 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
         return []
     undecoded = f"no image that can be decoded (transfer syntax {syntax.name or 'unknown'})"
     return Damaged(path, series, f"{size}, but {found or undecoded}")
+
+
+def _read_first(path: Path) -> Dataset:
+    """The first elements, until the series: pydicom makes an object of each, and damaged files have millions."""
+    numbers = itertools.count()
+    with path.open("rb") as file:
+        return read_partial(file, lambda tag, *_: tag > _SERIES or next(numbers) > _MOST_READ)
 
 
 def name_classes(paths: Sequence[Path]) -> str:

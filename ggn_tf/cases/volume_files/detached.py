@@ -12,6 +12,8 @@ from pathlib import Path
 # Far more than the headers of segmentations with a hundred segments have.
 MOST_HEADER_BYTES = 4 << 20
 _MOST_FILES = 10_000
+# ITK compares each key of a NRRD header with all before it.
+_MOST_LINES = 2 * _MOST_FILES
 NRRD, META_SUFFIXES = b"NRRD", (".mha", ".mhd")
 _LIST, _LOCAL = "LIST", ("LOCAL", "local", "Local")
 # ITK ends a line at any of these.
@@ -41,7 +43,9 @@ def voxel_files(path: Path) -> list[Path]:
         content = file.read(MOST_HEADER_BYTES)
     nrrd = content.startswith(NRRD)
     if nrrd:
-        header = _LINE_END.sub("\n", _NRRD_END.split(content, maxsplit=1)[0].decode("latin-1"))
+        start, *voxels = _NRRD_END.split(content, maxsplit=1)
+        header = _LINE_END.sub("\n", start.decode("latin-1"))
+        _refuse_long(header, ended=bool(voxels) or len(content) < MOST_HEADER_BYTES)
         found, skips = list(_NRRD_FILE.finditer(header)), _NRRD_SKIP.findall(header)
         if len(found) > 1:
             raise ValueError(f"{len(found)} statements about the files with the voxels")
@@ -50,7 +54,9 @@ def voxel_files(path: Path) -> list[Path]:
         if content.count(_META_KEY) > 1:
             raise ValueError("several statements about the files with the voxels")
         header = content.decode("latin-1")
-        stated, skips = _META_FILE.search(header), _META_SKIP.findall(header[: _end_of_meta(header)])
+        stated, fields = _META_FILE.search(header), header[: _end_of_meta(header)]
+        _refuse_long(fields, ended=stated is not None or len(content) < MOST_HEADER_BYTES)
+        skips = _META_SKIP.findall(fields)
     else:
         return [path]
     if any(int(skip) > MOST_HEADER_BYTES for skip in skips):
@@ -70,6 +76,14 @@ def voxel_files(path: Path) -> list[Path]:
         # ITK leaves the slices without a file as they are in memory.
         raise ValueError(f"{len(names)} files for {depth[1]} slices")
     return files
+
+
+def _refuse_long(header: str, *, ended: bool) -> None:
+    """Raise ValueError where what was read is not the whole header, or has more lines than ITK can read in a second."""
+    if not ended:
+        raise ValueError(f"a header of more than {MOST_HEADER_BYTES} bytes")
+    if (lines := header.count("\n")) > _MOST_LINES:
+        raise ValueError(f"a header of {lines} lines, more than {_MOST_LINES}")
 
 
 def _end_of_meta(header: str) -> int:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pydicom
 import pytest
@@ -128,6 +130,20 @@ def test_elements_are_counted(explicit, monkeypatch):
     assert find_overrun(explicit) is None
     monkeypatch.setattr("ggn_tf.cases.dicom.elements._MOST_ELEMENTS", count - 1)
     assert find_overrun(explicit) == f"more than {count - 1} elements"
+
+
+def test_of_too_many_elements_only_the_first_become_objects(slice_, monkeypatch):
+    """Zeros, as in the holes of an incomplete copy, are empty elements of eight bytes."""
+    content = slice_.read_bytes()
+    pixels = content.index(bytes.fromhex("e07f1000"))
+    slice_.write_bytes(content[:pixels] + bytes(2**22) + content[pixels:])
+    monkeypatch.setattr("ggn_tf.cases.dicom.elements._MOST_ELEMENTS", 2**18)
+    tracemalloc.start()
+    try:
+        assert "more than 262144 elements" in refused(slice_.parent)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("levels", [20, 20_000])
