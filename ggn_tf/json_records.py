@@ -24,6 +24,8 @@ _Hook = Callable[[Any, Any], Any]
 _ADDED_LATER = "added_later"
 # Our documents have up to eight levels; Python's limit of nested calls is far above.
 _MOST_LEVELS = 32
+# A dataset of 100,000 nodules has less; a file of gigabytes, of which most is not stored, takes some kilobytes.
+_MOST_BYTES = 1 << 28
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONGEST_TEXT = 200
@@ -35,9 +37,13 @@ def read_document(file: Path) -> Any:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not JSON in UTF-8, is nested too deeply, contains a key twice, a number that is not finite, or
-            a text that is not Unicode.
+        ValueError: It is a pipe, a device, too large or not JSON in UTF-8, is nested too deeply, contains a key twice,
+            a number that is not finite, or a text that is not Unicode.
     """
+    if file.exists() and not file.is_file():
+        raise ValueError("not a regular file")
+    if (size := file.stat().st_size) > _MOST_BYTES:
+        raise ValueError(f"{size} bytes, more than {_MOST_BYTES}")
     return parse_document(file.read_bytes())
 
 

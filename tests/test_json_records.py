@@ -1,12 +1,22 @@
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ggn_tf.errors import RecordError
-from ggn_tf.json_records import added_later, from_json, parse_document, to_json, with_digest, without_digest
+from ggn_tf.json_records import (
+    added_later,
+    from_json,
+    parse_document,
+    read_document,
+    to_json,
+    with_digest,
+    without_digest,
+)
 from ggn_tf.protocol import Protocol
 from ggn_tf.tasks import Task
 
@@ -134,3 +144,17 @@ def test_half_a_character_is_refused_and_a_whole_one_is_read() -> None:
         with pytest.raises(ValueError, match="surrogates"):
             parse_document(half)
     assert parse_document(rb'"\ud83d\ude00"') == "\U0001f600"
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "run.json").open("wb") as file:
+        file.truncate(2**28 + 1)
+    with pytest.raises(ValueError, match="268435457 bytes, more than 268435456"):
+        read_document(tmp_path / "run.json")
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """Nothing may ever be written to it, and a device such as /dev/zero has no end."""
+    os.mkfifo(tmp_path / "folds.json")
+    with pytest.raises(ValueError, match="not a regular file"):
+        read_document(tmp_path / "folds.json")
