@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from ggn_tf.serving.runtime.session import OpenedModel, SessionError, Signatures
+from ggn_tf.serving.runtime.session import OpenedModel, SessionError, Signatures, not_loaded
 from ggn_tf.tensorflow_library import Output, load_library
 
 _TAG, _VARIABLES = b"serve", "variables/variables.index"
@@ -25,28 +25,28 @@ _NUMBERS: dict[int, np.dtype[Any]] = {
     types_pb2.DT_DOUBLE: np.dtype(np.float64),
 }
 _SIZEOF_STRING = 24
-_INVALID_ARGUMENT, _RESOURCE_EXHAUSTED = 3, 8
+_INVALID_ARGUMENT, _NOT_FOUND, _RESOURCE_EXHAUSTED = 3, 5, 8
 
 
 def open_session(folder: Path) -> OpenedModel | None:
     """Load a version directory's SavedModel.
 
-    Returns None where TensorFlow's package must do it: there is no library, it cannot load the version, or a
-    signature has tensors that ours never have.
+    Returns None where TensorFlow's package must do it: there is no library, or a signature has tensors that ours never
+    have.
 
     Raises:
+        ExportError: TensorFlow cannot load it. Its package would not either.
         MemoryError: Loading needs more than there is.
     """
     library = load_library()
-    # Without this file it would load the version, and leave its variables empty.
-    if library is None or not (folder / _VARIABLES).is_file():
+    if library is None:
         return None
     try:
         session = CSession(library, folder)
     except SessionError as error:
         if error.code == _RESOURCE_EXHAUSTED:
             raise MemoryError(error.message) from error
-        return None
+        raise not_loaded(folder, error.message) from error
     except (DecodeError, KeyError):
         return None
     return OpenedModel(session, session.signatures)
@@ -137,7 +137,11 @@ def _load(library: ctypes.CDLL, graph: int, folder: Path) -> tuple[int, Signatur
             )
         try:
             content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
-            return session, dict(meta_graph_pb2.MetaGraphDef.FromString(content).signature_def)
+            loaded = meta_graph_pb2.MetaGraphDef.FromString(content)
+            if loaded.HasField("saver_def") and not (folder / _VARIABLES).is_file():
+                # The library would leave the variables empty.
+                raise SessionError(_NOT_FOUND, f"{_VARIABLES} is missing")
+            return session, dict(loaded.signature_def)
         except BaseException:
             _delete(library, session)
             raise

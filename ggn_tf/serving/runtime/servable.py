@@ -131,8 +131,8 @@ def open_servable(
     """Load a version directory's SavedModel, to be served under this name and number.
 
     TensorFlow's C library is used or not as `by_library` says; by default where the process has not imported the Python
-    package, whose settings it does not have. The package is also used where requests are joined, and where the library
-    does not load the version.
+    package, whose settings it does not have. The package is also used where requests are joined, and for signatures
+    with tensors that ours never have.
 
     Raises:
         ExportError: It is damaged or not to be trusted (see `Trust`), or TensorFlow cannot load it.

@@ -1,10 +1,13 @@
 """What runs a graph: one of TensorFlow's two interfaces, behind one of ours."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
+
+from ggn_tf.errors import ExportError
 
 Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
 
@@ -41,3 +44,14 @@ class OpenedModel(NamedTuple):
     session: Session
     signatures: Signatures
     batched: Mapping[str, str] = {}
+
+
+def not_loaded(folder: Path, reason: str) -> ExportError:
+    """The error about a version directory that TensorFlow cannot load, with the first line of its reason."""
+    return ExportError(
+        "The version cannot be loaded.",
+        case=folder,
+        found=reason.partition("\n")[0],
+        expected="a complete SavedModel",
+        remedy="Export the run again.",
+    )

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from ggn_tf.errors import ExportError
 from ggn_tf.serving.runtime.batching import BatchingParameters, add_batching
-from ggn_tf.serving.runtime.session import OpenedModel, SessionError
+from ggn_tf.serving.runtime.session import OpenedModel, SessionError, not_loaded
 
 
 class TensorflowSession:
@@ -47,13 +46,7 @@ def open_session(folder: Path, batching: BatchingParameters | None = None) -> Op
             batched = {} if batching is None else add_batching(graph, meta_graph.signature_def, batching)
     except Exception as error:  # a damaged graph makes the loader raise anything
         session.close()
-        raise ExportError(
-            "The version cannot be loaded.",
-            case=folder,
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            expected="a complete SavedModel",
-            remedy="Export the run again.",
-        ) from error
+        raise not_loaded(folder, f"{type(error).__name__}: {error}") from error
     return OpenedModel(TensorflowSession(session), dict(meta_graph.signature_def), batched)
 
 
