@@ -89,7 +89,7 @@ def predict_in_parts(
     signature = _signature(servable, signature_name)
     inputs = _inputs(signature, request, bounds.largest_bytes)
     chosen = _chosen_outputs(signature, request.output_filter)
-    _check_shapes(inputs, bounds.most_rows)
+    _check_types_and_shapes(inputs, bounds.most_rows)
     feeds = {part.info.name: _array(part) for part in inputs}
     arrays = yield from _run_in_parts(servable, signature, feeds)
     response = predict_pb2.PredictResponse()
@@ -140,16 +140,13 @@ def _inputs(
     inputs = []
     for alias, info in sorted(signature.inputs.items()):
         proto = request.inputs[alias]
-        if proto.dtype == types_pb2.DT_INVALID:
-            raise _unreadable(alias)
-        # First of all: the size of other types than ours is TensorFlow's to say, whose import takes seconds.
-        if proto.dtype != info.dtype:
-            found, expected = (_type_name(dtype) for dtype in (proto.dtype, info.dtype))
-            raise invalid(f"Input {alias}: expected type {expected}, received {found}.")
         try:
-            shape = tensors.shape_of(proto, largest_bytes)
+            # Another type is refused by name: its size is TensorFlow's to say, whose import takes seconds.
+            shape = tensors.shape_of(proto, largest_bytes) if proto.dtype == info.dtype else ()
         except ValueError as error:
             raise _unreadable(alias, f", or has more than {largest_bytes} bytes") from error
+        if proto.dtype == types_pb2.DT_INVALID:
+            raise _unreadable(alias)
         inputs.append(_Input(alias, info, proto, shape))
     return inputs
 
@@ -165,8 +162,12 @@ def _chosen_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Seque
     return list(output_filter) or sorted(signature.outputs)
 
 
-def _check_shapes(inputs: Sequence[_Input], most_rows: int) -> None:
+def _check_types_and_shapes(inputs: Sequence[_Input], most_rows: int) -> None:
     """Check before anything is decoded, so that a wrong shape costs no memory."""
+    for part in inputs:
+        if part.proto.dtype != part.info.dtype:
+            found, expected = (_type_name(dtype) for dtype in (part.proto.dtype, part.info.dtype))
+            raise invalid(f"Input {part.alias}: expected type {expected}, received {found}.")
     for part in inputs:
         expected_shape = tuple(None if dim.size < 0 else dim.size for dim in part.info.tensor_shape.dim)
         fits = len(part.shape) == len(expected_shape) and all(
