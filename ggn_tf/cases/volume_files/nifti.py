@@ -132,7 +132,8 @@ def _qform(header: Any) -> Floats | None:
     """The qform; None where it is not set, or is no rotation."""
     header.quaternion_threshold = -_QUATERNION_ROUNDING
     try:
-        qform: Floats | None = header.get_qform(coded=True)[0]
+        with np.errstate(invalid="ignore"):
+            qform: Floats | None = header.get_qform(coded=True)[0]
     except (ValueError, nibabel.spatialimages.HeaderDataError):
         return None
     return None if qform is None or not np.isfinite(qform).all() else qform

@@ -6,6 +6,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from ggn_tf.cases.geometry.grid import Box
+from ggn_tf.cases.volume_files.headers import read_header
 from ggn_tf.cases.volume_files.nifti import read_blocks, read_occupied
 from tests.support.case_phantoms import noise
 
@@ -28,6 +29,13 @@ def test_several_blocks_are_read_at_once(grid, save, name):
     blocks = read_blocks(save(image, name), grid.size_xyz, BOXES)
     for box, block in zip(BOXES, blocks, strict=True):
         np.testing.assert_array_equal(block, sitk.GetArrayFromImage(image)[box.slices_zyx])
+
+
+def test_a_qform_that_is_not_finite_leaves_the_sform_without_a_warning(grid, save):
+    path = save(noise(grid), "ct.nii")
+    content = path.read_bytes()
+    path.write_bytes(content[:80] + np.full(3, np.nan, "<f4").tobytes() + content[92:])
+    assert read_header(path).same_as(grid, 1e-3)
 
 
 def test_only_the_slices_that_hold_something_are_read(grid, sparse):
