@@ -110,9 +110,10 @@ def measure_throughput(dataset: Path, rounds: int, epochs: int) -> None:
 
 
 def children_s() -> float:
-    """Processor seconds of the processes that were started and have ended."""
-    # Ends the wait for those that have ended, so that they are counted.
-    multiprocessing.active_children()
+    """Processor seconds of the processes that were started, after their end."""
+    # Those of the last items have sent their results, but are counted only when they have ended.
+    for process in multiprocessing.active_children():
+        process.join()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -29,7 +29,14 @@ from ggn_tf.studies.pool import WorkerMessage, done_message, run_item
 if TYPE_CHECKING:
     from ggn_tf.studies.item import Item, WorkFolder
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Dask gives its workers one thread for linear algebra, which would change last bits and take longer, and makes glibc
+# return freed memory at once, so that every step of a training would have the kernel clear its memory again.
+_OF_DASK = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}
 _POLL_S = 0.5
 _PROGRAM = "import sys; from ggn_tf.studies.item_process import run_process; run_process(int(sys.argv[1]))"
 
@@ -124,8 +131,7 @@ def watch_process(
     ours, theirs = multiprocessing.Pipe()
     with ours, theirs:
         command = [sys.executable, "-c", _PROGRAM, str(theirs.fileno())]
-        # Dask gives its workers one thread for linear algebra, which would change last bits and take longer.
-        env = {name: value for name, value in os.environ.items() if name not in _THREADS or value != "1"}
+        env = {name: value for name, value in os.environ.items() if _OF_DASK.get(name) != value}
         # Ctrl-C in the worker's terminal shall not reach it.
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], start_new_session=True, env=env)
         theirs.close()
