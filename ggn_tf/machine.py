@@ -17,7 +17,7 @@ def processor_name() -> str:
 
 
 def processor_flags() -> frozenset[str]:
-    """The processor's instruction-set flags, for example `amx_bf16`; empty where the system does not say."""
+    """The processor's vendor and instruction-set flags, for example `amx_bf16`; empty where the system does not say."""
     return frozenset(_cpuinfo().split())
 
 
@@ -51,7 +51,8 @@ def _cpuinfo() -> str:
 
 Precision = Literal["float32", "bfloat16"]
 
-_BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
+_SLOW_BFLOAT16 = frozenset({"GenuineIntel", "avx512_fp16"})
+"""Intel's processors since Sapphire Rapids: without AMX, which a virtual machine may hide, float32 is faster."""
 _AMPERE = (8, 0)
 
 
@@ -71,13 +72,16 @@ def resolve_precision(choice: Literal["auto", "float32", "bfloat16"]) -> tuple[P
 def fast_precision(gpu_capabilities: Sequence[tuple[int, int]], flags: Collection[str]) -> tuple[Precision, str]:
     """The precision that given hardware does fast, and the reason.
 
-    Takes NVIDIA's compute capability of every GPU, of which the first decides, and the processor's instruction-set
-    flags.
+    Takes NVIDIA's compute capability of every GPU, of which the first decides, and the processor's flags
+    and vendor.
     """
     for major, minor in gpu_capabilities:
         fast = (major, minor) >= _AMPERE
         return ("bfloat16" if fast else "float32"), f"GPU of compute capability {major}.{minor}"
-    for flag in _BFLOAT16_FLAGS:
-        if flag in flags:
-            return "bfloat16", f"the processor has {flag}"
+    if "amx_bf16" in flags:
+        return "bfloat16", "the processor has amx_bf16"
+    if "avx512_bf16" in flags:
+        if set(flags) >= _SLOW_BFLOAT16:
+            return "float32", "the processor has avx512_bf16, but it is slower than float32"
+        return "bfloat16", "the processor has avx512_bf16"
     return "float32", "the processor has no bfloat16 arithmetic"

@@ -4,8 +4,9 @@
 python scripts/ensemble_scores.py DATASET FOLDS.json RUN... [--mirrors] [--measure mean_diameter]
 
 The runs are those of one study or cross-validation by folds, for a task of two classes; runs of one model and fold are
-members. An ensemble has the mean probabilities and the mean soft mask of its members, as an export has. The runs are
-read, and nothing is written.
+members. An ensemble has the mean probabilities and the mean soft mask of its members, as an export has. Every system is
+also combined with a measurement of the reference mask, as `evaluate` combines them. The runs are read, and nothing is
+written.
 """
 
 import itertools
@@ -23,7 +24,7 @@ from ggn_tf.dataset.pipeline import CaseStream, read_batches
 from ggn_tf.dataset.records import Dataset, open_dataset
 from ggn_tf.dataset.splits import digest_of
 from ggn_tf.evaluation.baselines import MEASURES, predict_by_measure
-from ggn_tf.evaluation.statistics.folds import resample_in_folds, resampled_in_folds
+from ggn_tf.evaluation.statistics.folds import combine, resample_in_folds, resampled_in_folds
 from ggn_tf.evaluation.statistics.predictions_table import (
     FOLD,
     identify,
@@ -184,7 +185,11 @@ def command(dataset: Path, folds: Path, runs: tuple[Path, ...], mirrors: bool, m
     systems = {name: pd.concat(parts.values(), ignore_index=True) for name, parts in by_fold.items()}
     order = next(iter(systems.values()))["case"]
     systems[measure] = pd.concat(ruler, ignore_index=True).set_index("case").loc[order].reset_index()
-    compare(systems, [*members.items(), *((name, [measure]) for name in members)])
+    combined = {
+        f"{name}, with {measure}": combine(rows, systems[measure]) for name, rows in systems.items() if name != measure
+    }
+    pairs = [(name, [measure]) for name in (*members, *combined)]
+    compare(systems | combined, [*members.items(), *pairs])
 
 
 if __name__ == "__main__":

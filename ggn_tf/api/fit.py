@@ -175,7 +175,7 @@ def fit(
         segment_on: Nodules on which the stage `segment` trains: `all` of the training set, whatever their label, or
             those of the `task`.
         select_on: The set whose score selects the weights; `test` is the paper's way, and optimistic.
-        precision: Arithmetic of the convolutions; `auto` takes bfloat16 where the hardware has it.
+        precision: Arithmetic of the convolutions; `auto` takes bfloat16 where the hardware is faster with it.
         checkpoint_minutes: Minutes between checkpoints within an epoch.
         histograms: Whether TensorBoard shows every weight's histogram.
         deterministic: Whether to make a GPU reproducible to the bit, which is slower. A CPU always is.

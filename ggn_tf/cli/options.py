@@ -261,7 +261,7 @@ precision_option = click.option(
     "--precision",
     type=click.Choice(get_args(PrecisionChoice)),
     default="auto",
-    help="Arithmetic of the convolutions; auto takes bfloat16 where the hardware has it.",
+    help="Arithmetic of the convolutions; auto takes bfloat16 where the hardware is faster with it.",
 )
 
 

@@ -270,7 +270,8 @@ _POOLED = (
 )
 _BASELINES = (
     "Baselines, each fitted on one measure of the reference mask in the training sets of the same folds: mean AUC over "
-    "the folds. The difference is stage {stage} minus the baseline, paired; interval and p are over patients, and not "
+    "the folds. The differences are stage {stage} minus the baseline, and what the stage adds to it: the geometric "
+    "mean of both probabilities minus the baseline alone. They are paired; intervals and p are over patients, and not "
     "corrected for the number of baselines"
 )
 
@@ -336,12 +337,15 @@ def _baselines(crossval: FoldScores) -> Table:
         [
             score.model,
             Number(score.value, score.low, score.high),
-            None
-            if score.difference is None
-            else Number(score.difference, score.difference_low, score.difference_high, signed=True),
-            None if score.p is None else PValue(score.p),
+            *_difference(score.difference, score.difference_low, score.difference_high, score.p),
+            *_difference(score.added, score.added_low, score.added_high, score.added_p),
         ]
         for score in crossval.baselines
     ]
     stage = crossval.baselines[0].stage if crossval.baselines else ""
-    return Table(["baseline", "AUC", f"{stage} - baseline", "p"], rows, _BASELINES.format(stage=stage))
+    heading = ["baseline", "AUC", f"{stage} - baseline", "p", f"added by {stage}", "p"]
+    return Table(heading, rows, _BASELINES.format(stage=stage))
+
+
+def _difference(value: float | None, low: float | None, high: float | None, p: float | None) -> list[Cell]:
+    return [None if value is None else Number(value, low, high, signed=True), None if p is None else PValue(p)]

@@ -7,6 +7,7 @@ within each fold, each fold is scored again, and the mean is taken. It does not 
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from ggn_tf.evaluation.statistics.predictions_table import (
     FOLD,
     check_predictions,
     probabilities,
+    probability_columns,
     probability_names,
     table_classes,
 )
@@ -38,6 +40,14 @@ from ggn_tf.evaluation.statistics.scores import (
 COMPARED = "auc"
 
 Values = dict[str, tuple[float | None, str | None]]
+
+
+class _Scored(NamedTuple):
+    """The score that is compared: None with a reason where undefined, and on resampled nodules [B]."""
+
+    value: float | None
+    reason: str | None
+    resampled: np.ndarray
 
 
 def resample_in_folds(rows: pd.DataFrame, replicates: int, seed: int) -> Resampling:
@@ -109,7 +119,8 @@ def compare_baselines(
 ) -> list[BaselineComparison]:
     """Compare the last stage that classifies with baselines on the same nodules, by the AUC's mean over the folds.
 
-    Takes out-of-fold predictions, and those of each baseline by its name.
+    So is the combination of stage and baseline with the baseline alone. Takes out-of-fold predictions, and those of
+    each baseline by its name.
 
     Raises:
         PredictionsError: A baseline has other nodules, folds or labels.
@@ -119,7 +130,7 @@ def compare_baselines(
         return []
     rows = _sorted(classified[-1])
     resampling = resample_in_folds(rows, replicates, seed)
-    system = fold_values(rows), resampled_in_folds(rows, resampling.weights)
+    system = _scored(rows, resampling)
     compared = []
     for name, other in baselines.items():
         baseline = _sorted(other)
@@ -131,9 +142,21 @@ def compare_baselines(
                 expected=f"the {len(rows)} nodules of the cross-validation in the same folds",
                 remedy="Repeat the evaluation.",
             )
-        measured = fold_values(baseline), resampled_in_folds(baseline, resampling.weights)
-        compared.append(_compare(name, str(rows["stage"].iloc[0]), system, measured, resampling))
+        combined = _scored(combine(rows, baseline), resampling)
+        stage = str(rows["stage"].iloc[0])
+        compared.append(_compare(name, stage, system, combined, _scored(baseline, resampling), resampling))
     return compared
+
+
+def combine(rows: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the geometric mean of their probabilities and those of others, of the same nodules in their order.
+
+    It is divided by its sum over the classes (logarithmic opinion pool; Genest and Zidek 1986, Statistical Science
+    1:114). Of two classes it is the mean of the logits, so nothing is fitted. A probability counts as at least 1e-7:
+    none is so certain that the other does not matter.
+    """
+    root = np.sqrt(np.maximum(probabilities(rows), 1e-7) * np.maximum(probabilities(other), 1e-7))
+    return rows.assign(**probability_columns(root / root.sum(axis=1, keepdims=True), table_classes(rows)))
 
 
 _IDENTITY = [FOLD, "case", "patient", "label"]
@@ -163,31 +186,46 @@ def _mean_value(metric: str, by_fold: Mapping[int, Values]) -> tuple[float | Non
     return float(np.mean(np.array(values, np.float64))), None
 
 
+def _scored(rows: pd.DataFrame, resampling: Resampling) -> _Scored:
+    resampled = resampled_in_folds(rows, resampling.weights, _resampled_auc)
+    return _Scored(*fold_values(rows)[COMPARED], resampled[COMPARED])
+
+
+def _resampled_auc(rows: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+    return {COMPARED: resampled_class_auc(class_indices(rows)[0], probabilities(rows), weights)}
+
+
+def _difference(scored: _Scored, baseline: _Scored, resampling: Resampling) -> tuple[float | None, ...]:
+    """The difference, both ends of its interval, and its p value."""
+    if scored.value is None or baseline.value is None:
+        return None, None, None, None
+    drawn = scored.resampled - baseline.resampled
+    low, high = resampling.difference_interval(drawn) or (None, None)
+    return scored.value - baseline.value, low, high, resampling.p_value(drawn)
+
+
 def _compare(
-    name: str,
-    stage: str,
-    system: tuple[Values, dict[str, np.ndarray]],
-    baseline: tuple[Values, dict[str, np.ndarray]],
-    resampling: Resampling,
+    name: str, stage: str, system: _Scored, combined: _Scored, baseline: _Scored, resampling: Resampling
 ) -> BaselineComparison:
-    (value, reason), (own, own_reason) = baseline[0][COMPARED], system[0][COMPARED]
-    low, high, difference, drawn = None, None, None, None
-    if value is not None and own is not None:
-        low, high = resampling.interval(baseline[1][COMPARED]) or (None, None)
-        difference, drawn = own - value, system[1][COMPARED] - baseline[1][COMPARED]
-    difference_low, difference_high = (None if drawn is None else resampling.difference_interval(drawn)) or (None, None)
+    low, high = (None if baseline.value is None else resampling.interval(baseline.resampled)) or (None, None)
+    difference, difference_low, difference_high, p = _difference(system, baseline, resampling)
+    added, added_low, added_high, added_p = _difference(combined, baseline, resampling)
     return BaselineComparison(
         model=name,
         stage=stage,
         metric=COMPARED,
-        value=value,
+        value=baseline.value,
         low=low,
         high=high,
         difference=difference,
         difference_low=difference_low,
         difference_high=difference_high,
-        p=None if drawn is None else resampling.p_value(drawn),
-        reason=reason or own_reason,
+        p=p,
+        reason=baseline.reason or system.reason,
+        added=added,
+        added_low=added_low,
+        added_high=added_high,
+        added_p=added_p,
     )
 
 

@@ -105,6 +105,8 @@ class BaselineComparison:
         difference_low, difference_high: Paired interval over patients at 95 %, not corrected for several baselines.
         p: Two-sided p value of the difference, of the paired patient bootstrap.
         reason: Why there is no value or no interval, for a reader.
+        added: What the stage adds to the baseline: the score of both combined (`folds.combine`) minus the baseline's.
+        added_low, added_high, added_p: As of the difference.
     """
 
     model: str
@@ -118,6 +120,10 @@ class BaselineComparison:
     difference_high: float | None
     p: float | None
     reason: str | None
+    added: float | None = added_later(None)
+    added_low: float | None = added_later(None)
+    added_high: float | None = added_later(None)
+    added_p: float | None = added_later(None)
 
 
 @dataclass(frozen=True)

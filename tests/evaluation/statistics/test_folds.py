@@ -12,7 +12,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ggn_tf.errors import PredictionsError
 from ggn_tf.evaluation.statistics.comparison import compare_systems
-from ggn_tf.evaluation.statistics.folds import compare_baselines, out_of_fold, score_folds, score_pooled, scores_by_fold
+from ggn_tf.evaluation.statistics.folds import (
+    combine,
+    compare_baselines,
+    out_of_fold,
+    score_folds,
+    score_pooled,
+    scores_by_fold,
+)
 from ggn_tf.evaluation.statistics.repeats import score_repeats
 from ggn_tf.evaluation.statistics.subgroups import Column, score_subgroups
 from tests.support.drawn_predictions import TWO
@@ -162,8 +169,35 @@ def test_a_baseline_is_compared_on_the_same_nodules(frame: pd.DataFrame) -> None
     assert compared[1].value == 0.5 and compared[1].difference == pytest.approx(means - 0.5)
     assert 0 < compared[1].difference_low < compared[1].difference < compared[1].difference_high
     assert compared[1].p < 0.05 and compared[0].p == 1
+    # Combined with itself, or with what orders nothing, the order of the nodules remains that of the network.
+    added = [(found.added, found.added_low, found.added_high, found.added_p) for found in compared]
+    assert added[0] == (0, 0, 0, 1)
+    assert added[1] == pytest.approx(
+        (compared[1].difference, compared[1].difference_low, compared[1].difference_high, compared[1].p)
+    )
     with pytest.raises(PredictionsError, match="other nodules"):
         compare_baselines(frame, {"diameter": worse[1:]}, 0, 20)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        # The mean of the logits: the root of 4 / 1 times 3 / 2, and of their inverses.
+        ([0.2, 0.8], [0.4, 0.6], 6**0.5 / (1 + 6**0.5)),
+        ([0.8, 0.2], [0.6, 0.4], 1 / (1 + 6**0.5)),
+        # Certain: the logit of 1e-7 and 0.
+        ([0.0, 1.0], [0.5, 0.5], 1e7**0.5 / (1 + 1e7**0.5)),
+        ([0.0, 1.0], [1.0, 0.0], 0.5),
+    ],
+)
+def test_combined_probabilities_are_the_normalised_geometric_mean(
+    frame: pd.DataFrame, one: list[float], other: list[float], expected: float
+) -> None:
+    names = [f"p_{name}" for name in TWO]
+    found = combine(
+        frame.assign(**dict(zip(names, one, strict=True))), frame.assign(**dict(zip(names, other, strict=True)))
+    )
+    np.testing.assert_allclose(found[names], [[1 - expected, expected]] * len(frame))
 
 
 def test_members_are_averaged_and_must_have_the_same_nodules(drawn_frame: Draw) -> None:
