@@ -19,8 +19,9 @@ Result = TypeVar("Result")
 
 _REFUSAL_S = 0.25
 """Delay of a refusal: a client that repeats it at once must not take the processor."""
-_DELAY_S, _MOST_WASTED = 0.01, 25
-"""Delay of a request for each one that its connection has wasted, less those with a response; at most so many."""
+_DELAY_S, _MOST_WASTED, _WASTED_S = 0.01, 25, 10.0
+"""Delay of a request for each one that its connection has wasted, at most so many, each until another has a response or
+so long."""
 _MOST_BEGUN = 8
 """Requests that wait for a further turn; they are in memory, and no more of them are interrupted."""
 _MOST_REMEMBERED = 1000
@@ -74,10 +75,10 @@ class RequestLimits:
     The next request is the oldest of the connection that has used the least time, so that a connection with many or
     large requests delays the others by no more than its share; time counts more for a connection with many waiting
     requests, or whose client has wasted many: abandoned them, or sent wrong ones. The latter's requests are delayed,
-    until as many had a response, or it reconnects. A large request runs in parts, each in a turn of its own; while
-    small requests wait, large ones take no more than half of the threads. If the queue is full, the connection with the
-    most waiting requests, or bytes, loses its newest. A request that is cancelled, because its client left or its
-    deadline passed, leaves the queue, and ends after the part that runs. All methods are called in one event loop.
+    until as many had a response, or ten seconds have passed. A large request runs in parts, each in a turn of its own;
+    while small requests wait, large ones take no more than half of the threads. If the queue is full, the connection
+    with the most waiting requests, or bytes, loses its newest. A request that is cancelled, because its client left or
+    its deadline passed, leaves the queue, and ends after the part that runs. All methods are called in one event loop.
     """
 
     def __init__(self, running: int, waiting: int, waiting_bytes: int = sys.maxsize) -> None:
@@ -112,9 +113,24 @@ class RequestLimits:
         Raises:
             StatusError: UNAVAILABLE, the queue is full.
         """
+        try:
+            if wasted := self._sender(connection).wasted:
+                # A client that abandons its requests at once has left before its next one takes a thread.
+                await self._delay(_DELAY_S * wasted, size)
+            return await self._run_counted(connection, parts, large, size)
+        except _QueueFullError:
+            # Its message does not stay in memory until the refusal is sent.
+            parts.close()
+            await asyncio.sleep(_REFUSAL_S)
+            raise
+
+    async def _run_counted(
+        self, connection: str, parts: Generator[None, None, Result], large: bool, size: int
+    ) -> Result:
+        """Run a request, and count whether it is wasted; not during its delay, which is longer than some deadlines."""
         change = 0
         try:
-            await self._admit(connection, parts, large, size)
+            await self._turn(connection, large, size)
             response = await self._run_all(connection, parts, large)
             change = -1
             return response
@@ -126,19 +142,12 @@ class RequestLimits:
             raise
         finally:
             sender = self._sender(connection)
-            sender.wasted = min(max(sender.wasted + change, 0), _MOST_WASTED)
+            if change > 0 and sender.wasted < _MOST_WASTED:
+                asyncio.get_running_loop().call_later(_WASTED_S, self._count_wasted, sender, -1)
+            self._count_wasted(sender, change)
 
-    async def _admit(self, connection: str, parts: Generator[None, None, Result], large: bool, size: int) -> None:
-        try:
-            if wasted := self._sender(connection).wasted:
-                # A client that abandons its requests at once has left before its next one takes a thread.
-                await self._delay(_DELAY_S * wasted, size)
-            await self._turn(connection, large, size)
-        except _QueueFullError:
-            # Its message does not stay in memory until the refusal is sent.
-            parts.close()
-            await asyncio.sleep(_REFUSAL_S)
-            raise
+    def _count_wasted(self, sender: _Connection, change: int) -> None:
+        sender.wasted = min(max(sender.wasted + change, 0), _MOST_WASTED)
 
     async def _delay(self, seconds: float, size: int) -> None:
         too_large = self._delayed_bytes + size > self._most_delayed_bytes
@@ -223,7 +232,7 @@ class RequestLimits:
         except asyncio.CancelledError:
             if ticket.granted.cancelled():
                 self._leave(sender, ticket)
-            else:
+            elif ticket.granted.exception() is None:
                 # The thread was granted in the same turn of the loop.
                 self._end(connection, large, 0.0)
             raise

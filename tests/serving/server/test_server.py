@@ -282,16 +282,69 @@ def test_no_thread_idles_while_requests_wait():
     asyncio.run(queue_up())
 
 
-def test_a_client_that_abandons_requests_is_delayed_until_it_has_waited_for_as_many(monkeypatch):
-    limits_of = "ggn_tf.serving.server.request_limits."
+LIMITS = "ggn_tf.serving.server.request_limits."
 
+
+async def waste(limits, connection, count):
+    for _ in range(count):
+        with pytest.raises(StatusError):
+            await limits.run(connection, in_one_part(partial(refuse, grpc.StatusCode.NOT_FOUND)))
+
+
+def test_a_request_that_leaves_while_it_is_delayed_is_not_wasted(monkeypatch):
+    monkeypatch.setattr(LIMITS + "_DELAY_S", 0.5)
+
+    async def leave():
+        limits = RequestLimits(running=1, waiting=4)
+        await waste(limits, "a", 1)
+        for _ in range(20):
+            task = await started(limits, "a", lambda: None)
+            task.cancel()
+            await asyncio.wait([task])
+        return await asyncio.wait_for(limits.run("a", in_one_part(lambda: "served")), 5)
+
+    assert asyncio.run(leave()) == "served"
+
+
+def test_wasted_requests_are_forgiven_after_a_time(monkeypatch):
+    monkeypatch.setattr(LIMITS + "_WASTED_S", 0.1)
+
+    async def wait():
+        limits = RequestLimits(running=1, waiting=4)
+        await waste(limits, "a", 3)
+        await asyncio.sleep(0.2)
+        monkeypatch.setattr(LIMITS + "_DELAY_S", DEADLINE_S)
+        return await asyncio.wait_for(limits.run("a", in_one_part(lambda: "served")), 5)
+
+    assert asyncio.run(wait()) == "served"
+
+
+def test_a_refused_request_that_leaves_at_once_frees_no_thread():
+    async def leave():
+        limits, ended = RequestLimits(running=1, waiting=2), threading.Event()
+        tasks = [await started(limits, "a", lambda: ended.wait(DEADLINE_S)) for _ in range(3)]
+        other = asyncio.ensure_future(limits.run("b", in_one_part(lambda: "served")))
+        asyncio.get_running_loop().call_soon(tasks[-1].cancel)
+        await asyncio.wait(tasks[-1:])
+        assert tasks[-1].cancelled()
+        with pytest.raises(StatusError, match="queue is full"):
+            await limits.run("c", in_one_part(lambda: "served"))
+        ended.set()
+        assert await other == "served"
+        await asyncio.gather(*tasks[:-1])
+        await limits.drain(DEADLINE_S)
+
+    asyncio.run(leave())
+
+
+def test_a_client_that_abandons_requests_is_delayed_until_it_has_waited_for_as_many(monkeypatch):
     async def leave():
         limits, order = RequestLimits(running=1, waiting=4), []
         for _ in range(3):
             task = await started(limits, "a", partial(time.sleep, 0.005))
             task.cancel()
             await asyncio.wait([task])
-        monkeypatch.setattr(limits_of + "_DELAY_S", 0.3)
+        monkeypatch.setattr(LIMITS + "_DELAY_S", 0.3)
         gone = await started(limits, "a", partial(order.append, "gone"))
         slow = await started(limits, "a", partial(order.append, "slow"))
         await limits.run("b", in_one_part(partial(order.append, "other")))
@@ -312,7 +365,7 @@ def fail(error):
 
 
 @pytest.mark.parametrize(
-    "waste",
+    "wasted",
     [
         partial(time.sleep, 0.005),
         partial(refuse, grpc.StatusCode.INVALID_ARGUMENT),
@@ -322,11 +375,11 @@ def fail(error):
         partial(refuse, grpc.StatusCode.INTERNAL, by_client=True),
     ],
 )
-def test_wasted_requests_are_forgiven(waste):
+def test_wasted_requests_are_forgiven(wasted):
     async def wait():
         limits, order = RequestLimits(running=1, waiting=4), []
-        task = await started(limits, "a", waste)
-        if waste.func is time.sleep:
+        task = await started(limits, "a", wasted)
+        if wasted.func is time.sleep:
             task.cancel()
         await asyncio.wait([task])
         for name in ("delayed", "at once"):
