@@ -17,7 +17,7 @@ from ggn_tf.server_names import PROGRAM
 
 _PYTHON = ((3, 11), (3, 14))
 _PACKAGES = ("ggn-tf", "tensorflow", "keras", "numpy", "SimpleITK", "scikit-learn", "tensorboard", "grpcio")
-_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "neon", "asimd")
+_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "neon", "asimd")
 _LEAST_DISK_GIB = 2.0
 _LEAST_MEMORY_GIB = 4.0
 _INSTALL = "pip install -c constraints.txt -e ."

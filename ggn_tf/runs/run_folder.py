@@ -233,7 +233,9 @@ class RunFolder:
     def resume_remedy(self) -> str:
         """The remedy where the run is not finished: the last command that began or extended it."""
         stored = read_json(self.folder / "run.json")
-        return resume_remedy([stored.get("command"), *stored.get("extended_by", [])][-1], "run.json")
+        extensions = stored.get("extended_by")
+        commands = [stored.get("command"), *(extensions if isinstance(extensions, list) else [])]
+        return resume_remedy(commands[-1], "run.json")
 
     def finish_stage(self, model: keras.Model, entry: dict[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> None:
         """Save a finished stage's model, then enter the stage in the ledger, with its rows of history.csv.

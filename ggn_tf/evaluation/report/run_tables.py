@@ -270,9 +270,10 @@ _POOLED = (
 )
 _BASELINES = (
     "Baselines, each fitted on one measure of the reference mask in the training sets of the same folds: mean AUC over "
-    "the folds. The differences are stage {stage} minus the baseline, and what the stage adds to it: the geometric "
-    "mean of both probabilities minus the baseline alone. They are paired; intervals and p are over patients, and not "
-    "corrected for the number of baselines"
+    "the folds. The differences are stage {stage} minus the baseline, and both combined (the normalised geometric mean "
+    "of their probabilities) minus the baseline. They are paired; intervals and p are over patients, and not corrected "
+    "for the number of baselines. Both are combined with the same weight, so the result depends on how well the "
+    "stage's probabilities are calibrated: one that is not above 0 does not show that the stage adds nothing"
 )
 
 
@@ -343,7 +344,7 @@ def _baselines(crossval: FoldScores) -> Table:
         for score in crossval.baselines
     ]
     stage = crossval.baselines[0].stage if crossval.baselines else ""
-    heading = ["baseline", "AUC", f"{stage} - baseline", "p", f"added by {stage}", "p"]
+    heading = ["baseline", "AUC", f"{stage} - baseline", "p", "both - baseline", "p (both)"]
     return Table(heading, rows, _BASELINES.format(stage=stage))
 
 

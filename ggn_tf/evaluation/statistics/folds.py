@@ -119,7 +119,7 @@ def compare_baselines(
 ) -> list[BaselineComparison]:
     """Compare the last stage that classifies with baselines on the same nodules, by the AUC's mean over the folds.
 
-    So is the combination of stage and baseline with the baseline alone. Takes out-of-fold predictions, and those of
+    Also compares the combination of both with the baseline alone. Takes out-of-fold predictions, and those of
     each baseline by its name.
 
     Raises:

@@ -179,6 +179,13 @@ def test_a_baseline_is_compared_on_the_same_nodules(frame: pd.DataFrame) -> None
         compare_baselines(frame, {"diameter": worse[1:]}, 0, 20)
 
 
+def test_a_fold_with_one_class_leaves_the_comparison_empty(frame: pd.DataFrame) -> None:
+    one = frame.assign(label=frame["label"].where(frame["fold"] != frame["fold"].min(), TWO[0]))
+    (found,) = compare_baselines(one, {"itself": one}, 0, 20)
+    assert (found.difference, found.added, found.added_low, found.added_high, found.added_p) == (None,) * 5
+    assert found.reason
+
+
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
