@@ -52,8 +52,8 @@ def _cpuinfo() -> str:
 Precision = Literal["float32", "bfloat16"]
 
 _SLOW_BFLOAT16 = frozenset({"GenuineIntel", "avx512_fp16"})
-"""Intel's processors since Sapphire Rapids. Without AMX, which a virtual machine may hide, float32 is faster: measured on
-one (family 6, model 207)."""
+"""Intel's processors since Sapphire Rapids. Without AMX, which a virtual machine may hide, float32 is faster: measured
+on one (family 6, model 207)."""
 _AMPERE = (8, 0)
 
 

@@ -105,8 +105,8 @@ class BaselineComparison:
         difference_low, difference_high: Paired interval over patients at 95 %, not corrected for several baselines.
         p: Two-sided p value of the difference, of the paired patient bootstrap.
         reason: Why there is no value or no interval, for a reader.
-        added: The score of both combined with the same weight (`folds.combine`) minus the baseline's. It also depends on
-            how well the stage's probabilities are calibrated.
+        added: The score of both combined with the same weight (`folds.combine`) minus the baseline's. It also depends
+            on how well the stage's probabilities are calibrated.
         added_low, added_high, added_p: Interval and p value, as those of the difference.
     """
 
