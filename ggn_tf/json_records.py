@@ -24,7 +24,7 @@ _Hook = Callable[[Any, Any], Any]
 _ADDED_LATER = "added_later"
 # Our documents have up to eight levels; Python's limit of nested calls is far above.
 _MOST_LEVELS = 32
-# A dataset of 100,000 nodules has less; a file of gigabytes, of which most is not stored, takes some kilobytes.
+# A sparse file of gigabytes occupies only kilobytes on the disk.
 _MOST_BYTES = 1 << 28
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -32,18 +32,18 @@ _LONGEST_TEXT = 200
 _DIGEST = "sha256"
 
 
-def read_document(file: Path) -> Any:
+def read_document(file: Path, *, most_bytes: int = _MOST_BYTES) -> Any:
     """Read one of our JSON files.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is a pipe, a device, too large or not JSON in UTF-8, is nested too deeply, contains a key twice,
-            a number that is not finite, or a text that is not Unicode.
+        ValueError: It is not a regular file, has more bytes, is not JSON in UTF-8, is nested too deeply, contains a key
+            twice, a number that is not finite, or a text that is not Unicode.
     """
     if file.exists() and not file.is_file():
         raise ValueError("not a regular file")
-    if (size := file.stat().st_size) > _MOST_BYTES:
-        raise ValueError(f"{size} bytes, more than {_MOST_BYTES}")
+    if (size := file.stat().st_size) > most_bytes:
+        raise ValueError(f"{size} bytes, more than {most_bytes}")
     return parse_document(file.read_bytes())
 
 

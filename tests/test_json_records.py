@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ggn_tf.errors import RecordError
+from ggn_tf.dataset.dataset_json import read_description
+from ggn_tf.errors import DatasetError, RecordError
 from ggn_tf.json_records import (
     added_later,
     from_json,
@@ -151,6 +152,11 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         file.truncate(2**28 + 1)
     with pytest.raises(ValueError, match="268435457 bytes, more than 268435456"):
         read_document(tmp_path / "run.json")
+    with (tmp_path / "dataset.json").open("wb") as file:
+        file.truncate(2**32 + 1)
+    with pytest.raises(DatasetError) as caught:
+        read_description(tmp_path)
+    assert "4294967297 bytes, more than 4294967296" in str(caught.value)
 
 
 def test_a_pipe_is_not_read(tmp_path: Path) -> None:

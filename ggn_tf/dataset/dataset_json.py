@@ -16,6 +16,8 @@ from ggn_tf.protocol import PatchProtocol
 # 2: the axes of patches are those of the CT nearest to L, P and S; before, those of the file. 3: patches have a margin.
 SCHEMA = 3
 DESCRIPTION = "dataset.json"
+# Of the description of six million cases.
+MOST_BYTES = 1 << 32
 # The key of the digest over all others.
 DIGEST = "sha256"
 # The other files that are read by a fixed name.
@@ -61,7 +63,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     refuse_links(folder, (DESCRIPTION, *_READ), DatasetError)
     refuse_missing_dataset(folder)
     try:
-        stored = read_document(folder / DESCRIPTION)
+        stored = read_document(folder / DESCRIPTION, most_bytes=MOST_BYTES)
     except ValueError as error:
         raise damaged(folder, str(error)) from error
     schema = stored.get("schema") if isinstance(stored, dict) else None

@@ -36,7 +36,8 @@ _IMAGE_PIXEL = (
 # Longer values stay in the file until they are used.
 _DEFERRED_BYTES = 1 << 16
 _DIRECTORY = "1.2.840.10008.1.3.10"
-_SERIES, _MOST_READ = 0x0020000E, 10_000
+_CLASS, _MODALITY, _SERIES = 0x00080016, 0x00080060, 0x0020000E
+_FIRST_OF_PIXELS, _MOST_READ = 0x7FE00008, 10_000
 
 
 def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
@@ -65,10 +66,19 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
 
 
 def _read_first(path: Path) -> Dataset:
-    """The first elements, until the series: pydicom makes an object of each, and damaged files have millions."""
-    numbers = itertools.count()
+    """The first elements, in any order, until those that identify the file are read, or so many.
+
+    pydicom makes an object of each, and damaged files have millions.
+    """
+    numbers, missing = itertools.count(), {_CLASS, _MODALITY, _SERIES}
+
+    def stop(tag: int, *_: object) -> bool:
+        ended = not missing or tag >= _FIRST_OF_PIXELS or next(numbers) > _MOST_READ
+        missing.discard(tag)
+        return ended
+
     with path.open("rb") as file:
-        return read_partial(file, lambda tag, *_: tag > _SERIES or next(numbers) > _MOST_READ)
+        return read_partial(file, stop)
 
 
 def name_classes(paths: Sequence[Path]) -> str:

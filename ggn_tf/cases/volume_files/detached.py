@@ -12,7 +12,7 @@ from pathlib import Path
 # Far more than the headers of segmentations with a hundred segments have.
 MOST_HEADER_BYTES = 4 << 20
 _MOST_FILES = 10_000
-# ITK compares each key of a NRRD header with all before it.
+# ITK compares each key of a NRRD header with all before it, and takes seconds for a million lines of a MetaImage.
 _MOST_LINES = 2 * _MOST_FILES
 NRRD, META_SUFFIXES = b"NRRD", (".mha", ".mhd")
 _LIST, _LOCAL = "LIST", ("LOCAL", "local", "Local")
@@ -55,7 +55,7 @@ def voxel_files(path: Path) -> list[Path]:
             raise ValueError("several statements about the files with the voxels")
         header = content.decode("latin-1")
         stated, fields = _META_FILE.search(header), header[: _end_of_meta(header)]
-        _refuse_long(fields, ended=stated is not None or len(content) < MOST_HEADER_BYTES)
+        _refuse_long(_LINE_END.sub("\n", fields), ended=stated is not None or len(content) < MOST_HEADER_BYTES)
         skips = _META_SKIP.findall(fields)
     else:
         return [path]

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from ggn_tf.dataset.dataset_json import DESCRIPTION
+from ggn_tf.dataset.dataset_json import DESCRIPTION, MOST_BYTES
 from ggn_tf.errors import RunError
 from ggn_tf.json_records import read_document
 from ggn_tf.protocol import Protocol
@@ -121,7 +121,7 @@ def _facts(run: RunFolder) -> _Facts:
 def _dataset_schema(run: RunFolder) -> object:
     """That of the dataset where the run was trained; None where it is not there any more."""
     try:
-        return read_document(run.dataset / DESCRIPTION)["schema"]
+        return read_document(run.dataset / DESCRIPTION, most_bytes=MOST_BYTES)["schema"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
 

@@ -35,7 +35,7 @@ def open_session(folder: Path) -> OpenedModel | None:
     have.
 
     Raises:
-        ExportError: TensorFlow cannot load it. Its package would not either.
+        ExportError: The library cannot load it, and neither can TensorFlow's package.
         MemoryError: Loading needs more than there is.
     """
     library = load_library()

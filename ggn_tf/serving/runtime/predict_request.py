@@ -141,7 +141,8 @@ def _inputs(
     for alias, info in sorted(signature.inputs.items()):
         proto = request.inputs[alias]
         try:
-            # Another type is refused by name: its size is TensorFlow's to say, whose import takes seconds.
+            # Another type is refused below. Only TensorFlow knows the size of its elements, and importing it takes
+            # seconds.
             shape = tensors.shape_of(proto, largest_bytes) if proto.dtype == info.dtype else ()
         except ValueError as error:
             raise _unreadable(alias, f", or has more than {largest_bytes} bytes") from error

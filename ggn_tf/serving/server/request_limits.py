@@ -57,12 +57,18 @@ class _Connection:
 
     used_s: float
     running: int = 0
-    wasted: int = 0
     waiting: deque[_Ticket] = field(default_factory=deque)
+    wasted_at: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_WASTED))
 
     @property
     def idle(self) -> bool:
         return not self.running and not self.waiting
+
+    @property
+    def wasted(self) -> int:
+        while self.wasted_at and self.wasted_at[0] <= time.monotonic() - _WASTED_S:
+            self.wasted_at.popleft()
+        return len(self.wasted_at)
 
     @property
     def waiting_bytes(self) -> int:
@@ -128,26 +134,17 @@ class RequestLimits:
         self, connection: str, parts: Generator[None, None, Result], large: bool, size: int
     ) -> Result:
         """Run a request, and count whether it is wasted; not during its delay, which is longer than some deadlines."""
-        change = 0
         try:
             await self._turn(connection, large, size)
             response = await self._run_all(connection, parts, large)
-            change = -1
-            return response
-        except asyncio.CancelledError:
-            change = 1
+        except (asyncio.CancelledError, StatusError) as error:
+            if not isinstance(error, StatusError) or error.by_client:
+                self._sender(connection).wasted_at.append(time.monotonic())
             raise
-        except StatusError as error:
-            change = int(error.by_client)
-            raise
-        finally:
-            sender = self._sender(connection)
-            if change > 0 and sender.wasted < _MOST_WASTED:
-                asyncio.get_running_loop().call_later(_WASTED_S, self._count_wasted, sender, -1)
-            self._count_wasted(sender, change)
-
-    def _count_wasted(self, sender: _Connection, change: int) -> None:
-        sender.wasted = min(max(sender.wasted + change, 0), _MOST_WASTED)
+        sender = self._sender(connection)
+        if sender.wasted:
+            sender.wasted_at.popleft()
+        return response
 
     async def _delay(self, seconds: float, size: int) -> None:
         too_large = self._delayed_bytes + size > self._most_delayed_bytes
@@ -232,8 +229,11 @@ class RequestLimits:
         except asyncio.CancelledError:
             if ticket.granted.cancelled():
                 self._leave(sender, ticket)
-            elif ticket.granted.exception() is None:
-                # The thread was granted in the same turn of the loop.
+            elif refusal := ticket.granted.exception():
+                # It was refused in the same turn of the loop, and is not wasted.
+                raise refusal from None
+            else:
+                # The thread was granted in the same turn.
                 self._end(connection, large, 0.0)
             raise
 

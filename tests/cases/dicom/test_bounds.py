@@ -7,7 +7,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
 from ggn_tf.cases.dicom.bounds import find_overrun, read_without_pixels
+from ggn_tf.cases.dicom.frames import look_into
 from ggn_tf.cases.dicom.mask_references import DicomReferences, read_references
+from ggn_tf.cases.dicom.slices import Damaged
 from ggn_tf.cases.geometry.grid import Grid
 from ggn_tf.cases.volumes import open_volume
 from ggn_tf.errors import VolumeError
@@ -144,6 +146,14 @@ def test_of_too_many_elements_only_the_first_become_objects(slice_, monkeypatch)
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
+
+
+def test_a_damaged_file_in_another_order_still_has_its_series(explicit):
+    content = explicit.read_bytes()
+    place = content.index(b"\x08\0\x16\0UI")
+    explicit.write_bytes(content[:place] + b"\x20\0\x11\0IS\2\0" + b"1 " + content[place:])
+    damaged = look_into(explicit, "damage")
+    assert isinstance(damaged, Damaged) and damaged.series == pydicom.dcmread(explicit).SeriesInstanceUID
 
 
 @pytest.mark.parametrize("levels", [20, 20_000])
