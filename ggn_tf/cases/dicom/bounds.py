@@ -6,6 +6,7 @@ GDCM reserves the announced length before it reads, up to 4 GB, and fills missin
 import mmap
 import struct
 import zlib
+from collections.abc import Collection, Container, Iterator
 from pathlib import Path
 
 import pydicom
@@ -79,15 +80,46 @@ def read_without_pixels(path: Path) -> pydicom.FileDataset:
     return pydicom.dcmread(path, stop_before_pixels=True)
 
 
+def read_texts(path: Path, tags: Collection[int]) -> dict[int, str]:
+    """Elements with text of a DICOM file, until all are found or its first damage.
+
+    pydicom makes an object of each element, and damaged files have millions.
+
+    Raises:
+        ValueError: It is damaged before the first of them, or deflated and far larger than a CT.
+        struct.error: It ends before.
+    """
+    texts: dict[int, str] = {}
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = PREAMBLE if content[PREAMBLE - 4 : PREAMBLE] == b"DICM" else 0
+        data_set, dataset, syntax = _after_meta(content, start)
+        try:
+            for element in _walk_data_set(data_set, dataset, syntax, tags):
+                if element.tag == PIXELS or len(texts) == len(tags):
+                    break
+                texts[element.tag] = _text(data_set, element)
+        except (ValueError, struct.error):
+            if not texts:
+                raise
+    return texts
+
+
+def _text(content: bytes | mmap.mmap, element: Element) -> str:
+    return content[element.start : element.start + element.length].decode("ascii", "replace").strip(" \0")
+
+
 def _check(content: mmap.mmap, start: int) -> str | None:
+    return _check_data_set(*_after_meta(content, start))
+
+
+def _after_meta(content: mmap.mmap, start: int) -> tuple[bytes | mmap.mmap, int, str]:
+    """Where the data set is, its start there, and its transfer syntax."""
     syntax, dataset = "", start
     for element in walk(content, start, len(content), _META, explicit=True, group=_META_GROUP, thorough=True):
         dataset = element.start + element.length
         if element.tag == _SYNTAX:
-            syntax = content[element.start : dataset].decode("ascii", "replace").strip(" \0")
-    if syntax == _DEFLATED:
-        return _check_data_set(_inflated(content, dataset), 0, EXPLICIT)
-    return _check_data_set(content, dataset, syntax)
+            syntax = _text(content, element)
+    return (_inflated(content, dataset), 0, EXPLICIT) if syntax == _DEFLATED else (content, dataset, syntax)
 
 
 def _inflated(content: mmap.mmap, start: int) -> bytes:
@@ -106,18 +138,26 @@ def _inflated(content: mmap.mmap, start: int) -> bytes:
     return inflated
 
 
-def _check_data_set(content: bytes | mmap.mmap, dataset: int, syntax: str) -> str | None:
-    order, explicit = ">" if syntax == _BIG_ENDIAN else "<", syntax != IMPLICIT
+def _walk_data_set(content: bytes | mmap.mmap, dataset: int, syntax: str, tags: Container[int]) -> Iterator[Element]:
+    explicit = syntax != IMPLICIT
     if not syntax:
         # Without file meta information, the first element shows whether representations are explicit.
         explicit = content[dataset + 4 : dataset + 6] in LONG_REPRESENTATIONS | SHORT_REPRESENTATIONS
+    return walk(content, dataset, len(content), tags, explicit=explicit, order=_order(syntax), thorough=True)
+
+
+def _order(syntax: str) -> str:
+    return ">" if syntax == _BIG_ENDIAN else "<"
+
+
+def _check_data_set(content: bytes | mmap.mmap, dataset: int, syntax: str) -> str | None:
     numbers = {_SAMPLES: 1, _FRAMES: 1, _ROWS: 0, _COLUMNS: 0, _BITS: 16}
-    for element in walk(content, dataset, len(content), numbers, explicit=explicit, order=order, thorough=True):
+    for element in _walk_data_set(content, dataset, syntax, numbers):
         if element.tag == PIXELS:
             problem = _check_pixels(numbers, element.length, len(content))
             size = (numbers[_COLUMNS], numbers[_ROWS])
             return problem or (find_other_size(content, element.start, size) if element.length == UNDEFINED else None)
-        numbers[element.tag] = _number(content, element, order)
+        numbers[element.tag] = _number(content, element, _order(syntax))
     return None
 
 

@@ -1,6 +1,5 @@
 """Multi-frame CT, and the diagnosis of DICOM files without a readable image, by pydicom."""
 
-import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -14,11 +13,12 @@ import pydicom
 import SimpleITK as sitk  # noqa: N813
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.filereader import read_file_meta_info, read_partial
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from ggn_tf.cases.dicom.bounds import read_texts
 from ggn_tf.cases.dicom.slices import Damaged, Slice, make_slice
 
 _CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -37,7 +37,6 @@ _IMAGE_PIXEL = (
 _DEFERRED_BYTES = 1 << 16
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _CLASS, _MODALITY, _SERIES = 0x00080016, 0x00080060, 0x0020000E
-_FIRST_OF_PIXELS, _MOST_READ = 0x7FE00008, 10_000
 
 
 def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
@@ -48,14 +47,14 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
     """
     size = f"{path.stat().st_size} bytes with a DICOM preamble"
     try:
-        if found and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            # pydicom would inflate all of it.
+        meta = read_file_meta_info(path)
+        if found and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            # All of it would be inflated.
             return Damaged(path, None, f"{size}, but {found}")
-        header = _read_first(path)
-        syntax = UID(header.file_meta.get("TransferSyntaxUID", ""))
-        kind = str(header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID", "")))
-        modality = str(header.get("Modality", ""))
-        series = str(header.get("SeriesInstanceUID", "")) or None
+        texts = read_texts(path, (_CLASS, _MODALITY, _SERIES))
+        syntax = UID(meta.get("TransferSyntaxUID", ""))
+        kind = texts.get(_CLASS, str(meta.get("MediaStorageSOPClassUID", "")))
+        modality, series = texts.get(_MODALITY, ""), texts.get(_SERIES) or None
     except Exception as error:
         # pydicom raises some ten unrelated types on a file that is cut or altered.
         return Damaged(path, None, f"{size}, but no header: {found or error or type(error).__name__}")
@@ -63,22 +62,6 @@ def look_into(path: Path, found: str | None = None) -> list[Slice] | Damaged:
         return []
     undecoded = f"no image that can be decoded (transfer syntax {syntax.name or 'unknown'})"
     return Damaged(path, series, f"{size}, but {found or undecoded}")
-
-
-def _read_first(path: Path) -> Dataset:
-    """The first elements, in any order, until those that identify the file are read, or so many.
-
-    pydicom makes an object of each, and damaged files have millions.
-    """
-    numbers, missing = itertools.count(), {_CLASS, _MODALITY, _SERIES}
-
-    def stop(tag: int, *_: object) -> bool:
-        ended = not missing or tag >= _FIRST_OF_PIXELS or next(numbers) > _MOST_READ
-        missing.discard(tag)
-        return ended
-
-    with path.open("rb") as file:
-        return read_partial(file, stop)
 
 
 def name_classes(paths: Sequence[Path]) -> str:

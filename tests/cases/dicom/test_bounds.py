@@ -148,6 +148,23 @@ def test_of_too_many_elements_only_the_first_become_objects(slice_, monkeypatch)
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(
+    "inserted",
+    [bytes(2**21), bytes.fromhex("08001511 53510000 ffffffff") + bytes.fromhex("feff00e0 00000000") * 200_000],
+    ids=["zeros", "items"],
+)
+def test_no_objects_are_made_of_what_comes_first(explicit, inserted):
+    content = explicit.read_bytes()
+    place = content.index(b"\x08\0\x16\0UI")
+    explicit.write_bytes(content[:place] + inserted + content[place:])
+    tracemalloc.start()
+    try:
+        assert isinstance(look_into(explicit, "damage"), Damaged)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_damaged_file_in_another_order_still_has_its_series(explicit):
     content = explicit.read_bytes()
     place = content.index(b"\x08\0\x16\0UI")
